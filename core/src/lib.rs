@@ -1,2 +1,29 @@
-//! The core.
+//! One-to-many communication over any memory, lock-free and without an operating system.
+//!
+//! This crate holds every lock-free algorithm of Whorl and nothing else: no allocation, no standard library, no system
+//! call, no clock. It is given memory (a pointer and a length, checked once by [`segment`]) and a [`Host`](futex::Host),
+//! which knows the two things that an algorithm cannot: how to sleep, and who is dead.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`sync`] | the one door to atomics, fences and the spin hint |
+//! | [`futex`] | what a host supplies: waiting on a word, waking, burying the dead |
+//! | [`event`] | the parking protocol: announce, fence, look again, sleep; why no wake is lost |
+//! | [`sequence`] | 32-bit sequence numbers that wrap |
+//! | [`seat`] | who takes part: a word with a state and a generation |
+//! | [`ring`] | the lossless broadcast ring: one sender, many receivers |
+//! | [`segment`] | the bytes: header, offsets, checked casts from memory to typed parts |
+//! | [`error`] | what can go wrong, as small enums |
+//!
+//! Shared words are 32 bits wide, so the smallest targets can run it. `core/examples/static_ring.rs` sends through a
+//! ring in a `static` array.
 #![no_std]
+
+pub mod error;
+pub mod event;
+pub mod futex;
+pub mod ring;
+pub mod seat;
+pub mod segment;
+pub mod sequence;
+pub mod sync;

@@ -1,0 +1,56 @@
+//! What the host supplies: how to sleep, and who is dead.
+//!
+//! An algorithm cannot know either. On Linux the sleeping half is a futex and the dead are known by byte locks that the
+//! kernel drops; on a microcontroller waiting is a spin or a "wait for event" instruction and nobody dies.
+
+use crate::sync::AtomicU32;
+
+/// Why a wait returned. None of these says that the word has changed: the word is the truth, the caller looks again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// Woken, or spuriously so, or the word differed from the start.
+    Woken,
+    /// A slice ended: time to ask who is dead, then to wait on.
+    Slice,
+    /// The caller's deadline passed.
+    TimedOut,
+    /// The host wants this wait to end (a signal arrived that asks the program to stop).
+    Interrupted,
+}
+
+/// Waiting on a shared word.
+///
+/// The contract: comparing and going to sleep is one step with respect to wakes, so a wake that follows a change of the
+/// word reaches everybody who went to sleep on the old value. Spurious returns are allowed. No memory ordering is
+/// promised: callers bring their own. A sleep is bounded by a slice of at most 50 ms, for a wake is only a hint.
+/// Words in memory that several processes map need the shared kind of futex.
+pub trait Futex {
+    /// A point in time in the host's own terms. This crate only passes it on: it reads no clock.
+    type Deadline: Copy;
+
+    /// How often to look again before sleeping. A spin can only pay where another core is free.
+    const SPINS: u32 = 0;
+
+    /// Sleeps while `word` holds `expected`, at most until a slice or the deadline ends.
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Self::Deadline>) -> Wake;
+
+    /// Wakes one of those that sleep on `word`.
+    fn wake_one(&self, word: &AtomicU32);
+
+    /// Wakes all that sleep on `word`.
+    fn wake_all(&self, word: &AtomicU32);
+}
+
+/// A [`Futex`] that also knows who is dead. "Cannot tell" counts as alive.
+pub trait Host: Futex {
+    /// Runs `bury` if the occupant of `seat` is surely dead, and only while nobody else can bury the same seat or sit
+    /// in it. Returns whether it ran.
+    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool;
+
+    /// Runs `round` unless somebody else is making such a round just now: of all the waiters whose slice ends, one at a
+    /// time asks for every seat.
+    fn watch(&self, round: impl FnOnce());
+
+    /// Whether the segment's owner (a ring's sender) is surely dead.
+    fn owner_is_dead(&self) -> bool;
+}

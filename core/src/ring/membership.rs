@@ -1,0 +1,123 @@
+//! Who takes part: admission, eviction, burial, and a look at everybody. The sender's side, but not its data path: a
+//! control thread may do all of it while the sender claims and publishes.
+
+use super::{Member, Parts, Slots, taken};
+use crate::futex::Host;
+use crate::seat::State;
+use crate::sync::{Ordering, fence};
+
+/// Decides who takes part. At most one at a time acts on a ring's seats: the sender's process keeps it.
+pub struct Membership<P: Parts> {
+    parts: P,
+}
+
+/// What became of an asking seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// It takes part now.
+    Admitted,
+    /// It asked for the beginning, which is gone.
+    Refused,
+    /// It was not asking, or left meanwhile.
+    Nothing,
+}
+
+/// How one seat is doing, at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// The seat's number.
+    pub seat: u32,
+    /// Its state.
+    pub state: State,
+    /// Its occupant's process id, as it says.
+    pub pid: u32,
+    /// How many published items it has not given back; at most the capacity.
+    pub behind: u32,
+}
+
+impl<P: Parts> Membership<P> {
+    /// The membership of a ring.
+    pub fn new(parts: P) -> Self {
+        Self { parts }
+    }
+
+    /// Admits everybody who asks; returns how many seats were decided.
+    pub fn admit_all(&self) -> u32 {
+        let members = taken(&self.parts);
+        let decided = members.iter().filter(|member| self.admit(member) != Admission::Nothing).count();
+        if decided > 0 {
+            // Applicants sleep on `data`; the sender may have found an `Admitting` seat and sleep on `space`.
+            self.parts.control().ring_all(self.parts.host());
+        }
+        decided as u32
+    }
+
+    /// Decides one asking seat.
+    fn admit(&self, member: &Member) -> Admission {
+        let seen = member.seat.occupancy();
+        if !seen.is_asking() || !member.seat.turn(seen.generation, seen.state, State::Admitting) {
+            return Admission::Nothing;
+        }
+        fence(Ordering::SeqCst); // *admit*: mark the seat, then look at `lapped` and `tail`
+        let head = self.parts.head();
+        let (start, decision) = match seen.state {
+            State::AskFirst if head.is_lapped() => (None, State::Refused),
+            State::AskFirst => (Some(head.first()), State::Active),
+            _ => (Some(head.tail()), State::Active),
+        };
+        if let Some(start) = start {
+            // Relaxed: the step to `Active` carries it (*occupy*). Nobody else stores it: the occupant does only once
+            // it is `Active`.
+            member.cursor.store(start.to_word(), Ordering::Relaxed);
+        }
+        match member.seat.turn(seen.generation, State::Admitting, decision) {
+            false => Admission::Nothing,
+            true if decision == State::Active => Admission::Admitted,
+            true => Admission::Refused,
+        }
+    }
+
+    /// Buries every taken seat whose occupant the host knows to be dead; returns how many. Then wakes the sender, which
+    /// may have waited for one of them. Repeating it is harmless, and completes what a dead burier began.
+    pub fn bury_dead(&self) -> u32 {
+        let mut buried = 0;
+        for (index, member) in taken(&self.parts).iter().enumerate() {
+            if member.seat.occupancy().is_taken() {
+                self.parts.host().try_bury(index as u32, || {
+                    member.seat.bury();
+                    buried += 1;
+                });
+            }
+        }
+        if buried > 0 {
+            self.parts.control().ring_all(self.parts.host());
+        }
+        buried
+    }
+
+    /// Throws a slow receiver out: it gates nothing from now on and learns of it at its next read. Only for rings whose
+    /// slots say that they [may evict](super::Slots::may_evict). False if the seat was not active.
+    pub fn evict(&self, seat: u32) -> bool {
+        let Some(member) = self.parts.members().get(seat as usize).filter(|_| self.parts.slots().may_evict())
+        else {
+            return false;
+        };
+        let seen = member.seat.occupancy();
+        let evicted =
+            seen.state == State::Active && member.seat.turn(seen.generation, State::Active, State::Evicted);
+        if evicted {
+            self.parts.control().ring_all(self.parts.host());
+        }
+        evicted
+    }
+
+    /// Everybody who sits, one after another: not a snapshot of one moment.
+    pub fn status(&self) -> impl Iterator<Item = Status> {
+        let capacity = self.parts.slots().count();
+        taken(&self.parts).iter().zip(0..).filter_map(move |(member, seat)| {
+            let seen = member.seat.occupancy();
+            let behind = self.parts.head().tail().distance_from(member.cursor()).min(capacity);
+            seen.is_taken().then(|| Status { seat, state: seen.state, pid: member.seat.pid(), behind })
+        })
+    }
+}

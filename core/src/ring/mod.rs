@@ -1,0 +1,254 @@
+//! The lossless broadcast ring: one sender, many receivers, nothing lost.
+//!
+//! ```text
+//!            oldest unread               tail      limit
+//!                 v                        v         v
+//!   ... | free | published, being read     | claimed | free ...      sequences grow to the right, slots repeat
+//!                 ^          ^             ^           every `capacity` of them
+//!              cursor 1   cursor 3      cursor 2
+//! ```
+//!
+//! The sender owns `tail`; each receiver owns the cursor beside its seat; the slowest cursor of those that take part is
+//! the *gate*. An item may be claimed only while it is less than a lap ahead of the gate, so a slot is never
+//! overwritten before all have given it back, and the distance of two cursors never exceeds the capacity.
+//!
+//! Who writes what decides where it lies: [`Head`] is written by the sender alone, in memory that receivers may map
+//! read-only; [`Control`] and the [`Member`]s are written by receivers too.
+//!
+//! The pairs that make one side's writes visible to the other:
+//!
+//! | name | one half | the other half |
+//! |---|---|---|
+//! | *publish* | [`Sender`] stores `tail`, Release | [`Receiver`] loads `tail`, Acquire, before it reads slots |
+//! | *release* | a receiver stores its cursor, Release | the sender loads it, Acquire, before it writes slots again |
+//! | *close* | the sender stores `state`, Release, after the end record | a receiver loads `state`, Acquire, before it looks at `tail` again and reads the end |
+//! | *occupy* | each step of a seat's word, AcqRel | each look at it, Acquire |
+//! | *park* | change, fence, look for sleepers | announce, fence, look again ([`Event`](crate::event::Event)) |
+//! | *admit* | [`Membership`] marks a seat `Admitting`, fence, reads `tail` and `lapped` | the sender stores those, fence, looks at the seats |
+//!
+//! *Admission against claims.* While a seat is `Admitting`, the sender extends nothing: it keeps to the limit it found
+//! before. A scan that missed the mark came before the mark's fence, so the admitter's read of `tail` is at least the
+//! tail of that scan, hence at least the gate it found: starting there never lies more than a lap behind a claim.
+//! Starting at the first item is granted only while `lapped` is clear; the sender sets it, fences and scans once more
+//! before it first extends its limit beyond the first lap.
+//!
+//! *Waking the sender.* A full ring wakes its sender when half of it is free, not at each slot: the sender leaves in
+//! `wanted` the sequence that the slowest must reach. A receiver that passes it looks whether all others have;
+//! of two that pass at once, each having stored its cursor before its fence, at least one sees both.
+
+mod membership;
+mod receiver;
+mod sender;
+mod slots;
+
+pub use membership::{Admission, Membership, Status};
+pub use receiver::{Applicant, Receiver, Run};
+pub use sender::{Claim, Sender};
+pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Record, Slots};
+
+use crate::error::End;
+use crate::event::Event;
+use crate::futex::Host;
+use crate::seat::Seat;
+use crate::sequence::Sequence;
+use crate::sync::{AtomicU32, Ordering};
+
+/// The largest number of slots: distances stay far from half the sequence space.
+pub const MAX_SLOTS: u32 = 1 << 30;
+
+const OPEN: u32 = 0;
+const CLOSED: u32 = 1;
+const ABANDONED: u32 = 2;
+
+/// What the sender tells: written by it alone, in memory that receivers can only read. Zeroed memory is an open,
+/// empty ring that starts at sequence 0. 128 bytes.
+#[repr(C, align(64))]
+pub struct Head {
+    /// The next sequence to publish. *Publish*.
+    tail: AtomicU32,
+    /// `OPEN`, `CLOSED` (the end record is valid) or `ABANDONED`. *Close*.
+    state: AtomicU32,
+    /// 1 from before the first item can be overwritten. Relaxed: ordered by the fences of *admit*.
+    lapped: AtomicU32,
+    /// The sequence of the first item, stored before anybody joins; constant since.
+    first: AtomicU32,
+    _line: [u32; 12],
+    /// Total bytes: low half, high half. Checksum: present or not, four words. Relaxed: guarded by *close*.
+    end: [AtomicU32; 7],
+}
+
+impl Head {
+    /// The head of a ring whose first item has sequence `first`.
+    pub fn new(first: Sequence) -> Self {
+        let word = |value| AtomicU32::new(value);
+        Self {
+            tail: word(first.to_word()),
+            state: word(OPEN),
+            lapped: word(0),
+            first: word(first.to_word()),
+            _line: [0; 12],
+            end: core::array::from_fn(|_| word(0)),
+        }
+    }
+
+    /// What receivers may do with a head: look.
+    pub fn view(&self) -> HeadView<'_> {
+        HeadView { head: self }
+    }
+
+    /// Starts the ring at `first` instead of 0. Before anybody joins.
+    pub fn start_at(&self, first: Sequence) {
+        // Relaxed: nobody else looks yet; handing the memory over orders it.
+        self.first.store(first.to_word(), Ordering::Relaxed);
+        self.tail.store(first.to_word(), Ordering::Relaxed);
+    }
+
+    fn store_end(&self, end: End) {
+        let (present, sum) = match end.checksum {
+            Some(sum) => (1, sum),
+            None => (0, [0; 16]),
+        };
+        let halves = [end.total as u32, (end.total >> 32) as u32, present];
+        let words = sum.chunks_exact(4).map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
+        for (word, value) in self.end.iter().zip(halves.into_iter().chain(words)) {
+            word.store(value, Ordering::Relaxed); // Relaxed: the Release store of `state` follows
+        }
+    }
+}
+
+/// A view of the [`Head`] without stores, for memory that may be mapped read-only.
+#[derive(Clone, Copy)]
+pub struct HeadView<'a> {
+    head: &'a Head,
+}
+
+impl HeadView<'_> {
+    /// The next sequence to be published.
+    pub fn tail(self) -> Sequence {
+        Sequence::from_word(self.head.tail.load(Ordering::Acquire)) // Acquire: the receiver's half of *publish*
+    }
+
+    /// The sequence of the first item.
+    pub fn first(self) -> Sequence {
+        Sequence::from_word(self.head.first.load(Ordering::Relaxed)) // Relaxed: constant since before we joined
+    }
+
+    fn is_lapped(self) -> bool {
+        self.head.lapped.load(Ordering::Relaxed) != 0 // Relaxed: ordered by the fences of *admit*
+    }
+
+    fn state(self) -> u32 {
+        self.head.state.load(Ordering::Acquire) // Acquire: the receiver's half of *close*
+    }
+
+    /// The end record; meaningful only after `state` was seen `CLOSED`.
+    fn end(self) -> End {
+        let word = |i: usize| self.head.end[i].load(Ordering::Relaxed); // Relaxed: guarded by *close*
+        let mut sum = [0; 16];
+        for (four, i) in sum.chunks_exact_mut(4).zip(3..) {
+            four.copy_from_slice(&word(i).to_le_bytes());
+        }
+        End { total: u64::from(word(0)) | u64::from(word(1)) << 32, checksum: (word(2) == 1).then_some(sum) }
+    }
+}
+
+/// The words that both sides write. Zeroed memory is valid. 256 bytes.
+#[repr(C)]
+pub struct Control {
+    /// Where receivers sleep: rung after a publish, a close, an admission.
+    data: Event,
+    /// Where the sender sleeps: rung when the slowest passes `wanted`, and when somebody leaves or is buried.
+    space: Event,
+    /// Written by the sender, read by receivers when they find that it sleeps. Relaxed: ordered by the fences of *park*.
+    wanted: Line,
+    /// One more than the highest seat ever taken: bounds every scan. Raised before a seat is asked for, never lowered.
+    /// Relaxed: a scan that must see a seat is ordered after it by *occupy* or by the fences of *admit* and *park*.
+    taken: Line,
+}
+
+/// A word on a cache line of its own.
+#[repr(C, align(64))]
+struct Line(AtomicU32);
+
+impl Control {
+    /// The control words of a ring nobody has joined.
+    #[expect(
+        clippy::new_without_default,
+        reason = "shared types come from a cast of memory, or from a model"
+    )]
+    pub fn new() -> Self {
+        Self {
+            data: Event::new(),
+            space: Event::new(),
+            wanted: Line(AtomicU32::new(0)),
+            taken: Line(AtomicU32::new(0)),
+        }
+    }
+
+    /// Everybody looks again, whatever they wait for. For hosts that know of a change the words do not show.
+    pub fn ring_all<H: Host>(&self, host: &H) {
+        self.data.ring(host);
+        self.space.ring(host);
+    }
+}
+
+/// A seat of the ring with its cursor, on cache lines of its own. 128 bytes.
+#[repr(C, align(128))]
+pub struct Member {
+    seat: Seat,
+    /// The next sequence its occupant will read. Stored by the admitter before `Active`, then by the occupant alone.
+    /// *Release*.
+    cursor: AtomicU32,
+}
+
+impl Member {
+    /// A free seat; the same as zeroed memory.
+    #[expect(
+        clippy::new_without_default,
+        reason = "shared types come from a cast of memory, or from a model"
+    )]
+    pub fn new() -> Self {
+        Self { seat: Seat::new(), cursor: AtomicU32::new(0) }
+    }
+
+    /// The seat.
+    pub fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    fn cursor(&self) -> Sequence {
+        Sequence::from_word(self.cursor.load(Ordering::Acquire)) // Acquire: the sender's half of *release*
+    }
+}
+
+/// The parts of a ring as a receiver sees them. The kind of memory decides which host, hence which futex, goes with it.
+pub trait Parts {
+    /// How to sleep on this memory, and how to know who is dead.
+    type Host: Host;
+    /// Where the items lie.
+    type Slots: Slots;
+
+    /// The host.
+    fn host(&self) -> &Self::Host;
+    /// The sender's words.
+    fn head(&self) -> HeadView<'_>;
+    /// The shared words.
+    fn control(&self) -> &Control;
+    /// The seats.
+    fn members(&self) -> &[Member];
+    /// The slots.
+    fn slots(&self) -> &Self::Slots;
+}
+
+/// The parts of a ring as the sender sees them.
+pub trait SenderParts: Parts {
+    /// The sender's own words, to be written.
+    fn head_to_write(&self) -> &Head;
+}
+
+/// The members that may be taken. A foreign high-water mark is bounded by the table.
+fn taken<P: Parts>(parts: &P) -> &[Member] {
+    let members = parts.members();
+    let high = parts.control().taken.0.load(Ordering::Relaxed) as usize; // Relaxed: see the field
+    &members[..high.min(members.len())]
+}

@@ -1,0 +1,327 @@
+//! A receiver's half: ask, read, release, leave.
+
+use super::{ABANDONED, CLOSED, HeadView, Member, Parts, Slots, taken};
+use crate::error::{Corrupt, JoinError, ReadError};
+use crate::futex::{Futex, Host, Wake};
+use crate::seat::{Generation, State};
+use crate::sequence::Sequence;
+use crate::sync::{Ordering, fence, spin_loop};
+
+type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
+
+/// Somebody who asked for a seat and is not admitted yet. Dropping it gives the seat back.
+pub struct Applicant<P: Parts> {
+    place: Place<P>,
+}
+
+/// A receiver that takes part. Dropping it leaves the ring: the sender no longer waits for it.
+pub struct Receiver<P: Parts> {
+    place: Place<P>,
+    /// The private copy of our cursor: what others may have written there is never read back.
+    next: Sequence,
+    /// Up to here everything is known to be published.
+    seen: Sequence,
+}
+
+/// A seat we sit in; leaves it when dropped.
+struct Place<P: Parts> {
+    parts: P,
+    index: u32,
+    generation: Generation,
+}
+
+impl<P: Parts> Place<P> {
+    fn member(&self) -> &Member {
+        &self.parts.members()[self.index as usize]
+    }
+
+    /// Our state, or `None` if this seat is no longer ours.
+    fn state(&self) -> Option<State> {
+        let seen = self.member().seat.occupancy();
+        (seen.is_taken() && seen.generation == self.generation).then_some(seen.state)
+    }
+}
+
+impl<P: Parts> Drop for Place<P> {
+    fn drop(&mut self) {
+        // If we were buried this fails, and nothing of our successor's is touched.
+        if self.member().seat.leave(self.generation) {
+            self.parts.control().space.notify(self.parts.host());
+        }
+    }
+}
+
+impl<P: Parts> Applicant<P> {
+    /// Sits down in seat `index` and asks for the stream from its first item (`from_first`), or from the next one
+    /// published. On a host where participants can die, the caller already holds that seat's byte lock.
+    ///
+    /// # Errors
+    /// [`JoinError::Taken`] if the seat is not free or does not exist.
+    pub fn ask(parts: P, index: u32, from_first: bool, pid: u32) -> Result<Self, JoinError> {
+        let member = parts.members().get(index as usize).ok_or(JoinError::Taken)?;
+        // Before the seat is asked for, so that whoever sees the asking scans far enough. Relaxed: *occupy* orders it.
+        parts.control().taken.0.fetch_max(index + 1, Ordering::Relaxed);
+        let state = if from_first { State::AskFirst } else { State::AskNow };
+        let generation = member.seat.sit(state, pid).ok_or(JoinError::Taken)?;
+        Ok(Self { place: Place { parts, index, generation } })
+    }
+
+    /// Sits down in the first free seat, for hosts where nobody dies.
+    ///
+    /// # Errors
+    /// [`JoinError::Taken`] if no seat is free.
+    pub fn ask_anywhere(parts: P, from_first: bool, pid: u32) -> Result<Self, JoinError>
+    where
+        P: Clone,
+    {
+        (0..parts.members().len() as u32)
+            .find_map(|index| Self::ask(parts.clone(), index, from_first, pid).ok())
+            .ok_or(JoinError::Taken)
+    }
+
+    /// The seat asked for.
+    pub fn seat(&self) -> u32 {
+        self.place.index
+    }
+
+    /// Takes part, if the sender has admitted us.
+    ///
+    /// # Errors
+    /// [`JoinError::Asking`] with the applicant, to try again; or, finally, why it was refused.
+    pub fn try_admitted(self) -> Result<Receiver<P>, (JoinError, Option<Self>)> {
+        match self.decision() {
+            Ok(true) => {
+                // Relaxed would do: the Acquire look at `Active` saw the admitter's store. Nobody else stores it now.
+                let next = self.place.member().cursor();
+                Ok(Receiver { next, seen: next, place: self.place })
+            }
+            Ok(false) => Err((JoinError::Asking, Some(self))),
+            Err(why) => Err((why, None)),
+        }
+    }
+
+    /// Waits to be admitted.
+    ///
+    /// # Blocking
+    /// Waits for the sender to look, until `deadline`; ends early if the sender closes, drops or dies.
+    ///
+    /// # Errors
+    /// Why there will be no admission, or that the deadline passed.
+    pub fn admitted(mut self, deadline: Option<Deadline<P>>) -> Result<Receiver<P>, JoinError> {
+        loop {
+            let ticket = self.place.parts.control().data.prepare();
+            self = match self.try_admitted() {
+                Ok(receiver) => return Ok(receiver),
+                Err((_, Some(applicant))) => applicant,
+                Err((why, None)) => return Err(why),
+            };
+            let parts = &self.place.parts;
+            match parts.control().data.wait(parts.host(), ticket, deadline) {
+                Wake::Woken => {}
+                Wake::Slice if parts.host().owner_is_dead() && self.decision() == Ok(false) => {
+                    return Err(JoinError::SenderDied);
+                }
+                Wake::Slice => {}
+                Wake::TimedOut if self.decision() == Ok(false) => return Err(JoinError::TimedOut),
+                Wake::TimedOut => {}
+                Wake::Interrupted => return Err(JoinError::Interrupted),
+            }
+        }
+    }
+
+    fn decision(&self) -> Result<bool, JoinError> {
+        match self.place.state() {
+            Some(State::Active) => Ok(true),
+            Some(State::Refused) => Err(JoinError::Missed),
+            Some(State::Evicted) | None => Err(JoinError::Buried),
+            // A sender that closed still admits while it drains; one that is gone does not.
+            Some(_) if self.place.parts.head().state() == ABANDONED => Err(JoinError::SenderDied),
+            Some(_) => Ok(false),
+        }
+    }
+}
+
+impl<P: Parts> Receiver<P> {
+    /// Our seat.
+    pub fn seat(&self) -> u32 {
+        self.place.index
+    }
+
+    /// The parts this receiver was made of.
+    pub fn parts(&self) -> &P {
+        &self.place.parts
+    }
+
+    /// The published items from our cursor on, if there are any.
+    ///
+    /// # Errors
+    /// [`ReadError::Empty`] if there are none now, or why there will never be more.
+    pub fn try_read(&mut self) -> Result<Run<'_, P>, ReadError> {
+        match self.available()? {
+            0 => Err(ReadError::Empty),
+            count => Ok(Run { count, receiver: self }),
+        }
+    }
+
+    /// The published items from our cursor on: at least one.
+    ///
+    /// # Blocking
+    /// Waits for the sender to publish or close, until `deadline`. If the sender dies, everything it published is read
+    /// first, then this says so, at most a slice after its death.
+    ///
+    /// # Errors
+    /// Why there is nothing to read.
+    pub fn read(&mut self, deadline: Option<Deadline<P>>) -> Result<Run<'_, P>, ReadError> {
+        let count = self.wait_for_items(deadline)?;
+        Ok(Run { count, receiver: self })
+    }
+
+    fn wait_for_items(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ReadError> {
+        loop {
+            for _ in 0..=<P::Host as Futex>::SPINS {
+                match self.available()? {
+                    0 => spin_loop(),
+                    count => return Ok(count),
+                }
+            }
+            let ticket = self.place.parts.control().data.prepare();
+            match self.available()? {
+                0 => {}
+                count => return Ok(count),
+            }
+            let parts = &self.place.parts;
+            let verdict = match parts.control().data.wait(parts.host(), ticket, deadline) {
+                Wake::Woken => continue,
+                Wake::Slice if parts.host().owner_is_dead() => ReadError::SenderDied,
+                Wake::Slice => continue,
+                Wake::TimedOut => ReadError::TimedOut,
+                Wake::Interrupted => return Err(ReadError::Interrupted),
+            };
+            // What was published before the death, or just before the deadline, still counts.
+            return match self.available()? {
+                0 => Err(verdict),
+                count => Ok(count),
+            };
+        }
+    }
+
+    /// How many items are published beyond our cursor.
+    fn available(&mut self) -> Result<u32, ReadError> {
+        let parts = &self.place.parts;
+        if parts.slots().may_evict() {
+            self.still_active()?;
+        }
+        match self.seen.distance_from(self.next) {
+            0 => {}
+            count => return Ok(count),
+        }
+        let head = parts.head();
+        let seen = match self.published(head)? {
+            seen if seen != self.next => seen,
+            _ => match head.state() {
+                CLOSED => match self.published(head)? {
+                    // The tail was looked at again, after `state`: nothing can follow.
+                    seen if seen == self.next => return Err(ReadError::Ended(head.end())),
+                    seen => seen,
+                },
+                ABANDONED if self.published(head)? == self.next => return Err(ReadError::SenderDied),
+                ABANDONED => self.published(head)?,
+                _ => return Ok(0),
+            },
+        };
+        self.seen = seen;
+        Ok(seen.distance_from(self.next))
+    }
+
+    /// The tail, checked: an honest sender is never more than a lap ahead of us.
+    fn published(&self, head: HeadView<'_>) -> Result<Sequence, ReadError> {
+        let tail = head.tail();
+        if tail.distance_from(self.next) > self.place.parts.slots().count() {
+            // An evicted receiver is overtaken, rightly.
+            self.still_active()?;
+            return Err(ReadError::Corrupt);
+        }
+        Ok(tail)
+    }
+
+    fn still_active(&self) -> Result<(), ReadError> {
+        match self.place.state() {
+            Some(State::Active) => Ok(()),
+            _ => Err(ReadError::Evicted),
+        }
+    }
+
+    fn release(&mut self, count: u32) {
+        let before = self.next;
+        self.next = before.plus(count);
+        let (parts, member) = (&self.place.parts, self.place.member());
+        // Release: the receiver's half of *release*: our reads of the slots come before the sender's next writes.
+        member.cursor.store(self.next.to_word(), Ordering::Release);
+        fence(Ordering::SeqCst); // *park*: move the cursor, then look whether the sender sleeps
+        let control = parts.control();
+        if !control.space.is_waited() {
+            return;
+        }
+        let wanted = Sequence::from_word(control.wanted.0.load(Ordering::Relaxed)); // Relaxed: the fence orders it
+        let passed = before.is_before(wanted) && !self.next.is_before(wanted);
+        if passed && self.nobody_is_before(wanted) {
+            control.space.ring(parts.host());
+        }
+    }
+
+    fn nobody_is_before(&self, wanted: Sequence) -> bool {
+        taken(&self.place.parts).iter().all(|member| {
+            member.seat.occupancy().state != State::Active || !member.cursor().is_before(wanted)
+        })
+    }
+}
+
+/// A run of published items. Dropping it gives nothing back: the next read starts at the same item.
+pub struct Run<'r, P: Parts> {
+    receiver: &'r mut Receiver<P>,
+    count: u32,
+}
+
+impl<P: Parts> Run<'_, P> {
+    /// How many items: at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// The `i`-th item, in place. On a ring that evicts, only what [`whole`](Self::whole) vouches for may be used.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len).
+    pub fn item(&self, i: u32) -> <P::Slots as Slots>::Reader<'_> {
+        assert!(i < self.count, "item {i} of a run of {}", self.count);
+        let slots = self.receiver.place.parts.slots();
+        // SAFETY: the index masks to the count; the item is published (*publish*) and ours until we release it.
+        unsafe { slots.reader(self.receiver.next.plus(i).index(slots.count())) }
+    }
+
+    /// Whether everything copied out of this run so far is what was sent. Always so unless this receiver was evicted
+    /// meanwhile, when slots may have been overwritten under the copy.
+    pub fn whole(&self) -> bool {
+        // The copies come before the look at the seat; the sender's eviction comes before its overwriting.
+        fence(Ordering::Acquire);
+        self.receiver.still_active().is_ok()
+    }
+
+    /// Gives back the first `count` items: the sender may write there again.
+    ///
+    /// # Panics
+    /// If `count` exceeds [`len`](Self::len).
+    pub fn release(self, count: u32) {
+        assert!(count <= self.count, "releasing {count} of a run of {}", self.count);
+        if count > 0 {
+            self.receiver.release(count);
+        }
+    }
+}
+
+impl From<Corrupt> for ReadError {
+    fn from(_: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}

@@ -1,0 +1,268 @@
+//! The sender's half: claim, publish, wait for the slowest receiver, close.
+
+use super::{ABANDONED, CLOSED, SenderParts, Slots, taken};
+use crate::error::{ClaimError, End};
+use crate::futex::{Futex, Wake};
+use crate::seat::State;
+use crate::sequence::Sequence;
+use crate::sync::{Ordering, fence, spin_loop};
+
+type Deadline<P> = <<P as super::Parts>::Host as Futex>::Deadline;
+
+/// The one sender of a ring. Dropping it without [`close`](Sender::close) tells receivers that the stream is not whole.
+pub struct Sender<P: SenderParts> {
+    parts: P,
+    /// The private copy of `tail`: shared memory is never trusted for it.
+    tail: Sequence,
+    /// Up to here everything may be claimed: what the last look at the gate allowed.
+    limit: Sequence,
+    first: Sequence,
+    capacity: u32,
+    lapped: bool,
+    closed: bool,
+}
+
+/// What a look at the seats found.
+struct Gate {
+    /// How far the slowest lies behind the tail; 0 when nobody takes part.
+    lag: u32,
+    /// Somebody's start is not decided yet: nothing may be extended.
+    admitting: bool,
+}
+
+impl<P: SenderParts> Sender<P> {
+    /// The sender of a fresh ring: nothing published, nobody `Active` yet.
+    ///
+    /// # Safety
+    /// - This is the only sender that is ever made for these parts' memory.
+    pub unsafe fn new(parts: P) -> Self {
+        let first = parts.head().first();
+        let capacity = parts.slots().count();
+        Self {
+            first,
+            capacity,
+            tail: first,
+            limit: first.plus(capacity),
+            lapped: false,
+            closed: false,
+            parts,
+        }
+    }
+
+    /// The parts this sender was made of.
+    pub fn parts(&self) -> &P {
+        &self.parts
+    }
+
+    /// How many items were published, modulo 2^32.
+    pub fn published(&self) -> u32 {
+        self.tail.distance_from(self.first)
+    }
+
+    /// Claims between 1 and `most` slots, if any is free now.
+    ///
+    /// # Errors
+    /// [`ClaimError::Full`] if none is.
+    pub fn try_claim(&mut self, most: u32) -> Result<Claim<'_, P>, ClaimError> {
+        match self.free() {
+            0 => Err(ClaimError::Full),
+            free => Ok(self.hand_out(free, most)),
+        }
+    }
+
+    /// Claims between 1 and `most` slots, to be written in place and then published.
+    ///
+    /// # Blocking
+    /// Waits for the slowest receiver that takes part, until half of the ring is free or `deadline` passes. A receiver
+    /// that dies is waited for until somebody buries it ([`Membership::bury_dead`](super::Membership::bury_dead)).
+    /// With no receivers it never waits.
+    ///
+    /// # Errors
+    /// [`ClaimError::TimedOut`] or [`ClaimError::Interrupted`]; nothing is claimed then.
+    pub fn claim(&mut self, most: u32, deadline: Option<Deadline<P>>) -> Result<Claim<'_, P>, ClaimError> {
+        let free = self.wait_for_space(deadline)?;
+        Ok(self.hand_out(free, most))
+    }
+
+    fn hand_out(&mut self, free: u32, most: u32) -> Claim<'_, P> {
+        Claim { count: most.clamp(1, free), sender: self }
+    }
+
+    /// Stores the end record, after which receivers that have read everything are told so. Only the first call counts.
+    pub fn close(&mut self, end: End) {
+        if !self.closed {
+            self.parts.head_to_write().store_end(end);
+            self.finish(CLOSED);
+        }
+    }
+
+    /// Whether every receiver that takes part has given back everything published.
+    pub fn is_drained(&self) -> bool {
+        let gate = self.gate();
+        gate.lag == 0 && !gate.admitting
+    }
+
+    /// Waits until every receiver that takes part has given back everything published, or is gone.
+    ///
+    /// # Blocking
+    /// As [`claim`](Self::claim).
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub fn drain(&mut self, deadline: Option<Deadline<P>>) -> Result<(), ClaimError> {
+        while !self.is_drained() {
+            self.park(self.tail, deadline, |sender| sender.is_drained())?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, state: u32) {
+        self.closed = true;
+        // Release: the sender's half of *close*, after the end record and the last publish.
+        self.parts.head_to_write().state.store(state, Ordering::Release);
+        self.parts.control().data.notify(self.parts.host());
+    }
+
+    /// How many slots may be claimed, looking at the gate only when the last look is used up.
+    fn free(&mut self) -> u32 {
+        match self.limit.distance_from(self.tail) {
+            0 => self.look(),
+            free => free,
+        }
+    }
+
+    /// Looks at the gate and extends the limit as far as it allows.
+    ///
+    /// No fence of its own: the one in `publish` stands between the last store of `tail` and this look (*admit*).
+    fn look(&mut self) -> u32 {
+        let mut limit = self.allowed();
+        if !self.lapped && limit.distance_from(self.first) > self.capacity {
+            // From now on the first item can be overwritten: say so before looking whether somebody is being admitted
+            // there. Relaxed: the fence orders it.
+            self.parts.head_to_write().lapped.store(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst); // *admit*: store `lapped`, then look at the seats
+            self.lapped = true;
+            limit = self.allowed();
+        }
+        if self.parts.slots().may_evict() {
+            // An evicted receiver may still be copying a slot that we write next: it fences between its copy and its
+            // look at the seat (`Run::whole`), we between our look at the seat and our writing.
+            fence(Ordering::Release);
+        }
+        self.limit = limit;
+        self.limit.distance_from(self.tail)
+    }
+
+    fn allowed(&self) -> Sequence {
+        let gate = self.gate();
+        if gate.admitting { self.limit } else { self.tail.plus(self.capacity - gate.lag) }
+    }
+
+    fn gate(&self) -> Gate {
+        let mut gate = Gate { lag: 0, admitting: false };
+        for member in taken(&self.parts) {
+            match member.seat.occupancy().state {
+                // A cursor that is not within a lap behind the tail is a peer's nonsense: it gates as if it had not
+                // moved at all.
+                State::Active => {
+                    gate.lag = gate.lag.max(self.tail.distance_from(member.cursor()).min(self.capacity))
+                }
+                State::Admitting => gate.admitting = true,
+                _ => {}
+            }
+        }
+        gate
+    }
+
+    fn wait_for_space(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ClaimError> {
+        loop {
+            for _ in 0..=<P::Host as Futex>::SPINS {
+                match self.free() {
+                    0 => spin_loop(),
+                    free => return Ok(free),
+                }
+            }
+            // Sleep until half of the ring is free.
+            let wanted = self.tail.minus(self.capacity / 2);
+            self.park(wanted, deadline, |sender| sender.free() > 0)?;
+        }
+    }
+
+    /// Sleeps once, until every receiver has reached `wanted`, unless `enough` already holds.
+    fn park(
+        &mut self,
+        wanted: Sequence,
+        deadline: Option<Deadline<P>>,
+        mut enough: impl FnMut(&mut Self) -> bool,
+    ) -> Result<(), ClaimError> {
+        // Relaxed: ordered by the fence in `prepare`.
+        self.parts.control().wanted.0.store(wanted.to_word(), Ordering::Relaxed);
+        let ticket = self.parts.control().space.prepare();
+        if enough(self) {
+            self.parts.control().space.cancel();
+            return Ok(());
+        }
+        match self.parts.control().space.wait(self.parts.host(), ticket, deadline) {
+            Wake::Woken | Wake::Slice => Ok(()),
+            Wake::TimedOut => {
+                if enough(self) {
+                    Ok(())
+                } else {
+                    Err(ClaimError::TimedOut)
+                }
+            }
+            Wake::Interrupted => Err(ClaimError::Interrupted),
+        }
+    }
+}
+
+impl<P: SenderParts> Drop for Sender<P> {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.finish(ABANDONED);
+        }
+    }
+}
+
+/// Slots to write in place. Dropping it publishes nothing: the slots will be claimed again.
+pub struct Claim<'s, P: SenderParts> {
+    sender: &'s mut Sender<P>,
+    count: u32,
+}
+
+impl<P: SenderParts> Claim<'_, P> {
+    /// How many slots: at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// The `i`-th of the claimed slots.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len).
+    pub fn slot(&mut self, i: u32) -> <P::Slots as Slots>::Writer<'_> {
+        assert!(i < self.count, "slot {i} of a claim of {}", self.count);
+        let index = self.sender.tail.plus(i).index(self.sender.capacity);
+        // SAFETY: `index` masks to the capacity; the slot lies before the limit, so every receiver that takes part has
+        // given it back (*release*), there is one sender (`Sender::new`), and this claim is borrowed mutably.
+        unsafe { self.sender.parts.slots().writer(index) }
+    }
+
+    /// Publishes the first `count` of the claimed slots: receivers see them at once. The others are as if never claimed.
+    ///
+    /// # Panics
+    /// If `count` exceeds [`len`](Self::len).
+    pub fn publish(self, count: u32) {
+        assert!(count <= self.count, "publishing {count} of a claim of {}", self.count);
+        if count == 0 {
+            return;
+        }
+        let sender = self.sender;
+        sender.tail = sender.tail.plus(count);
+        // Release: the sender's half of *publish*.
+        sender.parts.head_to_write().tail.store(sender.tail.to_word(), Ordering::Release);
+        // Its fence serves *park*, and *admit* for the next look at the seats.
+        sender.parts.control().data.notify(sender.parts.host());
+    }
+}

@@ -1,0 +1,273 @@
+//! Where a ring's items lie. The algorithms only decide *when* a slot may be touched; this says what is in it.
+
+use crate::error::{Corrupt, TooLong};
+use crate::sync::{AtomicU32, Ordering};
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+/// A ring's slots. The algorithms hand out an index only to its rightful user.
+pub trait Slots {
+    /// What the sender gets for a claimed slot.
+    type Writer<'a>
+    where
+        Self: 'a;
+    /// What a receiver gets for a published slot.
+    type Reader<'a>
+    where
+        Self: 'a;
+
+    /// How many slots: a power of two, constant.
+    fn count(&self) -> u32;
+
+    /// A slot to write.
+    ///
+    /// # Safety
+    /// - `index` is below `count`;
+    /// - the caller is the sender and has claimed the slot: no other writer or reader of it exists during the borrow.
+    unsafe fn writer(&self, index: u32) -> Self::Writer<'_>;
+
+    /// A slot to read.
+    ///
+    /// # Safety
+    /// - `index` is below `count`;
+    /// - the slot is published and the caller has not given it back: nobody writes it during the borrow.
+    unsafe fn reader(&self, index: u32) -> Self::Reader<'_>;
+
+    /// Whether a receiver may be evicted from this ring: then slots can change under a reader.
+    fn may_evict(&self) -> bool {
+        false
+    }
+}
+
+/// What a slot holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Bytes, in the slot.
+    Bytes,
+    /// So many zero bytes, not stored anywhere.
+    Hole(u64),
+}
+
+const BYTES: u32 = 0;
+const HOLE: u32 = 1;
+
+/// What stands beside each payload. Written by the sender; guarded by *publish* and *release*, hence Relaxed. 16 bytes.
+#[repr(C)]
+pub struct Record {
+    /// Bytes in the slot.
+    length: AtomicU32,
+    /// `BYTES` or `HOLE`.
+    kind: AtomicU32,
+    /// A hole's length: low half, high half.
+    argument: [AtomicU32; 2],
+}
+
+/// Slots of raw bytes in a mapping: an array of [`Record`]s, then the payloads at a fixed stride.
+///
+/// Invariants, upheld by `segment.rs`, which alone makes these:
+/// - I1: `records` points at `count` records and `payload` at `count * stride` bytes, valid for reads for `'m`, and for
+///   writes where a sender's parts were made from it;
+/// - I2: `size <= stride`;
+/// - I3: the payload is never reached through a reference, only by copies through pointers and by the kernel.
+#[derive(Clone, Copy)]
+pub struct ByteSlots<'m> {
+    pub(crate) records: &'m [Record],
+    pub(crate) payload: NonNull<u8>,
+    pub(crate) size: usize,
+    pub(crate) stride: usize,
+    pub(crate) evictable: bool,
+}
+
+// SAFETY: the pointer is to shared memory that outlives 'm (I1); the ring's protocol decides who touches which slot.
+unsafe impl Send for ByteSlots<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for ByteSlots<'_> {}
+
+impl ByteSlots<'_> {
+    /// Payload bytes of one slot.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    fn payload(&self, index: u32) -> NonNull<u8> {
+        // SAFETY: index < count by the caller's contract, so the offset stays inside the payload area (I1).
+        unsafe { self.payload.add(index as usize * self.stride) }
+    }
+}
+
+impl Slots for ByteSlots<'_> {
+    type Writer<'a>
+        = ByteWriter<'a>
+    where
+        Self: 'a;
+    type Reader<'a>
+        = ByteReader<'a>
+    where
+        Self: 'a;
+
+    fn count(&self) -> u32 {
+        self.records.len() as u32
+    }
+
+    unsafe fn writer(&self, index: u32) -> ByteWriter<'_> {
+        ByteWriter {
+            record: &self.records[index as usize],
+            payload: self.payload(index),
+            size: self.size,
+            _slot: PhantomData,
+        }
+    }
+
+    unsafe fn reader(&self, index: u32) -> ByteReader<'_> {
+        ByteReader {
+            record: &self.records[index as usize],
+            payload: self.payload(index),
+            size: self.size,
+            evictable: self.evictable,
+            _slot: PhantomData,
+        }
+    }
+
+    fn may_evict(&self) -> bool {
+        self.evictable
+    }
+}
+
+/// A claimed slot: to be written in place.
+pub struct ByteWriter<'a> {
+    record: &'a Record,
+    payload: NonNull<u8>,
+    size: usize,
+    _slot: PhantomData<&'a mut [u8]>,
+}
+
+impl ByteWriter<'_> {
+    /// How many bytes fit.
+    pub fn capacity(&self) -> usize {
+        self.size
+    }
+
+    /// Where to write them: [`capacity`](Self::capacity) bytes, this writer's alone while it lives.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.payload.as_ptr()
+    }
+
+    /// Says that the first `length` bytes are the message.
+    ///
+    /// # Errors
+    /// `TooLong` if they do not fit; the slot's record is as before.
+    pub fn set_length(&mut self, length: usize) -> Result<(), TooLong> {
+        if length > self.size {
+            return Err(TooLong);
+        }
+        self.fill(length as u32, BYTES, 0);
+        Ok(())
+    }
+
+    /// Copies a whole message in.
+    ///
+    /// # Errors
+    /// `TooLong` if it does not fit; the slot is as before.
+    pub fn write(&mut self, message: &[u8]) -> Result<(), TooLong> {
+        if message.len() > self.size {
+            return Err(TooLong);
+        }
+        // SAFETY: the slot is `size` writable bytes (I1), ours alone by the claim, and no reference to it exists (I3).
+        unsafe { core::ptr::copy_nonoverlapping(message.as_ptr(), self.payload.as_ptr(), message.len()) };
+        self.set_length(message.len())
+    }
+
+    /// Says that this item stands for `length` zero bytes.
+    pub fn set_hole(&mut self, length: u64) {
+        self.fill(0, HOLE, length);
+    }
+
+    fn fill(&mut self, length: u32, kind: u32, argument: u64) {
+        // Relaxed: *publish* makes them visible.
+        self.record.length.store(length, Ordering::Relaxed);
+        self.record.kind.store(kind, Ordering::Relaxed);
+        self.record.argument[0].store(argument as u32, Ordering::Relaxed);
+        self.record.argument[1].store((argument >> 32) as u32, Ordering::Relaxed);
+    }
+}
+
+/// A published slot: to be read in place. The bytes may be garbage if the sender is hostile, never out of bounds.
+pub struct ByteReader<'a> {
+    record: &'a Record,
+    payload: NonNull<u8>,
+    size: usize,
+    /// The sender may overwrite this slot under us, if it evicts us: only word-wise copies, vouched for afterwards.
+    evictable: bool,
+    _slot: PhantomData<&'a [u8]>,
+}
+
+impl ByteReader<'_> {
+    /// What the slot holds and how many bytes of it lie in the slot.
+    ///
+    /// # Errors
+    /// `Corrupt` for a length beyond the slot or an unknown kind.
+    pub fn kind(&self) -> Result<(Kind, usize), Corrupt> {
+        let word = |word: &AtomicU32| word.load(Ordering::Relaxed); // Relaxed: guarded by *publish*
+        let length = word(&self.record.length) as usize;
+        match word(&self.record.kind) {
+            BYTES if length <= self.size => Ok((Kind::Bytes, length)),
+            HOLE if length == 0 => {
+                let [low, high] = &self.record.argument;
+                Ok((Kind::Hole(u64::from(word(low)) | u64::from(word(high)) << 32), 0))
+            }
+            _ => Err(Corrupt),
+        }
+    }
+
+    /// Where the bytes lie: fit for write(2), which is safe whatever the sender does to them meanwhile. `None` on a ring
+    /// that evicts: there only copies can be vouched for.
+    pub fn as_ptr(&self) -> Option<*const u8> {
+        (!self.evictable).then_some(self.payload.as_ptr().cast_const())
+    }
+
+    /// Copies the message out; returns its length, or the length needed if `buffer` is too short. On a ring that
+    /// evicts, the bytes count only once [`Run::whole`](super::Run::whole) was true afterwards.
+    ///
+    /// # Errors
+    /// `Corrupt` as [`kind`](Self::kind).
+    pub fn copy_to(&self, buffer: &mut [u8]) -> Result<Result<usize, usize>, Corrupt> {
+        let (_, length) = self.kind()?;
+        let Some(buffer) = buffer.get_mut(..length) else { return Ok(Err(length)) };
+        if self.evictable {
+            self.copy_words(buffer);
+        } else {
+            // SAFETY: `length` bytes are inside the slot (checked by `kind`) and inside `buffer`; nobody writes the
+            // slot while it is published and not given back.
+            unsafe { core::ptr::copy_nonoverlapping(self.payload.as_ptr(), buffer.as_mut_ptr(), length) };
+        }
+        Ok(Ok(length))
+    }
+
+    /// Copies word by word, for a slot that may be overwritten meanwhile.
+    fn copy_words(&self, buffer: &mut [u8]) {
+        for (i, part) in buffer.chunks_mut(4).enumerate() {
+            let word = self.payload.cast::<AtomicU32>();
+            // SAFETY: payloads start and repeat at multiples of 16 bytes (`segment.rs`) and `part` lies inside the
+            // slot, so the word lies inside the slot's stride.
+            let word = unsafe { word.add(i) };
+            // SAFETY: inside the mapping and aligned; atomics may be shared with other processes.
+            let word = unsafe { word.as_ref() };
+            // Relaxed: `whole` fences after the copy.
+            part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..part.len()]);
+        }
+    }
+
+    /// The bytes in place.
+    ///
+    /// # Safety
+    /// - The sender is trusted: it follows this crate's protocol for as long as the slice lives;
+    /// - nobody can be evicted from this ring.
+    ///
+    /// # Errors
+    /// `Corrupt` as [`kind`](Self::kind).
+    pub unsafe fn as_slice(&self) -> Result<&[u8], Corrupt> {
+        let (_, length) = self.kind()?;
+        // SAFETY: inside the slot; unchanging by the caller's promise.
+        Ok(unsafe { core::slice::from_raw_parts(self.payload.as_ptr(), length) })
+    }
+}

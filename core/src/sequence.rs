@@ -1,0 +1,75 @@
+//! 32-bit sequence numbers: the number of an item since the start, wrapping.
+//!
+//! In a lossless ring two sequences are never further apart than the capacity (at most 2^30), so the wrapping
+//! distance is exact and every comparison goes through it. There is no sentinel: each of the 2^32 values comes round.
+
+/// The number of an item since the start of its stream, modulo 2^32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sequence(u32);
+
+impl Sequence {
+    /// The sequence that a shared word holds.
+    pub fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// What to store in a shared word.
+    pub fn to_word(self) -> u32 {
+        self.0
+    }
+
+    /// The sequence `count` items later.
+    pub fn plus(self, count: u32) -> Self {
+        Self(self.0.wrapping_add(count))
+    }
+
+    /// The sequence `count` items earlier.
+    pub fn minus(self, count: u32) -> Self {
+        Self(self.0.wrapping_sub(count))
+    }
+
+    /// How many items lie from `earlier` up to this one. Exact when `earlier` is not later; else a huge number, so a
+    /// caller that reads `earlier` from a peer compares the result with the capacity before using it.
+    pub fn distance_from(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// Whether this sequence lies before `other`, for two that are at most 2^31 apart.
+    pub fn is_before(self, other: Self) -> bool {
+        let ahead = other.distance_from(self);
+        ahead != 0 && ahead < 1 << 31
+    }
+
+    /// The index of this item's slot among `capacity` slots, a power of two.
+    pub fn index(self, capacity: u32) -> u32 {
+        self.0 & (capacity - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sequence;
+
+    #[test]
+    fn distance_and_order_hold_across_the_wrap() {
+        for start in [0, 1, u32::MAX - 3, u32::MAX, 1 << 31] {
+            let a = Sequence::from_word(start);
+            for step in [1, 2, 7, 1 << 30] {
+                let b = a.plus(step);
+                assert_eq!(b.distance_from(a), step);
+                assert_eq!(b.minus(step), a);
+                assert!(a.is_before(b) && !b.is_before(a) && !a.is_before(a));
+            }
+        }
+    }
+
+    #[test]
+    fn indices_of_neighbours_never_collide_within_a_lap() {
+        let start = Sequence::from_word(u32::MAX - 1);
+        let mut seen = [false; 4];
+        for step in 0..4 {
+            let index = start.plus(step).index(4) as usize;
+            assert!(!core::mem::replace(&mut seen[index], true));
+        }
+    }
+}
