@@ -1,1 +1,38 @@
-//! The library.
+//! One process talks to many on one Linux machine.
+//!
+//! `whorl` is what the command `shell` is made of: shared-memory segments, the broadcast ring in them, and copying one
+//! source to many forked receivers. The lock-free algorithms are `whorl-core`'s; here is everything that touches the
+//! operating system.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "Whorl's shell needs Linux: memfd, futex, pidfd and open-file-description locks. whorl-core builds anywhere."
+);
+
+pub mod broadcast;
+pub mod futex;
+pub mod liveness;
+pub mod memory;
+pub mod process;
+pub mod segment;
+
+use rustix::io::Errno;
+use std::path::Path;
+
+/// What the kernel said, in words and without its number.
+pub fn reason(error: Errno) -> String {
+    let text = std::io::Error::from(error).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// A path for people: quoted where it needs to be, and nothing in it reaches a terminal as a command.
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == char::REPLACEMENT_CHARACTER)
+        || text.is_empty()
+    {
+        format!("'{}'", text.escape_debug())
+    } else {
+        text.into_owned()
+    }
+}

@@ -1,2 +1,31 @@
-//! The command.
-fn main() {}
+//! The command `shell`: parse, dispatch, end.
+
+mod cli;
+mod commands;
+mod exit;
+mod terminal;
+mod units;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use exit::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A reader that closes early is a quiet end.
+            let _ = error.print();
+            return Exit::Done.now();
+        }
+        Err(error) => {
+            terminal::say(&cli::one_line(&error));
+            return Exit::Usage.now();
+        }
+    };
+    match cli.command {
+        cli::Command::Copy(args) => commands::copy::run(args),
+    }
+    .now()
+}

@@ -77,22 +77,23 @@ impl<P: Parts> Membership<P> {
         }
     }
 
-    /// Buries every taken seat whose occupant the host knows to be dead; returns how many. Then wakes the sender, which
-    /// may have waited for one of them. Repeating it is harmless, and completes what a dead burier began.
+    /// Buries every taken seat whose occupant the host knows to be dead; returns how many. Repeating it is harmless, and
+    /// completes what a dead burier began.
     pub fn bury_dead(&self) -> u32 {
-        let mut buried = 0;
-        for (index, member) in taken(&self.parts).iter().enumerate() {
-            if member.seat.occupancy().is_taken() {
-                self.parts.host().try_bury(index as u32, || {
-                    member.seat.bury();
-                    buried += 1;
-                });
-            }
-        }
-        if buried > 0 {
+        (0..taken(&self.parts).len() as u32).map(|seat| u32::from(self.bury(seat))).sum()
+    }
+
+    /// Buries one seat's occupant, if the host knows it to be dead, and wakes the sender, which may have waited for it.
+    pub fn bury(&self, seat: u32) -> bool {
+        let Some(member) = self.parts.members().get(seat as usize) else { return false };
+        let dead = member.seat.occupancy().is_taken()
+            && self.parts.host().try_bury(seat, || {
+                member.seat.bury();
+            });
+        if dead {
             self.parts.control().ring_all(self.parts.host());
         }
-        buried
+        dead
     }
 
     /// Throws a slow receiver out: it gates nothing from now on and learns of it at its next read. Only for rings whose
@@ -113,11 +114,14 @@ impl<P: Parts> Membership<P> {
 
     /// Everybody who sits, one after another: not a snapshot of one moment.
     pub fn status(&self) -> impl Iterator<Item = Status> {
-        let capacity = self.parts.slots().count();
-        taken(&self.parts).iter().zip(0..).filter_map(move |(member, seat)| {
-            let seen = member.seat.occupancy();
-            let behind = self.parts.head().tail().distance_from(member.cursor()).min(capacity);
-            seen.is_taken().then(|| Status { seat, state: seen.state, pid: member.seat.pid(), behind })
-        })
+        (0..taken(&self.parts).len() as u32).filter_map(|seat| self.status_of(seat))
+    }
+
+    /// How one seat is doing; `None` if it is free or does not exist.
+    pub fn status_of(&self, seat: u32) -> Option<Status> {
+        let member = self.parts.members().get(seat as usize)?;
+        let seen = member.seat.occupancy();
+        let behind = self.parts.head().tail().distance_from(member.cursor()).min(self.parts.slots().count());
+        seen.is_taken().then(|| Status { seat, state: seen.state, pid: member.seat.pid(), behind })
     }
 }

@@ -1,0 +1,240 @@
+//! The control thread: hears of deaths, reports and newcomers, and tells the data path; shows progress. So a kill is
+//! noticed within a millisecond, also while the data path sits in `read`.
+
+use super::roster::{Report, Roster};
+use super::{CopyError, Job, system};
+use crate::process;
+use rustix::event::epoll;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A peer that everybody waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Stalled {
+    /// Its number.
+    pub peer: u32,
+    /// Its process id.
+    pub pid: i32,
+    /// Bytes published that it has not taken; 0: it has all, and is finishing its file.
+    pub behind: u64,
+}
+
+/// Hears how a copy goes, in a thread of its own.
+pub trait Watch: Send {
+    /// So many bytes are sent, of so many if that is known; the slowest peer is so many bytes behind.
+    fn progress(&mut self, sent: u64, total: Option<u64>, slowest: Option<Stalled>);
+    /// For more than a second nothing moved, because of these peers.
+    fn stalled(&mut self, peers: &[Stalled]);
+}
+
+/// What a transport knows about its peers; seats count from 0.
+pub(super) trait Link: Sync {
+    /// Somebody new may have arrived. Returns the seats that take part.
+    fn welcome(&self) -> Vec<u32>;
+    /// The occupant of a seat has ended.
+    fn bury(&self, seat: u32);
+    /// How many bytes it lies behind.
+    fn behind(&self, seat: u32) -> u64;
+}
+
+/// What the data path tells the control thread. Plain counters, which order nothing.
+#[derive(Default)]
+pub(super) struct Pulse {
+    sent: AtomicU64,
+    waiting: AtomicBool,
+}
+
+impl Pulse {
+    pub fn sent(&self, total: u64) {
+        self.sent.store(total, Ordering::Relaxed);
+    }
+
+    /// Runs something that may wait for peers.
+    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.waiting.store(true, Ordering::Relaxed);
+        let result = wait();
+        self.waiting.store(false, Ordering::Relaxed);
+        result
+    }
+}
+
+/// How often progress is shown and stalls are looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// After so long without any movement it is said for whom everybody waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const KNOCK: u64 = u64::MAX;
+const RESULTS: u64 = u64::MAX - 1;
+const STOP: u64 = u64::MAX - 2;
+
+/// The control thread's descriptors.
+pub(super) struct Control {
+    epoll: OwnedFd,
+    pidfds: Vec<OwnedFd>,
+}
+
+impl Control {
+    /// Watches every receiver; after the last fork, before the thread.
+    pub fn new(job: &Job<'_>, roster: &Roster, knock: Option<&OwnedFd>) -> Result<Self, CopyError> {
+        let failed = || system("watch the receivers");
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed())?;
+        let add = |fd: rustix::fd::BorrowedFd<'_>, data| {
+            epoll::add(&epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN).map_err(failed())
+        };
+        let mut pidfds = Vec::new();
+        for (peer, seat) in roster.lock().iter().zip(0..) {
+            let pidfd = peer.child.pidfd().map_err(failed())?;
+            add(pidfd.as_fd(), seat)?;
+            pidfds.push(pidfd);
+        }
+        if let Some(knock) = knock {
+            add(knock.as_fd(), KNOCK)?;
+        }
+        rustix::io::ioctl_fionbio(&job.results.0, true).map_err(failed())?;
+        add(job.results.0.as_fd(), RESULTS)?;
+        add(process::stop_event().map_err(failed())?, STOP)?;
+        Ok(Self { epoll, pidfds })
+    }
+
+    /// Runs until every receiver is reaped.
+    pub fn run(
+        self,
+        job: &Job<'_>,
+        roster: &Roster,
+        link: &impl Link,
+        knock: Option<&OwnedFd>,
+        pulse: &Pulse,
+        watch: &mut dyn Watch,
+    ) {
+        process::leave_signals_to_main_thread();
+        let mut patience = Patience::new();
+        let mut last_tick = Instant::now();
+        while !roster.nobody_left() {
+            let mut events =
+                [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
+            let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+            let count = epoll::wait(&self.epoll, &mut events, Some(&tick)).unwrap_or(0); // EINTR: look around
+            for event in &events[..count] {
+                let data = event.data;
+                match data.u64() {
+                    KNOCK => {
+                        if let Some(knock) = knock {
+                            let _ = rustix::io::read(knock, &mut [0; 8]);
+                        }
+                        welcome(roster, link);
+                    }
+                    RESULTS => collect(job, roster),
+                    STOP => {
+                        // The main thread sees the signal by itself; this thread only stops hearing of it.
+                        if let Ok(stop) = process::stop_event() {
+                            let _ = epoll::delete(&self.epoll, stop);
+                        }
+                    }
+                    seat => self.reap(job, roster, link, seat as u32),
+                }
+            }
+            if last_tick.elapsed() >= TICK {
+                last_tick = Instant::now();
+                patience.look(job, roster, link, pulse, watch);
+            }
+        }
+        let sent = pulse.sent.load(Ordering::Relaxed);
+        watch.progress(sent, job.length, None);
+    }
+
+    fn reap(&self, job: &Job<'_>, roster: &Roster, link: &impl Link, seat: u32) {
+        collect(job, roster); // what it said before it ended
+        let mut peers = roster.lock();
+        let peer = &mut peers[seat as usize];
+        let Some(status) = peer.child.try_reap() else { return };
+        peer.ended = Some(status);
+        let lost = peer.report.is_none();
+        let nobody_left = peers.iter().all(|peer| peer.ended.is_some());
+        drop(peers);
+        let _ = epoll::delete(&self.epoll, &self.pidfds[seat as usize]);
+        link.bury(seat);
+        if lost {
+            job.remove_part(seat + 1);
+        }
+        if nobody_left {
+            let _ = rustix::io::write(&job.cancel, &1_u64.to_ne_bytes());
+        }
+        roster.tell();
+    }
+}
+
+fn welcome(roster: &Roster, link: &impl Link) {
+    let mut peers = roster.lock();
+    for seat in link.welcome() {
+        if let Some(peer) = peers.get_mut(seat as usize) {
+            peer.joined = true;
+        }
+    }
+    roster.tell();
+}
+
+fn collect(job: &Job<'_>, roster: &Roster) {
+    let mut packet = [0; 4096];
+    loop {
+        match rustix::io::read(&job.results.0, &mut packet) {
+            Err(Errno::INTR) => {}
+            Err(_) | Ok(0) => return,
+            Ok(count) => {
+                let Ok(report) = serde_json::from_slice::<Report>(&packet[..count]) else { continue };
+                if let Some(peer) = roster.lock().get_mut(report.peer.wrapping_sub(1) as usize) {
+                    peer.report = Some(report);
+                }
+            }
+        }
+    }
+}
+
+/// Notices when nothing moves.
+struct Patience {
+    last: (u64, u64, usize),
+    since: Instant,
+    told: bool,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { last: (0, 0, 0), since: Instant::now(), told: false }
+    }
+
+    fn look(
+        &mut self,
+        job: &Job<'_>,
+        roster: &Roster,
+        link: &impl Link,
+        pulse: &Pulse,
+        watch: &mut dyn Watch,
+    ) {
+        let sent = pulse.sent.load(Ordering::Relaxed);
+        let mut left = live(roster, link);
+        let most = left.iter().map(|peer| peer.behind).max().unwrap_or(0);
+        watch.progress(sent, job.length, left.iter().copied().find(|peer| peer.behind == most));
+        let now = (sent, left.iter().map(|peer| peer.behind).sum(), left.len());
+        if now != self.last || !pulse.waiting.load(Ordering::Relaxed) {
+            *self = Self { last: now, ..Self::new() };
+        } else if !self.told && self.since.elapsed() >= PATIENCE {
+            self.told = true;
+            left.retain(|peer| peer.behind == most);
+            watch.stalled(&left);
+        }
+    }
+}
+
+fn live(roster: &Roster, link: &impl Link) -> Vec<Stalled> {
+    let peers = roster.lock();
+    let alive = peers.iter().zip(0..).filter(|(peer, _)| peer.ended.is_none());
+    alive
+        .map(|(peer, seat)| Stalled {
+            peer: seat + 1,
+            pid: peer.child.pid().as_raw_nonzero().get(),
+            behind: link.behind(seat),
+        })
+        .collect()
+}

@@ -1,0 +1,215 @@
+//! Where the bytes go: a file that gets its name only when it is complete.
+//!
+//! Until then it has no name at all (`O_TMPFILE`), so nothing is left of it whoever is killed. Where the file system does
+//! not know unnamed files, it has a short name ending in `.part`, which its writer, or whoever survives it, removes. To
+//! replace an existing file a complete one is linked as `.part` for the moment until the rename: killed within that moment
+//! it stays, complete.
+
+use super::checksum::{Checksum, Sum};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, Timestamps, XattrFlags};
+use rustix::io::Errno;
+use std::ffi::{CString, OsStr};
+use thiserror::Error;
+
+/// How a file is to be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Care {
+    /// Read it back and compare it with the sender's checksum.
+    pub verify: bool,
+    /// Wait until it is on the disk.
+    pub fsync: bool,
+    /// Leave an existing file alone.
+    pub no_clobber: bool,
+}
+
+/// A file being received.
+pub struct Destination<'a> {
+    directory: BorrowedFd<'a>,
+    file: OwnedFd,
+    name: &'a OsStr,
+    part: &'a OsStr,
+    /// Whether `part` exists and is ours to remove.
+    has_part: bool,
+    written: u64,
+    ends_in_hole: bool,
+    care: Care,
+}
+
+/// What could not be done with a file.
+#[derive(Debug, Error)]
+#[error("cannot {what}: {}", crate::reason(*.error))]
+pub struct DestinationError {
+    what: &'static str,
+    error: Errno,
+}
+
+fn cannot(what: &'static str) -> impl FnOnce(Errno) -> DestinationError {
+    move |error| DestinationError { what, error }
+}
+
+impl<'a> Destination<'a> {
+    /// A new file, to be called `name` in `directory` when it is complete, and `part` where it needs a name before.
+    ///
+    /// # Errors
+    /// It cannot be made; or `name` exists and must not be replaced.
+    pub fn create(
+        directory: BorrowedFd<'a>,
+        name: &'a OsStr,
+        part: &'a OsStr,
+        care: Care,
+    ) -> Result<Self, DestinationError> {
+        if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(cannot("create the file")(Errno::EXIST));
+        }
+        let mode = Mode::from_raw_mode(0o666); // less the umask, as every new file
+        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let (file, has_part) = match rustix::fs::openat(directory, ".", unnamed, mode) {
+            Ok(file) => (file, false),
+            // The file system, or the kernel, does not know unnamed files.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let named = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                (rustix::fs::openat(directory, part, named, mode).map_err(cannot("create the file"))?, true)
+            }
+            Err(error) => return Err(cannot("create the file")(error)),
+        };
+        Ok(Self { directory, file, name, part, has_part, written: 0, ends_in_hole: false, care })
+    }
+
+    /// How many bytes it has, holes included.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// Most often: no space. Then it is not to be used any more.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), DestinationError> {
+        while !bytes.is_empty() {
+            match rustix::io::pwrite(&self.file, bytes, self.written) {
+                Ok(0) => return Err(cannot("write")(Errno::IO)),
+                Ok(count) => {
+                    self.written += count as u64;
+                    bytes = &bytes[count..];
+                }
+                Err(Errno::INTR) if crate::process::stop_signal().is_none() => {}
+                Err(error) => return Err(cannot("write")(error)),
+            }
+        }
+        self.ends_in_hole = false;
+        Ok(())
+    }
+
+    /// Appends `length` zero bytes without storing them.
+    pub fn skip(&mut self, length: u64) {
+        self.written = self.written.saturating_add(length);
+        self.ends_in_hole = true;
+    }
+
+    /// Reads the file back for its checksum.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn checksum(&mut self) -> Result<Sum, DestinationError> {
+        self.fill_up()?;
+        let mut sum = Checksum::new();
+        let mut buffer = vec![0; 1 << 17];
+        let mut at = 0;
+        while at < self.written {
+            match rustix::io::pread(&self.file, &mut buffer, at) {
+                Ok(0) => break,
+                Ok(count) => {
+                    sum.update(&buffer[..count]);
+                    at += count as u64;
+                }
+                Err(Errno::INTR) if crate::process::stop_signal().is_none() => {}
+                Err(error) => return Err(cannot("read back")(error)),
+            }
+        }
+        Ok(sum.finish())
+    }
+
+    /// Gives it times and extended attributes of the source. Attributes that this file system does not take are left out.
+    ///
+    /// # Errors
+    /// The times cannot be set.
+    pub fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<(), DestinationError> {
+        self.fill_up()?;
+        copy_attributes(source, self.file.as_fd());
+        let stat = rustix::fs::fstat(source).map_err(cannot("read the source's times"))?;
+        let time = |tv_sec, nanoseconds: u64| rustix::time::Timespec { tv_sec, tv_nsec: nanoseconds as _ };
+        let times = Timestamps {
+            last_access: time(stat.st_atime, stat.st_atime_nsec),
+            last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+        };
+        rustix::fs::futimens(&self.file, &times).map_err(cannot("set the times"))
+    }
+
+    /// Gives the complete file its name, replacing what had it. A symbolic link is replaced, not followed.
+    ///
+    /// # Errors
+    /// It stays without that name, and nothing is left of it.
+    pub fn commit(mut self) -> Result<(), DestinationError> {
+        self.fill_up()?;
+        if self.care.fsync {
+            rustix::fs::fsync(&self.file).map_err(cannot("write to disk"))?;
+        }
+        self.name_it().map_err(cannot("give the file its name"))?;
+        if self.care.fsync {
+            rustix::fs::fsync(self.directory).map_err(cannot("write the directory to disk"))?;
+        }
+        Ok(())
+    }
+
+    fn name_it(&mut self) -> Result<(), Errno> {
+        if !self.has_part {
+            match self.link(self.name) {
+                Err(Errno::EXIST) if !self.care.no_clobber => self.link(self.part)?,
+                other => return other,
+            }
+            self.has_part = true;
+        }
+        let (directory, flags) = (
+            self.directory,
+            if self.care.no_clobber { RenameFlags::NOREPLACE } else { RenameFlags::empty() },
+        );
+        rustix::fs::renameat_with(directory, self.part, directory, self.name, flags)?;
+        self.has_part = false;
+        Ok(())
+    }
+
+    fn link(&self, name: &OsStr) -> Result<(), Errno> {
+        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        rustix::fs::linkat(CWD, unnamed, self.directory, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// A hole at the end is only there once the length says so.
+    fn fill_up(&mut self) -> Result<(), DestinationError> {
+        if self.ends_in_hole {
+            rustix::fs::ftruncate(&self.file, self.written).map_err(cannot("set the length"))?;
+            self.ends_in_hole = false;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Destination<'_> {
+    fn drop(&mut self) {
+        if self.has_part {
+            let _ = rustix::fs::unlinkat(self.directory, self.part, AtFlags::empty());
+        }
+    }
+}
+
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+    let mut names = vec![0; 1 << 16]; // the kernel's own limit for the list
+    let Ok(length) = rustix::fs::flistxattr(from, &mut names) else { return };
+    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let Ok(name) = CString::new(name) else { continue };
+        let mut value = vec![0; 1 << 16]; // and for a value
+        if let Ok(length) = rustix::fs::fgetxattr(from, &name, &mut value) {
+            let _ = rustix::fs::fsetxattr(to, &name, &value[..length], XattrFlags::empty());
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! One source to many forked receivers, each writing a file of its own.
+//!
+//! ```text
+//!  Plan --check--> Job --fork--> receivers ... write files, report through a pipe, end
+//!                   |
+//!                   +-- data path (main thread): source -> ring slots | sockets
+//!                   +-- control thread: deaths, reports, admissions, progress
+//! ```
+//!
+//! Everything that can be refused is refused before the first fork.
+
+mod checksum;
+mod control;
+mod destination;
+mod frame;
+mod names;
+mod receive;
+mod roster;
+mod shm;
+mod socket;
+mod source;
+mod window;
+
+pub use checksum::{Sum, hex};
+pub use control::{Stalled, Watch};
+pub use destination::Care;
+pub use names::{STDIN_NAME, Template, TemplateError};
+pub use roster::{Fault, PeerOutcome};
+pub use source::SourceError;
+
+use crate::process::stop_signal;
+use crate::segment::SegmentError;
+use control::{Control, Link, Pulse};
+use roster::Roster;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use source::Source;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use whorl_core::segment::{Geometry, LayoutError};
+
+/// The most peers a copy can have.
+pub const MAX_PEERS: u32 = 1000;
+
+/// How the bytes travel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// Through a ring in shared memory.
+    Shm,
+    /// Through a unix socket for each peer.
+    Socket,
+}
+
+/// What to copy where, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The file to read; `-` is the standard input.
+    pub source: PathBuf,
+    /// How many receivers, 1 to [`MAX_PEERS`].
+    pub peers: u32,
+    /// Where the files go; made if it does not exist.
+    pub directory: PathBuf,
+    /// What they are called.
+    pub template: Template,
+    /// How the bytes travel.
+    pub transport: Transport,
+    /// Bytes in one block, which is one slot of the ring.
+    pub block: u32,
+    /// Slots of the ring.
+    pub slots: u32,
+    /// How each file is made.
+    pub care: Care,
+    /// Give the files the source's times and extended attributes.
+    pub preserve: bool,
+}
+
+/// What became of a copy whose source was read to its end.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Bytes in the source.
+    pub bytes: u64,
+    /// How long it took, from before the first fork to after the last receiver ended.
+    pub elapsed: Duration,
+    /// What became of each receiver, in order.
+    pub peers: Vec<PeerOutcome>,
+}
+
+/// Why nothing, or not everything, was copied.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    /// The source.
+    #[error("{}: {error}", crate::shown(.path), error = .error)]
+    Source {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: SourceError,
+    },
+    /// The template.
+    #[error("the name template does not work: {0}")]
+    Template(#[from] TemplateError),
+    /// A name that the file system cannot take.
+    #[error("the file name would have {length} bytes and {} takes {most}; use --name to choose a shorter one", crate::shown(.directory))]
+    NameTooLong {
+        /// Its length.
+        length: usize,
+        /// The most there can be.
+        most: u64,
+        /// Where it was to be.
+        directory: PathBuf,
+    },
+    /// The destination directory.
+    #[error("{}: {}", crate::shown(.0), crate::reason(*.1))]
+    Directory(PathBuf, Errno),
+    /// A directory has the name of a file to be received.
+    #[error("{}: a directory has this name", crate::shown(.0))]
+    TargetIsDirectory(PathBuf),
+    /// The ring's measures.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The shared memory.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// Too few descriptors for so many peers.
+    #[error("{peers} peers need {needed} open descriptors, the limit is {limit}; raise it with ulimit -n")]
+    Descriptors {
+        /// Peers asked for.
+        peers: u32,
+        /// Descriptors needed.
+        needed: u64,
+        /// Descriptors there are.
+        limit: u64,
+    },
+    /// A receiver could not be started.
+    #[error("cannot start receiver {peer}: {}{}", crate::reason(*.error), if *.error == Errno::AGAIN { "; the limit of processes is reached" } else { "" })]
+    Fork {
+        /// Which one.
+        peer: u32,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// Some other system call.
+    #[error("cannot {what}: {}", crate::reason(*.error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// No receiver was left to send to.
+    #[error("no receiver is left")]
+    NobodyLeft(Vec<PeerOutcome>),
+    /// A signal asked us to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn system(what: &'static str) -> impl FnOnce(Errno) -> CopyError {
+    move |error| CopyError::System { what, error }
+}
+
+/// A plan that was checked, with what all its processes share. Made before the first fork.
+struct Job<'p> {
+    plan: &'p Plan,
+    /// What the source is called, and its length where that is known.
+    name: OsString,
+    length: Option<u64>,
+    directory: OwnedFd,
+    /// The receivers' reports: one packet each.
+    results: (OwnedFd, OwnedFd),
+    /// Readable once the sender should stop reading: nobody is left.
+    cancel: OwnedFd,
+    /// Tells the temporary names of this run from those of others.
+    token: String,
+    started: Instant,
+}
+
+/// Copies the source to every peer, and returns when all of them have ended. Only for processes with one thread: it forks.
+///
+/// # Blocking
+/// Until the source ends and the slowest receiver is done. A receiver that is stopped is waited for, and `watch` hears of it.
+///
+/// # Errors
+/// Why there was nothing to copy, or why the copying stopped. No file has its final name then, except of receivers that
+/// were done already.
+pub fn copy(plan: &Plan, watch: &mut dyn Watch) -> Result<Outcome, CopyError> {
+    let (job, mut source) = Job::check(plan)?;
+    let (bytes, peers) = match plan.transport {
+        Transport::Shm => shm::run(&job, &mut source, watch),
+        Transport::Socket => socket::run(&job, &mut source, watch),
+    }?;
+    Ok(Outcome { bytes, elapsed: job.started.elapsed(), peers })
+}
+
+/// Runs a transport's data path beside the control thread, until every receiver has ended.
+fn drive(
+    job: &Job<'_>,
+    roster: Roster,
+    link: &impl Link,
+    knock: Option<&OwnedFd>,
+    pulse: &Pulse,
+    watch: &mut dyn Watch,
+    pump: impl FnOnce(&Roster) -> Result<u64, CopyError>,
+) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
+    let control = match Control::new(job, &roster, knock) {
+        Ok(control) => control,
+        Err(error) => {
+            roster.kill_all(job);
+            return Err(error);
+        }
+    };
+    let result = thread::scope(|scope| {
+        scope.spawn(|| control.run(job, &roster, link, knock, pulse, watch));
+        let result = pump(&roster);
+        if result.is_err() || stop_signal().is_some() {
+            roster.end_all();
+        }
+        result
+    });
+    if stop_signal().is_some() {
+        return Err(CopyError::Interrupted);
+    }
+    match result {
+        Ok(total) => Ok((total, roster.outcomes(job))),
+        Err(CopyError::NobodyLeft(_)) => Err(CopyError::NobodyLeft(roster.outcomes(job))),
+        Err(error) => Err(error),
+    }
+}
+
+impl<'p> Job<'p> {
+    fn check(plan: &'p Plan) -> Result<(Self, Source), CopyError> {
+        let started = Instant::now();
+        let source = Source::open(&plan.source).map_err(|error| match error {
+            SourceError::Interrupted => CopyError::Interrupted,
+            error => CopyError::Source { path: plan.source.clone(), error },
+        })?;
+        plan.template.check(source.name(), plan.peers)?;
+        let directory = open_directory(&plan.directory)?;
+        plan.check_names(&source, &directory)?;
+        plan.check_descriptors()?;
+        let results =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(system("make a pipe"))?;
+        let cancel =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("make an event"))?;
+        let mut random = [0; 4];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(system("get random bytes"))?;
+        let token = format!("{:08x}", u32::from_ne_bytes(random));
+        let (name, length) = (source.name().to_owned(), source.length());
+        Ok((Self { plan, name, length, directory, results, cancel, token, started }, source))
+    }
+
+    fn source_failed(&self, error: SourceError) -> CopyError {
+        CopyError::Source { path: self.plan.source.clone(), error }
+    }
+
+    /// The final name of a peer's file.
+    fn name(&self, peer: u32, pid: i32) -> OsString {
+        self.plan.template.name(&self.name, peer, self.plan.peers, pid)
+    }
+
+    /// The temporary name of a peer's file, where it needs one. Short, so that a name of 255 bytes fits.
+    fn part(&self, peer: u32) -> OsString {
+        format!(".{}-{peer}.part", self.token).into()
+    }
+
+    /// Removes what a peer that was killed may have left.
+    fn remove_part(&self, peer: u32) {
+        let _ = rustix::fs::unlinkat(&self.directory, self.part(peer), AtFlags::empty());
+    }
+}
+
+impl Plan {
+    fn geometry(&self) -> Result<Geometry, LayoutError> {
+        Geometry::new(self.block, self.slots, self.peers)
+    }
+
+    fn check_names(&self, source: &Source, directory: &OwnedFd) -> Result<(), CopyError> {
+        let most = rustix::fs::fstatvfs(directory).map_or(255, |fs| fs.f_namemax);
+        let length = self.template.longest(source.name(), self.peers);
+        if length as u64 > most {
+            return Err(CopyError::NameTooLong { length, most, directory: self.directory.clone() });
+        }
+        if self.template.needs_pid() {
+            return Ok(());
+        }
+        for peer in 1..=self.peers {
+            let name = self.template.name(source.name(), peer, self.peers, 0);
+            let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+            if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+                return Err(CopyError::TargetIsDirectory(self.directory.join(name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_descriptors(&self) -> Result<(), CopyError> {
+        // One to watch each peer, one to talk to it, and some of our own.
+        let needed = 64 + 2 * u64::from(self.peers);
+        let limit = crate::process::raise_descriptor_limit();
+        if needed > limit {
+            return Err(CopyError::Descriptors { peers: self.peers, needed, limit });
+        }
+        Ok(())
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, CopyError> {
+    let failed = |error| CopyError::Directory(path.to_owned(), error);
+    std::fs::create_dir_all(path).map_err(|error| {
+        // A file in the way is "file exists" to mkdir; "not a directory" says what is wrong.
+        let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
+        failed(if exists { Errno::NOTDIR } else { Errno::from_io_error(&error).unwrap_or(Errno::IO) })
+    })?;
+    let directory =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed)?;
+    rustix::fs::accessat(
+        &directory,
+        ".",
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )
+    .map_err(failed)?;
+    Ok(directory)
+}

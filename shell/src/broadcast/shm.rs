@@ -1,0 +1,165 @@
+//! The ring as transport: the sender reads the source straight into slots, each receiver writes its file straight from them.
+
+use super::checksum::Checksum;
+use super::control::{Link, Pulse, Watch};
+use super::destination::Destination;
+use super::receive::receive;
+use super::roster::{Fault, PeerOutcome, Roster};
+use super::source::{Piece, Source, SourceError};
+use super::{CopyError, Job, system};
+use crate::liveness::OwnerIs;
+use crate::segment::{OwnedSharedRing, Segment, SharedRing};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::Pid;
+use whorl_core::error::{ClaimError, End, JoinError, ReadError};
+use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Kind, Membership, Sender};
+use whorl_core::seat::State;
+
+/// Runs the whole copy; returns the bytes sent and what became of each peer.
+pub(super) fn run(
+    job: &Job<'_>,
+    source: &mut Source,
+    watch: &mut dyn Watch,
+) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
+    let (segment, ring) = Segment::create(job.plan.geometry()?)?;
+    let knock =
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("make an event"))?;
+    let parent = rustix::process::getpid();
+    let roster = Roster::fork(job, |peer| {
+        receive(job, source, peer, |file| transfer(&segment, &knock, parent, peer - 1, file))
+    })?;
+    let (sender, membership) = ring.into_sender();
+    let link = Seats { membership, block: job.plan.block.into() };
+    let pulse = Pulse::default();
+    super::drive(job, roster, &link, Some(&knock), &pulse, watch, |roster| {
+        pump(sender, job, source, roster, &pulse)
+    })
+}
+
+/// The data path. The sender lives until every receiver has ended: dropping it earlier would end the stream early.
+fn pump(
+    mut sender: Sender<OwnedSharedRing>,
+    job: &Job<'_>,
+    source: &mut Source,
+    roster: &Roster,
+    pulse: &Pulse,
+) -> Result<u64, CopyError> {
+    pulse.waiting(|| roster.wait_joined());
+    let mut sum = job.plan.care.verify.then(Checksum::new);
+    let mut total = 0;
+    loop {
+        if roster.nobody_left() {
+            return Err(CopyError::NobodyLeft(Vec::new()));
+        }
+        let mut claim = pulse.waiting(|| sender.claim(1, None)).map_err(|error| match error {
+            ClaimError::Interrupted => CopyError::Interrupted,
+            ClaimError::Full | ClaimError::TimedOut => unreachable!("a wait without a deadline"),
+        })?;
+        let mut slot = claim.slot(0);
+        let buffer = as_slice(&mut slot);
+        let piece = source.next(buffer, job.cancel.as_fd()).map_err(|error| match error {
+            SourceError::Interrupted if roster.nobody_left() => CopyError::NobodyLeft(Vec::new()),
+            SourceError::Interrupted => CopyError::Interrupted,
+            error => job.source_failed(error),
+        })?;
+        match piece {
+            Piece::End => break,
+            Piece::Bytes(count) => {
+                if let Some(sum) = &mut sum {
+                    sum.update(&buffer[..count]);
+                }
+                slot.set_length(count).expect("the buffer was the slot");
+                total += count as u64;
+            }
+            Piece::Hole(length) => {
+                if let Some(sum) = &mut sum {
+                    sum.update_zeros(length);
+                }
+                slot.set_hole(length);
+                total += length;
+            }
+        }
+        claim.publish(1);
+        pulse.sent(total);
+    }
+    sender.close(End { total, checksum: sum.map(|sum| sum.finish()) });
+    pulse.waiting(|| roster.wait_ended());
+    Ok(total)
+}
+
+fn as_slice<'a>(slot: &'a mut ByteWriter<'_>) -> &'a mut [u8] {
+    let (start, length) = (slot.as_mut_ptr(), slot.capacity());
+    // SAFETY: `length` bytes, all of them initialised since the segment was made, and this writer's alone while it is
+    // borrowed: receivers have given the slot back.
+    unsafe { std::slice::from_raw_parts_mut(start, length) }
+}
+
+/// A receiver's data path, from taking its seat to the end record.
+fn transfer(
+    segment: &Segment,
+    knock: &OwnedFd,
+    parent: Pid,
+    seat: u32,
+    file: &mut Destination<'_>,
+) -> Result<End, Fault> {
+    let own = |error: &dyn std::fmt::Display| Fault::Own(error.to_string());
+    let ring = segment.attach(OwnerIs::Parent(parent)).map_err(|error| own(&error))?;
+    let locks = segment.byte_locks().map_err(|error| own(&error))?;
+    // The byte first, then the seat: whoever finds the seat taken and the byte free knows that we are dead.
+    if !locks.try_lock(seat).map_err(|error| Fault::Own(crate::reason(error)))? {
+        return Err(Fault::Own(format!("seat {seat} is held by another process")));
+    }
+    let applicant = Applicant::ask(ring, seat, true, std::process::id()).map_err(|error| own(&error))?;
+    let _ = rustix::io::write(knock, &1_u64.to_ne_bytes()); // a full counter is a knock already
+    let mut receiver = applicant.admitted(None).map_err(|error| match error {
+        JoinError::Interrupted => Fault::Interrupted,
+        JoinError::SenderDied => Fault::Sender(error.to_string()),
+        other => own(&other),
+    })?;
+    loop {
+        let run = match receiver.read(None) {
+            Ok(run) => run,
+            Err(ReadError::Ended(end)) => return Ok(end),
+            Err(ReadError::Interrupted) => return Err(Fault::Interrupted),
+            Err(error) => return Err(Fault::Sender(error.to_string())),
+        };
+        write(&run.item(0), file)?;
+        run.release(1);
+    }
+}
+
+fn write(item: &ByteReader<'_>, file: &mut Destination<'_>) -> Result<(), Fault> {
+    let corrupt = |error: whorl_core::error::Corrupt| Fault::Sender(error.to_string());
+    match item.kind().map_err(corrupt)? {
+        (Kind::Hole(length), _) => file.skip(length),
+        (Kind::Bytes, _) => {
+            // SAFETY: the sender is our own parent, which keeps to the protocol, and nobody is evicted from this ring.
+            let bytes = unsafe { item.as_slice() }.map_err(corrupt)?;
+            file.write(bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// The ring's seats, for the control thread.
+struct Seats {
+    membership: Membership<SharedRing>,
+    block: u64,
+}
+
+impl Link for Seats {
+    fn welcome(&self) -> Vec<u32> {
+        self.membership.admit_all();
+        let active = self.membership.status().filter(|status| status.state == State::Active);
+        active.map(|status| status.seat).collect()
+    }
+
+    fn bury(&self, seat: u32) {
+        self.membership.bury(seat);
+    }
+
+    fn behind(&self, seat: u32) -> u64 {
+        self.membership.status_of(seat).map_or(0, |status| u64::from(status.behind) * self.block)
+    }
+}

@@ -1,0 +1,119 @@
+//! A bounded window of a stream: blocks that were read and that some peer still needs.
+
+use super::source::{Piece, SourceError};
+use std::collections::VecDeque;
+
+/// Blocks in the order they were read.
+pub(super) struct Window {
+    blocks: VecDeque<Block>,
+    spare: Vec<Vec<u8>>,
+    block: usize,
+    most: usize,
+    end: u64,
+    /// Whether the source is known to have something.
+    pub readable: bool,
+    /// A source that always has something, or its end.
+    pub always_readable: bool,
+}
+
+struct Block {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// At most `most` blocks of `block` bytes.
+    pub fn new(block: usize, most: usize, always_readable: bool) -> Self {
+        let (blocks, spare) = (VecDeque::new(), Vec::new());
+        Self { blocks, spare, block, most, end: 0, readable: always_readable, always_readable }
+    }
+
+    /// Where the window ends: the bytes read so far.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether another block may be read.
+    pub fn has_room(&self) -> bool {
+        self.blocks.len() < self.most
+    }
+
+    /// Lets go of what lies before `position`.
+    pub fn forget_before(&mut self, position: u64) {
+        while self.blocks.front().is_some_and(|block| block.start + block.bytes.len() as u64 <= position) {
+            self.spare.extend(self.blocks.pop_front().map(|block| block.bytes));
+        }
+    }
+
+    /// Reads one block: what one read returns, at once.
+    pub fn read(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<Piece, SourceError>,
+    ) -> Result<Piece, SourceError> {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.resize(self.block, 0);
+        let piece = read(&mut bytes)?;
+        if let Piece::Bytes(count) = piece {
+            bytes.truncate(count);
+            self.blocks.push_back(Block { start: self.end, bytes });
+            self.end += count as u64;
+        }
+        Ok(piece)
+    }
+
+    /// The block read last.
+    pub fn last(&self) -> &[u8] {
+        self.blocks.back().map_or(&[], |block| &block.bytes)
+    }
+
+    /// How many bytes from `position` on lie in one piece.
+    pub fn available(&self, position: u64) -> usize {
+        self.bytes(position, usize::MAX).len()
+    }
+
+    /// At most `most` bytes from `position` on, in one piece.
+    pub fn bytes(&self, position: u64, most: usize) -> &[u8] {
+        let index = self.blocks.partition_point(|block| block.start + block.bytes.len() as u64 <= position);
+        let Some(block) = self.blocks.get(index) else { return &[] };
+        let bytes = &block.bytes[(position - block.start) as usize..];
+        &bytes[..bytes.len().min(most)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_kept_while_needed_and_reused_after() {
+        let mut window = Window::new(4, 2, true);
+        for text in [b"abcd", b"efgh"] {
+            window
+                .read(|buffer| {
+                    Ok({
+                        buffer.copy_from_slice(text);
+                        Piece::Bytes(4)
+                    })
+                })
+                .unwrap();
+        }
+        assert!(!window.has_room());
+        assert_eq!(
+            (window.bytes(2, 10), window.bytes(4, 3), window.bytes(8, 1)),
+            (&b"cd"[..], &b"efg"[..], &b""[..])
+        );
+        window.forget_before(3);
+        assert!(!window.has_room());
+        window.forget_before(4);
+        assert!(window.has_room());
+        window
+            .read(|buffer| {
+                Ok({
+                    buffer[..1].copy_from_slice(b"i");
+                    Piece::Bytes(1)
+                })
+            })
+            .unwrap();
+        assert_eq!((window.end(), window.bytes(8, 9), window.last()), (9, &b"i"[..], &b"i"[..]));
+    }
+}

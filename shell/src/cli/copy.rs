@@ -1,0 +1,109 @@
+//! `shell copy`.
+
+use crate::terminal::When;
+use crate::units::parse_size;
+use clap::ArgGroup;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use whorl::broadcast::{MAX_PEERS, Template};
+
+/// Copy one file or stream to many processes, each writing a file of its own.
+#[derive(clap::Args, Debug)]
+#[command(
+    group = ArgGroup::new("transport"),
+    after_help = "Example: shell copy -n 16 bigfile",
+    after_long_help = concat!(
+        "Examples:\n",
+        "  shell copy -n 16 bigfile                     16 processes, 16 files in received-files/\n",
+        "  shell copy --socket -n 4 -d out bigfile      through unix sockets, into out/\n",
+        "  tar c src | shell copy -n 2 --verify -       a stream, checked at the other end\n",
+        "  shell copy -n 3 --name '{name}.{peer}' a     a.01, a.02 and a.03\n",
+        "\n",
+        "A file gets its name only once it is complete; what had that name is replaced.\n",
+        "\n",
+        "Exit codes: 0 every peer has everything; 1 the source failed, or every peer did; 2 used wrongly;\n",
+        "4 some peers failed or were lost; 5 a checksum does not match. Stopped by a signal, it dies of it."
+    )
+)]
+pub struct Args {
+    /// Use a ring in shared memory (the default)
+    #[arg(long, group = "transport")]
+    pub shm: bool,
+
+    /// Use a unix socket for each peer
+    #[arg(long, group = "transport")]
+    pub socket: bool,
+
+    /// How many processes receive, 1 to 1000
+    #[arg(short = 'n', long, value_name = "N", value_parser = peers, allow_negative_numbers = true)]
+    pub peers: u32,
+
+    /// What to copy; - is the standard input
+    #[arg(value_name = "FILE")]
+    pub source: PathBuf,
+
+    /// Where the files go; made if it does not exist
+    #[arg(short, long, value_name = "DIR", default_value = "received-files")]
+    pub directory: PathBuf,
+
+    /// What they are called: text with {peer}, {pid}, {name}
+    #[arg(long, value_name = "TEMPLATE", default_value = Template::DEFAULT)]
+    pub name: OsString,
+
+    /// Bytes in one block, 512 to 64M
+    #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_negative_numbers = true)]
+    pub block: u32,
+
+    /// Blocks that may be under way, a power of two
+    #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_negative_numbers = true)]
+    pub slots: u32,
+
+    /// Read every file back and compare checksums
+    #[arg(long)]
+    pub verify: bool,
+
+    /// Return only when the files are on the disk
+    #[arg(long)]
+    pub fsync: bool,
+
+    /// Give the files the source's times and extended attributes
+    #[arg(long)]
+    pub preserve: bool,
+
+    /// Do not replace existing files
+    #[arg(long)]
+    pub no_clobber: bool,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show a progress bar
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub progress: When,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+fn peers(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(peers) if (1..=MAX_PEERS).contains(&peers) => Ok(peers),
+        _ => Err(format!("it must be a whole number from 1 to {MAX_PEERS}")),
+    }
+}
+
+fn block(text: &str) -> Result<u32, String> {
+    match parse_size(text)? {
+        size @ 512..=0x400_0000 => Ok(size as u32),
+        _ => Err("a block has from 512 bytes to 64 MiB".into()),
+    }
+}
+
+fn slots(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(slots) if slots.is_power_of_two() && slots <= 1 << 20 => Ok(slots),
+        _ => Err("it must be a power of two from 1 to 1048576".into()),
+    }
+}

@@ -1,0 +1,127 @@
+//! `shell copy`: one file or stream to many forked receivers.
+
+use crate::cli::copy::Args;
+use crate::exit::Exit;
+use crate::terminal::{CopyView, When, print, say};
+use serde::Serialize;
+use whorl::broadcast::{Care, CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, copy};
+use whorl::process::{catch_stop_signals, stop_signal};
+
+/// How many peers' troubles are told one by one.
+const TOLD: usize = 10;
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let plan = match plan(&args) {
+        Ok(plan) => plan,
+        Err(error) => {
+            say(&format!("copy: --name '{}': {error}", args.name.to_string_lossy()));
+            return Exit::Usage;
+        }
+    };
+    catch_stop_signals();
+    let mut view = CopyView::new(if args.quiet { When::Never } else { args.progress });
+    let result = copy(&plan, &mut view);
+    view.clear();
+    match result {
+        Ok(outcome) => conclude(&args, &plan, &outcome),
+        Err(CopyError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
+        Err(CopyError::NobodyLeft(peers)) => {
+            tell(&peers);
+            verdict(&peers)
+        }
+        Err(error) => {
+            say(&format!("copy: {error}"));
+            match error {
+                CopyError::Template(_) => Exit::Usage,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+fn plan(args: &Args) -> Result<Plan, whorl::broadcast::TemplateError> {
+    Ok(Plan {
+        source: args.source.clone(),
+        peers: args.peers,
+        directory: args.directory.clone(),
+        template: Template::parse(&args.name)?,
+        transport: if args.socket { Transport::Socket } else { Transport::Shm },
+        block: args.block,
+        slots: args.slots,
+        care: Care { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+        preserve: args.preserve,
+    })
+}
+
+fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
+    tell(&outcome.peers);
+    if args.json && !print(&json(plan, outcome)) {
+        return Exit::Failed;
+    }
+    verdict(&outcome.peers)
+}
+
+fn tell(peers: &[PeerOutcome]) {
+    let troubled = || peers.iter().filter_map(|peer| Some((peer, peer.fault.as_ref()?)));
+    for (peer, fault) in troubled().take(TOLD) {
+        say(&format!("copy: peer {} (pid {}): {fault}", peer.peer, peer.pid));
+    }
+    if let Some(more) = troubled().count().checked_sub(TOLD).filter(|&more| more > 0) {
+        say(&format!("copy: and {more} more peers failed"));
+    }
+}
+
+/// Peers that failed on their own make the whole fail only if nobody succeeded.
+fn verdict(peers: &[PeerOutcome]) -> Exit {
+    let faults = || peers.iter().filter_map(|peer| peer.fault.as_ref());
+    match faults().count() {
+        0 => Exit::Done,
+        _ if faults().any(|fault| *fault == Fault::Checksum) => Exit::Damaged,
+        failed if failed == peers.len() && faults().all(|fault| matches!(fault, Fault::Own(_))) => {
+            Exit::Failed
+        }
+        _ => Exit::Peers,
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    bytes: u64,
+    transport: &'a str,
+    seconds: f64,
+    peers: Vec<PeerJson>,
+}
+
+#[derive(Serialize)]
+struct PeerJson {
+    peer: u32,
+    pid: i32,
+    path: String,
+    bytes: u64,
+    checksum: Option<String>,
+    seconds: f64,
+    error: Option<String>,
+}
+
+fn json(plan: &Plan, outcome: &Outcome) -> String {
+    let peers = outcome.peers.iter().map(|peer| PeerJson {
+        peer: peer.peer,
+        pid: peer.pid,
+        path: peer.path.to_string_lossy().into_owned(),
+        bytes: peer.bytes,
+        checksum: peer.checksum_hex(),
+        seconds: peer.seconds,
+        error: peer.fault.as_ref().map(ToString::to_string),
+    });
+    let all = Json {
+        bytes: outcome.bytes,
+        transport: match plan.transport {
+            Transport::Shm => "shm",
+            Transport::Socket => "socket",
+        },
+        seconds: outcome.elapsed.as_secs_f64(),
+        peers: peers.collect(),
+    };
+    serde_json::to_string(&all).expect("plain data")
+}

@@ -1,0 +1,3 @@
+//! The commands, one file each: from what was typed to what the library does, and back to people.
+
+pub mod copy;

@@ -1,0 +1,85 @@
+//! Core's waiting, twice: for words that several processes map, and for words of one process.
+//!
+//! A futex between processes must be the shared kind: with the private flag a wake reaches nobody in another process,
+//! and nothing reports it. So nobody picks a futex by hand. Each kind of memory names its own in
+//! [`Parts::Host`](whorl_core::ring::Parts::Host): a mapping names [`SharedFutex`], a heap [`ThreadFutex`].
+
+use crate::process::stop_signal;
+use rustix::io::Errno;
+use rustix::thread::futex::{self, Flags};
+use rustix::time::Timespec;
+use std::time::{Duration, Instant};
+use whorl_core::futex::{Futex, Wake};
+use whorl_core::sync::AtomicU32;
+
+/// The longest sleep before the waiter looks around: the bound on noticing what no wake told.
+pub const SLICE: Duration = Duration::from_millis(50);
+
+/// The futex for words that several processes map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedFutex;
+
+impl Futex for SharedFutex {
+    type Deadline = Instant;
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+        if stop_signal().is_some() {
+            return Wake::Interrupted;
+        }
+        let (nap, last) = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+            Some(left) if left <= SLICE => (left, true),
+            _ => (SLICE, false),
+        };
+        match futex::wait(word, Flags::empty(), expected, Some(&timespec(nap))) {
+            Err(Errno::TIMEDOUT) if last => Wake::TimedOut,
+            Err(Errno::TIMEDOUT) => Wake::Slice,
+            Err(Errno::INTR) if stop_signal().is_some() => Wake::Interrupted,
+            _ => Wake::Woken,
+        }
+    }
+
+    fn wake_one(&self, word: &AtomicU32) {
+        // The only possible failure is a bad address, and a reference is none.
+        let _ = futex::wake(word, Flags::empty(), 1);
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
+    }
+}
+
+/// The futex for words that live in one process. No slices: threads die together with their process, so there is nobody
+/// to look for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadFutex;
+
+impl Futex for ThreadFutex {
+    type Deadline = Instant;
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+        let Some(deadline) = deadline else {
+            atomic_wait::wait(word, expected);
+            return Wake::Woken;
+        };
+        // atomic-wait has no timed wait; this is the same private futex with one.
+        let left = timespec(deadline.saturating_duration_since(Instant::now()));
+        match futex::wait(word, Flags::PRIVATE, expected, Some(&left)) {
+            Err(Errno::TIMEDOUT) => Wake::TimedOut,
+            _ => Wake::Woken,
+        }
+    }
+
+    fn wake_one(&self, word: &AtomicU32) {
+        atomic_wait::wake_one(word);
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        atomic_wait::wake_all(word);
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // A wait of more than i64::MAX seconds does not end in our time either way.
+    let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    Timespec { tv_sec, tv_nsec: duration.subsec_nanos().into() }
+}

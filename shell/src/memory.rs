@@ -1,0 +1,82 @@
+//! How much memory there is to take, so that a segment that does not fit is refused with a sentence.
+//!
+//! A memfd has no size limit of its own: without this look, taking too much would end in the out-of-memory killer. Races
+//! with other users of memory can still end there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bytes that can be taken now: what the machine has, and what every control group above us allows.
+pub fn available() -> u64 {
+    let machine = machine().unwrap_or(u64::MAX);
+    fs::read_to_string("/proc/self/cgroup").map_or(machine, |groups| {
+        groups.lines().filter_map(group_of).map(|group| allowed(&group)).fold(machine, u64::min)
+    })
+}
+
+/// A number of bytes for people: at most four digits and a binary unit.
+pub fn in_words(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+fn machine() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Where a line of /proc/self/cgroup lies in the usual mounts: version 2, or the memory controller of version 1.
+fn group_of(line: &str) -> Option<(PathBuf, PathBuf)> {
+    let mut fields = line.splitn(3, ':');
+    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+    let root = match controllers {
+        "" => PathBuf::from("/sys/fs/cgroup"),
+        _ if controllers.split(',').any(|name| name == "memory") => PathBuf::from("/sys/fs/cgroup/memory"),
+        _ => return None,
+    };
+    let group = root.join(path.trim_start_matches('/'));
+    Some((root, group))
+}
+
+fn allowed((root, group): &(PathBuf, PathBuf)) -> u64 {
+    group.ancestors().take_while(|at| at.starts_with(root)).map(left_in).min().unwrap_or(u64::MAX)
+}
+
+fn left_in(group: &Path) -> u64 {
+    let number = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
+    let pairs = [("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")];
+    let left =
+        |(limit, used)| Some(number(limit)?.saturating_sub(number(used)?.saturating_sub(cache(group))));
+    pairs.into_iter().find_map(left).unwrap_or(u64::MAX) // "max" is no number: no limit
+}
+
+/// Page cache charged to a group, which the kernel gives up before it refuses anything.
+fn cache(group: &Path) -> u64 {
+    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let field =
+        |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    field("inactive_file ").or_else(|| field("total_inactive_file ")).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn something_is_available_and_not_more_than_the_machine_has() {
+        let available = available();
+        assert!(available > 0 && available <= machine().unwrap());
+    }
+
+    #[test]
+    fn lines_of_both_cgroup_versions_are_understood() {
+        let (root, group) = group_of("0::/user.slice/x").unwrap();
+        assert_eq!(
+            (root.to_str(), group.to_str()),
+            (Some("/sys/fs/cgroup"), Some("/sys/fs/cgroup/user.slice/x"))
+        );
+        assert!(group_of("7:cpu,cpuacct:/x").is_none());
+        assert!(group_of("4:memory:/a").unwrap().1.ends_with("memory/a"));
+        assert!(group_of("nonsense").is_none());
+    }
+}

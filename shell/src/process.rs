@@ -1,0 +1,190 @@
+//! Forking, reaping and signals. The only file that forks, and it forks before any thread exists.
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getppid, getrlimit, kill_process,
+    pidfd_open, set_parent_process_death_signal, setrlimit, waitpid,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// The first of the signals that ask this process to stop, or 0.
+static STOP: AtomicI32 = AtomicI32::new(0);
+/// The descriptor of [`stop_event`], or -1.
+static STOP_EVENT: AtomicI32 = AtomicI32::new(-1);
+
+/// The signals that ask to stop. After cleaning up we die of them.
+const STOPPING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+extern "C" fn on_stop(signal: i32) {
+    // Only async-signal-safe calls here: two atomics and write(2). errno is restored for whoever was interrupted.
+    // SAFETY: no arguments; returns the address of this thread's own errno.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: that address is valid for as long as the thread lives.
+    let before = unsafe { *errno };
+    let _ = STOP.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+    let event = STOP_EVENT.load(Ordering::Relaxed);
+    if event >= 0 {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: eight bytes that live through the call. A full eventfd is readable already.
+        unsafe { libc::write(event, one.as_ptr().cast(), one.len()) };
+    }
+    // SAFETY: as above.
+    unsafe { *errno = before };
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP are noted instead of killing us at once, except those that were ignored when
+/// we were started (as `nohup` does). System calls return `EINTR`.
+pub fn catch_stop_signals() {
+    for signal in STOPPING {
+        // SAFETY: `sigaction` is plain data for which zero is a value.
+        let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: asks only; `old` lives through the call.
+        unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut old) };
+        if old.sa_sigaction == libc::SIG_IGN {
+            continue;
+        }
+        // SAFETY: as above.
+        let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
+        new.sa_sigaction = on_stop as extern "C" fn(i32) as usize;
+        // SAFETY: the handler is async-signal-safe; `new` lives through the call.
+        unsafe { libc::sigaction(signal, &raw const new, std::ptr::null_mut()) };
+    }
+}
+
+/// The signal that asked this process to stop, if one did.
+pub fn stop_signal() -> Option<i32> {
+    Some(STOP.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
+}
+
+/// A descriptor that becomes readable, and stays so, when a signal asks this process to stop: for event loops.
+///
+/// # Errors
+/// No descriptor was to be had.
+pub fn stop_event() -> Result<BorrowedFd<'static>, Errno> {
+    static EVENT: OnceLock<OwnedFd> = OnceLock::new();
+    if EVENT.get().is_none() {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let event = EVENT.get_or_init(|| event);
+        STOP_EVENT.store(event.as_raw_fd(), Ordering::Relaxed);
+        if stop_signal().is_some() {
+            let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+        }
+    }
+    Ok(EVENT.get().expect("just set").as_fd())
+}
+
+/// Dies of `signal`, as whoever sent it expects.
+pub fn die_of(signal: i32) -> ! {
+    // SAFETY: the default action takes no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: a plain system call.
+    unsafe { libc::raise(signal) };
+    std::process::exit(128 + signal) // the signal was blocked: say it the shells' way
+}
+
+/// Keeps this thread from being picked for the stop signals, so that the main thread's system calls are interrupted.
+pub fn leave_signals_to_main_thread() {
+    // SAFETY: plain data; the calls write only to `set`, which lives through them.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in STOPPING {
+        // SAFETY: as above.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// A forked process that we have to reap.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+}
+
+impl Child {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// A descriptor that becomes readable when it ends. Our child, not reaped yet: its pid cannot be another's.
+    ///
+    /// # Errors
+    /// No descriptor was to be had.
+    pub fn pidfd(&self) -> Result<OwnedFd, Errno> {
+        pidfd_open(self.pid, PidfdFlags::empty())
+    }
+
+    /// Reaps it if it has ended.
+    pub fn try_reap(&self) -> Option<WaitStatus> {
+        waitpid(Some(self.pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status)
+    }
+
+    /// Reaps it.
+    ///
+    /// # Blocking
+    /// Until it ends.
+    pub fn reap(&self) -> Option<WaitStatus> {
+        loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Err(Errno::INTR) => {}
+                other => return other.ok().flatten().map(|(_, status)| status),
+            }
+        }
+    }
+
+    /// Sends it a signal. It is not reaped yet, so the pid is still its own.
+    pub fn kill(&self, signal: Signal) {
+        let _ = kill_process(self.pid, signal); // it may have ended just now
+    }
+}
+
+/// Forks. The child runs `body`, ends with the code it returns, and never outlives its parent for long: the kernel sends it
+/// SIGTERM when the parent dies.
+///
+/// # Panics
+/// If this process has other threads already: their locks would be copied as they are.
+///
+/// # Errors
+/// What the kernel said: most often `EAGAIN`, too many processes.
+pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    assert_eq!(threads, 1, "forking is for processes with one thread");
+    let parent = rustix::process::getpid();
+    // SAFETY: one thread, so the child's copy of the heap and of every lock is in order.
+    match unsafe { libc::fork() } {
+        -1 => {
+            let error = std::io::Error::last_os_error();
+            Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+        }
+        0 => {
+            // Whoever caught a panic above us is in the parent's copy of the stack: never return there.
+            let code = catch_unwind(AssertUnwindSafe(|| born(parent, body))).unwrap_or(1);
+            // SAFETY: ends the process without running the parent's destructors or flushing its buffers.
+            unsafe { libc::_exit(code.into()) }
+        }
+        pid => Ok(Child { pid: Pid::from_raw(pid).expect("a child's pid is positive") }),
+    }
+}
+
+fn born(parent: Pid, body: impl FnOnce() -> u8) -> u8 {
+    // A signal to the child is not news for the parent's event loop.
+    STOP_EVENT.store(-1, Ordering::Relaxed);
+    let armed = set_parent_process_death_signal(Some(Signal::TERM));
+    if armed.is_err() || getppid() != Some(parent) {
+        return 1; // the parent died before it could be watched
+    }
+    body()
+}
+
+/// Raises the soft limit of open descriptors to the hard one and returns how many may be open.
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}

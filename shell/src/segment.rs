@@ -1,0 +1,225 @@
+//! A ring in memory objects: create, reserve, seal, map, hand over.
+//!
+//! A segment is two memfds, never names that could leak. *Data* is written by the sender alone: once the sender has its
+//! mapping, the object is sealed against future writable mappings, so receivers can only read it. *Control* is written by
+//! all. Both are reserved in full before they are mapped, so that nothing is killed by SIGBUS later, and sealed against
+//! shrinking and growing.
+
+use crate::liveness::{ByteLocks, OwnerIs, SharedHost};
+use crate::memory;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
+use rustix::io::Errno;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use thiserror::Error;
+use whorl_core::ring::{ByteSlots, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
+use whorl_core::segment::{Geometry, LayoutError, OwnedRing, Region, Ring};
+
+/// Why there is no segment.
+#[derive(Debug, Error)]
+pub enum SegmentError {
+    /// The machine, or a control group we are in, has not enough memory.
+    #[error("not enough memory: needs {}, {} is free", memory::in_words(*needed), memory::in_words(*free))]
+    NoMemory {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes available.
+        free: u64,
+    },
+    /// A system call failed.
+    #[error("cannot {what} shared memory: {error}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// The objects hold no ring that we can use.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A peer handed over an object that it could still truncate under us.
+    #[error("the shared memory is not sealed against resizing")]
+    Unsealed,
+}
+
+fn system(what: &'static str) -> impl FnOnce(Errno) -> SegmentError {
+    move |error| SegmentError::System { what, error }
+}
+
+/// The two objects of a ring's segment.
+#[derive(Debug)]
+pub struct Segment {
+    data: OwnedFd,
+    control: OwnedFd,
+}
+
+/// A ring in mapped memory, as receivers see it.
+#[derive(Clone)]
+pub struct SharedRing {
+    ring: Ring<'static, SharedHost>,
+    _memory: Arc<[MmapRaw; 2]>,
+}
+
+/// A ring in mapped memory, as its sender sees it.
+pub struct OwnedSharedRing {
+    ring: OwnedRing<'static, SharedHost>,
+    memory: Arc<[MmapRaw; 2]>,
+}
+
+impl Segment {
+    /// Makes a segment, and the ring in it for its sender. A forked child does not inherit the sender's writable mapping
+    /// of the data.
+    ///
+    /// # Errors
+    /// Not enough memory, or a system call that failed; nothing is left then.
+    pub fn create(geometry: Geometry) -> Result<(Self, OwnedSharedRing), SegmentError> {
+        let needed = geometry.data_length() + geometry.control_length();
+        let free = memory::available();
+        if needed > free {
+            return Err(SegmentError::NoMemory { needed, free });
+        }
+        let segment = Self {
+            data: object("whorl-data", geometry.data_length())?,
+            control: object("whorl-control", geometry.control_length())?,
+        };
+        let data = MmapOptions::new().map_raw(&segment.data).map_err(mapping)?;
+        data.advise(Advice::DontFork).map_err(mapping)?;
+        rustix::fs::fcntl_add_seals(&segment.data, SealFlags::FUTURE_WRITE | SealFlags::SEAL)
+            .map_err(system("seal"))?;
+        rustix::fs::fcntl_add_seals(&segment.control, SealFlags::SEAL).map_err(system("seal"))?;
+        let control = MmapOptions::new().map_raw(&segment.control).map_err(mapping)?;
+        let memory = Arc::new([data, control]);
+        let host = segment.host(OwnerIs::Myself)?;
+        let nonce = u64::from(std::process::id()) << 32
+            | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.subsec_nanos()));
+        let [data, control] = regions(&memory);
+        // SAFETY: both mappings are writable, fresh and apart; they live as long as `memory`, which the result keeps.
+        let ring = unsafe { Ring::create(data, control, geometry, nonce, host) }?;
+        Ok((segment, OwnedSharedRing { ring, memory }))
+    }
+
+    /// Maps the segment for a receiver: the data read-only.
+    ///
+    /// # Errors
+    /// The objects are not sealed, hold no ring, or cannot be mapped.
+    pub fn attach(&self, owner: OwnerIs) -> Result<SharedRing, SegmentError> {
+        for object in [&self.data, &self.control] {
+            let seals = rustix::fs::fcntl_get_seals(object).map_err(system("check the seals of"))?;
+            if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+                return Err(SegmentError::Unsealed);
+            }
+        }
+        let data = MmapOptions::new().map_raw_read_only(&self.data).map_err(mapping)?;
+        let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
+        let memory = Arc::new([data, control]);
+        let host = self.host(owner)?;
+        let [data, control] = regions(&memory);
+        // SAFETY: control is writable; what they hold is checked, and may be a peer's garbage.
+        let ring = unsafe { Ring::attach(data, control, host) }?;
+        Ok(SharedRing { ring, _memory: memory })
+    }
+
+    /// A description of one's own of the control object, to hold a seat's or the owner's byte.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn byte_locks(&self) -> Result<ByteLocks, SegmentError> {
+        ByteLocks::open(&self.control).map_err(system("open a lock on"))
+    }
+
+    fn host(&self, owner: OwnerIs) -> Result<SharedHost, SegmentError> {
+        Ok(SharedHost::new(self.byte_locks()?, owner))
+    }
+}
+
+/// A memory object of exactly `length` bytes, all of them reserved.
+fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let object = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags), // a kernel before 6.3
+        other => other,
+    }
+    .map_err(system("create"))?;
+    // The default is 0777, with which anybody who sees our /proc entry could open it.
+    rustix::fs::fchmod(&object, Mode::RUSR | Mode::WUSR).map_err(system("protect"))?;
+    rustix::fs::fallocate(&object, FallocateFlags::empty(), 0, length).map_err(system("reserve"))?;
+    rustix::fs::fcntl_add_seals(&object, SealFlags::SHRINK | SealFlags::GROW).map_err(system("seal"))?;
+    Ok(object)
+}
+
+fn mapping(error: std::io::Error) -> SegmentError {
+    SegmentError::System { what: "map", error: Errno::from_io_error(&error).unwrap_or(Errno::IO) }
+}
+
+/// Both mappings as core sees them. Private: whoever calls this keeps `memory` for as long as the regions are used.
+fn regions(memory: &Arc<[MmapRaw; 2]>) -> [Region<'static>; 2] {
+    memory.each_ref().map(|map| {
+        let start = NonNull::new(map.as_mut_ptr()).expect("a mapping has an address");
+        // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core.
+        unsafe { Region::new(start, map.len()) }
+    })
+}
+
+impl OwnedSharedRing {
+    /// The same ring as receivers see it.
+    pub fn ring(&self) -> SharedRing {
+        SharedRing { ring: self.ring.ring(), _memory: self.memory.clone() }
+    }
+
+    /// The sender, and the membership that admits its receivers.
+    pub fn into_sender(self) -> (Sender<Self>, Membership<SharedRing>) {
+        let membership = Membership::new(self.ring());
+        // SAFETY: `Segment::create` made the only `OwnedSharedRing` of this memory, and it is consumed here.
+        (unsafe { Sender::new(self) }, membership)
+    }
+}
+
+impl Parts for SharedRing {
+    type Host = SharedHost;
+    type Slots = ByteSlots<'static>;
+
+    fn host(&self) -> &SharedHost {
+        self.ring.host()
+    }
+    fn head(&self) -> HeadView<'_> {
+        self.ring.head()
+    }
+    fn control(&self) -> &Control {
+        self.ring.control()
+    }
+    fn members(&self) -> &[Member] {
+        self.ring.members()
+    }
+    fn slots(&self) -> &ByteSlots<'static> {
+        self.ring.slots()
+    }
+}
+
+impl Parts for OwnedSharedRing {
+    type Host = SharedHost;
+    type Slots = ByteSlots<'static>;
+
+    fn host(&self) -> &SharedHost {
+        self.ring.host()
+    }
+    fn head(&self) -> HeadView<'_> {
+        self.ring.head()
+    }
+    fn control(&self) -> &Control {
+        self.ring.control()
+    }
+    fn members(&self) -> &[Member] {
+        self.ring.members()
+    }
+    fn slots(&self) -> &ByteSlots<'static> {
+        self.ring.slots()
+    }
+}
+
+impl SenderParts for OwnedSharedRing {
+    fn head_to_write(&self) -> &Head {
+        self.ring.head_to_write()
+    }
+}
