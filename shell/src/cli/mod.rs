@@ -43,8 +43,8 @@ pub fn one_line(error: &clap::Error) -> String {
     };
     // clap's own text is: what is wrong, perhaps tips, then the usage.
     let said = text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more").next().unwrap_or(text);
-    let words: Vec<_> = said.split_whitespace().collect();
-    format!("{}{hint}", words.join(" "))
+    let parts = said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    format!("{}{hint}", parts.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]
