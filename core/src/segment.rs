@@ -88,6 +88,8 @@ pub enum LayoutError {
     Version(u32),
     /// A segment of a machine with another byte order.
     ByteOrder,
+    /// Eviction is not for this kind of memory.
+    Evictable,
     /// The header is damaged, or the two regions do not belong together.
     Damaged,
 }
@@ -106,6 +108,7 @@ impl fmt::Display for LayoutError {
                 return write!(f, "the segment has layout version {found}, this program speaks {VERSION}");
             }
             Self::ByteOrder => "the segment was made on a machine with another byte order",
+            Self::Evictable => "receivers in this kind of memory cannot be evicted",
             Self::Damaged => "the segment's header is damaged",
         };
         f.write_str(text)
@@ -148,6 +151,11 @@ impl Geometry {
     /// The same, with receivers that may be evicted; they then read by copying.
     pub const fn evictable(self) -> Self {
         Self { evictable: true, ..self }
+    }
+
+    /// Whether receivers may be evicted.
+    pub const fn is_evictable(&self) -> bool {
+        self.evictable
     }
 
     /// Payload bytes per slot.

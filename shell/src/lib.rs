@@ -11,6 +11,8 @@ compile_error!(
 
 pub mod broadcast;
 pub mod futex;
+pub mod heap;
+pub mod held;
 pub mod liveness;
 pub mod memory;
 pub mod process;

@@ -5,6 +5,7 @@
 //! all. Both are reserved in full before they are mapped, so that nothing is killed by SIGBUS later, and sealed against
 //! shrinking and growing.
 
+use crate::held::{Held, HeldOwned};
 use crate::liveness::{ByteLocks, OwnerIs, SharedHost};
 use crate::memory;
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -14,8 +15,7 @@ use rustix::io::Errno;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use thiserror::Error;
-use whorl_core::ring::{ByteSlots, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
-use whorl_core::segment::{Geometry, LayoutError, OwnedRing, Region, Ring};
+use whorl_core::segment::{Geometry, LayoutError, Region, Ring};
 
 /// Why there is no segment.
 #[derive(Debug, Error)]
@@ -56,17 +56,9 @@ pub struct Segment {
 }
 
 /// A ring in mapped memory, as receivers see it.
-#[derive(Clone)]
-pub struct SharedRing {
-    ring: Ring<'static, SharedHost>,
-    _memory: Arc<[MmapRaw; 2]>,
-}
-
+pub type SharedRing = Held<SharedHost, [MmapRaw; 2]>;
 /// A ring in mapped memory, as its sender sees it.
-pub struct OwnedSharedRing {
-    ring: OwnedRing<'static, SharedHost>,
-    memory: Arc<[MmapRaw; 2]>,
-}
+pub type OwnedSharedRing = HeldOwned<SharedHost, [MmapRaw; 2]>;
 
 impl Segment {
     /// Makes a segment, and the ring in it for its sender. A forked child does not inherit the sender's writable mapping
@@ -97,7 +89,8 @@ impl Segment {
         let [data, control] = regions(&memory);
         // SAFETY: both mappings are writable, fresh and apart; they live as long as `memory`, which the result keeps.
         let ring = unsafe { Ring::create(data, control, geometry, nonce, host) }?;
-        Ok((segment, OwnedSharedRing { ring, memory }))
+        // SAFETY: the ring lies in these mappings.
+        Ok((segment, unsafe { HeldOwned::new(ring, memory) }))
     }
 
     /// Maps the segment for a receiver: the data read-only.
@@ -118,7 +111,8 @@ impl Segment {
         let [data, control] = regions(&memory);
         // SAFETY: control is writable; what they hold is checked, and may be a peer's garbage.
         let ring = unsafe { Ring::attach(data, control, host) }?;
-        Ok(SharedRing { ring, _memory: memory })
+        // SAFETY: as above.
+        Ok(unsafe { Held::new(ring, memory) })
     }
 
     /// A description of one's own of the control object, to hold a seat's or the owner's byte.
@@ -160,66 +154,4 @@ fn regions(memory: &Arc<[MmapRaw; 2]>) -> [Region<'static>; 2] {
         // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core.
         unsafe { Region::new(start, map.len()) }
     })
-}
-
-impl OwnedSharedRing {
-    /// The same ring as receivers see it.
-    pub fn ring(&self) -> SharedRing {
-        SharedRing { ring: self.ring.ring(), _memory: self.memory.clone() }
-    }
-
-    /// The sender, and the membership that admits its receivers.
-    pub fn into_sender(self) -> (Sender<Self>, Membership<SharedRing>) {
-        let membership = Membership::new(self.ring());
-        // SAFETY: `Segment::create` made the only `OwnedSharedRing` of this memory, and it is consumed here.
-        (unsafe { Sender::new(self) }, membership)
-    }
-}
-
-impl Parts for SharedRing {
-    type Host = SharedHost;
-    type Slots = ByteSlots<'static>;
-
-    fn host(&self) -> &SharedHost {
-        self.ring.host()
-    }
-    fn head(&self) -> HeadView<'_> {
-        self.ring.head()
-    }
-    fn control(&self) -> &Control {
-        self.ring.control()
-    }
-    fn members(&self) -> &[Member] {
-        self.ring.members()
-    }
-    fn slots(&self) -> &ByteSlots<'static> {
-        self.ring.slots()
-    }
-}
-
-impl Parts for OwnedSharedRing {
-    type Host = SharedHost;
-    type Slots = ByteSlots<'static>;
-
-    fn host(&self) -> &SharedHost {
-        self.ring.host()
-    }
-    fn head(&self) -> HeadView<'_> {
-        self.ring.head()
-    }
-    fn control(&self) -> &Control {
-        self.ring.control()
-    }
-    fn members(&self) -> &[Member] {
-        self.ring.members()
-    }
-    fn slots(&self) -> &ByteSlots<'static> {
-        self.ring.slots()
-    }
-}
-
-impl SenderParts for OwnedSharedRing {
-    fn head_to_write(&self) -> &Head {
-        self.ring.head_to_write()
-    }
 }

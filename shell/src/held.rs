@@ -1,0 +1,91 @@
+//! A ring together with the memory it lies in: what keeps a mapping alive while anybody uses it.
+
+use std::sync::Arc;
+use whorl_core::futex::Host;
+use whorl_core::ring::{ByteSlots, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
+use whorl_core::segment::{Geometry, OwnedRing, Ring};
+
+/// A ring as receivers see it, in memory `M` that it keeps alive. The kind of memory goes with its host, so the wrong
+/// futex for it cannot be named.
+pub struct Held<H, M> {
+    ring: Ring<'static, H>,
+    _memory: Arc<M>,
+}
+
+/// A ring as its sender sees it, in memory that it keeps alive.
+pub struct HeldOwned<H, M> {
+    ring: OwnedRing<'static, H>,
+    memory: Arc<M>,
+}
+
+impl<H: Clone, M> Clone for Held<H, M> {
+    fn clone(&self) -> Self {
+        Self { ring: self.ring.clone(), _memory: self._memory.clone() }
+    }
+}
+
+impl<H: Host + Clone, M> Held<H, M> {
+    /// # Safety
+    /// - `ring` lies in `memory`, which stays where it is until it is dropped.
+    pub(crate) unsafe fn new(ring: Ring<'static, H>, memory: Arc<M>) -> Self {
+        Self { ring, _memory: memory }
+    }
+
+    /// The ring's measures.
+    pub fn geometry(&self) -> Geometry {
+        self.ring.geometry()
+    }
+}
+
+impl<H: Host + Clone, M> HeldOwned<H, M> {
+    /// # Safety
+    /// - `ring` lies in `memory`, which stays where it is until it is dropped.
+    pub(crate) unsafe fn new(ring: OwnedRing<'static, H>, memory: Arc<M>) -> Self {
+        Self { ring, memory }
+    }
+
+    /// The same ring as receivers see it.
+    pub fn ring(&self) -> Held<H, M> {
+        Held { ring: self.ring.ring(), _memory: self.memory.clone() }
+    }
+
+    /// The sender, and the membership that admits its receivers.
+    pub fn into_sender(self) -> (Sender<Self>, Membership<Held<H, M>>) {
+        let membership = Membership::new(self.ring());
+        // SAFETY: an `OwnedRing` exists once for its memory, and it is consumed here.
+        (unsafe { Sender::new(self) }, membership)
+    }
+}
+
+macro_rules! parts_of_the_ring_inside {
+    ($type:ident) => {
+        impl<H: Host, M> Parts for $type<H, M> {
+            type Host = H;
+            type Slots = ByteSlots<'static>;
+
+            fn host(&self) -> &H {
+                self.ring.host()
+            }
+            fn head(&self) -> HeadView<'_> {
+                self.ring.head()
+            }
+            fn control(&self) -> &Control {
+                self.ring.control()
+            }
+            fn members(&self) -> &[Member] {
+                self.ring.members()
+            }
+            fn slots(&self) -> &ByteSlots<'static> {
+                self.ring.slots()
+            }
+        }
+    };
+}
+parts_of_the_ring_inside!(Held);
+parts_of_the_ring_inside!(HeldOwned);
+
+impl<H: Host, M> SenderParts for HeldOwned<H, M> {
+    fn head_to_write(&self) -> &Head {
+        self.ring.head_to_write()
+    }
+}
