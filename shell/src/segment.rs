@@ -61,36 +61,52 @@ pub type SharedRing = Held<SharedHost, [MmapRaw; 2]>;
 pub type OwnedSharedRing = HeldOwned<SharedHost, [MmapRaw; 2]>;
 
 impl Segment {
-    /// Makes a segment, and the ring in it for its sender. A forked child does not inherit the sender's writable mapping
-    /// of the data.
+    /// Makes a segment, and the ring in it for its sender: [`reserve`](Self::reserve) and [`own`](Self::own).
     ///
     /// # Errors
     /// Not enough memory, or a system call that failed; nothing is left then.
     pub fn create(geometry: Geometry) -> Result<(Self, OwnedSharedRing), SegmentError> {
+        let segment = Self::reserve(geometry)?;
+        let ring = segment.own(geometry)?;
+        Ok((segment, ring))
+    }
+
+    /// Makes the objects, with all their memory reserved, and nothing in them yet.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn reserve(geometry: Geometry) -> Result<Self, SegmentError> {
         let needed = geometry.data_length() + geometry.control_length();
         let free = memory::available();
         if needed > free {
             return Err(SegmentError::NoMemory { needed, free });
         }
-        let segment = Self {
+        Ok(Self {
             data: object("whorl-data", geometry.data_length())?,
             control: object("whorl-control", geometry.control_length())?,
-        };
-        let data = MmapOptions::new().map_raw(&segment.data).map_err(mapping)?;
+        })
+    }
+
+    /// Makes the ring in a reserved segment and becomes its sender. A forked child does not inherit the sender's writable
+    /// mapping of the data, and nobody can make another: a second call fails, in whatever process.
+    ///
+    /// # Errors
+    /// A system call that failed.
+    pub fn own(&self, geometry: Geometry) -> Result<OwnedSharedRing, SegmentError> {
+        let data = MmapOptions::new().map_raw(&self.data).map_err(mapping)?;
         data.advise(Advice::DontFork).map_err(mapping)?;
-        rustix::fs::fcntl_add_seals(&segment.data, SealFlags::FUTURE_WRITE | SealFlags::SEAL)
-            .map_err(system("seal"))?;
-        rustix::fs::fcntl_add_seals(&segment.control, SealFlags::SEAL).map_err(system("seal"))?;
-        let control = MmapOptions::new().map_raw(&segment.control).map_err(mapping)?;
+        let seals = SealFlags::FUTURE_WRITE | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&self.data, seals).map_err(system("seal"))?;
+        rustix::fs::fcntl_add_seals(&self.control, SealFlags::SEAL).map_err(system("seal"))?;
+        let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
         let memory = Arc::new([data, control]);
-        let host = segment.host(OwnerIs::Myself)?;
-        let nonce = u64::from(std::process::id()) << 32
-            | u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.subsec_nanos()));
+        let host = self.host(OwnerIs::Myself)?;
         let [data, control] = regions(&memory);
-        // SAFETY: both mappings are writable, fresh and apart; they live as long as `memory`, which the result keeps.
-        let ring = unsafe { Ring::create(data, control, geometry, nonce, host) }?;
+        // SAFETY: both mappings are writable and apart, and nobody uses them yet: the seals were free a moment ago. They
+        // live as long as `memory`, which the result keeps.
+        let ring = unsafe { Ring::create(data, control, geometry, nonce(), host) }?;
         // SAFETY: the ring lies in these mappings.
-        Ok((segment, unsafe { HeldOwned::new(ring, memory) }))
+        Ok(unsafe { HeldOwned::new(ring, memory) })
     }
 
     /// Maps the segment for a receiver: the data read-only.
@@ -141,6 +157,12 @@ fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
     rustix::fs::fallocate(&object, FallocateFlags::empty(), 0, length).map_err(system("reserve"))?;
     rustix::fs::fcntl_add_seals(&object, SealFlags::SHRINK | SealFlags::GROW).map_err(system("seal"))?;
     Ok(object)
+}
+
+/// What tells this segment from others: no secret.
+fn nonce() -> u64 {
+    let age = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.subsec_nanos());
+    u64::from(std::process::id()) << 32 | u64::from(age)
 }
 
 fn mapping(error: std::io::Error) -> SegmentError {
