@@ -16,6 +16,7 @@ pub mod held;
 pub mod liveness;
 pub mod memory;
 pub mod process;
+pub mod rendezvous;
 pub mod segment;
 
 use rustix::io::Errno;

@@ -1,0 +1,157 @@
+//! The per-user runtime directory: `$XDG_RUNTIME_DIR/whorl`, else `whorl-UID` in the temporary directory.
+//!
+//! Nobody else may write there, or into what leads there, for names in it are trusted. So the directory is ours and 0700,
+//! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
+//! Everything in it is reached through the opened directory, never by its path again.
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// The opened runtime directory.
+#[derive(Debug)]
+pub struct RuntimeDir {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+/// Why there is no runtime directory to be trusted.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// A system call failed.
+    #[error("the runtime directory {}: {}", crate::shown(.path), crate::reason(*.error))]
+    System {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// Something is wrong with it.
+    #[error("the runtime directory {} is not safe: {why}; remove it, or set XDG_RUNTIME_DIR", crate::shown(.path))]
+    Unsafe {
+        /// The directory, or what leads to it.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+impl RuntimeDir {
+    /// Opens the directory, and makes it if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be made, or somebody else could change what is in it.
+    pub fn open() -> Result<Self, RuntimeError> {
+        match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
+            Some(parent) => Self::open_in(&parent, "whorl"),
+            None => Self::open_in(&std::env::temp_dir(), &format!("whorl-{}", geteuid().as_raw())),
+        }
+    }
+
+    /// The same, as `name` in a given directory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(parent: &Path, name: &str) -> Result<Self, RuntimeError> {
+        let path = parent.join(name);
+        let failed = |error| RuntimeError::System { path: path.clone(), error };
+        let refuse = |path: &Path, why| Err(RuntimeError::Unsafe { path: path.to_owned(), why });
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
+        if let Some(why) = parent_is_unsafe(&rustix::fs::fstat(&above).map_err(failed)?) {
+            return refuse(parent, why);
+        }
+        match rustix::fs::mkdirat(&above, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let directory = match rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::LOOP | Errno::NOTDIR) => return refuse(&path, "it is a link or no directory"),
+            other => other.map_err(failed)?,
+        };
+        let stat = rustix::fs::fstat(&directory).map_err(failed)?;
+        if stat.st_uid != geteuid().as_raw() {
+            return refuse(&path, "it belongs to somebody else");
+        }
+        if Mode::from_raw_mode(stat.st_mode) != Mode::RWXU {
+            return refuse(&path, "its mode is not 0700");
+        }
+        Ok(Self { path, directory })
+    }
+
+    /// Where it is, for people.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A short path to something in it, through the opened directory: for calls that take no directory descriptor, such
+    /// as binding a socket, whose path may have 107 bytes.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()))
+    }
+}
+
+impl AsFd for RuntimeDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+fn parent_is_unsafe(stat: &Stat) -> Option<&'static str> {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    debug_assert_eq!(FileType::from_raw_mode(stat.st_mode), FileType::Directory);
+    if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
+        Some("the directory it lies in belongs to somebody else")
+    } else if mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX) {
+        Some("others may write to the directory it lies in")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{DirBuilder, Permissions, create_dir, metadata, set_permissions};
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+
+    fn why(parent: &Path) -> &'static str {
+        match RuntimeDir::open_in(parent, "whorl") {
+            Err(RuntimeError::Unsafe { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_fresh_directory_is_made_for_us_alone_and_found_again() {
+        let parent = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let directory = RuntimeDir::open_in(parent.path(), "whorl").unwrap();
+            assert_eq!(metadata(directory.path()).unwrap().permissions().mode() & 0o7777, 0o700);
+        }
+    }
+
+    #[test]
+    fn whatever_others_could_have_planted_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let at = parent.path().join("whorl");
+        create_dir(parent.path().join("elsewhere")).unwrap();
+        symlink("elsewhere", &at).unwrap();
+        assert!(why(parent.path()).contains("link"));
+        std::fs::remove_file(&at).unwrap();
+        std::fs::write(&at, "").unwrap();
+        assert!(why(parent.path()).contains("no directory"));
+        std::fs::remove_file(&at).unwrap();
+        DirBuilder::new().mode(0o700).create(&at).unwrap();
+        set_permissions(&at, Permissions::from_mode(0o750)).unwrap();
+        assert!(why(parent.path()).contains("0700"));
+        std::fs::remove_dir(&at).unwrap();
+        set_permissions(parent.path(), Permissions::from_mode(0o777)).unwrap();
+        assert!(why(parent.path()).contains("others may write"));
+        set_permissions(parent.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert!(RuntimeDir::open_in(parent.path(), "whorl").is_ok());
+    }
+}

@@ -1,0 +1,57 @@
+//! Names of channels and servers.
+
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+/// A name: 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, not starting with a dot. So it is a file name everywhere, and
+/// nothing in it needs quoting or escaping.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Name(String);
+
+/// Why a text is no name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("a name has 1 to 64 letters, digits, dots, hyphens and underscores, and does not start with a dot")]
+pub struct NameError;
+
+impl Name {
+    /// The most characters in a name.
+    pub const MAX: usize = 64;
+
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        let fits =
+            (1..=Self::MAX).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(allowed);
+        fits.then(|| Self(text.to_owned())).ok_or(NameError)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_names_are_names() {
+        for good in ["a", "A.b-c_9", "-", "_", &"x".repeat(64)] {
+            assert_eq!(good.parse::<Name>().map(|name| name.to_string()), Ok(good.to_string()));
+        }
+        for bad in ["", ".", "..", ".a", "a/b", "/", "a b", "a\n", "ä", "a\0", &"x".repeat(65)] {
+            assert_eq!(bad.parse::<Name>(), Err(NameError), "{bad:?}");
+        }
+    }
+}
