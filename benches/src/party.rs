@@ -1,0 +1,168 @@
+//! What the harness gives to a sender and to its receivers: how far to go, and where to report.
+
+use crate::clock;
+use crate::control::{Control, duty, phase};
+use crate::load::{self, LAST};
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
+/// How many messages pass before a party that is to hold still does so.
+const BEFORE_HOLDING: u64 = 1000;
+
+/// The sender's guide: it hands out the numbers of the messages to send and knows when the last one has come.
+pub struct Pace {
+    control: &'static Control,
+    next: u64,
+    phase: u32,
+    duty: u32,
+    over: bool,
+    moved_at: u64,
+    pauses: [u64; 2],
+}
+
+/// A run of messages to send.
+#[derive(Clone, Copy)]
+pub struct Batch {
+    first: u64,
+    pub len: usize,
+    /// Whether the final message of this run is the last of all.
+    pub last: bool,
+}
+
+impl Batch {
+    /// The stamp of the `i`th message of this run.
+    #[inline]
+    pub fn stamp(&self, i: usize) -> u64 {
+        let number = self.first + i as u64;
+        if self.last && i + 1 == self.len { number | LAST } else { number }
+    }
+}
+
+impl Pace {
+    pub fn new(control: &'static Control) -> Self {
+        let duty = control.duty.0.load(Relaxed);
+        Pace { control, next: 0, phase: phase::SETUP, duty, over: false, moved_at: 0, pauses: [0; 2] }
+    }
+
+    /// The sender is set up; returns when everybody is.
+    pub fn ready(&mut self) {
+        self.control.arrive();
+    }
+
+    /// The next `len` messages, all of which must be sent. After a batch that is the `last` nothing may be sent.
+    #[inline]
+    pub fn batch(&mut self, len: usize) -> Batch {
+        // Relaxed: a word that only says how late it is. It is read at every batch and changes three times in a run.
+        let phase = self.control.phase.0.load(Relaxed);
+        if phase != self.phase {
+            self.enter(phase);
+        }
+        if self.duty != duty::NONE {
+            self.do_duty();
+        }
+        let first = self.next;
+        self.next += len as u64;
+        Batch { first, len, last: self.over }
+    }
+
+    #[cold]
+    fn enter(&mut self, phase: u32) {
+        let record = &self.control.sender.0;
+        if phase >= phase::MEASURE && self.phase < phase::MEASURE {
+            record.first.store(self.next, Relaxed);
+            record.start_ns.store(clock::nanoseconds(), Relaxed);
+        }
+        self.over = phase == phase::STOP;
+        self.phase = phase;
+    }
+
+    #[cold]
+    fn do_duty(&mut self) {
+        if self.duty == duty::HOLD_SENDER && self.next >= BEFORE_HOLDING {
+            hold(self.control);
+            self.duty = duty::NONE;
+            self.enter(phase::STOP);
+        } else if self.duty == duty::WATCH && self.phase >= phase::MEASURE {
+            let now = clock::nanoseconds();
+            let killed_at = self.control.killed_at.0.load(Relaxed);
+            let after = killed_at != 0 && now > killed_at;
+            if self.moved_at != 0 {
+                let longest = &mut self.pauses[usize::from(after)];
+                *longest = (*longest).max(now - self.moved_at);
+            }
+            self.moved_at = now;
+        }
+    }
+
+    /// Everything was sent. For the harness.
+    pub fn finish(&self) {
+        let record = &self.control.sender.0;
+        record.pause_before.store(self.pauses[0], Relaxed);
+        record.pause_after.store(self.pauses[1], Relaxed);
+        record.end_ns.store(clock::nanoseconds(), Relaxed);
+        record.sent.store(self.next, Release);
+    }
+}
+
+/// A receiver's counter: it checks each message and knows when the last one has come.
+pub struct Tally {
+    control: &'static Control,
+    index: usize,
+    received: u64,
+    wrong: u64,
+    hold: bool,
+}
+
+impl Tally {
+    pub fn new(control: &'static Control, index: usize) -> Self {
+        let hold = control.duty.0.load(Relaxed) == duty::HOLD_RECEIVERS;
+        Tally { control, index, received: 0, wrong: 0, hold }
+    }
+
+    /// The receiver is set up; returns when everybody is.
+    pub fn ready(&mut self) {
+        self.control.arrive();
+    }
+
+    /// Reads and checks the next message, in place. True says that it was the last.
+    #[inline]
+    pub fn take(&mut self, words: &[u64]) -> bool {
+        let right = load::check(words, self.received);
+        self.count(right, words[0] & LAST != 0)
+    }
+
+    /// Counts a message that was checked by other means.
+    #[inline]
+    pub fn count(&mut self, right: bool, last: bool) -> bool {
+        self.received += 1;
+        self.wrong += u64::from(!right);
+        if self.hold && self.received >= BEFORE_HOLDING {
+            self.hold = false;
+            hold(self.control);
+        }
+        if last {
+            self.finish();
+        }
+        last
+    }
+
+    /// How many messages were received: the number of the next.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    #[cold]
+    fn finish(&self) {
+        let record = &self.control.receivers[self.index].0;
+        record.wrong.store(self.wrong, Relaxed);
+        record.received.store(self.received, Relaxed);
+        record.end_ns.store(clock::nanoseconds(), Release);
+    }
+}
+
+/// Sleeps until the run is over.
+fn hold(control: &Control) {
+    while control.phase.0.load(Acquire) != phase::STOP {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

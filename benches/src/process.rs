@@ -1,0 +1,161 @@
+//! Forked parties, and the deadline that none of them outlives. The bench itself never has a second thread.
+
+use crate::control::Control;
+use std::io::Write;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+/// The processes of one run. Whoever is left when this is dropped is killed.
+pub struct Group {
+    children: Vec<Child>,
+}
+
+struct Child {
+    pid: libc::pid_t,
+    alive: bool,
+}
+
+/// Why a run has no figure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trouble {
+    /// Not done by the deadline.
+    Hung,
+    Failed(String),
+}
+
+impl Group {
+    pub fn new() -> Self {
+        Group { children: Vec::new() }
+    }
+
+    /// Forks a process that does `work` and ends. It dies with the bench, and leads a process group of its own so that
+    /// whatever it starts can be killed with it.
+    ///
+    /// # Panics
+    /// When the system has no process to give.
+    pub fn spawn(&mut self, control: &'static Control, work: impl FnOnce() -> Result<(), String>) {
+        // What stands in the buffers would be written twice.
+        std::io::stdout().flush().ok();
+        // SAFETY: no other thread exists in this process.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+        if pid > 0 {
+            self.children.push(Child { pid, alive: true });
+            return;
+        }
+        // SAFETY: plain system calls on this process.
+        unsafe { libc::setpgid(0, 0) };
+        // SAFETY: as above.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        std::panic::set_hook(Box::new(|_| ()));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+            Err(text.unwrap_or_else(|| "panicked".into()))
+        });
+        if let Err(text) = &result {
+            control.failure.report(text);
+        }
+        // SAFETY: ends this process without the parent's exit handlers.
+        unsafe { libc::_exit(i32::from(result.is_err())) }
+    }
+
+    pub fn pid(&self, index: usize) -> libc::pid_t {
+        self.children[index].pid
+    }
+
+    /// Kills one of the processes, and reaps it.
+    pub fn kill(&mut self, index: usize) {
+        let child = &mut self.children[index];
+        if child.alive {
+            // SAFETY: the pid is that of a child that was not reaped yet: it cannot belong to anybody else.
+            unsafe { libc::kill(child.pid, libc::SIGKILL) };
+            // SAFETY: what it had started lives in its group, if it got to found one.
+            unsafe { libc::kill(-child.pid, libc::SIGKILL) };
+            let mut status = 0;
+            // SAFETY: `status` is writable.
+            unsafe { libc::waitpid(child.pid, &mut status, 0) };
+            child.alive = false;
+        }
+    }
+
+    /// Waits until `done`, looking once per millisecond, and gives up at the deadline or when a process has failed.
+    pub fn wait_until(
+        &mut self,
+        control: &Control,
+        deadline: Instant,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<(), Trouble> {
+        while !done() {
+            self.reap(control)?;
+            if Instant::now() > deadline {
+                return Err(Trouble::Hung);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Waits until all have ended well.
+    pub fn finish(&mut self, control: &Control, deadline: Instant) -> Result<(), Trouble> {
+        loop {
+            self.reap(control)?;
+            if self.children.iter().all(|child| !child.alive) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Trouble::Hung);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn reap(&mut self, control: &Control) -> Result<(), Trouble> {
+        for child in self.children.iter_mut().filter(|child| child.alive) {
+            let mut status = 0;
+            // SAFETY: `status` is writable.
+            let pid = unsafe { libc::waitpid(child.pid, &mut status, libc::WNOHANG) };
+            if pid == child.pid {
+                child.alive = false;
+                if status != 0 {
+                    let text = control.failure.text().unwrap_or_else(|| format!("ended with status {status:#x}"));
+                    return Err(Trouble::Failed(text));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        (0..self.children.len()).for_each(|index| self.kill(index));
+    }
+}
+
+/// The cores that this process may use.
+pub fn cores() -> Vec<usize> {
+    // SAFETY: a set of bits; all zero is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is writable and of the size given.
+    unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    let limit = libc::CPU_SETSIZE as usize;
+    // SAFETY: the index is below the set's size.
+    (0..limit).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()
+}
+
+/// Ties the calling thread to one core.
+pub fn pin(core: usize) {
+    // SAFETY: a set of bits; all zero is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the core came from `cores`.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the set is of the size given.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) };
+}

@@ -1,0 +1,132 @@
+//! What a rival is: somebody who can carry a stream to many receivers, or single messages to and fro, or not.
+
+use crate::latency::{Echo, Meter};
+use crate::party::{Pace, Tally};
+
+/// One who takes part in the ring's bench. The parent makes each run's channels before it forks.
+pub trait Rival {
+    fn name(&self) -> &'static str;
+
+    /// Opens what one sender and `case.receivers` receivers need.
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+        let _ = case;
+        Err(Absent::cannot("a channel between two parties, not a stream"))
+    }
+
+    /// Opens what two parties need to send single messages to and fro.
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+        let _ = case;
+        Err(Absent::cannot("a stream, not a channel to and fro"))
+    }
+
+    /// Whether killing a receiver in mid-stream is a fair question.
+    fn mortal(&self) -> Result<(), Absent> {
+        Ok(())
+    }
+
+    /// Removes what a killed run has left behind. Called by the parent after every run.
+    fn clean_up(&self) {}
+}
+
+/// A lossless stream from one sender to all receivers.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamCase {
+    /// Bytes of a message: a multiple of 8.
+    pub size: usize,
+    pub receivers: usize,
+    /// How many messages may lie between the sender and its slowest receiver.
+    pub slots: usize,
+    /// How many messages the sender may publish at a time.
+    pub batch: usize,
+}
+
+impl StreamCase {
+    pub fn words(&self) -> usize {
+        self.size / 8
+    }
+}
+
+/// Messages of 64 bytes to and fro between two parties.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LatencyCase {
+    pub wait: Wait,
+    pub cores: Cores,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wait {
+    /// Whoever waits burns its core.
+    Spin,
+    /// Whoever waits for long is asleep in the kernel.
+    Sleep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cores {
+    One,
+    Two,
+}
+
+/// Why there is no figure.
+#[derive(Clone, Debug)]
+pub enum Absent {
+    /// It does not exist yet.
+    NotMeasured(String),
+    /// It cannot do this case, and why.
+    LeftOut(String),
+}
+
+impl Absent {
+    pub fn cannot(why: impl Into<String>) -> Self {
+        Absent::LeftOut(why.into())
+    }
+}
+
+impl From<std::io::Error> for Absent {
+    fn from(error: std::io::Error) -> Self {
+        Absent::LeftOut(error.to_string())
+    }
+}
+
+/// An opened stream.
+pub enum Stream {
+    Processes(Box<dyn StreamParties>),
+    Threads(Box<dyn StreamThreads>),
+}
+
+/// The parts of a stream's parties. Each party is a process of its own and has inherited the opened stream.
+///
+/// Both set themselves up, call `ready`, and do their work until a batch, or a message, is the last.
+pub trait StreamParties {
+    fn send(self: Box<Self>, pace: &mut Pace);
+    fn receive(self: Box<Self>, index: usize, tally: &mut Tally);
+}
+
+/// The parties of a stream within one process: the calling thread sends, one thread for each tally receives.
+pub trait StreamThreads {
+    fn run(self: Box<Self>, pace: &mut Pace, tallies: Vec<Tally>);
+}
+
+/// An opened channel to and fro.
+pub enum Latency {
+    Processes(Box<dyn LatencyParties>),
+    Threads(Box<dyn LatencyThreads>),
+}
+
+/// Both set themselves up, and hand their end to `run`.
+pub trait LatencyParties {
+    fn ping(self: Box<Self>, meter: &mut Meter);
+    fn pong(self: Box<Self>, echo: &mut Echo);
+}
+
+/// Both ends within one process: the calling thread runs the meter, one further thread the echo.
+pub trait LatencyThreads {
+    fn run(self: Box<Self>, meter: &mut Meter, echo: Echo);
+}
+
+/// One end of a channel to and fro, for messages of 64 bytes: `load::fill` on this side, `load::check` on that.
+pub trait Link {
+    fn send(&mut self, stamp: u64);
+    /// Waits for the next message and returns its stamp, or panics when a word of it is wrong.
+    fn receive(&mut self) -> u64;
+}

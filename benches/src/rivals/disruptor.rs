@@ -1,0 +1,153 @@
+//! disruptor within one process: one ring, the calling thread publishes in batches, a thread for each receiver polls.
+//!
+//! All parties poll and yield when there is nothing to do: its own busy spinning needs a core for each thread.
+
+use crate::latency::{self, Echo, Meter};
+use crate::load;
+use crate::party::{Pace, Tally};
+use crate::rival::{
+    Absent, Cores, Latency, LatencyCase, LatencyThreads, Link, Rival, Stream, StreamCase, StreamThreads, Wait,
+};
+use crate::waiting::Backoff;
+use disruptor::{
+    BusySpin, EventPoller, Producer, SingleConsumerBarrier, SingleProducer, SingleProducerBarrier,
+    build_single_producer,
+};
+
+pub struct Disruptor;
+
+impl Rival for Disruptor {
+    fn name(&self) -> &'static str {
+        "disruptor, in process"
+    }
+
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+        Ok(Stream::Threads(Box::new(Threads(*case))))
+    }
+
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+        match (case.wait, case.cores) {
+            (Wait::Spin, Cores::Two) => Ok(Latency::Threads(Box::new(Pair))),
+            _ => Err(Absent::cannot("only polls, or sleeps for a fixed time")),
+        }
+    }
+
+    fn mortal(&self) -> Result<(), Absent> {
+        Err(Absent::cannot("threads die together"))
+    }
+}
+
+type Event = Box<[u64]>;
+type Poller = EventPoller<Event, SingleProducerBarrier>;
+
+struct Threads(StreamCase);
+
+impl StreamThreads for Threads {
+    fn run(self: Box<Self>, pace: &mut Pace, tallies: Vec<Tally>) {
+        let case = self.0;
+        let event = || vec![0u64; case.words()].into_boxed_slice();
+        let builder = build_single_producer(case.slots, event, BusySpin);
+        let (first, builder) = builder.new_event_poller();
+        if case.receivers == 1 {
+            run(builder.build(), vec![first], &case, pace, tallies);
+            return;
+        }
+        let (second, mut builder) = builder.new_event_poller();
+        let mut pollers = vec![first, second];
+        while pollers.len() < case.receivers {
+            let (next, more) = builder.new_event_poller();
+            pollers.push(next);
+            builder = more;
+        }
+        run(builder.build(), pollers, &case, pace, tallies);
+    }
+}
+
+fn run(
+    mut producer: impl Producer<Event>,
+    pollers: Vec<Poller>,
+    case: &StreamCase,
+    pace: &mut Pace,
+    tallies: Vec<Tally>,
+) {
+    std::thread::scope(|scope| {
+        for (poller, tally) in pollers.into_iter().zip(tallies) {
+            scope.spawn(move || receive(poller, tally));
+        }
+        let run = case.batch.min(case.slots);
+        pace.ready();
+        loop {
+            let batch = pace.batch(run);
+            let mut backoff = Backoff::new();
+            while producer
+                .try_batch_publish(run, |events| {
+                    for (i, event) in events.enumerate() {
+                        load::fill(event, batch.stamp(i));
+                    }
+                })
+                .is_err()
+            {
+                backoff.pause();
+            }
+            if batch.last {
+                return;
+            }
+        }
+    });
+}
+
+fn receive(mut poller: Poller, mut tally: Tally) {
+    let mut backoff = Backoff::new();
+    tally.ready();
+    loop {
+        let Ok(mut events) = poller.poll() else {
+            backoff.pause();
+            continue;
+        };
+        backoff = Backoff::new();
+        for event in &mut events {
+            if tally.take(event) {
+                return;
+            }
+        }
+    }
+}
+
+struct Pair;
+
+struct End {
+    producer: SingleProducer<Event, SingleConsumerBarrier>,
+    poller: Poller,
+}
+
+impl LatencyThreads for Pair {
+    fn run(self: Box<Self>, meter: &mut Meter, mut echo: Echo) {
+        let way = || {
+            let event = || vec![0u64; latency::WORDS].into_boxed_slice();
+            let (poller, builder) = build_single_producer(2, event, BusySpin).new_event_poller();
+            (builder.build(), poller)
+        };
+        let ((out, there), (back, here)) = (way(), way());
+        std::thread::scope(|scope| {
+            let mut far = End { producer: back, poller: there };
+            scope.spawn(move || echo.run(&mut far));
+            meter.run(&mut End { producer: out, poller: here });
+        });
+    }
+}
+
+impl Link for End {
+    fn send(&mut self, stamp: u64) {
+        self.producer.publish(|event| load::fill(event, stamp));
+    }
+
+    fn receive(&mut self) -> u64 {
+        loop {
+            if let Ok(mut events) = self.poller.take(1) {
+                let event = (&mut events).next().expect("an event");
+                return latency::verified(event);
+            }
+            std::hint::spin_loop();
+        }
+    }
+}

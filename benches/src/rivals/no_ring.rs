@@ -1,0 +1,100 @@
+//! Not a rival but the bound: the same loops that write and check, and nothing else.
+//!
+//! The sender fills slots of its own; receivers check slots that were filled once and never change, and only look at how
+//! many messages they owe. Nothing waits for a slower party and no byte crosses between cores.
+
+use crate::control::map_shared;
+use crate::load::{self, LAST};
+use crate::party::{Pace, Tally};
+use crate::rival::{Absent, Rival, Stream, StreamCase, StreamParties};
+use crate::waiting::Backoff;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+pub struct NoRing;
+
+impl Rival for NoRing {
+    fn name(&self) -> &'static str {
+        "loops without a ring"
+    }
+
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+        if case.size < 64 * 1024 {
+            return Err(Absent::cannot("the bound is of interest where the loops cost the most"));
+        }
+        let bytes = 4096 + 2 * case.slots * case.size;
+        let parties = Parties { base: map_shared(bytes), bytes, case: *case };
+        for slot in 0..case.slots {
+            // SAFETY: within the mapping, and nobody else has it yet.
+            unsafe { load::fill_at(parties.slot(slot), case.words(), slot as u64) };
+        }
+        Ok(Stream::Processes(Box::new(parties)))
+    }
+
+    fn mortal(&self) -> Result<(), Absent> {
+        Err(Absent::cannot("nobody waits for anybody"))
+    }
+}
+
+/// A word that says how many messages were sent (with the top bit: in all), the receivers' slots, the sender's slots.
+struct Parties {
+    base: *mut u8,
+    bytes: usize,
+    case: StreamCase,
+}
+
+impl Parties {
+    fn sent(&self) -> &AtomicU64 {
+        // SAFETY: zeroed, mapped for the life of the party.
+        unsafe { &*self.base.cast::<AtomicU64>() }
+    }
+
+    fn slot(&self, index: usize) -> *mut u64 {
+        // SAFETY: the mapping holds twice as many slots as the case has.
+        unsafe { self.base.add(4096 + index * self.case.size) }.cast()
+    }
+}
+
+impl Drop for Parties {
+    fn drop(&mut self) {
+        // SAFETY: mapped with this length; forked processes have mappings of their own.
+        unsafe { libc::munmap(self.base.cast(), self.bytes) };
+    }
+}
+
+impl StreamParties for Parties {
+    fn send(self: Box<Self>, pace: &mut Pace) {
+        let mut sent = 0u64;
+        pace.ready();
+        loop {
+            let batch = pace.batch(1);
+            let slot = self.slot(self.case.slots + sent as usize % self.case.slots);
+            // SAFETY: one of the sender's own slots.
+            unsafe { load::fill_at(slot, self.case.words(), sent) };
+            sent += 1;
+            self.sent().store(if batch.last { sent | LAST } else { sent }, Release);
+            if batch.last {
+                return;
+            }
+        }
+    }
+
+    fn receive(self: Box<Self>, _index: usize, tally: &mut Tally) {
+        let mut backoff = Backoff::new();
+        tally.ready();
+        loop {
+            let sent = self.sent().load(Acquire);
+            if sent & !LAST == tally.received() {
+                backoff.pause();
+                continue;
+            }
+            backoff = Backoff::new();
+            let number = tally.received() % self.case.slots as u64;
+            // SAFETY: one of the receivers' slots, which nobody writes any more.
+            let words = unsafe { std::slice::from_raw_parts(self.slot(number as usize), self.case.words()) };
+            let last = sent == (tally.received() + 1) | LAST;
+            if tally.count(load::check(words, number), last) {
+                return;
+            }
+        }
+    }
+}

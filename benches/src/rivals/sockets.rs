@@ -1,0 +1,39 @@
+//! Unix stream sockets: one connection for each receiver, every message written once into each.
+
+use crate::rival::{Absent, Latency, LatencyCase, Rival, Stream, StreamCase, Wait};
+use crate::rivals::byte_streams::{ByteStreams, Duplex};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+pub struct Sockets;
+
+impl Rival for Sockets {
+    fn name(&self) -> &'static str {
+        "unix socket"
+    }
+
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+        let (mut readers, mut writers) = (Vec::new(), Vec::new());
+        for _ in 0..case.receivers {
+            let (reader, writer) = UnixStream::pair()?;
+            readers.push(file(reader));
+            writers.push(file(writer));
+        }
+        Ok(Stream::Processes(Box::new(ByteStreams { writers, readers, case: *case })))
+    }
+
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+        if case.wait == Wait::Spin {
+            return Err(Absent::cannot("reads sleep"));
+        }
+        let (here, there) = UnixStream::pair()?;
+        let ping = (file(here.try_clone()?), file(here));
+        let pong = (file(there.try_clone()?), file(there));
+        Ok(Latency::Processes(Box::new(Duplex { ping, pong })))
+    }
+}
+
+fn file(socket: UnixStream) -> File {
+    File::from(OwnedFd::from(socket))
+}

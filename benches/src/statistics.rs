@@ -1,0 +1,30 @@
+//! Medians, spreads and percentiles of small samples.
+
+/// The middle value; the lower of two middles is averaged with the upper.
+///
+/// # Panics
+/// Of nothing there is no median.
+pub fn median(values: &[f64]) -> f64 {
+    let sorted = sorted(values);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+/// The smallest and the largest value.
+pub fn spread(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
+}
+
+/// The value that a share of `share` (0 to 1) of the values does not exceed.
+pub fn percentile(values: &[f64], share: f64) -> f64 {
+    let sorted = sorted(values);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    assert!(!values.is_empty(), "statistics of nothing");
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}

@@ -1,0 +1,207 @@
+//! One run of a stream: how fast it goes, how long a kill stops it, what it costs to wait, how much memory it maps.
+
+use crate::clock;
+use crate::control::{Control, duty, phase};
+use crate::options::Timing;
+use crate::party::{Pace, Tally};
+use crate::process::{Group, Trouble};
+use crate::rival::{Absent, Rival, Stream, StreamCase};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// A run either has a figure, or is in trouble, or was not even tried.
+pub type Run<T> = Result<Result<T, Trouble>, Absent>;
+
+/// Messages per second, each seen whole by every receiver.
+pub fn throughput(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<f64> {
+    with_stream(control, rival, case, duty::NONE, |group, _| {
+        let deadline = Instant::now() + timing.deadline;
+        start(control, group, case, deadline)?;
+        std::thread::sleep(timing.warm_up);
+        control.advance(phase::MEASURE);
+        std::thread::sleep(timing.measure);
+        control.advance(phase::STOP);
+        group.finish(control, deadline)?;
+        rate(control, case)
+    })
+}
+
+/// From the first message that counted until the last receiver has the last one.
+fn rate(control: &Control, case: &StreamCase) -> Result<f64, Trouble> {
+    let sender = &control.sender.0;
+    let sent = sender.sent.load(Acquire);
+    let mut end = 0;
+    for (index, receiver) in control.receivers[..case.receivers].iter().enumerate() {
+        let received = receiver.0.received.load(Relaxed);
+        let wrong = receiver.0.wrong.load(Relaxed);
+        if received != sent || wrong != 0 {
+            let text = format!("receiver {index} got {received} of {sent} messages, {wrong} of them wrong");
+            return Err(Trouble::Failed(text));
+        }
+        end = end.max(receiver.0.end_ns.load(Acquire));
+    }
+    let messages = sent - sender.first.load(Relaxed);
+    Ok(messages as f64 * 1e9 / (end - sender.start_ns.load(Relaxed)) as f64)
+}
+
+/// The sender's longest pauses, in nanoseconds.
+pub struct Pauses {
+    /// While all was well.
+    pub before: f64,
+    /// From the kill on.
+    pub after: f64,
+}
+
+/// Kills the last receiver in mid-stream and looks at the sender for a while before and after.
+pub fn kill(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<Pauses> {
+    rival.mortal()?;
+    with_stream(control, rival, case, duty::WATCH, |group, processes| {
+        assert!(processes, "threads cannot be killed");
+        let deadline = Instant::now() + timing.deadline;
+        start(control, group, case, deadline)?;
+        std::thread::sleep(timing.warm_up);
+        control.advance(phase::MEASURE);
+        // Not always at the same point of the stream: the clock's low digits are as good as dice.
+        let jitter = Duration::from_micros(clock::nanoseconds() / 1000 % 2000);
+        std::thread::sleep(timing.measure + jitter);
+        control.killed_at.0.store(clock::nanoseconds(), Relaxed);
+        group.kill(case.receivers);
+        std::thread::sleep(timing.measure);
+        control.advance(phase::STOP);
+        // From here on a sender that still hangs has had long enough.
+        group.finish(control, Instant::now() + timing.patience)?;
+        let record = &control.sender.0;
+        let pause = |word: &std::sync::atomic::AtomicU64| word.load(Relaxed) as f64;
+        Ok(Pauses { before: pause(&record.pause_before), after: pause(&record.pause_after) })
+    })
+}
+
+/// Who is blocked while its CPU time is taken.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Blocked {
+    Sender,
+    Receiver,
+}
+
+/// The share of a core, in per cent, that the first blocked party uses.
+pub fn idle(
+    control: &'static Control,
+    rival: &dyn Rival,
+    case: &StreamCase,
+    blocked: Blocked,
+    timing: &Timing,
+) -> Run<f64> {
+    let duty = if blocked == Blocked::Sender { duty::HOLD_RECEIVERS } else { duty::HOLD_SENDER };
+    with_stream(control, rival, case, duty, |group, processes| {
+        if !processes {
+            return Err(Trouble::Failed("its parties share one process".into()));
+        }
+        let deadline = Instant::now() + timing.deadline;
+        start(control, group, case, deadline)?;
+        // Time to fall asleep.
+        std::thread::sleep(timing.warm_up + Duration::from_millis(50));
+        let pid = group.pid(usize::from(blocked == Blocked::Receiver));
+        let cpu = || clock::cpu_time_of(pid).ok_or_else(|| Trouble::Failed("ended early".into()));
+        let (cpu_before, before) = (cpu()?, Instant::now());
+        std::thread::sleep(timing.measure);
+        let share = (cpu()? - cpu_before).as_secs_f64() / before.elapsed().as_secs_f64();
+        control.advance(phase::STOP);
+        group.finish(control, deadline)?;
+        Ok(share * 100.0)
+    })
+}
+
+/// Bytes of shared memory that the sender maps in mid-stream.
+pub fn memory(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<f64> {
+    let own = std::process::id() as libc::pid_t;
+    let known = shared_objects(own);
+    with_stream(control, rival, case, duty::NONE, |group, _| {
+        let deadline = Instant::now() + timing.deadline;
+        start(control, group, case, deadline)?;
+        std::thread::sleep(timing.warm_up);
+        let mut mapped = shared_objects(group.pid(0));
+        control.advance(phase::STOP);
+        group.finish(control, deadline)?;
+        mapped.retain(|object, _| !known.contains_key(object));
+        let bytes: u64 = mapped.values().sum();
+        if bytes == 0 {
+            return Err(Trouble::Failed("maps no shared memory: its buffers are the kernel's".into()));
+        }
+        Ok(bytes as f64)
+    })
+}
+
+/// Opens a stream, forks its parties (the sender first), lets `steer` do its work, and leaves nothing behind.
+fn with_stream<T>(
+    control: &'static Control,
+    rival: &dyn Rival,
+    case: &StreamCase,
+    duty: u32,
+    steer: impl FnOnce(&mut Group, bool) -> Result<T, Trouble>,
+) -> Run<T> {
+    control.reset(duty);
+    let opened = rival.stream(case)?;
+    let mut group = Group::new();
+    let processes = matches!(opened, Stream::Processes(_));
+    match opened {
+        Stream::Threads(threads) => group.spawn(control, || {
+            let mut pace = Pace::new(control);
+            threads.run(&mut pace, (0..case.receivers).map(|index| Tally::new(control, index)).collect());
+            pace.finish();
+            Ok(())
+        }),
+        Stream::Processes(parties) => {
+            // Each child takes its own copy of the opened stream; the parent's goes at the end of this block.
+            let mut parties = Some(parties);
+            group.spawn(control, || {
+                let mut pace = Pace::new(control);
+                parties.take().expect("inherited whole").send(&mut pace);
+                pace.finish();
+                Ok(())
+            });
+            for index in 0..case.receivers {
+                group.spawn(control, || {
+                    let mut tally = Tally::new(control, index);
+                    parties.take().expect("inherited whole").receive(index, &mut tally);
+                    Ok(())
+                });
+            }
+        }
+    }
+    let result = steer(&mut group, processes);
+    drop(group);
+    rival.clean_up();
+    Ok(result)
+}
+
+/// Waits until all are set up and sets them off.
+fn start(control: &Control, group: &mut Group, case: &StreamCase, deadline: Instant) -> Result<(), Trouble> {
+    let parties = case.receivers as u32 + 1;
+    group.wait_until(control, deadline, || control.ready.0.load(Acquire) == parties)?;
+    control.advance(phase::WARM);
+    Ok(())
+}
+
+/// The memory objects that a process maps shared, and how many bytes of each from its beginning.
+fn shared_objects(pid: libc::pid_t) -> BTreeMap<(String, u64), u64> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mut objects = BTreeMap::new();
+    for line in maps.lines() {
+        // from-to rwxs offset device inode path
+        let mut fields = line.split_whitespace();
+        let Some((range, mode, offset, device, inode)) = (|| {
+            Some((fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?))
+        })() else {
+            continue;
+        };
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let size = range.split_once('-').and_then(|(from, to)| Some(hex(to)? - hex(from)?));
+        let end = size.and_then(|size| Some(hex(offset)? + size));
+        if let (true, Some(end), Ok(inode)) = (mode.ends_with('s'), end, inode.parse()) {
+            let bytes = objects.entry((device.to_string(), inode)).or_insert(0);
+            *bytes = end.max(*bytes);
+        }
+    }
+    objects
+}

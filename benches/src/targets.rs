@@ -1,0 +1,76 @@
+//! The targets: what Whorl must reach, as a ratio against a rival of the same run or against a fixed limit.
+
+/// One demand on one figure of one party.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub of: &'static str,
+    pub against: Against,
+    pub bound: Bound,
+}
+
+#[derive(Clone, Debug)]
+pub enum Against {
+    /// The best of the parties whose names begin so.
+    Best(&'static [&'static str]),
+    /// A number in the figure's unit.
+    Limit(f64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    pub fn met(self, ratio: f64) -> bool {
+        match self {
+            Bound::AtLeast(least) => ratio >= least,
+            Bound::AtMost(most) => ratio <= most,
+        }
+    }
+
+    /// How near the bound is: above 1 it is met, the smaller the worse.
+    pub fn margin(self, ratio: f64) -> f64 {
+        match self {
+            Bound::AtLeast(least) => ratio / least,
+            Bound::AtMost(most) => most / ratio,
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (sign, factor) = match self.bound {
+            Bound::AtLeast(least) => (">=", least),
+            Bound::AtMost(most) => ("<=", most),
+        };
+        match &self.against {
+            Against::Best(names) => write!(f, "{sign} {factor}x {}", names.join(" or ")),
+            Against::Limit(limit) => write!(f, "{sign} {}", crate::report::number(limit * factor)),
+        }
+    }
+}
+
+/// At least so many times as much as the best of these.
+pub fn at_least(factor: f64, names: &'static [&'static str]) -> Target {
+    Target { of: "whorl", against: Against::Best(names), bound: Bound::AtLeast(factor) }
+}
+
+/// At most so many times as much as the best of these.
+pub fn at_most(factor: f64, names: &'static [&'static str]) -> Target {
+    Target { of: "whorl", against: Against::Best(names), bound: Bound::AtMost(factor) }
+}
+
+/// At most this.
+pub fn limit(limit: f64) -> Target {
+    Target { of: "whorl", against: Against::Limit(limit), bound: Bound::AtMost(1.0) }
+}
+
+impl Target {
+    /// The same demand on another party.
+    pub fn of(mut self, who: &'static str) -> Target {
+        self.of = who;
+        self
+    }
+}
