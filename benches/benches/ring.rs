@@ -1,6 +1,6 @@
 //! The ring against its rivals: how fast, how soon, and what happens when a receiver is killed.
 
-use benches::collect::{Collected, interleave};
+use benches::collect::{Collected, interleave, present};
 use benches::control::Control;
 use benches::latency;
 use benches::options::Options;
@@ -78,7 +78,7 @@ impl Bench {
         let parties: Vec<&dyn Rival> = self.parties.iter().map(|party| &**party).collect();
         let parties: Vec<&dyn Rival> =
             parties.into_iter().filter(|p| chosen.iter().any(|name| p.name().starts_with(name))).collect();
-        let timing = self.options.timing(60, 400);
+        let timing = self.options.timing(50, 400);
         let rounds = self.options.rounds(2, 5);
         let rows = interleave(
             &parties,
@@ -108,7 +108,7 @@ impl Bench {
         if !self.wants(&format!("latency-{kind}")) {
             return;
         }
-        let timing = self.options.timing(60, 400);
+        let timing = self.options.timing(50, 400);
         let rounds = self.options.rounds(2, 7);
         let run = |p: &Box<dyn Rival>, _| latency::run(self.control, &**p, &case, &timing);
         let rows = interleave(&self.parties, rounds, 2, |p| p.name().into(), run);
@@ -120,7 +120,7 @@ impl Bench {
             (Wait::Sleep, Cores::One) => vec![at_most(1.15, &["raw shared futex"])],
         };
         let one_way: Vec<_> = rows.iter().map(|row| row.map(|trips| trips.one_way)).collect();
-        let tail: Vec<_> = rows.iter().map(|row| row.map(|trips| trips.tail)).collect();
+        let tail: Vec<_> = present(&rows).map(|row| row.map(|trips| trips.tail)).collect();
         let tables = [
             (format!("latency-{kind}"), "one way, half the median round trip", one_way, targets.as_slice()),
             (format!("latency-{kind}-p99.9"), "99.9th percentile of the round trip", tail, &[]),
@@ -149,9 +149,9 @@ impl Bench {
         let run = |p: &Box<dyn Rival>, _| streams::kill(self.control, &**p, &case, &timing);
         let rows = interleave(&self.parties, kills, 3, |p| p.name().into(), run);
         let ms = |ns: f64| ns / 1e6;
-        let before: Vec<_> = rows.iter().map(|row| row.map(|pauses| ms(pauses.before))).collect();
+        let before: Vec<_> = present(&rows).map(|row| row.map(|pauses| ms(pauses.before))).collect();
         let after: Vec<_> = rows.iter().map(|row| row.map(|pauses| ms(pauses.after))).collect();
-        let worst: Vec<_> = after.iter().map(|row| worst(row)).collect();
+        let worst: Vec<_> = present(&after).map(worst).collect();
         let none: &[Target] = &[];
         let what = "the sender's longest pause";
         let tables = [

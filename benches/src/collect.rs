@@ -68,3 +68,8 @@ pub fn interleave<P, T>(
     }
     all
 }
+
+/// Those who take part: why the others do not is said once, in the case's main table.
+pub fn present<T>(rows: &[Collected<T>]) -> impl Iterator<Item = &Collected<T>> {
+    rows.iter().filter(|row| row.absent.is_none())
+}

@@ -90,7 +90,8 @@ impl Control {
         self.duty.0.store(duty, Relaxed);
         self.killed_at.0.store(0, Relaxed);
         let s = &self.sender.0;
-        let words = [&s.start_ns, &s.end_ns, &s.start_ticks, &s.end_ticks, &s.first, &s.sent, &s.pause_before];
+        let words =
+            [&s.start_ns, &s.end_ns, &s.start_ticks, &s.end_ticks, &s.first, &s.sent, &s.pause_before];
         words.into_iter().chain([&s.pause_after]).for_each(|word| word.store(0, Relaxed));
         for r in &self.receivers {
             [&r.0.end_ns, &r.0.received, &r.0.wrong].into_iter().for_each(|word| word.store(0, Relaxed));
@@ -136,9 +137,8 @@ impl Failure {
 pub fn map_shared(bytes: usize) -> *mut u8 {
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: a fresh mapping at a place of the kernel's choice.
-    let block = unsafe {
-        libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
-    };
+    let block =
+        unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     assert_ne!(block, libc::MAP_FAILED, "no memory for {bytes} shared bytes");
     block.cast()
 }

@@ -124,7 +124,11 @@ pub fn run(
                 let parties = &mut parties;
                 group.spawn(control, || {
                     let parties = parties.take().expect("inherited whole");
-                    if asks { parties.ping(&mut meter) } else { parties.pong(&mut echo) }
+                    if asks {
+                        parties.ping(&mut meter)
+                    } else {
+                        parties.pong(&mut echo)
+                    }
                     Ok(())
                 });
             }

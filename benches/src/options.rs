@@ -39,11 +39,15 @@ impl Options {
     /// Reads the command line; prints what is wrong with it, or the help, and exits.
     pub fn from_args() -> Self {
         let mut options = Options::default();
+        // `cargo bench` says `--bench`, `cargo test --benches` does not.
+        if !std::env::args().any(|arg| arg == "--bench") {
+            println!("not run: this is a bench and no test (by hand, it wants --bench)");
+            std::process::exit(0);
+        }
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().unwrap_or_else(|| usage(&format!("{arg}: a value is missing")));
             match arg.as_str() {
-                // Cargo says this to every bench.
                 "--bench" => (),
                 "--quick" => options.quick = true,
                 "--json" => options.json = true,

@@ -13,6 +13,8 @@ pub struct Group {
 struct Child {
     pid: libc::pid_t,
     alive: bool,
+    /// What it and all that it has waited for have used, once it has ended.
+    cpu: Duration,
 }
 
 /// Why a run has no figure.
@@ -40,7 +42,7 @@ impl Group {
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if pid > 0 {
-            self.children.push(Child { pid, alive: true });
+            self.children.push(Child { pid, alive: true, cpu: Duration::ZERO });
             return;
         }
         // SAFETY: plain system calls on this process.
@@ -62,6 +64,11 @@ impl Group {
 
     pub fn pid(&self, index: usize) -> libc::pid_t {
         self.children[index].pid
+    }
+
+    /// The CPU time, user and system, of a process that has ended and of all that it has waited for.
+    pub fn cpu(&self, index: usize) -> Duration {
+        self.children[index].cpu
     }
 
     /// Kills one of the processes, and reaps it.
@@ -113,12 +120,16 @@ impl Group {
     fn reap(&mut self, control: &Control) -> Result<(), Trouble> {
         for child in self.children.iter_mut().filter(|child| child.alive) {
             let mut status = 0;
-            // SAFETY: `status` is writable.
-            let pid = unsafe { libc::waitpid(child.pid, &mut status, libc::WNOHANG) };
+            // SAFETY: plain numbers; all zero is valid.
+            let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+            // SAFETY: `status` and `usage` are writable.
+            let pid = unsafe { libc::wait4(child.pid, &mut status, libc::WNOHANG, &mut usage) };
             if pid == child.pid {
                 child.alive = false;
+                child.cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
                 if status != 0 {
-                    let text = control.failure.text().unwrap_or_else(|| format!("ended with status {status:#x}"));
+                    let text =
+                        control.failure.text().unwrap_or_else(|| format!("ended with status {status:#x}"));
                     return Err(Trouble::Failed(text));
                 }
             }
@@ -137,6 +148,10 @@ impl Drop for Group {
     fn drop(&mut self) {
         (0..self.children.len()).for_each(|index| self.kill(index));
     }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
 }
 
 /// The cores that this process may use.

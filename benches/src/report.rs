@@ -136,9 +136,10 @@ impl Case<'_> {
             Against::Limit(limit) => return Some(middle(row) / limit),
             Against::Best(names) => names,
         };
-        let rivals = self.rows.iter().filter(|rival| {
-            !rival.values.is_empty() && names.iter().any(|name| rival.who.starts_with(name))
-        });
+        let rivals = self
+            .rows
+            .iter()
+            .filter(|rival| !rival.values.is_empty() && names.iter().any(|name| rival.who.starts_with(name)));
         let best = rivals.reduce(|best, rival| {
             let better = match self.better {
                 Better::Higher => middle(rival) > middle(best),

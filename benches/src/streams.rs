@@ -14,8 +14,13 @@ use std::time::{Duration, Instant};
 pub type Run<T> = Result<Result<T, Trouble>, Absent>;
 
 /// Messages per second, each seen whole by every receiver.
-pub fn throughput(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<f64> {
-    with_stream(control, rival, case, duty::NONE, |group, _| {
+pub fn throughput(
+    control: &'static Control,
+    rival: &dyn Rival,
+    case: &StreamCase,
+    timing: &Timing,
+) -> Run<f64> {
+    with_stream(control, rival, case, duty::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         std::thread::sleep(timing.warm_up);
@@ -56,8 +61,7 @@ pub struct Pauses {
 /// Kills the last receiver in mid-stream and looks at the sender for a while before and after.
 pub fn kill(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<Pauses> {
     rival.mortal()?;
-    with_stream(control, rival, case, duty::WATCH, |group, processes| {
-        assert!(processes, "threads cannot be killed");
+    with_stream(control, rival, case, duty::WATCH, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         std::thread::sleep(timing.warm_up);
@@ -93,10 +97,7 @@ pub fn idle(
     timing: &Timing,
 ) -> Run<f64> {
     let duty = if blocked == Blocked::Sender { duty::HOLD_RECEIVERS } else { duty::HOLD_SENDER };
-    with_stream(control, rival, case, duty, |group, processes| {
-        if !processes {
-            return Err(Trouble::Failed("its parties share one process".into()));
-        }
+    with_stream(control, rival, case, duty, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         // Time to fall asleep.
@@ -116,7 +117,7 @@ pub fn idle(
 pub fn memory(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<f64> {
     let own = std::process::id() as libc::pid_t;
     let known = shared_objects(own);
-    with_stream(control, rival, case, duty::NONE, |group, _| {
+    let bytes = with_stream(control, rival, case, duty::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         std::thread::sleep(timing.warm_up);
@@ -124,12 +125,13 @@ pub fn memory(control: &'static Control, rival: &dyn Rival, case: &StreamCase, t
         control.advance(phase::STOP);
         group.finish(control, deadline)?;
         mapped.retain(|object, _| !known.contains_key(object));
-        let bytes: u64 = mapped.values().sum();
-        if bytes == 0 {
-            return Err(Trouble::Failed("maps no shared memory: its buffers are the kernel's".into()));
-        }
-        Ok(bytes as f64)
-    })
+        Ok(mapped.values().sum::<u64>() as f64)
+    })?;
+    if bytes == Ok(0.0) {
+        Err(Absent::cannot("maps nothing: its buffers are the kernel's"))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Opens a stream, forks its parties (the sender first), lets `steer` do its work, and leaves nothing behind.
@@ -138,13 +140,14 @@ fn with_stream<T>(
     rival: &dyn Rival,
     case: &StreamCase,
     duty: u32,
-    steer: impl FnOnce(&mut Group, bool) -> Result<T, Trouble>,
+    steer: impl FnOnce(&mut Group) -> Result<T, Trouble>,
 ) -> Run<T> {
     control.reset(duty);
-    let opened = rival.stream(case)?;
     let mut group = Group::new();
-    let processes = matches!(opened, Stream::Processes(_));
-    match opened {
+    match rival.stream(case)? {
+        Stream::Threads(_) if duty != duty::NONE => {
+            return Err(Absent::cannot("its parties share a process"));
+        }
         Stream::Threads(threads) => group.spawn(control, || {
             let mut pace = Pace::new(control);
             threads.run(&mut pace, (0..case.receivers).map(|index| Tally::new(control, index)).collect());
@@ -169,7 +172,7 @@ fn with_stream<T>(
             }
         }
     }
-    let result = steer(&mut group, processes);
+    let result = steer(&mut group);
     drop(group);
     rival.clean_up();
     Ok(result)
@@ -190,9 +193,9 @@ fn shared_objects(pid: libc::pid_t) -> BTreeMap<(String, u64), u64> {
     for line in maps.lines() {
         // from-to rwxs offset device inode path
         let mut fields = line.split_whitespace();
-        let Some((range, mode, offset, device, inode)) = (|| {
-            Some((fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?))
-        })() else {
+        let Some((range, mode, offset, device, inode)) =
+            (|| Some((fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?)))()
+        else {
             continue;
         };
         let hex = |text: &str| u64::from_str_radix(text, 16).ok();

@@ -37,35 +37,48 @@ impl Rival for Disruptor {
     }
 }
 
-type Event = Box<[u64]>;
-type Poller = EventPoller<Event, SingleProducerBarrier>;
+/// What lies in a slot: a short message itself, or a long one's place.
+trait Event: AsRef<[u64]> + AsMut<[u64]> + Send + Sync + 'static {}
+type Short = [u64; latency::WORDS];
+type Long = Box<[u64]>;
+impl Event for Short {}
+impl Event for Long {}
+
+type Poller<E> = EventPoller<E, SingleProducerBarrier>;
 
 struct Threads(StreamCase);
 
 impl StreamThreads for Threads {
     fn run(self: Box<Self>, pace: &mut Pace, tallies: Vec<Tally>) {
-        let case = self.0;
-        let event = || vec![0u64; case.words()].into_boxed_slice();
-        let builder = build_single_producer(case.slots, event, BusySpin);
-        let (first, builder) = builder.new_event_poller();
-        if case.receivers == 1 {
-            run(builder.build(), vec![first], &case, pace, tallies);
-            return;
+        let words = self.0.words();
+        if words == latency::WORDS {
+            open(Short::default, &self.0, pace, tallies);
+        } else {
+            open(move || vec![0u64; words].into_boxed_slice(), &self.0, pace, tallies);
         }
-        let (second, mut builder) = builder.new_event_poller();
-        let mut pollers = vec![first, second];
-        while pollers.len() < case.receivers {
-            let (next, more) = builder.new_event_poller();
-            pollers.push(next);
-            builder = more;
-        }
-        run(builder.build(), pollers, &case, pace, tallies);
     }
 }
 
-fn run(
-    mut producer: impl Producer<Event>,
-    pollers: Vec<Poller>,
+fn open<E: Event>(event: impl FnMut() -> E, case: &StreamCase, pace: &mut Pace, tallies: Vec<Tally>) {
+    let builder = build_single_producer(case.slots, event, BusySpin);
+    let (first, builder) = builder.new_event_poller();
+    if case.receivers == 1 {
+        run(builder.build(), vec![first], case, pace, tallies);
+        return;
+    }
+    let (second, mut builder) = builder.new_event_poller();
+    let mut pollers = vec![first, second];
+    while pollers.len() < case.receivers {
+        let (next, more) = builder.new_event_poller();
+        pollers.push(next);
+        builder = more;
+    }
+    run(builder.build(), pollers, case, pace, tallies);
+}
+
+fn run<E: Event>(
+    mut producer: impl Producer<E>,
+    pollers: Vec<Poller<E>>,
     case: &StreamCase,
     pace: &mut Pace,
     tallies: Vec<Tally>,
@@ -82,7 +95,7 @@ fn run(
             while producer
                 .try_batch_publish(run, |events| {
                     for (i, event) in events.enumerate() {
-                        load::fill(event, batch.stamp(i));
+                        load::fill(event.as_mut(), batch.stamp(i));
                     }
                 })
                 .is_err()
@@ -96,7 +109,7 @@ fn run(
     });
 }
 
-fn receive(mut poller: Poller, mut tally: Tally) {
+fn receive<E: Event>(mut poller: Poller<E>, mut tally: Tally) {
     let mut backoff = Backoff::new();
     tally.ready();
     loop {
@@ -106,7 +119,7 @@ fn receive(mut poller: Poller, mut tally: Tally) {
         };
         backoff = Backoff::new();
         for event in &mut events {
-            if tally.take(event) {
+            if tally.take(event.as_ref()) {
                 return;
             }
         }
@@ -116,15 +129,14 @@ fn receive(mut poller: Poller, mut tally: Tally) {
 struct Pair;
 
 struct End {
-    producer: SingleProducer<Event, SingleConsumerBarrier>,
-    poller: Poller,
+    producer: SingleProducer<Short, SingleConsumerBarrier>,
+    poller: Poller<Short>,
 }
 
 impl LatencyThreads for Pair {
     fn run(self: Box<Self>, meter: &mut Meter, mut echo: Echo) {
         let way = || {
-            let event = || vec![0u64; latency::WORDS].into_boxed_slice();
-            let (poller, builder) = build_single_producer(2, event, BusySpin).new_event_poller();
+            let (poller, builder) = build_single_producer(2, Short::default, BusySpin).new_event_poller();
             (builder.build(), poller)
         };
         let ((out, there), (back, here)) = (way(), way());

@@ -117,7 +117,12 @@ fn data(node: &Node<ipc::Service>, name: &ServiceName, shape: &Shape) -> Data {
 
 fn events(node: &Node<ipc::Service>, name: &ServiceName, receivers: usize) -> Events {
     let builder = node.service_builder(name).event();
-    builder.max_listeners(receivers).max_notifiers(1).max_nodes(receivers + 1).open_or_create().expect("events")
+    builder
+        .max_listeners(receivers)
+        .max_notifiers(1)
+        .max_nodes(receivers + 1)
+        .open_or_create()
+        .expect("events")
 }
 
 fn publisher(service: &Data, shape: &Shape) -> Publisher<ipc::Service, [u64], ()> {
@@ -128,6 +133,15 @@ fn publisher(service: &Data, shape: &Shape) -> Publisher<ipc::Service, [u64], ()
         .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
         .create()
         .expect("a publisher")
+}
+
+/// Comes after the publisher: a subscriber connects to the publishers it finds, and to later ones only when it next
+/// receives. Until then a full buffer loses messages, even in the lossless mode.
+fn subscriber(service: &Data) -> Subscriber<ipc::Service, [u64], ()> {
+    while service.dynamic_config().number_of_publishers() == 0 {
+        std::thread::yield_now();
+    }
+    service.subscriber_builder().create().expect("a subscriber")
 }
 
 fn publish(publisher: &Publisher<ipc::Service, [u64], ()>, words: usize, stamp: u64) {
@@ -152,9 +166,11 @@ impl StreamParties for Parties {
         let publisher = publisher(&service, &self.shape);
         let events = self.events.then(|| events(&node, &self.place.name("events"), self.shape.receivers));
         let notifier = events.map(|service| service.notifier_builder().create().expect("a notifier"));
+        // A publisher that waits for room before it has rung the bell waits for ever.
+        let run = self.batch.min(self.shape.slots / 2);
         pace.ready();
         loop {
-            let batch = pace.batch(self.batch);
+            let batch = pace.batch(run);
             for i in 0..batch.len {
                 publish(&publisher, self.shape.words, batch.stamp(i));
             }
@@ -170,7 +186,7 @@ impl StreamParties for Parties {
     fn receive(self: Box<Self>, _index: usize, tally: &mut Tally) {
         let node = self.place.node();
         let service = data(&node, &self.place.name("data"), &self.shape);
-        let subscriber = service.subscriber_builder().create().expect("a subscriber");
+        let subscriber = subscriber(&service);
         let events = self.events.then(|| events(&node, &self.place.name("events"), self.shape.receivers));
         let listener = events.map(|service| service.listener_builder().create().expect("a listener"));
         let mut backoff = Backoff::new();
@@ -212,7 +228,7 @@ impl Pair {
         let name = |kind: &str, way: &str| self.place.name(&format!("{kind}-{way}"));
         let publisher = publisher(&data(&node, &name("data", out), &shape), &shape);
         let incoming = data(&node, &name("data", back), &shape);
-        let subscriber = incoming.subscriber_builder().create().expect("a subscriber");
+        let subscriber = subscriber(&incoming);
         let bell = (self.wait == Wait::Sleep).then(|| {
             let notifier = events(&node, &name("events", out), 1).notifier_builder().create();
             let listener = events(&node, &name("events", back), 1).listener_builder().create();

@@ -2,7 +2,7 @@
 
 use crate::latency::{Echo, Meter};
 use crate::rival::{Absent, Latency, LatencyCase, LatencyParties, Link, Rival, Wait};
-use crate::rivals::raw_word::{Mailbox, Mailboxes, count, get, put};
+use crate::rivals::raw_word::{Mailbox, Mailboxes};
 use crate::waiting::{futex_wait, futex_wake};
 use std::sync::atomic::Ordering::*;
 
@@ -24,35 +24,32 @@ impl Rival for RawFutex {
 struct Sleepers(Mailboxes);
 
 struct End {
-    out: *mut Mailbox,
-    back: *mut Mailbox,
-    sent: u32,
-    received: u32,
+    out: Mailbox,
+    back: Mailbox,
 }
 
 impl LatencyParties for Sleepers {
     fn ping(self: Box<Self>, meter: &mut Meter) {
         let (out, back) = self.0.end(0);
-        meter.run(&mut End { out, back, sent: 0, received: 0 });
+        meter.run(&mut End { out, back });
     }
 
     fn pong(self: Box<Self>, echo: &mut Echo) {
         let (out, back) = self.0.end(1);
-        echo.run(&mut End { out, back, sent: 0, received: 0 });
+        echo.run(&mut End { out, back });
     }
 }
 
 impl Link for End {
     fn send(&mut self, stamp: u64) {
-        futex_wake(put(self.out, &mut self.sent, stamp), 1);
+        self.out.put(stamp);
+        futex_wake(self.out.count(), 1);
     }
 
     fn receive(&mut self) -> u64 {
-        let count = count(self.back);
-        while count.load(Acquire) == self.received {
-            futex_wait(count, self.received, None);
+        while self.back.count().load(Acquire) == self.back.messages {
+            futex_wait(self.back.count(), self.back.messages, None);
         }
-        self.received = self.received.wrapping_add(1);
-        get(self.back)
+        self.back.get()
     }
 }

@@ -25,28 +25,57 @@ impl Rival for RawWord {
 
 /// One place for a message in each direction. Also the raw futex's.
 pub struct Mailboxes {
-    base: *mut u8,
+    base: *mut Content,
 }
 
 #[repr(C, align(128))]
-pub struct Mailbox {
+struct Content {
     /// How many messages have come so far.
-    pub count: AtomicU32,
+    count: AtomicU32,
     message: [u64; latency::WORDS],
+}
+
+/// One of the two places, seen by one of the two parties. The party with the turn is the only one to touch the message.
+pub struct Mailbox {
+    place: *mut Content,
+    /// How many messages this party has put here, or taken.
+    pub messages: u32,
+}
+
+impl Mailbox {
+    pub fn count(&self) -> &AtomicU32 {
+        // SAFETY: mapped for the life of the party.
+        unsafe { &(*self.place).count }
+    }
+
+    /// Writes a message and raises the count.
+    pub fn put(&mut self, stamp: u64) {
+        // SAFETY: mapped; the other party reads only after the count has risen, and has read the last message before.
+        unsafe { load::fill_at((&raw mut (*self.place).message).cast(), latency::WORDS, stamp) };
+        self.messages = self.messages.wrapping_add(1);
+        self.count().store(self.messages, Release);
+    }
+
+    /// Reads the message that the count has announced.
+    pub fn get(&mut self) -> u64 {
+        self.messages = self.messages.wrapping_add(1);
+        // SAFETY: mapped; the other party writes again only after our answer.
+        latency::verified(unsafe { &(*self.place).message })
+    }
 }
 
 impl Mailboxes {
     pub fn new() -> Self {
-        Mailboxes { base: map_shared(2 * size_of::<Mailbox>()) }
+        Mailboxes { base: map_shared(2 * size_of::<Content>()).cast() }
     }
 
-    /// One party's view: where it writes, and where it reads.
-    pub fn end(&self, index: usize) -> (*mut Mailbox, *mut Mailbox) {
-        let boxes = self.base.cast::<Mailbox>();
+    /// One party's view: where it writes, and where it reads. Valid for the life of the process: see `drop`.
+    pub fn end(&self, index: usize) -> (Mailbox, Mailbox) {
         // SAFETY: the mapping holds two; the index is 0 or 1.
-        let own = unsafe { boxes.add(index) };
+        let own = unsafe { self.base.add(index) };
         // SAFETY: as above.
-        (own, unsafe { boxes.add(1 - index) })
+        let other = unsafe { self.base.add(1 - index) };
+        (Mailbox { place: own, messages: 0 }, Mailbox { place: other, messages: 0 })
     }
 }
 
@@ -58,62 +87,37 @@ impl Default for Mailboxes {
 
 impl Drop for Mailboxes {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`; forked processes have mappings of their own.
-        unsafe { libc::munmap(self.base.cast(), 2 * size_of::<Mailbox>()) };
+        // SAFETY: mapped by `new`; forked processes have mappings of their own, and a party keeps its until it ends.
+        unsafe { libc::munmap(self.base.cast(), 2 * size_of::<Content>()) };
     }
 }
 
-/// Writes a message and raises the count. Returns the word, for whoever wants to wake.
-pub fn put<'a>(place: *mut Mailbox, sent: &mut u32, stamp: u64) -> &'a AtomicU32 {
-    // SAFETY: mapped; the other party reads only after the count has risen, and has read the message before.
-    unsafe { load::fill_at((&raw mut (*place).message).cast(), latency::WORDS, stamp) };
-    *sent = sent.wrapping_add(1);
-    let count = count(place);
-    count.store(*sent, Release);
-    count
-}
-
-pub fn count<'a>(place: *mut Mailbox) -> &'a AtomicU32 {
-    // SAFETY: mapped for the life of the party.
-    unsafe { &(*place).count }
-}
-
-/// Reads the message that the count has announced.
-pub fn get(place: *mut Mailbox) -> u64 {
-    // SAFETY: the other party writes again only after our answer.
-    latency::verified(unsafe { &(*place).message })
-}
-
 struct End {
-    out: *mut Mailbox,
-    back: *mut Mailbox,
-    sent: u32,
-    received: u32,
+    out: Mailbox,
+    back: Mailbox,
 }
 
 impl LatencyParties for Mailboxes {
     fn ping(self: Box<Self>, meter: &mut Meter) {
         let (out, back) = self.end(0);
-        meter.run(&mut End { out, back, sent: 0, received: 0 });
+        meter.run(&mut End { out, back });
     }
 
     fn pong(self: Box<Self>, echo: &mut Echo) {
         let (out, back) = self.end(1);
-        echo.run(&mut End { out, back, sent: 0, received: 0 });
+        echo.run(&mut End { out, back });
     }
 }
 
 impl Link for End {
     fn send(&mut self, stamp: u64) {
-        put(self.out, &mut self.sent, stamp);
+        self.out.put(stamp);
     }
 
     fn receive(&mut self) -> u64 {
-        let count = count(self.back);
-        while count.load(Acquire) == self.received {
+        while self.back.count().load(Acquire) == self.back.messages {
             std::hint::spin_loop();
         }
-        self.received = self.received.wrapping_add(1);
-        get(self.back)
+        self.back.get()
     }
 }

@@ -68,7 +68,9 @@ mod here {
                 8 => open::<8>(case, self.sleeping),
                 512 => open::<512>(case, self.sleeping),
                 10240 => open::<10240>(case, self.sleeping),
-                other => Err(Absent::cannot(format!("its messages are a type; none of {other} words is here"))),
+                other => {
+                    Err(Absent::cannot(format!("its messages are a type; none of {other} words is here")))
+                }
             }
         }
 
@@ -78,7 +80,10 @@ mod here {
                     let ways = [file()?, file()?];
                     for file in &ways {
                         // SAFETY: a fresh file, initialised once, here.
-                        drop(unsafe { Broadcast::<Message<8>>::create(file, config(2, 1)) }.map_err(refused)?);
+                        drop(
+                            unsafe { Broadcast::<Message<8>>::create(file, config(2, 1)) }
+                                .map_err(refused)?,
+                        );
                     }
                     Ok(Latency::Processes(Box::new(Pair { ways, sleeping: self.sleeping })))
                 }
@@ -111,7 +116,10 @@ mod here {
     fn open<const N: usize>(case: &StreamCase, sleeping: bool) -> Result<Stream, Absent> {
         let file = file()?;
         // SAFETY: a fresh file, initialised once, here.
-        drop(unsafe { Broadcast::<Message<N>>::create(&file, config(case.slots, case.receivers)) }.map_err(refused)?);
+        drop(
+            unsafe { Broadcast::<Message<N>>::create(&file, config(case.slots, case.receivers)) }
+                .map_err(refused)?,
+        );
         Ok(Stream::Processes(Box::new(Parties::<N> { file, batch: case.batch.min(case.slots), sleeping })))
     }
 

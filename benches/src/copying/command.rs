@@ -1,0 +1,83 @@
+//! Whorl's own command, `shell`: built, found, and asked what it can do already.
+
+use super::{Copier, text, tools};
+use crate::rival::Absent;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The release build beside this bench, and the help texts of its verbs.
+pub struct Shell {
+    binary: Result<PathBuf, String>,
+}
+
+impl Shell {
+    /// Builds it, unless it is up to date.
+    pub fn build() -> Self {
+        Shell { binary: build() }
+    }
+
+    /// A run of `shell VERB FLAGS... -n COPIES SOURCE -d DIRECTORY`.
+    pub fn copier(&self, name: &str, flags: &'static [&'static str]) -> Copier {
+        match self.verb("copy", flags) {
+            Err(why) => Copier::absent(name, Absent::NotMeasured(why)),
+            Ok(binary) => Copier::new(name, move |job| {
+                let mut command = Command::new(&binary);
+                command.arg("copy").args(flags).arg("-n").arg(job.copies.to_string());
+                tools::succeed(command.arg(&job.source).arg("-d").arg(&job.directory).stdout(Stdio::null()))
+            }),
+        }
+    }
+
+    /// A stream through `shell send` into as many `shell recv | wc -c`.
+    pub fn streamer(&self, name: &str) -> Copier {
+        let binary = self.verb("send", &["--peers"]).and_then(|_| self.verb("recv", &[]));
+        match binary {
+            Err(why) => Copier::absent(name, Absent::NotMeasured(why)),
+            Ok(binary) => Copier::new(name, move |job| {
+                let script = r#"
+                    shell=$1 source=$2 channel=bench-$$; shift 2
+                    for count; do "$shell" recv "$channel" | wc -c > "$count" & done
+                    "$shell" send "$channel" "$source" --peers $# && wait"#;
+                let mut command = Command::new("sh");
+                command.args(["-c", script, "sh"]).arg(&binary).arg(&job.source).args(job.destinations());
+                tools::succeed(&mut command)
+            }),
+        }
+    }
+
+    /// The binary, if its help for this verb knows these flags.
+    fn verb(&self, verb: &str, flags: &[&str]) -> Result<PathBuf, String> {
+        let binary = self.binary.clone()?;
+        let output = Command::new(&binary).args([verb, "--help"]).stdin(Stdio::null()).output();
+        let output = output.map_err(text("run shell"))?;
+        let help = String::from_utf8_lossy(&output.stdout);
+        // A command that does nothing yet succeeds and says nothing.
+        if !output.status.success() || !help.contains(verb) {
+            return Err(format!("`shell {verb}` is not built yet"));
+        }
+        match flags.iter().find(|flag| !help.contains(*flag)) {
+            Some(flag) => Err(format!("`shell {verb}` does not know {flag} yet")),
+            None => Ok(binary),
+        }
+    }
+}
+
+fn build() -> Result<PathBuf, String> {
+    // This bench lies in target/release/deps.
+    let own = std::env::current_exe().map_err(text("find this bench"))?;
+    let target = own.ancestors().nth(3).ok_or("this bench lies in no target directory")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--quiet", "--release", "-p", "shell", "--bin", "shell", "--target-dir"])
+        .arg(target);
+    tools::succeed(command.current_dir(workspace)).map_err(|why| format!("shell was not built: {why}"))?;
+    Ok(target.join("release/shell"))
+}
+
+/// The target directory of this build: on disk, as a rule.
+pub fn target_directory() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.ancestors().nth(3).unwrap_or(Path::new(".")).to_path_buf()
+}

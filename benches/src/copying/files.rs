@@ -1,0 +1,121 @@
+//! The source, the place for the copies, and the check of what came out.
+
+use super::{Job, text};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A directory of this bench's own on some file system, removed at the end with all that is in it.
+pub struct Place {
+    root: PathBuf,
+}
+
+impl Place {
+    /// # Errors
+    /// When it cannot be made, or when there is less room than the given bytes: both as a sentence.
+    pub fn new(parent: &Path, bytes: u64) -> Result<Self, String> {
+        let room = room(parent).map_err(text("statvfs"))?;
+        if room < bytes {
+            let mib = |bytes| bytes >> 20;
+            return Err(format!("{} has {} MiB, {} are needed", parent.display(), mib(room), mib(bytes)));
+        }
+        let root = parent.join(format!("whorl-bench-{}", std::process::id()));
+        std::fs::create_dir(&root).map_err(text("create a directory"))?;
+        Ok(Place { root })
+    }
+
+    /// A source of so many bytes that no file system can make smaller, in the page cache and written back.
+    pub fn source(&self, bytes: u64) -> Result<PathBuf, String> {
+        let path = self.root.join(format!("source-{bytes}"));
+        if !path.exists() {
+            write_noise(&path, bytes).map_err(text("write the source"))?;
+        }
+        Ok(path)
+    }
+
+    /// An empty directory for the next copies, and nothing left to write back from the last ones.
+    pub fn fresh_directory(&self) -> Result<PathBuf, String> {
+        let path = self.root.join("copies");
+        remove(&path).map_err(text("remove the last copies"))?;
+        std::fs::create_dir(&path).map_err(text("create a directory"))?;
+        let directory = File::open(&path).map_err(text("open a directory"))?;
+        // SAFETY: a plain call on an open descriptor.
+        unsafe { libc::syncfs(directory.as_raw_fd()) };
+        Ok(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        remove(&self.root).ok();
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn room(path: &Path) -> std::io::Result<u64> {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: plain numbers; all zero is valid.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a terminated string and a writable struct.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
+fn write_noise(path: &Path, bytes: u64) -> std::io::Result<()> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut left = bytes;
+    while left > 0 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let word = state.to_le_bytes();
+        let len = left.min(8) as usize;
+        file.write_all(&word[..len])?;
+        left -= len as u64;
+    }
+    file.into_inner()?.sync_all()
+}
+
+/// The blocks of each copy that are compared with the source: first, last, and some between.
+const SAMPLES: u64 = 32;
+const BLOCK: usize = 4096;
+
+/// Whether the directory holds so many copies, each as long as the source and equal to it wherever one looks.
+pub fn check(job: &Job) -> Result<(), String> {
+    let source = File::open(&job.source).map_err(text("open the source"))?;
+    let bytes = source.metadata().map_err(text("stat the source"))?.len();
+    let entries = std::fs::read_dir(&job.directory).map_err(text("list the copies"))?;
+    let mut copies = 0;
+    for entry in entries {
+        let path = entry.map_err(text("list the copies"))?.path();
+        let copy = File::open(&path).map_err(text("open a copy"))?;
+        let len = copy.metadata().map_err(text("stat a copy"))?.len();
+        if len != bytes {
+            return Err(format!("{} has {len} of {bytes} bytes", path.display()));
+        }
+        for sample in 0..=SAMPLES {
+            let offset = bytes.saturating_sub(BLOCK as u64) / SAMPLES * sample;
+            let block = |file: &File| {
+                let mut block = [0; BLOCK];
+                file.read_at(&mut block, offset).map(|len| (len, block))
+            };
+            if block(&source).map_err(text("read"))? != block(&copy).map_err(text("read"))? {
+                return Err(format!("{} differs at {offset}", path.display()));
+            }
+        }
+        copies += 1;
+    }
+    if copies == job.copies { Ok(()) } else { Err(format!("{copies} of {} copies", job.copies)) }
+}

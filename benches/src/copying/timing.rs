@@ -1,0 +1,69 @@
+//! One timed run: the work is done in a process of its own that waits for everything it has caused.
+
+use super::{Copier, Job};
+use crate::clock;
+use crate::control::{Control, duty};
+use crate::process::Group;
+use crate::streams::Run;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// What a run took, in seconds.
+pub struct Taken {
+    pub wall: f64,
+    /// User and system time of everybody concerned.
+    pub cpu: f64,
+}
+
+pub fn run(control: &'static Control, copier: &Copier, job: &Job, deadline: Duration) -> Run<Taken> {
+    let work = copier.work.as_ref().map_err(Clone::clone)?;
+    control.reset(duty::NONE);
+    let mut group = Group::new();
+    group.spawn(control, || {
+        // Processes that their own parents leave behind become ours, and count.
+        // SAFETY: a plain call on this process.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+        let record = &control.sender.0;
+        record.start_ns.store(clock::nanoseconds(), Relaxed);
+        let result = work(job).and_then(|()| wait_for_all());
+        record.end_ns.store(clock::nanoseconds(), Release);
+        result
+    });
+    let result = group.finish(control, Instant::now() + deadline);
+    Ok(result.map(|()| {
+        let record = &control.sender.0;
+        let ns = record.end_ns.load(Acquire) - record.start_ns.load(Relaxed);
+        Taken { wall: ns as f64 / 1e9, cpu: group.cpu(0).as_secs_f64() }
+    }))
+}
+
+/// Waits for all children that are left.
+pub fn wait_for_all() -> Result<(), String> {
+    let mut failures = 0;
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is writable.
+        if unsafe { libc::waitpid(-1, &mut status, 0) } < 0 {
+            break;
+        }
+        failures += usize::from(status != 0);
+    }
+    if failures == 0 { Ok(()) } else { Err(format!("{failures} processes failed")) }
+}
+
+/// Forks a child of the timed process. `wait_for_all` tells how it ended.
+pub fn fork(work: impl FnOnce() -> Result<(), String>) {
+    // SAFETY: no other thread exists in this process.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        // SAFETY: plain calls on this process: it does not outlive its parent, and ends without its exit handlers.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        let result = work();
+        if let Err(text) = &result {
+            eprintln!("{text}");
+        }
+        // SAFETY: as above.
+        unsafe { libc::_exit(i32::from(result.is_err())) }
+    }
+}
