@@ -172,7 +172,7 @@ impl Bench {
     fn ask(&self, question: Question<'_>) {
         let Question { name, title, mut copiers, place, bytes, copies, check, wall, cpu } = question;
         copiers.retain(|copier| self.options.wants(&copier.name));
-        let run = |copier: &Copier, _| self.timed(copier, place, bytes, copies, check);
+        let run = |copier: &Copier| self.timed(copier, place, bytes, copies, check);
         let rows = interleave(&copiers, self.options.rounds(2, 5), 1, |copier| copier.name.clone(), run);
         let walls: Vec<_> = rows.iter().map(|row| row.map(|taken| taken.wall)).collect();
         let cpus: Vec<_> = present(&rows).map(|row| row.map(|taken| taken.cpu)).collect();
@@ -236,7 +236,7 @@ impl Bench {
             self.options.rounds(1, 3),
             1,
             |(_, copier)| copier.name.clone(),
-            |(peers, copier), _| {
+            |(peers, copier)| {
                 let bytes = total / *peers as u64;
                 let empty = self.timed(copier, place, 0, *peers, files::check)?;
                 let full = self.timed(copier, place, bytes, *peers, files::check)?;

@@ -7,7 +7,7 @@ use benches::options::Options;
 use benches::report::{Better, Case};
 use benches::rival::{Cores, LatencyCase, Rival, StreamCase, Wait};
 use benches::statistics::percentile;
-use benches::streams::{self, Blocked};
+use benches::streams::{self, Blocked, Run};
 use benches::targets::{Target, at_least, at_most, limit};
 use benches::{rivals, targets};
 
@@ -23,7 +23,7 @@ const TABLE_TWO_QUICK: [&str; 3] = ["whorl", "iceoryx2", "shaq"];
 struct Bench {
     options: Options,
     control: &'static Control,
-    parties: Vec<Box<dyn Rival>>,
+    parties: Vec<&'static dyn Rival>,
 }
 
 fn main() {
@@ -75,18 +75,11 @@ impl Bench {
             ("single", false) => &TABLE_TWO,
             _ => &[""],
         };
-        let parties: Vec<&dyn Rival> = self.parties.iter().map(|party| &**party).collect();
-        let parties: Vec<&dyn Rival> =
-            parties.into_iter().filter(|p| chosen.iter().any(|name| p.name().starts_with(name))).collect();
-        let timing = self.options.timing(50, 400);
-        let rounds = self.options.rounds(2, 5);
-        let rows = interleave(
-            &parties,
-            rounds,
-            2,
-            |p| p.name().into(),
-            |p, _| streams::throughput(self.control, *p, &case, &timing),
-        );
+        let chosen = |party: &&dyn Rival| chosen.iter().any(|name| party.name().starts_with(name));
+        let parties: Vec<&dyn Rival> = self.parties.iter().copied().filter(chosen).collect();
+        let (timing, rounds) = (self.options.timing(50, 400), self.options.rounds(2, 5));
+        let run = |p: &dyn Rival| streams::throughput(self.control, p, &case, &timing);
+        let rows = rounds_of(&parties, rounds, 2, run);
         let (unit, factor) =
             if size == 64 { ("messages/s", 1.0) } else { ("MiB/s", size as f64 / (1 << 20) as f64) };
         let rows: Vec<_> = rows.iter().map(|row| row.map(|rate| rate * factor)).collect();
@@ -110,8 +103,8 @@ impl Bench {
         }
         let timing = self.options.timing(50, 400);
         let rounds = self.options.rounds(2, 7);
-        let run = |p: &Box<dyn Rival>, _| latency::run(self.control, &**p, &case, &timing);
-        let rows = interleave(&self.parties, rounds, 2, |p| p.name().into(), run);
+        let run = |p: &dyn Rival| latency::run(self.control, p, &case, &timing);
+        let rows = rounds_of(&self.parties, rounds, 2, run);
         let targets = match (case.wait, case.cores) {
             (Wait::Spin, _) => vec![at_most(1.2, &["raw shared word"])],
             (Wait::Sleep, Cores::Two) => {
@@ -146,8 +139,8 @@ impl Bench {
         }
         let case = StreamCase { size: 4096, receivers: 2, slots: 64, batch: 1 };
         let (kills, timing) = (self.options.kills(), self.options.timing(10, 20));
-        let run = |p: &Box<dyn Rival>, _| streams::kill(self.control, &**p, &case, &timing);
-        let rows = interleave(&self.parties, kills, 3, |p| p.name().into(), run);
+        let run = |p: &dyn Rival| streams::kill(self.control, p, &case, &timing);
+        let rows = rounds_of(&self.parties, kills, 3, run);
         let ms = |ns: f64| ns / 1e6;
         let before: Vec<_> = present(&rows).map(|row| row.map(|pauses| ms(pauses.before))).collect();
         let after: Vec<_> = rows.iter().map(|row| row.map(|pauses| ms(pauses.after))).collect();
@@ -180,8 +173,8 @@ impl Bench {
         }
         let case = StreamCase { size: 4096, receivers: 1, slots: 64, batch: 1 };
         let timing = self.options.timing(200, 1000);
-        let run = |p: &Box<dyn Rival>, _| streams::idle(self.control, &**p, &case, blocked, &timing);
-        let rows = interleave(&self.parties, self.options.rounds(1, 3), 1, |p| p.name().into(), run);
+        let run = |p: &dyn Rival| streams::idle(self.control, p, &case, blocked, &timing);
+        let rows = rounds_of(&self.parties, self.options.rounds(1, 3), 1, run);
         let who = if blocked == Blocked::Sender { "sender" } else { "receiver" };
         self.print(Case {
             bench: "ring",
@@ -202,8 +195,8 @@ impl Bench {
             return;
         }
         let timing = self.options.timing(20, 100);
-        let run = |p: &Box<dyn Rival>, _| streams::memory(self.control, &**p, &case, &timing);
-        let rows = interleave(&self.parties, 1, 1, |p| p.name().into(), run);
+        let run = |p: &dyn Rival| streams::memory(self.control, p, &case, &timing);
+        let rows = rounds_of(&self.parties, 1, 1, run);
         let slots = 1.1 * (case.slots * (size + 16)) as f64;
         let most = slots + (256 * case.receivers + 4 * 4096) as f64;
         self.print(Case {
@@ -218,6 +211,15 @@ impl Bench {
             targets: &[limit(most)],
         });
     }
+}
+
+fn rounds_of<T>(
+    parties: &[&dyn Rival],
+    rounds: usize,
+    tolerance: usize,
+    mut run: impl FnMut(&dyn Rival) -> Run<T>,
+) -> Vec<Collected<T>> {
+    interleave(parties, rounds, tolerance, |party| party.name().into(), |party| run(*party))
 }
 
 /// The longest pause of all, as a row with a single value.

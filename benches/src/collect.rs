@@ -36,7 +36,7 @@ pub fn interleave<P, T>(
     rounds: usize,
     tolerance: usize,
     name: impl Fn(&P) -> String,
-    mut run: impl FnMut(&P, usize) -> Run<T>,
+    mut run: impl FnMut(&P) -> Run<T>,
 ) -> Vec<Collected<T>> {
     let blank = |party| Collected {
         who: name(party),
@@ -53,7 +53,7 @@ pub fn interleave<P, T>(
             if collected.absent.is_some() || troubles >= tolerance {
                 continue;
             }
-            match run(party, round) {
+            match run(party) {
                 Err(absent) => collected.absent = Some(absent),
                 Ok(result) => {
                     collected.tried += 1;

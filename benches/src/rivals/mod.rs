@@ -18,22 +18,22 @@ pub mod tee;
 pub mod whorl;
 
 /// Everybody, in the order of the tables.
-pub fn all() -> Vec<Box<dyn Rival>> {
+pub fn all() -> Vec<&'static dyn Rival> {
     vec![
-        Box::new(whorl::Whorl),
-        Box::new(iceoryx::Iceoryx { events: false }),
-        Box::new(iceoryx::Iceoryx { events: true }),
-        Box::new(shaq::Shaq { sleeping: true }),
-        Box::new(shaq::Shaq { sleeping: false }),
-        Box::new(pipes::Pipes),
-        Box::new(sockets::Sockets),
-        Box::new(tee::Tee),
-        Box::new(ipc_channel::IpcChannel),
-        Box::new(semaphores::Semaphores),
-        Box::new(disruptor::Disruptor),
-        Box::new(crossbeam::Crossbeam),
-        Box::new(no_ring::NoRing),
-        Box::new(raw_word::RawWord),
-        Box::new(raw_futex::RawFutex),
+        &whorl::Whorl,
+        &iceoryx::Iceoryx { events: false },
+        &iceoryx::Iceoryx { events: true },
+        &shaq::Shaq { sleeping: true },
+        &shaq::Shaq { sleeping: false },
+        &pipes::Pipes,
+        &sockets::Sockets,
+        &tee::Tee,
+        &ipc_channel::IpcChannel,
+        &semaphores::Semaphores,
+        &disruptor::Disruptor,
+        &crossbeam::Crossbeam,
+        &no_ring::NoRing,
+        &raw_word::RawWord,
+        &raw_futex::RawFutex,
     ]
 }
