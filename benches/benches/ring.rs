@@ -77,7 +77,7 @@ impl Bench {
         };
         let chosen = |party: &&dyn Rival| chosen.iter().any(|name| party.name().starts_with(name));
         let parties: Vec<&dyn Rival> = self.parties.iter().copied().filter(chosen).collect();
-        let (timing, rounds) = (self.options.timing(50, 400), self.options.rounds(2, 5));
+        let (timing, rounds) = (self.options.timing(40, 400), self.options.rounds(2, 5));
         let run = |p: &dyn Rival| streams::throughput(self.control, p, &case, &timing);
         let rows = rounds_of(&parties, rounds, 2, run);
         let (unit, factor) =
@@ -101,7 +101,7 @@ impl Bench {
         if !self.wants(&format!("latency-{kind}")) {
             return;
         }
-        let timing = self.options.timing(50, 400);
+        let timing = self.options.timing(40, 400);
         let rounds = self.options.rounds(2, 7);
         let run = |p: &dyn Rival| latency::run(self.control, p, &case, &timing);
         let rows = rounds_of(&self.parties, rounds, 2, run);

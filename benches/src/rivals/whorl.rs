@@ -3,7 +3,7 @@
 //! What the cases need:
 //!
 //! - `stream`: the parent opens a ring of `case.slots` slots of `case.size` bytes with `case.receivers` seats, and
-//!   returns `Stream::Processes(Box::new(it))`, where *it* is a struct that implements [`StreamParties`]. The parent
+//!   returns `Stream::Processes(Box::new(it))`, where *it* is a struct that implements `StreamParties`. The parent
 //!   forks one process for `send` and one for each `receive(index)`; each has inherited the whole struct. The same
 //!   parties serve throughput, the kill pause, idle CPU and memory.
 //! - Table one comes with `case.batch == 32`, table two (one publish per message) with `case.batch == 1`.
