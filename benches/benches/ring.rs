@@ -2,6 +2,7 @@
 
 use benches::collect::{Collected, interleave, present};
 use benches::control::Control;
+use benches::janitor::Janitor;
 use benches::latency;
 use benches::options::Options;
 use benches::report::{Better, Case};
@@ -30,6 +31,10 @@ fn main() {
     let options = Options::from_args();
     let mut parties = rivals::all();
     parties.retain(|party| options.wants(party.name()));
+    let clean = || rivals::all().iter().for_each(|party| party.clean_up());
+    // Once beforehand: what a rival leaves behind bears the bench's name, and not the janitor's.
+    clean();
+    let _janitor = Janitor::new(clean);
     let bench = Bench { options, control: Control::map(), parties };
     for (size, label, slots) in SIZES {
         for receivers in RECEIVERS {

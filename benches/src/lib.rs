@@ -9,6 +9,7 @@ pub mod clock;
 pub mod collect;
 pub mod control;
 pub mod copying;
+pub mod janitor;
 pub mod latency;
 pub mod load;
 pub mod options;

@@ -1,16 +1,19 @@
 //! The source, the place for the copies, and the check of what came out.
 
 use super::{Job, text};
+use crate::janitor::Janitor;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A directory of this bench's own on some file system, removed at the end with all that is in it.
 pub struct Place {
     root: PathBuf,
+    _janitor: Janitor,
 }
 
 impl Place {
@@ -24,7 +27,17 @@ impl Place {
         }
         let root = parent.join(format!("whorl-bench-{}", std::process::id()));
         std::fs::create_dir(&root).map_err(text("create a directory"))?;
-        Ok(Place { root })
+        let all = root.clone();
+        let janitor = Janitor::new(move || {
+            // A tool whose run was cut short may still be writing.
+            for _ in 0..50 {
+                if remove(&all).is_ok() && !all.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Ok(Place { root, _janitor: janitor })
     }
 
     /// A source of so many bytes that no file system can make smaller, in the page cache and written back.
@@ -45,12 +58,6 @@ impl Place {
         // SAFETY: a plain call on an open descriptor.
         unsafe { libc::syncfs(directory.as_raw_fd()) };
         Ok(path)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        remove(&self.root).ok();
     }
 }
 
