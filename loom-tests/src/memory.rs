@@ -1,0 +1,249 @@
+//! A ring's memory as a model owns it, and slots that loom watches.
+
+use crate::error::ReadError;
+use crate::parking::Parking;
+use crate::ring::{Applicant, Control, Head, HeadView, Member, Membership};
+use crate::ring::{Parts, Receiver, Sender, SenderParts, Slots};
+use crate::sequence::Sequence;
+use crate::sync::{AtomicU32, Ordering};
+use loom::cell::UnsafeCell;
+use std::sync::Arc;
+
+/// A ring's parts, on the heap. Each model makes its own.
+struct Memory<S> {
+    head: Head,
+    control: Control,
+    members: Vec<Member>,
+    slots: S,
+}
+
+/// A handle to a ring's memory, with its host.
+pub struct Ring<S> {
+    memory: Arc<Memory<S>>,
+    host: Parking,
+}
+
+impl<S> Clone for Ring<S> {
+    fn clone(&self) -> Self {
+        Self { memory: self.memory.clone(), host: self.host.clone() }
+    }
+}
+
+impl<S: Slots> Ring<S> {
+    /// A ring over `slots` for `seats` receivers, whose first item has sequence `first`.
+    pub fn new(slots: S, seats: u32, first: u32) -> Self {
+        let memory = Memory {
+            head: Head::new(Sequence::from_word(first)),
+            control: Control::new(),
+            members: (0..seats).map(|_| Member::new()).collect(),
+            slots,
+        };
+        Self { memory: Arc::new(memory), host: Parking::new() }
+    }
+
+    /// Its only sender. Each model calls this once.
+    pub fn sender(&self) -> Sender<Self> {
+        // SAFETY: the models keep to one sender for each ring.
+        unsafe { Sender::new(self.clone()) }
+    }
+
+    /// Who admits and buries. Each model calls this once.
+    pub fn membership(&self) -> Membership<Self> {
+        Membership::new(self.clone())
+    }
+
+    /// Asks for `seat`.
+    ///
+    /// # Panics
+    /// If it is taken.
+    pub fn ask(&self, seat: u32, from_first: bool) -> Applicant<Self> {
+        Applicant::ask(self.clone(), seat, from_first, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"))
+    }
+
+    /// A receiver in `seat`, admitted at once: for the part of a model before its threads start.
+    pub fn join(&self, seat: u32) -> Receiver<Self> {
+        self.join_as(self.clone(), seat)
+    }
+
+    /// The same for a receiver that uses `handle`.
+    ///
+    /// # Panics
+    /// If it is not admitted.
+    pub fn join_as(&self, handle: Self, seat: u32) -> Receiver<Self> {
+        let applicant = Applicant::ask(handle, seat, true, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"));
+        self.membership().admit_all();
+        admitted(applicant)
+    }
+
+    /// The same ring for somebody who dies at its `steps`-th step.
+    pub fn mortal(&self, steps: u32) -> Self {
+        Self { memory: self.memory.clone(), host: self.host.mortal(steps) }
+    }
+
+    /// Who sits in `seat`.
+    pub fn occupancy(&self, seat: u32) -> crate::seat::Occupancy {
+        self.memory.members[seat as usize].seat().occupancy()
+    }
+}
+
+/// Publishes one item if a slot is free now.
+pub fn try_send<P: SenderParts<Slots = Cells>>(sender: &mut Sender<P>, value: u32) -> bool {
+    let Ok(mut claim) = sender.try_claim(1) else { return false };
+    claim.slot(0).set(value);
+    claim.publish(1);
+    true
+}
+
+/// Publishes one item, waiting for a slot.
+pub fn send<P: SenderParts<Slots = Cells, Host = Parking>>(sender: &mut Sender<P>, value: u32) {
+    let mut claim = sender.claim(1, None).unwrap();
+    claim.slot(0).set(value);
+    claim.publish(1);
+}
+
+/// Takes one item if one is published: reads it in place, then gives it back.
+pub fn try_take<P: Parts<Slots = Cells>>(receiver: &mut Receiver<P>) -> Result<u32, ReadError> {
+    let run = receiver.try_read()?;
+    let value = run.item(0).get();
+    run.release(1);
+    Ok(value)
+}
+
+/// Takes one item, waiting for it.
+pub fn take<P: Parts<Slots = Cells, Host = Parking>>(receiver: &mut Receiver<P>) -> Result<u32, ReadError> {
+    let run = receiver.read(None)?;
+    let value = run.item(0).get();
+    run.release(1);
+    Ok(value)
+}
+
+/// The receiver that an admitted applicant becomes.
+///
+/// # Panics
+/// If it was not admitted.
+pub fn admitted<P: Parts>(applicant: Applicant<P>) -> Receiver<P> {
+    applicant.try_admitted().unwrap_or_else(|(why, _)| panic!("{why}"))
+}
+
+impl<S: Slots> Parts for Ring<S> {
+    type Host = Parking;
+    type Slots = S;
+
+    fn host(&self) -> &Parking {
+        self.host.step();
+        &self.host
+    }
+    fn head(&self) -> HeadView<'_> {
+        self.host.step();
+        self.memory.head.view()
+    }
+    fn control(&self) -> &Control {
+        self.host.step();
+        &self.memory.control
+    }
+    fn members(&self) -> &[Member] {
+        self.host.step();
+        &self.memory.members
+    }
+    fn slots(&self) -> &S {
+        self.host.step();
+        &self.memory.slots
+    }
+}
+
+impl<S: Slots> SenderParts for Ring<S> {
+    fn head_to_write(&self) -> &Head {
+        &self.memory.head
+    }
+}
+
+/// Slots that loom watches: a read that can meet a write fails the model, whatever the values.
+pub struct Cells(Vec<UnsafeCell<u32>>);
+
+impl Cells {
+    /// `count` slots.
+    pub fn new(count: u32) -> Self {
+        Self((0..count).map(|_| UnsafeCell::new(u32::MAX)).collect())
+    }
+}
+
+// SAFETY: `UnsafeCell` of loom's checks every access; the ring's protocol, which the models try, keeps them apart.
+unsafe impl Sync for Cells {}
+
+/// One slot of [`Cells`].
+pub struct Cell<'a>(&'a UnsafeCell<u32>);
+
+impl Cell<'_> {
+    /// What the slot holds.
+    pub fn get(&self) -> u32 {
+        // SAFETY: the ring handed the slot out to be read; loom checks that nobody writes it.
+        self.0.with(|value| unsafe { *value })
+    }
+
+    /// Fills a claimed slot.
+    pub fn set(&mut self, value: u32) {
+        // SAFETY: the ring handed the slot out to be written; loom checks that nobody else has it.
+        self.0.with_mut(|old| unsafe { *old = value });
+    }
+}
+
+impl Slots for Cells {
+    type Writer<'a> = Cell<'a>;
+    type Reader<'a> = Cell<'a>;
+
+    fn count(&self) -> u32 {
+        self.0.len() as u32
+    }
+    unsafe fn writer(&self, index: u32) -> Cell<'_> {
+        Cell(&self.0[index as usize])
+    }
+    unsafe fn reader(&self, index: u32) -> Cell<'_> {
+        Cell(&self.0[index as usize])
+    }
+}
+
+/// Slots of a ring that evicts: two words each, copied word by word, so a torn copy shows.
+pub struct Words(Vec<[AtomicU32; 2]>);
+
+impl Words {
+    /// `count` slots.
+    pub fn new(count: u32) -> Self {
+        Self((0..count).map(|_| [AtomicU32::new(0), AtomicU32::new(0)]).collect())
+    }
+}
+
+/// One slot of [`Words`].
+pub struct Pair<'a>(&'a [AtomicU32; 2]);
+
+impl Pair<'_> {
+    /// Copies the slot.
+    pub fn copy(&self) -> [u32; 2] {
+        // Relaxed: `Run::whole` fences after the copy.
+        [self.0[0].load(Ordering::Relaxed), self.0[1].load(Ordering::Relaxed)]
+    }
+
+    /// Fills a claimed slot.
+    pub fn set(&mut self, value: u32) {
+        // Relaxed: *publish*, and the sender's fence before it writes where somebody was evicted.
+        self.0[0].store(value, Ordering::Relaxed);
+        self.0[1].store(value, Ordering::Relaxed);
+    }
+}
+
+impl Slots for Words {
+    type Writer<'a> = Pair<'a>;
+    type Reader<'a> = Pair<'a>;
+
+    fn count(&self) -> u32 {
+        self.0.len() as u32
+    }
+    unsafe fn writer(&self, index: u32) -> Pair<'_> {
+        Pair(&self.0[index as usize])
+    }
+    unsafe fn reader(&self, index: u32) -> Pair<'_> {
+        Pair(&self.0[index as usize])
+    }
+    fn may_evict(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,160 @@
+//! The models' [`Host`]: condvars under a loom mutex instead of a futex, and a say in who is dead.
+//!
+//! Without a slice or a deadline nothing ends a sleep but a wake, so a lost wake is a deadlock, which loom reports.
+
+use crate::futex::{Futex, Host, Wake};
+use crate::sync::{AtomicU32, Ordering};
+use loom::sync::{Condvar, Mutex};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32 as Plain, Ordering::SeqCst};
+
+/// One execution's parking lot; clones share it.
+#[derive(Clone)]
+pub struct Parking {
+    lot: Arc<Lot>,
+    /// How many more steps the holder of this handle lives; `None`: it is immortal.
+    life: Option<Arc<Plain>>,
+}
+
+/// The flags are plain atomics, outside the model: they say what the world is like, they do not take part.
+struct Lot {
+    beds: Mutex<Vec<(usize, Arc<Condvar>)>>,
+    /// One bit for each dead seat.
+    dead: Plain,
+    owner_is_dead: AtomicBool,
+    slices_end: AtomicBool,
+    wakes: Plain,
+}
+
+/// What a mortal handle's thread unwinds with when its life ends.
+pub struct Death;
+
+impl Parking {
+    /// A lot where nobody sleeps and nobody is dead. To be made inside the model.
+    #[expect(clippy::new_without_default, reason = "each execution makes its own, visibly")]
+    pub fn new() -> Self {
+        let lot = Lot {
+            beds: Mutex::new(Vec::new()),
+            dead: Plain::new(0),
+            owner_is_dead: AtomicBool::new(false),
+            slices_end: AtomicBool::new(false),
+            wakes: Plain::new(0),
+        };
+        Self { lot: Arc::new(lot), life: None }
+    }
+
+    /// The same lot for somebody who dies at its `steps`-th step: it unwinds with [`Death`]. A step is a look at the
+    /// parts or a wake, so these lie between the accesses to shared words.
+    pub fn mortal(&self, steps: u32) -> Self {
+        Self { lot: self.lot.clone(), life: Some(Arc::new(Plain::new(steps))) }
+    }
+
+    /// A step of this handle's holder.
+    pub fn step(&self) {
+        let Some(life) = &self.life else { return };
+        match life.load(SeqCst) {
+            0 => resume_unwind(Box::new(Death)),
+            left => life.store(left - 1, SeqCst),
+        }
+    }
+
+    /// From now on the occupant of `seat` is known to be dead.
+    pub fn kill_seat(&self, seat: u32) {
+        self.lot.dead.fetch_or(1 << seat, SeqCst);
+    }
+
+    /// From now on the owner is known to be dead, and slices end.
+    pub fn kill_owner(&self) {
+        self.lot.owner_is_dead.store(true, SeqCst);
+        self.end_slices();
+    }
+
+    /// From now on every sleep ends at once, as at the end of its slice.
+    pub fn end_slices(&self) {
+        let beds = self.lot.beds.lock().unwrap();
+        self.lot.slices_end.store(true, SeqCst);
+        beds.iter().for_each(|(_, bed)| bed.notify_all());
+    }
+
+    /// How often somebody woke the sleepers of any word.
+    pub fn wakes(&self) -> u32 {
+        self.lot.wakes.load(SeqCst)
+    }
+
+    fn slice_ended(&self) -> bool {
+        self.lot.slices_end.load(SeqCst)
+    }
+
+    fn wake(&self, word: &AtomicU32) {
+        self.step();
+        self.lot.wakes.fetch_add(1, SeqCst);
+        // The mutex is taken even if nobody sleeps: comparing and going to sleep is one step with respect to wakes.
+        let beds = self.lot.beds.lock().unwrap();
+        if let Some((_, bed)) = beds.iter().find(|(address, _)| *address == address_of(word)) {
+            bed.notify_all();
+        }
+    }
+}
+
+fn address_of(word: &AtomicU32) -> usize {
+    std::ptr::from_ref(word) as usize
+}
+
+impl Futex for Parking {
+    /// A deadline here is one that has passed.
+    type Deadline = ();
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<()>) -> Wake {
+        let mut beds = self.lot.beds.lock().unwrap();
+        // Relaxed: the contract promises no ordering; a wake's mutex gives what comparing in one step needs.
+        if word.load(Ordering::Relaxed) != expected {
+            return Wake::Woken;
+        }
+        if deadline.is_some() {
+            return Wake::TimedOut;
+        }
+        if self.slice_ended() {
+            drop(beds);
+            loom::thread::yield_now();
+            return Wake::Slice;
+        }
+        let address = address_of(word);
+        let bed = match beds.iter().find(|(known, _)| *known == address) {
+            Some((_, bed)) => bed.clone(),
+            None => {
+                let bed = Arc::new(Condvar::new());
+                beds.push((address, bed.clone()));
+                bed
+            }
+        };
+        drop(bed.wait(beds).unwrap());
+        if self.slice_ended() { Wake::Slice } else { Wake::Woken }
+    }
+
+    fn wake_one(&self, word: &AtomicU32) {
+        self.wake(word);
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        self.wake(word);
+    }
+}
+
+impl Host for Parking {
+    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
+        let dead = self.lot.dead.load(SeqCst) >> seat & 1 == 1;
+        if dead {
+            bury();
+        }
+        dead
+    }
+
+    fn watch(&self, round: impl FnOnce()) {
+        round();
+    }
+
+    fn owner_is_dead(&self) -> bool {
+        self.lot.owner_is_dead.load(SeqCst)
+    }
+}

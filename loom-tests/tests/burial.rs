@@ -1,0 +1,163 @@
+//! The dead: a receiver that stops at any of its steps is buried, and the ring goes on.
+
+use loom_tests::error::JoinError;
+use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send};
+use loom_tests::model::{Model, is_long, race};
+use loom_tests::parking::Death;
+use loom_tests::ring::{Parts, Receiver};
+use loom_tests::seat::State;
+use std::mem::{ManuallyDrop, forget};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Preemptions: a burial touches every shared word, so without a bound these take hours.
+fn depth() -> usize {
+    if is_long() { 4 } else { 2 }
+}
+
+/// Runs `life`; false if it died at one of its steps, leaving everything as it was then.
+fn live(life: impl FnOnce()) -> bool {
+    match catch_unwind(AssertUnwindSafe(life)) {
+        Ok(()) => true,
+        Err(end) if end.is::<Death>() => false,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// A receiver for a ring whose other side is immortal: it dies at its `steps`-th step after joining.
+fn mortal_receiver(ring: &Ring<Cells>, steps: u32) -> ManuallyDrop<Receiver<Ring<Cells>>> {
+    ManuallyDrop::new(ring.join_as(ring.mortal(steps), 0))
+}
+
+/// Buries seat 0 with the knowledge that its occupant is dead. Who died with its seat left but the sender not yet told
+/// leaves nothing to bury: that stall ends with the slice.
+fn bury(ring: &Ring<Cells>) {
+    ring.host().kill_seat(0);
+    if ring.membership().bury_dead() == 0 {
+        ring.host().end_slices();
+    }
+}
+
+/// A receiver killed before each step of reading, releasing and leaving, while the sender waits for it: the sender goes
+/// on, and the dead one's reads come before the writes into what it held. A burial that does not ring leaves the sender
+/// asleep; so does one that rings before it has cleared the seat.
+#[test]
+fn the_sender_goes_on_whichever_step_a_receiver_dies_at() {
+    for steps in 0.. {
+        let (survived, report) = std::sync::mpsc::channel();
+        let survived = std::sync::Mutex::new(survived);
+        Model::new("burial: a receiver's death while the sender waits", 1).bounded(depth()).check(move || {
+            let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+            let (mut sender, mut receiver) = (ring.sender(), mortal_receiver(&ring, steps));
+            assert!(try_send(&mut sender, 1));
+            let write = move || {
+                send(&mut sender, 2);
+                forget(sender);
+            };
+            let (_, lived) = race(write, move || {
+                let lived = live(|| {
+                    assert_eq!(take(&mut receiver), Ok(1));
+                    // SAFETY: not used again.
+                    unsafe { ManuallyDrop::drop(&mut receiver) };
+                });
+                bury(&ring);
+                lived
+            });
+            let _ = survived.lock().unwrap().send(lived);
+        });
+        if report.iter().all(|lived| lived) {
+            assert!(steps > 8, "died at only {steps} steps: are there no more?");
+            break;
+        }
+    }
+}
+
+/// The same, with another receiver that must get every item, and a sender that polls.
+#[test]
+fn the_others_lose_nothing_by_a_death() {
+    Model::new("burial: another receiver goes on", 1).bounded(depth()).check(|| {
+        let ring = Ring::new(Cells::new(1), 2, u32::MAX);
+        let (mut sender, dead, mut other) = (ring.sender(), ring.join(0), ring.join(1));
+        assert!(try_send(&mut sender, 1));
+        forget(dead);
+        let write = move || {
+            send(&mut sender, 2);
+            forget(sender);
+        };
+        race(write, move || {
+            assert_eq!(take(&mut other), Ok(1));
+            bury(&ring);
+            assert_eq!(take(&mut other), Ok(2));
+            forget(other);
+        });
+    });
+}
+
+/// An applicant that dies before it is admitted, or after it, or that never looked: each leaves a seat to be buried, and
+/// none stops the sender.
+#[test]
+fn an_applicant_may_die_at_any_moment() {
+    for steps in 0..3 {
+        Model::new("burial: an applicant's death", 1).bounded(depth()).check(move || {
+            let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+            let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+            assert!(try_send(&mut sender, 0));
+            let write = move || {
+                send(&mut sender, 1);
+                forget(sender);
+            };
+            race(write, move || {
+                if steps > 0 {
+                    membership.admit_all();
+                }
+                if steps > 1 {
+                    forget(applicant.try_admitted());
+                } else {
+                    forget(applicant);
+                }
+                ring.host().kill_seat(0);
+                // If it was refused it had left by itself.
+                membership.bury_dead();
+                assert!(!ring.occupancy(0).is_taken());
+            });
+        });
+    }
+}
+
+/// A receiver taken for dead leaves late: one of leaving and burial counts, and the successor in the seat is untouched.
+#[test]
+fn a_late_leaving_does_not_hit_the_successor() {
+    Model::new("burial: late leaving", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, membership, receiver) = (ring.sender(), ring.membership(), ring.join(0));
+        ring.host().kill_seat(0);
+        let here = ring.clone();
+        let replace = move || {
+            membership.bury_dead();
+            let successor = here.ask(0, true);
+            assert_eq!(membership.admit_all(), 1);
+            successor
+        };
+        let (successor, ()) = race(replace, move || drop(receiver));
+        assert_eq!(ring.occupancy(0).state, State::Active);
+        let mut successor = admitted(successor);
+        assert!(try_send(&mut sender, 1));
+        assert!(!try_send(&mut sender, 2), "the successor gates");
+        assert_eq!(take(&mut successor), Ok(1));
+        forget(sender);
+    });
+}
+
+/// An applicant that was taken for dead learns it instead of waiting for ever.
+#[test]
+fn an_applicant_taken_for_dead_is_told() {
+    Model::new("burial: sleeping applicant", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::Buried));
+        race(join, move || {
+            ring.host().kill_seat(0);
+            assert_eq!(membership.bury_dead(), 1);
+        });
+        forget(sender);
+    });
+}

@@ -1,0 +1,82 @@
+//! Models that must fail: if one of these passes, the checker does not look.
+
+use loom::thread;
+use loom_tests::event::Event;
+use loom_tests::memory::{Cells, Ring};
+use loom_tests::model::Model;
+use loom_tests::parking::Parking;
+use loom_tests::ring::Slots;
+use loom_tests::sync::{AtomicU32, Ordering};
+use std::sync::Arc;
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_relaxed_flag_does_not_publish() {
+    Model::new("canary: relaxed flag", 1).check(|| {
+        let shared = Arc::new((Cells::new(1), AtomicU32::new(0)));
+        let other = shared.clone();
+        let writer = thread::spawn(move || {
+            // SAFETY: index 0 of 1; that nobody reads meanwhile is what this model breaks.
+            unsafe { other.0.writer(0) }.set(1);
+            other.1.store(1, Ordering::Relaxed);
+        });
+        if shared.1.load(Ordering::Acquire) == 1 {
+            // SAFETY: as above.
+            unsafe { shared.0.reader(0) }.get();
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_change_without_a_ring_loses_the_wake() {
+    Model::new("canary: lost wake", 1).check(|| {
+        let shared = Arc::new((Event::new(), AtomicU32::new(0), Parking::new()));
+        let other = shared.clone();
+        let waiter = thread::spawn(move || {
+            let (event, state, parking) = &*other;
+            while state.load(Ordering::Relaxed) == 0 {
+                let ticket = event.prepare();
+                if state.load(Ordering::Relaxed) == 0 {
+                    event.wait(parking, ticket, None);
+                }
+            }
+        });
+        shared.1.store(1, Ordering::Relaxed);
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic(expected = "item 1 seen")]
+fn a_false_claim_about_the_ring_is_refuted() {
+    Model::new("canary: the ring", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), std::mem::ManuallyDrop::new(ring.join(0)));
+        let thread = thread::spawn(move || {
+            let mut claim = sender.try_claim(1).unwrap();
+            claim.slot(0).set(1);
+            claim.publish(1);
+            std::mem::forget(sender);
+        });
+        let seen = receiver.try_read().map(|run| run.item(0).get());
+        thread.join().unwrap();
+        assert!(seen.is_err(), "item 1 seen");
+    });
+}
+
+#[test]
+#[should_panic(expected = "does it still try what it says")]
+fn a_model_that_shrank_fails() {
+    if std::env::var_os("WHORL_LOOM_ANY_COUNT").is_some() || std::env::var_os("LOOM_MAX_PREEMPTIONS").is_some() {
+        panic!("counts are not checked in this run: does it still try what it says cannot be tried");
+    }
+    Model::new("canary: too few executions", 1000).check(|| {
+        let word = Arc::new(AtomicU32::new(0));
+        let other = word.clone();
+        let thread = thread::spawn(move || other.store(1, Ordering::Relaxed));
+        word.load(Ordering::Relaxed);
+        thread.join().unwrap();
+    });
+}

@@ -1,0 +1,168 @@
+//! How a stream ends: closed, abandoned, or with its sender dead.
+
+use loom_tests::error::{End, JoinError, ReadError};
+use loom_tests::memory::{Cells, Ring, send, take, try_send, try_take};
+use loom_tests::model::{Model, race};
+use loom_tests::ring::{Parts, Sender};
+use std::mem::forget;
+
+/// Every word of it differs from the zeroes before.
+const END: End = End { total: 1 | 2 << 32, checksum: Some([3; 16]) };
+
+/// `state` stored or loaded Relaxed, or stored before the record: half of the record is missing. The tail not looked at
+/// again after `state`: the last item is missing.
+#[test]
+fn the_end_comes_after_the_last_item_and_is_complete() {
+    Model::new("closing: end after the last item", 1).check(|| {
+        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            let mut taken = 0;
+            for _ in 0..3 {
+                match try_take(&mut receiver) {
+                    Ok(value) => {
+                        assert_eq!(value, 1);
+                        taken += 1;
+                    }
+                    Err(ReadError::Ended(end)) => assert_eq!((taken, end), (1, END)),
+                    Err(why) => assert_eq!(why, ReadError::Empty),
+                }
+            }
+            forget(receiver);
+        };
+        race(read, move || {
+            assert!(try_send(&mut sender, 1));
+            sender.close(END);
+        });
+    });
+}
+
+/// A close that does not wake, or a second look that ignores `state`.
+#[test]
+fn closing_wakes_sleeping_receivers() {
+    Model::new("closing: close against sleep", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            assert_eq!(take(&mut receiver), Err(ReadError::Ended(END)));
+            forget(receiver);
+        };
+        race(read, move || sender.close(END));
+    });
+}
+
+/// A sender that is dropped without closing says so, after what it published.
+#[test]
+fn an_abandoned_stream_is_read_and_then_reported() {
+    Model::new("closing: abandoned, polled", 1).check(|| {
+        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            let mut taken = 0;
+            for _ in 0..3 {
+                match try_take(&mut receiver) {
+                    Ok(_) => taken += 1,
+                    Err(ReadError::SenderDied) => assert_eq!(taken, 1),
+                    Err(why) => assert_eq!(why, ReadError::Empty),
+                }
+            }
+            forget(receiver);
+        };
+        race(read, move || {
+            assert!(try_send(&mut sender, 1));
+            drop(sender);
+        });
+    });
+}
+
+/// A drop that does not wake: the receiver sleeps on.
+#[test]
+fn dropping_the_sender_wakes_sleeping_receivers() {
+    Model::new("closing: abandoned against sleep", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            assert_eq!(take(&mut receiver), Err(ReadError::SenderDied));
+            forget(receiver);
+        };
+        race(read, move || drop(sender));
+    });
+}
+
+/// Nobody will admit any more: the applicant is told instead of waiting.
+#[test]
+fn dropping_the_sender_wakes_sleeping_applicants() {
+    Model::new("closing: abandoned against an applicant", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (sender, applicant) = (ring.sender(), ring.ask(0, true));
+        let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::SenderDied));
+        race(join, move || drop(sender));
+    });
+}
+
+/// A sender that dies at each of its steps, known to the receivers by the end of a slice: what it published is read
+/// first, and nothing else. A verdict without a last look at the tail loses an item.
+#[test]
+fn a_dead_sender_is_reported_after_what_it_published() {
+    /// Goes `steps` steps and stops there, as if killed.
+    fn die_after(mut sender: Sender<Ring<Cells>>, steps: u32) -> u32 {
+        let mut published = 0;
+        if steps > 0 {
+            let mut claim = sender.try_claim(1).unwrap();
+            if steps > 1 {
+                claim.slot(0).set(7);
+            }
+            if steps > 2 {
+                claim.publish(1);
+                published = 1;
+            }
+        }
+        forget(sender);
+        published
+    }
+    for steps in 0..4 {
+        Model::new("closing: sender's death", 1).check(move || {
+            let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+            let (sender, mut receiver) = (ring.sender(), ring.join(0));
+            let parking = ring.host().clone();
+            let read = move || {
+                let mut taken = 0;
+                let end = loop {
+                    match take(&mut receiver) {
+                        Ok(value) => assert_eq!(value, 7),
+                        Err(why) => break why,
+                    }
+                    taken += 1;
+                };
+                assert_eq!(end, ReadError::SenderDied);
+                forget(receiver);
+                taken
+            };
+            let (taken, published) = race(read, move || {
+                let published = die_after(sender, steps);
+                parking.kill_owner();
+                published
+            });
+            assert_eq!(taken, published);
+        });
+    }
+}
+
+/// The last items are read by a receiver that sleeps while the sender sends, drains and closes.
+#[test]
+fn a_stream_is_read_to_its_end_with_both_sides_asleep() {
+    Model::new("closing: send, drain, close", 1).bounded(3).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            assert_eq!([take(&mut receiver), take(&mut receiver)], [Ok(0), Ok(1)]);
+            assert_eq!(take(&mut receiver), Err(ReadError::Ended(END)));
+        };
+        race(read, move || {
+            send(&mut sender, 0);
+            send(&mut sender, 1);
+            sender.close(END);
+            sender.drain(None).unwrap();
+        });
+    });
+}

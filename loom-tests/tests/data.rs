@@ -1,0 +1,224 @@
+//! The ring's data path between one sender and its receivers: publish, read, release, wrap, batches.
+//!
+//! Every ring here starts just before the sequences wrap, and its slots are loom's `UnsafeCell`s: a read that can meet a
+//! write fails the model whatever the values are.
+
+use loom::thread;
+use loom_tests::error::ReadError;
+use loom_tests::memory::{Cells, Ring, admitted, take, try_send, try_take};
+use loom_tests::model::{Model, race};
+use std::mem::forget;
+
+/// `tail` stored Relaxed, or loaded Relaxed: the item is read while it may still be written.
+#[test]
+fn what_is_published_can_be_read() {
+    Model::new("ring: publish", 1).check(|| {
+        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || match try_take(&mut receiver) {
+            Ok(value) => assert_eq!(value, 1),
+            Err(why) => assert_eq!(why, ReadError::Empty),
+        };
+        race(read, move || {
+            assert!(try_send(&mut sender, 1));
+            forget(sender);
+        });
+    });
+}
+
+/// The cursor stored or loaded Relaxed, moved before the read, or not looked at: the next write meets the read.
+#[test]
+fn a_slot_is_written_again_only_after_it_was_given_back() {
+    Model::new("ring: release", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let write = move || {
+            let sent = try_send(&mut sender, 2);
+            forget(sender);
+            sent
+        };
+        race(write, move || {
+            assert_eq!(try_take(&mut receiver), Ok(1));
+            forget(receiver);
+        });
+    });
+}
+
+/// The wrap: sequences MAX, 0, 1 and 2 through two slots, each read once, in order.
+#[test]
+fn items_come_in_order_across_the_wrap() {
+    Model::new("ring: wrap", 1).check(|| {
+        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let send = move || {
+            for value in 0..3 {
+                while !try_send(&mut sender, value) {
+                    thread::yield_now();
+                }
+            }
+            forget(sender);
+        };
+        race(send, move || {
+            for value in 0..3 {
+                loop {
+                    match try_take(&mut receiver) {
+                        Ok(seen) => break assert_eq!(seen, value),
+                        Err(why) => assert_eq!(why, ReadError::Empty),
+                    }
+                    thread::yield_now();
+                }
+            }
+            forget(receiver);
+        });
+    });
+}
+
+/// A batch becomes visible with one store: a receiver sees none of it or all.
+#[test]
+fn a_batch_is_seen_whole_or_not_at_all() {
+    Model::new("ring: batch", 1).check(|| {
+        let ring = Ring::new(Cells::new(4), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            for _ in 0..2 {
+                match receiver.try_read() {
+                    Ok(run) => {
+                        assert_eq!(run.len(), 3);
+                        assert_eq!([0, 1, 2].map(|i| run.item(i).get()), [7, 8, 9]);
+                    }
+                    Err(why) => assert_eq!(why, ReadError::Empty),
+                }
+            }
+            forget(receiver);
+        };
+        race(read, move || {
+            let mut claim = sender.try_claim(4).unwrap();
+            assert_eq!(claim.len(), 4);
+            for (i, value) in [(0, 7), (1, 8), (2, 9)] {
+                claim.slot(i).set(value);
+            }
+            claim.publish(3);
+            forget(sender);
+        });
+    });
+}
+
+/// Half of a run given back frees just that half.
+#[test]
+fn what_a_partial_release_keeps_is_not_overwritten() {
+    Model::new("ring: partial release", 1).check(|| {
+        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        assert!(try_send(&mut sender, 1) && try_send(&mut sender, 2));
+        let write = move || {
+            let sent = [3, 4].map(|value| try_send(&mut sender, value));
+            assert!(sent != [true; 2], "the second item was never given back");
+            forget(sender);
+        };
+        race(write, move || {
+            receiver.try_read().unwrap().release(1);
+            assert_eq!(receiver.try_read().unwrap().item(0).get(), 2);
+            forget(receiver);
+        });
+    });
+}
+
+/// The slowest of two receivers is the gate, whichever that is.
+#[test]
+fn the_sender_waits_for_the_slowest() {
+    Model::new("ring: two receivers", 1).bounded(3).check(|| {
+        let ring = Ring::new(Cells::new(1), 2, u32::MAX);
+        let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
+        assert!(try_send(&mut sender, 1));
+        let threads = receivers.map(|mut receiver| {
+            thread::spawn(move || {
+                assert_eq!(try_take(&mut receiver), Ok(1));
+                forget(receiver);
+            })
+        });
+        try_send(&mut sender, 2);
+        forget(sender);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+/// A receiver that leaves with an unread item: its last read comes before the sender's next write. Steps of the seat
+/// without Release, or looks at it without Acquire, break that.
+#[test]
+fn leaving_frees_the_slots_and_comes_after_the_last_read() {
+    Model::new("ring: leave", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let write = move || {
+            try_send(&mut sender, 2);
+            forget(sender);
+        };
+        race(write, move || {
+            assert_eq!(receiver.try_read().unwrap().item(0).get(), 1);
+            drop(receiver);
+        });
+    });
+}
+
+/// A seat that passes from a receiver to the next applicant while the sender claims: the former's last read still comes
+/// before the write, though the sender may see only the latter's steps.
+#[test]
+fn a_successor_in_the_seat_does_not_hide_the_last_read() {
+    Model::new("ring: leave, then ask", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let next = ring.clone();
+        let write = move || {
+            try_send(&mut sender, 2);
+            forget(sender);
+        };
+        race(write, move || {
+            assert_eq!(receiver.try_read().unwrap().item(0).get(), 1);
+            drop(receiver);
+            forget(next.ask(0, false));
+        });
+        ring.membership().admit_all();
+    });
+}
+
+/// Everything was taken, so the drain ends; not before. The last release must wake the sender.
+#[test]
+fn a_drain_ends_with_the_last_release() {
+    Model::new("ring: drain", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let drain = move || {
+            sender.drain(None).unwrap();
+            assert!(sender.is_drained());
+            // Drained means given back: writing meets no read.
+            assert!(try_send(&mut sender, 2));
+            forget(sender);
+        };
+        race(drain, move || {
+            assert_eq!(take(&mut receiver), Ok(1));
+            forget(receiver);
+        });
+    });
+}
+
+/// A drain also ends when the last one leaves with items unread.
+#[test]
+fn a_drain_ends_when_the_last_receiver_leaves() {
+    Model::new("ring: drain against leave", 1).check(|| {
+        let ring = Ring::new(Cells::new(2), 2, u32::MAX);
+        let (mut sender, receiver) = (ring.sender(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let asking = ring.ask(1, false);
+        let drain = move || {
+            sender.drain(None).unwrap();
+            forget(sender);
+        };
+        race(drain, move || drop(receiver));
+        ring.membership().admit_all();
+        drop(admitted(asking));
+    });
+}

@@ -1,0 +1,125 @@
+//! The parking protocol: no wake is lost. No model has a slice, so a lost wake is a deadlock.
+
+use loom::thread;
+use loom_tests::event::Event;
+use loom_tests::model::Model;
+use loom_tests::parking::Parking;
+use loom_tests::sync::{AtomicU32, Ordering::Relaxed};
+use std::sync::Arc;
+
+struct Shared {
+    event: Event,
+    news: [AtomicU32; 2],
+    parking: Parking,
+}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        let news = [AtomicU32::new(0), AtomicU32::new(0)];
+        Arc::new(Self { event: Event::new(), news, parking: Parking::new() })
+    }
+
+    /// Makes news that only the event's own orderings carry.
+    fn tell(&self, which: usize, value: u32) {
+        self.news[which].store(value, Relaxed);
+        self.event.notify(&self.parking);
+    }
+
+    /// Sleeps until there is news that satisfies `enough`.
+    fn wait_until(&self, enough: impl Fn(u32, u32) -> bool) {
+        let is_enough = || enough(self.news[0].load(Relaxed), self.news[1].load(Relaxed));
+        loop {
+            let ticket = self.event.prepare();
+            if is_enough() {
+                return;
+            }
+            self.event.wait(&self.parking, ticket, None);
+        }
+    }
+}
+
+/// Either fence removed: the waiter looks past the news while the notifier looks past the announcement.
+#[test]
+fn news_reaches_a_waiter_that_is_about_to_sleep() {
+    Model::new("event: one waiter, one notifier", 1).check(|| {
+        let shared = Shared::new();
+        let notifier = shared.clone();
+        let thread = thread::spawn(move || notifier.tell(0, 1));
+        shared.wait_until(|a, _| a == 1);
+        thread.join().unwrap();
+    });
+}
+
+/// The bell moves before `waited` is cleared: the second news finds the waiter's new announcement wiped out.
+/// The same if the bell is read or rung Relaxed: the clearing before a ring lands after the announcement that followed it.
+#[test]
+fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {
+    Model::new("event: one waiter, two rings", 1).check(|| {
+        let shared = Shared::new();
+        let notifier = shared.clone();
+        let thread = thread::spawn(move || {
+            notifier.tell(0, 1);
+            notifier.tell(0, 2);
+        });
+        shared.wait_until(|a, _| a == 2);
+        thread.join().unwrap();
+    });
+}
+
+/// A ring without a fence before it, as after a burial: the waiter that reads the new bell must see the news. The bell
+/// Relaxed on either side: it sleeps on the new bell and looks at the old state.
+#[test]
+fn an_unconditional_ring_brings_its_news_along() {
+    Model::new("event: unconditional ring", 1).check(|| {
+        let shared = Shared::new();
+        let notifier = shared.clone();
+        let thread = thread::spawn(move || {
+            notifier.news[0].store(1, Relaxed);
+            notifier.event.ring(&notifier.parking);
+        });
+        shared.wait_until(|a, _| a == 1);
+        thread.join().unwrap();
+    });
+}
+
+/// The clearing of one notifier wipes out an announcement whose maker the other notifier would have had to wake.
+#[test]
+fn two_notifiers_do_not_hide_a_waiter_from_each_other() {
+    Model::new("event: two notifiers", 1).bounded(3).check(|| {
+        let shared = Shared::new();
+        let (first, second) = (shared.clone(), shared.clone());
+        let a = thread::spawn(move || first.tell(0, 1));
+        let b = thread::spawn(move || second.tell(1, 1));
+        shared.wait_until(|a, b| (a, b) == (1, 1));
+        a.join().unwrap();
+        b.join().unwrap();
+    });
+}
+
+/// Only one of the sleepers is woken, or the second announcement is lost.
+#[test]
+fn all_waiters_are_woken() {
+    Model::new("event: two waiters", 1).bounded(3).check(|| {
+        let shared = Shared::new();
+        let (notifier, other) = (shared.clone(), shared.clone());
+        let a = thread::spawn(move || notifier.tell(0, 1));
+        let b = thread::spawn(move || other.wait_until(|a, _| a == 1));
+        shared.wait_until(|a, _| a == 1);
+        a.join().unwrap();
+        b.join().unwrap();
+    });
+}
+
+/// A canceled announcement costs the notifier its look, and a later one counts again.
+#[test]
+fn a_canceled_announcement_does_not_lose_the_next() {
+    Model::new("event: cancel", 1).check(|| {
+        let shared = Shared::new();
+        let notifier = shared.clone();
+        let thread = thread::spawn(move || notifier.tell(0, 1));
+        let _ticket = shared.event.prepare();
+        shared.event.cancel();
+        shared.wait_until(|a, _| a == 1);
+        thread.join().unwrap();
+    });
+}

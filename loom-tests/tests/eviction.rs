@@ -1,0 +1,122 @@
+//! Eviction: the sender overwrites slots that a slow receiver may still be copying, and the copy knows.
+
+use loom::thread;
+use loom_tests::error::ReadError;
+use loom_tests::memory::{Ring, Words};
+use loom_tests::model::{Model, race};
+use loom_tests::ring::Sender;
+use std::mem::forget;
+
+/// Fills one slot if one is free now.
+fn try_send(sender: &mut Sender<Ring<Words>>, value: u32) -> bool {
+    let Ok(mut claim) = sender.try_claim(1) else { return false };
+    claim.slot(0).set(value);
+    claim.publish(1);
+    true
+}
+
+/// Either fence removed (the sender's after its look at the seats, the reader's after its copy), or the seat not looked
+/// at: a torn or newer copy counts as whole.
+#[test]
+fn a_copy_that_counts_as_whole_is_what_was_sent() {
+    Model::new("eviction: copy against overwriting", 1).check(|| {
+        let ring = Ring::new(Words::new(1), 1, u32::MAX);
+        let (mut sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let copy = move || {
+            if let Ok(run) = receiver.try_read() {
+                let copy = run.item(0).copy();
+                if run.whole() {
+                    assert_eq!(copy, [1, 1], "overwritten under the copy");
+                }
+            }
+            forget(receiver);
+        };
+        race(copy, move || {
+            assert!(membership.evict(0));
+            assert!(try_send(&mut sender, 2));
+            forget(sender);
+        });
+    });
+}
+
+/// The evictor is a thread of its own, so the sender learns of it only by its look at the seat.
+#[test]
+fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
+    Model::new("eviction: three threads", 1).bounded(3).check(|| {
+        let ring = Ring::new(Words::new(1), 1, u32::MAX);
+        let (mut sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let evict = thread::spawn(move || membership.evict(0));
+        let copy = thread::spawn(move || {
+            if let Ok(run) = receiver.try_read() {
+                let copy = run.item(0).copy();
+                if run.whole() {
+                    assert_eq!(copy, [1, 1], "overwritten under the copy");
+                }
+            }
+            forget(receiver);
+        });
+        try_send(&mut sender, 2);
+        forget(sender);
+        assert!(evict.join().unwrap());
+        copy.join().unwrap();
+    });
+}
+
+/// An eviction that does not ring: the sender sleeps on, though nobody gates it any more.
+#[test]
+fn an_eviction_wakes_the_sender() {
+    Model::new("eviction: sleeping sender", 1).check(|| {
+        let ring = Ring::new(Words::new(1), 1, u32::MAX);
+        let (mut sender, membership, receiver) = (ring.sender(), ring.membership(), ring.join(0));
+        assert!(try_send(&mut sender, 1));
+        let write = move || {
+            let mut claim = sender.claim(1, None).unwrap();
+            claim.slot(0).set(2);
+            claim.publish(1);
+            forget(sender);
+        };
+        race(write, move || assert!(membership.evict(0)));
+        forget(receiver);
+    });
+}
+
+/// The same for the evicted one, asleep on an empty ring.
+#[test]
+fn an_eviction_wakes_the_evicted() {
+    Model::new("eviction: sleeping receiver", 1).check(|| {
+        let ring = Ring::new(Words::new(1), 1, u32::MAX);
+        let (sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
+        let read = move || {
+            assert_eq!(receiver.read(None).map(|run| run.len()), Err(ReadError::Evicted));
+        };
+        race(read, move || assert!(membership.evict(0)));
+        forget(sender);
+    });
+}
+
+/// An evicted receiver's late release changes nothing for anybody, and its leaving frees the seat.
+#[test]
+fn a_late_release_of_the_evicted_gates_nobody() {
+    Model::new("eviction: late release", 1).check(|| {
+        let ring = Ring::new(Words::new(1), 2, u32::MAX);
+        let (mut sender, membership, mut slow) = (ring.sender(), ring.membership(), ring.join(0));
+        let mut other = ring.join(1);
+        assert!(try_send(&mut sender, 1));
+        let late = move || {
+            if let Ok(run) = slow.try_read() {
+                run.release(1);
+            }
+            drop(slow);
+        };
+        race(late, move || {
+            membership.evict(0);
+            assert!(!try_send(&mut sender, 2), "the other receiver has not given it back");
+            forget(sender);
+        });
+        assert!(!ring.occupancy(0).is_taken());
+        let run = other.try_read().unwrap();
+        assert_eq!(run.item(0).copy(), [1, 1]);
+    });
+}
