@@ -75,9 +75,9 @@ impl<S: Slots> Ring<S> {
         admitted(applicant)
     }
 
-    /// The same ring for somebody who dies at its `steps`-th step.
-    pub fn mortal(&self, steps: u32) -> Self {
-        Self { memory: self.memory.clone(), host: self.host.mortal(steps) }
+    /// The same ring for somebody who can die.
+    pub fn mortal(&self) -> Self {
+        Self { memory: self.memory.clone(), host: self.host.mortal() }
     }
 
     /// Who sits in `seat`.

@@ -44,10 +44,18 @@ impl Parking {
         Self { lot: Arc::new(lot), life: None }
     }
 
-    /// The same lot for somebody who dies at its `steps`-th step: it unwinds with [`Death`]. A step is a look at the
-    /// parts or a wake, so these lie between the accesses to shared words.
-    pub fn mortal(&self, steps: u32) -> Self {
-        Self { lot: self.lot.clone(), life: Some(Arc::new(Plain::new(steps))) }
+    /// The same lot for somebody who can die.
+    pub fn mortal(&self) -> Self {
+        Self { lot: self.lot.clone(), life: Some(Arc::new(Plain::new(u32::MAX))) }
+    }
+
+    /// The holder of this mortal handle dies at its `steps`-th step from now: it unwinds with [`Death`]. A step is a look
+    /// at the parts or a wake, so these lie between the accesses to shared words.
+    ///
+    /// # Panics
+    /// If it is immortal.
+    pub fn live_for(&self, steps: u32) {
+        self.life.as_ref().expect("a mortal handle").store(steps, SeqCst);
     }
 
     /// A step of this handle's holder.

@@ -25,7 +25,9 @@ fn live(life: impl FnOnce()) -> bool {
 
 /// A receiver for a ring whose other side is immortal: it dies at its `steps`-th step after joining.
 fn mortal_receiver(ring: &Ring<Cells>, steps: u32) -> ManuallyDrop<Receiver<Ring<Cells>>> {
-    ManuallyDrop::new(ring.join_as(ring.mortal(steps), 0))
+    let receiver = ring.join_as(ring.mortal(), 0);
+    receiver.parts().host().live_for(steps);
+    ManuallyDrop::new(receiver)
 }
 
 /// Buries seat 0 with the knowledge that its occupant is dead. Who died with its seat left but the sender not yet told
