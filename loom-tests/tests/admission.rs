@@ -3,7 +3,7 @@
 use loom::thread;
 use loom_tests::error::JoinError;
 use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send, try_take};
-use loom_tests::model::{Model, race};
+use loom_tests::model::{Model, is_long, race};
 use loom_tests::ring::Receiver;
 use loom_tests::seat::State;
 use std::mem::forget;
@@ -214,7 +214,7 @@ fn a_newcomer_in_a_new_seat_is_scanned() {
 /// Applicant, admitter and sender, each in its own thread and each asleep at times.
 #[test]
 fn joining_with_everybody_asleep_ends() {
-    Model::new("admission: three threads", 1).bounded(2).check(|| {
+    Model::new("admission: three threads", 1).bounded(if is_long() { 3 } else { 2 }).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
         let write = thread::spawn(move || {

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Preemptions: a burial touches every shared word, so without a bound these take hours.
 fn depth() -> usize {
-    if is_long() { 4 } else { 2 }
+    if is_long() { 5 } else { 3 }
 }
 
 /// Runs `life`; false if it died at one of its steps, leaving everything as it was then.

@@ -184,7 +184,7 @@ fn leaving_wakes_the_sender() {
 /// One publish wakes every receiver that sleeps.
 #[test]
 fn a_publish_wakes_all_receivers() {
-    Model::new("parking: two sleeping receivers", 1).bounded(if is_long() { 3 } else { 2 }).check(|| {
+    Model::new("parking: two sleeping receivers", 1).bounded(3).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         let threads = receivers.map(|mut receiver| {
