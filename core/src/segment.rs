@@ -342,7 +342,8 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     ///
     /// # Safety
     /// - both regions are writable, do not overlap, and are used by nobody else before this returns;
-    /// - later users of the same memory come through [`attach`](Self::attach) or clones of the result.
+    /// - later users of the same memory come through [`attach`](Self::attach) or clones of the result;
+    /// - the host's `try_bury` runs the burial only of somebody who will never act again.
     ///
     /// # Errors
     /// [`LayoutError::TooShort`] or [`LayoutError::Misaligned`].
@@ -368,7 +369,8 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     ///
     /// # Safety
     /// - `control` is writable;
-    /// - the regions were made by [`create`](Self::create), or hold bytes of a peer: these are checked, and may be garbage.
+    /// - the regions were made by [`create`](Self::create), or hold bytes of a peer: these are checked, and may be garbage;
+    /// - the host's `try_bury` runs the burial only of somebody who will never act again.
     ///
     /// # Errors
     /// Why this is no ring that we can use.
@@ -419,20 +421,22 @@ impl<'m, H: Host + Clone> OwnedRing<'m, H> {
         self.ring.clone()
     }
 
-    /// Starts at another sequence than 0. Before anybody joins.
-    pub fn start_at(&self, first: Sequence) {
+    /// Starts at another sequence than 0.
+    pub fn start_at(&mut self, first: Sequence) {
         self.ring.head.start_at(first);
     }
 
     /// The sender, and the membership that admits its receivers.
     pub fn into_sender(self) -> (Sender<Self>, Membership<Ring<'m, H>>) {
-        let membership = Membership::new(self.ring());
         // SAFETY: `create` made the only `OwnedRing` of this memory, and it is consumed here.
+        let membership = unsafe { Membership::new(self.ring()) };
+        // SAFETY: as above.
         (unsafe { Sender::new(self) }, membership)
     }
 }
 
-impl<'m, H: Host> Parts for Ring<'m, H> {
+// SAFETY: the parts of one ring, cast together from its two regions; the host is `create`'s and `attach`'s caller's.
+unsafe impl<'m, H: Host> Parts for Ring<'m, H> {
     type Host = H;
     type Slots = ByteSlots<'m>;
 
@@ -453,7 +457,8 @@ impl<'m, H: Host> Parts for Ring<'m, H> {
     }
 }
 
-impl<'m, H: Host> Parts for OwnedRing<'m, H> {
+// SAFETY: as `Ring`.
+unsafe impl<'m, H: Host> Parts for OwnedRing<'m, H> {
     type Host = H;
     type Slots = ByteSlots<'m>;
 
@@ -474,7 +479,8 @@ impl<'m, H: Host> Parts for OwnedRing<'m, H> {
     }
 }
 
-impl<H: Host> SenderParts for OwnedRing<'_, H> {
+// SAFETY: as `Ring`.
+unsafe impl<H: Host> SenderParts for OwnedRing<'_, H> {
     fn head_to_write(&self) -> &Head {
         self.ring.head
     }

@@ -32,8 +32,10 @@ impl<S> Clone for Ring<S> {
 impl<S: Slots> Ring<S> {
     /// A ring over `slots` for `seats` receivers, whose first item has sequence `first`.
     pub fn new(slots: S, seats: u32, first: u32) -> Self {
+        let head = Head::new(Sequence::default());
+        head.start_at(Sequence::from_word(first));
         let memory = Memory {
-            head: Head::new(Sequence::from_word(first)),
+            head,
             control: Control::new(),
             members: (0..seats).map(|_| Member::new()).collect(),
             slots,
@@ -49,7 +51,8 @@ impl<S: Slots> Ring<S> {
 
     /// Who admits and buries. Each model calls this once.
     pub fn membership(&self) -> Membership<Self> {
-        Membership::new(self.clone())
+        // SAFETY: the models use one membership at a time.
+        unsafe { Membership::new(self.clone()) }
     }
 
     /// Asks for `seat`.
@@ -70,7 +73,8 @@ impl<S: Slots> Ring<S> {
     /// # Panics
     /// If it is not admitted.
     pub fn join_as(&self, handle: Self, seat: u32) -> Receiver<Self> {
-        let applicant = Applicant::ask(handle, seat, true, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"));
+        let applicant =
+            Applicant::ask(handle, seat, true, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"));
         self.membership().admit_all();
         admitted(applicant)
     }
@@ -82,7 +86,7 @@ impl<S: Slots> Ring<S> {
 
     /// Who sits in `seat`.
     pub fn occupancy(&self, seat: u32) -> crate::seat::Occupancy {
-        self.memory.members[seat as usize].seat().occupancy()
+        self.memory.members[seat as usize].seat.occupancy()
     }
 }
 
@@ -125,7 +129,8 @@ pub fn admitted<P: Parts>(applicant: Applicant<P>) -> Receiver<P> {
     applicant.try_admitted().unwrap_or_else(|(why, _)| panic!("{why}"))
 }
 
-impl<S: Slots> Parts for Ring<S> {
+// SAFETY: the parts of one memory; what the parking lot buries, a model has declared dead.
+unsafe impl<S: Slots> Parts for Ring<S> {
     type Host = Parking;
     type Slots = S;
 
@@ -151,7 +156,8 @@ impl<S: Slots> Parts for Ring<S> {
     }
 }
 
-impl<S: Slots> SenderParts for Ring<S> {
+// SAFETY: as above.
+unsafe impl<S: Slots> SenderParts for Ring<S> {
     fn head_to_write(&self) -> &Head {
         &self.memory.head
     }
@@ -187,7 +193,8 @@ impl Cell<'_> {
     }
 }
 
-impl Slots for Cells {
+// SAFETY: of constant measures.
+unsafe impl Slots for Cells {
     type Writer<'a> = Cell<'a>;
     type Reader<'a> = Cell<'a>;
 
@@ -230,7 +237,8 @@ impl Pair<'_> {
     }
 }
 
-impl Slots for Words {
+// SAFETY: of constant measures.
+unsafe impl Slots for Words {
     type Writer<'a> = Pair<'a>;
     type Reader<'a> = Pair<'a>;
 

@@ -38,7 +38,10 @@ impl Model {
     pub fn check(self, model: impl Fn() + Send + Sync + 'static) {
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         for limit in ["LOOM_MAX_PERMUTATIONS", "LOOM_MAX_DURATION"] {
-            assert!(env::var_os(limit).is_none(), "{limit} is set: a model counts only when it was exhausted");
+            assert!(
+                env::var_os(limit).is_none(),
+                "{limit} is set: a model counts only when it was exhausted"
+            );
         }
         let mut builder = loom::model::Builder::new();
         let overridden = builder.preemption_bound.is_some();

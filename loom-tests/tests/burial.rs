@@ -47,25 +47,27 @@ fn the_sender_goes_on_whichever_step_a_receiver_dies_at() {
     for steps in 0.. {
         let (survived, report) = std::sync::mpsc::channel();
         let survived = std::sync::Mutex::new(survived);
-        Model::new("burial: a receiver's death while the sender waits", 1).bounded(depth()).check(move || {
-            let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-            let (mut sender, mut receiver) = (ring.sender(), mortal_receiver(&ring, steps));
-            assert!(try_send(&mut sender, 1));
-            let write = move || {
-                send(&mut sender, 2);
-                forget(sender);
-            };
-            let (_, lived) = race(write, move || {
-                let lived = live(|| {
-                    assert_eq!(take(&mut receiver), Ok(1));
-                    // SAFETY: not used again.
-                    unsafe { ManuallyDrop::drop(&mut receiver) };
+        Model::new("burial: a receiver's death while the sender waits", 1).bounded(depth()).check(
+            move || {
+                let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+                let (mut sender, mut receiver) = (ring.sender(), mortal_receiver(&ring, steps));
+                assert!(try_send(&mut sender, 1));
+                let write = move || {
+                    send(&mut sender, 2);
+                    forget(sender);
+                };
+                let (_, lived) = race(write, move || {
+                    let lived = live(|| {
+                        assert_eq!(take(&mut receiver), Ok(1));
+                        // SAFETY: not used again.
+                        unsafe { ManuallyDrop::drop(&mut receiver) };
+                    });
+                    bury(&ring);
+                    lived
                 });
-                bury(&ring);
-                lived
-            });
-            let _ = survived.lock().unwrap().send(lived);
-        });
+                let _ = survived.lock().unwrap().send(lived);
+            },
+        );
         if report.iter().all(|lived| lived) {
             assert!(steps > 8, "died at only {steps} steps: are there no more?");
             break;

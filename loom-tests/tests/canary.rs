@@ -69,7 +69,9 @@ fn a_false_claim_about_the_ring_is_refuted() {
 #[test]
 #[should_panic(expected = "does it still try what it says")]
 fn a_model_that_shrank_fails() {
-    if std::env::var_os("WHORL_LOOM_ANY_COUNT").is_some() || std::env::var_os("LOOM_MAX_PREEMPTIONS").is_some() {
+    if std::env::var_os("WHORL_LOOM_ANY_COUNT").is_some()
+        || std::env::var_os("LOOM_MAX_PREEMPTIONS").is_some()
+    {
         panic!("counts are not checked in this run: does it still try what it says cannot be tried");
     }
     Model::new("canary: too few executions", 1000).check(|| {

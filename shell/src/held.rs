@@ -51,15 +51,17 @@ impl<H: Host + Clone, M> HeldOwned<H, M> {
 
     /// The sender, and the membership that admits its receivers.
     pub fn into_sender(self) -> (Sender<Self>, Membership<Held<H, M>>) {
-        let membership = Membership::new(self.ring());
         // SAFETY: an `OwnedRing` exists once for its memory, and it is consumed here.
+        let membership = unsafe { Membership::new(self.ring()) };
+        // SAFETY: as above.
         (unsafe { Sender::new(self) }, membership)
     }
 }
 
 macro_rules! parts_of_the_ring_inside {
     ($type:ident) => {
-        impl<H: Host, M> Parts for $type<H, M> {
+        // SAFETY: the parts of the one ring inside.
+        unsafe impl<H: Host, M> Parts for $type<H, M> {
             type Host = H;
             type Slots = ByteSlots<'static>;
 
@@ -84,7 +86,8 @@ macro_rules! parts_of_the_ring_inside {
 parts_of_the_ring_inside!(Held);
 parts_of_the_ring_inside!(HeldOwned);
 
-impl<H: Host, M> SenderParts for HeldOwned<H, M> {
+// SAFETY: as above.
+unsafe impl<H: Host, M> SenderParts for HeldOwned<H, M> {
     fn head_to_write(&self) -> &Head {
         self.ring.head_to_write()
     }

@@ -6,7 +6,8 @@ use crate::futex::Host;
 use crate::seat::State;
 use crate::sync::{Ordering, fence};
 
-/// Decides who takes part. At most one at a time acts on a ring's seats: the sender's process keeps it.
+/// Decides who takes part. One at a time acts on a ring's seats: the sender's process keeps it. Two that admit at once
+/// could give a receiver the start that was meant for its predecessor in the seat.
 pub struct Membership<P: Parts> {
     parts: P,
 }
@@ -37,7 +38,10 @@ pub struct Status {
 
 impl<P: Parts> Membership<P> {
     /// The membership of a ring.
-    pub fn new(parts: P) -> Self {
+    ///
+    /// # Safety
+    /// - Of all the memberships that are made for these parts' memory, one at a time is used.
+    pub unsafe fn new(parts: P) -> Self {
         Self { parts }
     }
 

@@ -97,7 +97,7 @@ impl Head {
     }
 
     /// Starts the ring at `first` instead of 0. Before anybody joins.
-    pub fn start_at(&self, first: Sequence) {
+    pub(crate) fn start_at(&self, first: Sequence) {
         // Relaxed: nobody else looks yet; handing the memory over orders it.
         self.first.store(first.to_word(), Ordering::Relaxed);
         self.tail.store(first.to_word(), Ordering::Relaxed);
@@ -195,7 +195,8 @@ impl Control {
 /// A seat of the ring with its cursor, on cache lines of its own. 128 bytes.
 #[repr(C, align(128))]
 pub struct Member {
-    seat: Seat,
+    /// Not for everybody: who moves a seat that is not its own lets the sender write under a reader.
+    pub(crate) seat: Seat,
     /// The next sequence its occupant will read. Stored by the admitter before `Active`, then by the occupant alone.
     /// *Release*.
     cursor: AtomicU32,
@@ -211,18 +212,18 @@ impl Member {
         Self { seat: Seat::new(), cursor: AtomicU32::new(0) }
     }
 
-    /// The seat.
-    pub fn seat(&self) -> &Seat {
-        &self.seat
-    }
-
     fn cursor(&self) -> Sequence {
         Sequence::from_word(self.cursor.load(Ordering::Acquire)) // Acquire: the sender's half of *release*
     }
 }
 
 /// The parts of a ring as a receiver sees them. The kind of memory decides which host, hence which futex, goes with it.
-pub trait Parts {
+///
+/// # Safety
+/// Who implements this promises, for as long as the value or a clone of it lives:
+/// - every call returns a part of one and the same ring, and each part is in no other ring;
+/// - the host's `try_bury` runs the burial only of somebody who will never act again.
+pub unsafe trait Parts {
     /// How to sleep on this memory, and how to know who is dead.
     type Host: Host;
     /// Where the items lie.
@@ -241,7 +242,10 @@ pub trait Parts {
 }
 
 /// The parts of a ring as the sender sees them.
-pub trait SenderParts: Parts {
+///
+/// # Safety
+/// As [`Parts`]; the head is the one that [`Parts::head`] shows.
+pub unsafe trait SenderParts: Parts {
     /// The sender's own words, to be written.
     fn head_to_write(&self) -> &Head;
 }

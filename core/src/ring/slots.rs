@@ -6,7 +6,10 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 /// A ring's slots. The algorithms hand out an index only to its rightful user.
-pub trait Slots {
+///
+/// # Safety
+/// Who implements this promises that `count` and `may_evict` always return the same.
+pub unsafe trait Slots {
     /// What the sender gets for a claimed slot.
     type Writer<'a>
     where
@@ -89,13 +92,16 @@ impl ByteSlots<'_> {
         self.size
     }
 
-    fn payload(&self, index: u32) -> NonNull<u8> {
+    /// # Safety
+    /// - `index` is below `count`.
+    unsafe fn payload(&self, index: u32) -> NonNull<u8> {
         // SAFETY: index < count by the caller's contract, so the offset stays inside the payload area (I1).
         unsafe { self.payload.add(index as usize * self.stride) }
     }
 }
 
-impl Slots for ByteSlots<'_> {
+// SAFETY: the measures are plain fields that nothing changes.
+unsafe impl Slots for ByteSlots<'_> {
     type Writer<'a>
         = ByteWriter<'a>
     where
@@ -112,8 +118,10 @@ impl Slots for ByteSlots<'_> {
     unsafe fn writer(&self, index: u32) -> ByteWriter<'_> {
         ByteWriter {
             record: &self.records[index as usize],
-            payload: self.payload(index),
+            // SAFETY: below `count` by the caller's contract.
+            payload: unsafe { self.payload(index) },
             size: self.size,
+            evictable: self.evictable,
             _slot: PhantomData,
         }
     }
@@ -121,7 +129,8 @@ impl Slots for ByteSlots<'_> {
     unsafe fn reader(&self, index: u32) -> ByteReader<'_> {
         ByteReader {
             record: &self.records[index as usize],
-            payload: self.payload(index),
+            // SAFETY: below `count` by the caller's contract.
+            payload: unsafe { self.payload(index) },
             size: self.size,
             evictable: self.evictable,
             _slot: PhantomData,
@@ -133,11 +142,26 @@ impl Slots for ByteSlots<'_> {
     }
 }
 
+/// The `i`-th word of a payload.
+///
+/// # Safety
+/// - the payload is a slot's, and the word lies inside the slot's stride;
+/// - the result is not used beyond the slot's memory.
+unsafe fn word_at<'a>(payload: NonNull<u8>, i: usize) -> &'a AtomicU32 {
+    // SAFETY: inside the payload area by the caller's contract.
+    let word = unsafe { payload.cast::<AtomicU32>().add(i) };
+    // SAFETY: in bounds; aligned, for payloads start and repeat at multiples of 16 bytes (`segment.rs`); atomics may be
+    // shared with other threads and processes.
+    unsafe { word.as_ref() }
+}
+
 /// A claimed slot: to be written in place.
 pub struct ByteWriter<'a> {
     record: &'a Record,
     payload: NonNull<u8>,
     size: usize,
+    /// A receiver that was evicted may still be copying this slot: only word-wise writes.
+    evictable: bool,
     _slot: PhantomData<&'a mut [u8]>,
 }
 
@@ -147,7 +171,9 @@ impl ByteWriter<'_> {
         self.size
     }
 
-    /// Where to write them: [`capacity`](Self::capacity) bytes, this writer's alone while it lives.
+    /// Where to write them: [`capacity`](Self::capacity) bytes, this writer's alone while it lives. On a ring that evicts
+    /// this is for the kernel (read(2)) and other processes' sake only: a receiver of this process that was evicted may
+    /// still look, and a plain write would race with it.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.payload.as_ptr()
     }
@@ -172,9 +198,24 @@ impl ByteWriter<'_> {
         if message.len() > self.size {
             return Err(TooLong);
         }
-        // SAFETY: the slot is `size` writable bytes (I1), ours alone by the claim, and no reference to it exists (I3).
-        unsafe { core::ptr::copy_nonoverlapping(message.as_ptr(), self.payload.as_ptr(), message.len()) };
+        if self.evictable {
+            self.write_words(message);
+        } else {
+            // SAFETY: the slot is `size` writable bytes (I1), ours alone by the claim, and no reference to it exists (I3).
+            unsafe { core::ptr::copy_nonoverlapping(message.as_ptr(), self.payload.as_ptr(), message.len()) };
+        }
         self.set_length(message.len())
+    }
+
+    /// Writes word by word, for a slot that an evicted receiver may still be copying.
+    fn write_words(&mut self, message: &[u8]) {
+        for (i, part) in message.chunks(4).enumerate() {
+            let mut bytes = [0; 4];
+            bytes[..part.len()].copy_from_slice(part);
+            // SAFETY: `message` fits the slot, so the word lies inside its stride.
+            let word = unsafe { word_at(self.payload, i) };
+            word.store(u32::from_ne_bytes(bytes), Ordering::Relaxed); // Relaxed: *publish*, and the fence in `look`
+        }
     }
 
     /// Says that this item stands for `length` zero bytes.
@@ -246,12 +287,8 @@ impl ByteReader<'_> {
     /// Copies word by word, for a slot that may be overwritten meanwhile.
     fn copy_words(&self, buffer: &mut [u8]) {
         for (i, part) in buffer.chunks_mut(4).enumerate() {
-            let word = self.payload.cast::<AtomicU32>();
-            // SAFETY: payloads start and repeat at multiples of 16 bytes (`segment.rs`) and `part` lies inside the
-            // slot, so the word lies inside the slot's stride.
-            let word = unsafe { word.add(i) };
-            // SAFETY: inside the mapping and aligned; atomics may be shared with other processes.
-            let word = unsafe { word.as_ref() };
+            // SAFETY: `part` lies inside the slot, so the word lies inside its stride.
+            let word = unsafe { word_at(self.payload, i) };
             // Relaxed: `whole` fences after the copy.
             part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..part.len()]);
         }
