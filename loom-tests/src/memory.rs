@@ -90,6 +90,24 @@ impl<S: Slots> Ring<S> {
     }
 }
 
+/// The sender of `ring` and a receiver in seat 0, after the first lap and with a full ring of zeroes to read. On its first
+/// lap a sender fences once more before it goes on, which would hide a weakened *release*.
+///
+/// # Panics
+/// If the ring is not fresh.
+pub fn after_a_lap(ring: &Ring<Cells>) -> (Sender<Ring<Cells>>, Receiver<Ring<Cells>>) {
+    let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+    for lap in 0..2 {
+        for _ in 0..ring.slots().count() {
+            assert!(try_send(&mut sender, 0), "a fresh ring");
+        }
+        for _ in 0..ring.slots().count() * (1 - lap) {
+            assert_eq!(try_take(&mut receiver), Ok(0), "a fresh ring");
+        }
+    }
+    (sender, receiver)
+}
+
 /// Publishes one item if a slot is free now.
 pub fn try_send<P: SenderParts<Slots = Cells>>(sender: &mut Sender<P>, value: u32) -> bool {
     let Ok(mut claim) = sender.try_claim(1) else { return false };

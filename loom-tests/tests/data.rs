@@ -5,7 +5,7 @@
 
 use loom::thread;
 use loom_tests::error::ReadError;
-use loom_tests::memory::{Cells, Ring, admitted, take, try_send, try_take};
+use loom_tests::memory::{Cells, Ring, admitted, after_a_lap, take, try_send, try_take};
 use loom_tests::model::{Model, race};
 use std::mem::forget;
 
@@ -31,15 +31,14 @@ fn what_is_published_can_be_read() {
 fn a_slot_is_written_again_only_after_it_was_given_back() {
     Model::new("ring: release", 1).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
-        assert!(try_send(&mut sender, 1));
+        let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
             let sent = try_send(&mut sender, 2);
             forget(sender);
             sent
         };
         race(write, move || {
-            assert_eq!(try_take(&mut receiver), Ok(1));
+            assert_eq!(try_take(&mut receiver), Ok(0));
             forget(receiver);
         });
     });
@@ -109,16 +108,17 @@ fn a_batch_is_seen_whole_or_not_at_all() {
 fn what_a_partial_release_keeps_is_not_overwritten() {
     Model::new("ring: partial release", 1).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
-        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
-        assert!(try_send(&mut sender, 1) && try_send(&mut sender, 2));
+        let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
             let sent = [3, 4].map(|value| try_send(&mut sender, value));
             assert!(sent != [true; 2], "the second item was never given back");
             forget(sender);
         };
         race(write, move || {
-            receiver.try_read().unwrap().release(1);
-            assert_eq!(receiver.try_read().unwrap().item(0).get(), 2);
+            let run = receiver.try_read().unwrap();
+            assert_eq!(run.item(0).get(), 0);
+            run.release(1);
+            assert_eq!(receiver.try_read().unwrap().item(0).get(), 0);
             forget(receiver);
         });
     });
@@ -149,14 +149,13 @@ fn the_sender_waits_for_the_slowest() {
 fn leaving_frees_the_slots_and_comes_after_the_last_read() {
     Model::new("ring: leave", 1).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
-        assert!(try_send(&mut sender, 1));
+        let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
             try_send(&mut sender, 2);
             forget(sender);
         };
         race(write, move || {
-            assert_eq!(receiver.try_read().unwrap().item(0).get(), 1);
+            assert_eq!(receiver.try_read().unwrap().item(0).get(), 0);
             drop(receiver);
         });
     });
@@ -168,15 +167,14 @@ fn leaving_frees_the_slots_and_comes_after_the_last_read() {
 fn a_successor_in_the_seat_does_not_hide_the_last_read() {
     Model::new("ring: leave, then ask", 1).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
-        assert!(try_send(&mut sender, 1));
+        let (mut sender, mut receiver) = after_a_lap(&ring);
         let next = ring.clone();
         let write = move || {
             try_send(&mut sender, 2);
             forget(sender);
         };
         race(write, move || {
-            assert_eq!(receiver.try_read().unwrap().item(0).get(), 1);
+            assert_eq!(receiver.try_read().unwrap().item(0).get(), 0);
             drop(receiver);
             forget(next.ask(0, false));
         });
