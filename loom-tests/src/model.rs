@@ -89,21 +89,41 @@ pub fn is_long() -> bool {
     env::var_os("WHORL_LOOM_LONG").is_some_and(|value| value == "1")
 }
 
+/// The start of a model's threads: each begins with a [`step`](Start::step).
+///
+/// Loom remembers only the last access to a word, so it overlooks that a look by one thread and a later
+/// look-and-exchange by another could come in the other order. With a first step that surely depends on who comes first,
+/// every order of the threads is tried from the start.
+#[derive(Clone)]
+pub struct Start(Arc<AtomicU32>);
+
+impl Start {
+    /// To be made inside the model.
+    #[expect(clippy::new_without_default, reason = "each execution makes its own, visibly")]
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU32::new(0)))
+    }
+
+    /// A thread's first step.
+    pub fn step(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
 /// Runs two halves of a model at once and returns what they return.
 ///
-/// Each begins with a step on a common word. Loom only remembers the last access to a word, so it overlooks that a look
-/// by one thread and a later look-and-exchange by another could come in the other order; with a step that surely
-/// depends on the order of the halves, both orders are tried from the start.
+/// # Panics
+/// If one of them does.
 pub fn race<A: 'static, B: 'static>(
     here: impl FnOnce() -> A,
     there: impl FnOnce() -> B + Send + 'static,
 ) -> (A, B) {
-    let order = Arc::new(AtomicU32::new(0));
-    let other = order.clone();
+    let start = Start::new();
+    let other = start.clone();
     let thread = loom::thread::spawn(move || {
-        other.fetch_add(1, Relaxed);
+        other.step();
         there()
     });
-    order.fetch_add(1, Relaxed);
+    start.step();
     (here(), thread.join().unwrap())
 }

@@ -3,7 +3,7 @@
 use loom::thread;
 use loom_tests::error::JoinError;
 use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send, try_take};
-use loom_tests::model::{Model, is_long, race};
+use loom_tests::model::{Model, Start, is_long, race};
 use loom_tests::ring::Receiver;
 use loom_tests::seat::State;
 use std::mem::forget;
@@ -217,18 +217,25 @@ fn joining_with_everybody_asleep_ends() {
     Model::new("admission: three threads", 1).bounded(if is_long() { 3 } else { 2 }).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let start = Start::new();
+        let (second, third) = (start.clone(), start.clone());
         let write = thread::spawn(move || {
+            second.step();
             send(&mut sender, 0);
             send(&mut sender, 1);
             forget(sender);
         });
-        let join = thread::spawn(move || match applicant.admitted(None) {
-            Ok(mut receiver) => {
-                assert_eq!([take(&mut receiver), take(&mut receiver)], [Ok(0), Ok(1)]);
-                forget(receiver);
+        let join = thread::spawn(move || {
+            third.step();
+            match applicant.admitted(None) {
+                Ok(mut receiver) => {
+                    assert_eq!([take(&mut receiver), take(&mut receiver)], [Ok(0), Ok(1)]);
+                    forget(receiver);
+                }
+                Err(why) => assert_eq!(why, JoinError::Missed),
             }
-            Err(why) => assert_eq!(why, JoinError::Missed),
         });
+        start.step();
         membership.admit_all();
         write.join().unwrap();
         join.join().unwrap();

@@ -6,7 +6,7 @@
 use loom::thread;
 use loom_tests::error::ReadError;
 use loom_tests::memory::{Cells, Ring, admitted, after_a_lap, take, try_send, try_take};
-use loom_tests::model::{Model, race};
+use loom_tests::model::{Model, Start, race};
 use std::mem::forget;
 
 /// `tail` stored Relaxed, or loaded Relaxed: the item is read while it may still be written.
@@ -131,12 +131,16 @@ fn the_sender_waits_for_the_slowest() {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
+        let start = Start::new();
         let threads = receivers.map(|mut receiver| {
+            let start = start.clone();
             thread::spawn(move || {
+                start.step();
                 assert_eq!(try_take(&mut receiver), Ok(1));
                 forget(receiver);
             })
         });
+        start.step();
         try_send(&mut sender, 2);
         forget(sender);
         threads.into_iter().for_each(|thread| thread.join().unwrap());

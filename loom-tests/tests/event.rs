@@ -2,7 +2,7 @@
 
 use loom::thread;
 use loom_tests::event::Event;
-use loom_tests::model::Model;
+use loom_tests::model::{Model, Start, race};
 use loom_tests::parking::Parking;
 use loom_tests::sync::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
@@ -44,9 +44,7 @@ fn news_reaches_a_waiter_that_is_about_to_sleep() {
     Model::new("event: one waiter, one notifier", 1).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
-        let thread = thread::spawn(move || notifier.tell(0, 1));
-        shared.wait_until(|a, _| a == 1);
-        thread.join().unwrap();
+        race(|| shared.wait_until(|a, _| a == 1), move || notifier.tell(0, 1));
     });
 }
 
@@ -57,12 +55,11 @@ fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {
     Model::new("event: one waiter, two rings", 1).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
-        let thread = thread::spawn(move || {
+        let wait = || shared.wait_until(|a, _| a == 2);
+        race(wait, move || {
             notifier.tell(0, 1);
             notifier.tell(0, 2);
         });
-        shared.wait_until(|a, _| a == 2);
-        thread.join().unwrap();
     });
 }
 
@@ -73,12 +70,11 @@ fn an_unconditional_ring_brings_its_news_along() {
     Model::new("event: unconditional ring", 1).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
-        let thread = thread::spawn(move || {
+        let wait = || shared.wait_until(|a, _| a == 1);
+        race(wait, move || {
             notifier.news[0].store(1, Relaxed);
             notifier.event.ring(&notifier.parking);
         });
-        shared.wait_until(|a, _| a == 1);
-        thread.join().unwrap();
     });
 }
 
@@ -88,8 +84,17 @@ fn two_notifiers_do_not_hide_a_waiter_from_each_other() {
     Model::new("event: two notifiers", 1).bounded(3).check(|| {
         let shared = Shared::new();
         let (first, second) = (shared.clone(), shared.clone());
-        let a = thread::spawn(move || first.tell(0, 1));
-        let b = thread::spawn(move || second.tell(1, 1));
+        let start = Start::new();
+        let [x, y] = [start.clone(), start.clone()];
+        let a = thread::spawn(move || {
+            x.step();
+            first.tell(0, 1);
+        });
+        let b = thread::spawn(move || {
+            y.step();
+            second.tell(1, 1);
+        });
+        start.step();
         shared.wait_until(|a, b| (a, b) == (1, 1));
         a.join().unwrap();
         b.join().unwrap();
@@ -102,8 +107,17 @@ fn all_waiters_are_woken() {
     Model::new("event: two waiters", 1).bounded(3).check(|| {
         let shared = Shared::new();
         let (notifier, other) = (shared.clone(), shared.clone());
-        let a = thread::spawn(move || notifier.tell(0, 1));
-        let b = thread::spawn(move || other.wait_until(|a, _| a == 1));
+        let start = Start::new();
+        let [x, y] = [start.clone(), start.clone()];
+        let a = thread::spawn(move || {
+            x.step();
+            notifier.tell(0, 1);
+        });
+        let b = thread::spawn(move || {
+            y.step();
+            other.wait_until(|a, _| a == 1);
+        });
+        start.step();
         shared.wait_until(|a, _| a == 1);
         a.join().unwrap();
         b.join().unwrap();
@@ -116,10 +130,11 @@ fn a_canceled_announcement_does_not_lose_the_next() {
     Model::new("event: cancel", 1).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
-        let thread = thread::spawn(move || notifier.tell(0, 1));
-        let _ticket = shared.event.prepare();
-        shared.event.cancel();
-        shared.wait_until(|a, _| a == 1);
-        thread.join().unwrap();
+        let wait = || {
+            let _ticket = shared.event.prepare();
+            shared.event.cancel();
+            shared.wait_until(|a, _| a == 1);
+        };
+        race(wait, move || notifier.tell(0, 1));
     });
 }

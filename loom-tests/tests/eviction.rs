@@ -3,8 +3,8 @@
 use loom::thread;
 use loom_tests::error::ReadError;
 use loom_tests::memory::{Ring, Words};
-use loom_tests::model::{Model, race};
-use loom_tests::ring::Sender;
+use loom_tests::model::{Model, Start, race};
+use loom_tests::ring::{Receiver, Sender};
 use std::mem::forget;
 
 /// Fills one slot if one is free now.
@@ -15,14 +15,24 @@ fn try_send(sender: &mut Sender<Ring<Words>>, value: u32) -> bool {
     true
 }
 
+/// A ring of one slot after its first lap, with item `[1, 1]` to read: on the first lap the sender fences once more before
+/// it overwrites anything, which would hide that its own fence against evicted readers is missing.
+fn after_a_lap() -> (Ring<Words>, Sender<Ring<Words>>, Receiver<Ring<Words>>) {
+    let ring = Ring::new(Words::new(1), 2, u32::MAX);
+    let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+    assert!(try_send(&mut sender, 0));
+    receiver.try_read().unwrap().release(1);
+    assert!(try_send(&mut sender, 1));
+    (ring, sender, receiver)
+}
+
 /// Either fence removed (the sender's after its look at the seats, the reader's after its copy), or the seat not looked
 /// at: a torn or newer copy counts as whole.
 #[test]
 fn a_copy_that_counts_as_whole_is_what_was_sent() {
     Model::new("eviction: copy against overwriting", 1).check(|| {
-        let ring = Ring::new(Words::new(1), 1, u32::MAX);
-        let (mut sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
-        assert!(try_send(&mut sender, 1));
+        let (ring, mut sender, mut receiver) = after_a_lap();
+        let membership = ring.membership();
         let copy = move || {
             if let Ok(run) = receiver.try_read() {
                 let copy = run.item(0).copy();
@@ -44,11 +54,16 @@ fn a_copy_that_counts_as_whole_is_what_was_sent() {
 #[test]
 fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
     Model::new("eviction: three threads", 1).bounded(3).check(|| {
-        let ring = Ring::new(Words::new(1), 1, u32::MAX);
-        let (mut sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
-        assert!(try_send(&mut sender, 1));
-        let evict = thread::spawn(move || membership.evict(0));
+        let (ring, mut sender, mut receiver) = after_a_lap();
+        let membership = ring.membership();
+        let start = Start::new();
+        let (second, third) = (start.clone(), start.clone());
+        let evict = thread::spawn(move || {
+            second.step();
+            membership.evict(0)
+        });
         let copy = thread::spawn(move || {
+            third.step();
             if let Ok(run) = receiver.try_read() {
                 let copy = run.item(0).copy();
                 if run.whole() {
@@ -57,6 +72,7 @@ fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
             }
             forget(receiver);
         });
+        start.step();
         try_send(&mut sender, 2);
         forget(sender);
         assert!(evict.join().unwrap());

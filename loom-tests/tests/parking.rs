@@ -3,7 +3,7 @@
 use loom::thread;
 use loom_tests::error::ClaimError;
 use loom_tests::memory::{Cells, Ring, send, take, try_send, try_take};
-use loom_tests::model::{Model, is_long, race};
+use loom_tests::model::{Model, Start, is_long, race};
 use loom_tests::ring::Parts;
 use std::mem::forget;
 
@@ -12,7 +12,8 @@ use std::mem::forget;
 #[test]
 fn a_full_ring_wakes_its_sender() {
     Model::new("parking: full ring", 1).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        // Not so near the wrap that `wanted` would equal its first value, 0.
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX - 4);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
         let write = move || {
@@ -110,12 +111,16 @@ fn of_two_that_pass_at_once_one_wakes_the_sender() {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
+        let start = Start::new();
         let threads = receivers.map(|mut receiver| {
+            let start = start.clone();
             thread::spawn(move || {
+                start.step();
                 assert_eq!(try_take(&mut receiver), Ok(1));
                 forget(receiver);
             })
         });
+        start.step();
         send(&mut sender, 2);
         forget(sender);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -187,12 +192,16 @@ fn a_publish_wakes_all_receivers() {
     Model::new("parking: two sleeping receivers", 1).bounded(3).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
+        let start = Start::new();
         let threads = receivers.map(|mut receiver| {
+            let start = start.clone();
             thread::spawn(move || {
+                start.step();
                 assert_eq!(take(&mut receiver), Ok(1));
                 forget(receiver);
             })
         });
+        start.step();
         assert!(try_send(&mut sender, 1));
         forget(sender);
         threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -1,0 +1,67 @@
+//! What the sources may name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Each line of code of each file, without comments.
+fn lines() -> Vec<(String, usize, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    assert!(found.len() > 8, "looked in the wrong place");
+    found.sort();
+    let mut lines = Vec::new();
+    for path in found {
+        let name = path.strip_prefix(&root).unwrap().display().to_string();
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            lines.push((name.clone(), number + 1, line.split("//").next().unwrap().to_string()));
+        }
+    }
+    lines
+}
+
+#[test]
+fn only_the_door_names_atomics_and_cells() {
+    for (file, number, line) in lines().iter().filter(|(file, ..)| file != "sync.rs") {
+        for forbidden in ["sync::atomic", "UnsafeCell", "hint::spin_loop"] {
+            assert!(
+                !line.contains(forbidden) || line.contains("crate::sync"),
+                "{file}:{number}: {forbidden}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sequential_consistency_is_for_fences_only() {
+    for (file, number, line) in lines() {
+        let elsewhere = line.replace("fence(Ordering::SeqCst)", "");
+        assert!(
+            !elsewhere.contains("SeqCst"),
+            "{file}:{number}: a SeqCst access, which the models cannot see"
+        );
+    }
+}
+
+#[test]
+fn the_core_needs_neither_std_nor_alloc_nor_libc() {
+    for (file, number, line) in lines() {
+        for forbidden in ["std::", "alloc::", "libc::", "extern crate"] {
+            let names = line.match_indices(forbidden).any(|(at, _)| {
+                !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+            });
+            assert!(!names, "{file}:{number}: {forbidden}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! One sender and four receivers in threads, hard at work: every word of every message is checked.
+
+mod common;
+
+use common::{create, regions};
+use std::thread;
+use whorl_core::error::{End, ReadError};
+use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::ring::{Applicant, Kind};
+use whorl_core::segment::Geometry;
+use whorl_core::sequence::Sequence;
+use whorl_core::sync::{AtomicU32, Ordering};
+
+const RECEIVERS: u32 = 4;
+const ITEMS: u32 = 60_000;
+const WORDS: usize = 8;
+
+/// Waits by giving the processor away.
+#[derive(Clone, Copy)]
+struct Yielding;
+
+impl Futex for Yielding {
+    type Deadline = ();
+
+    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<()>) -> Wake {
+        while word.load(Ordering::Relaxed) == expected {
+            thread::yield_now();
+        }
+        Wake::Woken
+    }
+    fn wake_one(&self, _: &AtomicU32) {}
+    fn wake_all(&self, _: &AtomicU32) {}
+}
+
+impl Host for Yielding {
+    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+        false
+    }
+    fn watch(&self, _: impl FnOnce()) {}
+    fn owner_is_dead(&self) -> bool {
+        false
+    }
+}
+
+fn message(item: u32) -> [u8; WORDS * 4] {
+    let mut bytes = [0; WORDS * 4];
+    for (i, word) in bytes.chunks_exact_mut(4).enumerate() {
+        word.copy_from_slice(&item.wrapping_mul(0x9E37_79B9).wrapping_add(i as u32).to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn four_receivers_get_every_word() {
+    let geometry = Geometry::new((WORDS * 4) as u32, 8, RECEIVERS).unwrap();
+    let memory = regions(geometry);
+    let mut owned = create(&memory, geometry, Yielding);
+    owned.start_at(Sequence::from_word(0u32.wrapping_sub(ITEMS / 2)));
+    let ring = owned.ring();
+    let (mut sender, membership) = owned.into_sender();
+    let applicants: Vec<_> = (0..RECEIVERS)
+        .map(|seat| Applicant::ask(ring.clone(), seat, true, 0).unwrap_or_else(|why| panic!("{why}")))
+        .collect();
+    assert_eq!(membership.admit_all(), RECEIVERS);
+    thread::scope(|scope| {
+        for applicant in applicants {
+            scope.spawn(move || {
+                let mut receiver = applicant.admitted(None).unwrap_or_else(|why| panic!("{why}"));
+                let mut next = 0;
+                let end = loop {
+                    let run = match receiver.read(None) {
+                        Ok(run) => run,
+                        Err(why) => break why,
+                    };
+                    let count = run.len();
+                    for i in 0..count {
+                        let mut bytes = [0; WORDS * 4];
+                        assert_eq!(run.item(i).kind(), Ok((Kind::Bytes, WORDS * 4)));
+                        assert_eq!(run.item(i).copy_to(&mut bytes), Ok(Ok(WORDS * 4)));
+                        assert_eq!(bytes, message(next), "item {next}");
+                        next += 1;
+                    }
+                    run.release(count);
+                };
+                assert_eq!(end, ReadError::Ended(End { total: u64::from(ITEMS), checksum: None }));
+                assert_eq!(next, ITEMS);
+            });
+        }
+        let mut next = 0;
+        while next < ITEMS {
+            let mut claim = sender.claim((ITEMS - next).min(3), None).unwrap();
+            let count = claim.len();
+            for i in 0..count {
+                claim.slot(i).write(&message(next + i)).unwrap();
+            }
+            claim.publish(count);
+            next += count;
+        }
+        sender.close(End { total: u64::from(ITEMS), checksum: None });
+        sender.drain(None).unwrap();
+    });
+}
