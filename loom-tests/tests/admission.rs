@@ -22,7 +22,7 @@ fn read_all(receiver: &mut Receiver<Ring<Cells>>) -> Option<u32> {
 /// receiver at an old tail whose slots the sender has claimed again.
 #[test]
 fn an_applicant_for_now_starts_within_a_lap() {
-    Model::new("admission: now, against publish", 1).check(|| {
+    Model::new("admission: now, against publish", 7290).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
         let admit = move || {
@@ -41,7 +41,7 @@ fn an_applicant_for_now_starts_within_a_lap() {
 /// The same with a run of slots claimed before: what is claimed already may be published while a seat is `Admitting`.
 #[test]
 fn an_applicant_for_now_may_arrive_during_a_claim() {
-    Model::new("admission: now, during a claim", 1).check(|| {
+    Model::new("admission: now, during a claim", 12192).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
         assert!(try_send(&mut sender, 0));
@@ -63,7 +63,7 @@ fn an_applicant_for_now_may_arrive_during_a_claim() {
 /// Release: the sender takes the old cursor, which is within the lap, for the receiver's.
 #[test]
 fn an_applicant_for_the_first_item_gets_it_or_is_refused() {
-    Model::new("admission: first, against the first lap", 1).check(|| {
+    Model::new("admission: first, against the first lap", 1141).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
         assert!(try_send(&mut sender, 0));
@@ -87,7 +87,7 @@ fn an_applicant_for_the_first_item_gets_it_or_is_refused() {
 /// The same in a ring of two of which one is published: the limit is used up by the first claim of the race.
 #[test]
 fn the_first_lap_ends_in_the_middle_of_a_run() {
-    Model::new("admission: first, two slots", 1).check(|| {
+    Model::new("admission: first, two slots", 1239).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
         assert!(try_send(&mut sender, 0));
@@ -112,7 +112,7 @@ fn the_first_lap_ends_in_the_middle_of_a_run() {
 /// the seat without Acquire, or steps without Release, give it a wrong start.
 #[test]
 fn the_start_reaches_the_receiver_with_its_admission() {
-    Model::new("admission: the start cursor", 1).check(|| {
+    Model::new("admission: the start cursor", 46).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
         let join = move || match applicant.try_admitted() {
@@ -137,7 +137,7 @@ fn the_start_reaches_the_receiver_with_its_admission() {
 /// An admission that does not ring `data`: the applicant sleeps on. The bell Relaxed: it looks at the old seat.
 #[test]
 fn an_admission_wakes_its_applicant() {
-    Model::new("admission: sleeping applicant", 1).check(|| {
+    Model::new("admission: sleeping applicant", 11196).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
         let join = move || {
@@ -154,7 +154,7 @@ fn an_admission_wakes_its_applicant() {
 /// An admission that does not ring `space`: the sender found the seat `Admitting`, and sleeps on although it may go on.
 #[test]
 fn an_admission_wakes_the_sender_that_waited_for_it() {
-    Model::new("admission: sleeping sender", 1).check(|| {
+    Model::new("admission: sleeping sender", 7966).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
         assert!(try_send(&mut sender, 0));
@@ -173,7 +173,7 @@ fn an_admission_wakes_the_sender_that_waited_for_it() {
 /// An applicant that gives up at any moment: its seat is free afterwards, nobody is stuck, nobody admitted by mistake.
 #[test]
 fn an_applicant_may_give_up_while_it_is_admitted() {
-    Model::new("admission: giving up", 1).check(|| {
+    Model::new("admission: giving up", 28469).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
         assert!(try_send(&mut sender, 0));
@@ -191,7 +191,7 @@ fn an_applicant_may_give_up_while_it_is_admitted() {
 /// the newcomer's seat and passes it.
 #[test]
 fn a_newcomer_in_a_new_seat_is_scanned() {
-    Model::new("admission: a seat never used before", 1).check(|| {
+    Model::new("admission: a seat never used before", 6353).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership) = (ring.sender(), ring.membership());
         assert!(try_send(&mut sender, 0));
@@ -214,7 +214,7 @@ fn a_newcomer_in_a_new_seat_is_scanned() {
 /// Applicant, admitter and sender, each in its own thread and each asleep at times.
 #[test]
 fn joining_with_everybody_asleep_ends() {
-    Model::new("admission: three threads", 1).bounded(if is_long() { 3 } else { 2 }).check(|| {
+    Model::new("admission: three threads", 76601).bounded(if is_long() { 3 } else { 2 }).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
         let start = Start::new();

@@ -13,7 +13,7 @@ const END: End = End { total: 1 | 2 << 32, checksum: Some([3; 16]) };
 /// again after `state`: the last item is missing.
 #[test]
 fn the_end_comes_after_the_last_item_and_is_complete() {
-    Model::new("closing: end after the last item", 1).check(|| {
+    Model::new("closing: end after the last item", 826).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
@@ -40,7 +40,7 @@ fn the_end_comes_after_the_last_item_and_is_complete() {
 /// A close that does not wake, or a second look that ignores `state`.
 #[test]
 fn closing_wakes_sleeping_receivers() {
-    Model::new("closing: close against sleep", 1).check(|| {
+    Model::new("closing: close against sleep", 424).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
@@ -54,7 +54,7 @@ fn closing_wakes_sleeping_receivers() {
 /// A sender that is dropped without closing says so, after what it published.
 #[test]
 fn an_abandoned_stream_is_read_and_then_reported() {
-    Model::new("closing: abandoned, polled", 1).check(|| {
+    Model::new("closing: abandoned, polled", 826).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
@@ -78,7 +78,7 @@ fn an_abandoned_stream_is_read_and_then_reported() {
 /// A drop that does not wake: the receiver sleeps on.
 #[test]
 fn dropping_the_sender_wakes_sleeping_receivers() {
-    Model::new("closing: abandoned against sleep", 1).check(|| {
+    Model::new("closing: abandoned against sleep", 424).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
@@ -92,7 +92,7 @@ fn dropping_the_sender_wakes_sleeping_receivers() {
 /// Nobody will admit any more: the applicant is told instead of waiting.
 #[test]
 fn dropping_the_sender_wakes_sleeping_applicants() {
-    Model::new("closing: abandoned against an applicant", 1).check(|| {
+    Model::new("closing: abandoned against an applicant", 264).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (sender, applicant) = (ring.sender(), ring.ask(0, true));
         let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::SenderDied));
@@ -121,7 +121,7 @@ fn a_dead_sender_is_reported_after_what_it_published() {
         published
     }
     for steps in 0..4 {
-        Model::new("closing: sender's death", 1).check(move || {
+        Model::new("closing: sender's death", 19).check(move || {
             let ring = Ring::new(Cells::new(1), 1, u32::MAX);
             let (sender, mut receiver) = (ring.sender(), ring.join(0));
             let parking = ring.host().clone();
@@ -151,7 +151,7 @@ fn a_dead_sender_is_reported_after_what_it_published() {
 /// The last items are read by a receiver that sleeps while the sender sends, drains and closes.
 #[test]
 fn a_stream_is_read_to_its_end_with_both_sides_asleep() {
-    Model::new("closing: send, drain, close", 1).bounded(3).check(|| {
+    Model::new("closing: send, drain, close", 32251).bounded(3).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {

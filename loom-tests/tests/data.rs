@@ -12,7 +12,7 @@ use std::mem::forget;
 /// `tail` stored Relaxed, or loaded Relaxed: the item is read while it may still be written.
 #[test]
 fn what_is_published_can_be_read() {
-    Model::new("ring: publish", 1).check(|| {
+    Model::new("ring: publish", 18).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || match try_take(&mut receiver) {
@@ -29,7 +29,7 @@ fn what_is_published_can_be_read() {
 /// The cursor stored or loaded Relaxed, moved before the read, or not looked at: the next write meets the read.
 #[test]
 fn a_slot_is_written_again_only_after_it_was_given_back() {
-    Model::new("ring: release", 1).check(|| {
+    Model::new("ring: release", 18).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
@@ -47,7 +47,7 @@ fn a_slot_is_written_again_only_after_it_was_given_back() {
 /// The wrap: sequences MAX, 0, 1 and 2 through two slots, each read once, in order.
 #[test]
 fn items_come_in_order_across_the_wrap() {
-    Model::new("ring: wrap", 1).check(|| {
+    Model::new("ring: wrap", 22377).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let send = move || {
@@ -76,7 +76,7 @@ fn items_come_in_order_across_the_wrap() {
 /// A batch becomes visible with one store: a receiver sees none of it or all.
 #[test]
 fn a_batch_is_seen_whole_or_not_at_all() {
-    Model::new("ring: batch", 1).check(|| {
+    Model::new("ring: batch", 45).check(|| {
         let ring = Ring::new(Cells::new(4), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
@@ -106,7 +106,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
 /// Half of a run given back frees just that half.
 #[test]
 fn what_a_partial_release_keeps_is_not_overwritten() {
-    Model::new("ring: partial release", 1).check(|| {
+    Model::new("ring: partial release", 45).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
@@ -127,7 +127,7 @@ fn what_a_partial_release_keeps_is_not_overwritten() {
 /// The slowest of two receivers is the gate, whichever that is.
 #[test]
 fn the_sender_waits_for_the_slowest() {
-    Model::new("ring: two receivers", 1).bounded(3).check(|| {
+    Model::new("ring: two receivers", 470).bounded(3).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
@@ -151,7 +151,7 @@ fn the_sender_waits_for_the_slowest() {
 /// without Release, or looks at it without Acquire, break that.
 #[test]
 fn leaving_frees_the_slots_and_comes_after_the_last_read() {
-    Model::new("ring: leave", 1).check(|| {
+    Model::new("ring: leave", 9).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
@@ -169,7 +169,7 @@ fn leaving_frees_the_slots_and_comes_after_the_last_read() {
 /// before the write, though the sender may see only the latter's steps.
 #[test]
 fn a_successor_in_the_seat_does_not_hide_the_last_read() {
-    Model::new("ring: leave, then ask", 1).check(|| {
+    Model::new("ring: leave, then ask", 159).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let next = ring.clone();
@@ -189,7 +189,7 @@ fn a_successor_in_the_seat_does_not_hide_the_last_read() {
 /// Everything was taken, so the drain ends; not before. The last release must wake the sender.
 #[test]
 fn a_drain_ends_with_the_last_release() {
-    Model::new("ring: drain", 1).check(|| {
+    Model::new("ring: drain", 883).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
@@ -210,7 +210,7 @@ fn a_drain_ends_with_the_last_release() {
 /// A drain also ends when the last one leaves with items unread.
 #[test]
 fn a_drain_ends_when_the_last_receiver_leaves() {
-    Model::new("ring: drain against leave", 1).check(|| {
+    Model::new("ring: drain against leave", 403).check(|| {
         let ring = Ring::new(Cells::new(2), 2, u32::MAX);
         let (mut sender, receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));

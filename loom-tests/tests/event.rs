@@ -41,7 +41,7 @@ impl Shared {
 /// Either fence removed: the waiter looks past the news while the notifier looks past the announcement.
 #[test]
 fn news_reaches_a_waiter_that_is_about_to_sleep() {
-    Model::new("event: one waiter, one notifier", 1).check(|| {
+    Model::new("event: one waiter, one notifier", 264).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         race(|| shared.wait_until(|a, _| a == 1), move || notifier.tell(0, 1));
@@ -52,7 +52,7 @@ fn news_reaches_a_waiter_that_is_about_to_sleep() {
 /// The same if the bell is read or rung Relaxed: the clearing before a ring lands after the announcement that followed it.
 #[test]
 fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {
-    Model::new("event: one waiter, two rings", 1).check(|| {
+    Model::new("event: one waiter, two rings", 29511).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         let wait = || shared.wait_until(|a, _| a == 2);
@@ -67,7 +67,7 @@ fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {
 /// Relaxed on either side: it sleeps on the new bell and looks at the old state.
 #[test]
 fn an_unconditional_ring_brings_its_news_along() {
-    Model::new("event: unconditional ring", 1).check(|| {
+    Model::new("event: unconditional ring", 840).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         let wait = || shared.wait_until(|a, _| a == 1);
@@ -81,7 +81,7 @@ fn an_unconditional_ring_brings_its_news_along() {
 /// The clearing of one notifier wipes out an announcement whose maker the other notifier would have had to wake.
 #[test]
 fn two_notifiers_do_not_hide_a_waiter_from_each_other() {
-    Model::new("event: two notifiers", 1).bounded(3).check(|| {
+    Model::new("event: two notifiers", 15338).bounded(3).check(|| {
         let shared = Shared::new();
         let (first, second) = (shared.clone(), shared.clone());
         let start = Start::new();
@@ -104,7 +104,7 @@ fn two_notifiers_do_not_hide_a_waiter_from_each_other() {
 /// Only one of the sleepers is woken, or the second announcement is lost.
 #[test]
 fn all_waiters_are_woken() {
-    Model::new("event: two waiters", 1).bounded(3).check(|| {
+    Model::new("event: two waiters", 8944).bounded(3).check(|| {
         let shared = Shared::new();
         let (notifier, other) = (shared.clone(), shared.clone());
         let start = Start::new();
@@ -127,7 +127,7 @@ fn all_waiters_are_woken() {
 /// A canceled announcement costs the notifier its look, and a later one counts again.
 #[test]
 fn a_canceled_announcement_does_not_lose_the_next() {
-    Model::new("event: cancel", 1).check(|| {
+    Model::new("event: cancel", 992).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         let wait = || {

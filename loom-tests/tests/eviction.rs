@@ -30,7 +30,7 @@ fn after_a_lap() -> (Ring<Words>, Sender<Ring<Words>>, Receiver<Ring<Words>>) {
 /// at: a torn or newer copy counts as whole.
 #[test]
 fn a_copy_that_counts_as_whole_is_what_was_sent() {
-    Model::new("eviction: copy against overwriting", 1).check(|| {
+    Model::new("eviction: copy against overwriting", 630).check(|| {
         let (ring, mut sender, mut receiver) = after_a_lap();
         let membership = ring.membership();
         let copy = move || {
@@ -53,7 +53,7 @@ fn a_copy_that_counts_as_whole_is_what_was_sent() {
 /// The evictor is a thread of its own, so the sender learns of it only by its look at the seat.
 #[test]
 fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
-    Model::new("eviction: three threads", 1).bounded(3).check(|| {
+    Model::new("eviction: three threads", 1178).bounded(3).check(|| {
         let (ring, mut sender, mut receiver) = after_a_lap();
         let membership = ring.membership();
         let start = Start::new();
@@ -83,7 +83,7 @@ fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
 /// An eviction that does not ring: the sender sleeps on, though nobody gates it any more.
 #[test]
 fn an_eviction_wakes_the_sender() {
-    Model::new("eviction: sleeping sender", 1).check(|| {
+    Model::new("eviction: sleeping sender", 2898).check(|| {
         let ring = Ring::new(Words::new(1), 1, u32::MAX);
         let (mut sender, membership, receiver) = (ring.sender(), ring.membership(), ring.join(0));
         assert!(try_send(&mut sender, 1));
@@ -101,7 +101,7 @@ fn an_eviction_wakes_the_sender() {
 /// The same for the evicted one, asleep on an empty ring.
 #[test]
 fn an_eviction_wakes_the_evicted() {
-    Model::new("eviction: sleeping receiver", 1).check(|| {
+    Model::new("eviction: sleeping receiver", 6426).check(|| {
         let ring = Ring::new(Words::new(1), 1, u32::MAX);
         let (sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
         let read = move || {
@@ -115,7 +115,7 @@ fn an_eviction_wakes_the_evicted() {
 /// An evicted receiver's late release changes nothing for anybody, and its leaving frees the seat.
 #[test]
 fn a_late_release_of_the_evicted_gates_nobody() {
-    Model::new("eviction: late release", 1).check(|| {
+    Model::new("eviction: late release", 629).check(|| {
         let ring = Ring::new(Words::new(1), 2, u32::MAX);
         let (mut sender, membership, mut slow) = (ring.sender(), ring.membership(), ring.join(0));
         let mut other = ring.join(1);

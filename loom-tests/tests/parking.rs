@@ -11,7 +11,7 @@ use std::mem::forget;
 /// goes away while the sender goes to sleep.
 #[test]
 fn a_full_ring_wakes_its_sender() {
-    Model::new("parking: full ring", 1).check(|| {
+    Model::new("parking: full ring", 875).check(|| {
         // Not so near the wrap that `wanted` would equal its first value, 0.
         let ring = Ring::new(Cells::new(1), 1, u32::MAX - 4);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
@@ -31,7 +31,7 @@ fn a_full_ring_wakes_its_sender() {
 /// receiver goes to sleep.
 #[test]
 fn an_empty_ring_wakes_its_receiver() {
-    Model::new("parking: empty ring", 1).check(|| {
+    Model::new("parking: empty ring", 424).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
@@ -48,7 +48,7 @@ fn an_empty_ring_wakes_its_receiver() {
 /// Two publishes: the second finds the receiver awake, asleep again, or on its way.
 #[test]
 fn a_receiver_that_sleeps_again_is_woken_again() {
-    Model::new("parking: empty ring, twice", 1).bounded(if is_long() { 5 } else { 3 }).check(|| {
+    Model::new("parking: empty ring, twice", 1091).bounded(if is_long() { 5 } else { 3 }).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
@@ -66,7 +66,7 @@ fn a_receiver_that_sleeps_again_is_woken_again() {
 #[test]
 fn both_sides_wake_each_other() {
     let items = if is_long() { 3 } else { 2 };
-    Model::new("parking: both sides", 1).bounded(if is_long() { 4 } else { 3 }).check(move || {
+    Model::new("parking: both sides", 3336).bounded(if is_long() { 4 } else { 3 }).check(move || {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let write = move || {
@@ -85,7 +85,7 @@ fn both_sides_wake_each_other() {
 /// A ring of two wakes its sender when one slot is free; one of four only when two are: the release in between is quiet.
 #[test]
 fn the_sender_sleeps_until_half_of_the_ring_is_free() {
-    Model::new("parking: half of the ring", 1).check(|| {
+    Model::new("parking: half of the ring", 4468).check(|| {
         let ring = Ring::new(Cells::new(4), 1, u32::MAX - 1);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         assert!((0..4).all(|value| try_send(&mut sender, value)));
@@ -107,7 +107,7 @@ fn the_sender_sleeps_until_half_of_the_ring_is_free() {
 /// Without the fence in `release` each of two that pass `wanted` at once misses the other, and nobody rings.
 #[test]
 fn of_two_that_pass_at_once_one_wakes_the_sender() {
-    Model::new("parking: two pass at once", 1).bounded(3).check(|| {
+    Model::new("parking: two pass at once", 9401).bounded(3).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
@@ -130,7 +130,7 @@ fn of_two_that_pass_at_once_one_wakes_the_sender() {
 /// The same with the sender already asleep, so that the search can go deeper into the two releases.
 #[test]
 fn of_two_that_pass_at_once_one_rings_for_a_sleeping_sender() {
-    Model::new("parking: two pass, announced before", 1).check(|| {
+    Model::new("parking: two pass, announced before", 767).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, [mut first, mut second]) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
@@ -174,7 +174,7 @@ fn only_the_last_to_pass_wakes_the_sender() {
 /// A receiver that leaves without reading wakes the sender that waits for it.
 #[test]
 fn leaving_wakes_the_sender() {
-    Model::new("parking: leave", 1).check(|| {
+    Model::new("parking: leave", 403).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
@@ -189,7 +189,7 @@ fn leaving_wakes_the_sender() {
 /// One publish wakes every receiver that sleeps.
 #[test]
 fn a_publish_wakes_all_receivers() {
-    Model::new("parking: two sleeping receivers", 1).bounded(3).check(|| {
+    Model::new("parking: two sleeping receivers", 5027).bounded(3).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         let start = Start::new();

@@ -38,7 +38,7 @@ impl Shared {
 
 #[test]
 fn of_two_that_sit_down_one_gets_the_seat() {
-    Model::new("seat: two sit", 1).check(|| {
+    Model::new("seat: two sit", 22).check(|| {
         let shared = Shared::new();
         let other = shared.clone();
         let (ours, theirs) = race(
@@ -52,7 +52,7 @@ fn of_two_that_sit_down_one_gets_the_seat() {
 /// Steps without Release: who sees the step does not see what was done before it. Looks without Acquire: the same.
 #[test]
 fn who_sees_a_step_sees_what_was_before_it() {
-    Model::new("seat: step, then look", 1).check(|| {
+    Model::new("seat: step, then look", 18).check(|| {
         let (shared, generation) = Shared::seated(State::Admitting);
         let other = shared.clone();
         let look = || {
@@ -70,7 +70,7 @@ fn who_sees_a_step_sees_what_was_before_it() {
 /// Steps without Acquire: a step that succeeds without a look before it has not seen what was done before the last one.
 #[test]
 fn who_steps_on_sees_what_was_before_the_last_step() {
-    Model::new("seat: step, then step", 1).check(|| {
+    Model::new("seat: step, then step", 11).check(|| {
         let (shared, generation) = Shared::seated(State::AskNow);
         let other = shared.clone();
         let step = || {
@@ -89,7 +89,7 @@ fn who_steps_on_sees_what_was_before_the_last_step() {
 /// the former one did last.
 #[test]
 fn the_next_occupant_sees_what_the_former_did() {
-    Model::new("seat: leave, then sit", 1).check(|| {
+    Model::new("seat: leave, then sit", 9).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let sit = || {
@@ -107,7 +107,7 @@ fn the_next_occupant_sees_what_the_former_did() {
 /// A burial that does not raise the generation: the late leaving of the buried one hits its successor.
 #[test]
 fn leaving_and_being_buried_count_once_and_spare_the_successor() {
-    Model::new("seat: leave against bury, then sit", 1).check(|| {
+    Model::new("seat: leave against bury, then sit", 80).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let ((buried, successor), left) = race(
@@ -125,7 +125,7 @@ fn leaving_and_being_buried_count_once_and_spare_the_successor() {
 /// The admitter's step names the generation: it cannot make a successor `Active` by mistake.
 #[test]
 fn a_late_admission_does_not_hit_a_successor() {
-    Model::new("seat: admission against leave and sit", 1).check(|| {
+    Model::new("seat: admission against leave and sit", 35).check(|| {
         let (shared, generation) = Shared::seated(State::Admitting);
         let other = shared.clone();
         let (admitted, successor) = race(
@@ -143,7 +143,7 @@ fn a_late_admission_does_not_hit_a_successor() {
 /// Two that bury at once, as after a burier's own death: one of them counts, and the generation grows by one.
 #[test]
 fn two_burials_count_once() {
-    Model::new("seat: two burials", 1).check(|| {
+    Model::new("seat: two burials", 36).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let (ours, theirs) = race(|| shared.seat.bury(), move || other.seat.bury());
