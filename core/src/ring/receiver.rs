@@ -103,7 +103,9 @@ impl<P: Parts> Applicant<P> {
     /// Waits to be admitted.
     ///
     /// # Blocking
-    /// Waits for the sender to look, until `deadline`; ends early if the sender closes, drops or dies.
+    /// Waits for the sender's side to look, until `deadline`; ends early if the sender is dropped without closing, or
+    /// dies. One that closed may still admit, so where nobody dies (threads) and nobody admits any more, only a deadline
+    /// ends this.
     ///
     /// # Errors
     /// Why there will be no admission, or that the deadline passed.
