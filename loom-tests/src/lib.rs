@@ -5,7 +5,7 @@
 //! else in core depends on it.
 //!
 //! Run the models with `cargo test -p loom-tests`; `LOOM_MAX_PREEMPTIONS=N` bounds all of them, `WHORL_LOOM_LONG=1`
-//! adds the ones that take long. `loom-tests/mutants` weakens core in every place that matters and expects a model to fail.
+//! makes some longer and deeper, `WHORL_LOOM_ANY_COUNT=1` accepts any number of executions. `loom-tests/mutants` weakens core in every place that matters and expects a model to fail.
 
 #[path = "../../core/src/error.rs"]
 pub mod error;
