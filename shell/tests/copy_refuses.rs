@@ -96,7 +96,7 @@ fn numbers_that_are_none() {
             &place,
             &mut place.shell(["copy", "-n", peers, "f"]),
             2,
-            &["-n", "1000", &format!("'{peers}'")],
+            &["--peers", "1000", &format!("'{peers}'")],
         );
         let joined = format!("--peers={peers}");
         refuses(&place, &mut place.shell(["copy", &joined, "f"]), 2, &["--peers", "1000"]);
