@@ -3,7 +3,7 @@
 use super::checksum::{Sum, hex};
 use super::{CopyError, Job};
 use crate::process::{self, Child};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitStatus};
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,10 @@ impl Roster {
         let roster = Self { peers: Mutex::new(Vec::new()), changed: Condvar::new() };
         for peer in 1..=job.plan.peers {
             let child = process::fork(|| {
+                // Without a reader a report has nowhere to go. While anybody holds this end, a full pipe would keep the
+                // receivers of a sender that was killed for ever.
+                // SAFETY: this forked process never reads reports, and ends without running destructors.
+                unsafe { rustix::io::close(job.results.0.as_raw_fd()) };
                 let report = receive(peer);
                 let failed = report.fault.is_some();
                 report.send(&job.results.1);
