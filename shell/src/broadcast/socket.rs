@@ -175,7 +175,11 @@ impl<'a, 'j> Serving<'a, 'j> {
             }
             ready = again;
             if ready.is_empty() && !self.may_read() {
-                pulse.waiting(|| self.wait(&mut ready))?;
+                // While there is room to read into, the source is waited for, and no peer is to blame.
+                match self.window.as_ref().is_some_and(Window::has_room) && self.total.is_none() {
+                    true => self.wait(&mut ready)?,
+                    false => pulse.waiting(|| self.wait(&mut ready))?,
+                }
                 if roster.nobody_left() && self.total.is_none() {
                     return Err(CopyError::NobodyLeft(Vec::new()));
                 }
