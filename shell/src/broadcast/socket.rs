@@ -337,8 +337,9 @@ impl<'a, 'j> Serving<'a, 'j> {
                 let done = connection.at - connection.body as u64;
                 self.lags.positions[index].store(done, Ordering::Relaxed);
             }
-            Err(Errno::IO) => return Err(source_failed(self.job, SourceError::Read(Errno::IO))),
-            Err(_) => {}
+            Err(Errno::AGAIN | Errno::INTR | Errno::PIPE | Errno::CONNRESET) => {}
+            // No socket fails in another way, so it is the source that does.
+            Err(error) => return Err(source_failed(self.job, SourceError::Read(error))),
         }
         Ok(sent)
     }

@@ -17,7 +17,7 @@ pub struct Source {
 }
 
 enum SourceKind {
-    /// A regular file, read by position.
+    /// A regular file, read by position. Its length is 0 where it means nothing.
     File { at: u64, length_at_open: u64, sparse: bool, data_until: u64 },
     /// Anything else: read until it ends.
     Stream,
@@ -84,15 +84,13 @@ impl Source {
             other => other.map_err(SourceError::Open)?,
         };
         let stat = stat(&file)?;
-        let length = stat.st_size as u64;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return Err(SourceError::Directory),
-            FileType::RegularFile => SourceKind::File {
-                at: 0,
-                length_at_open: length,
-                sparse: (stat.st_blocks as u64).saturating_mul(512) < length,
-                data_until: 0,
-            },
+            FileType::RegularFile => {
+                let length = honest_length(&file, &stat);
+                let sparse = (stat.st_blocks as u64).saturating_mul(512) < length;
+                SourceKind::File { at: 0, length_at_open: length, sparse, data_until: 0 }
+            }
             _ => SourceKind::Stream,
         };
         let name = path.file_name().unwrap_or(path.as_os_str()).to_owned();
@@ -113,9 +111,9 @@ impl Source {
         }
     }
 
-    /// Whether it is a regular file: then the kernel can send from it, and any part of it again.
+    /// Whether it is a regular file with a length: then the kernel can send from it, and any part of it again.
     pub fn is_file(&self) -> bool {
-        matches!(self.kind, SourceKind::File { .. })
+        self.length().is_some()
     }
 
     /// Reads the next piece; what one read returns is one piece.
@@ -196,6 +194,14 @@ impl AsFd for Source {
 
 fn stat(file: &OwnedFd) -> Result<rustix::fs::Stat, SourceError> {
     rustix::fs::fstat(file).map_err(SourceError::Read)
+}
+
+/// A regular file's length, or 0 where it means nothing. Files of /proc say 0. Files of /sys say one page and hold less;
+/// they say that nothing is stored, which is rare elsewhere, so only then a look at the last byte is needed.
+fn honest_length(file: &OwnedFd, stat: &rustix::fs::Stat) -> u64 {
+    let length = stat.st_size as u64;
+    let is_suspect = stat.st_blocks == 0 && length > 0;
+    if is_suspect && rustix::io::pread(file, &mut [0], length - 1) == Ok(0) { 0 } else { length }
 }
 
 fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
