@@ -52,6 +52,11 @@ impl Pulse {
         self.sent.store(total, Ordering::Relaxed);
     }
 
+    /// The bytes sent so far.
+    pub fn total(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Runs something that may wait for peers.
     pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.waiting.store(true, Ordering::Relaxed);
@@ -141,7 +146,7 @@ impl Control {
                 patience.look(job, roster, link, pulse, watch);
             }
         }
-        let sent = pulse.sent.load(Ordering::Relaxed);
+        let sent = pulse.total();
         watch.progress(sent, job.length, None);
     }
 
@@ -212,7 +217,7 @@ impl Patience {
         pulse: &Pulse,
         watch: &mut dyn Watch,
     ) {
-        let sent = pulse.sent.load(Ordering::Relaxed);
+        let sent = pulse.total();
         let mut left = live(roster, link);
         let most = left.iter().map(|peer| peer.behind).max().unwrap_or(0);
         watch.progress(sent, job.length, left.iter().copied().find(|peer| peer.behind == most));

@@ -80,10 +80,10 @@ pub struct Plan {
     pub preserve: bool,
 }
 
-/// What became of a copy whose source was read to its end.
+/// What became of a copy whose source was read to its end, or until no receiver was left to read it for.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Bytes in the source.
+    /// Bytes in the source, or those that were sent when the last receiver was lost.
     pub bytes: u64,
     /// How long it took, from before the first fork to after the last receiver ended.
     pub elapsed: Duration,
@@ -153,9 +153,9 @@ pub enum CopyError {
         /// What the kernel said.
         error: Errno,
     },
-    /// No receiver was left to send to.
+    /// No receiver was left to send to. Only within a copy: its result is an [`Outcome`] in which every peer failed.
     #[error("no receiver is left")]
-    NobodyLeft(Vec<PeerOutcome>),
+    NobodyLeft,
     /// A signal asked us to stop.
     #[error("interrupted")]
     Interrupted,
@@ -228,7 +228,7 @@ fn drive(
     }
     match result {
         Ok(total) => Ok((total, roster.outcomes(job))),
-        Err(CopyError::NobodyLeft(_)) => Err(CopyError::NobodyLeft(roster.outcomes(job))),
+        Err(CopyError::NobodyLeft) => Ok((pulse.total(), roster.outcomes(job))),
         Err(error) => Err(error),
     }
 }

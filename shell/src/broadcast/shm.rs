@@ -50,7 +50,7 @@ fn pump(
     let mut total = 0;
     loop {
         if roster.nobody_left() {
-            return Err(CopyError::NobodyLeft(Vec::new()));
+            return Err(CopyError::NobodyLeft);
         }
         let mut claim = pulse.waiting(|| sender.claim(1, None)).map_err(|error| match error {
             ClaimError::Interrupted => CopyError::Interrupted,
@@ -59,7 +59,7 @@ fn pump(
         let mut slot = claim.slot(0);
         let buffer = as_slice(&mut slot);
         let piece = source.next(buffer, job.cancel.as_fd()).map_err(|error| match error {
-            SourceError::Interrupted if roster.nobody_left() => CopyError::NobodyLeft(Vec::new()),
+            SourceError::Interrupted if roster.nobody_left() => CopyError::NobodyLeft,
             SourceError::Interrupted => CopyError::Interrupted,
             error => job.source_failed(error),
         })?;

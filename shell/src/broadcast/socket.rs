@@ -171,7 +171,7 @@ impl<'a, 'j> Serving<'a, 'j> {
             self.lags.sent.store(most, Ordering::Relaxed);
             pulse.sent(most);
             if self.connections.iter().all(|connection| connection.state == State::Gone) {
-                return self.total.ok_or(CopyError::NobodyLeft(Vec::new()));
+                return self.total.ok_or(CopyError::NobodyLeft);
             }
             ready = again;
             if ready.is_empty() && !self.may_read() {
@@ -181,7 +181,7 @@ impl<'a, 'j> Serving<'a, 'j> {
                     false => pulse.waiting(|| self.wait(&mut ready))?,
                 }
                 if roster.nobody_left() && self.total.is_none() {
-                    return Err(CopyError::NobodyLeft(Vec::new()));
+                    return Err(CopyError::NobodyLeft);
                 }
             }
         }
@@ -201,7 +201,7 @@ impl<'a, 'j> Serving<'a, 'j> {
         for event in &events[..count] {
             let data = event.data;
             match data.u64() {
-                STOP => return Err(CopyError::NobodyLeft(Vec::new())),
+                STOP => return Err(CopyError::NobodyLeft),
                 SOURCE => self.window.as_mut().expect("only streams are watched").readable = true,
                 index => ready.push(index as usize),
             }
@@ -388,7 +388,7 @@ impl<'a, 'j> Serving<'a, 'j> {
 fn source_failed(job: &Job<'_>, error: SourceError) -> CopyError {
     match error {
         SourceError::Interrupted if crate::process::stop_signal().is_some() => CopyError::Interrupted,
-        SourceError::Interrupted => CopyError::NobodyLeft(Vec::new()),
+        SourceError::Interrupted => CopyError::NobodyLeft,
         error => job.source_failed(error),
     }
 }

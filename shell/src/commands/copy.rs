@@ -26,10 +26,6 @@ pub fn run(args: Args) -> Exit {
     match result {
         Ok(outcome) => conclude(&args, &plan, &outcome),
         Err(CopyError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
-        Err(CopyError::NobodyLeft(peers)) => {
-            tell(&peers);
-            verdict(&peers)
-        }
         Err(error) => {
             say(&format!("copy: {error}"));
             match error {
