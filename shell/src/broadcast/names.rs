@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use thiserror::Error;
 
 /// A template for file names: text with `{peer}`, `{pid}` and `{name}`.
@@ -28,8 +29,12 @@ pub enum TemplateError {
     #[error("several peers would get the same name; use {{peer}} or {{pid}} in it")]
     Collides,
     /// A result would not be a file name.
-    #[error("it makes '{0}', which is not a file name")]
+    #[error("it makes {0}, which is not a file name")]
     NotAName(String),
+}
+
+fn shown(text: &OsStr) -> String {
+    crate::shown(Path::new(text))
 }
 
 /// The name a stream from standard input goes by.
@@ -54,7 +59,7 @@ impl Template {
                 b"{peer}" => Part::Peer,
                 b"{pid}" => Part::Pid,
                 b"{name}" => Part::Name,
-                other => return Err(TemplateError::Unknown(String::from_utf8_lossy(other).into_owned())),
+                other => return Err(TemplateError::Unknown(shown(OsStr::from_bytes(other)))),
             });
             rest = &rest[close..];
         }
@@ -77,7 +82,7 @@ impl Template {
             || bytes == b".."
             || bytes.iter().any(|byte| matches!(byte, b'/' | 0))
         {
-            return Err(TemplateError::NotAName(result.to_string_lossy().into_owned()));
+            return Err(TemplateError::NotAName(shown(&result)));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ pub fn run(args: Args) -> Exit {
     let plan = match plan(&args) {
         Ok(plan) => plan,
         Err(error) => {
-            say(&format!("copy: --name '{}': {error}", args.name.to_string_lossy()));
+            say(&format!("copy: --name {}: {error}", whorl::shown(args.name.as_ref())));
             return Exit::Usage;
         }
     };
