@@ -156,6 +156,7 @@ fn arguments_that_are_not_text_are_no_reason_to_panic() {
         vec![raw(b"copy"), raw(b"-n"), raw(b"\x1b[31m2\n3"), raw(b"f")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--frob\x1b[31m\nx"), raw(b"f")],
         vec![raw(b"\x1b]0;title\x07\n")],
+        vec![raw(b"c\x08o\x7f\xc2\x9b31mpy")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--name"), raw(b"\x1b[31m\n{frob\x1b}"), raw(b"f")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--name"), raw(b"\x1b[31m\n/{peer}"), raw(b"f")],
     ] {

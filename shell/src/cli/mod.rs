@@ -44,7 +44,9 @@ pub fn one_line(error: &clap::Error) -> String {
     // clap's own text is: what is wrong, perhaps tips, then the usage.
     let said = text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more").next().unwrap_or(text);
     let parts = said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
-    format!("{}{hint}", parts.collect::<Vec<_>>().join("; "))
+    // It drops escape sequences, but not every character that a terminal acts on.
+    let said = parts.collect::<Vec<_>>().join("; ").replace(char::is_control, "\u{fffd}");
+    format!("{said}{hint}")
 }
 
 #[cfg(test)]
