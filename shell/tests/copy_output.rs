@@ -127,6 +127,8 @@ fn mode_bits_are_the_sources_less_the_umask() {
             (0o666, 0o077, 0o600),
             (0o600, 0o000, 0o600),
             (0o750, 0o000, 0o750),
+            (0o400, 0o022, 0o400),
+            (0o6755, 0o022, 0o755), // who runs it is not its writer's to say
         ] {
             let source = place.file(format!("f{mode:o}"), b"x");
             fs::set_permissions(&source, fs::Permissions::from_mode(mode)).unwrap();
@@ -154,11 +156,13 @@ fn preserve_keeps_times_and_attributes() {
         File::options().write(true).open(&source).unwrap().set_modified(old).unwrap();
         let attributes =
             rustix::fs::setxattr(&source, "user.colour", b"green\0\xff", rustix::fs::XattrFlags::empty());
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o444)).unwrap();
         run(&mut place.shell(["copy", transport, "-n", "2", "f"])).silent_success();
         assert_ne!(fs::metadata(place.received(1, "f")).unwrap().modified().unwrap(), old);
         run(&mut place.shell(["copy", transport, "-n", "2", "--preserve", "f"])).silent_success();
         for peer in [1, 2] {
             assert_eq!(fs::metadata(place.received(peer, "f")).unwrap().modified().unwrap(), old);
+            assert_eq!(fs::metadata(place.received(peer, "f")).unwrap().mode() & 0o777, 0o444);
             if let Err(error) = attributes {
                 skip("extended attributes", &error.to_string());
                 continue;

@@ -49,7 +49,8 @@ fn cannot(what: &'static str) -> impl FnOnce(Errno) -> DestinationError {
 }
 
 impl<'a> Destination<'a> {
-    /// A new file, to be called `name` in `directory` when it is complete, and `part` where it needs a name before.
+    /// A new file, to be called `name` in `directory` when it is complete, and `part` where it needs a name before. It has
+    /// the permissions `mode`, less the umask.
     ///
     /// # Errors
     /// It cannot be made; or `name` exists and must not be replaced.
@@ -57,12 +58,12 @@ impl<'a> Destination<'a> {
         directory: BorrowedFd<'a>,
         name: &'a OsStr,
         part: &'a OsStr,
+        mode: Mode,
         care: Care,
     ) -> Result<Self, DestinationError> {
         if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot("create the file")(Errno::EXIST));
         }
-        let mode = Mode::from_raw_mode(0o666); // less the umask, as every new file
         let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let (file, has_part) = match rustix::fs::openat(directory, ".", unnamed, mode) {
             Ok(file) => (file, false),
@@ -136,7 +137,16 @@ impl<'a> Destination<'a> {
     /// The times cannot be set.
     pub fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<(), DestinationError> {
         self.fill_up()?;
+        let mode = rustix::fs::fstat(&self.file).map_err(cannot("read the mode"))?.st_mode & 0o777;
+        // Attributes ask for permission to write each time, not when the file is opened.
+        let is_read_only = mode & 0o200 == 0;
+        if is_read_only {
+            self.set_mode(mode | 0o200)?;
+        }
         copy_attributes(source, self.file.as_fd());
+        if is_read_only {
+            self.set_mode(mode)?;
+        }
         let stat = rustix::fs::fstat(source).map_err(cannot("read the source's times"))?;
         let time = |tv_sec, nanoseconds: u64| rustix::time::Timespec { tv_sec, tv_nsec: nanoseconds as _ };
         let times = Timestamps {
@@ -182,6 +192,10 @@ impl<'a> Destination<'a> {
     fn link(&self, name: &OsStr) -> Result<(), Errno> {
         let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         rustix::fs::linkat(CWD, unnamed, self.directory, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    fn set_mode(&self, mode: u32) -> Result<(), DestinationError> {
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).map_err(cannot("set the mode"))
     }
 
     /// A hole at the end is only there once the length says so.

@@ -29,7 +29,7 @@ pub(super) fn receive(
     let name = job.name(peer, rustix::process::getpid().as_raw_nonzero().get());
     let part = job.part(peer);
     let mut bytes = 0;
-    let result = Destination::create(job.directory.as_fd(), &name, &part, job.plan.care)
+    let result = Destination::create(job.directory.as_fd(), &name, &part, source.mode(), job.plan.care)
         .map_err(Fault::from)
         .and_then(|mut file| {
             let end = transfer(&mut file);

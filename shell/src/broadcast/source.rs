@@ -13,6 +13,7 @@ use thiserror::Error;
 pub struct Source {
     file: OwnedFd,
     name: OsString,
+    mode: Mode,
     kind: SourceKind,
 }
 
@@ -22,6 +23,9 @@ enum SourceKind {
     /// Anything else: read until it ends.
     Stream,
 }
+
+/// The permissions of any new file, before the umask.
+const NEW: Mode = Mode::from_raw_mode(0o666);
 
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +79,7 @@ impl Source {
                 .map_err(|error| SourceError::Open(Errno::from_io_error(&error).unwrap_or(Errno::BADF)))?;
             return match FileType::from_raw_mode(stat(&file)?.st_mode) {
                 FileType::Directory => Err(SourceError::Directory),
-                _ => Ok(Self { file, name: STDIN_NAME.into(), kind: SourceKind::Stream }),
+                _ => Ok(Self { file, name: STDIN_NAME.into(), mode: NEW, kind: SourceKind::Stream }),
             };
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -94,12 +98,22 @@ impl Source {
             _ => SourceKind::Stream,
         };
         let name = path.file_name().unwrap_or(path.as_os_str()).to_owned();
-        Ok(Self { file, name, kind })
+        let mode = match kind {
+            SourceKind::File { .. } => Mode::from_raw_mode(stat.st_mode & 0o777),
+            SourceKind::Stream => NEW,
+        };
+        Ok(Self { file, name, mode, kind })
     }
 
     /// What it is called, without directories.
     pub fn name(&self) -> &OsStr {
         &self.name
+    }
+
+    /// The permissions of its copies, before the umask: its own if it is a regular file, without those that change who
+    /// runs it.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Its length as it was opened, where that means anything.
