@@ -11,18 +11,19 @@ use whorl::broadcast::{MAX_PEERS, Template};
 #[derive(clap::Args, Debug)]
 #[command(
     group = ArgGroup::new("transport"),
-    after_help = "Example: shell copy -n 16 bigfile",
+    after_help = "", // -h is to fit a screen; the examples are --help's
     after_long_help = concat!(
         "Examples:\n",
-        "  shell copy -n 16 bigfile                     16 processes, 16 files in received-files/\n",
-        "  shell copy --socket -n 4 -d out bigfile      through unix sockets, into out/\n",
-        "  tar c src | shell copy -n 2 --verify -       a stream, checked at the other end\n",
-        "  shell copy -n 3 --name '{name}.{peer}' a     a.01, a.02 and a.03\n",
+        "  shell copy -n 16 bigfile                 to 16, into received-files/\n",
+        "  shell copy --socket -n 4 -d out bigfile  through unix sockets, into out/\n",
+        "  tar c src | shell copy -n 2 --verify -   a stream, checked at the other end\n",
+        "  shell copy -n 3 --name '{name}.{peer}' a a.01, a.02 and a.03\n",
         "\n",
         "A file gets its name only once it is complete; what had that name is replaced.\n",
         "\n",
-        "Exit codes: 0 every peer has everything; 1 the source failed, or every peer did; 2 used wrongly;\n",
-        "4 some peers failed or were lost; 5 a checksum does not match. Stopped by a signal, it dies of it."
+        "Exit codes: 0 every peer has everything; 1 the source failed, or every peer did;\n",
+        "2 used wrongly; 4 some peers failed or were lost; 5 a checksum does not match.\n",
+        "Stopped by a signal, it dies of it."
     )
 )]
 pub struct Args {
@@ -42,11 +43,14 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     pub source: PathBuf,
 
-    /// Where the files go; made if it does not exist
+    /// Where to, made if need be
     #[arg(short, long, value_name = "DIR", default_value = "received-files")]
     pub directory: PathBuf,
 
-    /// What they are called: text with {peer}, {pid}, {name}
+    /// What they are called
+    ///
+    /// Text with {peer} (01, 02, ...), {pid} (of the receiving process) and {name} (of the source; a stream's is stdin).
+    /// Several peers need {peer} or {pid}.
     #[arg(long, value_name = "TEMPLATE", default_value = Template::DEFAULT)]
     pub name: OsString,
 
@@ -54,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_negative_numbers = true)]
     pub block: u32,
 
-    /// Blocks that may be under way, a power of two
+    /// Blocks under way, a power of two
     #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_negative_numbers = true)]
     pub slots: u32,
 
@@ -66,7 +70,7 @@ pub struct Args {
     #[arg(long)]
     pub fsync: bool,
 
-    /// Give the files the source's times and extended attributes
+    /// Keep the source's times and extended attributes
     #[arg(long)]
     pub preserve: bool,
 
@@ -78,8 +82,8 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
-    /// Show a progress bar
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    /// Show progress: auto, always, never
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", hide_possible_values = true)]
     pub progress: When,
 
     /// Say nothing but errors

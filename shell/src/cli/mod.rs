@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 /// One process talks to many on one Linux machine.
 #[derive(Parser, Debug)]
-#[command(name = "shell", version, about, after_help = EXITS, disable_help_subcommand = true)]
+#[command(name = "shell", version, about, after_help = EXITS, disable_help_subcommand = true, max_term_width = 80)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,8 +23,9 @@ pub enum Command {
 
 /// The exit codes, at the end of every help text.
 pub const EXITS: &str = "\
-Exit codes: 0 done; 1 failed; 2 used wrongly; 4 peers were lost or failed while others succeeded;
-5 data lost or a checksum that does not match. Stopped by a signal, it dies of that signal.";
+Exit codes: 0 done; 1 failed; 2 used wrongly; 4 peers were lost or failed while
+others succeeded; 5 data lost or a checksum that does not match. Stopped by a
+signal, it dies of that signal.";
 
 /// A usage error in one line: the flag, the value, what is allowed.
 pub fn one_line(error: &clap::Error) -> String {
