@@ -216,7 +216,11 @@ fn drive(
         }
     };
     let result = thread::scope(|scope| {
-        scope.spawn(|| control.run(job, &roster, link, knock, pulse, watch));
+        let control = || control.run(job, &roster, link, knock, pulse, watch);
+        if let Err(error) = thread::Builder::new().spawn_scoped(scope, control) {
+            roster.kill_all(job);
+            return Err(system("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
+        }
         let result = pump(&roster);
         if result.is_err() || stop_signal().is_some() {
             roster.end_all();
