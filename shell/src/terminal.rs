@@ -106,8 +106,9 @@ impl Watch for CopyView {
             }
         };
         let what = match peers.first() {
+            Some(peer) if !peer.joined => " to begin".into(),
             Some(peer) if peer.behind > 0 => format!(", {} behind", whorl::memory::in_words(peer.behind)),
-            _ => ", which has everything, to finish".into(),
+            _ => " to finish; everything is sent".into(),
         };
         let line = format!("copy: waiting for peer {}{what}", names(3));
         match &self.bar {

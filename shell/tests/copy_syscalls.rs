@@ -93,6 +93,51 @@ fn temporary_names_are_removed_by_whoever_survives() {
     }
 }
 
+/// A copy to three peers of which the second is stopped before it did anything; nothing was said about it yet.
+fn stopped_at_birth(place: &Place, transport: &str) -> (Live, Vec<i32>) {
+    for _attempt in 0..10 {
+        let mut command = place.program("strace");
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=prctl:signal=STOP:when=1"]);
+        // Each receiver calls this first, and nobody else does.
+        command.arg(env!("CARGO_BIN_EXE_shell")).args(["copy", transport, "-n", "3", "source"]);
+        let mut copy = start(&mut command);
+        let receivers = copy.receivers(3);
+        for innocent in [receivers[0], receivers[2]] {
+            until(LIMIT, "it goes on", || {
+                signal(innocent, Signal::CONT);
+                !is_alive(innocent) || stat(innocent).is_some_and(|fields| fields[0] == "S")
+            });
+        }
+        if copy.stderr().is_empty() {
+            return (copy, receivers);
+        }
+    }
+    panic!("this machine is too slow");
+}
+
+#[test]
+fn a_receiver_stopped_before_it_takes_part_is_the_one_that_is_waited_for() {
+    if no_strace("receivers stopped at birth") {
+        return;
+    }
+    for transport in TRANSPORTS {
+        let place = Place::new();
+        place.file("source", b"contents");
+        let (copy, receivers) = stopped_at_birth(&place, transport);
+        until(LIMIT, "it says for whom it waits", || copy.stderr().contains("waiting for peer"));
+        signal(receivers[1], Signal::CONT);
+        let copy = copy.end(LIMIT);
+        copy.has_code(0).one_line(&[&format!("waiting for peer 2 (pid {})", receivers[1])]);
+        assert!(!copy.stderr.contains("has everything"), "{transport}: {copy:?}");
+        for innocent in [receivers[0], receivers[2]] {
+            assert!(!copy.stderr.contains(&innocent.to_string()), "{transport}: {copy:?}");
+        }
+        for peer in 1..=3 {
+            assert_holds(&place.received(peer, "source"), b"contents");
+        }
+    }
+}
+
 /// Runs a copy in which system calls fail as `inject` says, in every process.
 fn injected(place: &Place, arguments: &[&str], inject: &str) -> Ended {
     let mut command = place.program("strace");

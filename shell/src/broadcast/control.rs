@@ -20,6 +20,8 @@ pub struct Stalled {
     pub pid: i32,
     /// Bytes published that it has not taken; 0: it has all, and is finishing its file.
     pub behind: u64,
+    /// Whether it takes part; if not yet, nothing is sent before it does.
+    pub joined: bool,
 }
 
 /// Hears how a copy goes, in a thread of its own.
@@ -226,7 +228,10 @@ impl Patience {
             *self = Self { last: now, ..Self::new() };
         } else if !self.told && self.since.elapsed() >= PATIENCE {
             self.told = true;
-            left.retain(|peer| peer.behind == most);
+            match left.iter().all(|peer| peer.joined) {
+                true => left.retain(|peer| peer.behind == most),
+                false => left.retain(|peer| !peer.joined),
+            }
             watch.stalled(&left);
         }
     }
@@ -237,6 +242,7 @@ fn live(roster: &Roster, link: &impl Link) -> Vec<Stalled> {
     let alive = peers.iter().zip(0..).filter(|(peer, _)| peer.ended.is_none());
     alive
         .map(|(peer, seat)| Stalled {
+            joined: peer.joined,
             peer: seat + 1,
             pid: peer.child.pid().as_raw_nonzero().get(),
             behind: link.behind(seat),

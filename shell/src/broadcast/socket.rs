@@ -30,6 +30,7 @@ pub(super) fn run(
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
     let pairs = (0..job.plan.peers).map(|_| pair()).collect::<Result<Vec<_>, _>>()?;
     let roster = Roster::fork(job, |peer| receive(job, source, peer, |file| transfer(&pairs, peer, file)))?;
+    roster.lock().iter_mut().for_each(|peer| peer.joined = true); // its socket takes bytes before it runs
     let sockets = pairs.into_iter().map(|(ours, _theirs)| ours).collect();
     let lags =
         Lags { sent: AtomicU64::new(0), positions: (0..job.plan.peers).map(|_| AtomicU64::new(0)).collect() };
