@@ -1,6 +1,6 @@
 //! The dead: a receiver that stops at any of its steps is buried, and the ring goes on.
 
-use loom_tests::error::JoinError;
+use loom_tests::error::{ClaimError, JoinError};
 use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send};
 use loom_tests::model::{Model, is_long, race};
 use loom_tests::parking::Death;
@@ -144,6 +144,30 @@ fn asking_may_be_cut_short() {
             forget(ring.join(0));
         });
     }
+}
+
+/// An admission that stopped half-way holds the sender up, in a claim as in a drain, until its seat is buried: where the
+/// applicant will start is not decided.
+#[test]
+fn half_an_admission_holds_the_sender_up() {
+    Model::new("burial: half an admission", 1).check(|| {
+        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let (mut sender, admitter) = (ring.sender(), ring.mortal());
+        assert!(try_send(&mut sender, 0));
+        forget(ring.ask(0, true));
+        let (membership, life) = (admitter.membership(), admitter.host().clone());
+        let died_at = (0..9).find(|steps| {
+            life.live_for(*steps);
+            !live(|| _ = membership.admit_all()) && ring.occupancy(0).state == State::Admitting
+        });
+        assert!(died_at.is_some(), "no step of it lies between the mark and the decision");
+        assert!(!sender.is_drained());
+        assert_eq!(sender.drain(Some(())), Err(ClaimError::TimedOut));
+        assert!(!try_send(&mut sender, 1));
+        bury(&ring);
+        assert!(sender.is_drained() && try_send(&mut sender, 1));
+        forget(sender);
+    });
 }
 
 /// A receiver taken for dead leaves late: one of leaving and burial counts, and the successor in the seat is untouched.
