@@ -23,7 +23,7 @@
 //! | *release* | a receiver stores its cursor, Release | the sender loads it, Acquire, before it writes slots again |
 //! | *close* | the sender stores `state`, Release, after the end record | a receiver loads `state`, Acquire, before it looks at `tail` again and reads the end |
 //! | *occupy* | each step of a seat's word, AcqRel | each look at it, Acquire |
-//! | *park* | change, fence, look for sleepers | announce, fence, look again ([`Event`](crate::event::Event)) |
+//! | *park* | change, fence, look for sleepers | announce, fence, look again ([`Event`]) |
 //! | *admit* | [`Membership`] marks a seat `Admitting`, fence, reads `tail` and `lapped` | the sender stores those, fence, looks at the seats |
 //!
 //! *Admission against claims.* While a seat is `Admitting`, the sender extends nothing: it keeps to the limit it found
