@@ -11,7 +11,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 const PEERS: usize = 4;
-const LENGTH: usize = 3_000_017;
+const LENGTH: usize = 1_500_017;
 
 fn from_environment(name: &str, or: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(or)
@@ -59,7 +59,7 @@ impl Rounds {
     }
 
     fn start(&self) -> Live {
-        let verify = if self.random.is_multiple_of(3) { "--verify" } else { "--quiet" };
+        let verify = if self.random.is_multiple_of(5) { "--verify" } else { "--quiet" };
         let arguments = ["copy", self.transport, "-n", "4", "--json", verify, "source"];
         start(&mut self.place.shell(arguments))
     }
