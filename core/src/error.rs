@@ -68,6 +68,70 @@ pub struct Corrupt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooLong;
 
+/// Why a lock was not entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockError {
+    /// Somebody is in or goes first (the `try_` forms only).
+    Busy,
+    /// The deadline passed first.
+    TimedOut,
+    /// The host ended the wait.
+    Interrupted,
+}
+
+/// Why there is no news.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WaitError {
+    /// The deadline passed first.
+    TimedOut,
+    /// The host ended the wait.
+    Interrupted,
+    /// There is no such mailbox.
+    NoSuchBox,
+}
+
+/// Why a mailbox was not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MailReadError {
+    /// The lock was not entered.
+    Lock(LockError),
+    /// The message needs a buffer of so many bytes.
+    TooShort(usize),
+    /// The shared words make no sense: a peer is broken or hostile.
+    Corrupt,
+    /// There is no such mailbox.
+    NoSuchBox,
+}
+
+/// Why a mailbox was not written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MailWriteError {
+    /// The lock was not entered.
+    Lock(LockError),
+    /// The message is longer than the mailbox's capacity.
+    TooLong,
+    /// There is no such mailbox.
+    NoSuchBox,
+}
+
+impl From<LockError> for MailReadError {
+    fn from(why: LockError) -> Self {
+        Self::Lock(why)
+    }
+}
+
+impl From<LockError> for MailWriteError {
+    fn from(why: LockError) -> Self {
+        Self::Lock(why)
+    }
+}
+
+impl From<Corrupt> for MailReadError {
+    fn from(_: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}
+
 macro_rules! say {
     ($type:ty { $($pattern:pat => $text:expr),+ $(,)? }) => {
         impl fmt::Display for $type {
@@ -104,3 +168,40 @@ say!(JoinError {
 });
 say!(Corrupt { Self => "the shared memory holds impossible values" });
 say!(TooLong { Self => "the message is longer than a slot" });
+say!(LockError {
+    Self::Busy => "somebody else is in, or goes first",
+    Self::TimedOut => "timed out waiting for those who are in",
+    Self::Interrupted => "interrupted",
+});
+say!(WaitError {
+    Self::TimedOut => "timed out waiting for news",
+    Self::Interrupted => "interrupted",
+    Self::NoSuchBox => "there is no such mailbox",
+});
+
+impl fmt::Display for MailReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock(why) => why.fmt(f),
+            Self::TooShort(needed) => {
+                write!(f, "the message has {needed} bytes, more than there is room for")
+            }
+            Self::Corrupt => Corrupt.fmt(f),
+            Self::NoSuchBox => WaitError::NoSuchBox.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for MailReadError {}
+
+impl fmt::Display for MailWriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock(why) => why.fmt(f),
+            Self::TooLong => f.write_str("the message is longer than the mailbox"),
+            Self::NoSuchBox => WaitError::NoSuchBox.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for MailWriteError {}

@@ -22,7 +22,8 @@ pub enum Wake {
 ///
 /// The contract: comparing and going to sleep is one step with respect to wakes, so a wake that follows a change of the
 /// word reaches everybody who went to sleep on the old value. Spurious returns are allowed. No memory ordering is
-/// promised: callers bring their own. A sleep is bounded by a slice of at most 50 ms, for a wake is only a hint.
+/// promised: callers bring their own. A sleep is bounded by a slice of at most 50 ms, for a wake is only a hint. A deadline
+/// that has passed is told even if the word differs, so a peer that changes words all the time cannot hold a waiter.
 /// Words in memory that several processes map need the shared kind of futex.
 pub trait Futex {
     /// A point in time in the host's own terms. This crate only passes it on: it reads no clock.

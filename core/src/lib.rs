@@ -12,6 +12,8 @@
 //! | [`sequence`] | 32-bit sequence numbers that wrap |
 //! | [`seat`] | who takes part: a word with a state and a generation |
 //! | [`ring`] | the lossless broadcast ring: one sender, many receivers |
+//! | [`rwlock`] | the seat lock: many readers or one writer, nobody starves, the dead block nobody |
+//! | [`mailbox`] | the latest message, behind that lock |
 //! | [`segment`] | the bytes: header, offsets, checked casts from memory to typed parts |
 //! | [`error`] | what can go wrong, as small enums |
 //!
@@ -22,7 +24,9 @@
 pub mod error;
 pub mod event;
 pub mod futex;
+pub mod mailbox;
 pub mod ring;
+pub mod rwlock;
 pub mod seat;
 pub mod segment;
 pub mod sequence;

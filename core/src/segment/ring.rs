@@ -1,7 +1,5 @@
-//! The bytes: what a ring looks like in memory, and the checked cast from memory to typed parts.
-//!
-//! A ring lies in two regions, which may be one buffer split in two. *Data* is written by the sender alone; receivers
-//! may map it read-only. *Control* is written by all.
+//! A ring in memory. It lies in two regions, which may be one buffer split in two. *Data* is written by the sender
+//! alone; receivers may map it read-only. *Control* is written by all.
 //!
 //! ```text
 //! data      0     header, 64 bytes                        control   0     header, 64 bytes
@@ -12,50 +10,24 @@
 //! P      = 4096 + 16 * slots, rounded up to 4096
 //! stride = the slot size, rounded up to 16 (to 64 from 1 KiB on)
 //!
-//! header, 32-bit words in the machine's byte order:
-//!   0 magic "WHRL"   1 layout version   2 0x01020304 (byte order)   3 region: 1 data, 2 control
-//!   4 slot size      5 slots            6 seats                     7 flags: 1 = receivers may be evicted
-//!   8, 9 this region's length (low, high)      10, 11 nonce, the same in both regions
-//!   12..14 zero      15 CRC-32 (IEEE) of words 0 to 14
+//! measures in the header: slot size, slots, seats, flags (1 = receivers may be evicted)
 //! ```
-//!
-//! A header is read once, into private memory, and checked against the region's length; after that the geometry is
-//! ours and shared memory is never asked for it again.
 
+use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words};
 use crate::futex::Host;
 use crate::ring::{
     ByteSlots, Control, Head, HeadView, MAX_SLOTS, Member, Membership, Parts, Record, Sender, SenderParts,
 };
 use crate::sequence::Sequence;
-use crate::sync::{AtomicU32, Ordering};
-use core::fmt;
-use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
-use core::ptr::NonNull;
 use static_assertions::const_assert;
 
-/// The layout's version: a segment of another one is refused.
-pub const VERSION: u32 = 1;
-
-/// What both regions must be aligned to.
-pub const ALIGN: usize = 128;
-
-/// The most seats that a segment can have.
-pub const MAX_SEATS: u32 = 1024;
-
-const MAGIC: u32 = u32::from_le_bytes(*b"WHRL");
-const BYTE_ORDER: u32 = 0x0102_0304;
 const DATA: u32 = 1;
 const CONTROL: u32 = 2;
 const EVICTABLE: u32 = 1;
 
-const PAGE: u64 = 4096;
 const HEAD_AT: usize = 128;
 const CONTROL_AT: usize = 256;
-const TABLE_AT: usize = PAGE as usize;
-
-/// The header's words.
-type Words = [u32; 16];
 
 const_assert!(size_of::<Words>() <= HEAD_AT);
 const_assert!(size_of::<Head>() == 128 && align_of::<Head>() <= ALIGN);
@@ -65,57 +37,6 @@ const_assert!(size_of::<Record>() == 16);
 const_assert!(size_of::<crate::seat::Seat>() == 8 && size_of::<crate::event::Event>() == 64);
 const_assert!(HEAD_AT + size_of::<Head>() <= TABLE_AT && HEAD_AT.is_multiple_of(ALIGN));
 const_assert!(CONTROL_AT + size_of::<Control>() <= TABLE_AT && CONTROL_AT.is_multiple_of(ALIGN));
-const_assert!(TABLE_AT.is_multiple_of(ALIGN));
-
-/// Why memory cannot be used as a ring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LayoutError {
-    /// The slot size is 0 or over 2 GiB.
-    SlotSize,
-    /// The number of slots is not a power of two from 1 to 2^30.
-    Slots,
-    /// The number of seats is not from 1 to 1024.
-    Seats,
-    /// The regions together do not fit this machine's address space.
-    TooLarge,
-    /// A region is not aligned to [`ALIGN`].
-    Misaligned,
-    /// A region is shorter than its geometry needs.
-    TooShort,
-    /// This is no such segment at all.
-    Foreign,
-    /// A segment of another layout version, this one.
-    Version(u32),
-    /// A segment of a machine with another byte order.
-    ByteOrder,
-    /// Eviction is not for this kind of memory.
-    Evictable,
-    /// The header is damaged, or the two regions do not belong together.
-    Damaged,
-}
-
-impl fmt::Display for LayoutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Self::SlotSize => "a slot's size must be from 1 byte to 2 GiB",
-            Self::Slots => "the number of slots must be a power of two from 1 to 2^30",
-            Self::Seats => "the number of seats must be from 1 to 1024",
-            Self::TooLarge => "the segment does not fit the address space",
-            Self::Misaligned => "the memory is not aligned to 128 bytes",
-            Self::TooShort => "the memory is too short for this ring",
-            Self::Foreign => "this is not a Whorl segment",
-            Self::Version(found) => {
-                return write!(f, "the segment has layout version {found}, this program speaks {VERSION}");
-            }
-            Self::ByteOrder => "the segment was made on a machine with another byte order",
-            Self::Evictable => "receivers in this kind of memory cannot be evicted",
-            Self::Damaged => "the segment's header is damaged",
-        };
-        f.write_str(text)
-    }
-}
-
-impl core::error::Error for LayoutError {}
 
 /// A ring's measures, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,132 +112,23 @@ impl Geometry {
         (TABLE_AT as u64 + self.slots as u64 * size_of::<Record>() as u64).next_multiple_of(PAGE)
     }
 
-    fn header(&self, region: u32, nonce: u64) -> Words {
+    fn header(&self, region: u32, nonce: u64) -> Header {
         let length = if region == DATA { self.data_length() } else { self.control_length() };
-        let mut words = [0; 16];
-        words[..12].copy_from_slice(&[
-            MAGIC,
-            VERSION,
-            BYTE_ORDER,
-            region,
-            self.slot_size,
-            self.slots,
-            self.seats,
-            if self.evictable { EVICTABLE } else { 0 },
-            length as u32,
-            (length >> 32) as u32,
-            nonce as u32,
-            (nonce >> 32) as u32,
-        ]);
-        words[15] = crc32(&words[..15]);
-        words
+        let flags = if self.evictable { EVICTABLE } else { 0 };
+        Header { region, measures: [self.slot_size, self.slots, self.seats, flags], length, nonce }
     }
 
     /// Checks a header that was copied out of a region, and returns what it says with the nonce.
     fn check(words: &Words, region: u32) -> Result<(Self, u64), LayoutError> {
-        match (words[0], words[1], words[2]) {
-            (magic, ..) if magic == MAGIC.swap_bytes() => return Err(LayoutError::ByteOrder),
-            (magic, ..) if magic != MAGIC => return Err(LayoutError::Foreign),
-            (_, version, _) if version != VERSION => return Err(LayoutError::Version(version)),
-            (.., order) if order != BYTE_ORDER => return Err(LayoutError::ByteOrder),
-            _ => {}
-        }
-        let mut geometry = Self::new(words[4], words[5], words[6])?;
-        geometry.evictable = words[7] & EVICTABLE != 0;
-        let nonce = u64::from(words[10]) | u64::from(words[11]) << 32;
-        // Whatever is not exactly what we would have written is damaged: length, region, flags, checksum.
-        if *words != geometry.header(region, nonce) {
+        let header = Header::check(words, region)?;
+        let [slot_size, slots, seats, flags] = header.measures;
+        let mut geometry = Self::new(slot_size, slots, seats)?;
+        geometry.evictable = flags & EVICTABLE != 0;
+        // Whatever is not exactly what we would have written is damaged: length, flags.
+        if header != geometry.header(region, header.nonce) {
             return Err(LayoutError::Damaged);
         }
-        Ok((geometry, nonce))
-    }
-}
-
-fn crc32(words: &[u32]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in words.iter().flat_map(|word| word.to_le_bytes()) {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
-        }
-    }
-    !crc
-}
-
-/// A pointer and a length: memory that outlives `'m`.
-#[derive(Clone, Copy)]
-pub struct Region<'m> {
-    start: NonNull<u8>,
-    length: usize,
-    _memory: PhantomData<&'m AtomicU32>,
-}
-
-impl<'m> Region<'m> {
-    /// # Safety
-    /// - `length` bytes from `start` on are mapped and readable for all of `'m`, never truncated under us;
-    /// - nobody in this process reaches them except through this crate, nor through an ordinary reference.
-    pub const unsafe fn new(start: NonNull<u8>, length: usize) -> Self {
-        Self { start, length, _memory: PhantomData }
-    }
-
-    /// A buffer, which stays lent for `'m`.
-    pub fn from_buffer(buffer: &'m mut [u8]) -> Self {
-        let length = buffer.len();
-        // SAFETY: borrowed exclusively for 'm.
-        unsafe { Self::new(NonNull::from(buffer).cast(), length) }
-    }
-
-    /// Splits the region after `at` bytes.
-    ///
-    /// # Errors
-    /// [`LayoutError::TooShort`] if there are not so many.
-    pub fn split_at(self, at: usize) -> Result<(Self, Self), LayoutError> {
-        let rest = self.length.checked_sub(at).ok_or(LayoutError::TooShort)?;
-        // SAFETY: `at` is within the region.
-        let second = unsafe { self.start.add(at) };
-        // SAFETY: a part of this region.
-        Ok((Self { length: at, ..self }, unsafe { Self::new(second, rest) }))
-    }
-
-    fn fits(&self, length: u64) -> Result<(), LayoutError> {
-        if !(self.start.as_ptr() as usize).is_multiple_of(ALIGN) {
-            return Err(LayoutError::Misaligned);
-        }
-        if (self.length as u64) < length {
-            return Err(LayoutError::TooShort);
-        }
-        Ok(())
-    }
-
-    /// `count` values of `T` at offset `at`.
-    ///
-    /// # Safety
-    /// - they lie inside the region, aligned;
-    /// - `T` consists of atomics (and padding nobody reads), so that any bytes are valid and may change.
-    unsafe fn table<T>(self, at: usize, count: usize) -> &'m [T] {
-        // SAFETY: inside the region by the caller's contract.
-        let first = unsafe { self.start.add(at) }.cast::<T>();
-        // SAFETY: as above; the memory lives for 'm (`Region::new`) and only atomics are reached through the reference.
-        unsafe { core::slice::from_raw_parts(first.as_ptr(), count) }
-    }
-
-    fn read_header(self) -> Result<Words, LayoutError> {
-        self.fits(size_of::<Words>() as u64)?;
-        // SAFETY: `fits` checked length and alignment; u32 atomics.
-        let shared: &[AtomicU32] = unsafe { self.table(0, 16) };
-        // Relaxed: written before the memory was handed over.
-        Ok(core::array::from_fn(|i| shared[i].load(Ordering::Relaxed)))
-    }
-
-    /// Writes a fresh header over `used` zeroed bytes.
-    ///
-    /// # Safety
-    /// - the region is writable, at least `used` long, and nobody else uses it yet.
-    unsafe fn format(self, used: usize, header: &Words) {
-        // SAFETY: inside the region, writable and ours by the caller's contract.
-        unsafe { self.start.write_bytes(0, used) };
-        // SAFETY: as above, and `Region` is aligned to far more than a word (`fits`).
-        unsafe { self.start.cast::<Words>().write(*header) };
+        Ok((geometry, header.nonce))
     }
 }
 
@@ -357,9 +169,11 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
         data.fits(geometry.data_length())?;
         control.fits(geometry.control_length())?;
         // SAFETY: long enough (`fits`), writable and unused by the caller's contract.
-        unsafe { data.format(geometry.payload_at() as usize, &geometry.header(DATA, nonce)) };
+        unsafe { data.format(geometry.payload_at() as usize, &geometry.header(DATA, nonce).to_words()) };
         // SAFETY: as above.
-        unsafe { control.format(geometry.control_length() as usize, &geometry.header(CONTROL, nonce)) };
+        unsafe {
+            control.format(geometry.control_length() as usize, &geometry.header(CONTROL, nonce).to_words())
+        };
         // SAFETY: formatted for this geometry just now.
         let ring = unsafe { Self::cast(data, control, geometry, nonce, host) };
         Ok(OwnedRing { ring })

@@ -1,0 +1,333 @@
+//! One value behind the [seat lock](crate::rwlock): the latest message, for everybody to read.
+//!
+//! ```text
+//! latest = 6      buffer 0: message 6   <- current: 6 is even
+//!                 buffer 1: message 5, or whatever a writer has done of message 7
+//! ```
+//!
+//! Messages have versions, 1, 2, 3, and so on, 64 bits wide; version 0 is the empty message of a fresh mailbox. Version v
+//! lies in buffer v mod 2. A writer fills the buffer that is not current, with the message's length and the upper half of
+//! its version beside it, and then stores the lower half in `latest`: that one store is the *flip*. So a writer that is
+//! killed anywhere leaves the old message whole or the new one, and there is no poisoned state. The lock is there for the
+//! readers of the old buffer: without it, two quick writers would write under them.
+//!
+//! A mailbox is not a queue: a reader sees by the version how many messages it missed.
+//!
+//! | name | one half | the other half |
+//! |---|---|---|
+//! | the lock's | a writer leaves | a reader or the next writer enters: everything below but the peek relies on it alone |
+//! | *flip* | the writer stores `latest`, Release, after all else | a peek loads it, Acquire |
+//! | *high* | the writer stores a buffer's upper half, Release, after the flip to the other one | a peek loads it, Acquire, then looks at `latest` again |
+//! | *news* | flip, leave, fence, look for sleepers | announce, fence, peek ([`Event`]) |
+
+use crate::error::{Corrupt, LockError, MailReadError, MailWriteError, WaitError};
+use crate::event::Event;
+use crate::futex::{Futex, Wake};
+use crate::rwlock::{self, Participant};
+use crate::sync::{AtomicU32, Ordering};
+
+type Deadline<P> = <<P as rwlock::Parts>::Host as Futex>::Deadline;
+
+/// What stands beside a mailbox's two buffers. Zeroed memory is a fresh mailbox. 128 bytes.
+#[repr(C, align(64))]
+pub struct Post {
+    /// The lower half of the current version; its lowest bit says which buffer is current. Changed by the lock's owner.
+    /// *Flip*.
+    latest: AtomicU32,
+    _pad: u32,
+    letters: [Letter; 2],
+    _line: [u32; 8],
+    /// Where people wait for news.
+    news: Event,
+}
+
+/// What stands beside one buffer. Changed by the lock's owner, while the other buffer is current.
+#[repr(C)]
+struct Letter {
+    /// Bytes in the buffer. Relaxed: guarded by the lock.
+    length: AtomicU32,
+    /// The upper half of the version. *High*.
+    high: AtomicU32,
+}
+
+impl Letter {
+    fn new() -> Self {
+        Self { length: AtomicU32::new(0), high: AtomicU32::new(0) }
+    }
+}
+
+impl Post {
+    /// A fresh mailbox; the same as zeroed memory.
+    #[expect(
+        clippy::new_without_default,
+        reason = "shared types come from a cast of memory, or from a model"
+    )]
+    pub fn new() -> Self {
+        Self {
+            latest: AtomicU32::new(0),
+            _pad: 0,
+            letters: [Letter::new(), Letter::new()],
+            _line: [0; 8],
+            news: Event::new(),
+        }
+    }
+
+    /// A mailbox whose empty message has `version` instead of 0. Before anybody uses it.
+    pub fn start_at(&self, version: u64) {
+        // Relaxed: nobody else looks yet; handing the memory over orders it.
+        self.letter(version as u32).high.store((version >> 32) as u32, Ordering::Relaxed);
+        self.latest.store(version as u32, Ordering::Relaxed);
+    }
+
+    /// The version of the current message, at one moment; for who does not hold the lock. Touches no lock.
+    pub fn version(&self) -> u64 {
+        let mut latest = self.latest.load(Ordering::Acquire); // Acquire: the peeking half of *flip*
+        // Bounded: each round that fails has seen a flip. After many of them any of the last few versions will do.
+        for _ in 0..16 {
+            // Acquire: the peeking half of *high*: if this buffer is being filled again, the load below sees the flip.
+            let high = self.letter(latest).high.load(Ordering::Acquire);
+            // Acquire: *flip*, for the next round.
+            let again = self.latest.load(Ordering::Acquire);
+            if again == latest {
+                return u64::from(high) << 32 | u64::from(latest);
+            }
+            latest = again;
+        }
+        u64::from(self.letter(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
+    }
+
+    /// Wakes all who wait for news. After the burial of somebody who may have flipped and told nobody.
+    pub fn ring<F: Futex>(&self, futex: &F) {
+        self.news.ring(futex);
+    }
+
+    /// Waits for a message later than version `than`, and returns its version. Takes no part in the lock.
+    ///
+    /// # Blocking
+    /// Waits for a writer, until `deadline`. If a writer dies between its flip and its wake, this notices when a slice ends.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] or [`WaitError::Interrupted`].
+    pub fn wait_newer<F: Futex>(
+        &self,
+        futex: &F,
+        than: u64,
+        deadline: Option<F::Deadline>,
+    ) -> Result<u64, WaitError> {
+        loop {
+            let ticket = self.news.prepare();
+            let version = self.version();
+            if version > than {
+                return Ok(version);
+            }
+            let verdict = match self.news.wait(futex, ticket, deadline) {
+                Wake::Woken | Wake::Slice => continue,
+                Wake::TimedOut => WaitError::TimedOut,
+                Wake::Interrupted => WaitError::Interrupted,
+            };
+            // What came just before the deadline still counts.
+            let version = self.version();
+            return if version > than { Ok(version) } else { Err(verdict) };
+        }
+    }
+
+    fn letter(&self, version: u32) -> &Letter {
+        &self.letters[buffer(version)]
+    }
+
+    /// The current version, for who is in the lock. Relaxed: guarded by it.
+    fn current(&self) -> u64 {
+        let latest = self.latest.load(Ordering::Relaxed);
+        u64::from(self.letter(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
+    }
+}
+
+/// The buffer of a version, of which the lower half will do.
+fn buffer(version: u32) -> usize {
+    (version & 1) as usize
+}
+
+/// A mailbox's two buffers.
+pub trait Payload {
+    /// Bytes in each.
+    fn capacity(&self) -> usize;
+
+    /// Copies a message into buffer `index`.
+    ///
+    /// # Safety
+    /// - `index` is 0 or 1, `message` is not longer than the capacity;
+    /// - the caller owns the mailbox's lock, and the other buffer is current.
+    unsafe fn fill(&self, index: usize, message: &[u8]);
+
+    /// Copies the beginning of buffer `index` out.
+    ///
+    /// # Safety
+    /// - `index` is 0 or 1, `into` is not longer than the capacity;
+    /// - the caller is in the mailbox's lock as a reader or as a writer.
+    unsafe fn copy(&self, index: usize, into: &mut [u8]);
+}
+
+/// The parts of a mailbox: those of its lock, and its own.
+pub trait Parts: rwlock::Parts {
+    /// The buffers.
+    type Payload: Payload;
+
+    /// What stands beside the buffers.
+    fn post(&self) -> &Post;
+    /// The buffers.
+    fn payload(&self) -> &Self::Payload;
+}
+
+impl<P: Parts> Parts for &P {
+    type Payload = P::Payload;
+
+    fn post(&self) -> &Post {
+        P::post(self)
+    }
+    fn payload(&self) -> &P::Payload {
+        P::payload(self)
+    }
+}
+
+/// What was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Its version.
+    pub version: u64,
+    /// Its length: so many bytes of the reader's buffer were filled.
+    pub length: usize,
+}
+
+/// A mailbox, as the occupant of one seat uses it.
+pub struct Mailbox<P: Parts> {
+    participant: Participant<P>,
+}
+
+impl<P: Parts> Mailbox<P> {
+    /// The mailbox for the occupant of `seat`.
+    ///
+    /// # Safety
+    /// - As [`Participant::new`].
+    ///
+    /// # Panics
+    /// If there is no such seat.
+    pub unsafe fn new(parts: P, seat: u32) -> Self {
+        // SAFETY: by the caller's contract.
+        Self { participant: unsafe { Participant::new(parts, seat) } }
+    }
+
+    /// The most bytes that a message can have.
+    pub fn capacity(&self) -> usize {
+        self.parts().payload().capacity()
+    }
+
+    /// Copies the latest message to the beginning of `buffer`.
+    ///
+    /// # Blocking
+    /// As [`Participant::read`].
+    ///
+    /// # Errors
+    /// Why nothing was read. `buffer` may hold anything then.
+    pub fn read(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Option<Deadline<P>>,
+    ) -> Result<Message, MailReadError> {
+        let guard = self.participant.read(deadline)?;
+        copy_out(guard.parts(), buffer)
+    }
+
+    /// The same, unless a writer is in or on its way in.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`LockError::Busy`].
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<Message, MailReadError> {
+        let guard = self.participant.try_read()?;
+        copy_out(guard.parts(), buffer)
+    }
+
+    /// Puts a message in the place of the latest one; returns its version.
+    ///
+    /// # Blocking
+    /// As [`Participant::write`].
+    ///
+    /// # Errors
+    /// Why nothing was written.
+    pub fn write(&mut self, message: &[u8], deadline: Option<Deadline<P>>) -> Result<u64, MailWriteError> {
+        self.write_by(message, |participant| participant.write(deadline))
+    }
+
+    /// The same, unless anybody is in or before us.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and [`LockError::Busy`].
+    pub fn try_write(&mut self, message: &[u8]) -> Result<u64, MailWriteError> {
+        self.write_by(message, Participant::try_write)
+    }
+
+    /// The version of the latest message. Takes no part in the lock.
+    pub fn version(&self) -> u64 {
+        self.parts().post().version()
+    }
+
+    /// Waits for a message later than version `than`; see [`Post::wait_newer`].
+    ///
+    /// # Blocking
+    /// Waits for a writer, until `deadline`.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] or [`WaitError::Interrupted`].
+    pub fn wait_newer(&self, than: u64, deadline: Option<Deadline<P>>) -> Result<u64, WaitError> {
+        self.parts().post().wait_newer(self.parts().host(), than, deadline)
+    }
+
+    fn parts(&self) -> &P {
+        self.participant.parts()
+    }
+
+    fn write_by(
+        &mut self,
+        message: &[u8],
+        enter: impl FnOnce(&mut Participant<P>) -> Result<rwlock::WriteGuard<'_, P>, LockError>,
+    ) -> Result<u64, MailWriteError> {
+        if message.len() > self.capacity() {
+            return Err(MailWriteError::TooLong);
+        }
+        let guard = enter(&mut self.participant)?;
+        let version = flip(guard.parts(), message);
+        drop(guard);
+        // After leaving, so that those it wakes find the lock free.
+        let parts = self.parts();
+        parts.post().news.notify(parts.host());
+        Ok(version)
+    }
+}
+
+/// Copies the current message out. To be called from inside the lock.
+fn copy_out<P: Parts>(parts: &P, buffer: &mut [u8]) -> Result<Message, MailReadError> {
+    let (post, payload) = (parts.post(), parts.payload());
+    let version = post.current();
+    let length = post.letter(version as u32).length.load(Ordering::Relaxed) as usize; // Relaxed: guarded by the lock
+    if length > payload.capacity() {
+        return Err(Corrupt.into());
+    }
+    let buffer = buffer.get_mut(..length).ok_or(MailReadError::TooShort(length))?;
+    // SAFETY: the index is 0 or 1, the length was checked, and the caller is in the lock.
+    unsafe { payload.copy(self::buffer(version as u32), buffer) };
+    Ok(Message { version, length })
+}
+
+/// Fills the buffer that is not current, and makes it so. To be called by the lock's owner.
+fn flip<P: Parts>(parts: &P, message: &[u8]) -> u64 {
+    let post = parts.post();
+    let version = post.current().wrapping_add(1);
+    let letter = post.letter(version as u32);
+    // Release: the writer's half of *high*.
+    letter.high.store((version >> 32) as u32, Ordering::Release);
+    letter.length.store(message.len() as u32, Ordering::Relaxed); // Relaxed: guarded by the lock
+    // SAFETY: the index is 0 or 1 and not the current one, the length was checked, and the caller owns the lock.
+    unsafe { parts.payload().fill(buffer(version as u32), message) };
+    // Release: the writer's half of *flip*; and should we be killed, the message is whole before it is current.
+    post.latest.store(version as u32, Ordering::Release);
+    version
+}

@@ -1,0 +1,202 @@
+//! The seat lock: many readers or one writer, and nobody starves.
+//!
+//! Per lock there is one word, [`Epoch`], that says whether a writer owns it, and one padded word per seat, its
+//! [`Cell`], that says what the seat's occupant wants. Ownership is only ever *taken* by the owner itself, with one
+//! compare-exchange, and never given: so there is no moment in which a dead heir owns the lock. Every sleep is on one
+//! cell. Leaving, giving up, and burial in the dead one's name are one path.
+//!
+//! ```text
+//! cell    IDLE     READING          READ_WAIT           WRITE_WAIT
+//!           + FLAG   granted: you     look again          look again
+//!                    are in; wake
+//!                    this word when
+//!                    you leave
+//! epoch   bit 31: busy; the rest: the seat of the owner, or of the last one
+//! ```
+//!
+//! A *reader* stores `READING` and looks at the epoch; if it is free, the reader is in: its own cache line and one load.
+//! Otherwise it turns to `READ_WAIT` and sleeps on its cell. A *writer* stores `WRITE_WAIT`, looks, lets those before it
+//! (in the cyclic order of seats from the last owner on) go first, claims the epoch, and then passes each seat that is
+//! reading: it sets the flag there and waits for the cell to change. Leaving, it grants everybody who announced
+//! reading, frees the epoch, and pokes the waiters. [`Step`] has the steps, one access to shared memory each, and why
+//! each is as it is.
+//!
+//! *Why it holds.*
+//! - Writers exclude each other by one compare-exchange, free to busy(me); only its owner, or who buries the owner,
+//!   leaves that state. Readers and writers exclude each other by *look*: both announce, fence and look.
+//! - A reader is in only because it saw the epoch free, or by a grant. Grants (`READ_WAIT` to `READING`, and the flag on
+//!   `READING`) are made only by the owner outside its section, before the next owner passes the seats.
+//! - A passing writer may go on at *any* change of a cell: `READING` without the flag was stored after the claim, so that
+//!   reader's own look finds the epoch busy.
+//! - Every claim, used, given up or buried, ends by granting all who announced reading. So a reader waits for at most
+//!   one writer.
+//! - Who announced too late for that either sees the epoch free, or is seen by the poke; the flag makes the wake stick.
+//!
+//! *How long one waits.* `core/tests/rwlock_search.rs` runs these very steps through every interleaving of three and four
+//! participants, deaths and cancellations included. Under weak fairness everybody who wants in gets in, and, without deaths:
+//! - from a reader's announcement to its entry **at most one** writer's section begins;
+//! - from a writer's claim to its entry each other reader enters **at most once** more;
+//! - a queued writer (one that has slept) sees at most 1 other writer's section begin before its own with two
+//!   writers, at most 2 with three (3 if a reader takes part), at most 5 with four.
+//!
+//! The pairs that make one side's writes visible to the other:
+//!
+//! | name | one half | the other half |
+//! |---|---|---|
+//! | *look* | a reader stores or exchanges its cell, fence, loads the epoch | a writer claims the epoch, fence, looks at the cells |
+//! | *queue* | a waiter announces, fence, looks at the epoch and at the cells before it | who frees the epoch, or clears its cell, fences and pokes |
+//! | *free* | the owner frees the epoch, Release | a reader loads it, Acquire; the next owner claims it and fences |
+//! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a passing writer finds the cell changed, Acquire |
+//! | *grant* | the owner exchanges a reader's cell, Release | the reader finds its cell exchanged, Acquire |
+//!
+//! *Deaths.* A participant may die between any two steps. Whoever holds its seat's byte lock then buries it: clears its
+//! cell and, if it owned the epoch, leaves in its name. A burier that dies leaves the same state again. What the dead one
+//! may have done without waking anybody is made up for by rousing everybody. The dead have no late acts; should a live
+//! owner be buried by mistake, its late leaving fails, since it exchanges busy(me) and nothing else.
+//!
+//! *Hostile words.* A cell or an epoch that holds nonsense is never used to reach memory beyond the table, each exchange
+//! is tried a bounded number of times, each scan counts its steps, and each wait passes the caller's deadline to the host.
+
+mod participant;
+mod step;
+
+pub use participant::{Participant, ReadGuard, WriteGuard, bury, bury_dead};
+pub use step::{Actor, Scan, Step};
+
+use crate::futex::Host;
+use crate::sync::{AtomicU32, Ordering};
+
+/// The states of a [`Cell`].
+pub mod state {
+    /// Wants nothing.
+    pub const IDLE: u32 = 0;
+    /// Reads, or is about to look whether it may.
+    pub const READING: u32 = 1;
+    /// Waits to read.
+    pub const READ_WAIT: u32 = 2;
+    /// Waits to write, or writes.
+    pub const WRITE_WAIT: u32 = 3;
+    /// With `READING`: surely in, and to wake its own cell when it leaves. With a waiting state: look again.
+    pub const FLAG: u32 = 4;
+}
+
+/// What the occupant of one seat wants of one lock. Zeroed memory is idle. 64 bytes.
+///
+/// Only its occupant, or who buries it, takes a cell out of `READING` and `WRITE_WAIT`; the owner of the epoch takes it
+/// from `READ_WAIT` to `READING`; the flag is set by others and cleared by the occupant.
+#[repr(C, align(64))]
+pub struct Cell {
+    /// A state, perhaps with the flag. *Leave*, *grant*, and the announcing halves of *look* and *queue*.
+    word: AtomicU32,
+}
+
+impl Cell {
+    /// An idle cell; the same as zeroed memory.
+    #[expect(
+        clippy::new_without_default,
+        reason = "shared types come from a cast of memory, or from a model"
+    )]
+    pub fn new() -> Self {
+        Self { word: AtomicU32::new(state::IDLE) }
+    }
+
+    /// The word itself, which is what one sleeps on.
+    pub fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+}
+
+const BUSY: u32 = 1 << 31;
+/// Room for 1024 seats.
+const SEAT_MASK: u32 = 1023;
+
+/// Who owns a lock for writing. Zeroed memory is free. 64 bytes.
+#[repr(C, align(64))]
+pub struct Epoch {
+    /// Busy or free, and the owner's or the last owner's seat. *Free*, and the other halves of *look* and *queue*.
+    word: AtomicU32,
+}
+
+impl Epoch {
+    /// A free epoch; the same as zeroed memory.
+    #[expect(
+        clippy::new_without_default,
+        reason = "shared types come from a cast of memory, or from a model"
+    )]
+    pub fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
+    /// The word itself.
+    pub fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+}
+
+/// An epoch's word, decoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ownership(u32);
+
+impl Ownership {
+    /// What the epoch's word says.
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    const fn busy(seat: u16) -> Self {
+        Self(BUSY | seat as u32)
+    }
+
+    const fn free(last: u16) -> Self {
+        Self(last as u32)
+    }
+
+    /// Whether a writer owns the lock.
+    pub const fn is_busy(self) -> bool {
+        self.0 & BUSY != 0
+    }
+
+    /// The owner, or the last owner.
+    pub const fn seat(self) -> u16 {
+        (self.0 & SEAT_MASK) as u16
+    }
+}
+
+/// The parts of a lock.
+pub trait Parts {
+    /// How to sleep on this memory, and how to know who is dead.
+    type Host: Host;
+
+    /// The host.
+    fn host(&self) -> &Self::Host;
+    /// Who owns it.
+    fn epoch(&self) -> &Epoch;
+    /// A cell for each seat: between 1 and 1024.
+    fn cells(&self) -> &[Cell];
+    /// One more than the highest seat ever taken: bounds every scan. Raised before a seat takes part, never lowered.
+    fn taken(&self) -> &AtomicU32;
+}
+
+impl<P: Parts> Parts for &P {
+    type Host = P::Host;
+
+    fn host(&self) -> &P::Host {
+        P::host(self)
+    }
+    fn epoch(&self) -> &Epoch {
+        P::epoch(self)
+    }
+    fn cells(&self) -> &[Cell] {
+        P::cells(self)
+    }
+    fn taken(&self) -> &AtomicU32 {
+        P::taken(self)
+    }
+}
+
+/// How many cells a scan in the name of `seat` visits. A foreign high-water mark is bounded by the table and by `seat`.
+fn count<P: Parts>(parts: &P, seat: u16) -> u16 {
+    // Relaxed: a scan that must see a seat comes after its announcement by *look* or *queue*, hence after the mark.
+    let high = parts.taken().load(Ordering::Relaxed) as usize;
+    high.max(usize::from(seat) + 1).min(parts.cells().len()) as u16
+}

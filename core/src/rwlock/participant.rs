@@ -1,0 +1,260 @@
+//! Who takes the steps: participants, which sleep where the steps say so, and buriers.
+
+use super::step::{Actor, Step};
+use super::{Ownership, Parts, count, state};
+use crate::error::LockError;
+use crate::futex::{Futex, Host, Wake};
+use crate::sync::{Ordering, spin_loop};
+
+type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
+
+/// How often a reader may find the epoch free, come back, and find it busy, without sleeping. With honest peers: twice.
+const RETURNS: u32 = 64;
+
+/// How long somebody is willing to wait.
+enum Patience<D> {
+    None,
+    Until(Option<D>),
+}
+
+/// An occupant of a seat, who may read and write.
+pub struct Participant<P: Parts> {
+    parts: P,
+    seat: u16,
+}
+
+impl<P: Parts> Participant<P> {
+    /// The occupant of `seat`. Raises the mark that bounds everybody's scans.
+    ///
+    /// # Safety
+    /// - The seat is the caller's alone, for this lock, while the participant lives: no other participant has it, in this
+    ///   process or another. On a host where participants can die, the caller holds the seat's byte lock.
+    ///
+    /// # Panics
+    /// If there is no such seat.
+    pub unsafe fn new(parts: P, seat: u32) -> Self {
+        assert!((seat as usize) < parts.cells().len(), "no seat {seat}");
+        // Before the first announcement; and only once, for everybody reads that line. Relaxed: the fence after the
+        // announcement orders it, too.
+        if parts.taken().load(Ordering::Relaxed) <= seat {
+            parts.taken().fetch_max(seat + 1, Ordering::Relaxed);
+        }
+        Self { parts, seat: seat as u16 }
+    }
+
+    /// The seat.
+    pub fn seat(&self) -> u32 {
+        self.seat.into()
+    }
+
+    /// The parts of the lock.
+    pub fn parts(&self) -> &P {
+        &self.parts
+    }
+
+    /// Reads, together with other readers.
+    ///
+    /// # Blocking
+    /// Waits for at most one writer's section, until `deadline`. Whoever in here dies is buried, at the latest when a
+    /// slice ends.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`] or [`LockError::Interrupted`].
+    #[inline]
+    pub fn read(&mut self, deadline: Option<Deadline<P>>) -> Result<ReadGuard<'_, P>, LockError> {
+        self.enter_read(Patience::Until(deadline))
+    }
+
+    /// Reads, unless a writer is in or on its way in.
+    ///
+    /// # Errors
+    /// [`LockError::Busy`].
+    #[inline]
+    pub fn try_read(&mut self) -> Result<ReadGuard<'_, P>, LockError> {
+        self.enter_read(Patience::None)
+    }
+
+    /// Writes, alone.
+    ///
+    /// # Blocking
+    /// Waits for those writers that come first in the cyclic order of seats, then for the readers that are in; until
+    /// `deadline`. Whoever of them dies is buried, at the latest when a slice ends.
+    ///
+    /// # Errors
+    /// [`LockError::TimedOut`] or [`LockError::Interrupted`].
+    pub fn write(&mut self, deadline: Option<Deadline<P>>) -> Result<WriteGuard<'_, P>, LockError> {
+        self.enter_write(Patience::Until(deadline))
+    }
+
+    /// Writes, unless anybody is in or before us.
+    ///
+    /// # Errors
+    /// [`LockError::Busy`].
+    pub fn try_write(&mut self) -> Result<WriteGuard<'_, P>, LockError> {
+        self.enter_write(Patience::None)
+    }
+
+    #[inline]
+    fn enter_read(&mut self, patience: Patience<Deadline<P>>) -> Result<ReadGuard<'_, P>, LockError> {
+        let actor = self.actor();
+        // The two steps of an uncontended reader, without a loop around them.
+        let at = Step::AnnounceRead.take(&self.parts, actor).take(&self.parts, actor);
+        if at != Step::Reading {
+            self.enter(at, patience)?;
+        }
+        Ok(ReadGuard { participant: self })
+    }
+
+    fn enter_write(&mut self, patience: Patience<Deadline<P>>) -> Result<WriteGuard<'_, P>, LockError> {
+        self.enter(Step::AnnounceWrite, patience)?;
+        Ok(WriteGuard { participant: self })
+    }
+
+    /// Goes on from a step until we are in; or out, with the reason.
+    #[inline(never)]
+    fn enter(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
+        let actor = self.actor();
+        let mut returns = 0;
+        loop {
+            at = at.take(&self.parts, actor);
+            if at.is_settled() {
+                return Ok(());
+            }
+            if at == Step::ReturnRead {
+                returns += 1;
+                if returns > RETURNS {
+                    // Somebody plays with the epoch. Sleep, where deadlines are kept, instead of following it.
+                    at = Step::SleepRead;
+                }
+            }
+            let Some((seat, expected)) = at.sleeps(actor) else { continue };
+            let verdict = match patience {
+                Patience::None => Err(LockError::Busy),
+                Patience::Until(deadline) => self.sleep(seat, expected, deadline),
+            };
+            match verdict {
+                Ok(()) => at = at.woken(),
+                Err(why) => {
+                    finish(&self.parts, at.given_up(), actor);
+                    return Err(why);
+                }
+            }
+        }
+    }
+
+    fn sleep(&self, seat: u16, expected: u32, deadline: Option<Deadline<P>>) -> Result<(), LockError> {
+        let word = &self.parts.cells()[usize::from(seat)].word;
+        for _ in 0..<P::Host as Futex>::SPINS {
+            // Relaxed: only decides whether to look properly.
+            if word.load(Ordering::Relaxed) != expected {
+                return Ok(());
+            }
+            spin_loop();
+        }
+        let host = self.parts.host();
+        match host.wait(word, expected, deadline) {
+            Wake::Woken => Ok(()),
+            Wake::Slice => {
+                host.watch(|| {
+                    bury_dead_but(&self.parts, Some(self.seat));
+                });
+                Ok(())
+            }
+            Wake::TimedOut => Err(LockError::TimedOut),
+            Wake::Interrupted => Err(LockError::Interrupted),
+        }
+    }
+
+    fn actor(&self) -> Actor {
+        Actor { seat: self.seat, burying: false }
+    }
+}
+
+/// A reader that is in. Dropping it leaves.
+#[must_use]
+pub struct ReadGuard<'a, P: Parts> {
+    participant: &'a Participant<P>,
+}
+
+impl<P: Parts> ReadGuard<'_, P> {
+    /// The parts of the lock.
+    pub fn parts(&self) -> &P {
+        &self.participant.parts
+    }
+}
+
+impl<P: Parts> Drop for ReadGuard<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        let (parts, actor) = (&self.participant.parts, self.participant.actor());
+        let at = Step::Reading.take(parts, actor);
+        if at != Step::Idle {
+            finish(parts, at, actor);
+        }
+    }
+}
+
+/// A writer that is in. Dropping it leaves.
+#[must_use]
+pub struct WriteGuard<'a, P: Parts> {
+    participant: &'a Participant<P>,
+}
+
+impl<P: Parts> WriteGuard<'_, P> {
+    /// The parts of the lock.
+    pub fn parts(&self) -> &P {
+        &self.participant.parts
+    }
+}
+
+impl<P: Parts> Drop for WriteGuard<'_, P> {
+    fn drop(&mut self) {
+        finish(&self.participant.parts, Step::Writing, self.participant.actor());
+    }
+}
+
+/// Takes steps that never sleep, to the end: leaving, giving up, burying. Each of its rounds counts its seats.
+#[inline(never)]
+fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
+    while at != Step::Idle {
+        at = at.take(parts, actor);
+    }
+}
+
+/// Clears away, in one lock, what the dead occupant of `seat` left, and wakes whoever may have waited for it. To be called
+/// only while nobody else can bury or take the same seat ([`Host::try_bury`]), for every lock of a segment before the
+/// seat is given out again. May be repeated, also after a burier that died half-way. Does nothing for a seat that does
+/// not exist.
+pub fn bury<P: Parts>(parts: &P, seat: u32) {
+    if (seat as usize) < parts.cells().len() {
+        finish(parts, Step::Bury, Actor { seat: seat as u16, burying: true });
+    }
+}
+
+/// Asks for every seat that wants something of this lock, and for its owner, whether it is dead, and buries those that
+/// are. Returns how many. This is what a waiter does when its slice ends; a host that learns of a death may do it at once.
+pub fn bury_dead<P: Parts>(parts: &P) -> u32 {
+    bury_dead_but(parts, None)
+}
+
+/// The same, without asking for one that is surely alive: ourselves.
+fn bury_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
+    let mut buried = 0;
+    let mut ask = |seat: u16| {
+        if Some(seat) != alive && usize::from(seat) < parts.cells().len() {
+            buried += u32::from(parts.host().try_bury(seat.into(), || bury(parts, seat.into())));
+        }
+    };
+    for seat in 0..count(parts, 0) {
+        // Relaxed, here and below: only says for whom to ask; the byte lock orders what follows.
+        if parts.cells()[usize::from(seat)].word.load(Ordering::Relaxed) != state::IDLE {
+            ask(seat);
+        }
+    }
+    // An owner clears its cell before it frees the epoch.
+    let owner = Ownership(parts.epoch().word.load(Ordering::Relaxed));
+    if owner.is_busy() {
+        ask(owner.seat());
+    }
+    buried
+}

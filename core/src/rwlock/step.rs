@@ -1,0 +1,458 @@
+//! The lock's steps. Each is at most one access to one shared word, or one wake, with the fence that belongs to it; none
+//! loops or sleeps. `participant.rs` takes them one after another and sleeps where they say so; models and the state
+//! search take the same steps in their own order.
+
+use super::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
+use super::{Ownership, Parts, count};
+use crate::futex::Futex;
+use crate::sync::{AtomicU32, Ordering, fence};
+
+/// In whose name steps are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Actor {
+    /// The seat.
+    pub seat: u16,
+    /// Whether its occupant is dead and somebody else acts for it.
+    pub burying: bool,
+}
+
+/// A round over all seats that were ever taken: the one after `from` first, in cyclic order, `from` itself last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scan {
+    from: u16,
+    count: u16,
+    visited: u16,
+}
+
+impl Scan {
+    /// The start of a round. Garbage in `from` is folded into the table.
+    pub fn after(from: u16, count: u16) -> Self {
+        Self { from: from % count, count, visited: 0 }
+    }
+
+    /// A round that has come some way; for models.
+    pub fn resume(from: u16, count: u16, visited: u16) -> Self {
+        Self { visited, ..Self::after(from, count) }
+    }
+
+    /// Where the round began.
+    pub fn from(self) -> u16 {
+        self.from
+    }
+
+    /// How many seats it has done with.
+    pub fn visited(self) -> u16 {
+        self.visited
+    }
+
+    /// The seat it is at.
+    pub fn seat(self) -> u16 {
+        (self.from + 1 + self.visited) % self.count
+    }
+
+    /// The same round at its next seat; `None` after the last.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        let visited = self.visited + 1;
+        (visited < self.count).then_some(Self { visited, ..self })
+    }
+}
+
+/// Where a participant stands: the step that it takes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Out, and nothing left to do.
+    Idle,
+
+    /// A reader says that it reads.
+    AnnounceRead,
+    /// It looks whether it may.
+    LookRead,
+    /// It may not: it turns to waiting, unless it was granted meanwhile.
+    QueueRead,
+    /// It looks again before it sleeps.
+    LookAgain,
+    /// The epoch is free: back from waiting, to look as any other reader.
+    ReturnRead,
+    /// To sleep on its own cell.
+    SleepRead,
+    /// Awake: granted, or told to look again?
+    WokenRead,
+    /// **In, reading.** The next step leaves.
+    Reading,
+    /// Gives up, or leaves: clears its cell.
+    LeaveRead,
+    /// Wakes the writer that sleeps on the cell.
+    LeaveWake,
+
+    /// A writer says that it waits.
+    AnnounceWrite,
+    /// It looks whether the epoch is free.
+    LookWrite,
+    /// It is: is anybody before it?
+    Defer(Scan, Ownership),
+    /// Nobody is: it takes the epoch as it saw it.
+    Claim(Ownership),
+    /// To sleep on its own cell.
+    SleepWrite,
+    /// Awake: clears the flag, then looks.
+    WokenWrite,
+    /// The owner looks at each seat, and flags who reads there.
+    Pass(Scan),
+    /// To sleep on the cell of a flagged reader.
+    SleepPass(Scan),
+    /// Awake: has that cell changed?
+    WokenPass(Scan),
+    /// **In, writing.** The next step leaves.
+    Writing,
+    /// A writer that does not own the epoch gives up: clears its cell.
+    Withdraw,
+    /// Then looks whether those behind it should.
+    LookWithdraw,
+
+    /// The owner leaves, or gives up: clears its cell.
+    Clear,
+    /// Grants a seat that waits to read, or says so to one that reads already.
+    Grant(Scan),
+    /// Wakes whom it granted.
+    GrantWake(Scan),
+    /// Frees the epoch.
+    Free,
+    /// Tells a waiter to look again: every reader, and the first writer (once `true`: there was one).
+    Poke(Scan, bool),
+    /// Wakes whom it told.
+    PokeWake(Scan, bool),
+
+    /// Who buries a dead participant clears its cell.
+    Bury,
+    /// Wakes the writer that may sleep on it.
+    BuryWake,
+    /// Did the dead one own the epoch?
+    BuryLook,
+    /// Tells everybody to look again: the dead one may have changed a word without waking.
+    Rouse(Scan),
+    /// Wakes whom it told.
+    RouseWake(Scan),
+}
+
+impl Step {
+    /// Takes this step, and returns the one after it. Steps at which one sleeps ([`sleeps`](Self::sleeps)), and `Idle`,
+    /// return themselves.
+    #[inline(always)]
+    #[must_use]
+    pub fn take<P: Parts>(self, parts: &P, actor: Actor) -> Self {
+        let me = actor.seat;
+        let cells = parts.cells();
+        let own = &cells[usize::from(me)].word;
+        let epoch = &parts.epoch().word;
+        let scan_after = |seat| Scan::after(seat, count(parts, me));
+        let wake = |seat: u16| parts.host().wake_all(&cells[usize::from(seat)].word);
+        match self {
+            Self::Idle | Self::SleepRead | Self::SleepWrite | Self::SleepPass(_) => self,
+
+            Self::AnnounceRead => {
+                // Release: *leave*. A writer that waits for our last section may miss its end and find this instead.
+                own.store(READING, Ordering::Release);
+                Self::LookRead
+            }
+            Self::LookRead => {
+                fence(Ordering::SeqCst); // *look*: announced, now look; against the fence in `Claim`
+                // Acquire: the reader's half of *free*: in, we see what the last writer wrote.
+                match Ownership(epoch.load(Ordering::Acquire)).is_busy() {
+                    false => Self::Reading,
+                    true => Self::QueueRead,
+                }
+            }
+            // An exchange, not a swap: a flag means that we are in, and if writers came and gave up for ever, a swap could
+            // miss every grant.
+            // Relaxed: as an exchange it carries on our announcement's *leave*. Acquire on failure: our half of *grant*.
+            Self::QueueRead => {
+                match own.compare_exchange(READING, READ_WAIT, Ordering::Relaxed, Ordering::Acquire) {
+                    Ok(_) => Self::LookAgain,
+                    Err(seen) => Self::read_or_restart(seen),
+                }
+            }
+            Self::LookAgain => {
+                fence(Ordering::SeqCst); // *queue*: waiting is announced, now look; against the fence in `Free`
+                // Relaxed: decides nothing but where to look next.
+                match Ownership(epoch.load(Ordering::Relaxed)).is_busy() {
+                    false => Self::ReturnRead,
+                    true => Self::SleepRead,
+                }
+            }
+            Self::ReturnRead => {
+                // Relaxed: carries on our announcement. Acquire where nothing is to be done: our half of *grant*.
+                let back = |seen| (seen & !FLAG == READ_WAIT).then_some(READING);
+                match update(own, Ordering::Relaxed, Ordering::Acquire, back) {
+                    Ok(_) => Self::LookRead,
+                    Err(seen) => Self::read_or_restart(seen),
+                }
+            }
+            Self::WokenRead => {
+                // Relaxed: carries on our announcement; what the flag stands for, the fence in `LookAgain` makes visible.
+                // Acquire where nothing is to be done: our half of *grant*.
+                let unflag = |seen| (seen == READ_WAIT | FLAG).then_some(READ_WAIT);
+                match update(own, Ordering::Relaxed, Ordering::Acquire, unflag) {
+                    Ok(_) | Err(READ_WAIT) => Self::LookAgain,
+                    Err(seen) => Self::read_or_restart(seen),
+                }
+            }
+            Self::Reading | Self::LeaveRead => {
+                // Release: our half of *leave*: what we read comes before what the writer writes then.
+                match own.swap(IDLE, Ordering::Release) == READING | FLAG {
+                    false => Self::Idle,
+                    true => Self::LeaveWake,
+                }
+            }
+            Self::LeaveWake => {
+                wake(me);
+                Self::Idle
+            }
+
+            Self::AnnounceWrite => {
+                // Release: *leave*, as in `AnnounceRead`.
+                own.store(WRITE_WAIT, Ordering::Release);
+                Self::LookWrite
+            }
+            Self::LookWrite => {
+                fence(Ordering::SeqCst); // *queue*: announced, now look; against `Free`, `LookWithdraw`, `BuryLook`
+                // Relaxed: `Claim` takes it, or not.
+                let seen = Ownership(epoch.load(Ordering::Relaxed));
+                if seen.is_busy() { Self::SleepWrite } else { Self::defer(scan_after(seen.seat()), seen, me) }
+            }
+            Self::Defer(scan, seen) => {
+                // Relaxed: the order is advice. Who is before us pokes us when it leaves, gives up or is buried (*queue*).
+                match cells[usize::from(scan.seat())].word.load(Ordering::Relaxed) & !FLAG {
+                    WRITE_WAIT => Self::SleepWrite,
+                    _ => match scan.next() {
+                        Some(next) => Self::defer(next, seen, me),
+                        None => Self::Claim(seen),
+                    },
+                }
+            }
+            Self::Claim(seen) => {
+                let busy = Ownership::busy(me).0;
+                // Relaxed: the fence after it is the other half of *free*. Lost: somebody owns it, and will poke us.
+                if epoch.compare_exchange(seen.0, busy, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                    return Self::SleepWrite;
+                }
+                fence(Ordering::SeqCst); // *look*: claimed, now look at the cells; against the fence in `LookRead`
+                Self::Pass(scan_after(me))
+            }
+            Self::WokenWrite => {
+                // Relaxed: what the flag stands for, the fence in `LookWrite` makes visible.
+                let unflag = |seen| (seen == WRITE_WAIT | FLAG).then_some(WRITE_WAIT);
+                match update(own, Ordering::Relaxed, Ordering::Relaxed, unflag) {
+                    Ok(_) | Err(WRITE_WAIT) => Self::LookWrite,
+                    Err(_) => Self::AnnounceWrite, // no honest peer does that: begin again
+                }
+            }
+            Self::Pass(scan) => {
+                let cell = &cells[usize::from(scan.seat())].word;
+                // Release: *grant*: it tells the reader that it is in, also past its next look. Acquire where nothing is
+                // to be done: the other half of *leave*.
+                let flag = |seen| (seen == READING).then_some(READING | FLAG);
+                match update(cell, Ordering::Release, Ordering::Acquire, flag) {
+                    Ok(_) => Self::SleepPass(scan),
+                    Err(seen) if seen == READING | FLAG => Self::SleepPass(scan),
+                    // Also `READING`, if every try failed: then it has changed since the claim.
+                    Err(_) => Self::passed(scan),
+                }
+            }
+            Self::WokenPass(scan) => {
+                // Acquire: the other half of *leave*. *Any* change will do: a reader that comes and goes must not hold us.
+                match cells[usize::from(scan.seat())].word.load(Ordering::Acquire) == READING | FLAG {
+                    true => Self::SleepPass(scan),
+                    false => Self::passed(scan),
+                }
+            }
+            Self::Withdraw => {
+                // Release: *leave*, as in `AnnounceRead`.
+                own.store(IDLE, Ordering::Release);
+                Self::LookWithdraw
+            }
+            Self::LookWithdraw => {
+                fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind us
+                // Relaxed: only says whether those behind may be asleep because of us.
+                let seen = Ownership(epoch.load(Ordering::Relaxed));
+                if seen.is_busy() { Self::Idle } else { Self::Poke(scan_after(seen.seat()), false) }
+            }
+
+            Self::Writing | Self::Clear => {
+                // Before the epoch is freed: afterwards it would clear a new wish. Relaxed: freeing is a Release.
+                own.store(IDLE, Ordering::Relaxed);
+                Self::Grant(scan_after(me))
+            }
+            Self::Grant(scan) => {
+                let cell = &cells[usize::from(scan.seat())].word;
+                let grant = |seen| match seen {
+                    READING => Some(READING | FLAG),
+                    seen if seen & !FLAG == READ_WAIT => Some(READING),
+                    _ => None,
+                };
+                // Release: the owner's half of *grant*.
+                match update(cell, Ordering::Release, Ordering::Relaxed, grant) {
+                    Ok(READING) => Self::GrantWake(scan),
+                    _ => Self::granted(scan),
+                }
+            }
+            Self::GrantWake(scan) => {
+                wake(scan.seat());
+                Self::granted(scan)
+            }
+            Self::Free => {
+                // An exchange, so that the late act of an owner that was buried by mistake fails. Release: the owner's
+                // half of *free*.
+                let (busy, free) = (Ownership::busy(me).0, Ownership::free(me).0);
+                let _ = epoch.compare_exchange(busy, free, Ordering::Release, Ordering::Relaxed);
+                fence(Ordering::SeqCst); // *queue*: freed, now look who waits; against `LookAgain` and `LookWrite`
+                Self::Poke(scan_after(me), false)
+            }
+            Self::Poke(scan, met) => {
+                let cell = &cells[usize::from(scan.seat())].word;
+                let flag = |seen: u32| match seen & !FLAG {
+                    READ_WAIT => Some(seen | FLAG),
+                    WRITE_WAIT if !met => Some(seen | FLAG),
+                    _ => None,
+                };
+                // Relaxed: the fence before it (`Free`, `LookWithdraw`) makes visible what the flag stands for.
+                match update(cell, Ordering::Relaxed, Ordering::Relaxed, flag) {
+                    Ok(told) => Self::PokeWake(scan, met || told & !FLAG == WRITE_WAIT),
+                    Err(_) => Self::poked(scan, met, parts, actor),
+                }
+            }
+            Self::PokeWake(scan, met) => {
+                wake(scan.seat());
+                Self::poked(scan, met, parts, actor)
+            }
+
+            Self::Bury => {
+                // Release: *leave*, for the dead one: its byte lock, now ours, ordered what it did before.
+                own.store(IDLE, Ordering::Release);
+                Self::BuryWake
+            }
+            Self::BuryWake => {
+                wake(me);
+                Self::BuryLook
+            }
+            Self::BuryLook => {
+                fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind the dead one
+                // Relaxed: if it names the dead one, the byte lock orders us after that.
+                match epoch.load(Ordering::Relaxed) == Ownership::busy(me).0 {
+                    true => Self::Grant(scan_after(me)),
+                    false => Self::Rouse(scan_after(me)),
+                }
+            }
+            Self::Rouse(scan) => {
+                let cell = &cells[usize::from(scan.seat())].word;
+                let waits = |seen: u32| matches!(seen & !FLAG, READ_WAIT | WRITE_WAIT).then_some(seen | FLAG);
+                // Relaxed: as in `Poke`, after the fence in `BuryLook`.
+                match update(cell, Ordering::Relaxed, Ordering::Relaxed, waits) {
+                    Err(IDLE) => Self::roused(scan),
+                    _ => Self::RouseWake(scan),
+                }
+            }
+            Self::RouseWake(scan) => {
+                wake(scan.seat());
+                Self::roused(scan)
+            }
+        }
+    }
+
+    /// Where one sleeps before this step: on the cell of that seat, while it holds that value.
+    #[inline]
+    pub fn sleeps(self, actor: Actor) -> Option<(u16, u32)> {
+        match self {
+            Self::SleepRead => Some((actor.seat, READ_WAIT)),
+            Self::SleepWrite => Some((actor.seat, WRITE_WAIT)),
+            Self::SleepPass(scan) => Some((scan.seat(), READING | FLAG)),
+            _ => None,
+        }
+    }
+
+    /// The step after a sleep, however it ended.
+    #[must_use]
+    pub fn woken(self) -> Self {
+        match self {
+            Self::SleepRead => Self::WokenRead,
+            Self::SleepWrite => Self::WokenWrite,
+            Self::SleepPass(scan) => Self::WokenPass(scan),
+            other => other,
+        }
+    }
+
+    /// The step after a sleep, or instead of one, for who does not want to wait longer. Nowhere else can one give up:
+    /// between two sleeps nothing waits.
+    #[must_use]
+    pub fn given_up(self) -> Self {
+        match self {
+            Self::SleepRead => Self::LeaveRead,
+            Self::SleepWrite => Self::Withdraw,
+            Self::SleepPass(_) => Self::Clear,
+            other => other,
+        }
+    }
+
+    /// Whether there is nothing to do at present: in, or out.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Idle | Self::Reading | Self::Writing)
+    }
+
+    /// A reader found its cell changed: in, if that is a grant. Nothing else is honest; then it begins again.
+    fn read_or_restart(seen: u32) -> Self {
+        match seen {
+            seen if seen & !FLAG == READING => Self::Reading,
+            seen if seen & !FLAG == READ_WAIT => Self::WokenRead,
+            _ => Self::AnnounceRead,
+        }
+    }
+
+    /// Defers to the seat where `scan` is, unless the round has come to our own.
+    fn defer(scan: Scan, seen: Ownership, me: u16) -> Self {
+        if scan.seat() == me { Self::Claim(seen) } else { Self::Defer(scan, seen) }
+    }
+
+    fn passed(scan: Scan) -> Self {
+        scan.next().map_or(Self::Writing, Self::Pass)
+    }
+
+    fn granted(scan: Scan) -> Self {
+        scan.next().map_or(Self::Free, Self::Grant)
+    }
+
+    fn poked<P: Parts>(scan: Scan, met: bool, parts: &P, actor: Actor) -> Self {
+        match scan.next() {
+            Some(next) => Self::Poke(next, met),
+            None if actor.burying => Self::Rouse(Scan::after(actor.seat, count(parts, actor.seat))),
+            None => Self::Idle,
+        }
+    }
+
+    fn roused(scan: Scan) -> Self {
+        scan.next().map_or(Self::Idle, Self::Rouse)
+    }
+}
+
+/// Each try fails only because somebody else changed the word. Honest peers change one that we change, too, a few times
+/// at most before what we want to say of it is no longer true.
+const TRIES: u32 = 64;
+
+/// Changes a word in one go: what it holds now, if `Ok`, or what it held when nothing was to be done. It is one step:
+/// the exchange that succeeds, or the load that says no.
+#[inline(always)]
+fn update(
+    word: &AtomicU32,
+    success: Ordering,
+    failure: Ordering,
+    to: impl Fn(u32) -> Option<u32>,
+) -> Result<u32, u32> {
+    let mut seen = word.load(failure);
+    for _ in 0..TRIES {
+        let Some(new) = to(seen) else { break };
+        match word.compare_exchange(seen, new, success, failure) {
+            Ok(_) => return Ok(new),
+            Err(now) => seen = now,
+        }
+    }
+    Err(seen)
+}

@@ -1,0 +1,458 @@
+//! Mailboxes in memory: one region, writable by all who attach.
+//!
+//! ```text
+//! 0      header, 64 bytes
+//! 256    Taken, 64 bytes
+//! 4096   Seat x seats, 8 bytes each
+//! B      boxes, each: Epoch, 64 bytes; Post, 128 bytes; Cell x seats, 64 bytes each
+//! P      buffers, two for each box, `stride` bytes each
+//!
+//! B      = 4096 + 8 * seats, rounded up to 64
+//! P      = B + boxes * (192 + 64 * seats), rounded up to 4096
+//! stride = the capacity, rounded up to 64
+//!
+//! measures in the header: capacity, boxes, seats, 0
+//! ```
+
+use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words};
+use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
+use crate::futex::Host;
+use crate::mailbox::{self, Mailbox, Message, Payload, Post};
+use crate::rwlock::{self, Cell, Epoch};
+use crate::seat::{Generation, Seat, State};
+use crate::sync::{AtomicU32, Ordering};
+use core::mem::{align_of, size_of};
+use static_assertions::const_assert;
+
+const MAILBOXES: u32 = 3;
+const MAX_BOXES: u32 = 1 << 20;
+
+const TAKEN_AT: usize = 256;
+const LINE: u64 = 64;
+
+/// The high-water mark of seats, on a cache line of its own.
+#[repr(C, align(64))]
+struct Taken(AtomicU32);
+
+const_assert!(size_of::<Taken>() == 64 && TAKEN_AT >= size_of::<Words>() && TAKEN_AT + 64 <= TABLE_AT);
+const_assert!(size_of::<Seat>() == 8);
+const_assert!(size_of::<Cell>() == 64 && align_of::<Cell>() == 64);
+const_assert!(size_of::<Epoch>() == 64 && align_of::<Epoch>() == 64);
+const_assert!(size_of::<Post>() == 128 && align_of::<Post>() == 64);
+const_assert!(ALIGN.is_multiple_of(LINE as usize) && PAGE.is_multiple_of(LINE));
+
+/// The measures of a segment of mailboxes, checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MailGeometry {
+    boxes: u32,
+    capacity: u32,
+    seats: u32,
+}
+
+impl MailGeometry {
+    /// `boxes` mailboxes for messages of up to `capacity` bytes, and up to `seats` users.
+    ///
+    /// # Errors
+    /// Which of the measures is impossible.
+    pub const fn new(boxes: u32, capacity: u32, seats: u32) -> Result<Self, LayoutError> {
+        if boxes == 0 || boxes > MAX_BOXES {
+            return Err(LayoutError::Boxes);
+        }
+        if capacity == 0 || capacity > 1 << 31 {
+            return Err(LayoutError::Capacity);
+        }
+        if seats == 0 || seats > MAX_SEATS {
+            return Err(LayoutError::Seats);
+        }
+        let geometry = Self { boxes, capacity, seats };
+        if geometry.length() > isize::MAX as u64 {
+            return Err(LayoutError::TooLarge);
+        }
+        Ok(geometry)
+    }
+
+    /// Mailboxes.
+    pub const fn boxes(&self) -> u32 {
+        self.boxes
+    }
+
+    /// The most bytes that a message can have.
+    pub const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Seats.
+    pub const fn seats(&self) -> u32 {
+        self.seats
+    }
+
+    /// Bytes that the region needs. At most 2^20 x (2 x 2^31 + 2^17) and a bit: no overflow.
+    pub const fn length(&self) -> u64 {
+        self.buffers_at() + 2 * self.boxes as u64 * self.stride()
+    }
+
+    const fn boxes_at(&self) -> u64 {
+        (TABLE_AT as u64 + self.seats as u64 * size_of::<Seat>() as u64).next_multiple_of(LINE)
+    }
+
+    const fn box_length(&self) -> u64 {
+        (size_of::<Epoch>() + size_of::<Post>()) as u64 + self.seats as u64 * size_of::<Cell>() as u64
+    }
+
+    const fn buffers_at(&self) -> u64 {
+        (self.boxes_at() + self.boxes as u64 * self.box_length()).next_multiple_of(PAGE)
+    }
+
+    const fn stride(&self) -> u64 {
+        (self.capacity as u64).next_multiple_of(LINE)
+    }
+
+    fn header(&self, nonce: u64) -> Header {
+        let measures = [self.capacity, self.boxes, self.seats, 0];
+        Header { region: MAILBOXES, measures, length: self.length(), nonce }
+    }
+
+    /// Checks a header that was copied out of a region, and returns what it says with the nonce.
+    fn check(words: &Words) -> Result<(Self, u64), LayoutError> {
+        let header = Header::check(words, MAILBOXES)?;
+        let [capacity, boxes, seats, _] = header.measures;
+        let geometry = Self::new(boxes, capacity, seats)?;
+        if header != geometry.header(header.nonce) {
+            return Err(LayoutError::Damaged);
+        }
+        Ok((geometry, header.nonce))
+    }
+}
+
+/// A segment of mailboxes, as everybody sees it who has attached to it.
+///
+/// Invariant, established where it is made: I1, `region` is aligned, and at least as long as `geometry` says.
+#[derive(Clone)]
+pub struct Mailboxes<'m, H> {
+    region: Region<'m>,
+    geometry: MailGeometry,
+    nonce: u64,
+    host: H,
+}
+
+impl<'m, H: Host + Clone> Mailboxes<'m, H> {
+    /// Makes mailboxes in fresh memory, each with an empty message of version 0. `nonce` tells segments apart.
+    ///
+    /// # Safety
+    /// - the region is writable, and used by nobody else before this returns;
+    /// - later users of the same memory come through [`attach`](Self::attach) or clones of the result.
+    ///
+    /// # Errors
+    /// [`LayoutError::TooShort`] or [`LayoutError::Misaligned`].
+    pub unsafe fn create(
+        region: Region<'m>,
+        geometry: MailGeometry,
+        nonce: u64,
+        host: H,
+    ) -> Result<Self, LayoutError> {
+        region.fits(geometry.length())?;
+        // SAFETY: long enough (`fits`), writable and unused by the caller's contract.
+        unsafe { region.format(geometry.buffers_at() as usize, &geometry.header(nonce).to_words()) };
+        Ok(Self { region, geometry, nonce, host }) // I1: `fits`
+    }
+
+    /// Looks at mailboxes that somebody else made.
+    ///
+    /// # Safety
+    /// - the region is writable;
+    /// - it was made by [`create`](Self::create), or holds bytes of a peer: these are checked, and may be garbage.
+    ///
+    /// # Errors
+    /// Why these are no mailboxes that we can use.
+    pub unsafe fn attach(region: Region<'m>, host: H) -> Result<Self, LayoutError> {
+        let (geometry, nonce) = MailGeometry::check(&region.read_header()?)?;
+        region.fits(geometry.length())?;
+        Ok(Self { region, geometry, nonce, host }) // I1: `fits`
+    }
+
+    /// The measures.
+    pub fn geometry(&self) -> MailGeometry {
+        self.geometry
+    }
+
+    /// What tells this segment from others.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// Sits down in a seat. On a host where participants can die, the caller already holds that seat's byte lock, and has
+    /// [buried](Self::bury) whoever may have died in it.
+    ///
+    /// # Errors
+    /// [`JoinError::Taken`] if the seat is not free or does not exist.
+    pub fn sit(&self, seat: u32, pid: u32) -> Result<User<'m, H>, JoinError> {
+        let place = self.seats().get(seat as usize).ok_or(JoinError::Taken)?;
+        // Before the seat is taken, so that who sees it taken scans far enough. Relaxed: *occupy* orders it.
+        self.taken().0.fetch_max(seat + 1, Ordering::Relaxed);
+        let generation = place.sit(State::Active, pid).ok_or(JoinError::Taken)?;
+        Ok(User { mailboxes: self.clone(), seat, generation })
+    }
+
+    /// Sits down in the first free seat, for hosts where nobody dies.
+    ///
+    /// # Errors
+    /// [`JoinError::Taken`] if no seat is free.
+    pub fn sit_anywhere(&self, pid: u32) -> Result<User<'m, H>, JoinError> {
+        (0..self.geometry.seats).find_map(|seat| self.sit(seat, pid).ok()).ok_or(JoinError::Taken)
+    }
+
+    /// Clears away what the dead occupant of `seat` left in every mailbox, then the seat, and wakes whoever may have
+    /// waited for it. To be called only while nobody else can bury or take the same seat, by who holds its byte lock
+    /// ([`Host::try_bury`]). May be repeated, also after a burier that died half-way. False if the seat was free.
+    pub fn bury(&self, seat: u32) -> bool {
+        let Some(place) = self.seats().get(seat as usize) else { return false };
+        if !place.occupancy().is_taken() {
+            return false;
+        }
+        for index in 0..self.geometry.boxes {
+            let Some(parts) = self.parts(index) else { continue };
+            rwlock::bury(&parts, seat);
+            // It may have flipped and told nobody.
+            mailbox::Parts::post(&parts).ring(&self.host);
+        }
+        // Last: if we die before this, the next burier repeats the rest.
+        place.bury()
+    }
+
+    /// Buries every occupant whom the host knows to be dead; returns how many.
+    pub fn bury_dead(&self) -> u32 {
+        let mut buried = 0;
+        for (seat, _) in self.users() {
+            self.host.try_bury(seat, || buried += u32::from(self.bury(seat)));
+        }
+        buried
+    }
+
+    /// Who sits, and the process id that it gave, one after another: not a snapshot of one moment.
+    pub fn users(&self) -> impl Iterator<Item = (u32, u32)> {
+        let high = self.taken().0.load(Ordering::Relaxed) as usize; // Relaxed: raised before the seat is taken
+        let taken = self.seats().iter().zip(0..).take(high);
+        taken.filter(|(place, _)| place.occupancy().is_taken()).map(|(place, seat)| (seat, place.pid()))
+    }
+
+    /// The version of the latest message of a mailbox, at one moment. Needs no seat.
+    pub fn version(&self, index: u32) -> Option<u64> {
+        Some(mailbox::Parts::post(&self.parts(index)?).version())
+    }
+
+    /// Waits until a mailbox has a message later than version `than`, and returns its version. Needs no seat.
+    ///
+    /// # Blocking
+    /// Waits for a writer, until `deadline`.
+    ///
+    /// # Errors
+    /// Why there is no news.
+    pub fn wait_newer(&self, index: u32, than: u64, deadline: Option<H::Deadline>) -> Result<u64, WaitError> {
+        let parts = self.parts(index).ok_or(WaitError::NoSuchBox)?;
+        mailbox::Parts::post(&parts).wait_newer(&self.host, than, deadline)
+    }
+
+    fn taken(&self) -> &'m Taken {
+        // SAFETY: inside the first page (I1), aligned; atomics.
+        let taken = unsafe { self.region.table::<Taken>(TAKEN_AT, 1) };
+        &taken[0]
+    }
+
+    fn seats(&self) -> &'m [Seat] {
+        // SAFETY: as long as the geometry says (I1), aligned; atomics.
+        unsafe { self.region.table(TABLE_AT, self.geometry.seats as usize) }
+    }
+
+    /// The parts of one mailbox, if there is such a one.
+    fn parts(&self, index: u32) -> Option<BoxParts<'m, H>> {
+        if index >= self.geometry.boxes {
+            return None;
+        }
+        let geometry = &self.geometry;
+        let at = (geometry.boxes_at() + u64::from(index) * geometry.box_length()) as usize;
+        let post_at = at + size_of::<Epoch>();
+        // SAFETY: `index` is below the number of boxes, so its tables lie inside the region (I1), on multiples of 64
+        // bytes; atomics. The same for the next two.
+        let epoch = unsafe { self.region.table::<Epoch>(at, 1) };
+        // SAFETY: see above.
+        let post = unsafe { self.region.table::<Post>(post_at, 1) };
+        // SAFETY: see above.
+        let cells = unsafe { self.region.table(post_at + size_of::<Post>(), geometry.seats as usize) };
+        let buffer = |which: u64| {
+            let at = geometry.buffers_at() + (2 * u64::from(index) + which) * geometry.stride();
+            // SAFETY: as above; `stride` bytes from there on are words of the region, aligned to 64.
+            unsafe { self.region.table(at as usize, geometry.stride() as usize / size_of::<AtomicU32>()) }
+        };
+        let buffers = Buffers { words: [buffer(0), buffer(1)], capacity: geometry.capacity as usize };
+        let taken = &self.taken().0;
+        Some(BoxParts { epoch: &epoch[0], post: &post[0], cells, taken, buffers, host: self.host.clone() })
+    }
+}
+
+/// The parts of one mailbox in memory.
+pub struct BoxParts<'m, H> {
+    epoch: &'m Epoch,
+    post: &'m Post,
+    cells: &'m [Cell],
+    taken: &'m AtomicU32,
+    buffers: Buffers<'m>,
+    host: H,
+}
+
+impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
+    type Host = H;
+
+    fn host(&self) -> &H {
+        &self.host
+    }
+    fn epoch(&self) -> &Epoch {
+        self.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        self.cells
+    }
+    fn taken(&self) -> &AtomicU32 {
+        self.taken
+    }
+}
+
+impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
+    type Payload = Buffers<'m>;
+
+    fn post(&self) -> &Post {
+        self.post
+    }
+    fn payload(&self) -> &Buffers<'m> {
+        &self.buffers
+    }
+}
+
+/// A mailbox's buffers in memory: words, since a peer may write there at any time, whatever the lock says.
+pub struct Buffers<'m> {
+    words: [&'m [AtomicU32]; 2],
+    capacity: usize,
+}
+
+impl Payload for Buffers<'_> {
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    unsafe fn fill(&self, index: usize, message: &[u8]) {
+        // Relaxed, here and below: the lock makes the one's writes visible to the other.
+        let (whole, rest) = message.as_chunks::<4>();
+        let words = self.words[index];
+        for (word, part) in words.iter().zip(whole) {
+            word.store(u32::from_ne_bytes(*part), Ordering::Relaxed);
+        }
+        if let Some(word) = words.get(whole.len()).filter(|_| !rest.is_empty()) {
+            let mut last = [0; 4];
+            last[..rest.len()].copy_from_slice(rest);
+            word.store(u32::from_ne_bytes(last), Ordering::Relaxed);
+        }
+    }
+
+    unsafe fn copy(&self, index: usize, into: &mut [u8]) {
+        let (whole, rest) = into.as_chunks_mut::<4>();
+        let words = self.words[index];
+        for (word, part) in words.iter().zip(whole.iter_mut()) {
+            *part = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        if let Some(word) = words.get(whole.len()) {
+            rest.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..rest.len()]);
+        }
+    }
+}
+
+/// Somebody who sits, and may read and write every mailbox. Dropping it leaves the seat.
+pub struct User<'m, H: Host + Clone> {
+    mailboxes: Mailboxes<'m, H>,
+    seat: u32,
+    generation: Generation,
+}
+
+impl<'m, H: Host + Clone> User<'m, H> {
+    /// Our seat.
+    pub fn seat(&self) -> u32 {
+        self.seat
+    }
+
+    /// The mailboxes.
+    pub fn mailboxes(&self) -> &Mailboxes<'m, H> {
+        &self.mailboxes
+    }
+
+    /// Copies the latest message of a mailbox to the beginning of `buffer`; see [`Mailbox::read`].
+    ///
+    /// # Blocking
+    /// Waits for at most one writer, until `deadline`.
+    ///
+    /// # Errors
+    /// Why nothing was read.
+    pub fn read(
+        &mut self,
+        index: u32,
+        buffer: &mut [u8],
+        deadline: Option<H::Deadline>,
+    ) -> Result<Message, MailReadError> {
+        self.mailbox(index).ok_or(MailReadError::NoSuchBox)?.read(buffer, deadline)
+    }
+
+    /// The same, unless a writer is in or on its way in.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and busy.
+    pub fn try_read(&mut self, index: u32, buffer: &mut [u8]) -> Result<Message, MailReadError> {
+        self.mailbox(index).ok_or(MailReadError::NoSuchBox)?.try_read(buffer)
+    }
+
+    /// Puts a message in the place of a mailbox's latest one, and returns its version; see [`Mailbox::write`].
+    ///
+    /// # Blocking
+    /// Waits for those writers that come first and for the readers that are in, until `deadline`.
+    ///
+    /// # Errors
+    /// Why nothing was written.
+    pub fn write(
+        &mut self,
+        index: u32,
+        message: &[u8],
+        deadline: Option<H::Deadline>,
+    ) -> Result<u64, MailWriteError> {
+        self.mailbox(index).ok_or(MailWriteError::NoSuchBox)?.write(message, deadline)
+    }
+
+    /// The same, unless anybody is in or before us.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and busy.
+    pub fn try_write(&mut self, index: u32, message: &[u8]) -> Result<u64, MailWriteError> {
+        self.mailbox(index).ok_or(MailWriteError::NoSuchBox)?.try_write(message)
+    }
+
+    /// Waits for a message later than version `than`; see [`Mailboxes::wait_newer`].
+    ///
+    /// # Blocking
+    /// Waits for a writer, until `deadline`.
+    ///
+    /// # Errors
+    /// Why there is no news.
+    pub fn wait_newer(&self, index: u32, than: u64, deadline: Option<H::Deadline>) -> Result<u64, WaitError> {
+        self.mailboxes.wait_newer(index, than, deadline)
+    }
+
+    /// One mailbox, to be used for several things. It borrows us, since a seat does one thing at a time.
+    pub fn mailbox(&mut self, index: u32) -> Option<Mailbox<BoxParts<'_, H>>> {
+        let parts = self.mailboxes.parts(index)?;
+        // SAFETY: the seat is ours alone while we sit in it (*occupy*), and the result borrows us. The host's byte lock is
+        // its caller's business (`Mailboxes::sit`).
+        Some(unsafe { Mailbox::new(parts, self.seat) })
+    }
+}
+
+impl<H: Host + Clone> Drop for User<'_, H> {
+    fn drop(&mut self) {
+        // Every mailbox has been left. If we were buried this fails, and nothing of our successor's is touched.
+        self.mailboxes.seats()[self.seat as usize].leave(self.generation);
+    }
+}

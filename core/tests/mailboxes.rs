@@ -1,0 +1,194 @@
+//! Mailboxes in memory: what they hold, who may use them, and what damage and hostile words do to them.
+
+mod threads;
+
+use threads::{Yielding, bytes, memory};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use whorl_core::error::{JoinError, MailReadError, MailWriteError, WaitError};
+use whorl_core::segment::{LayoutError, MailGeometry, Mailboxes, Region};
+
+fn with_mailboxes(boxes: u32, capacity: u32, seats: u32, test: impl FnOnce(Mailboxes<'_, Yielding>)) {
+    let geometry = MailGeometry::new(boxes, capacity, seats).unwrap();
+    let mut pages = memory(geometry.length());
+    let region = Region::from_buffer(bytes(&mut pages));
+    // SAFETY: the buffer is lent to the region, and used through the result alone.
+    test(unsafe { Mailboxes::create(region, geometry, 7, Yielding) }.unwrap());
+}
+
+#[test]
+fn a_mailbox_holds_the_latest_message_and_counts_versions() {
+    with_mailboxes(3, 100, 4, |boxes| {
+        let (mut a, mut b) = (boxes.sit(0, 1).unwrap(), boxes.sit(3, 2).unwrap());
+        let mut buffer = [0; 100];
+        assert_eq!(b.read(1, &mut buffer, None).map(|m| (m.version, m.length)), Ok((0, 0)));
+        for length in [0, 1, 3, 4, 5, 63, 64, 99, 100] {
+            let message: Vec<u8> = (0..length).map(|i| i as u8 ^ length as u8).collect();
+            let version = a.write(1, &message, None).unwrap();
+            let read = b.read(1, &mut buffer, None).unwrap();
+            assert_eq!((read.version, &buffer[..read.length]), (version, &message[..]));
+            assert_eq!(b.try_read(1, &mut buffer), Ok(read));
+        }
+        assert_eq!(boxes.version(1), Some(9));
+        assert_eq!((boxes.version(0), boxes.version(2), boxes.version(3)), (Some(0), Some(0), None));
+        assert_eq!(b.read(1, &mut buffer[..99], None), Err(MailReadError::TooShort(100)));
+        assert_eq!(a.write(1, &[0; 101], None), Err(MailWriteError::TooLong));
+        assert_eq!(a.write(3, &[], None), Err(MailWriteError::NoSuchBox));
+        assert_eq!(b.read(3, &mut buffer, None), Err(MailReadError::NoSuchBox));
+        assert_eq!(a.try_write(2, b"x"), Ok(1));
+    });
+}
+
+#[test]
+fn a_seat_has_one_user_and_is_given_out_again_when_it_leaves_or_is_buried() {
+    with_mailboxes(2, 8, 2, |boxes| {
+        let a = boxes.sit(0, 11).unwrap();
+        assert!(matches!(boxes.sit(0, 12), Err(JoinError::Taken)));
+        assert!(matches!(boxes.sit(2, 12), Err(JoinError::Taken)));
+        let b = boxes.sit_anywhere(12).unwrap();
+        assert_eq!(b.seat(), 1);
+        assert_eq!(boxes.users().collect::<Vec<_>>(), [(0, 11), (1, 12)]);
+        drop(a);
+        let mut c = boxes.sit(0, 13).unwrap();
+        std::mem::forget(b);
+        assert!(boxes.bury(1));
+        assert!(!boxes.bury(1) && !boxes.bury(2));
+        c.write(0, b"ok", None).unwrap();
+        assert_eq!(boxes.sit(1, 14).unwrap().read(0, &mut [0; 8], None).unwrap().length, 2);
+    });
+}
+
+#[test]
+fn news_end_a_wait_and_a_deadline_does() {
+    with_mailboxes(1, 8, 2, |boxes| {
+        let soon = || Some(Instant::now() + Duration::from_millis(5));
+        assert_eq!(boxes.wait_newer(0, 0, soon()), Err(WaitError::TimedOut));
+        assert_eq!(boxes.wait_newer(1, 0, soon()), Err(WaitError::NoSuchBox));
+        std::thread::scope(|scope| {
+            let news = scope.spawn(|| boxes.wait_newer(0, 0, None));
+            boxes.sit(0, 1).unwrap().write(0, b"news", None).unwrap();
+            assert_eq!(news.join().unwrap(), Ok(1));
+        });
+    });
+}
+
+#[test]
+fn a_damaged_header_is_refused_whatever_byte_is_wrong() {
+    let geometry = MailGeometry::new(2, 10, 2).unwrap();
+    let mut pages = memory(geometry.length());
+    let whole = |pages: &mut Vec<threads::Page>, length: usize| {
+        let region = Region::from_buffer(&mut bytes(pages)[..length]);
+        // SAFETY: the buffer is lent to the region.
+        unsafe { Mailboxes::attach(region, Yielding) }.map(|boxes| boxes.geometry())
+    };
+    let length = geometry.length() as usize;
+    assert_eq!(whole(&mut pages, length), Err(LayoutError::Foreign));
+    // SAFETY: the buffer is lent to the region.
+    let made = unsafe { Mailboxes::create(Region::from_buffer(bytes(&mut pages)), geometry, 1, Yielding) };
+    assert_eq!(made.unwrap().geometry(), geometry);
+    assert_eq!(whole(&mut pages, length), Ok(geometry));
+    assert_eq!(whole(&mut pages, length - 1), Err(LayoutError::TooShort));
+    for at in 0..64 {
+        bytes(&mut pages)[at] ^= 0x10;
+        assert!(whole(&mut pages, length).is_err(), "byte {at}");
+        bytes(&mut pages)[at] ^= 0x10;
+    }
+    for (boxes, capacity, seats, why) in [
+        (0, 1, 1, LayoutError::Boxes),
+        ((1 << 20) + 1, 1, 1, LayoutError::Boxes),
+        (1, 0, 1, LayoutError::Capacity),
+        (1, (1 << 31) + 1, 1, LayoutError::Capacity),
+        (1, 1, 0, LayoutError::Seats),
+        (1, 1, 1025, LayoutError::Seats),
+    ] {
+        assert_eq!(MailGeometry::new(boxes, capacity, seats), Err(why));
+    }
+}
+
+/// Every word of the segment behind its header takes garbage: each call still returns by its deadline, without a panic.
+#[test]
+fn hostile_words_neither_panic_nor_hold_anybody_past_the_deadline() {
+    let geometry = MailGeometry::new(1, 4, 3).unwrap();
+    let length = geometry.length() as usize;
+    for at in (64..length).step_by(4) {
+        for garbage in [1, 2, 3, 4, 5, 7, 1 << 31, 1 << 31 | 1, 1 << 31 | 1023, 1023, u32::MAX] {
+            if at >= 4096 + 64 + 192 + 3 * 64 && garbage != 7 {
+                continue; // buffers: any bytes are bytes
+            }
+            let mut pages = memory(geometry.length());
+            let buffer = bytes(&mut pages);
+            let word = buffer[at..].as_mut_ptr().cast::<u32>();
+            // SAFETY: the buffer is lent to the region, and used through the result alone but for one word.
+            let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) };
+            let boxes = boxes.unwrap();
+            // SAFETY: inside the buffer, aligned, and nobody looks yet.
+            unsafe { word.write(garbage) };
+            let deadline = Some(Instant::now() + Duration::from_micros(200));
+            for seat in 0..3 {
+                let Ok(mut user) = boxes.sit(seat, 1) else { continue };
+                let _ = user.read(0, &mut [0; 4], deadline);
+                let _ = user.write(0, b"abc", deadline);
+                let _ = user.try_read(0, &mut [0; 4]);
+                let _ = user.try_write(0, b"abc");
+                let _ = user.wait_newer(0, 5, deadline);
+                std::mem::forget(user);
+            }
+            assert!(boxes.users().count() <= 3);
+            for seat in 0..4 {
+                boxes.bury(seat);
+            }
+        }
+    }
+}
+
+/// A peer flips words at random while others work: every call returns soon after its deadline.
+#[test]
+fn a_peer_that_scribbles_all_the_time_holds_nobody() {
+    let geometry = MailGeometry::new(1, 64, 4).unwrap();
+    let mut pages = memory(geometry.length());
+    let buffer = bytes(&mut pages);
+    let (first, words) = (buffer.as_mut_ptr().cast::<AtomicU32>(), buffer.len() / 4);
+    // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
+    let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
+    // SAFETY: the whole buffer, aligned, as atomics.
+    let words = unsafe { std::slice::from_raw_parts(first, words) };
+    let users: Vec<_> = (0..3).map(|seat| boxes.sit(seat, 1).unwrap()).collect();
+    let stop = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = 88172645463325252u64;
+            while stop.load(Ordering::Relaxed) == 0 {
+                for _ in 0..64 {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    let at = 16 + random as usize % (words.len() - 16);
+                    let value = [0, 1, 2, 3, 5, 6, 7, 1 << 31 | 2, random as u32];
+                    words[at].store(value[(random >> 40) as usize % value.len()], Ordering::Relaxed);
+                }
+                std::thread::yield_now();
+            }
+        });
+        let workers: Vec<_> = users
+            .into_iter()
+            .map(|mut user| {
+                scope.spawn(move || {
+                    let end = Instant::now() + Duration::from_millis(300);
+                    while Instant::now() < end {
+                        let deadline = Instant::now() + Duration::from_millis(2);
+                        let _ = user.read(0, &mut [0; 64], Some(deadline));
+                        let _ = user.write(0, &[1; 64], Some(deadline));
+                        let _ = user.wait_newer(0, 1 << 40, Some(deadline));
+                        let _ = user.try_write(0, &[2; 64]);
+                        user.mailboxes().bury(3);
+                        assert!(deadline.elapsed() < Duration::from_secs(5), "held past the deadline");
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        stop.store(1, Ordering::Relaxed);
+    });
+}

@@ -1,0 +1,120 @@
+//! The seat lock, one thread at a time: who gets in, who does not, and what burial leaves.
+
+mod threads;
+
+use threads::Yielding;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use whorl_core::error::LockError;
+use whorl_core::rwlock::{Cell, Epoch, Ownership, Participant, Parts, bury, bury_dead};
+
+struct Words {
+    epoch: Epoch,
+    cells: [Cell; 4],
+    taken: AtomicU32,
+}
+
+impl Parts for Words {
+    type Host = Yielding;
+
+    fn host(&self) -> &Yielding {
+        &Yielding
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+    fn taken(&self) -> &AtomicU32 {
+        &self.taken
+    }
+}
+
+fn words() -> Words {
+    Words { epoch: Epoch::new(), cells: std::array::from_fn(|_| Cell::new()), taken: AtomicU32::new(0) }
+}
+
+fn participant(words: &Words, seat: u32) -> Participant<&Words> {
+    // SAFETY: each test gives each seat once, or again after burial.
+    unsafe { Participant::new(words, seat) }
+}
+
+fn idle(words: &Words) -> bool {
+    let free = !Ownership::from_word(words.epoch.word().load(Ordering::Relaxed)).is_busy();
+    free && words.cells.iter().all(|cell| cell.word().load(Ordering::Relaxed) == 0)
+}
+
+fn soon() -> Option<Instant> {
+    Some(Instant::now() + Duration::from_millis(2))
+}
+
+#[test]
+fn readers_share_and_writers_do_not() {
+    let words = words();
+    let (mut a, mut b) = (participant(&words, 0), participant(&words, 3));
+    let reading = a.read(None).unwrap();
+    assert_eq!(b.try_write().err(), Some(LockError::Busy));
+    assert_eq!(b.write(soon()).err(), Some(LockError::TimedOut));
+    drop(b.try_read().unwrap());
+    drop(b.read(soon()).unwrap());
+    drop(reading);
+    let writing = b.try_write().unwrap();
+    assert_eq!(a.try_read().err(), Some(LockError::Busy));
+    assert_eq!(a.try_write().err(), Some(LockError::Busy));
+    assert_eq!(a.read(soon()).err(), Some(LockError::TimedOut));
+    assert_eq!(a.write(soon()).err(), Some(LockError::TimedOut));
+    drop(writing);
+    assert!(idle(&words));
+    drop(a.write(soon()).unwrap());
+    assert!(idle(&words));
+}
+
+#[test]
+fn burial_frees_what_the_dead_held_and_may_be_repeated() {
+    let words = words();
+    let mut a = participant(&words, 1);
+    for _ in 0..2 {
+        std::mem::forget(participant(&words, 0).write(None).unwrap());
+        assert_eq!(a.try_read().err(), Some(LockError::Busy));
+        bury(&words, 0);
+        bury(&words, 0);
+        assert!(idle(&words));
+        drop(a.try_read().unwrap());
+        std::mem::forget(participant(&words, 2).read(None).unwrap());
+        drop(a.try_read().unwrap());
+        assert_eq!(a.try_write().err(), Some(LockError::Busy));
+        bury(&words, 2);
+        drop(a.try_write().unwrap());
+        bury(&words, 4);
+        assert_eq!(bury_dead(&words), 0); // this host knows of no deaths
+        assert!(idle(&words));
+    }
+}
+
+#[test]
+fn the_late_leaving_of_an_owner_buried_by_mistake_does_not_free_its_successor() {
+    let words = words();
+    let mut a = participant(&words, 0);
+    let late = a.write(None).unwrap();
+    bury(&words, 0);
+    let mut b = participant(&words, 1);
+    let writing = b.write(soon()).unwrap();
+    drop(late);
+    assert_eq!(participant(&words, 2).try_read().err(), Some(LockError::Busy));
+    drop(writing);
+    assert!(idle(&words));
+}
+
+#[test]
+fn the_last_owner_comes_last() {
+    let words = words();
+    // 1 waits to write; 2 was the last owner, so 3, 0, 1 come first, then 2.
+    drop(participant(&words, 2).write(None).unwrap());
+    words.cells[1].word().store(3, Ordering::Relaxed);
+    assert_eq!(participant(&words, 2).try_write().err(), Some(LockError::Busy));
+    assert!(participant(&words, 3).try_write().is_ok());
+    assert!(participant(&words, 0).try_write().is_ok());
+    words.cells[1].word().store(0, Ordering::Relaxed);
+    assert!(participant(&words, 2).try_write().is_ok());
+}

@@ -1,0 +1,60 @@
+//! What the tests share: a host for the threads of one process, and memory.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+use whorl_core::futex::{Futex, Host, Wake};
+
+/// Waits by yielding; nobody dies. A slice is so many looks at the word.
+#[derive(Clone, Copy, Default)]
+pub struct Yielding;
+
+impl Futex for Yielding {
+    type Deadline = Instant;
+    const SPINS: u32 = 16;
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+        for _ in 0..1000 {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Wake::TimedOut;
+            }
+            if word.load(Ordering::Relaxed) != expected {
+                return Wake::Woken;
+            }
+            std::thread::yield_now();
+        }
+        Wake::Slice
+    }
+
+    fn wake_one(&self, _: &AtomicU32) {}
+    fn wake_all(&self, _: &AtomicU32) {}
+}
+
+impl Host for Yielding {
+    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+        false
+    }
+    fn watch(&self, round: impl FnOnce()) {
+        round();
+    }
+    fn owner_is_dead(&self) -> bool {
+        false
+    }
+}
+
+/// Memory with the alignment that segments want.
+#[repr(C, align(4096))]
+#[derive(Clone, Copy)]
+pub struct Page([u8; 4096]);
+
+/// So many zeroed bytes, in pages.
+pub fn memory(length: u64) -> Vec<Page> {
+    vec![Page([0; 4096]); length.div_ceil(4096) as usize]
+}
+
+/// Their bytes.
+pub fn bytes(pages: &mut [Page]) -> &mut [u8] {
+    // SAFETY: pages are bytes without padding.
+    unsafe { std::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), pages.len() * 4096) }
+}
