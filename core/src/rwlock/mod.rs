@@ -35,7 +35,8 @@
 //! *How long one waits.* `core/tests/rwlock_search.rs` runs these very steps through every interleaving of three and four
 //! participants, deaths and cancellations included. Under weak fairness everybody who wants in gets in, and, without deaths:
 //! - from a reader's announcement to its entry **at most one** writer's section begins;
-//! - from a writer's claim to its entry each other reader enters **at most once** more;
+//! - from a writer's claim to its entry each other reader that announced itself after the claim enters **at most once**
+//!   (and once before that, if it had announced itself already);
 //! - a queued writer (one that has slept) sees at most 1 other writer's section begin before its own with two
 //!   writers, at most 2 with three (3 if a reader takes part), at most 5 with four.
 //!

@@ -1,0 +1,243 @@
+//! The search: all reachable states, breadth first; then, for each seat, whether there is a weakly fair run in which it
+//! wants in for ever.
+
+use crate::world::{Config, Life, Next, Words, World};
+
+/// What a search found.
+pub enum Verdict {
+    Fine {
+        states: usize,
+        edges: usize,
+    },
+    /// Two were in who must not be.
+    Unsafe(String),
+    /// A seat may wait for ever.
+    Starves(String),
+}
+
+/// What all states showed of those that overtake seat 0.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub struct Overtaking {
+    /// Other writers' sections.
+    pub writers: u8,
+    /// Entries of one reader that announced itself after seat 0 had claimed the epoch.
+    pub readers: u8,
+}
+
+const FAIR: u32 = 1 << 31;
+const WHO: u32 = 29;
+const TARGET: u32 = (1 << WHO) - 1;
+
+/// All states that were reached, with an index over them.
+struct States {
+    keys: Vec<u128>,
+    table: Vec<u32>,
+}
+
+impl States {
+    const FREE: u32 = u32::MAX;
+
+    fn new() -> Self {
+        Self { keys: Vec::new(), table: vec![Self::FREE; 1 << 16] }
+    }
+
+    fn place(table: &[u32], keys: &[u128], key: u128) -> usize {
+        let mut hash = key as u64 ^ 0x9E37_79B9_7F4A_7C15;
+        for part in [(key >> 64) as u64, 0] {
+            hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+            hash ^= hash >> 32 ^ part;
+        }
+        let mut at = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53) as usize >> 7 & (table.len() - 1);
+        while table[at] != Self::FREE && keys[table[at] as usize] != key {
+            at = (at + 1) & (table.len() - 1);
+        }
+        at
+    }
+
+    /// The number of a state, new or known.
+    fn number(&mut self, key: u128) -> u32 {
+        let at = Self::place(&self.table, &self.keys, key);
+        if self.table[at] != Self::FREE {
+            return self.table[at];
+        }
+        let number = self.keys.len() as u32;
+        self.keys.push(key);
+        self.table[at] = number;
+        if self.keys.len() * 2 > self.table.len() {
+            let mut table = vec![Self::FREE; self.table.len() * 2];
+            for (number, key) in self.keys.iter().enumerate() {
+                let at = Self::place(&table, &self.keys, *key);
+                table[at] = number as u32;
+            }
+            self.table = table;
+        }
+        number
+    }
+}
+
+struct Graph {
+    keys: Vec<u128>,
+    parents: Vec<u32>,
+    /// Where each state's edges begin; one more at the end.
+    begins: Vec<u32>,
+    /// Target, who, whether fair.
+    edges: Vec<u32>,
+    /// Who must step here some day.
+    enabled: Vec<u8>,
+    count: usize,
+}
+
+/// Searches everything that `config` allows. Remembers the overtaking in `most`, if it counts.
+pub fn search(config: &Config, most: &mut Overtaking) -> Verdict {
+    let count = config.roles.len();
+    let words = Words::new(count);
+    let mut states = States::new();
+    states.number(World::START.pack(count));
+    let mut graph = Graph {
+        keys: Vec::new(),
+        parents: vec![0],
+        begins: Vec::new(),
+        edges: Vec::new(),
+        enabled: Vec::new(),
+        count,
+    };
+    let mut next = Vec::new();
+    let mut at = 0;
+    while at < states.keys.len() {
+        let world = World::unpack(states.keys[at], count);
+        debug_assert_eq!(world.pack(count), states.keys[at]);
+        if world.is_bad() {
+            graph.keys = states.keys;
+            return Verdict::Unsafe(graph.trace(at));
+        }
+        most.writers = most.writers.max(world.tally.writers);
+        most.readers = most.readers.max(world.tally.readers.into_iter().max().unwrap_or(0).saturating_sub(1));
+        graph.begins.push(graph.edges.len() as u32);
+        let mut enabled = 0;
+        world.successors(config, &words, &mut next);
+        for Next { world, who, fair } in &next {
+            let number = states.number(world.pack(count));
+            if number as usize == graph.parents.len() {
+                graph.parents.push(at as u32);
+            }
+            if *fair {
+                enabled |= 1 << who;
+            }
+            graph.edges.push(number | (*who as u32) << WHO | if *fair { FAIR } else { 0 });
+        }
+        graph.enabled.push(enabled);
+        at += 1;
+    }
+    graph.begins.push(graph.edges.len() as u32);
+    assert!(
+        states.keys.len() < TARGET as usize && graph.edges.len() < u32::MAX as usize,
+        "too large to number"
+    );
+    let States { keys, table } = states;
+    drop(table);
+    graph.keys = keys;
+    match (0..count).find_map(|seat| graph.starves(seat)) {
+        Some(trace) => Verdict::Starves(trace),
+        None => Verdict::Fine { states: graph.keys.len(), edges: graph.edges.len() },
+    }
+}
+
+impl Graph {
+    fn edges(&self, state: u32) -> std::ops::Range<u32> {
+        self.begins[state as usize]..self.begins[state as usize + 1]
+    }
+
+    /// Finds the strongly connected components of those states in which `seat` wants in (Tarjan), and among them one in
+    /// which every live seat either steps or is somewhere unable to: a fair run that never leaves it. A deadlock is a
+    /// component of one state and no edge.
+    fn starves(&self, seat: usize) -> Option<String> {
+        let wants = |state: u32| World::unpack(self.keys[state as usize], self.count).parties[seat].wants();
+        let inside: Vec<bool> = (0..self.keys.len() as u32).map(wants).collect();
+        let mut order = vec![0u32; inside.len()];
+        let mut low = vec![0u32; inside.len()];
+        let mut open = vec![false; inside.len()];
+        let (mut stack, mut calls, mut counter) = (Vec::new(), Vec::new(), 0);
+        for root in 0..inside.len() as u32 {
+            if !inside[root as usize] || order[root as usize] != 0 {
+                continue;
+            }
+            calls.push((root, self.edges(root)));
+            while let Some((state, edges)) = calls.last_mut() {
+                let state = *state;
+                let here = state as usize;
+                if order[here] == 0 {
+                    counter += 1;
+                    (order[here], low[here], open[here]) = (counter, counter, true);
+                    stack.push(state);
+                }
+                if let Some(edge) = edges.next() {
+                    let target = self.edges[edge as usize] & TARGET;
+                    if !inside[target as usize] {
+                    } else if order[target as usize] == 0 {
+                        calls.push((target, self.edges(target)));
+                    } else if open[target as usize] {
+                        low[here] = low[here].min(order[target as usize]);
+                    }
+                    continue;
+                }
+                calls.pop();
+                if let Some((parent, _)) = calls.last() {
+                    low[*parent as usize] = low[*parent as usize].min(low[here]);
+                }
+                if low[here] == order[here] {
+                    let first = stack.iter().rposition(|member| *member == state).expect("on the stack");
+                    for member in &stack[first..] {
+                        (open[*member as usize], low[*member as usize]) = (false, order[here]);
+                    }
+                    if self.is_fair(&stack[first..], &low, &inside) {
+                        let nearest = *stack[first..].iter().min().expect("not empty") as usize;
+                        let size = stack.len() - first;
+                        return Some(format!("seat {seat}, {size} states\n{}", self.trace(nearest)));
+                    }
+                    stack.truncate(first);
+                }
+            }
+        }
+        None
+    }
+
+    fn is_fair(&self, members: &[u32], component: &[u32], inside: &[bool]) -> bool {
+        let own = component[members[0] as usize];
+        let (mut always, mut steps) = (u8::MAX, 0);
+        for member in members {
+            always &= self.enabled[*member as usize];
+            for edge in self.edges(*member) {
+                let edge = self.edges[edge as usize];
+                let target = (edge & TARGET) as usize;
+                if edge & FAIR != 0 && inside[target] && component[target] == own {
+                    steps |= 1 << (edge >> WHO & 3);
+                }
+            }
+        }
+        always & !steps == 0
+    }
+
+    /// How one gets from the start to a state.
+    fn trace(&self, mut at: usize) -> String {
+        let mut path = vec![at];
+        while at != 0 {
+            at = self.parents[at] as usize;
+            path.push(at);
+        }
+        let mut text = String::new();
+        for at in path.into_iter().rev() {
+            let world = World::unpack(self.keys[at], self.count);
+            text += &format!("{:8x} {:?}", world.epoch, &world.cells[..self.count]);
+            for party in &world.parties[..self.count] {
+                let burying = party.errand.map_or(String::new(), |errand| format!(" for {}", errand.seat));
+                text += &match party.life {
+                    Life::Dead => " | dead".into(),
+                    Life::Asleep => format!(" | {:?} asleep", party.at),
+                    Life::Awake => format!(" | {:?}{burying}", party.at),
+                };
+            }
+            text += "\n";
+        }
+        text
+    }
+}

@@ -1,0 +1,175 @@
+//! Every interleaving of three and four participants taking the seat lock's own steps: nobody is in who must not be, and
+//! under weak fairness everybody who wants in gets in, deaths, burials and cancellations included.
+//!
+//! Sequentially consistent; what weaker memory adds is for the models. The larger searches run with `WHORL_SEARCH_LONG=1`.
+//! Sleeps have no slices here unless a test says so: slices would turn a lost wake into a stall, and hide it.
+
+mod explore;
+mod mutants;
+mod world;
+
+use explore::{Overtaking, Verdict, search};
+use mutants::Mutant;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+use world::{Burial, Config};
+
+/// One search at a time: they take memory.
+static ONE: Mutex<()> = Mutex::new(());
+
+const fn of(roles: &'static str) -> Config {
+    Config {
+        roles,
+        deaths: 0,
+        cancels: false,
+        slices: false,
+        burial: Burial::Told,
+        mutant: Mutant::None,
+        count: false,
+    }
+}
+
+fn verify(config: Config) -> Overtaking {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (begin, mut most) = (Instant::now(), Overtaking::default());
+    let Config { roles, deaths, cancels, slices, burial, .. } = config;
+    match search(&config, &mut most) {
+        Verdict::Fine { states, edges } => println!(
+            "{roles}, {deaths} deaths, cancels {cancels}, slices {slices}, {burial:?}: {states} states, {edges} edges, \
+             overtaken by {} and {}, {:.1?}",
+            most.writers,
+            most.readers,
+            begin.elapsed()
+        ),
+        Verdict::Unsafe(trace) => panic!("{roles}: two are in who must not be:\n{trace}"),
+        Verdict::Starves(trace) => panic!("{roles}: somebody may wait for ever: {trace}"),
+    }
+    most
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Failure {
+    Unsafe,
+    Starves,
+}
+
+/// Whether a mutant fails in one of the searches, and how.
+fn fails(mutant: Mutant, configs: &[Config]) -> Option<Failure> {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    configs.iter().find_map(|config| {
+        match search(&Config { mutant, ..*config }, &mut Overtaking::default()) {
+            Verdict::Fine { .. } => None,
+            Verdict::Unsafe(_) => Some(Failure::Unsafe),
+            Verdict::Starves(_) => Some(Failure::Starves),
+        }
+    })
+}
+
+fn long() -> bool {
+    std::env::var_os("WHORL_SEARCH_LONG").is_some_and(|value| value == "1")
+}
+
+#[test]
+fn three_who_read_and_write_two_deaths_and_cancels() {
+    let deaths = if long() { 2 } else { 1 };
+    let config = Config { deaths: 2, cancels: true, ..of("BBB") };
+    verify(of("BBB"));
+    verify(config);
+    verify(Config { slices: true, deaths, ..config });
+    verify(Config { burial: Burial::ToldIdle, deaths, ..config });
+}
+
+#[test]
+fn three_with_one_watchman_who_asks_for_those_that_the_code_asks_for() {
+    let config = Config { deaths: 2, cancels: true, burial: Burial::Watch, ..of("BBB") };
+    verify(config);
+    verify(Config { slices: true, deaths: if long() { 2 } else { 1 }, ..config });
+}
+
+#[test]
+fn four_without_deaths() {
+    for roles in ["RRWW", "WRRW", "RRRW", "RWWW"] {
+        verify(of(roles));
+    }
+}
+
+#[test]
+fn four_and_cancels() {
+    for roles in ["RRWW", "WRRW", "RRRW"] {
+        verify(Config { cancels: true, ..of(roles) });
+    }
+}
+
+#[test]
+fn four_and_deaths() {
+    verify(Config { deaths: 1, cancels: true, ..of("RRRW") });
+    verify(Config { deaths: 1, cancels: true, ..of("WRRW") });
+    verify(Config { deaths: 2, ..of("RRRW") });
+}
+
+#[test]
+fn four_in_the_long_searches() {
+    if !long() {
+        println!("not run: WHORL_SEARCH_LONG=1 runs it");
+        return;
+    }
+    verify(Config { cancels: true, ..of("RWWW") });
+    for roles in ["RRWW", "WRRW", "RRRW", "RWWW"] {
+        verify(Config { deaths: 2, ..of(roles) });
+        verify(Config { deaths: 2, cancels: true, ..of(roles) });
+        verify(Config { deaths: 2, cancels: true, burial: Burial::Watch, ..of(roles) });
+    }
+    verify(Config { deaths: 2, cancels: true, slices: true, ..of("RRWW") });
+    verify(Config { deaths: 1, cancels: true, ..of("BBRW") });
+}
+
+#[test]
+fn a_reader_is_overtaken_by_at_most_one_writer() {
+    for roles in ["RW", "RRW", "RWW", "RRWW", "RWWW"] {
+        assert_eq!(verify(Config { count: true, ..of(roles) }).writers, 1, "{roles}");
+    }
+}
+
+#[test]
+fn a_writer_that_claimed_is_overtaken_at_most_once_by_each_reader_and_a_queued_one_by_few_writers() {
+    for (roles, writers) in [("WR", 0), ("WW", 1), ("WRR", 0), ("WRW", 1), ("WWW", 2), ("WRWW", 3)] {
+        let most = verify(Config { count: true, ..of(roles) });
+        assert!(most.readers <= 1 && most.writers == writers, "{roles}: {most:?}");
+    }
+    if long() {
+        assert!(verify(Config { count: true, ..of("WWWW") }).writers <= 5);
+    }
+}
+
+macro_rules! mutants {
+    ($($name:ident: $mutant:ident, $failure:ident, [$($config:expr),+];)+) => {$(
+        #[test]
+        fn $name() {
+            assert_eq!(fails(Mutant::$mutant, &[$($config),+]), Some(Failure::$failure));
+        }
+    )+};
+}
+
+const THREE: Config = of("BBB");
+const CANCELS: Config = Config { cancels: true, ..THREE };
+const DEATHS: Config = Config { deaths: 2, cancels: true, ..THREE };
+
+mutants! {
+    without_grants_a_reader_starves: NoGrant, Starves, [of("RWW")];
+    without_a_flag_on_reading_a_reader_starves: NoFlagOnReading, Starves, [of("RWW"), CANCELS, DEATHS];
+    waiting_until_a_seat_does_not_read_starves_a_writer: UntilNotReading, Starves, [of("WR")];
+    turning_to_waiting_by_a_swap_starves_a_reader: QueueBySwap, Starves, [of("RWW"), CANCELS];
+    without_a_second_look_a_wake_is_lost: NoSecondLook, Starves, [of("RW")];
+    without_a_poke_a_wake_is_lost: NoPoke, Starves, [of("WW")];
+    a_poke_without_a_flag_is_lost: PokeWithoutFlag, Starves, [of("WW")];
+    who_gives_up_silently_leaves_others_asleep: NoPokeOnWithdrawal, Starves, [CANCELS];
+    burial_that_rouses_nobody_leaves_others_asleep: NoRouse, Starves, [DEATHS];
+    barging_starves_a_writer: Barge, Starves, [of("WWW")];
+    without_a_third_look_two_are_in: NoThirdLook, Unsafe, [of("RWW")];
+    coming_back_by_a_swap_lets_two_in: ReturnBySwap, Unsafe, [of("RWW")];
+    clearing_last_wipes_out_a_wish: ClearLast, Starves, [of("WWW"), CANCELS, DEATHS];
+    freeing_first_lets_two_in: FreeFirst, Unsafe, [of("RWW")];
+    without_a_pass_two_are_in: NoPass, Unsafe, [of("RW")];
+    giving_up_without_grants_starves_a_reader: AbandonWithoutGrant, Starves, [of("RWW"), CANCELS];
+    burial_that_does_not_leave_for_the_dead_blocks_all: NoRelease, Starves, [DEATHS];
+}

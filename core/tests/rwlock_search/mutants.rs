@@ -1,0 +1,121 @@
+//! The lock with one rule broken, to show that the search would notice, and that the rule is needed.
+
+use crate::world::Words;
+use std::sync::atomic::Ordering::SeqCst;
+use whorl_core::futex::Futex;
+use whorl_core::rwlock::state::{FLAG, READ_WAIT, READING, WRITE_WAIT};
+use whorl_core::rwlock::{Actor, Parts, Scan, Step};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    /// The lock as it is.
+    None,
+    /// A leaving owner grants nobody.
+    NoGrant,
+    /// A leaving owner does not flag who reads already, perhaps about to look.
+    NoFlagOnReading,
+    /// A passing owner waits until the seat does not read, instead of for any change.
+    UntilNotReading,
+    /// A reader turns to waiting by a swap, which overlooks a grant.
+    QueueBySwap,
+    /// A reader sleeps without looking again.
+    NoSecondLook,
+    /// A leaving owner tells nobody that the epoch is free.
+    NoPoke,
+    /// It does, but leaves no mark.
+    PokeWithoutFlag,
+    /// A queued writer that gives up says nothing.
+    NoPokeOnWithdrawal,
+    /// A burier wakes nobody but those that the leaving in the dead one's name wakes.
+    NoRouse,
+    /// A writer claims a free epoch whoever waits.
+    Barge,
+    /// A reader that saw the epoch free while it waited is in at once.
+    NoThirdLook,
+    /// A reader comes back from waiting by a swap, which wipes the flag.
+    ReturnBySwap,
+    /// An owner clears its cell after it freed the epoch.
+    ClearLast,
+    /// An owner frees the epoch before it grants.
+    FreeFirst,
+    /// An owner does not look at the cells.
+    NoPass,
+    /// An owner that gives up while it passes only clears its cell and frees the epoch.
+    AbandonWithoutGrant,
+    /// A burier does not leave in the dead owner's name.
+    NoRelease,
+}
+
+impl Mutant {
+    /// Takes a step as this mutant does.
+    pub fn take(self, step: Step, words: &Words, actor: Actor) -> Step {
+        let cell = |seat: u16| words.cells()[usize::from(seat)].word();
+        let own = cell(actor.seat);
+        let count = words.cells().len() as u16;
+        let around = Scan::after(actor.seat, count);
+        let next = |scan: Scan, then: fn(Scan) -> Step, end: Step| scan.next().map_or(end, then);
+        match (self, step) {
+            (Self::NoFlagOnReading, Step::Grant(scan)) if cell(scan.seat()).load(SeqCst) == READING => {
+                return next(scan, Step::Grant, Step::Free);
+            }
+            (Self::UntilNotReading, Step::WokenPass(scan)) => {
+                return if cell(scan.seat()).load(SeqCst) & !FLAG == READING {
+                    Step::Pass(scan)
+                } else {
+                    next(scan, Step::Pass, Step::Writing)
+                };
+            }
+            (Self::QueueBySwap, Step::QueueRead) => {
+                if own.swap(READ_WAIT, SeqCst) == READING | FLAG {
+                    words.host.wake_all(own);
+                }
+                return Step::LookAgain;
+            }
+            (Self::PokeWithoutFlag, Step::Poke(scan, met)) => {
+                let seen = cell(scan.seat()).load(SeqCst) & !FLAG;
+                if seen == READ_WAIT || seen == WRITE_WAIT && !met {
+                    return Step::PokeWake(scan, met || seen == WRITE_WAIT);
+                }
+            }
+            (Self::ReturnBySwap, Step::ReturnRead) => {
+                return if own.swap(READING, SeqCst) & !FLAG == READING {
+                    Step::Reading
+                } else {
+                    Step::LookRead
+                };
+            }
+            (Self::ClearLast, Step::Writing | Step::Clear) => return Step::Grant(around),
+            (Self::FreeFirst, Step::Writing | Step::Clear) => {
+                let _ = step.take(words, actor);
+                return Step::Free;
+            }
+            (Self::FreeFirst, Step::Free) if !actor.burying => {
+                let _ = step.take(words, actor);
+                return Step::Grant(around);
+            }
+            (Self::FreeFirst, Step::Grant(scan) | Step::GrantWake(scan)) if !actor.burying => {
+                return match step.take(words, actor) {
+                    Step::Free => Step::Poke(Scan::after(scan.from(), count), false),
+                    other => other,
+                };
+            }
+            _ => {}
+        }
+        let after = step.take(words, actor);
+        match (self, step, after) {
+            (Self::NoGrant, _, Step::Grant(scan)) if scan.visited() == 0 => Step::Free,
+            (Self::NoSecondLook, Step::QueueRead, Step::LookAgain) => Step::SleepRead,
+            (Self::NoPoke, Step::Free, _) if actor.burying => Step::Rouse(around),
+            (Self::NoPoke, Step::Free, _) => Step::Idle,
+            (Self::NoPokeOnWithdrawal, Step::LookWithdraw, _) => Step::Idle,
+            (Self::NoRouse, _, Step::Rouse(_)) => Step::Idle,
+            (Self::Barge, Step::LookWrite, Step::Defer(_, seen)) => Step::Claim(seen),
+            (Self::NoThirdLook, Step::ReturnRead, Step::LookRead) => Step::Reading,
+            (Self::ClearLast, Step::Poke(..) | Step::PokeWake(..), Step::Idle) => Step::LeaveRead,
+            (Self::NoPass, Step::Claim(_), Step::Pass(_)) => Step::Writing,
+            (Self::AbandonWithoutGrant, Step::Clear, _) => Step::Free,
+            (Self::NoRelease, Step::BuryLook, _) => Step::Rouse(around),
+            _ => after,
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! The world that is searched: up to four participants, each standing before one of the lock's own steps, and the lock's
+//! own words. A transition sets the words as the state has them, lets one participant take one real [`Step`], and reads
+//! the words back. Sleeping, dying, burying and giving up are the host's part, so they are modelled here.
+
+use crate::mutants::Mutant;
+use std::cell::Cell as Slot;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::rwlock::{Actor, Cell, Epoch, Ownership, Parts, Scan, Step, bury_dead};
+
+pub const MOST: usize = 4;
+
+/// What a search is about.
+#[derive(Clone, Copy)]
+pub struct Config {
+    /// One letter for each seat: `R` only reads, `W` only writes, `B` does both. Seat 0 never dies and never gives up.
+    pub roles: &'static str,
+    pub deaths: u8,
+    pub cancels: bool,
+    /// Whether any sleep may end by itself, at any time. Off shows lost wakes.
+    pub slices: bool,
+    pub burial: Burial,
+    pub mutant: Mutant,
+    /// Counts who overtakes seat 0.
+    pub count: bool,
+}
+
+/// Who buries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Burial {
+    /// Any sleeper, as soon as somebody is dead and nobody else buries it.
+    Told,
+    /// The same, and those who want nothing of the lock.
+    ToldIdle,
+    /// As the waiting loop does: a slice ends only while somebody is dead; one waiter at a time asks for those seats for
+    /// which the code asks; the others go on as if woken. And who sits down in a dead one's seat buries it first.
+    Watch,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    Awake,
+    Asleep,
+    Dead,
+}
+
+/// Burying somebody: in whose seat, and where to go on afterwards (`Idle`: wanted nothing).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errand {
+    pub seat: u8,
+    pub resume: Step,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Party {
+    pub life: Life,
+    pub at: Step,
+    pub errand: Option<Errand>,
+}
+
+pub const IDLE: Party = Party { life: Life::Awake, at: Step::Idle, errand: None };
+
+impl Party {
+    /// Whether it wants in, or is in, or on its way out.
+    pub fn wants(&self) -> bool {
+        let own = self.errand.map_or(self.at, |errand| errand.resume);
+        self.life != Life::Dead && own != Step::Idle
+    }
+
+    pub fn is(&self, step: Step) -> bool {
+        self.life == Life::Awake && self.errand.is_none() && self.at == step
+    }
+}
+
+/// How often seat 0 was overtaken, while it waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// 1: announced; 2: a writer that has slept; 3: a writer that owns the epoch.
+    pub stage: u8,
+    /// Other writers' sections begun: since a reader announced, or since a writer slept.
+    pub writers: u8,
+    /// What each reader has done since seat 0 claimed. 1: announced; 2: and entered; 3: and so once more.
+    pub readers: [u8; MOST],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct World {
+    pub epoch: u32,
+    pub cells: [u32; MOST],
+    pub parties: [Party; MOST],
+    pub deaths: u8,
+    pub tally: Tally,
+}
+
+/// The words that the steps are taken on, and the host that notes whom they wake and for whom they ask.
+pub struct Words {
+    epoch: Epoch,
+    cells: Vec<Cell>,
+    taken: AtomicU32,
+    pub host: Notes,
+}
+
+#[derive(Default)]
+pub struct Notes {
+    woken: Slot<Option<*const AtomicU32>>,
+    asked: Slot<u32>,
+}
+
+impl Futex for Notes {
+    type Deadline = ();
+
+    fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> Wake {
+        unreachable!("a step never sleeps")
+    }
+    fn wake_one(&self, _: &AtomicU32) {
+        unreachable!("the lock wakes all")
+    }
+    fn wake_all(&self, word: &AtomicU32) {
+        assert!(self.woken.replace(Some(word)).is_none(), "a step wakes once");
+    }
+}
+
+impl Host for Notes {
+    fn try_bury(&self, seat: u32, _: impl FnOnce()) -> bool {
+        self.asked.set(self.asked.get() | 1 << seat);
+        false
+    }
+    fn watch(&self, _: impl FnOnce()) {}
+    fn owner_is_dead(&self) -> bool {
+        false
+    }
+}
+
+impl Parts for Words {
+    type Host = Notes;
+
+    fn host(&self) -> &Notes {
+        &self.host
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+    fn taken(&self) -> &AtomicU32 {
+        &self.taken
+    }
+}
+
+impl Words {
+    pub fn new(count: usize) -> Self {
+        let cells = (0..count).map(|_| Cell::new()).collect();
+        Self { epoch: Epoch::new(), cells, taken: AtomicU32::new(count as u32), host: Notes::default() }
+    }
+
+    fn set(&self, world: &World) {
+        self.epoch.word().store(world.epoch, Relaxed);
+        for (cell, word) in self.cells.iter().zip(world.cells) {
+            cell.word().store(word, Relaxed);
+        }
+    }
+
+    fn get(&self, world: &mut World) {
+        world.epoch = self.epoch.word().load(Relaxed);
+        for (cell, word) in self.cells.iter().zip(&mut world.cells) {
+            *word = cell.word().load(Relaxed);
+        }
+    }
+
+    /// The seats for which a waiter of this lock asks whether they are dead.
+    fn asked(&self, world: &World) -> u32 {
+        self.set(world);
+        self.host.asked.set(0);
+        bury_dead(self);
+        self.host.asked.get()
+    }
+
+    fn seat_of(&self, word: *const AtomicU32) -> u16 {
+        self.cells.iter().position(|cell| std::ptr::eq(cell.word(), word)).expect("a cell") as u16
+    }
+}
+
+/// One possible next state: who acts, and whether it must some day, if it always could.
+pub struct Next {
+    pub world: World,
+    pub who: usize,
+    pub fair: bool,
+}
+
+impl World {
+    pub const START: Self = Self {
+        epoch: 0,
+        cells: [0; MOST],
+        parties: [IDLE; MOST],
+        deaths: 0,
+        tally: Tally { stage: 0, writers: 0, readers: [0; MOST] },
+    };
+
+    /// Whether two are in who must not be.
+    pub fn is_bad(&self) -> bool {
+        let count = |step| self.parties.iter().filter(|party| party.is(step)).count();
+        let (writers, readers) = (count(Step::Writing), count(Step::Reading));
+        writers > 1 || writers == 1 && readers > 0
+    }
+
+    fn buriable(&self, seat: usize) -> bool {
+        let buries = |party: &Party| {
+            party.life != Life::Dead && party.errand.is_some_and(|errand| usize::from(errand.seat) == seat)
+        };
+        self.parties[seat].life == Life::Dead && !self.parties.iter().any(buries)
+    }
+
+    /// Everything that can happen next.
+    pub fn successors(&self, config: &Config, words: &Words, out: &mut Vec<Next>) {
+        out.clear();
+        let count = config.roles.len();
+        for (who, role) in config.roles.bytes().enumerate() {
+            let party = self.parties[who];
+            let mut emit = |fair, change: &dyn Fn(&mut Party)| {
+                let mut world = *self;
+                change(&mut world.parties[who]);
+                if world.parties[who].life == Life::Dead {
+                    world.deaths += 1;
+                }
+                let sleeps = world.parties[0].life == Life::Asleep && world.parties[0].at == Step::SleepWrite;
+                if config.count && sleeps && world.tally.stage == 1 {
+                    world.tally.stage = 2;
+                }
+                out.push(Next { world, who, fair });
+            };
+            let begin = |seat: usize, resume| {
+                move |party: &mut Party| {
+                    let errand = Errand { seat: seat as u8, resume };
+                    *party = Party { life: Life::Awake, at: Step::Bury, errand: Some(errand) };
+                }
+            };
+            if party.life == Life::Dead {
+                // Whoever sits down here next buries it first, in its own good time.
+                if config.burial == Burial::Watch && self.buriable(who) {
+                    emit(false, &begin(who, Step::Idle));
+                }
+                continue;
+            }
+            let mortal = who != 0 && self.deaths < config.deaths;
+            if mortal && party != IDLE {
+                emit(false, &|party| *party = Party { life: Life::Dead, ..IDLE });
+            }
+            let may_cancel = config.cancels && who != 0 && party.errand.is_none();
+            let actor = self.actor(who);
+            if party == IDLE {
+                if role != b'W' {
+                    emit(false, &|party| party.at = Step::AnnounceRead);
+                }
+                if role != b'R' {
+                    emit(false, &|party| party.at = Step::AnnounceWrite);
+                }
+                if config.burial == Burial::ToldIdle {
+                    for seat in (0..count).filter(|seat| self.buriable(*seat)) {
+                        emit(false, &begin(seat, Step::Idle));
+                    }
+                }
+            } else if let Some((seat, expected)) = party.at.sleeps(actor) {
+                if may_cancel {
+                    emit(false, &|party| {
+                        *party = Party { life: Life::Awake, at: party.at.given_up(), ..*party }
+                    });
+                }
+                let wake =
+                    |party: &mut Party| *party = Party { life: Life::Awake, at: party.at.woken(), ..*party };
+                if party.life == Life::Awake {
+                    // The futex: comparing and going to sleep is one step.
+                    let same = self.cells[usize::from(seat)] == expected;
+                    emit(true, if same { &|party| party.life = Life::Asleep } else { &wake });
+                } else {
+                    self.end_slice(config, words, count, party.at, &mut emit, &begin, &wake);
+                }
+            } else {
+                // Also a burier that wanted nothing must go on, once it has begun.
+                out.push(Next { world: self.step(config, words, who), who, fair: true });
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the loop body of `successors`, cut out")]
+    fn end_slice<F: Fn(&mut Party)>(
+        &self,
+        config: &Config,
+        words: &Words,
+        count: usize,
+        at: Step,
+        emit: &mut impl FnMut(bool, &dyn Fn(&mut Party)),
+        begin: &impl Fn(usize, Step) -> F,
+        wake: &dyn Fn(&mut Party),
+    ) {
+        let dead: Vec<usize> = (0..count).filter(|seat| self.buriable(*seat)).collect();
+        if config.burial != Burial::Watch {
+            for seat in &dead {
+                emit(true, &begin(*seat, at));
+            }
+            if dead.is_empty() && config.slices {
+                emit(true, wake);
+            }
+            return;
+        }
+        let alive = |party: &Party| party.life != Life::Dead;
+        let watched = self
+            .parties
+            .iter()
+            .any(|party| alive(party) && party.errand.is_some_and(|e| e.resume != Step::Idle));
+        let asked = if watched || dead.is_empty() { 0 } else { words.asked(self) };
+        let mut found = false;
+        for seat in dead.into_iter().filter(|seat| asked >> seat & 1 == 1) {
+            emit(true, &begin(seat, at));
+            found = true;
+        }
+        if !found && (config.slices || !self.parties.iter().all(alive)) {
+            emit(true, wake);
+        }
+    }
+
+    fn actor(&self, who: usize) -> Actor {
+        match self.parties[who].errand {
+            Some(errand) => Actor { seat: errand.seat.into(), burying: true },
+            None => Actor { seat: who as u16, burying: false },
+        }
+    }
+
+    /// One participant takes one step of the lock.
+    fn step(&self, config: &Config, words: &Words, who: usize) -> World {
+        let mut world = *self;
+        let (actor, before) = (self.actor(who), self.parties[who].at);
+        words.set(self);
+        words.host.woken.set(None);
+        let after = config.mutant.take(before, words, actor);
+        words.get(&mut world);
+        if let Some(word) = words.host.woken.take() {
+            let seat = words.seat_of(word);
+            for sleeper in 0..config.roles.len() {
+                let actor = self.actor(sleeper);
+                let party = &mut world.parties[sleeper];
+                if party.life == Life::Asleep && party.at.sleeps(actor).is_some_and(|(at, _)| at == seat) {
+                    *party = Party { life: Life::Awake, at: party.at.woken(), ..*party };
+                }
+            }
+        }
+        let party = &mut world.parties[who];
+        party.at = after;
+        if let Some(errand) = party.errand.filter(|_| after == Step::Idle) {
+            // Buried: somebody fresh sits there, and we go on as if woken.
+            *party = Party { at: errand.resume.woken(), errand: None, ..*party };
+            world.parties[usize::from(errand.seat)] = IDLE;
+        }
+        if config.count {
+            world.tally(config, who, before);
+        }
+        world
+    }
+
+    /// Counts what the step `before` of `who` means for seat 0.
+    fn tally(&mut self, config: &Config, who: usize, before: Step) {
+        let party = self.parties[who];
+        let reads = config.roles.as_bytes()[0] == b'R';
+        if who == 0 {
+            match before {
+                Step::AnnounceRead | Step::AnnounceWrite => {
+                    self.tally = Tally { stage: 1, ..Tally::default() }
+                }
+                Step::Claim(_) if party.at != Step::SleepWrite => self.tally.stage = 3,
+                _ if party.at.is_settled() => self.tally = Tally::default(),
+                _ => {}
+            }
+        } else if party.is(Step::Writing) {
+            if self.tally.stage >= 2 || reads && self.tally.stage == 1 {
+                self.tally.writers = (self.tally.writers + 1).min(7);
+            }
+        } else if self.tally.stage == 3 {
+            let reader = &mut self.tally.readers[who];
+            match *reader {
+                0 if before == Step::AnnounceRead => *reader = 1,
+                1 | 2 if party.is(Step::Reading) => *reader += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Packs the state, every bit that matters, into a key.
+    pub fn pack(&self, count: usize) -> u128 {
+        let mut bits = Bits { word: 0, at: 0 };
+        bits.put(Ownership::from_word(self.epoch).is_busy() as u16, 1);
+        bits.put(Ownership::from_word(self.epoch).seat(), 2);
+        bits.put(self.deaths.into(), 2);
+        bits.put(self.tally.stage.into(), 2);
+        bits.put(self.tally.writers.into(), 3);
+        for seat in 0..count {
+            bits.put(self.tally.readers[seat].into(), 2);
+            bits.put(self.cells[seat] as u16, 3);
+            let party = &self.parties[seat];
+            bits.put(party.life as u16, 2);
+            bits.put_step(party.at);
+            bits.put(party.errand.is_some() as u16, 1);
+            let errand = party.errand.unwrap_or(Errand { seat: 0, resume: Step::Idle });
+            bits.put(errand.seat.into(), 2);
+            // Only steps at which one sleeps, and `Idle`.
+            let (kind, visited) = match errand.resume {
+                Step::SleepRead => (1, 0),
+                Step::SleepWrite => (2, 0),
+                Step::SleepPass(scan) => (3, scan.visited()),
+                _ => (0, 0),
+            };
+            bits.put(kind, 2);
+            bits.put(visited, 2);
+        }
+        assert!(bits.at <= 128);
+        bits.word
+    }
+
+    /// The state of a key.
+    pub fn unpack(key: u128, count: usize) -> Self {
+        let mut bits = Bits { word: key, at: 0 };
+        let mut world = Self::START;
+        world.epoch = u32::from(bits.get(1)) << 31;
+        world.epoch |= u32::from(bits.get(2));
+        world.deaths = bits.get(2) as u8;
+        world.tally.stage = bits.get(2) as u8;
+        world.tally.writers = bits.get(3) as u8;
+        for seat in 0..count {
+            world.tally.readers[seat] = bits.get(2) as u8;
+            world.cells[seat] = bits.get(3).into();
+            let life = [Life::Awake, Life::Asleep, Life::Dead][usize::from(bits.get(2))];
+            let at = bits.get_step(count as u16);
+            let (buries, whom, kind, visited) = (bits.get(1), bits.get(2), bits.get(2), bits.get(2));
+            let resume = match kind {
+                1 => Step::SleepRead,
+                2 => Step::SleepWrite,
+                3 => Step::SleepPass(Scan::resume(seat as u16, count as u16, visited)),
+                _ => Step::Idle,
+            };
+            let errand = (buries == 1).then_some(Errand { seat: whom as u8, resume });
+            world.parties[seat] = Party { life, at, errand };
+        }
+        world
+    }
+}
+
+struct Bits {
+    word: u128,
+    at: u32,
+}
+
+impl Bits {
+    fn put(&mut self, value: u16, width: u32) {
+        debug_assert!(value < 1 << width);
+        self.word |= u128::from(value) << self.at;
+        self.at += width;
+    }
+
+    fn get(&mut self, width: u32) -> u16 {
+        let value = (self.word >> self.at) as u16 & ((1 << width) - 1);
+        self.at += width;
+        value
+    }
+
+    fn put_step(&mut self, step: Step) {
+        let plain = PLAIN.iter().position(|plain| *plain == step);
+        let (kind, from, visited, met) = match step {
+            _ if plain.is_some() => (plain.unwrap_or(0) as u16, 0, 0, false),
+            Step::Claim(seen) => (32, seen.seat(), 0, false),
+            Step::Defer(scan, _) => (33, scan.from(), scan.visited(), false),
+            Step::Pass(scan) => (34, scan.from(), scan.visited(), false),
+            Step::SleepPass(scan) => (35, scan.from(), scan.visited(), false),
+            Step::WokenPass(scan) => (36, scan.from(), scan.visited(), false),
+            Step::Grant(scan) => (37, scan.from(), scan.visited(), false),
+            Step::GrantWake(scan) => (38, scan.from(), scan.visited(), false),
+            Step::Poke(scan, met) => (39, scan.from(), scan.visited(), met),
+            Step::PokeWake(scan, met) => (40, scan.from(), scan.visited(), met),
+            Step::Rouse(scan) => (41, scan.from(), scan.visited(), false),
+            Step::RouseWake(scan) => (42, scan.from(), scan.visited(), false),
+            other => unreachable!("{other:?} has no number"),
+        };
+        self.put(kind, 6);
+        self.put(from, 2);
+        self.put(visited, 2);
+        self.put(met.into(), 1);
+    }
+
+    fn get_step(&mut self, count: u16) -> Step {
+        let (kind, from, visited, met) = (self.get(6), self.get(2), self.get(2), self.get(1) == 1);
+        let scan = Scan::resume(from, count, visited);
+        let seen = Ownership::from_word(from.into());
+        match kind {
+            32 => Step::Claim(seen),
+            33 => Step::Defer(scan, seen),
+            34 => Step::Pass(scan),
+            35 => Step::SleepPass(scan),
+            36 => Step::WokenPass(scan),
+            37 => Step::Grant(scan),
+            38 => Step::GrantWake(scan),
+            39 => Step::Poke(scan, met),
+            40 => Step::PokeWake(scan, met),
+            41 => Step::Rouse(scan),
+            42 => Step::RouseWake(scan),
+            plain => PLAIN[usize::from(plain)],
+        }
+    }
+}
+
+/// The steps without fields. One that is missing here fails a search at once.
+const PLAIN: [Step; 23] = [
+    Step::Idle,
+    Step::AnnounceRead,
+    Step::LookRead,
+    Step::QueueRead,
+    Step::LookAgain,
+    Step::ReturnRead,
+    Step::SleepRead,
+    Step::WokenRead,
+    Step::Reading,
+    Step::LeaveRead,
+    Step::LeaveWake,
+    Step::AnnounceWrite,
+    Step::LookWrite,
+    Step::SleepWrite,
+    Step::WokenWrite,
+    Step::Writing,
+    Step::Withdraw,
+    Step::LookWithdraw,
+    Step::Clear,
+    Step::Free,
+    Step::Bury,
+    Step::BuryWake,
+    Step::BuryLook,
+];
