@@ -37,8 +37,8 @@
 //! - from a reader's announcement to its entry **at most one** writer's section begins;
 //! - from a writer's claim to its entry each other reader that announced itself after the claim enters **at most once**
 //!   (and once before that, if it had announced itself already);
-//! - a queued writer (one that has slept) sees at most 1 other writer's section begin before its own with two
-//!   writers, at most 2 with three (3 if a reader takes part), at most 5 with four.
+//! - a queued writer (one that has slept) sees at most 1 other writer's section begin before its own with two writers, at
+//!   most 3 with three, and at most 6 with four.
 //!
 //! The pairs that make one side's writes visible to the other:
 //!

@@ -366,7 +366,7 @@ impl World {
                 Step::AnnounceRead | Step::AnnounceWrite => {
                     self.tally = Tally { stage: 1, ..Tally::default() }
                 }
-                Step::Claim(_) if party.at != Step::SleepWrite => self.tally.stage = 3,
+                Step::Claim(_) if matches!(party.at, Step::Pass(_)) => self.tally.stage = 3,
                 _ if party.at.is_settled() => self.tally = Tally::default(),
                 _ => {}
             }
