@@ -96,6 +96,11 @@ impl Post {
         u64::from(self.letter(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
     }
 
+    /// Tells those who wait for news, if there are any, after a flip.
+    pub fn tell<F: Futex>(&self, futex: &F) {
+        self.news.notify(futex);
+    }
+
     /// Wakes all who wait for news. After the burial of somebody who may have flipped and told nobody.
     pub fn ring<F: Futex>(&self, futex: &F) {
         self.news.ring(futex);
@@ -294,11 +299,14 @@ impl<P: Parts> Mailbox<P> {
             return Err(MailWriteError::TooLong);
         }
         let guard = enter(&mut self.participant)?;
-        let version = flip(guard.parts(), message);
+        // SAFETY: we own the lock, and the length was checked.
+        let version = unsafe { fill(guard.parts(), message) };
+        // SAFETY: we own the lock, and have filled it.
+        unsafe { flip(guard.parts(), version) };
         drop(guard);
         // After leaving, so that those it wakes find the lock free.
         let parts = self.parts();
-        parts.post().news.notify(parts.host());
+        parts.post().tell(parts.host());
         Ok(version)
     }
 }
@@ -317,17 +325,27 @@ fn copy_out<P: Parts>(parts: &P, buffer: &mut [u8]) -> Result<Message, MailReadE
     Ok(Message { version, length })
 }
 
-/// Fills the buffer that is not current, and makes it so. To be called by the lock's owner.
-fn flip<P: Parts>(parts: &P, message: &[u8]) -> u64 {
+/// Fills the buffer that is not current with the next message, and returns its version.
+///
+/// # Safety
+/// - The caller owns the lock, and `message` is not longer than the capacity.
+pub unsafe fn fill<P: Parts>(parts: &P, message: &[u8]) -> u64 {
     let post = parts.post();
     let version = post.current().wrapping_add(1);
     let letter = post.letter(version as u32);
     // Release: the writer's half of *high*.
     letter.high.store((version >> 32) as u32, Ordering::Release);
     letter.length.store(message.len() as u32, Ordering::Relaxed); // Relaxed: guarded by the lock
-    // SAFETY: the index is 0 or 1 and not the current one, the length was checked, and the caller owns the lock.
+    // SAFETY: the index is 0 or 1 and not the current one; the rest is the caller's contract.
     unsafe { parts.payload().fill(buffer(version as u32), message) };
-    // Release: the writer's half of *flip*; and should we be killed, the message is whole before it is current.
-    post.latest.store(version as u32, Ordering::Release);
     version
+}
+
+/// Makes the message that was filled in as `version` the current one.
+///
+/// # Safety
+/// - The caller owns the lock, and has [filled](fill) that version.
+pub unsafe fn flip<P: Parts>(parts: &P, version: u64) {
+    // Release: the writer's half of *flip*; and should we be killed, the message is whole before it is current.
+    parts.post().latest.store(version as u32, Ordering::Release);
 }

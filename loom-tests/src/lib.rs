@@ -13,13 +13,18 @@ pub mod error;
 pub mod event;
 #[path = "../../core/src/futex.rs"]
 pub mod futex;
+#[path = "../../core/src/mailbox.rs"]
+pub mod mailbox;
 #[path = "../../core/src/ring/mod.rs"]
 pub mod ring;
+#[path = "../../core/src/rwlock/mod.rs"]
+pub mod rwlock;
 #[path = "../../core/src/seat.rs"]
 pub mod seat;
 #[path = "../../core/src/sequence.rs"]
 pub mod sequence;
 
+pub mod lock;
 pub mod memory;
 pub mod model;
 pub mod parking;

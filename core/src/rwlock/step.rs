@@ -267,8 +267,8 @@ impl Step {
                 }
             }
             Self::Withdraw => {
-                // Release: *leave*, as in `AnnounceRead`.
-                own.store(IDLE, Ordering::Release);
+                // Relaxed: as an exchange it carries on our announcement's *leave*.
+                own.swap(IDLE, Ordering::Relaxed);
                 Self::LookWithdraw
             }
             Self::LookWithdraw => {
@@ -327,8 +327,9 @@ impl Step {
             }
 
             Self::Bury => {
-                // Release: *leave*, for the dead one: its byte lock, now ours, ordered what it did before.
-                own.store(IDLE, Ordering::Release);
+                // Release: *leave*, for the dead one: its byte lock, now ours, ordered what it did before. An exchange,
+                // since others may be exchanging the cell, too: it comes after theirs or is seen by them.
+                own.swap(IDLE, Ordering::Release);
                 Self::BuryWake
             }
             Self::BuryWake => {

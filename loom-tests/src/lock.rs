@@ -1,0 +1,154 @@
+//! A lock's and a mailbox's memory as a model owns it, with a payload that loom watches.
+
+use crate::mailbox::{self, Mailbox, Payload, Post};
+use crate::parking::Parking;
+use crate::rwlock::{self, Actor, Cell, Epoch, Participant, Step};
+use crate::sync::AtomicU32;
+use loom::cell::UnsafeCell;
+use std::sync::Arc;
+
+struct Memory {
+    epoch: Epoch,
+    cells: Vec<Cell>,
+    taken: AtomicU32,
+    post: Post,
+    buffers: Buffers,
+    value: UnsafeCell<u32>,
+}
+
+// SAFETY: loom's `UnsafeCell` checks every access; the lock, which the models try, keeps them apart.
+unsafe impl Sync for Memory {}
+
+/// A handle to a lock with a value and a mailbox behind it, and its host.
+#[derive(Clone)]
+pub struct Lock {
+    memory: Arc<Memory>,
+    host: Parking,
+}
+
+impl Lock {
+    /// A free lock with `seats` seats, all of which count as taken; the last owner was seat 0.
+    pub fn new(seats: u32) -> Self {
+        Self::with_version(seats, 0)
+    }
+
+    /// The same; the mailbox's message has `version`.
+    pub fn with_version(seats: u32, version: u64) -> Self {
+        let memory = Memory {
+            epoch: Epoch::new(),
+            cells: (0..seats).map(|_| Cell::new()).collect(),
+            taken: AtomicU32::new(seats),
+            post: Post::new(),
+            buffers: Buffers([UnsafeCell::new([0; 2]), UnsafeCell::new([0; 2])]),
+            value: UnsafeCell::new(0),
+        };
+        memory.post.start_at(version);
+        Self { memory: Arc::new(memory), host: Parking::new() }
+    }
+
+    /// Who sits in `seat`. Each model has one for each seat at a time.
+    pub fn sit(&self, seat: u32) -> Participant<Self> {
+        // SAFETY: the models keep to one participant for each seat.
+        unsafe { Participant::new(self.clone(), seat) }
+    }
+
+    /// The mailbox, for who sits in `seat`.
+    pub fn mailbox(&self, seat: u32) -> Mailbox<Self> {
+        // SAFETY: as above.
+        unsafe { Mailbox::new(self.clone(), seat) }
+    }
+
+    /// Looks at the value: loom fails the model unless every write has been made visible and none goes on.
+    pub fn get(&self) -> u32 {
+        // SAFETY: loom checks.
+        self.memory.value.with(|value| unsafe { *value })
+    }
+
+    /// Adds 1 to the value: loom fails the model if anybody else has it.
+    pub fn add(&self) {
+        // SAFETY: loom checks.
+        self.memory.value.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    /// The occupant of `seat` takes steps from `at` on: at most `steps` of them, fewer if it comes to a sleep, or in, or out.
+    pub fn take(&self, seat: u16, at: Step, steps: u32) -> Step {
+        self.walk(Actor { seat, burying: false }, at, steps)
+    }
+
+    /// Somebody buries the occupant of `seat`, and dies after `steps` steps.
+    pub fn bury_for(&self, seat: u16, steps: u32) {
+        self.walk(Actor { seat, burying: true }, Step::Bury, steps);
+    }
+
+    /// Somebody buries the occupant of `seat`.
+    pub fn bury(&self, seat: u32) {
+        rwlock::bury(self, seat);
+    }
+
+    fn walk(&self, actor: Actor, mut at: Step, steps: u32) -> Step {
+        for _ in 0..steps {
+            at = at.take(self, actor);
+            if at.is_settled() || at.sleeps(actor).is_some() {
+                break;
+            }
+        }
+        at
+    }
+
+    /// Checks that nobody is in, or wants to be.
+    ///
+    /// # Panics
+    /// Otherwise.
+    pub fn assert_idle(&self) {
+        drop(self.sit(0).try_write().expect("nobody is in, or before the first seat"));
+    }
+}
+
+impl rwlock::Parts for Lock {
+    type Host = Parking;
+
+    fn host(&self) -> &Parking {
+        &self.host
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.memory.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        &self.memory.cells
+    }
+    fn taken(&self) -> &AtomicU32 {
+        &self.memory.taken
+    }
+}
+
+impl mailbox::Parts for Lock {
+    type Payload = Buffers;
+
+    fn post(&self) -> &Post {
+        &self.memory.post
+    }
+    fn payload(&self) -> &Buffers {
+        &self.memory.buffers
+    }
+}
+
+/// Two buffers of two bytes that loom watches: a reader that meets a writer fails the model, whatever the values.
+pub struct Buffers([UnsafeCell<[u8; 2]>; 2]);
+
+impl Payload for Buffers {
+    fn capacity(&self) -> usize {
+        2
+    }
+
+    unsafe fn fill(&self, index: usize, message: &[u8]) {
+        // SAFETY: loom checks that nobody else has it.
+        let buffer = |buffer: *mut [u8; 2]| unsafe { &mut *buffer };
+        self.0[index].with_mut(|raw| buffer(raw)[..message.len()].copy_from_slice(message));
+    }
+
+    unsafe fn copy(&self, index: usize, into: &mut [u8]) {
+        // SAFETY: loom checks that nobody writes it.
+        let buffer = |buffer: *const [u8; 2]| unsafe { &*buffer };
+        self.0[index].with(|raw| into.copy_from_slice(&buffer(raw)[..into.len()]));
+    }
+}

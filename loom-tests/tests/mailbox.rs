@@ -1,0 +1,249 @@
+//! The mailbox: a message is whole, old or new, whoever dies; news wakes who waits for it.
+
+use loom_tests::error::{LockError, MailReadError, MailWriteError, WaitError};
+use loom_tests::lock::Lock;
+use loom_tests::mailbox::{self, Mailbox, Parts as _};
+use loom_tests::model::{Model, race};
+use loom_tests::rwlock::{Parts as _, Step};
+
+/// Just before the lower half of the version wraps.
+const NEAR: u64 = (7 << 32) - 1;
+
+/// Reads the message, and checks that it is the one that its version says: `NEAR` is empty, each later one is [n, n].
+fn read(mailbox: &mut Mailbox<Lock>) -> u64 {
+    let mut buffer = [0; 2];
+    let message = mailbox.read(&mut buffer, None).unwrap();
+    check(message, buffer)
+}
+
+fn check(message: mailbox::Message, buffer: [u8; 2]) -> u64 {
+    let number = message.version - NEAR;
+    assert_eq!(&buffer[..message.length], if number == 0 { &[][..] } else { &[number as u8; 2] });
+    number
+}
+
+fn write(mailbox: &mut Mailbox<Lock>, number: u8) {
+    assert_eq!(mailbox.write(&[number; 2], None), Ok(NEAR + u64::from(number)));
+}
+
+/// The lock broken: the reader meets the writer in a buffer, or takes the new version with the old length.
+#[test]
+fn a_reader_gets_the_old_message_or_the_new_one_whole() {
+    Model::new("mailbox: reader, writer", 1).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        race(
+            || {
+                read(&mut a);
+            },
+            move || write(&mut b, 1),
+        );
+        assert_eq!(read(&mut a), 1);
+    });
+}
+
+/// Two quick writes come back to the buffer that a reader is in, if nothing keeps them out.
+#[test]
+fn the_flip_leaves_readers_of_the_old_buffer_alone() {
+    Model::new("mailbox: reader, two writes", 1).bounded(4).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        let write_twice = move || {
+            write(&mut b, 1);
+            write(&mut b, 2);
+        };
+        race(
+            || {
+                read(&mut a);
+            },
+            write_twice,
+        );
+        assert_eq!(read(&mut a), 2);
+    });
+}
+
+/// Each message has a version of its own, and the last one stays.
+#[test]
+fn two_writers_count_on_from_each_other() {
+    Model::new("mailbox: two writers", 1).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        let (mine, other) = race(|| a.write(b"a", None).unwrap(), move || b.write(b"b", None).unwrap());
+        let mut buffer = [0; 2];
+        let last = a.read(&mut buffer, None).unwrap();
+        assert_eq!((mine.min(other), last.version), (NEAR + 1, NEAR + 2));
+        assert_eq!(&buffer[..last.length], if mine > other { b"a" } else { b"b" });
+    });
+}
+
+/// The flip Relaxed, or one of the two loads of a peek: the lower half of one version with the upper half of another.
+#[test]
+fn a_peek_never_mixes_two_versions() {
+    Model::new("mailbox: peek, write across the wrap", 1).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        race(|| assert!((NEAR..=NEAR + 1).contains(&a.version())), move || write(&mut b, 1));
+    });
+}
+
+/// *High* Relaxed on either side: a buffer is filled again under the peek, and it does not notice.
+#[test]
+fn a_peek_notices_that_a_buffer_is_filled_again() {
+    Model::new("mailbox: peek, two writes across the wrap", 1).bounded(4).check(|| {
+        let lock = Lock::with_version(2, NEAR - 1);
+        let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        let write_twice = move || {
+            b.write(b"1", None).unwrap();
+            b.write(b"2", None).unwrap();
+        };
+        race(|| assert!((NEAR - 1..=NEAR + 1).contains(&a.version())), write_twice);
+    });
+}
+
+/// The telling comes before the flip, or without its fence: who waits sleeps for ever.
+#[test]
+fn news_wakes_who_waits_for_it() {
+    Model::new("mailbox: wait for news", 1).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        race(|| assert_eq!(a.wait_newer(NEAR, None), Ok(NEAR + 1)), move || write(&mut b, 1));
+    });
+}
+
+/// Waiting for the second of two messages: the first one does not do, and its ring does not wipe out the announcement.
+#[test]
+fn old_news_does_not_end_a_wait() {
+    Model::new("mailbox: wait for the second news", 1).bounded(4).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        let write_twice = move || {
+            write(&mut b, 1);
+            write(&mut b, 2);
+        };
+        race(|| assert_eq!(a.wait_newer(NEAR + 1, None), Ok(NEAR + 2)), write_twice);
+    });
+}
+
+/// What came just before the deadline counts, and what was read then is that message.
+#[test]
+fn a_wait_that_times_out_saw_no_news() {
+    Model::new("mailbox: wait for news until a deadline", 1).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        let wait = || match a.wait_newer(NEAR, Some(())) {
+            Ok(version) => assert_eq!((version, read(&mut a)), (NEAR + 1, 1)),
+            Err(why) => assert_eq!(why, WaitError::TimedOut),
+        };
+        race(wait, move || write(&mut b, 1));
+    });
+}
+
+/// Who may not wait gets in or is told so; nothing is half done.
+#[test]
+fn trying_is_whole_or_nothing() {
+    Model::new("mailbox: try to read, try to write", 1).check(|| {
+        let lock = Lock::with_version(2, NEAR);
+        let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
+        let try_read = || {
+            let mut buffer = [0; 2];
+            match a.try_read(&mut buffer) {
+                Ok(message) => assert!(check(message, buffer) <= 1),
+                Err(why) => assert_eq!(why, MailReadError::Lock(LockError::Busy)),
+            }
+        };
+        let ((), wrote) = race(try_read, move || b.try_write(&[1; 2]));
+        match wrote {
+            Ok(version) => assert_eq!((version, read(&mut a)), (NEAR + 1, 1)),
+            Err(why) => assert_eq!((why, read(&mut a)), (MailWriteError::Lock(LockError::Busy), 0)),
+        }
+    });
+}
+
+/// How much of a write a dying writer does.
+#[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
+enum Done {
+    Owned,
+    Filled,
+    Flipped,
+    Left,
+}
+
+/// A writer is killed with the lock taken, with the other buffer filled, after the flip, and after leaving but before it
+/// told anybody; and is buried while a reader waits for the lock: the old message whole, or the new one.
+#[test]
+fn a_killed_writer_leaves_a_whole_message() {
+    for done in [Done::Owned, Done::Filled, Done::Flipped, Done::Left] {
+        Model::new("mailbox: a writer dies, a reader comes", 1).check(move || {
+            let lock = Lock::with_version(2, NEAR);
+            let mut b = lock.mailbox(1);
+            let (lived, there) = (lock.clone(), lock.clone());
+            race(|| die(&lived, done), move || assert!(read(&mut b) <= 1));
+            let mut next = there.mailbox(1);
+            let seen = read(&mut next);
+            assert_eq!(seen, u64::from(done >= Done::Flipped));
+            // The next one fills the same buffer, or the other: whatever is left there does not matter.
+            write(&mut next, seen as u8 + 1);
+            assert_eq!(read(&mut there.mailbox(0)), seen + 1);
+        });
+    }
+}
+
+/// The same, and somebody waits for news: the burial rings, for the dead one may have flipped and told nobody.
+#[test]
+fn the_burial_of_a_writer_tells_its_news() {
+    for done in [Done::Flipped, Done::Left] {
+        Model::new("mailbox: a writer dies before it told", 1).check(move || {
+            let lock = Lock::with_version(2, NEAR);
+            let b = lock.mailbox(1);
+            race(|| die(&lock, done), move || assert_eq!(b.wait_newer(NEAR, None), Ok(NEAR + 1)));
+        });
+    }
+}
+
+/// Seat 0 writes as far as `done`, dies, and is buried as a segment of mailboxes does it.
+fn die(lock: &Lock, done: Done) {
+    let mut at = Step::AnnounceWrite;
+    while at != Step::Writing {
+        at = lock.take(0, at, 1).woken();
+    }
+    if done >= Done::Filled {
+        // SAFETY: seat 0 owns the lock, and two bytes fit.
+        let version = unsafe { mailbox::fill(lock, &[1; 2]) };
+        if done >= Done::Flipped {
+            // SAFETY: seat 0 owns the lock, and has filled it.
+            unsafe { mailbox::flip(lock, version) };
+        }
+    }
+    if done >= Done::Left {
+        while at != Step::Idle {
+            at = lock.take(0, at, 1);
+        }
+    }
+    lock.bury(0);
+    lock.post().ring(lock.host());
+}
+
+/// Two readers and a writer.
+#[test]
+fn two_readers_and_a_writer_of_one_mailbox() {
+    Model::new("mailbox: two readers, a writer", 1).bounded(2).check(|| {
+        let lock = Lock::with_version(3, NEAR);
+        let (mut a, mut b, mut c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
+        let other = loom::thread::spawn(move || read(&mut b));
+        race(|| write(&mut a, 1), move || read(&mut c));
+        other.join().unwrap();
+        assert_eq!(read(&mut a), 1);
+    });
+}
+
+/// A writer, a reader, and somebody who waits for news.
+#[test]
+fn a_writer_a_reader_and_who_waits_for_news() {
+    Model::new("mailbox: a writer, a reader, a wait for news", 1).bounded(2).check(|| {
+        let lock = Lock::with_version(3, NEAR);
+        let (mut a, mut b, c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
+        let other = loom::thread::spawn(move || assert_eq!(c.wait_newer(NEAR, None), Ok(NEAR + 1)));
+        race(|| write(&mut a, 1), move || read(&mut b));
+        other.join().unwrap();
+    });
+}
