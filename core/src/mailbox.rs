@@ -153,7 +153,10 @@ fn buffer(version: u32) -> usize {
 }
 
 /// A mailbox's two buffers.
-pub trait Payload {
+///
+/// # Safety
+/// - [`capacity`](Self::capacity) always returns the same number, at most 2^31.
+pub unsafe trait Payload {
     /// Bytes in each.
     fn capacity(&self) -> usize;
 
@@ -173,7 +176,10 @@ pub trait Payload {
 }
 
 /// The parts of a mailbox: those of its lock, and its own.
-pub trait Parts: rwlock::Parts {
+///
+/// # Safety
+/// - As [`rwlock::Parts`]: each method always returns the same part, and all of them are parts of one mailbox.
+pub unsafe trait Parts: rwlock::Parts {
     /// The buffers.
     type Payload: Payload;
 
@@ -183,7 +189,8 @@ pub trait Parts: rwlock::Parts {
     fn payload(&self) -> &Self::Payload;
 }
 
-impl<P: Parts> Parts for &P {
+// SAFETY: all of it is `P`'s.
+unsafe impl<P: Parts> Parts for &P {
     type Payload = P::Payload;
 
     fn post(&self) -> &Post {

@@ -6,15 +6,16 @@ use threads::Yielding;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use whorl_core::error::LockError;
-use whorl_core::rwlock::{Cell, Epoch, Ownership, Participant, Parts, bury, bury_dead};
+use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, bury_dead};
 
 struct Words {
     epoch: Epoch,
     cells: [Cell; 4],
-    taken: AtomicU32,
+    taken: Taken,
 }
 
-impl Parts for Words {
+// SAFETY: the parts of one lock, and a host that buries nobody.
+unsafe impl Parts for Words {
     type Host = Yielding;
 
     fn host(&self) -> &Yielding {
@@ -26,13 +27,13 @@ impl Parts for Words {
     fn cells(&self) -> &[Cell] {
         &self.cells
     }
-    fn taken(&self) -> &AtomicU32 {
+    fn taken(&self) -> &Taken {
         &self.taken
     }
 }
 
 fn words() -> Words {
-    Words { epoch: Epoch::new(), cells: std::array::from_fn(|_| Cell::new()), taken: AtomicU32::new(0) }
+    Words { epoch: Epoch::new(), cells: std::array::from_fn(|_| Cell::new()), taken: Taken::new() }
 }
 
 fn participant(words: &Words, seat: u32) -> Participant<&Words> {
@@ -41,8 +42,18 @@ fn participant(words: &Words, seat: u32) -> Participant<&Words> {
 }
 
 fn idle(words: &Words) -> bool {
-    let free = !Ownership::from_word(words.epoch.word().load(Ordering::Relaxed)).is_busy();
-    free && words.cells.iter().all(|cell| cell.word().load(Ordering::Relaxed) == 0)
+    !words.epoch.ownership().is_busy()
+        && words.cells.iter().all(|cell| word(cell).load(Ordering::Relaxed) == 0)
+}
+
+fn word(cell: &Cell) -> &AtomicU32 {
+    // SAFETY: a cell is an atomic word with padding after it.
+    unsafe { &*std::ptr::from_ref(cell).cast() }
+}
+
+fn bury(words: &Words, seat: u32) {
+    // SAFETY: what is behind this lock is nothing.
+    unsafe { rwlock::bury(words, seat) }
 }
 
 fn soon() -> Option<Instant> {
@@ -111,10 +122,10 @@ fn the_last_owner_comes_last() {
     let words = words();
     // 1 waits to write; 2 was the last owner, so 3, 0, 1 come first, then 2.
     drop(participant(&words, 2).write(None).unwrap());
-    words.cells[1].word().store(3, Ordering::Relaxed);
+    word(&words.cells[1]).store(3, Ordering::Relaxed);
     assert_eq!(participant(&words, 2).try_write().err(), Some(LockError::Busy));
     assert!(participant(&words, 3).try_write().is_ok());
     assert!(participant(&words, 0).try_write().is_ok());
-    words.cells[1].word().store(0, Ordering::Relaxed);
+    word(&words.cells[1]).store(0, Ordering::Relaxed);
     assert!(participant(&words, 2).try_write().is_ok());
 }

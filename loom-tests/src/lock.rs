@@ -2,15 +2,14 @@
 
 use crate::mailbox::{self, Mailbox, Payload, Post};
 use crate::parking::Parking;
-use crate::rwlock::{self, Actor, Cell, Epoch, Participant, Step};
-use crate::sync::AtomicU32;
+use crate::rwlock::{self, Actor, Cell, Epoch, Participant, Step, Taken};
 use loom::cell::UnsafeCell;
 use std::sync::Arc;
 
 struct Memory {
     epoch: Epoch,
     cells: Vec<Cell>,
-    taken: AtomicU32,
+    taken: Taken,
     post: Post,
     buffers: Buffers,
     value: UnsafeCell<u32>,
@@ -37,11 +36,12 @@ impl Lock {
         let memory = Memory {
             epoch: Epoch::new(),
             cells: (0..seats).map(|_| Cell::new()).collect(),
-            taken: AtomicU32::new(seats),
+            taken: Taken::new(),
             post: Post::new(),
             buffers: Buffers([UnsafeCell::new([0; 2]), UnsafeCell::new([0; 2])]),
             value: UnsafeCell::new(0),
         };
+        memory.taken.raise(seats - 1);
         memory.post.start_at(version);
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
@@ -82,12 +82,14 @@ impl Lock {
 
     /// Somebody buries the occupant of `seat`.
     pub fn bury(&self, seat: u32) {
-        rwlock::bury(self, seat);
+        // SAFETY: the models bury only who will not act again, or check what happens otherwise.
+        unsafe { rwlock::bury(self, seat) };
     }
 
     fn walk(&self, actor: Actor, mut at: Step, steps: u32) -> Step {
         for _ in 0..steps {
-            at = at.take(self, actor);
+            // SAFETY: the models have one actor for each seat at a time.
+            at = unsafe { at.take(self, actor) };
             if at.is_settled() || at.sleeps(actor).is_some() {
                 break;
             }
@@ -104,7 +106,8 @@ impl Lock {
     }
 }
 
-impl rwlock::Parts for Lock {
+// SAFETY: the parts of one lock; the models bury only who will not act again, or check what happens otherwise.
+unsafe impl rwlock::Parts for Lock {
     type Host = Parking;
 
     fn host(&self) -> &Parking {
@@ -116,12 +119,13 @@ impl rwlock::Parts for Lock {
     fn cells(&self) -> &[Cell] {
         &self.memory.cells
     }
-    fn taken(&self) -> &AtomicU32 {
+    fn taken(&self) -> &Taken {
         &self.memory.taken
     }
 }
 
-impl mailbox::Parts for Lock {
+// SAFETY: as above.
+unsafe impl mailbox::Parts for Lock {
     type Payload = Buffers;
 
     fn post(&self) -> &Post {
@@ -135,7 +139,8 @@ impl mailbox::Parts for Lock {
 /// Two buffers of two bytes that loom watches: a reader that meets a writer fails the model, whatever the values.
 pub struct Buffers([UnsafeCell<[u8; 2]>; 2]);
 
-impl Payload for Buffers {
+// SAFETY: a constant.
+unsafe impl Payload for Buffers {
     fn capacity(&self) -> usize {
         2
     }

@@ -18,7 +18,8 @@ fn read(mailbox: &mut Mailbox<Lock>) -> u64 {
 
 fn check(message: mailbox::Message, buffer: [u8; 2]) -> u64 {
     let number = message.version - NEAR;
-    assert_eq!(&buffer[..message.length], if number == 0 { &[][..] } else { &[number as u8; 2] });
+    let expected = [number as u8; 2];
+    assert_eq!(&buffer[..message.length], if number == 0 { &[][..] } else { &expected });
     number
 }
 

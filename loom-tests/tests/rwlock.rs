@@ -4,10 +4,9 @@
 use loom_tests::error::LockError;
 use loom_tests::lock::Lock;
 use loom_tests::model::{Model, is_long, race};
-use loom_tests::rwlock::{Ownership, Participant, Parts, Step};
-use loom_tests::sync::Ordering::{Relaxed, SeqCst};
+use loom_tests::rwlock::{Participant, Parts, Step};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 fn write(lock: &Lock, me: &mut Participant<Lock>) {
     let guard = me.write(None).unwrap();
@@ -346,7 +345,7 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
         let succeed = move || {
             there.bury(0);
             let guard = b.write(None).unwrap();
-            let owner = Ownership::from_word(there.epoch().word().load(Relaxed));
+            let owner = there.epoch().ownership();
             assert!(owner.is_busy() && owner.seat() == 1);
             there.add();
             drop(guard);

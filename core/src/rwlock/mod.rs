@@ -100,11 +100,6 @@ impl Cell {
     pub fn new() -> Self {
         Self { word: AtomicU32::new(state::IDLE) }
     }
-
-    /// The word itself, which is what one sleeps on.
-    pub fn word(&self) -> &AtomicU32 {
-        &self.word
-    }
 }
 
 const BUSY: u32 = 1 << 31;
@@ -128,9 +123,9 @@ impl Epoch {
         Self { word: AtomicU32::new(0) }
     }
 
-    /// The word itself.
-    pub fn word(&self) -> &AtomicU32 {
-        &self.word
+    /// Who owns the lock, at one moment: for display.
+    pub fn ownership(&self) -> Ownership {
+        Ownership(self.word.load(Ordering::Relaxed)) // Relaxed: guards nothing
     }
 }
 
@@ -163,8 +158,45 @@ impl Ownership {
     }
 }
 
+/// One more than the highest seat ever taken, which bounds every scan. Raised before a seat takes part, never lowered. One
+/// mark serves all locks of a segment. 64 bytes.
+#[repr(C, align(64))]
+pub struct Taken {
+    /// Relaxed: a scan that must see a seat comes after its announcement by *look* or *queue*, hence after the mark.
+    word: AtomicU32,
+}
+
+impl Taken {
+    /// Nobody was ever there; the same as zeroed memory.
+    #[expect(
+        clippy::new_without_default,
+        reason = "shared types come from a cast of memory, or from a model"
+    )]
+    pub fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
+    /// Counts `seat` in. Stores only if it was not yet: everybody reads this line.
+    pub fn raise(&self, seat: u32) {
+        if self.count() <= seat {
+            self.word.fetch_max(seat + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many seats are to be looked at; a peer may have left any number here.
+    pub fn count(&self) -> u32 {
+        self.word.load(Ordering::Relaxed)
+    }
+}
+
 /// The parts of a lock.
-pub trait Parts {
+///
+/// # Safety
+/// What the lock guards may be memory that must not be written and read at once. So
+/// - each method always returns the same part, and all of them are parts of one lock;
+/// - there are between 1 and 1024 cells;
+/// - the host's `try_bury` runs the burial only of somebody who will never act again.
+pub unsafe trait Parts {
     /// How to sleep on this memory, and how to know who is dead.
     type Host: Host;
 
@@ -172,13 +204,14 @@ pub trait Parts {
     fn host(&self) -> &Self::Host;
     /// Who owns it.
     fn epoch(&self) -> &Epoch;
-    /// A cell for each seat: between 1 and 1024.
+    /// A cell for each seat.
     fn cells(&self) -> &[Cell];
-    /// One more than the highest seat ever taken: bounds every scan. Raised before a seat takes part, never lowered.
-    fn taken(&self) -> &AtomicU32;
+    /// How many of them were ever taken.
+    fn taken(&self) -> &Taken;
 }
 
-impl<P: Parts> Parts for &P {
+// SAFETY: all of it is `P`'s.
+unsafe impl<P: Parts> Parts for &P {
     type Host = P::Host;
 
     fn host(&self) -> &P::Host {
@@ -190,14 +223,13 @@ impl<P: Parts> Parts for &P {
     fn cells(&self) -> &[Cell] {
         P::cells(self)
     }
-    fn taken(&self) -> &AtomicU32 {
+    fn taken(&self) -> &Taken {
         P::taken(self)
     }
 }
 
 /// How many cells a scan in the name of `seat` visits. A foreign high-water mark is bounded by the table and by `seat`.
 fn count<P: Parts>(parts: &P, seat: u16) -> u16 {
-    // Relaxed: a scan that must see a seat comes after its announcement by *look* or *queue*, hence after the mark.
-    let high = parts.taken().load(Ordering::Relaxed) as usize;
+    let high = parts.taken().count() as usize;
     high.max(usize::from(seat) + 1).min(parts.cells().len()) as u16
 }

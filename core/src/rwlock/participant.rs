@@ -34,11 +34,7 @@ impl<P: Parts> Participant<P> {
     /// If there is no such seat.
     pub unsafe fn new(parts: P, seat: u32) -> Self {
         assert!((seat as usize) < parts.cells().len(), "no seat {seat}");
-        // Before the first announcement; and only once, for everybody reads that line. Relaxed: the fence after the
-        // announcement orders it, too.
-        if parts.taken().load(Ordering::Relaxed) <= seat {
-            parts.taken().fetch_max(seat + 1, Ordering::Relaxed);
-        }
+        parts.taken().raise(seat); // before the first announcement
         Self { parts, seat: seat as u16 }
     }
 
@@ -98,7 +94,10 @@ impl<P: Parts> Participant<P> {
     fn enter_read(&mut self, patience: Patience<Deadline<P>>) -> Result<ReadGuard<'_, P>, LockError> {
         let actor = self.actor();
         // The two steps of an uncontended reader, without a loop around them.
-        let at = Step::AnnounceRead.take(&self.parts, actor).take(&self.parts, actor);
+        // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and out.
+        let at = unsafe { Step::AnnounceRead.take(&self.parts, actor) };
+        // SAFETY: the step after it.
+        let at = unsafe { at.take(&self.parts, actor) };
         if at != Step::Reading {
             self.enter(at, patience)?;
         }
@@ -116,7 +115,8 @@ impl<P: Parts> Participant<P> {
         let actor = self.actor();
         let mut returns = 0;
         loop {
-            at = at.take(&self.parts, actor);
+            // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and go from step to step.
+            at = unsafe { at.take(&self.parts, actor) };
             if at.is_settled() {
                 return Ok(());
             }
@@ -135,7 +135,8 @@ impl<P: Parts> Participant<P> {
             match verdict {
                 Ok(()) => at = at.woken(),
                 Err(why) => {
-                    finish(&self.parts, at.given_up(), actor);
+                    // SAFETY: as above.
+                    unsafe { finish(&self.parts, at.given_up(), actor) };
                     return Err(why);
                 }
             }
@@ -187,9 +188,11 @@ impl<P: Parts> Drop for ReadGuard<'_, P> {
     #[inline]
     fn drop(&mut self) {
         let (parts, actor) = (&self.participant.parts, self.participant.actor());
-        let at = Step::Reading.take(parts, actor);
+        // SAFETY: the occupant is borrowed by us, and is in.
+        let at = unsafe { Step::Reading.take(parts, actor) };
         if at != Step::Idle {
-            finish(parts, at, actor);
+            // SAFETY: as above.
+            unsafe { finish(parts, at, actor) };
         }
     }
 }
@@ -209,25 +212,34 @@ impl<P: Parts> WriteGuard<'_, P> {
 
 impl<P: Parts> Drop for WriteGuard<'_, P> {
     fn drop(&mut self) {
-        finish(&self.participant.parts, Step::Writing, self.participant.actor());
+        // SAFETY: the occupant is borrowed by us, and is in.
+        unsafe { finish(&self.participant.parts, Step::Writing, self.participant.actor()) };
     }
 }
 
 /// Takes steps that never sleep, to the end: leaving, giving up, burying. Each of its rounds counts its seats.
+///
+/// # Safety
+/// - As [`Step::take`].
 #[inline(never)]
-fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
+unsafe fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
     while at != Step::Idle {
-        at = at.take(parts, actor);
+        // SAFETY: by the caller's contract; from step to step.
+        at = unsafe { at.take(parts, actor) };
     }
 }
 
-/// Clears away, in one lock, what the dead occupant of `seat` left, and wakes whoever may have waited for it. To be called
-/// only while nobody else can bury or take the same seat ([`Host::try_bury`]), for every lock of a segment before the
-/// seat is given out again. May be repeated, also after a burier that died half-way. Does nothing for a seat that does
-/// not exist.
-pub fn bury<P: Parts>(parts: &P, seat: u32) {
+/// Clears away, in one lock, what the dead occupant of `seat` left, and wakes whoever may have waited for it. For every
+/// lock of a segment, before the seat is given out again. May be repeated, also after a burier that died half-way. Does
+/// nothing for a seat that does not exist.
+///
+/// # Safety
+/// - The occupant of `seat`, if there was one, will never act again;
+/// - nobody else buries the same seat, or sits down in it, before this returns ([`Host::try_bury`]).
+pub unsafe fn bury<P: Parts>(parts: &P, seat: u32) {
     if (seat as usize) < parts.cells().len() {
-        finish(parts, Step::Bury, Actor { seat: seat as u16, burying: true });
+        // SAFETY: by the caller's contract.
+        unsafe { finish(parts, Step::Bury, Actor { seat: seat as u16, burying: true }) };
     }
 }
 
@@ -242,7 +254,9 @@ fn bury_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
     let mut buried = 0;
     let mut ask = |seat: u16| {
         if Some(seat) != alive && usize::from(seat) < parts.cells().len() {
-            buried += u32::from(parts.host().try_bury(seat.into(), || bury(parts, seat.into())));
+            // SAFETY: `try_bury` runs this only for the dead (`Parts`), and for one burier at a time.
+            let bury = || unsafe { bury(parts, seat.into()) };
+            buried += u32::from(parts.host().try_bury(seat.into(), bury));
         }
     };
     for seat in 0..count(parts, 0) {

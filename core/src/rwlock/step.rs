@@ -138,9 +138,15 @@ pub enum Step {
 impl Step {
     /// Takes this step, and returns the one after it. Steps at which one sleeps ([`sleeps`](Self::sleeps)), and `Idle`,
     /// return themselves.
+    ///
+    /// # Safety
+    /// - The caller is the only one who acts for the actor's seat in this lock: its occupant, or, burying, who knows that
+    ///   the occupant will never act again;
+    /// - it takes each step after the one that the last returned, [`woken`](Self::woken) or [`given_up`](Self::given_up);
+    ///   or begins, announcing or burying, where the last was `Idle`.
     #[inline(always)]
     #[must_use]
-    pub fn take<P: Parts>(self, parts: &P, actor: Actor) -> Self {
+    pub unsafe fn take<P: Parts>(self, parts: &P, actor: Actor) -> Self {
         let me = actor.seat;
         let cells = parts.cells();
         let own = &cells[usize::from(me)].word;

@@ -18,9 +18,9 @@ use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words
 use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
 use crate::futex::Host;
 use crate::mailbox::{self, Mailbox, Message, Payload, Post};
-use crate::rwlock::{self, Cell, Epoch};
+use crate::rwlock::{self, Cell, Epoch, Taken};
 use crate::seat::{Generation, Seat, State};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering::Relaxed};
 use core::mem::{align_of, size_of};
 use static_assertions::const_assert;
 
@@ -29,10 +29,6 @@ const MAX_BOXES: u32 = 1 << 20;
 
 const TAKEN_AT: usize = 256;
 const LINE: u64 = 64;
-
-/// The high-water mark of seats, on a cache line of its own.
-#[repr(C, align(64))]
-struct Taken(AtomicU32);
 
 const_assert!(size_of::<Taken>() == 64 && TAKEN_AT >= size_of::<Words>() && TAKEN_AT + 64 <= TABLE_AT);
 const_assert!(size_of::<Seat>() == 8);
@@ -187,8 +183,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
     pub fn sit(&self, seat: u32, pid: u32) -> Result<User<'m, H>, JoinError> {
         let place = self.seats().get(seat as usize).ok_or(JoinError::Taken)?;
-        // Before the seat is taken, so that who sees it taken scans far enough. Relaxed: *occupy* orders it.
-        self.taken().0.fetch_max(seat + 1, Ordering::Relaxed);
+        self.taken().raise(seat); // before the seat is taken, so that who sees it taken scans far enough
         let generation = place.sit(State::Active, pid).ok_or(JoinError::Taken)?;
         Ok(User { mailboxes: self.clone(), seat, generation })
     }
@@ -211,7 +206,9 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         }
         for index in 0..self.geometry.boxes {
             let Some(parts) = self.parts(index) else { continue };
-            rwlock::bury(&parts, seat);
+            // SAFETY: by the contract of this function. Should it be broken, there are only atomics here: messages may
+            // come out torn.
+            unsafe { rwlock::bury(&parts, seat) };
             // It may have flipped and told nobody.
             mailbox::Parts::post(&parts).ring(&self.host);
         }
@@ -230,8 +227,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
 
     /// Who sits, and the process id that it gave, one after another: not a snapshot of one moment.
     pub fn users(&self) -> impl Iterator<Item = (u32, u32)> {
-        let high = self.taken().0.load(Ordering::Relaxed) as usize; // Relaxed: raised before the seat is taken
-        let taken = self.seats().iter().zip(0..).take(high);
+        let taken = self.seats().iter().zip(0..).take(self.taken().count() as usize);
         taken.filter(|(place, _)| place.occupancy().is_taken()).map(|(place, seat)| (seat, place.pid()))
     }
 
@@ -284,7 +280,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             unsafe { self.region.table(at as usize, geometry.stride() as usize / size_of::<AtomicU32>()) }
         };
         let buffers = Buffers { words: [buffer(0), buffer(1)], capacity: geometry.capacity as usize };
-        let taken = &self.taken().0;
+        let taken = self.taken();
         Some(BoxParts { epoch: &epoch[0], post: &post[0], cells, taken, buffers, host: self.host.clone() })
     }
 }
@@ -294,12 +290,14 @@ pub struct BoxParts<'m, H> {
     epoch: &'m Epoch,
     post: &'m Post,
     cells: &'m [Cell],
-    taken: &'m AtomicU32,
+    taken: &'m Taken,
     buffers: Buffers<'m>,
     host: H,
 }
 
-impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
+// SAFETY: the parts of one mailbox, cast together from its region, with at most `MAX_SEATS` cells. Whomever the host
+// buries, what the lock guards here is atomic.
+unsafe impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
     type Host = H;
 
     fn host(&self) -> &H {
@@ -311,12 +309,13 @@ impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
     fn cells(&self) -> &[Cell] {
         self.cells
     }
-    fn taken(&self) -> &AtomicU32 {
+    fn taken(&self) -> &Taken {
         self.taken
     }
 }
 
-impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
+// SAFETY: as above.
+unsafe impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
     type Payload = Buffers<'m>;
 
     fn post(&self) -> &Post {
@@ -333,7 +332,8 @@ pub struct Buffers<'m> {
     capacity: usize,
 }
 
-impl Payload for Buffers<'_> {
+// SAFETY: a capacity from a checked geometry, at most 2^31.
+unsafe impl Payload for Buffers<'_> {
     fn capacity(&self) -> usize {
         self.capacity
     }
@@ -343,12 +343,12 @@ impl Payload for Buffers<'_> {
         let (whole, rest) = message.as_chunks::<4>();
         let words = self.words[index];
         for (word, part) in words.iter().zip(whole) {
-            word.store(u32::from_ne_bytes(*part), Ordering::Relaxed);
+            word.store(u32::from_ne_bytes(*part), Relaxed);
         }
         if let Some(word) = words.get(whole.len()).filter(|_| !rest.is_empty()) {
             let mut last = [0; 4];
             last[..rest.len()].copy_from_slice(rest);
-            word.store(u32::from_ne_bytes(last), Ordering::Relaxed);
+            word.store(u32::from_ne_bytes(last), Relaxed);
         }
     }
 
@@ -356,10 +356,10 @@ impl Payload for Buffers<'_> {
         let (whole, rest) = into.as_chunks_mut::<4>();
         let words = self.words[index];
         for (word, part) in words.iter().zip(whole.iter_mut()) {
-            *part = word.load(Ordering::Relaxed).to_ne_bytes();
+            *part = word.load(Relaxed).to_ne_bytes();
         }
         if let Some(word) = words.get(whole.len()) {
-            rest.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..rest.len()]);
+            rest.copy_from_slice(&word.load(Relaxed).to_ne_bytes()[..rest.len()]);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::mutants::Mutant;
 use std::cell::Cell as Slot;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use whorl_core::futex::{Futex, Host, Wake};
-use whorl_core::rwlock::{Actor, Cell, Epoch, Ownership, Parts, Scan, Step, bury_dead};
+use whorl_core::rwlock::{Actor, Cell, Epoch, Ownership, Parts, Scan, Step, Taken, bury_dead};
 
 pub const MOST: usize = 4;
 
@@ -96,7 +96,7 @@ pub struct World {
 pub struct Words {
     epoch: Epoch,
     cells: Vec<Cell>,
-    taken: AtomicU32,
+    taken: Taken,
     pub host: Notes,
 }
 
@@ -131,7 +131,8 @@ impl Host for Notes {
     }
 }
 
-impl Parts for Words {
+// SAFETY: the parts of one lock. There is nothing behind it.
+unsafe impl Parts for Words {
     type Host = Notes;
 
     fn host(&self) -> &Notes {
@@ -143,28 +144,36 @@ impl Parts for Words {
     fn cells(&self) -> &[Cell] {
         &self.cells
     }
-    fn taken(&self) -> &AtomicU32 {
+    fn taken(&self) -> &Taken {
         &self.taken
     }
+}
+
+/// The word of a cell or of an epoch, to be set as a state has it.
+pub fn raw<T>(part: &T) -> &AtomicU32 {
+    // SAFETY: both are one atomic word with padding after it.
+    unsafe { &*std::ptr::from_ref(part).cast() }
 }
 
 impl Words {
     pub fn new(count: usize) -> Self {
         let cells = (0..count).map(|_| Cell::new()).collect();
-        Self { epoch: Epoch::new(), cells, taken: AtomicU32::new(count as u32), host: Notes::default() }
+        let words = Self { epoch: Epoch::new(), cells, taken: Taken::new(), host: Notes::default() };
+        words.taken.raise(count as u32 - 1);
+        words
     }
 
     fn set(&self, world: &World) {
-        self.epoch.word().store(world.epoch, Relaxed);
+        raw(&self.epoch).store(world.epoch, Relaxed);
         for (cell, word) in self.cells.iter().zip(world.cells) {
-            cell.word().store(word, Relaxed);
+            raw(cell).store(word, Relaxed);
         }
     }
 
     fn get(&self, world: &mut World) {
-        world.epoch = self.epoch.word().load(Relaxed);
+        world.epoch = raw(&self.epoch).load(Relaxed);
         for (cell, word) in self.cells.iter().zip(&mut world.cells) {
-            *word = cell.word().load(Relaxed);
+            *word = raw(cell).load(Relaxed);
         }
     }
 
@@ -177,7 +186,7 @@ impl Words {
     }
 
     fn seat_of(&self, word: *const AtomicU32) -> u16 {
-        self.cells.iter().position(|cell| std::ptr::eq(cell.word(), word)).expect("a cell") as u16
+        self.cells.iter().position(|cell| std::ptr::eq(raw(cell), word)).expect("a cell") as u16
     }
 }
 
