@@ -10,6 +10,7 @@ compile_error!(
 );
 
 pub mod broadcast;
+pub mod dipc;
 pub mod futex;
 pub mod heap;
 pub mod held;

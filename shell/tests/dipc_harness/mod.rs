@@ -1,0 +1,81 @@
+//! Drives a session without sockets: mailboxes in a `Vec`, input cut into pieces at will.
+
+use whorl::dipc::budget::Budget;
+use whorl::dipc::reply::{Fault, Shape};
+use whorl::dipc::session::{Boxes, Need, Rules, Session, Turn};
+
+/// Mailboxes in a `Vec`.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Plain(pub Vec<(u64, Vec<u8>)>);
+
+impl Boxes for Plain {
+    fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
+        Ok(self.0[mailbox as usize].0)
+    }
+
+    fn read(
+        &mut self,
+        mailbox: u32,
+        out: &mut Vec<u8>,
+        mut head: impl FnMut(&mut Vec<u8>, u64, usize),
+    ) -> Result<(), Fault> {
+        let (version, message) = &self.0[mailbox as usize];
+        head(out, *version, message.len());
+        out.extend(message);
+        Ok(())
+    }
+
+    fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault> {
+        let found = &mut self.0[mailbox as usize];
+        *found = (found.0 + 1, message.to_vec());
+        Ok(found.0)
+    }
+}
+
+pub fn rules(boxes: u32, capacity: usize, packet: usize, token: Option<&[u8]>) -> Rules {
+    let shape = Shape { boxes, capacity, packet };
+    Rules { shape, token: token.map(<[u8]>::to_vec), idle: None }
+}
+
+/// All replies to `pieces`, one after the other, and then the end of the input.
+pub fn converse<'a>(
+    rules: &Rules,
+    boxes: &mut Plain,
+    brim: usize,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<u8> {
+    let budget = Budget::new(64 << 20);
+    let mut session = Session::new(rules.token.is_none(), budget.clone(), 0);
+    let mut replies = Vec::new();
+    let mut input: Vec<u8> = Vec::new();
+    let mut pieces = pieces.into_iter();
+    let mut end = false;
+    while !end {
+        match pieces.next() {
+            Some(piece) => input.extend(piece),
+            None => end = true,
+        }
+        loop {
+            let mut out = Vec::new();
+            let mut turn = Turn { now: 0, rules, boxes, out: &mut out };
+            let (used, need) = session.advance(&input, end, brim, &mut turn);
+            input.drain(..used);
+            replies.extend(out);
+            match need {
+                Need::Room => {}
+                Need::Input => {
+                    assert!(
+                        input.len() < 128,
+                        "a session that wants more has used up all but a line's beginning"
+                    );
+                    break;
+                }
+                Need::News { .. } | Need::Nothing => break,
+            }
+        }
+    }
+    assert!(session.is_done());
+    drop(session);
+    assert_eq!(budget.left(), 64 << 20, "all memory for data is given back");
+    replies
+}
