@@ -187,6 +187,10 @@ pub unsafe trait Parts: rwlock::Parts {
     fn post(&self) -> &Post;
     /// The buffers.
     fn payload(&self) -> &Self::Payload;
+    /// Where people wait for news of any mailbox of several, if this is one of several.
+    fn any_news(&self) -> Option<&Event> {
+        None
+    }
 }
 
 // SAFETY: all of it is `P`'s.
@@ -198,6 +202,9 @@ unsafe impl<P: Parts> Parts for &P {
     }
     fn payload(&self) -> &P::Payload {
         P::payload(self)
+    }
+    fn any_news(&self) -> Option<&Event> {
+        P::any_news(self)
     }
 }
 
@@ -314,6 +321,10 @@ impl<P: Parts> Mailbox<P> {
         // After leaving, so that those it wakes find the lock free.
         let parts = self.parts();
         parts.post().tell(parts.host());
+        // The fence in that call stands before this look as well.
+        if let Some(news) = parts.any_news().filter(|news| news.is_waited()) {
+            news.ring(parts.host());
+        }
         Ok(version)
     }
 }

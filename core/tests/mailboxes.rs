@@ -192,3 +192,22 @@ fn a_peer_that_scribbles_all_the_time_holds_nobody() {
         stop.store(1, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn who_waits_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
+    with_mailboxes(3, 8, 2, |boxes| {
+        let mut user = boxes.sit(0, 1).unwrap();
+        let deadline = Some(Instant::now() + Duration::from_secs(30));
+        assert_eq!(boxes.sleep_unless(|| true, deadline), whorl_core::futex::Wake::Woken);
+        // The write falls between the announcement and the sleep: the bell has moved, so the sleep does not begin.
+        let started = Instant::now();
+        boxes.sleep_unless(
+            || {
+                user.write(2, b"news", None).unwrap();
+                false
+            },
+            deadline,
+        );
+        assert!(started.elapsed() < Duration::from_secs(10));
+    });
+}

@@ -11,6 +11,8 @@ pub enum Exit {
     Failed,
     /// 2: used wrongly.
     Usage,
+    /// 3: there is no such server, nor anything left of one.
+    Nothing,
     /// 4: peers were lost, or failed while others succeeded.
     Peers,
     /// 5: data lost, or a checksum that does not match.
@@ -26,6 +28,7 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::Nothing => 3,
             Self::Peers => 4,
             Self::Damaged => 5,
             Self::Signal(signal) => whorl::process::die_of(signal),

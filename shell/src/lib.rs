@@ -15,6 +15,7 @@ pub mod futex;
 pub mod heap;
 pub mod held;
 pub mod liveness;
+pub mod mailboxes;
 pub mod memory;
 pub mod process;
 pub mod rendezvous;

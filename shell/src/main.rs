@@ -12,7 +12,7 @@ use exit::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::try_parse_from(cli::arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // A reader that closes early is a quiet end.
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
     };
     match cli.command {
         cli::Command::Copy(args) => commands::copy::run(args),
+        cli::Command::Dipc(args) => commands::dipc::run(args),
+        cli::Command::Dipcrm(args) => commands::dipc::run_remove(args),
+        cli::Command::Mail(args) => commands::mail::run(args),
     }
     .now()
 }

@@ -188,3 +188,100 @@ pub fn raise_descriptor_limit() -> u64 {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
+
+/// Closes what whoever started us left open by mistake, from descriptor `first` on. To be called before anything is opened.
+pub fn close_inherited(first: u32) {
+    // SAFETY: nobody here owns these descriptors; a kernel before 5.9 refuses, and they stay open.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// The one chance of a daemon to say how its start went, to who waits for it.
+#[derive(Debug)]
+pub struct Verdict {
+    pipe: OwnedFd,
+}
+
+impl Verdict {
+    /// Says it.
+    pub fn tell(self, text: &str) {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match rustix::io::write(&self.pipe, rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::INTR) => {}
+                Err(_) => return, // nobody waits any more
+            }
+        }
+    }
+}
+
+/// Runs `body` in a daemon: a process of its own session without a terminal, in `/`, with an umask of 077 and `/dev/null`
+/// as its three standard streams. Returns its verdict: what it [told](Verdict::tell), or nothing if it ended without.
+///
+/// # Blocking
+/// Until the daemon has told its verdict, or ended.
+///
+/// # Panics
+/// If this process has other threads already.
+///
+/// # Errors
+/// What the kernel said.
+pub fn daemonize(body: impl FnOnce(Verdict) -> u8) -> Result<String, Errno> {
+    let (answer, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    assert_eq!(threads, 1, "forking is for processes with one thread");
+    // SAFETY: one thread, so the child's copy of the heap and of every lock is in order.
+    let child = match unsafe { libc::fork() } {
+        -1 => return Err(last_error()),
+        0 => {
+            drop(answer);
+            let code = catch_unwind(AssertUnwindSafe(|| detach(pipe, body))).unwrap_or(1);
+            // SAFETY: ends the process without running the parent's destructors or flushing its buffers.
+            unsafe { libc::_exit(code.into()) }
+        }
+        pid => Child { pid: Pid::from_raw(pid).expect("a child's pid is positive") },
+    };
+    drop(pipe);
+    child.reap();
+    let mut verdict = Vec::new();
+    let mut bytes = [0; 4096];
+    loop {
+        match rustix::io::read(&answer, &mut bytes) {
+            Ok(0) => return Ok(String::from_utf8_lossy(&verdict).into_owned()),
+            Ok(count) => verdict.extend_from_slice(&bytes[..count]),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// In the child: leaves the session, and forks again, so that the daemon leads none and can never get a terminal.
+fn detach(pipe: OwnedFd, body: impl FnOnce(Verdict) -> u8) -> u8 {
+    if rustix::process::setsid().is_err() {
+        return 1;
+    }
+    // SAFETY: as the first fork.
+    match unsafe { libc::fork() } {
+        -1 => return 1,
+        0 => {}
+        _ => return 0,
+    }
+    let private = rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO;
+    rustix::process::umask(private);
+    let null = || -> Result<(), Errno> {
+        rustix::process::chdir("/")?;
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+        let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)
+    };
+    if null().is_err() {
+        return 1;
+    }
+    body(Verdict { pipe })
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN)
+}

@@ -44,7 +44,7 @@ pub enum SegmentError {
     Unsealed,
 }
 
-fn system(what: &'static str) -> impl FnOnce(Errno) -> SegmentError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> SegmentError {
     move |error| SegmentError::System { what, error }
 }
 
@@ -145,7 +145,7 @@ impl Segment {
 }
 
 /// A memory object of exactly `length` bytes, all of them reserved.
-fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
+pub(crate) fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let object = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
         Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags), // a kernel before 6.3
@@ -160,12 +160,12 @@ fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
 }
 
 /// What tells this segment from others: no secret.
-fn nonce() -> u64 {
+pub(crate) fn nonce() -> u64 {
     let age = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.subsec_nanos());
     u64::from(std::process::id()) << 32 | u64::from(age)
 }
 
-fn mapping(error: std::io::Error) -> SegmentError {
+pub(crate) fn mapping(error: std::io::Error) -> SegmentError {
     SegmentError::System { what: "map", error: Errno::from_io_error(&error).unwrap_or(Errno::IO) }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! 0      header, 64 bytes
 //! 256    Taken, 64 bytes
+//! 320    Event, 64 bytes: news of any mailbox
 //! 4096   Seat x seats, 8 bytes each
 //! B      boxes, each: Epoch, 64 bytes; Post, 128 bytes; Cell x seats, 64 bytes each
 //! P      buffers, two for each box, `stride` bytes each
@@ -16,7 +17,8 @@
 
 use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words};
 use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
-use crate::futex::Host;
+use crate::event::Event;
+use crate::futex::{Host, Wake};
 use crate::mailbox::{self, Mailbox, Message, Payload, Post};
 use crate::rwlock::{self, Cell, Epoch, Taken};
 use crate::seat::{Generation, Seat, State};
@@ -28,9 +30,11 @@ const MAILBOXES: u32 = 3;
 const MAX_BOXES: u32 = 1 << 20;
 
 const TAKEN_AT: usize = 256;
+const NEWS_AT: usize = 320;
 const LINE: u64 = 64;
 
-const_assert!(size_of::<Taken>() == 64 && TAKEN_AT >= size_of::<Words>() && TAKEN_AT + 64 <= TABLE_AT);
+const_assert!(size_of::<Taken>() == 64 && TAKEN_AT >= size_of::<Words>() && TAKEN_AT + 64 <= NEWS_AT);
+const_assert!(size_of::<Event>() == 64 && align_of::<Event>() == 64 && NEWS_AT + 64 <= TABLE_AT);
 const_assert!(size_of::<Seat>() == 8);
 const_assert!(size_of::<Cell>() == 64 && align_of::<Cell>() == 64);
 const_assert!(size_of::<Epoch>() == 64 && align_of::<Epoch>() == 64);
@@ -212,6 +216,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             // It may have flipped and told nobody.
             mailbox::Parts::post(&parts).ring(&self.host);
         }
+        self.news().ring(&self.host);
         // Last: if we die before this, the next burier repeats the rest.
         place.bury()
     }
@@ -248,6 +253,22 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         mailbox::Parts::post(&parts).wait_newer(&self.host, than, deadline)
     }
 
+    /// Sleeps until some mailbox may have a new message; at most a slice, and not at all if `look`, which is called after
+    /// the announcement, finds something new. For one who waits for news of many mailboxes. Needs no seat.
+    ///
+    /// # Blocking
+    /// Waits for a writer, until `deadline` or the end of a slice.
+    pub fn sleep_unless(&self, look: impl FnOnce() -> bool, deadline: Option<H::Deadline>) -> Wake {
+        let ticket = self.news().prepare();
+        if look() { Wake::Woken } else { self.news().wait(&self.host, ticket, deadline) }
+    }
+
+    fn news(&self) -> &'m Event {
+        // SAFETY: inside the first page (I1), aligned; atomics.
+        let news = unsafe { self.region.table::<Event>(NEWS_AT, 1) };
+        &news[0]
+    }
+
     fn taken(&self) -> &'m Taken {
         // SAFETY: inside the first page (I1), aligned; atomics.
         let taken = unsafe { self.region.table::<Taken>(TAKEN_AT, 1) };
@@ -280,8 +301,8 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             unsafe { self.region.table(at as usize, geometry.stride() as usize / size_of::<AtomicU32>()) }
         };
         let buffers = Buffers { words: [buffer(0), buffer(1)], capacity: geometry.capacity as usize };
-        let taken = self.taken();
-        Some(BoxParts { epoch: &epoch[0], post: &post[0], cells, taken, buffers, host: self.host.clone() })
+        let (epoch, post, taken, any_news) = (&epoch[0], &post[0], self.taken(), self.news());
+        Some(BoxParts { epoch, post, cells, taken, any_news, buffers, host: self.host.clone() })
     }
 }
 
@@ -291,6 +312,7 @@ pub struct BoxParts<'m, H> {
     post: &'m Post,
     cells: &'m [Cell],
     taken: &'m Taken,
+    any_news: &'m Event,
     buffers: Buffers<'m>,
     host: H,
 }
@@ -323,6 +345,9 @@ unsafe impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
     }
     fn payload(&self) -> &Buffers<'m> {
         &self.buffers
+    }
+    fn any_news(&self) -> Option<&Event> {
+        Some(self.any_news)
     }
 }
 

@@ -1,9 +1,13 @@
 //! What can be typed: clap's types with their help texts, one file for each command, and nothing else.
 
 pub mod copy;
+pub mod dipc;
+pub mod mail;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 /// One process talks to many on one Linux machine.
 #[derive(Parser, Debug)]
@@ -19,13 +23,30 @@ pub struct Cli {
 pub enum Command {
     /// Copy one file or stream to many processes, each writing a file of its own
     Copy(copy::Args),
+    /// Serve mailboxes over TCP, in the background
+    Dipc(dipc::Args),
+    /// Stop a mailbox server, and clear away what a dead one left
+    Dipcrm(dipc::RemoveArgs),
+    /// Read and write mailboxes
+    Mail(mail::Args),
 }
 
 /// The exit codes, at the end of every help text.
 pub const EXITS: &str = "\
-Exit codes: 0 done; 1 failed; 2 used wrongly; 4 peers were lost or failed while
-others succeeded; 5 data lost or a checksum that does not match. Stopped by a
-signal, it dies of that signal.";
+Exit codes: 0 done; 1 failed; 2 used wrongly; 3 no such server; 4 peers were
+lost or failed while others succeeded; 5 data lost or a checksum that does not
+match. Stopped by a signal, it dies of that signal.";
+
+/// The arguments as they are meant: called by the name of one of these commands, through a link, we are that command.
+pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    const NAMES: [&str; 2] = ["dipc", "dipcrm"];
+    let mut arguments: Vec<_> = arguments.collect();
+    let name = arguments.first().and_then(|first| Path::new(first).file_name()).map(OsStr::to_owned);
+    if let Some(name) = name.filter(|name| NAMES.iter().any(|known| name == known)) {
+        arguments.insert(1, name);
+    }
+    arguments
+}
 
 /// A usage error in one line: the flag, the value, what is allowed.
 pub fn one_line(error: &clap::Error) -> String {

@@ -1,3 +1,5 @@
 //! The commands, one file each: from what was typed to what the library does, and back to people.
 
 pub mod copy;
+pub mod dipc;
+pub mod mail;

@@ -6,8 +6,38 @@
 //! | [`reply`] | the lines that go back |
 //! | [`budget`] | memory for data in flight, bounded for all connections together |
 //! | [`session`] | one connection's dialogue: bytes in, replies out, no socket and no clock |
+//! | [`connection`] | a socket and its dialogue |
+//! | [`worker`] | a thread with an epoll set and a share of the connections |
+//! | [`post`] | a worker's letter box |
+//! | [`news`] | who waits for a message, and who tells them |
+//! | [`timers`] | deadlines of many connections |
+//! | [`boxes`] | a worker's view of the mailboxes |
+//! | [`server`] | what opens all this, takes clients in, and takes it away |
+//! | [`listen`] | TCP and unix sockets, and taking clients in |
+//! | [`place`] | where a server can be found: its information file |
+//! | [`control`] | the control socket: stop, ask, attach |
+//! | [`notify`] | telling a supervisor that we are ready |
+//! | [`token`] | the token file |
+//! | [`remove`] | stopping a server, and clearing away what a dead one left |
+//! | [`client`] | a client over sockets |
+//! | [`attach`] | using a server's mailboxes through shared memory |
 
+pub mod attach;
+pub mod boxes;
 pub mod budget;
+pub mod client;
+pub mod connection;
+pub mod control;
+pub mod listen;
+pub mod news;
+pub mod notify;
+pub mod place;
+pub mod post;
+pub mod remove;
 pub mod reply;
+pub mod server;
 pub mod session;
+pub mod timers;
+pub mod token;
 pub mod wire;
+pub mod worker;

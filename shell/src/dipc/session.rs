@@ -231,6 +231,11 @@ impl Session {
         patience.into_iter().chain(idle).min()
     }
 
+    /// When the time without an answered request is up, where there is such a limit.
+    pub fn idle_deadline(&self, rules: &Rules) -> Option<Millis> {
+        rules.idle.map(|idle| self.last.saturating_add(idle))
+    }
+
     /// The deadline has passed: a wait is answered, anything else ends the connection. Call
     /// [`advance`](Session::advance) next.
     pub fn expire(&mut self, now: Millis, out: &mut Vec<u8>) {

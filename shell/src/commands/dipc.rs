@@ -1,0 +1,208 @@
+//! `shell dipc` and `shell dipcrm`: a mailbox server starts, detaches, and stops.
+
+use crate::cli::dipc::{Args, RemoveArgs};
+use crate::exit::Exit;
+use crate::terminal::{print, say};
+use rustix::fs::{Mode, OFlags};
+use std::path::{Path, PathBuf};
+use whorl::dipc::listen::{self, Listeners};
+use whorl::dipc::notify::notify;
+use whorl::dipc::place::{Place, log_name};
+use whorl::dipc::remove::{RemoveError, Removed, remove};
+use whorl::dipc::reply::Shape;
+use whorl::dipc::server::{Options, Server, StartError, log};
+use whorl::dipc::token;
+use whorl::process::{self, Verdict};
+
+const KIB: usize = 1 << 10;
+
+/// Runs `shell dipc`.
+pub fn run(args: Args) -> Exit {
+    // What whoever started us left open by mistake would stay open for as long as the server lives.
+    if std::env::var_os("LISTEN_FDS").is_none() {
+        process::close_inherited(3);
+    }
+    let options = match options(&args) {
+        Ok(options) => options,
+        Err(why) => {
+            say(&format!("dipc: {why}"));
+            return Exit::Usage;
+        }
+    };
+    let inherited = match listen::inherited() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            say(&format!("dipc: {error}"));
+            return Exit::Failed;
+        }
+    };
+    if args.foreground {
+        foreground(&args, options, inherited)
+    } else {
+        background(&args, options, inherited)
+    }
+}
+
+/// Everything that can be found wrong without trying.
+fn options(args: &Args) -> Result<Options, String> {
+    let token = match &args.token_file {
+        Some(path) => Some(token::read(path).map_err(|error| format!("--token-file: {error}"))?),
+        None => None,
+    };
+    if !args.bind.is_loopback() && token.is_none() && !args.insecure {
+        return Err(format!(
+            "--bind {}: other machines could use the mailboxes; add --token-file FILE, or --insecure to allow it",
+            args.bind
+        ));
+    }
+    let shape =
+        Shape { boxes: args.boxes, capacity: args.size as usize * KIB, packet: args.packet as usize * KIB };
+    Ok(Options {
+        shape,
+        address: (args.bind, args.port).into(),
+        unix: args.unix.as_deref().map(absolute),
+        token,
+        idle: args.idle,
+        max_connections: args.max_connections,
+        workers: args.workers,
+    })
+}
+
+/// A daemon leaves the directory it was started in.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn code(error: &StartError) -> Exit {
+    if error.is_usage() { Exit::Usage } else { Exit::Failed }
+}
+
+fn listening(server: &Server) -> String {
+    format!("listening on {}", server.address())
+}
+
+fn foreground(args: &Args, options: Options, inherited: Option<Listeners>) -> Exit {
+    process::catch_stop_signals();
+    if let Some(path) = &args.log_file
+        && let Err(why) = log_to(path)
+    {
+        say(&format!("dipc: {why}"));
+        return Exit::Failed;
+    }
+    let server = match Server::open(options, inherited) {
+        Ok(server) => server,
+        Err(error) => {
+            say(&format!("dipc: {error}"));
+            return code(&error);
+        }
+    };
+    if !print(&listening(&server)) {
+        return Exit::Failed;
+    }
+    match serve(server) {
+        Exit::Done => match process::stop_signal() {
+            None | Some(SIGTERM) => Exit::Done,
+            Some(signal) => Exit::Signal(signal),
+        },
+        failed => failed,
+    }
+}
+
+/// The signal that supervisors send; an end by it is a good end.
+const SIGTERM: i32 = 15;
+
+fn serve(server: Server) -> Exit {
+    notify(&format!("READY=1\nMAINPID={}\nSTATUS={}\n", std::process::id(), listening(&server)));
+    match server.run() {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            log(&error.to_string());
+            Exit::Failed
+        }
+    }
+}
+
+/// The daemon's verdict is its exit code's digit, then a line.
+fn background(args: &Args, options: Options, inherited: Option<Listeners>) -> Exit {
+    let log_file = args.log_file.as_deref().map(absolute);
+    let verdict = process::daemonize(move |verdict| daemon(options, inherited, log_file.as_deref(), verdict));
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            say(&format!("dipc: cannot go to the background: {}", whorl::reason(error)));
+            return Exit::Failed;
+        }
+    };
+    let (code, text) = verdict.split_at_checked(1).unwrap_or_default();
+    match code {
+        "0" if print(text) => Exit::Done,
+        "0" => Exit::Failed,
+        "2" => {
+            say(&format!("dipc: {text}"));
+            Exit::Usage
+        }
+        "1" => {
+            say(&format!("dipc: {text}"));
+            Exit::Failed
+        }
+        _ => {
+            say("dipc: the server ended before it listened");
+            Exit::Failed
+        }
+    }
+}
+
+/// In the daemon.
+fn daemon(options: Options, inherited: Option<Listeners>, log_file: Option<&Path>, verdict: Verdict) -> u8 {
+    process::catch_stop_signals();
+    let server = match Server::open(options, inherited) {
+        Ok(server) => server,
+        Err(error) => {
+            let code = if error.is_usage() { 2 } else { 1 };
+            verdict.tell(&format!("{code}{error}"));
+            return code;
+        }
+    };
+    let own = log_file.is_none().then(|| log_name(server.address().port()));
+    let place = Place::open().ok();
+    let path = match (log_file, &own, &place) {
+        (Some(path), ..) => path.to_owned(),
+        (None, Some(name), Some(place)) => place.path(name),
+        _ => PathBuf::from("/dev/null"),
+    };
+    if let Err(why) = log_to(&path) {
+        verdict.tell(&format!("1{why}"));
+        server.close();
+        return 1;
+    }
+    verdict.tell(&format!("0{}", listening(&server)));
+    let done = serve(server) == Exit::Done;
+    if let (true, Some(name), Some(place)) = (done, own, place) {
+        // Only a server that failed leaves something to read.
+        place.remove(&name);
+    }
+    u8::from(!done)
+}
+
+/// From now on stderr goes to the end of this file.
+fn log_to(path: &Path) -> Result<(), String> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+        .and_then(rustix::stdio::dup2_stderr)
+        .map_err(|error| format!("cannot log to {}: {}", whorl::shown(path), whorl::reason(error)))
+}
+
+/// Runs `shell dipcrm`.
+pub fn run_remove(args: RemoveArgs) -> Exit {
+    let port = args.port;
+    let done = match remove(port, args.force) {
+        Ok(Removed::Server) => format!("stopped the mailbox server on port {port}"),
+        Ok(Removed::Killed) => format!("killed the mailbox server on port {port}"),
+        Ok(Removed::Leftovers) => format!("removed what a dead mailbox server left on port {port}"),
+        Err(error) => {
+            say(&format!("dipcrm: {error}"));
+            return if matches!(error, RemoveError::Nothing(_)) { Exit::Nothing } else { Exit::Failed };
+        }
+    };
+    if print(&done) { Exit::Done } else { Exit::Failed }
+}

@@ -1,0 +1,181 @@
+//! `shell mail`: a mailbox client for people and scripts.
+
+use crate::cli::mail::{Action, Args};
+use crate::exit::Exit;
+use crate::terminal::{print, say};
+use std::io::{BufRead, IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use whorl::dipc::client::{Client, ClientError};
+use whorl::dipc::token;
+use whorl::mailboxes::Message;
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let token = match args.token_file.as_deref().map(token::read).transpose() {
+        Ok(token) => token,
+        Err(error) => {
+            say(&format!("mail: --token-file: {error}"));
+            return Exit::Usage;
+        }
+    };
+    let connect = || match &args.unix {
+        Some(path) => Client::unix(path, token.as_deref()),
+        None => Client::tcp(&args.host, args.port, token.as_deref()),
+    };
+    let server = match &args.unix {
+        Some(path) => whorl::shown(path),
+        None => format!("{}:{}", args.host.escape_debug(), args.port),
+    };
+    let done = match &args.action {
+        Action::Read { mailbox } => connect().and_then(|mut client| read(&mut client, *mailbox)),
+        Action::Write { mailbox, text } => {
+            let text = text.as_ref().filter(|text| *text != "-").map(|text| text.as_bytes());
+            connect().and_then(|mut client| write(&mut client, *mailbox, text))
+        }
+        Action::Watch { mailbox } => connect().and_then(|mut client| watch(&mut client, *mailbox)),
+        Action::Chat { mailbox, nick } => {
+            let both = connect().and_then(|talking| Ok((talking, connect()?)));
+            both.and_then(|(talking, listening)| chat(talking, listening, *mailbox, nick.as_deref()))
+        }
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            say(&format!("mail: {server}: {error}"));
+            Exit::Failed
+        }
+    }
+}
+
+fn read(client: &mut Client, mailbox: u32) -> Result<Exit, ClientError> {
+    let message = client.read(mailbox)?;
+    let mut stdout = std::io::stdout().lock();
+    let written = if stdout.is_terminal() {
+        let text = visible(&message.bytes);
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        write!(stdout, "{text}{end}")
+    } else {
+        stdout.write_all(&message.bytes)
+    };
+    Ok(verdict(written.and_then(|()| stdout.flush())))
+}
+
+fn write(client: &mut Client, mailbox: u32, text: Option<&[u8]>) -> Result<Exit, ClientError> {
+    let version = match text {
+        Some(text) => client.write(mailbox, text)?,
+        None => {
+            // One byte more than fits tells that it does not.
+            let most = client.shape().capacity as u64 + 1;
+            let mut message = Vec::new();
+            std::io::stdin().lock().take(most).read_to_end(&mut message)?;
+            if message.len() as u64 == most {
+                say(&format!(
+                    "mail: standard input has more than the {} bytes that a mailbox holds",
+                    most - 1
+                ));
+                return Ok(Exit::Failed);
+            }
+            client.write(mailbox, &message)?
+        }
+    };
+    Ok(if print(&format!("version {version}")) { Exit::Done } else { Exit::Failed })
+}
+
+fn watch(client: &mut Client, mailbox: u32) -> Result<Exit, ClientError> {
+    let mut seen = 0;
+    loop {
+        let Some(message) = client.read_since(mailbox, seen, None)? else { continue };
+        let missed = if seen == 0 { 0 } else { message.version.saturating_sub(seen + 1) };
+        seen = message.version;
+        if !show(&message, missed) {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+fn chat(
+    mut talking: Client,
+    mut listening: Client,
+    mailbox: u32,
+    nick: Option<&str>,
+) -> Result<Exit, ClientError> {
+    let login = || std::env::var("USER").unwrap_or_else(|_| "somebody".into());
+    let nick = nick.map_or_else(login, str::to_owned);
+    let mut seen = listening.read(mailbox)?.version;
+    // The process ends with the typing thread, whatever this one waits for.
+    std::thread::spawn(move || {
+        loop {
+            match listening.read_since(mailbox, seen, None) {
+                Ok(Some(message)) => {
+                    let missed = message.version.saturating_sub(seen + 1);
+                    seen = message.version;
+                    if !show(&message, missed) {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => return say(&format!("mail: {error}")),
+            }
+        }
+    });
+    for line in std::io::stdin().lock().split(b'\n') {
+        let line = line?;
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        if !line.is_empty() {
+            talking.write(mailbox, &[nick.as_bytes(), b": ", line].concat())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// One message on one line, and how many came before it that nobody saw. False: nobody reads us.
+fn show(message: &Message, missed: u64) -> bool {
+    let text = visible(&message.bytes);
+    let text = text.strip_suffix('\n').unwrap_or(&text).replace('\n', "\\n");
+    let missed = if missed > 0 { format!("({missed} missed) ") } else { String::new() };
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{missed}{text}").and_then(|()| stdout.flush()).is_ok()
+}
+
+/// Text that does nothing to a terminal: control characters and what is no text are escaped, line ends stay.
+fn visible(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' | '\t' => text.push(c),
+                // Also those that turn the direction of writing, or hide.
+                c if c.is_control()
+                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
+                {
+                    text.extend(c.escape_unicode());
+                }
+                c => text.push(c),
+            }
+        }
+        text.push_str(&chunk.invalid().escape_ascii().to_string());
+    }
+    text
+}
+
+fn verdict(written: std::io::Result<()>) -> Exit {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            say(&format!("mail: cannot write to standard output: {error}"));
+            Exit::Failed
+        }
+        _ => Exit::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn nothing_that_moves_a_terminal_gets_through() {
+        assert_eq!(visible("plain, grün\n\ttext".as_bytes()), "plain, grün\n\ttext");
+        assert_eq!(visible(b"\x1b[2J\r\x07\x9b\xff"), "\\u{1b}[2J\\u{d}\\u{7}\\x9b\\xff");
+        assert_eq!(visible("\u{9b}\u{202e}x\u{feff}".as_bytes()), "\\u{9b}\\u{202e}x\\u{feff}");
+    }
+}

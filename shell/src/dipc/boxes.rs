@@ -1,0 +1,91 @@
+//! A worker's view of the mailboxes: the shared ones, with a bound on every wait.
+//!
+//! A stopped program that is attached to the shared memory may be inside a mailbox's lock for as long as it is stopped.
+//! That mailbox then answers `err fault`, after one wait; until it is free again nobody waits for it for long, so the
+//! worker's other clients hardly notice.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::reply::Fault;
+use super::session::Boxes;
+use crate::mailboxes::{MailboxError, Mailboxes};
+use whorl_core::error::LockError;
+
+/// How long to wait for a mailbox, and a second more for each [`BYTES`] of its capacity: others copy inside.
+const PATIENCE: Duration = Duration::from_millis(500);
+const BYTES: u64 = 256 << 20;
+/// How long to wait for one that was not to be had the last time.
+const SCANT: Duration = Duration::from_millis(1);
+/// How long to pause where the wait itself is refused, since we are asked to stop.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// The mailboxes, for one worker.
+pub struct SharedBoxes {
+    mailboxes: Mailboxes,
+    patience: Duration,
+    stuck: HashSet<u32>,
+}
+
+impl SharedBoxes {
+    /// A worker's view, with a seat of its own.
+    pub fn new(mailboxes: Mailboxes) -> Self {
+        let copying = Duration::from_secs(1).mul_f64(mailboxes.capacity() as f64 / BYTES as f64);
+        Self { mailboxes, patience: PATIENCE + copying, stuck: HashSet::new() }
+    }
+
+    fn attempt<R>(
+        &mut self,
+        mailbox: u32,
+        mut act: impl FnMut(&mut Mailboxes, Instant) -> Result<R, MailboxError>,
+    ) -> Result<R, Fault> {
+        let known = !self.stuck.is_empty() && self.stuck.contains(&mailbox);
+        let deadline = Instant::now() + if known { SCANT } else { self.patience };
+        loop {
+            let why = match act(&mut self.mailboxes, deadline) {
+                Ok(done) => {
+                    if known {
+                        self.stuck.remove(&mailbox);
+                    }
+                    return Ok(done);
+                }
+                Err(why) => why,
+            };
+            match why.is_lock() {
+                Some(LockError::Interrupted) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Some(_) => {
+                    self.stuck.insert(mailbox);
+                    return Err(Fault::Busy);
+                }
+                None if matches!(why, MailboxError::Memory(_)) => return Err(Fault::Memory),
+                None => return Err(Fault::Damaged),
+            }
+        }
+    }
+}
+
+impl Boxes for SharedBoxes {
+    fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
+        self.mailboxes.version(mailbox).map_err(|_| Fault::Damaged)
+    }
+
+    fn read(
+        &mut self,
+        mailbox: u32,
+        out: &mut Vec<u8>,
+        mut head: impl FnMut(&mut Vec<u8>, u64, usize),
+    ) -> Result<(), Fault> {
+        self.attempt(mailbox, |mailboxes, deadline| {
+            mailboxes.read_by(mailbox, Some(deadline), |message, version| {
+                out.try_reserve(message.len() + 64).map_err(|_| MailboxError::Memory(message.len()))?;
+                head(out, version, message.len());
+                out.extend_from_slice(message);
+                Ok(())
+            })?
+        })
+    }
+
+    fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault> {
+        self.attempt(mailbox, |mailboxes, deadline| mailboxes.write_until(mailbox, message, Some(deadline)))
+    }
+}

@@ -1,0 +1,237 @@
+//! Listening: TCP, a unix socket beside it, or sockets that a supervisor opened for us; and taking clients in.
+
+use rustix::fd::{AsFd, FromRawFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+use crate::{reason, shown};
+
+/// Connections that may wait to be taken in; the kernel allows fewer where it is told to.
+const BACKLOG: i32 = 4096;
+/// The first descriptor that a supervisor hands over.
+const FIRST_INHERITED: i32 = 3;
+
+/// Why we cannot listen.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The port is in use.
+    #[error("port {port} at {address} is in use; take another, or port 0 for any that is free")]
+    InUse {
+        /// The port.
+        port: u16,
+        /// The address.
+        address: IpAddr,
+    },
+    /// The port is not for ordinary users.
+    #[error("port {0} needs privileges; take one from 1024 to 65535, or port 0 for any that is free")]
+    Privileged(u16),
+    /// Anything else about TCP.
+    #[error("cannot listen on {address}: {}", reason(*error))]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// The unix socket's path is taken.
+    #[error("{} {why}", shown(path))]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// By what.
+        why: &'static str,
+    },
+    /// Anything else about the unix socket.
+    #[error("cannot listen on {}: {}", shown(path), reason(*error))]
+    Unix {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// What the supervisor handed over is of no use.
+    #[error("the sockets in LISTEN_FDS cannot be used: {0}")]
+    Inherited(String),
+}
+
+/// The listening sockets of a server.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The TCP sockets: one, or those that a supervisor opened.
+    pub tcp: Vec<(OwnedFd, SocketAddr)>,
+    /// The unix sockets, with their paths where we made them.
+    pub unix: Vec<(OwnedFd, Option<PathBuf>)>,
+}
+
+impl Listeners {
+    /// The port that names this server.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.first().map(|(_, address)| *address)
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        for path in self.unix.iter().filter_map(|(_, path)| path.as_deref()) {
+            remove_own(path);
+        }
+    }
+}
+
+/// Listens at `address`. A port of 0 becomes a free one.
+///
+/// # Errors
+/// The port is in use, or not for us.
+pub fn tcp(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), ListenError> {
+    let failed = |error| match error {
+        Errno::ADDRINUSE => ListenError::InUse { port: address.port(), address: address.ip() },
+        Errno::ACCESS => ListenError::Privileged(address.port()),
+        error => ListenError::Tcp { address, error },
+    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
+    // So that a restart need not wait for old connections. Never SO_REUSEPORT: two servers on one port is an error.
+    sockopt::set_socket_reuseaddr(&socket, true).map_err(failed)?;
+    rustix::net::bind(&socket, &address).map_err(failed)?;
+    rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
+    let bound = local_address(&socket).ok_or(failed(Errno::INVAL))?;
+    Ok((socket, bound))
+}
+
+fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()
+}
+
+/// Listens at a path, for this user alone. A socket file on which nobody listens is replaced.
+///
+/// # Errors
+/// The path is taken, or not to be had.
+pub fn unix(path: &Path) -> Result<OwnedFd, ListenError> {
+    let failed = |error| ListenError::Unix { path: path.to_owned(), error };
+    let taken = |why| ListenError::Path { path: path.to_owned(), why };
+    let address = SocketAddrUnix::new(path).map_err(|error| match error {
+        Errno::NAMETOOLONG => taken("is too long for a socket, at most 107 bytes are possible"),
+        error => failed(error),
+    })?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = || rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let listener = socket().map_err(failed)?;
+    let mut bound = bind_privately(&listener, &address);
+    if bound == Err(Errno::ADDRINUSE) {
+        match rustix::net::connect(&socket().map_err(failed)?, &address) {
+            Err(Errno::CONNREFUSED) => {}
+            Ok(()) | Err(Errno::AGAIN) => return Err(taken("belongs to a running server")),
+            Err(Errno::NOTSOCK) => return Err(taken("exists, and is no socket")),
+            Err(error) => return Err(failed(error)),
+        }
+        rustix::fs::unlink(path).map_err(failed)?;
+        bound = bind_privately(&listener, &address);
+    }
+    bound.map_err(failed)?;
+    rustix::net::listen(&listener, BACKLOG).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Binds so that the file is never anybody else's to open, whatever the umask.
+pub fn bind_privately(socket: &OwnedFd, address: &SocketAddrUnix) -> Result<(), Errno> {
+    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let bound = rustix::net::bind(socket, address);
+    rustix::process::umask(before);
+    bound
+}
+
+/// Removes the file of a unix socket, unless another has taken its place.
+fn remove_own(path: &Path) {
+    // A socket and its file are different inodes, so ask whether the path still leads to us.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let Ok(probe) = probe else { return };
+    let Ok(address) = SocketAddrUnix::new(path) else { return };
+    let ours = rustix::net::connect(&probe, &address).is_ok()
+        && sockopt::socket_peercred(&probe).is_ok_and(|peer| peer.pid == rustix::process::getpid());
+    if ours {
+        let _ = rustix::fs::unlink(path);
+    }
+}
+
+/// The sockets that a supervisor opened for this process, if it did.
+///
+/// # Errors
+/// They are not what we can listen on.
+pub fn inherited() -> Result<Option<Listeners>, ListenError> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(None);
+    }
+    let Some(count) = number("LISTEN_FDS").filter(|&count| count > 0) else { return Ok(None) };
+    let wrong = |why: &str| ListenError::Inherited(why.to_owned());
+    if count > 16 {
+        return Err(wrong("there are more than 16"));
+    }
+    let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new() };
+    for raw in FIRST_INHERITED..FIRST_INHERITED + count as i32 {
+        let open = rustix::fs::statx(CWD, format!("/proc/self/fd/{raw}"), AtFlags::empty(), StatxFlags::TYPE);
+        open.map_err(|_| wrong("one of them is not open"))?;
+        // SAFETY: open, and given to this process by who set LISTEN_PID; nothing else here owns descriptors that it did
+        // not open.
+        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        let usable = sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
+            && sockopt::socket_acceptconn(&socket) == Ok(true);
+        if !usable {
+            return Err(wrong("one of them is not a listening stream socket"));
+        }
+        let prepared = rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)
+            .and_then(|()| rustix::fs::fcntl_getfl(&socket))
+            .and_then(|flags| rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK));
+        prepared.map_err(|error| wrong(&reason(error)))?;
+        match rustix::net::getsockname(&socket).map(|address| address.address_family()) {
+            Ok(AddressFamily::UNIX) => listeners.unix.push((socket, None)),
+            Ok(AddressFamily::INET | AddressFamily::INET6) => {
+                let address = local_address(&socket).ok_or_else(|| wrong("one has no address"))?;
+                listeners.tcp.push((socket, address));
+            }
+            _ => return Err(wrong("one of them is neither TCP nor unix")),
+        }
+    }
+    Ok(Some(listeners))
+}
+
+/// Takes in a client that waits.
+///
+/// # Errors
+/// Nobody waits (`EAGAIN`), or the kernel has no descriptor for it.
+pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<OwnedFd, Errno> {
+    loop {
+        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => {
+                if is_tcp {
+                    // Both only make things better: replies at once, and vanished machines noticed.
+                    let _ = sockopt::set_tcp_nodelay(&socket, true);
+                    let _ = sockopt::set_socket_keepalive(&socket, true);
+                }
+                return Ok(socket);
+            }
+            // This client is gone again, or we were interrupted: the next.
+            Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends a client away with one line.
+pub fn dismiss(socket: &OwnedFd, line: &[u8]) {
+    // What cannot be sent at once is not sent. Unread input would make the kernel take the line back.
+    let _ = rustix::net::send(socket, line, SendFlags::NOSIGNAL);
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+    let _ = rustix::net::recv(socket, &mut [0; 512], RecvFlags::DONTWAIT);
+}
+
+/// Whether the program at the other end of a unix socket runs as this user.
+pub fn is_same_user(socket: impl AsFd) -> bool {
+    sockopt::socket_peercred(socket).is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+}

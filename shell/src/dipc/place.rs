@@ -1,0 +1,270 @@
+//! Where a server can be found: the runtime directory, and in it, for each port, an information file and a control
+//! socket.
+//!
+//! The server holds a lock on its information file for as long as it lives; the kernel drops it when it dies. So a file
+//! whose lock is free is a leftover, whatever it says. It is linked into place, hence never half-written, and never
+//! removed by who does not hold its lock.
+
+use crate::rendezvous::{RuntimeDir, RuntimeError};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use thiserror::Error;
+
+use crate::liveness::{ByteLocks, OWNER};
+use crate::{reason, shown};
+
+/// Why there is no place, or a server is not found in it.
+#[derive(Debug, Error)]
+pub enum PlaceError {
+    /// There is no runtime directory to be trusted.
+    #[error(transparent)]
+    Directory(#[from] RuntimeError),
+    /// A file in it cannot be used.
+    #[error("cannot {what} {}: {}", shown(path), reason(*error))]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// Another server of this user has the port, perhaps at another address.
+    #[error(
+        "port {port} belongs to another mailbox server of yours (process {pid}); 'shell dipcrm {port}' stops it"
+    )]
+    Taken {
+        /// The port.
+        port: u16,
+        /// The other's process id, as it says.
+        pid: u32,
+    },
+}
+
+/// The runtime directory, as a place for servers.
+#[derive(Debug)]
+pub struct Place {
+    directory: RuntimeDir,
+}
+
+/// An information file's text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Information {
+    /// The server's process id.
+    pub pid: u32,
+    /// Where it listens.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// An information file, held for as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    file: OwnedFd,
+    _locks: ByteLocks,
+    name: String,
+}
+
+/// An information file as others see it.
+#[derive(Debug)]
+pub struct Seen {
+    file: OwnedFd,
+    locks: ByteLocks,
+    name: String,
+    /// What it says; nothing if it cannot be understood.
+    pub information: Option<Information>,
+}
+
+impl Place {
+    /// Opens the runtime directory, making it where that is needed.
+    ///
+    /// # Errors
+    /// It is not ours alone, or cannot be made.
+    pub fn open() -> Result<Self, PlaceError> {
+        Ok(Self { directory: RuntimeDir::open()? })
+    }
+
+    /// The path of a file in it, for people.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A short path of a file in it, for sockets. Good for as long as this lives.
+    pub fn short(&self, name: &str) -> PathBuf {
+        self.directory.path_of(name)
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, name: &str) {
+        let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty());
+    }
+
+    fn failed(&self, what: &'static str, name: &str) -> impl FnOnce(Errno) -> PlaceError {
+        let path = self.path(name);
+        move |error| PlaceError::File { what, path, error }
+    }
+
+    /// Puts an information file into its place and holds it. A leftover in its place goes.
+    ///
+    /// # Errors
+    /// A living server's file is there, or the directory cannot be written.
+    pub fn hold(&self, information: &Information) -> Result<Held, PlaceError> {
+        let name = information_name(information.port);
+        let open = self.failed("write", &name);
+        let file = self.unnamed().map_err(open)?;
+        write_all(&file, information.to_text().as_bytes()).map_err(self.failed("write", &name))?;
+        let locks = ByteLocks::open(&file).map_err(self.failed("lock", &name))?;
+        if !locks.try_lock(OWNER).map_err(self.failed("lock", &name))? {
+            return Err(self.failed("lock", &name)(Errno::AGAIN));
+        }
+        // Bounded: each round that fails has seen another starter's file come or go.
+        for _ in 0..1000 {
+            match link(&file, &self.directory, &name) {
+                Ok(()) => return Ok(Held { file, _locks: locks, name }),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.failed("write", &name)(error)),
+            }
+            if let Some(seen) = self.see(information.port)?
+                && !self.clear(&seen)
+            {
+                let pid = seen.information.map_or(0, |other| other.pid);
+                return Err(PlaceError::Taken { port: information.port, pid });
+            }
+        }
+        Err(self.failed("write", &name)(Errno::EXIST))
+    }
+
+    /// A file without a name, so that a crash leaves none.
+    fn unnamed(&self) -> Result<OwnedFd, Errno> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.directory, ".", flags, mode)
+    }
+
+    /// Looks at the information file of `port`, if there is one.
+    ///
+    /// # Errors
+    /// It is there, and cannot be opened.
+    pub fn see(&self, port: u16) -> Result<Option<Seen>, PlaceError> {
+        let name = information_name(port);
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.directory, name.as_str(), flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(self.failed("open", &name)(error)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(self.failed("open", &name))?;
+        let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+        if !regular || stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(self.failed("trust", &name)(Errno::PERM));
+        }
+        let mut text = String::new();
+        let read =
+            std::fs::File::from(file.try_clone().map_err(|_| self.failed("open", &name)(Errno::MFILE))?)
+                .take(4096)
+                .read_to_string(&mut text);
+        let information = read.ok().and_then(|_| Information::parse(&text));
+        let locks = ByteLocks::open(&file).map_err(self.failed("lock", &name))?;
+        Ok(Some(Seen { file, locks, name, information }))
+    }
+
+    /// Removes a leftover, and its control socket with it. False: its server lives.
+    pub fn clear(&self, seen: &Seen) -> bool {
+        if seen.locks.try_lock(OWNER) != Ok(true) {
+            return false;
+        }
+        // Under its lock nobody else removes it; but it may have been removed, and replaced, before.
+        if self.is(&seen.file, &seen.name) {
+            self.remove(&socket_name_of(&seen.name));
+            self.remove(&seen.name);
+        }
+        seen.locks.unlock(OWNER);
+        true
+    }
+
+    /// Takes our own file out of its place, and the control socket with it.
+    pub fn withdraw(&self, held: &Held) {
+        if self.is(&held.file, &held.name) {
+            self.remove(&socket_name_of(&held.name));
+            self.remove(&held.name);
+        }
+    }
+
+    /// Whether `name` is this file.
+    fn is(&self, file: &OwnedFd, name: &str) -> bool {
+        let same = |a: Stat, b: Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+        let there = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        matches!((rustix::fs::fstat(file), there), (Ok(a), Ok(b)) if same(a, b))
+    }
+
+    /// The ports of which there are information files.
+    pub fn ports(&self) -> Vec<u16> {
+        let entries = rustix::fs::Dir::read_from(&self.directory).into_iter().flatten().flatten();
+        let mut ports: Vec<u16> = entries
+            .filter_map(|entry| {
+                entry.file_name().to_str().ok()?.strip_prefix("dipc-")?.strip_suffix(".info")?.parse().ok()
+            })
+            .collect();
+        ports.sort_unstable();
+        ports
+    }
+}
+
+impl Seen {
+    /// Whether its server lives.
+    pub fn is_live(&self) -> bool {
+        self.locks.is_held(OWNER)
+    }
+}
+
+impl Information {
+    fn to_text(&self) -> String {
+        let Self { pid, address, port } = self;
+        format!("whorl mailboxes 1\npid={pid}\naddress={address}\nport={port}\n")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        (lines.next() == Some("whorl mailboxes 1")).then_some(())?;
+        let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix('=');
+        let pid = field("pid")?.parse().ok()?;
+        let address = field("address")?.to_owned();
+        let port = field("port")?.parse().ok()?;
+        Some(Self { pid, address, port })
+    }
+}
+
+/// The information file of a port.
+pub fn information_name(port: u16) -> String {
+    format!("dipc-{port}.info")
+}
+
+/// The control socket of a port.
+pub fn socket_name(port: u16) -> String {
+    format!("dipc-{port}.sock")
+}
+
+/// The log of a server that was given no other.
+pub fn log_name(port: u16) -> String {
+    format!("dipc-{port}.log")
+}
+
+fn socket_name_of(information_name: &str) -> String {
+    information_name.replace(".info", ".sock")
+}
+
+fn link(file: impl AsFd, directory: impl AsFd, name: &str) -> Result<(), Errno> {
+    use rustix::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    rustix::fs::linkat(rustix::fs::CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+fn write_all(file: &OwnedFd, text: &[u8]) -> Result<(), Errno> {
+    let again = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let mut file = std::fs::File::from(file.try_clone().map_err(again)?);
+    file.write_all(text).map_err(again)
+}

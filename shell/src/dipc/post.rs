@@ -1,0 +1,75 @@
+//! A worker's letter box: what other threads want it to do, and a descriptor that wakes it.
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Names a connection of a worker, and never a later one in its place.
+pub type Key = u64;
+
+/// What a worker is asked to do.
+#[derive(Debug)]
+pub enum Letter {
+    /// Look after this client, who need not or must send a token.
+    Serve {
+        /// Its socket.
+        socket: OwnedFd,
+        /// It need not send a token.
+        known: bool,
+    },
+    /// A message that this connection waits for may have come.
+    News(Key),
+    /// Say goodbye to clients between requests, and let the others finish.
+    Stop,
+    /// Say goodbye to everybody.
+    StopNow,
+    /// Close what is still open, and end.
+    End,
+}
+
+/// A letter box.
+#[derive(Debug)]
+pub struct Post {
+    letters: Mutex<Vec<Letter>>,
+    bell: OwnedFd,
+}
+
+impl Post {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// No descriptor was to be had.
+    pub fn new() -> Result<Self, Errno> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { letters: Mutex::new(Vec::new()), bell })
+    }
+
+    /// Leaves a letter.
+    pub fn send(&self, letter: Letter) {
+        let mut letters = unpoisoned(&self.letters);
+        letters.push(letter);
+        // Who found letters there already rang, and the worker takes them all at once.
+        if letters.len() == 1 {
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes()); // full is rung
+        }
+    }
+
+    /// Takes all letters. `into` is empty, and gives its memory in exchange.
+    pub fn collect(&self, into: &mut Vec<Letter>) {
+        let mut letters = unpoisoned(&self.letters);
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]); // empty is quiet
+        std::mem::swap(&mut *letters, into);
+    }
+}
+
+impl AsFd for Post {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+/// The data of a mutex. Whoever panicked while holding one of ours left a list that is still a list.
+pub fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,544 @@
+//! The server: opened by one thread, then workers that serve, a waker that listens for news from attached programs, and
+//! this thread, which takes clients in and answers on the control socket.
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use whorl_core::segment::{LayoutError, MailGeometry};
+
+use super::boxes::SharedBoxes;
+use super::budget::Budget;
+use super::control::{self, Request};
+use super::listen::{self, ListenError, Listeners};
+use super::news::News;
+use super::place::{Held, Information, Place, PlaceError};
+use super::post::{Letter, Post};
+use super::reply::{self, Bye, Shape};
+use super::session::Rules;
+use super::worker::{Shared, Worker};
+use crate::mailboxes::{MailSegment, MailboxError};
+use crate::process;
+use crate::segment::SegmentError;
+use crate::{memory, reason};
+
+/// Seats for programs that attach, beside the workers'.
+const SEATS: u32 = 128;
+/// Descriptors that are not connections.
+const DESCRIPTORS: u64 = 64;
+/// Memory for data in flight: at least so much, or this part of what is free.
+const BUDGET: usize = 64 << 20;
+const BUDGET_PART: u64 = 8;
+/// Clients get so long to finish their requests when the server goes down, and then to read the last line.
+const DRAIN: Duration = Duration::from_millis(1500);
+const LAST_LINES: Duration = Duration::from_millis(300);
+/// Without descriptors, nobody is taken in for so long.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Clients taken in before looking at anything else.
+const ROUND: usize = 64;
+/// Programs that may be talking to the control socket at a time.
+const CALLERS: usize = 64;
+
+/// What a server is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The sizes.
+    pub shape: Shape,
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// A unix socket beside that.
+    pub unix: Option<PathBuf>,
+    /// What clients must send first, where anything.
+    pub token: Option<Vec<u8>>,
+    /// How long a client may be idle.
+    pub idle: Option<Duration>,
+    /// How many clients at a time.
+    pub max_connections: Option<usize>,
+    /// How many worker threads.
+    pub workers: Option<usize>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The sizes are impossible.
+    #[error("{0}")]
+    Sizes(#[from] LayoutError),
+    /// The mailboxes need more memory than there is.
+    #[error("{boxes} mailboxes of {} need {}, and {} is free; ask for fewer or smaller ones",
+        memory::in_words(*capacity), memory::in_words(*needed), memory::in_words(*free))]
+    Memory {
+        /// Mailboxes.
+        boxes: u32,
+        /// Bytes in one.
+        capacity: u64,
+        /// Bytes in all.
+        needed: u64,
+        /// Bytes that there are.
+        free: u64,
+    },
+    /// Fewer descriptors than connections.
+    #[error(
+        "{wanted} connections need more than the {allowed} open files that are allowed; raise that ('ulimit -n') or ask for fewer"
+    )]
+    Descriptors {
+        /// Connections.
+        wanted: usize,
+        /// Descriptors.
+        allowed: u64,
+    },
+    /// We cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// We cannot be found.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The mailboxes cannot be made.
+    #[error(transparent)]
+    Mailboxes(#[from] MailboxError),
+    /// Something else.
+    #[error("cannot {what}: {}", reason(*error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+}
+
+impl StartError {
+    /// Whether other arguments would help.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Sizes(_) | Self::Memory { .. } | Self::Descriptors { .. })
+    }
+}
+
+/// How a server ended.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// What it stands on gave way.
+    #[error("cannot {what}: {}", reason(*error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// A worker ended on its own.
+    #[error("a worker ended unexpectedly")]
+    Worker,
+}
+
+/// A server that listens. Nobody is served before it runs.
+pub struct Server {
+    listeners: Listeners,
+    address: SocketAddr,
+    place: Place,
+    held: Held,
+    control: OwnedFd,
+    segment: MailSegment,
+    shared: Arc<Shared>,
+    posts: Vec<Arc<Post>>,
+    workers: Vec<Worker<SharedBoxes>>,
+    ended: Arc<Post>,
+    most: usize,
+    epoll: OwnedFd,
+    reserve: Option<OwnedFd>,
+}
+
+/// What an event is about. Callers of the control socket are numbered from [`CALLER`].
+const STOP: u64 = 0;
+const CONTROL: u64 = 1;
+const ENDED: u64 = 2;
+const LISTENER: u64 = 16;
+const CALLER: u64 = 1 << 32;
+
+fn system(what: &'static str) -> impl FnOnce(Errno) -> StartError {
+    move |error| StartError::System { what, error }
+}
+
+impl Server {
+    /// Listens, makes the mailboxes, and can be found. To be called by a process with one thread, after its last fork.
+    ///
+    /// # Errors
+    /// Why that is not possible; nothing is left then.
+    pub fn open(options: Options, inherited: Option<Listeners>) -> Result<Self, StartError> {
+        let shape = options.shape;
+        let workers = options.workers.unwrap_or_else(default_workers);
+        let seats = (SEATS + workers as u32).min(whorl_core::segment::MAX_SEATS);
+        let capacity = u32::try_from(shape.capacity).map_err(|_| LayoutError::Capacity)?;
+        let geometry = MailGeometry::new(shape.boxes, capacity, seats)?;
+        let allowed = process::raise_descriptor_limit();
+        let spare = allowed.saturating_sub(DESCRIPTORS + 4 * workers as u64);
+        let most = options.max_connections.unwrap_or(spare.min(1 << 20) as usize);
+        if most as u64 > spare || spare == 0 {
+            return Err(StartError::Descriptors { wanted: most.max(1), allowed });
+        }
+
+        let mut listeners = inherited.unwrap_or(Listeners { tcp: Vec::new(), unix: Vec::new() });
+        if listeners.tcp.is_empty() {
+            listeners.tcp.push(listen::tcp(options.address)?);
+        }
+        if let Some(path) = options.unix {
+            let socket = listen::unix(&path)?;
+            listeners.unix.push((socket, Some(path)));
+        }
+        let address = listeners.address().unwrap_or(options.address);
+
+        let free = memory::available();
+        let segment = MailSegment::create(geometry).map_err(|error| match error {
+            SegmentError::NoMemory { needed, free } => {
+                StartError::Memory { boxes: shape.boxes, capacity: capacity.into(), needed, free }
+            }
+            other => StartError::Mailboxes(other.into()),
+        })?;
+        let message = shape.capacity.saturating_add(shape.packet).saturating_mul(2).saturating_add(BUDGET);
+        let budget = Budget::new(message.max((free / BUDGET_PART) as usize));
+
+        let post = || Post::new().map(Arc::new).map_err(system("start a worker"));
+        let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
+        let shared = Arc::new(Shared {
+            rules: Rules {
+                shape,
+                token: options.token,
+                idle: options.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+            },
+            news: News::new(posts.clone()),
+            budget,
+            epoch: Instant::now(),
+            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+        });
+        let workers = posts.iter().enumerate().map(|(number, post)| {
+            let boxes = SharedBoxes::new(segment.sit()?);
+            Worker::new(number, shared.clone(), post.clone(), boxes).map_err(system("start a worker"))
+        });
+        let workers = workers.collect::<Result<Vec<_>, _>>()?;
+
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(system("wait for events"))?;
+        let ended = post()?;
+        watch(&epoll, &*ended, ENDED).map_err(system("wait for events"))?;
+        let sockets = listeners.tcp.iter().map(|(socket, _)| socket);
+        for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
+            watch(&epoll, socket, LISTENER + number as u64).map_err(system("wait for events"))?;
+        }
+        // Last, so that nobody finds a server that then fails to start.
+        let place = Place::open()?;
+        let information =
+            Information { pid: std::process::id(), address: address.ip().to_string(), port: address.port() };
+        let held = place.hold(&information)?;
+        let control = control::listen(&place, address.port()).and_then(|control| {
+            watch(&epoll, &control, CONTROL)?;
+            Ok(control)
+        });
+        let control = control.map_err(|error| {
+            place.withdraw(&held);
+            StartError::System { what: "open the control socket", error }
+        })?;
+        let mut server = Self {
+            listeners,
+            address,
+            place,
+            held,
+            control,
+            segment,
+            shared,
+            posts,
+            workers,
+            ended,
+            most,
+            epoll,
+            reserve: None,
+        };
+        server.reserve();
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes everything away again, without having served.
+    pub fn close(self) {
+        self.place.withdraw(&self.held);
+    }
+
+    /// Serves until a signal or the control socket asks to stop; then lets the clients finish, and takes everything away.
+    /// To be called after [`process::catch_stop_signals`].
+    ///
+    /// # Errors
+    /// It could not go on.
+    pub fn run(mut self) -> Result<(), RunError> {
+        let failed = |what| move |error| RunError::System { what, error };
+        let stop = process::stop_event().map_err(failed("watch for signals"))?;
+        watch(&self.epoll, stop, STOP).map_err(failed("watch for signals"))?;
+        let mut threads = Vec::new();
+        for worker in std::mem::take(&mut self.workers) {
+            let ended = self.ended.clone();
+            let body = move || {
+                let told = Told(ended);
+                let result = worker.run();
+                drop(told);
+                result.is_ok()
+            };
+            threads.push(spawn("worker", body).map_err(failed("start a worker"))?);
+        }
+        let (segment, shared) = (self.segment.clone(), self.shared.clone());
+        let waker = spawn("waker", move || {
+            wake(&segment, &shared.news);
+            true
+        });
+        let waker = waker.map_err(failed("start a thread"))?;
+        let result = self.serve(threads.len());
+        self.place.withdraw(&self.held);
+        for post in &self.posts {
+            post.send(Letter::End);
+        }
+        self.shared.news.end();
+        let mut whole = true;
+        for thread in threads.into_iter().chain([waker]) {
+            whole &= thread.join().unwrap_or(false);
+        }
+        result?;
+        if whole { Ok(()) } else { Err(RunError::Worker) }
+    }
+
+    fn serve(&mut self, mut running: usize) -> Result<(), RunError> {
+        let mut events: Vec<Event> = Vec::with_capacity(64);
+        let mut callers: HashMap<u64, OwnedFd> = HashMap::new();
+        let mut next_caller = CALLER;
+        let mut paused: Option<Instant> = None;
+        let mut stopping: Option<Instant> = None;
+        let mut hurried = false;
+        loop {
+            events.clear();
+            let until = paused.into_iter().chain(stopping).min();
+            let timeout = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(RunError::System { what: "wait for events", error }),
+            }
+            let now = Instant::now();
+            if paused.is_some_and(|until| until <= now) {
+                paused = None;
+                self.listen(EventFlags::IN);
+            }
+            let mut stop = false;
+            for event in &events {
+                match event.data.u64() {
+                    STOP => {
+                        let signals = count(process::stop_event());
+                        if signals > 1 || signals == 1 && stopping.is_some() {
+                            return Ok(()); // asked twice: at once
+                        }
+                        stop |= signals > 0;
+                    }
+                    ENDED => {
+                        let mut letters = Vec::new();
+                        self.ended.collect(&mut letters);
+                        running = running.saturating_sub(letters.len());
+                        if stopping.is_none() {
+                            return Err(RunError::Worker);
+                        }
+                    }
+                    CONTROL => {
+                        while let Ok(caller) = listen::accept(&self.control, false) {
+                            if callers.len() < CALLERS && watch(&self.epoll, &caller, next_caller).is_ok() {
+                                callers.insert(next_caller, caller);
+                                next_caller += 1;
+                            }
+                        }
+                    }
+                    number @ LISTENER..CALLER => {
+                        if !self.take_in((number - LISTENER) as usize, stopping.is_some()) {
+                            self.listen(EventFlags::empty());
+                            paused = Some(now + PAUSE);
+                        }
+                    }
+                    caller => {
+                        if let Some(caller) = callers.remove(&caller) {
+                            stop |= self.answer(&caller);
+                        }
+                    }
+                }
+            }
+            if stop && stopping.is_none() {
+                stopping = Some(now + DRAIN);
+                self.posts.iter().for_each(|post| post.send(Letter::Stop));
+            }
+            if stopping.is_some() && running == 0 {
+                return Ok(());
+            }
+            if stopping.is_some_and(|until| until <= now) {
+                if hurried {
+                    return Ok(());
+                }
+                hurried = true;
+                stopping = Some(now + LAST_LINES);
+                self.posts.iter().for_each(|post| post.send(Letter::StopNow));
+            }
+        }
+    }
+
+    fn listener(&self, number: usize) -> Option<(&OwnedFd, bool)> {
+        let tcp = self.listeners.tcp.iter().map(|(socket, _)| (socket, true));
+        tcp.chain(self.listeners.unix.iter().map(|(socket, _)| (socket, false))).nth(number)
+    }
+
+    /// Watches the listeners, or not for a while.
+    fn listen(&self, interest: EventFlags) {
+        for number in 0.. {
+            let Some((socket, _)) = self.listener(number) else { return };
+            let data = EventData::new_u64(LISTENER + number as u64);
+            let _ = epoll::modify(&self.epoll, socket, data, interest);
+        }
+    }
+
+    /// Takes clients in and hands them to workers. False: there are no descriptors for more.
+    fn take_in(&mut self, number: usize, stopping: bool) -> bool {
+        let mut line = Vec::new();
+        for _ in 0..ROUND {
+            let Some((listener, is_tcp)) = self.listener(number) else { return true };
+            let client = match listen::accept(listener, is_tcp) {
+                Ok(client) => client,
+                Err(Errno::AGAIN) => return true,
+                Err(error) => {
+                    // Give up the descriptor that we kept for this, so that one of those who wait can be told.
+                    self.reserve = None;
+                    if let Some((listener, is_tcp)) = self.listener(number)
+                        && let Ok(client) = listen::accept(listener, is_tcp)
+                    {
+                        reply::bye(&mut line, Bye::Busy(self.connections()));
+                        listen::dismiss(&client, &line);
+                    }
+                    self.reserve();
+                    log(&format!("cannot take clients in: {}", reason(error)));
+                    return false;
+                }
+            };
+            line.clear();
+            if stopping {
+                reply::bye(&mut line, Bye::Stop);
+                listen::dismiss(&client, &line);
+                continue;
+            }
+            if self.connections() >= self.most {
+                reply::bye(&mut line, Bye::Busy(self.most));
+                listen::dismiss(&client, &line);
+                continue;
+            }
+            let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
+            let loads = self.shared.loads.iter().zip(&self.posts);
+            if let Some((load, post)) = loads.min_by_key(|(load, _)| load.load(Ordering::Relaxed)) {
+                load.fetch_add(1, Ordering::Relaxed);
+                post.send(Letter::Serve { socket: client, known });
+            }
+        }
+        true
+    }
+
+    fn connections(&self) -> usize {
+        self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    fn reserve(&mut self) {
+        self.reserve = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    }
+
+    /// Answers who called the control socket. True: it asked us to stop.
+    fn answer(&self, caller: &OwnedFd) -> bool {
+        match control::request(caller) {
+            Some(Request::Stop) => {
+                control::answer(caller, "ok", None);
+                return true;
+            }
+            Some(Request::Attach) => control::answer(caller, "ok", Some(self.segment.as_fd())),
+            Some(Request::Status) => {
+                let Shape { boxes, capacity, packet } = self.shared.rules.shape;
+                let text = format!(
+                    "ok pid={} address={} boxes={boxes} capacity={capacity} packet={packet} connections={} workers={}",
+                    std::process::id(),
+                    self.address,
+                    self.connections(),
+                    self.posts.len(),
+                );
+                control::answer(caller, &text, None);
+            }
+            None => {}
+        }
+        false
+    }
+}
+
+/// Tells the main thread that a worker has ended, however it did.
+struct Told(Arc<Post>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.send(Letter::End);
+    }
+}
+
+/// Listens for messages from attached programs, while somebody waits for any.
+fn wake(segment: &MailSegment, news: &News) {
+    while news.begin() {
+        segment.sleep_unless(|| news.look(|mailbox| segment.version(mailbox)));
+        if process::stop_signal().is_some() {
+            // Sleeping is refused now; whoever still waits is about to be told to go.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, Errno> {
+    let thread = std::thread::Builder::new().name(format!("dipc {name}"));
+    let body = move || {
+        process::leave_signals_to_main_thread();
+        body()
+    };
+    thread.spawn(body).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+}
+
+/// One worker for each processor, up to a few: they share the mailboxes' locks.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(8)
+}
+
+/// The address that is meant where none is given.
+pub const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn watch(epoll: &OwnedFd, source: impl AsFd, data: u64) -> Result<(), Errno> {
+    epoll::add(epoll, source, EventData::new_u64(data), EventFlags::IN)
+}
+
+/// Reads an eventfd's count.
+fn count(event: Result<rustix::fd::BorrowedFd<'_>, Errno>) -> u64 {
+    let mut bytes = [0; 8];
+    match event.and_then(|event| rustix::io::read(event, &mut bytes)) {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        _ => 0,
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // Up to the next millisecond, or we would wake up just before the time and spin.
+    let millis = u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).min(1 << 40);
+    Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000) as i64 * 1_000_000 }
+}
+
+/// One line for who runs the server.
+pub fn log(line: &str) {
+    use std::io::Write;
+    let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_secs());
+    let _ = writeln!(std::io::stderr(), "{seconds} dipc: {line}");
+}

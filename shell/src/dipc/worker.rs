@@ -1,0 +1,339 @@
+//! A worker: a thread with an epoll set and a share of the connections.
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::budget::Budget;
+use super::connection::{Connection, Desk, Verdict};
+use super::news::News;
+use super::post::{Key, Letter, Post};
+use super::reply::Fault;
+use super::session::{Boxes, Millis, Rules};
+use super::timers::{Armed, Timers};
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 256;
+/// The key of the letter box; no connection has it.
+const POST: Key = Key::MAX;
+/// The receiving buffer holds two packets, within these bounds.
+const INPUT: (usize, usize) = (64 << 10, 256 << 10);
+/// A line's length, for the buffer's size.
+const LINE: usize = super::wire::LINE_MAX;
+/// Reply memory that is kept from call to call.
+const OUTPUT_KEPT: usize = 1 << 20;
+
+/// What all workers of a server share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The rules.
+    pub rules: Rules,
+    /// Who waits for messages.
+    pub news: News,
+    /// Memory for data in flight.
+    pub budget: Arc<Budget>,
+    /// When the server's clock began.
+    pub epoch: Instant,
+    /// How many connections each worker has.
+    pub loads: Vec<AtomicUsize>,
+}
+
+impl Shared {
+    /// The time.
+    pub fn now(&self) -> Millis {
+        Millis::try_from(self.epoch.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+}
+
+/// A connection and what its worker knows about it.
+struct Place {
+    generation: u32,
+    connection: Option<Box<Client>>,
+}
+
+struct Client {
+    connection: Connection,
+    interest: EventFlags,
+    armed: Armed,
+    /// What it is registered for.
+    waiting: Option<(u32, u64)>,
+}
+
+/// Mailboxes whose stores are told to those who wait.
+struct Telling<'a, B> {
+    boxes: &'a mut B,
+    news: &'a News,
+}
+
+impl<B: Boxes> Boxes for Telling<'_, B> {
+    fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
+        self.boxes.version(mailbox)
+    }
+
+    fn read(
+        &mut self,
+        mailbox: u32,
+        out: &mut Vec<u8>,
+        head: impl FnMut(&mut Vec<u8>, u64, usize),
+    ) -> Result<(), Fault> {
+        self.boxes.read(mailbox, out, head)
+    }
+
+    fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault> {
+        let version = self.boxes.write(mailbox, message)?;
+        self.news.stored(mailbox, version);
+        Ok(version)
+    }
+}
+
+/// A worker.
+pub struct Worker<B> {
+    number: usize,
+    shared: Arc<Shared>,
+    boxes: B,
+    post: Arc<Post>,
+    epoll: OwnedFd,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    timers: Timers,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    stopping: Option<Stopping>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    Gently,
+    Now,
+    End,
+}
+
+/// What a connection is told.
+#[derive(Clone, Copy)]
+enum Call {
+    Ready(EventFlags),
+    Told,
+    Time,
+    Stop,
+}
+
+impl<B: Boxes> Worker<B> {
+    /// Worker `number`, not running yet.
+    ///
+    /// # Errors
+    /// No descriptor or memory was to be had.
+    pub fn new(number: usize, shared: Arc<Shared>, post: Arc<Post>, boxes: B) -> Result<Self, Errno> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &*post, EventData::new_u64(POST), EventFlags::IN)?;
+        let size = (shared.rules.shape.packet.saturating_add(LINE)).saturating_mul(2).clamp(INPUT.0, INPUT.1);
+        Ok(Self {
+            number,
+            shared,
+            boxes,
+            post,
+            epoll,
+            places: Vec::new(),
+            free: Vec::new(),
+            timers: Timers::default(),
+            input: vec![0; size],
+            output: Vec::new(),
+            stopping: None,
+        })
+    }
+
+    /// Serves until the letter [`End`](Letter::End), or until nobody is left after [`Stop`](Letter::Stop).
+    ///
+    /// # Errors
+    /// The epoll set does not work, which leaves nothing to do.
+    pub fn run(mut self) -> Result<(), Errno> {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+        let mut letters = Vec::new();
+        loop {
+            events.clear();
+            let timeout = self.timeout();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            let now = self.shared.now();
+            for event in &events {
+                match event.data.u64() {
+                    POST => self.open(&mut letters, now),
+                    key => self.call(key, Call::Ready(event.flags), now),
+                }
+            }
+            while let Some((at, key)) = self.timers.pop(now) {
+                if self.client(key).is_some_and(|client| client.armed.fired(at)) {
+                    self.call(key, Call::Time, now);
+                }
+            }
+            let connections = self.places.len() - self.free.len();
+            if self.timers.len() > 4 * connections + 1024 {
+                let places = &self.places;
+                self.timers.prune(|at, key| find(places, key).is_some_and(|client| client.armed.is(at)));
+            }
+            if self.stopping == Some(Stopping::End) || self.stopping.is_some() && connections == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let left = self.timers.next()?.saturating_sub(self.shared.now());
+        Some(Timespec { tv_sec: (left / 1000) as i64, tv_nsec: (left % 1000) as i64 * 1_000_000 })
+    }
+
+    fn client(&mut self, key: Key) -> Option<&mut Client> {
+        let place = self.places.get_mut(index(key))?;
+        if place.generation != generation(key) {
+            return None;
+        }
+        place.connection.as_deref_mut()
+    }
+
+    /// Reads the letters.
+    fn open(&mut self, letters: &mut Vec<Letter>, now: Millis) {
+        self.post.collect(letters);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Serve { socket, known } => self.serve(socket, known, now),
+                Letter::News(key) => {
+                    if let Some((mailbox, _)) = self.client(key).and_then(|client| client.waiting.take()) {
+                        // If it has begun another wait meanwhile, that one begins anew.
+                        self.shared.news.forget(mailbox, self.number, key);
+                    }
+                    self.call(key, Call::Told, now);
+                }
+                Letter::Stop => self.stop(Stopping::Gently, now),
+                Letter::StopNow => self.stop(Stopping::Now, now),
+                Letter::End => self.stopping = Some(Stopping::End),
+            }
+        }
+    }
+
+    fn serve(&mut self, socket: OwnedFd, known: bool, now: Millis) {
+        let connection = Connection::new(socket, known, &self.shared.budget, now);
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, connection: None });
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[at as usize];
+        let key = u64::from(place.generation) << 32 | u64::from(at);
+        let interest = connection.interest(self.input.len() / 2);
+        let added = epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest);
+        let client = Client { connection, interest, armed: Armed::default(), waiting: None };
+        place.connection = Some(Box::new(client));
+        match added {
+            Ok(()) if self.stopping.is_some() => self.call(key, Call::Stop, now),
+            Ok(()) => self.settle(key),
+            Err(_) => self.close(key), // no memory in the kernel: this client goes, the others stay
+        }
+    }
+
+    fn stop(&mut self, how: Stopping, now: Millis) {
+        self.stopping = Some(how);
+        for at in 0..self.places.len() {
+            let key = u64::from(self.places[at].generation) << 32 | at as u64;
+            self.call(key, Call::Stop, now);
+        }
+    }
+
+    /// Lets a connection do something, and sees to what it wants then.
+    fn call(&mut self, key: Key, call: Call, now: Millis) {
+        let late = matches!(self.stopping, Some(Stopping::Now | Stopping::End));
+        let stopping = self.stopping.is_some();
+        let Some(place) = self.places.get_mut(index(key)) else { return };
+        let Some(client) = place.connection.as_deref_mut() else { return };
+        if place.generation != generation(key) {
+            return;
+        }
+        let mut boxes = Telling { boxes: &mut self.boxes, news: &self.shared.news };
+        let mut desk = Desk {
+            now,
+            rules: &self.shared.rules,
+            boxes: &mut boxes,
+            input: &mut self.input,
+            output: &mut self.output,
+        };
+        let connection = &mut client.connection;
+        let mut verdict = match call {
+            Call::Ready(events) => connection.ready(events, &mut desk),
+            Call::Told => connection.told(&mut desk),
+            Call::Time => match connection.deadline(desk.rules) {
+                Some(deadline) if deadline <= now => connection.expire(&mut desk),
+                _ => Verdict::Stay, // it has moved away since
+            },
+            Call::Stop => Verdict::Stay,
+        };
+        if stopping && verdict == Verdict::Stay {
+            verdict = connection.stop(late, &mut desk);
+        }
+        // Register, then look again: what is stored from now on is told.
+        while verdict == Verdict::Stay && client.waiting != client.connection.waits_for() {
+            if let Some((mailbox, _)) = client.waiting {
+                self.shared.news.forget(mailbox, self.number, key);
+            }
+            client.waiting = client.connection.waits_for();
+            if let Some((mailbox, since)) = client.waiting {
+                self.shared.news.wait(mailbox, self.number, key, since);
+                verdict = client.connection.told(&mut desk);
+            }
+        }
+        if self.output.capacity() > OUTPUT_KEPT {
+            self.output = Vec::new();
+        }
+        match verdict {
+            Verdict::Stay => self.settle(key),
+            Verdict::Close => self.close(key),
+        }
+    }
+
+    /// Tells the kernel and the timers what a connection wants.
+    fn settle(&mut self, key: Key) {
+        let most = self.input.len() / 2;
+        let place = &mut self.places[index(key)];
+        let Some(client) = place.connection.as_deref_mut() else { return };
+        let interest = client.connection.interest(most);
+        if interest != client.interest {
+            client.interest = interest;
+            if epoll::modify(&self.epoll, &client.connection, EventData::new_u64(key), interest).is_err() {
+                return self.close(key);
+            }
+        }
+        let deadline = client.connection.deadline(&self.shared.rules);
+        self.timers.arm(&mut client.armed, deadline, key);
+    }
+
+    fn close(&mut self, key: Key) {
+        let place = &mut self.places[index(key)];
+        let Some(client) = place.connection.take() else { return };
+        place.generation = place.generation.wrapping_add(1) & (u32::MAX >> 1);
+        self.free.push(index(key) as u32);
+        if let Some((mailbox, _)) = client.waiting {
+            self.shared.news.forget(mailbox, self.number, key);
+        }
+        // Closing the only descriptor of a socket takes it out of the epoll set.
+        drop(client);
+        if let Some(load) = self.shared.loads.get(self.number) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn find(places: &[Place], key: Key) -> Option<&Client> {
+    let place = places.get(index(key))?;
+    (place.generation == generation(key)).then_some(place.connection.as_deref()).flatten()
+}
+
+fn index(key: Key) -> usize {
+    (key & u64::from(u32::MAX)) as usize
+}
+
+fn generation(key: Key) -> u32 {
+    (key >> 32) as u32
+}
