@@ -120,7 +120,14 @@ impl MailSegment {
                 Ok(user) => {
                     let segment = self.clone();
                     let user = ManuallyDrop::new(user);
-                    return Ok(Mailboxes { user, _locks: locks, segment, buffer: Vec::new(), pid });
+                    return Ok(Mailboxes {
+                        user,
+                        _locks: locks,
+                        segment,
+                        buffer: Vec::new(),
+                        pid,
+                        tie: None,
+                    });
                 }
                 Err(_) => locks.unlock(seat),
             }
@@ -174,6 +181,8 @@ pub struct Mailboxes {
     segment: MailSegment,
     buffer: Vec<u8>,
     pid: u32,
+    /// A connection that breaks when this process dies, so that somebody notices at once.
+    tie: Option<Arc<OwnedFd>>,
 }
 
 impl Mailboxes {
@@ -192,7 +201,15 @@ impl Mailboxes {
     /// # Errors
     /// As [`MailSegment::sit`].
     pub fn try_clone(&self) -> Result<Self, MailboxError> {
-        self.segment.sit()
+        let mut other = self.segment.sit()?;
+        other.tie.clone_from(&self.tie);
+        Ok(other)
+    }
+
+    /// The same, keeping a connection open for as long.
+    pub(crate) fn tied(mut self, tie: OwnedFd) -> Self {
+        self.tie = Some(Arc::new(tie));
+        self
     }
 
     /// The latest message of mailbox `index`. Reading does not consume.

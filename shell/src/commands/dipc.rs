@@ -155,7 +155,7 @@ fn background(args: &Args, options: Options, inherited: Option<Listeners>) -> Ex
 /// In the daemon.
 fn daemon(options: Options, inherited: Option<Listeners>, log_file: Option<&Path>, verdict: Verdict) -> u8 {
     process::catch_stop_signals();
-    let server = match Server::open(options, inherited) {
+    let mut server = match Server::open(options, inherited) {
         Ok(server) => server,
         Err(error) => {
             let code = if error.is_usage() { 2 } else { 1 };
@@ -176,12 +176,10 @@ fn daemon(options: Options, inherited: Option<Listeners>, log_file: Option<&Path
         return 1;
     }
     verdict.tell(&format!("0{}", listening(&server)));
-    let done = serve(server) == Exit::Done;
-    if let (true, Some(name), Some(place)) = (done, own, place) {
-        // Only a server that failed leaves something to read.
-        place.remove(&name);
+    if let Some(own) = own {
+        server.logs_to(own);
     }
-    u8::from(!done)
+    u8::from(serve(server) != Exit::Done)
 }
 
 /// From now on stderr goes to the end of this file.

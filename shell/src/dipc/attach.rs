@@ -82,6 +82,6 @@ impl Mailboxes {
         };
         let object = answer.object.ok_or(AskError::NoAnswer(Errno::BADMSG))?;
         let segment = MailSegment::open(object).map_err(MailboxError::from)?;
-        Ok(segment.sit()?)
+        Ok(segment.sit()?.tied(answer.socket))
     }
 }

@@ -71,6 +71,8 @@ pub struct Answer {
     pub text: String,
     /// What was handed over.
     pub object: Option<OwnedFd>,
+    /// The connection. While it is open the server counts us as attached, and it looks for dead users when it closes.
+    pub socket: OwnedFd,
 }
 
 /// Asks the server of `port`.
@@ -108,7 +110,7 @@ pub fn ask_at(path: &Path, request: Request) -> Result<Answer, AskError> {
     let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
     let object = objects.into_iter().next();
     match text.split_once(' ').unwrap_or((&text, "")) {
-        ("ok", text) => Ok(Answer { text: text.to_owned(), object }),
+        ("ok", rest) => Ok(Answer { text: rest.to_owned(), object, socket }),
         ("version", theirs) => Err(AskError::Version { theirs: theirs.escape_debug().to_string() }),
         ("", _) => Err(AskError::NoAnswer(Errno::CONNRESET)),
         _ => Err(AskError::Refused(text.escape_debug().to_string())),

@@ -179,7 +179,14 @@ impl Place {
         }
         // Under its lock nobody else removes it; but it may have been removed, and replaced, before.
         if self.is(&seen.file, &seen.name) {
-            self.remove(&socket_name_of(&seen.name));
+            self.remove(&beside(&seen.name, ".sock"));
+            // What a dead server logged may tell why it died.
+            let log = beside(&seen.name, ".log");
+            if rustix::fs::statat(&self.directory, &log, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|log| log.st_size == 0)
+            {
+                self.remove(&log);
+            }
             self.remove(&seen.name);
         }
         seen.locks.unlock(OWNER);
@@ -189,7 +196,7 @@ impl Place {
     /// Takes our own file out of its place, and the control socket with it.
     pub fn withdraw(&self, held: &Held) {
         if self.is(&held.file, &held.name) {
-            self.remove(&socket_name_of(&held.name));
+            self.remove(&beside(&held.name, ".sock"));
             self.remove(&held.name);
         }
     }
@@ -253,8 +260,9 @@ pub fn log_name(port: u16) -> String {
     format!("dipc-{port}.log")
 }
 
-fn socket_name_of(information_name: &str) -> String {
-    information_name.replace(".info", ".sock")
+/// The file of another kind beside an information file.
+fn beside(information_name: &str, ending: &str) -> String {
+    information_name.replace(".info", ending)
 }
 
 fn link(file: impl AsFd, directory: impl AsFd, name: &str) -> Result<(), Errno> {

@@ -46,8 +46,11 @@ const LAST_LINES: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Clients taken in before looking at anything else.
 const ROUND: usize = 64;
-/// Programs that may be talking to the control socket at a time.
-const CALLERS: usize = 64;
+/// Programs that may be talking to the control socket, or be attached, at a time.
+const CALLERS: usize = 2048;
+/// The kernel closes a dead program's connection to us perhaps before it drops the program's lock: look again, soon.
+const LOOKS: u32 = 4;
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What a server is to be.
 #[derive(Clone, Debug)]
@@ -154,6 +157,7 @@ pub struct Server {
     most: usize,
     epoll: OwnedFd,
     reserve: Option<OwnedFd>,
+    log: Option<String>,
 }
 
 /// What an event is about. Callers of the control socket are numbered from [`CALLER`].
@@ -258,6 +262,7 @@ impl Server {
             most,
             epoll,
             reserve: None,
+            log: None,
         };
         server.reserve();
         Ok(server)
@@ -266,6 +271,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A log of its own in the runtime directory, to be removed at a good end.
+    pub fn logs_to(&mut self, name: String) {
+        self.log = Some(name);
     }
 
     /// Takes everything away again, without having served.
@@ -300,6 +310,9 @@ impl Server {
         });
         let waker = waker.map_err(failed("start a thread"))?;
         let result = self.serve(threads.len());
+        if let (Ok(()), Some(log)) = (&result, &self.log) {
+            self.place.remove(log);
+        }
         self.place.withdraw(&self.held);
         for post in &self.posts {
             post.send(Letter::End);
@@ -315,14 +328,16 @@ impl Server {
 
     fn serve(&mut self, mut running: usize) -> Result<(), RunError> {
         let mut events: Vec<Event> = Vec::with_capacity(64);
-        let mut callers: HashMap<u64, OwnedFd> = HashMap::new();
+        let mut callers: HashMap<u64, Caller> = HashMap::new();
+        let mut looks = 0;
+        let mut look_at: Option<Instant> = None;
         let mut next_caller = CALLER;
         let mut paused: Option<Instant> = None;
         let mut stopping: Option<Instant> = None;
         let mut hurried = false;
         loop {
             events.clear();
-            let until = paused.into_iter().chain(stopping).min();
+            let until = paused.into_iter().chain(stopping).chain(look_at).min();
             let timeout = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -354,7 +369,7 @@ impl Server {
                     CONTROL => {
                         while let Ok(caller) = listen::accept(&self.control, false) {
                             if callers.len() < CALLERS && watch(&self.epoll, &caller, next_caller).is_ok() {
-                                callers.insert(next_caller, caller);
+                                callers.insert(next_caller, Caller::New(caller));
                                 next_caller += 1;
                             }
                         }
@@ -365,12 +380,26 @@ impl Server {
                             paused = Some(now + PAUSE);
                         }
                     }
-                    caller => {
-                        if let Some(caller) = callers.remove(&caller) {
-                            stop |= self.answer(&caller);
+                    number => {
+                        let Some(caller) = callers.remove(&number) else { continue };
+                        match caller {
+                            // An attached program never says anything more: it has gone.
+                            Caller::Attached(_) => (looks, look_at) = (LOOKS, Some(now)),
+                            Caller::New(socket) => match self.answer(&socket) {
+                                Answered::Stop => stop = true,
+                                Answered::Attached => {
+                                    callers.insert(number, Caller::Attached(socket));
+                                }
+                                Answered::Otherwise => {}
+                            },
                         }
                     }
                 }
+            }
+            if look_at.is_some_and(|at| at <= now) {
+                self.segment.bury_dead();
+                looks = looks.saturating_sub(1);
+                look_at = (looks > 0).then(|| now + LOOK);
             }
             if stop && stopping.is_none() {
                 stopping = Some(now + DRAIN);
@@ -455,14 +484,17 @@ impl Server {
         self.reserve = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
     }
 
-    /// Answers who called the control socket. True: it asked us to stop.
-    fn answer(&self, caller: &OwnedFd) -> bool {
+    /// Answers who called the control socket.
+    fn answer(&self, caller: &OwnedFd) -> Answered {
         match control::request(caller) {
             Some(Request::Stop) => {
                 control::answer(caller, "ok", None);
-                return true;
+                return Answered::Stop;
             }
-            Some(Request::Attach) => control::answer(caller, "ok", Some(self.segment.as_fd())),
+            Some(Request::Attach) => {
+                control::answer(caller, "ok", Some(self.segment.as_fd()));
+                return Answered::Attached;
+            }
             Some(Request::Status) => {
                 let Shape { boxes, capacity, packet } = self.shared.rules.shape;
                 let text = format!(
@@ -476,8 +508,22 @@ impl Server {
             }
             None => {}
         }
-        false
+        Answered::Otherwise
     }
+}
+
+/// Somebody at the control socket.
+enum Caller {
+    /// Has asked nothing yet.
+    New(OwnedFd),
+    /// Uses the mailboxes, for as long as this is open.
+    Attached(#[expect(dead_code, reason = "kept open")] OwnedFd),
+}
+
+enum Answered {
+    Stop,
+    Attached,
+    Otherwise,
 }
 
 /// Tells the main thread that a worker has ended, however it did.

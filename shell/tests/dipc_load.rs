@@ -1,0 +1,221 @@
+//! Many clients, many servers, many starts: ten thousand connections that do nothing, a thousand that drip, sixty-four
+//! servers that want one port, a thousand rounds of starting and stopping.
+
+mod dipc_support;
+
+use dipc_support::{Noise, Place, Server, eventually, expect, text};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// These tests measure times, so they run one after another.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Serves and measures with `count` busy clients until `end`: requests answered, and their times, sorted.
+fn busy(server: &Server, count: usize, end: &AtomicBool) -> Vec<Duration> {
+    let times = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut streams: Vec<_> = (0..count / 4).map(|_| server.connect()).collect();
+                let mut mine = Vec::new();
+                while !end.load(Relaxed) {
+                    for stream in &mut streams {
+                        let before = Instant::now();
+                        expect(stream, "w 1 4\nbusy\nr 2\n", "ok 1 ");
+                        let mut tail = Vec::new();
+                        while !tail.ends_with(b"\ndata 2 0 0\n\n") {
+                            let mut byte = [0; 32];
+                            let count = stream.read(&mut byte).unwrap();
+                            assert!(count > 0);
+                            tail.extend(&byte[..count]);
+                        }
+                        mine.push(before.elapsed());
+                    }
+                }
+                times.lock().unwrap().extend(mine);
+            });
+        }
+    });
+    let mut times = times.into_inner().unwrap();
+    times.sort_unstable();
+    times
+}
+
+fn percentile(times: &[Duration], per_thousand: usize) -> Duration {
+    times[(times.len() - 1) * per_thousand / 1000]
+}
+
+#[test]
+fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
+    let _alone = alone();
+    let server = Server::start(&["4", "64", "0", "4"]);
+    let allowed = whorl::process::raise_descriptor_limit();
+    let idle = 10_000.min(allowed.saturating_sub(400) as usize);
+    if idle < 10_000 {
+        eprintln!("only {idle} idle connections: no more descriptors are allowed");
+    }
+    let before = server.memory();
+    let mut streams: Vec<TcpStream> = (0..idle)
+        .map(|number| {
+            let mut stream = server.connect();
+            if number % 10 == 0 {
+                expect(&mut stream, "r 0\n", "data 0 0 0\n\n"); // some have been busy once
+            }
+            stream
+        })
+        .collect();
+    eventually("all are taken in", || {
+        let mut probe = server.connect();
+        expect(&mut probe, "r 0\n", "data 0 0 0\n\n");
+        true
+    });
+    let each = (server.memory() - before) * 1024 / idle as u64;
+    let end = AtomicBool::new(false);
+    let times = std::thread::scope(|scope| {
+        let times = scope.spawn(|| busy(&server, 200, &end));
+        std::thread::sleep(Duration::from_secs(4));
+        end.store(true, Relaxed);
+        times.join().unwrap()
+    });
+    println!(
+        "{idle} idle connections: {each} bytes each; {} rounds by 200 busy ones: median {:?}, p99 {:?}",
+        times.len(),
+        percentile(&times, 500),
+        percentile(&times, 990)
+    );
+    assert!(each < 4096, "{each} bytes for an idle connection");
+    assert!(times.len() > 2000);
+    // The idle ones are still served.
+    for stream in streams.iter_mut().step_by(7) {
+        expect(stream, "r 3\n", "data 3 0 0\n\n");
+    }
+}
+
+#[test]
+fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
+    let _alone = alone();
+    let server = Server::start(&["4", "64", "0", "4"]);
+    let noise = Noise::listen();
+    let memory = server.memory();
+    let mut slow: Vec<(TcpStream, &[u8])> = (0..1000)
+        .map(|number| {
+            let bytes: &[u8] = match number % 4 {
+                0 => b"r                                  ",
+                1 => b"w 0 4000\ndripping dripping dripping",
+                2 => b"w 3\ntyped by hand very slowly indeed",
+                _ => b"w 0 -\na pipe that is hardly filled up",
+            };
+            (server.connect(), bytes)
+        })
+        .collect();
+    let end = AtomicBool::new(false);
+    let grown = AtomicU64::new(0);
+    let times = std::thread::scope(|scope| {
+        let times = scope.spawn(|| busy(&server, 4, &end));
+        for second in 0..13 {
+            let started = Instant::now();
+            for (stream, bytes) in &mut slow {
+                let _ = stream.write_all(&bytes[second..=second]); // some have been sent away by now
+            }
+            grown.fetch_max(server.memory() - memory, Relaxed);
+            std::thread::sleep(Duration::from_secs(1).saturating_sub(started.elapsed()));
+        }
+        end.store(true, Relaxed);
+        times.join().unwrap()
+    });
+    let gone = slow.iter().filter(|(stream, _)| {
+        let mut stream = stream;
+        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let mut line = [0; 16];
+        stream.read(&mut line).is_ok_and(|count| text(&line[..count]) == "bye idle\n")
+    });
+    let gone = gone.count();
+    let grown = grown.load(Relaxed);
+    let p99 = percentile(&times, 990);
+    println!(
+        "{gone} of 1000 were sent away; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
+        noise.worst()
+    );
+    // Half a line and sized data have 10 s, and sized data a second more; text and pipes have longer.
+    assert_eq!(gone, 500);
+    assert!(p99 < Duration::from_millis(50), "{p99:?}");
+    assert!(grown < 32 << 10, "{grown} KiB");
+}
+
+#[test]
+fn sixty_four_servers_want_one_port() {
+    let _alone = alone();
+    for round in 0..12 {
+        let place = Place::new();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let argument = port.to_string();
+        let spawn = |_| {
+            let mut command = place.shell(&["dipc", "2", "64", &argument, "4"]);
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        let starters: Vec<_> = (0..64).map(spawn).collect();
+        let mut won = 0;
+        for starter in starters {
+            let output = starter.wait_with_output().unwrap();
+            match output.status.code() {
+                Some(0) => won += 1,
+                Some(1) => {
+                    let said = text(&output.stderr);
+                    assert!(said.lines().count() == 1 && said.contains(&argument), "{said}");
+                }
+                other => panic!("{other:?}: {output:?}"),
+            }
+        }
+        assert_eq!(won, 1, "round {round}");
+        let server = Server { place, port };
+        expect(&mut server.connect(), "r 1\n", "data 1 0 0\n\n");
+        // Sixteen want to stop it; whoever comes too late finds nothing.
+        let removers: Vec<_> = (0..16)
+            .map(|_| {
+                let mut command = server.place.shell(&["dipcrm", &argument]);
+                command
+                    .stdout(std::process::Stdio::null())
+                    .stderr(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        let codes: Vec<_> = removers.into_iter().map(|mut remover| remover.wait().unwrap().code()).collect();
+        assert!(
+            codes.contains(&Some(0)) && codes.iter().all(|code| matches!(code, Some(0 | 3))),
+            "{codes:?}"
+        );
+        assert_eq!(server.place.leftovers(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_thousand_rounds_of_starting_connecting_and_stopping() {
+    let _alone = alone();
+    let mut place = Place::new();
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let argument = port.to_string();
+    let started = Instant::now();
+    for round in 0..1000 {
+        let output = place.run(&["dipc", "1", "1", &argument, "1"]);
+        assert!(output.status.success(), "round {round}: {output:?}");
+        let server = Server { place, port };
+        let mut stream = server.connect();
+        expect(&mut stream, "w 0 2\nhi\n", "ok 0 1\n");
+        if round % 2 == 0 {
+            drop(stream);
+        }
+        let output = server.remove(&[]);
+        assert!(output.status.success(), "round {round}: {output:?}");
+        assert_eq!(server.place.leftovers(), Vec::<String>::new(), "round {round}");
+        place = server.into_place();
+    }
+    println!("1000 rounds in {:?}", started.elapsed());
+}

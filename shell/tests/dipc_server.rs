@@ -1,0 +1,468 @@
+//! A real mailbox server over real sockets: what it answers, whom it turns away, how it starts and stops.
+
+mod dipc_oracle;
+mod dipc_support;
+
+use dipc_oracle::{Oracle, agrees};
+use dipc_support::{Place, Server, converse, eventually, expect, rest, text};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use whorl::mailboxes::Mailboxes;
+
+#[test]
+fn conversations_over_tcp_agree_with_the_document() {
+    let server = Server::start(&["8", "64", "0", "4"]);
+    let mut oracle = Oracle::new(8, 65536, 4096);
+    let packet = "x".repeat(4096);
+    let (large, huge) = ("x".repeat(5000), "x".repeat(65537));
+    let scripts = [
+        "r 0\n".to_owned(),
+        "w 0 0\n\nr 0\n".into(),
+        "w 1 3\na\nb\nr 1\nq\n".into(),
+        "w 0 3\nabcd\nr 0\n".into(),
+        "w 0\n\nw 0\r\nhi\r\nr 0\r\n".into(),
+        format!("w 0 4096+\n{packet}\nw 0 1\nz\nr 0\n"),
+        format!("w 0 4096+\n{packet}\nr 0\n"),
+        format!("{}w 0 0\n\nr 0\n", format!("w 0 4096+\n{packet}\n").repeat(17)),
+        "w 99 2\nhi\nr 0\n".into(),
+        format!("w 0 5000\n{large}\nr 0\n"),
+        "w 0 5\nhe".into(),
+        "w 0 x5\n".into(),
+        format!("w 0 -\n{huge}"),
+        format!("w 0 -\n{}", &huge[1..]),
+        "r 0\n".into(),
+        "r 3 0 0\nr 3 1\n".into(),
+        "a wrong\ni\n".into(),
+        "x".repeat(129),
+        "\n\nq\n".into(),
+        "w 18446744073709551616 1\n".into(),
+        "get\nr\nr 9\nq x\nq 1\n".into(),
+        "w 99 9999999999\n".into(),
+    ];
+    for script in &scripts {
+        let expected = oracle.converse(script.as_bytes());
+        let replies = converse(server.connect(), script.as_bytes());
+        assert!(agrees(&expected, replies.as_bytes()), "{script:.200?}\n{replies:.300}\n{expected:.3?}");
+    }
+    // Again, in pieces that arrive apart.
+    for script in scripts.iter().filter(|script| script.len() < 100) {
+        let expected = oracle.converse(script.as_bytes());
+        let mut stream = server.connect();
+        for byte in script.bytes() {
+            if stream.write_all(&[byte]).is_err() {
+                break; // it said goodbye already
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        let _ = stream.shutdown(Shutdown::Write);
+        let replies = rest(stream);
+        assert!(agrees(&expected, replies.as_bytes()), "{script:?}\n{replies}\n{expected:?}");
+    }
+}
+
+#[test]
+fn a_waiting_read_is_woken_by_whoever_writes() {
+    let server = Server::start(&["4", "1", "0", "1", "--workers", "2"]);
+    let mut waiting: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
+    let mut writer = server.connect();
+    let mut attached = Mailboxes::attach(server.control().as_path()).unwrap();
+    for round in 0..40u64 {
+        let mailbox = round % 4;
+        let since = round / 4;
+        for stream in &mut waiting {
+            stream.write_all(format!("r {mailbox} {since}\n").as_bytes()).unwrap();
+        }
+        if round % 8 < 4 {
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        let version = since + 1;
+        if round % 2 == 0 {
+            expect(&mut writer, &format!("w {mailbox} 2\nhi\n"), &format!("ok {mailbox} {version}\n"));
+        } else {
+            assert_eq!(attached.write(mailbox as u32, b"hi").unwrap(), version);
+        }
+        let started = Instant::now();
+        for stream in &mut waiting {
+            expect(stream, "", &format!("data {mailbox} {version} 2\nhi\n"));
+        }
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+    // And the other way round.
+    let mut other = attached.try_clone().unwrap();
+    let waiter = std::thread::spawn(move || other.wait_newer(1, 10, None).unwrap().unwrap());
+    std::thread::sleep(Duration::from_millis(20));
+    expect(&mut writer, "w 1 5\nthere\n", "ok 1 11\n");
+    let message = waiter.join().unwrap();
+    assert_eq!((message.version, &message.bytes[..]), (11, &b"there"[..]));
+}
+
+#[test]
+fn a_waiting_read_ends_in_time_and_holds_back_only_its_own_connection() {
+    let server = Server::start(&["4", "1", "0", "1"]);
+    let mut stream = server.connect();
+    let started = Instant::now();
+    expect(&mut stream, "r 0 0 150\nw 0 1\nx\n", "same 0 0\nok 0 1\n");
+    assert!(started.elapsed() >= Duration::from_millis(145), "{:?}", started.elapsed());
+    // A client that sends no more is not kept waiting, and everything behind the wait is still answered.
+    assert_eq!(
+        converse(server.connect(), b"r 0 1\nw 0 1\ny\nr 0 1\n"),
+        "same 0 1\nok 0 2\ndata 0 2 1\ny\nbye quit\n"
+    );
+    let mut stream = server.connect();
+    stream.write_all(b"r 0 2\n").unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(stream), "same 0 2\nbye quit\n");
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_only_itself() {
+    let server = Server::start(&["2", "64", "0", "64"]);
+    let mut stuck = server.connect();
+    let body = "x".repeat(65536);
+    expect(&mut stuck, &format!("w 0 65536\n{body}\n"), "ok 0 1\n");
+    stuck.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    // It asks for gigabytes, until the server does not listen any more.
+    let mut quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_millis(500) && sent < 40 << 20 {
+        match stuck.write(&b"r 0\n".repeat(4096)) {
+            Ok(count) => (sent, quiet) = (sent + count, Instant::now()),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    assert!(server.memory() < 40_000, "{} KiB", server.memory());
+    let mut other = server.connect();
+    expect(&mut other, "w 1 1\nx\nr 1\n", "ok 1 1\ndata 1 1 1\nx\n");
+    // It reads on, and gets every answer.
+    stuck.set_nonblocking(false).unwrap();
+    let reply = format!("data 0 1 65536\n{body}\n");
+    for _ in 0..2000.min(sent / 4) {
+        expect(&mut stuck, "", &reply);
+    }
+}
+
+#[test]
+fn a_token_is_asked_for_and_the_same_user_needs_none_on_a_unix_socket() {
+    let place = Place::new();
+    let token = place.path().join("token");
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    let path = place.path().join("mail.sock");
+    let (token, unix) = (token.to_str().unwrap().to_owned(), path.to_str().unwrap().to_owned());
+    let args = ["2", "1", "0", "1", "--unix", &unix, "--token-file", &token];
+    let refused = place.run(&[&["dipc"], &args[..]].concat());
+    assert_eq!(refused.status.code(), Some(2), "others can read the token");
+    assert!(text(&refused.stderr).contains("chmod 600"));
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let server = Server::start_in(place, &args);
+    for wrong in ["r 0\n", "a wrong\n", "a 0123456789abcdeF\n", "w 0 1\nx\n", "i\n"] {
+        let started = Instant::now();
+        assert!(converse(server.connect(), wrong.as_bytes()).starts_with("bye auth"));
+        let mut stream = server.connect();
+        stream.write_all(wrong.as_bytes()).unwrap();
+        assert!(rest(stream).starts_with("bye auth"));
+        assert!(started.elapsed() >= Duration::from_millis(400), "a wrong guess costs some time");
+    }
+    assert_eq!(converse(server.connect(), b"a 0123456789abcdef\nr 0\n"), "ok auth\ndata 0 0 0\n\nbye quit\n");
+    let mut stream = UnixStream::connect(&path).unwrap();
+    expect(&mut stream, "w 0 2\nhi\nr 0\n", "ok 0 1\ndata 0 1 2\nhi\n");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    // A client that closes altogether is still heard.
+    UnixStream::connect(&path).unwrap().write_all(b"w 1 4\ngone\nr 1 1\n").unwrap();
+    eventually("what it sent was stored", || {
+        converse_unix(&path, b"r 1\n") == "data 1 1 4\ngone\nbye quit\n"
+    });
+    assert!(server.remove(&[]).status.success());
+    assert!(!path.exists());
+}
+
+fn converse_unix(path: &std::path::Path, input: &[u8]) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(input).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    rest(stream)
+}
+
+#[test]
+fn too_many_clients_are_told_so_and_idle_ones_leave() {
+    let server = Server::start(&["2", "1", "0", "1", "--max-connections", "3", "--idle", "400ms"]);
+    let mut kept: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    for stream in &mut kept {
+        expect(stream, "r 0\n", "data 0 0 0\n\n");
+    }
+    let started = Instant::now();
+    assert_eq!(rest(server.connect()), "bye busy 3 connections\n");
+    kept[0].write_all(b"r 0 0\n").unwrap(); // waits, hence is not idle
+    kept[1].write_all(b"w 0 10\nhalf").unwrap();
+    for stream in &mut kept[1..] {
+        assert_eq!(rest(stream), "bye idle\n");
+    }
+    assert!(started.elapsed() >= Duration::from_millis(380), "{:?}", started.elapsed());
+    eventually("there is room again", || {
+        let mut stream = server.connect();
+        stream.write_all(b"w 0 1\nx\nq\n").unwrap();
+        rest(stream) == "ok 0 1\nbye quit\n"
+    });
+    expect(&mut kept[0], "", "data 0 1 1\nx\n");
+}
+
+#[test]
+fn half_a_line_is_waited_for_ten_seconds_however_it_drips() {
+    let server = Server::start(&["2", "1", "0", "1"]);
+    let mut stream = server.connect();
+    stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let started = Instant::now();
+    let mut line = [0; 64];
+    let count = loop {
+        let _ = stream.write_all(b"r");
+        match stream.read(&mut line) {
+            Ok(count) => break count,
+            Err(_) => assert!(started.elapsed() < Duration::from_secs(15)),
+        }
+    };
+    assert_eq!(text(&line[..count]), "bye idle\n");
+    assert!(started.elapsed() >= Duration::from_millis(9_900), "{:?}", started.elapsed());
+}
+
+#[test]
+fn going_down_lets_requests_finish_and_says_goodbye() {
+    let server = Server::start(&["2", "1", "0", "1"]);
+    let mut idle = server.connect();
+    let mut waiting = server.connect();
+    let mut half = server.connect();
+    let mut staged = server.connect();
+    expect(&mut idle, "r 0\n", "data 0 0 0\n\n");
+    waiting.write_all(b"r 0 0\n").unwrap();
+    half.write_all(b"w 0 5\nhe").unwrap();
+    expect(&mut staged, "w 1 2+\nhi\n", "more 1 2\n");
+    std::thread::sleep(Duration::from_millis(50));
+    let (place, port) = (server.place.path().to_owned(), server.port.to_string());
+    let stopping = std::thread::spawn(move || {
+        let mut command = Command::new(dipc_support::SHELL);
+        command.args(["dipcrm", &port]).env("XDG_RUNTIME_DIR", place).output().unwrap()
+    });
+    assert_eq!(rest(idle), "bye stop\n");
+    assert_eq!(rest(waiting), "bye stop\n");
+    half.write_all(b"llo\n").unwrap();
+    assert_eq!(rest(half), "ok 0 1\nbye stop\n");
+    // Who comes now hears it at once; who does not finish is cut off.
+    assert_eq!(rest(server.connect()), "bye stop\n");
+    assert_eq!(rest(staged), "bye stop\n");
+    let output = stopping.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(server.place.leftovers(), Vec::<String>::new());
+    assert!(TcpStream::connect(("127.0.0.1", server.port)).is_err());
+    let again = server.remove(&[]);
+    assert_eq!(again.status.code(), Some(3), "{again:?}");
+}
+
+#[test]
+fn the_daemon_has_left_its_terminal_directory_and_parent() {
+    let server = Server::start(&["2", "1", "0", "1"]);
+    let proc = |what: &str| std::fs::read_link(format!("/proc/{}/{what}", server.pid())).unwrap();
+    assert_eq!(proc("cwd"), std::path::Path::new("/"));
+    assert_eq!(proc("fd/0"), std::path::Path::new("/dev/null"));
+    assert_eq!(proc("fd/1"), std::path::Path::new("/dev/null"));
+    assert!(proc("fd/2").starts_with(server.place.path()), "the log");
+    assert_eq!(server.status("Umask"), "0077");
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    let fields: Vec<i32> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .take(4)
+        .map(|f| f.parse().unwrap())
+        .collect();
+    let [parent, _group, session, terminal] = fields[..] else { panic!("{stat}") };
+    assert_ne!(parent, std::process::id() as i32);
+    assert!(
+        session != server.pid() && terminal == 0,
+        "of a session that it does not lead, without a terminal"
+    );
+}
+
+#[test]
+fn wrong_arguments_are_one_line_and_exit_2() {
+    let place = Place::new();
+    let lines = [
+        "0 1 0 1",
+        "-1 1 0 1",
+        "x 1 0 1",
+        "1 0 0 1",
+        "1 1 65536 1",
+        "1 1 -1 1",
+        "1 1 x 1",
+        "1 1 0 0",
+        "1 1 0",
+        "1 1 0 1 1",
+        "1.5 1 0 1",
+        "+1 1 0 1",
+        "1e3 1 0 1",
+        "99999999999999999999 1 0 1",
+        "1 18014398509481984 0 1",
+        "4294967296 4294967296 0 1",
+        "1048576 2097152 0 1",
+        "2000000 1 0 1",
+        "1 1 0 1 --idle 0",
+        "1 1 0 1 --idle soon",
+        "1 1 0 1 --workers 0",
+        "1 1 0 1 --max-connections 0",
+        "1 1 0 1 --max-connections 1000000",
+        "1 1 0 1 --bind 0.0.0.0",
+        "1 1 0 1 --bind ::",
+        "1 1 0 1 --bind nowhere",
+        "1 1 0 1 --token-file /nonexistent",
+        "1 1 0 1 --token-file /etc/passwd",
+    ];
+    for line in lines {
+        let args: Vec<&str> = ["dipc"].into_iter().chain(line.split(' ')).collect();
+        let output = place.run(&args);
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{line}: {said}");
+    }
+    for line in ["", "0", "x", "65536", "-1", "9000 9001"] {
+        let args: Vec<&str> =
+            ["dipcrm"].into_iter().chain(line.split(' ').filter(|f| !f.is_empty())).collect();
+        assert_eq!(place.run(&args).status.code(), Some(2), "{line}");
+    }
+    assert_eq!(place.run(&["dipcrm", "9"]).status.code(), Some(3));
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let server = Server::start(&["1", "1", "0", "1"]);
+    let port = server.port.to_string();
+    for place in [&server.place, &Place::new()] {
+        let output = place.run(&["dipc", "1", "1", &port, "1"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains(&port) && said.contains("in use") && said.lines().count() == 1, "{said}");
+    }
+    // At another address the port is free, but the name is taken.
+    let output = server.place.run(&["dipc", "1", "1", &port, "1", "--bind", "127.0.0.2"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("another mailbox server of yours"));
+}
+
+#[test]
+fn after_a_crash_everything_is_cleared_away() {
+    let server = Server::start(&["1", "1", "0", "1"]);
+    let port = server.port.to_string();
+    kill(server.pid(), "KILL");
+    eventually("it is dead", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
+    assert!(!server.place.leftovers().is_empty());
+    let output = server.remove(&[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(server.remove(&[]).status.code(), Some(3));
+    // Or it is replaced.
+    let output = server.place.run(&["dipc", "1", "1", &port, "1"]);
+    assert!(output.status.success(), "{output:?}");
+    let stale = server.pid();
+    kill(stale, "KILL");
+    eventually("it is dead", || !std::path::Path::new(&format!("/proc/{stale}")).exists());
+    let output = server.place.run(&["dipc", "1", "1", &port, "1"]);
+    assert!(output.status.success(), "{output:?}");
+    expect(&mut server.connect(), "r 0\n", "data 0 0 0\n\n");
+}
+
+fn kill(pid: i32, signal: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_stopped_server_is_killed_only_by_force() {
+    let server = Server::start(&["1", "1", "0", "1"]);
+    kill(server.pid(), "STOP");
+    let output = server.remove(&[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("--force"));
+    let output = server.remove(&["--force"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(server.place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn in_the_foreground_it_ends_well_on_sigterm_and_tells_a_supervisor() {
+    let place = Place::new();
+    let notified = place.path().join("notify");
+    let socket = UnixDatagram::bind(&notified).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut command = place.shell(&["dipc", "1", "1", "0", "1", "--foreground"]);
+    let mut child = command.env("NOTIFY_SOCKET", &notified).stdout(Stdio::piped()).spawn().unwrap();
+    let mut news = [0; 500];
+    let count = socket.recv(&mut news).unwrap();
+    assert!(text(&news[..count]).starts_with("READY=1\n"), "{}", text(&news[..count]));
+    let mut line = [0; 100];
+    let count = child.stdout.as_mut().unwrap().read(&mut line).unwrap();
+    let line = text(&line[..count]);
+    let port: u16 = line.trim_end().rsplit(':').next().unwrap().parse().unwrap();
+    expect(&mut TcpStream::connect(("127.0.0.1", port)).unwrap(), "r 0\n", "data 0 0 0\n\n");
+    kill(child.id() as i32, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn links_called_dipc_and_dipcrm_behave_so() {
+    let place = Place::new();
+    for name in ["dipc", "dipcrm"] {
+        std::os::unix::fs::symlink(dipc_support::SHELL, place.path().join(name)).unwrap();
+    }
+    let run = |name: &str, args: &[&str]| {
+        let mut command = Command::new(place.path().join(name));
+        command.args(args).env("XDG_RUNTIME_DIR", place.path()).output().unwrap()
+    };
+    let output = run("dipc", &["8", "64", "0", "4"]);
+    assert!(output.status.success(), "{output:?}");
+    let port = text(&output.stdout).trim_end().rsplit(':').next().unwrap().to_owned();
+    assert!(run("dipcrm", &[&port]).status.success());
+    assert_eq!(run("dipcrm", &[&port]).status.code(), Some(3));
+}
+
+#[test]
+fn without_descriptors_clients_wait_and_the_processor_rests() {
+    let place = Place::new();
+    let mut command = place.shell(&["dipc", "1", "1", "0", "1", "--foreground", "--workers", "1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = [0; 100];
+    let count = child.stdout.as_mut().unwrap().read(&mut line).unwrap();
+    let port: u16 = text(&line[..count]).trim_end().rsplit(':').next().unwrap().parse().unwrap();
+    let limit = rustix::process::Rlimit { current: Some(40), maximum: Some(40) };
+    let pid = rustix::process::Pid::from_raw(child.id() as i32);
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
+    let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let clients: Vec<TcpStream> = (0..300).map(|_| connect()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|f| f.parse().unwrap())
+            .collect();
+        fields[0] + fields[1]
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(ticks() - before < 20, "it turns in circles: {} ticks", ticks() - before);
+    drop(clients);
+    eventually("it serves again", || {
+        let mut stream = connect();
+        let sent = stream.write_all(b"r 0\nq\n");
+        let mut replies = String::new();
+        sent.is_ok() && stream.read_to_string(&mut replies).is_ok() && replies == "data 0 0 0\n\nbye quit\n"
+    });
+    kill(child.id() as i32, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
