@@ -4,7 +4,7 @@ use loom_tests::error::{LockError, MailReadError, MailWriteError, WaitError};
 use loom_tests::lock::Lock;
 use loom_tests::mailbox::{self, Mailbox, Parts as _};
 use loom_tests::model::{Model, race};
-use loom_tests::rwlock::{Parts as _, Step};
+use loom_tests::rwlock::Parts as _;
 
 /// Just before the lower half of the version wraps.
 const NEAR: u64 = (7 << 32) - 1;
@@ -30,7 +30,7 @@ fn write(mailbox: &mut Mailbox<Lock>, number: u8) {
 /// The lock broken: the reader meets the writer in a buffer, or takes the new version with the old length.
 #[test]
 fn a_reader_gets_the_old_message_or_the_new_one_whole() {
-    Model::new("mailbox: reader, writer", 1).check(|| {
+    Model::new("mailbox: reader, writer", 10911).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         race(
@@ -46,7 +46,7 @@ fn a_reader_gets_the_old_message_or_the_new_one_whole() {
 /// Two quick writes come back to the buffer that a reader is in, if nothing keeps them out.
 #[test]
 fn the_flip_leaves_readers_of_the_old_buffer_alone() {
-    Model::new("mailbox: reader, two writes", 1).bounded(4).check(|| {
+    Model::new("mailbox: reader, two writes", 3178).bounded(4).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let write_twice = move || {
@@ -66,7 +66,7 @@ fn the_flip_leaves_readers_of_the_old_buffer_alone() {
 /// Each message has a version of its own, and the last one stays.
 #[test]
 fn two_writers_count_on_from_each_other() {
-    Model::new("mailbox: two writers", 1).check(|| {
+    Model::new("mailbox: two writers", 12339).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let (mine, other) = race(|| a.write(b"a", None).unwrap(), move || b.write(b"b", None).unwrap());
@@ -80,7 +80,7 @@ fn two_writers_count_on_from_each_other() {
 /// The flip Relaxed, or one of the two loads of a peek: the lower half of one version with the upper half of another.
 #[test]
 fn a_peek_never_mixes_two_versions() {
-    Model::new("mailbox: peek, write across the wrap", 1).check(|| {
+    Model::new("mailbox: peek, write across the wrap", 17).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         race(|| assert!((NEAR..=NEAR + 1).contains(&a.version())), move || write(&mut b, 1));
@@ -90,7 +90,7 @@ fn a_peek_never_mixes_two_versions() {
 /// *High* Relaxed on either side: a buffer is filled again under the peek, and it does not notice.
 #[test]
 fn a_peek_notices_that_a_buffer_is_filled_again() {
-    Model::new("mailbox: peek, two writes across the wrap", 1).bounded(4).check(|| {
+    Model::new("mailbox: peek, two writes across the wrap", 341).check(|| {
         let lock = Lock::with_version(2, NEAR - 1);
         let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let write_twice = move || {
@@ -104,7 +104,7 @@ fn a_peek_notices_that_a_buffer_is_filled_again() {
 /// The telling comes before the flip, or without its fence: who waits sleeps for ever.
 #[test]
 fn news_wakes_who_waits_for_it() {
-    Model::new("mailbox: wait for news", 1).check(|| {
+    Model::new("mailbox: wait for news", 254).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         race(|| assert_eq!(a.wait_newer(NEAR, None), Ok(NEAR + 1)), move || write(&mut b, 1));
@@ -114,7 +114,7 @@ fn news_wakes_who_waits_for_it() {
 /// Waiting for the second of two messages: the first one does not do, and its ring does not wipe out the announcement.
 #[test]
 fn old_news_does_not_end_a_wait() {
-    Model::new("mailbox: wait for the second news", 1).bounded(4).check(|| {
+    Model::new("mailbox: wait for the second news", 55898).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let write_twice = move || {
@@ -128,7 +128,7 @@ fn old_news_does_not_end_a_wait() {
 /// What came just before the deadline counts, and what was read then is that message.
 #[test]
 fn a_wait_that_times_out_saw_no_news() {
-    Model::new("mailbox: wait for news until a deadline", 1).check(|| {
+    Model::new("mailbox: wait for news until a deadline", 112140).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let wait = || match a.wait_newer(NEAR, Some(())) {
@@ -142,7 +142,7 @@ fn a_wait_that_times_out_saw_no_news() {
 /// Who may not wait gets in or is told so; nothing is half done.
 #[test]
 fn trying_is_whole_or_nothing() {
-    Model::new("mailbox: try to read, try to write", 1).check(|| {
+    Model::new("mailbox: try to read, try to write", 6991).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let try_read = || {
@@ -174,7 +174,7 @@ enum Done {
 #[test]
 fn a_killed_writer_leaves_a_whole_message() {
     for done in [Done::Owned, Done::Filled, Done::Flipped, Done::Left] {
-        Model::new("mailbox: a writer dies, a reader comes", 1).check(move || {
+        Model::new("mailbox: a writer dies, a reader comes", 1955).bounded(4).check(move || {
             let lock = Lock::with_version(2, NEAR);
             let mut b = lock.mailbox(1);
             let (lived, there) = (lock.clone(), lock.clone());
@@ -193,7 +193,7 @@ fn a_killed_writer_leaves_a_whole_message() {
 #[test]
 fn the_burial_of_a_writer_tells_its_news() {
     for done in [Done::Flipped, Done::Left] {
-        Model::new("mailbox: a writer dies before it told", 1).check(move || {
+        Model::new("mailbox: a writer dies before it told", 360).check(move || {
             let lock = Lock::with_version(2, NEAR);
             let b = lock.mailbox(1);
             race(|| die(&lock, done), move || assert_eq!(b.wait_newer(NEAR, None), Ok(NEAR + 1)));
@@ -203,22 +203,20 @@ fn the_burial_of_a_writer_tells_its_news() {
 
 /// Seat 0 writes as far as `done`, dies, and is buried as a segment of mailboxes does it.
 fn die(lock: &Lock, done: Done) {
-    let mut at = Step::AnnounceWrite;
-    while at != Step::Writing {
-        at = lock.take(0, at, 1).woken();
-    }
+    let mut me = lock.sit(0);
+    let guard = me.write(None).unwrap();
     if done >= Done::Filled {
-        // SAFETY: seat 0 owns the lock, and two bytes fit.
+        // SAFETY: we own the lock, and two bytes fit.
         let version = unsafe { mailbox::fill(lock, &[1; 2]) };
         if done >= Done::Flipped {
-            // SAFETY: seat 0 owns the lock, and has filled it.
+            // SAFETY: we own the lock, and have filled it.
             unsafe { mailbox::flip(lock, version) };
         }
     }
     if done >= Done::Left {
-        while at != Step::Idle {
-            at = lock.take(0, at, 1);
-        }
+        drop(guard);
+    } else {
+        std::mem::forget(guard);
     }
     lock.bury(0);
     lock.post().ring(lock.host());
@@ -227,7 +225,7 @@ fn die(lock: &Lock, done: Done) {
 /// Two readers and a writer.
 #[test]
 fn two_readers_and_a_writer_of_one_mailbox() {
-    Model::new("mailbox: two readers, a writer", 1).bounded(2).check(|| {
+    Model::new("mailbox: two readers, a writer", 39888).bounded(3).check(|| {
         let lock = Lock::with_version(3, NEAR);
         let (mut a, mut b, mut c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
         let other = loom::thread::spawn(move || read(&mut b));
@@ -240,7 +238,7 @@ fn two_readers_and_a_writer_of_one_mailbox() {
 /// A writer, a reader, and somebody who waits for news.
 #[test]
 fn a_writer_a_reader_and_who_waits_for_news() {
-    Model::new("mailbox: a writer, a reader, a wait for news", 1).bounded(2).check(|| {
+    Model::new("mailbox: a writer, a reader, a wait for news", 9873).bounded(3).check(|| {
         let lock = Lock::with_version(3, NEAR);
         let (mut a, mut b, c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
         let other = loom::thread::spawn(move || assert_eq!(c.wait_newer(NEAR, None), Ok(NEAR + 1)));

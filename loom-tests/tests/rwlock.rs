@@ -25,7 +25,7 @@ fn read(lock: &Lock, me: &mut Participant<Lock>) -> u32 {
 /// overlap. The reader's leaving, the owner's passing or its freeing Relaxed: what one did is not seen by the other.
 #[test]
 fn a_reader_and_a_writer_exclude_each_other() {
-    Model::new("rwlock: reader, writer", 1).check(|| {
+    Model::new("rwlock: reader, writer", 10911).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -42,7 +42,7 @@ fn a_reader_and_a_writer_exclude_each_other() {
 /// The same with the other seat order.
 #[test]
 fn a_writer_and_a_reader_exclude_each_other() {
-    Model::new("rwlock: writer, reader", 1).check(|| {
+    Model::new("rwlock: writer, reader", 21383).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -56,7 +56,7 @@ fn a_writer_and_a_reader_exclude_each_other() {
 /// removed, or the poke left out: the second sleeps for ever.
 #[test]
 fn two_writers_exclude_each_other() {
-    Model::new("rwlock: two writers", 1).check(|| {
+    Model::new("rwlock: two writers", 14087).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -70,7 +70,7 @@ fn two_writers_exclude_each_other() {
 /// has not seen the end of the first.
 #[test]
 fn a_reader_that_comes_back_has_left() {
-    Model::new("rwlock: reader twice, writer", 1).check(|| {
+    Model::new("rwlock: reader twice, writer", 3639).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -86,7 +86,7 @@ fn a_reader_that_comes_back_has_left() {
 /// `AnnounceWrite` Relaxed: the same, for a reader that comes back as a writer.
 #[test]
 fn a_reader_that_comes_back_to_write_has_left() {
-    Model::new("rwlock: reader then writer, writer", 1).check(|| {
+    Model::new("rwlock: reader then writer, writer", 3862).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -102,7 +102,7 @@ fn a_reader_that_comes_back_to_write_has_left() {
 /// `AnnounceWrite` Relaxed: the same, for a reader that wanted to write and gave up.
 #[test]
 fn a_reader_that_gives_up_writing_has_left() {
-    Model::new("rwlock: reader that gives up writing, writer", 1).check(|| {
+    Model::new("rwlock: reader that gives up writing, writer", 3391).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -121,7 +121,7 @@ fn a_reader_that_gives_up_writing_has_left() {
 /// first section wrote.
 #[test]
 fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
-    Model::new("rwlock: writer twice, reader", 1).check(|| {
+    Model::new("rwlock: writer twice, reader", 7242).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -138,7 +138,7 @@ fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
 /// grant Relaxed on either side: it does not. The fence in `LookAgain` removed: it sleeps for ever.
 #[test]
 fn a_granted_reader_sees_the_section_of_who_granted_it() {
-    Model::new("rwlock: owner leaves, reader comes", 1).check(|| {
+    Model::new("rwlock: owner leaves, reader comes", 3097).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let guard = a.write(None).unwrap();
@@ -157,7 +157,7 @@ fn a_granted_reader_sees_the_section_of_who_granted_it() {
 /// being asleep, the other past its going, and nobody wakes it.
 #[test]
 fn who_gives_up_in_front_wakes_who_waits_behind() {
-    Model::new("rwlock: the first of two writers gives up", 1).check(|| {
+    Model::new("rwlock: the first of two writers gives up", 6882).check(|| {
         let lock = Lock::new(3);
         let mut behind = lock.sit(2);
         let there = lock.clone();
@@ -173,7 +173,7 @@ fn who_gives_up_in_front_wakes_who_waits_behind() {
 /// A reader whose time is over while the owner leaves: granted or not, it leaves nothing behind.
 #[test]
 fn a_reader_gives_up_against_a_leaving_owner() {
-    Model::new("rwlock: reader gives up, owner leaves", 1).check(|| {
+    Model::new("rwlock: reader gives up, owner leaves", 4993).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let guard = a.write(None).unwrap();
@@ -191,7 +191,7 @@ fn a_reader_gives_up_against_a_leaving_owner() {
 /// A writer whose time is over, queued or passing, against a reader and the next writer: both get in.
 #[test]
 fn a_writer_gives_up_against_a_reader() {
-    Model::new("rwlock: writer gives up, reader", 1).check(|| {
+    Model::new("rwlock: writer gives up, reader", 24555).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -207,7 +207,7 @@ fn a_writer_gives_up_against_a_reader() {
 /// The same against a writer.
 #[test]
 fn a_writer_gives_up_against_a_writer() {
-    Model::new("rwlock: writer gives up, writer", 1).check(|| {
+    Model::new("rwlock: writer gives up, writer", 19407).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -220,16 +220,16 @@ fn a_writer_gives_up_against_a_writer() {
     });
 }
 
-/// Runs a model once for each step at which the occupant of seat 0 can die, from `begin` through its section to its last
-/// step, and is then buried, while the occupant of seat 1 does what it wants.
-fn at_each_step(name: &'static str, least: usize, begin: Step, survivor: fn(&Lock, &mut Participant<Lock>)) {
-    for steps in 0.. {
-        let died = Arc::new(AtomicBool::new(false));
-        let report = died.clone();
-        Model::new(name, least).bounded(if is_long() { 5 } else { 3 }).check(move || {
+/// Runs a model once for each of the first `most` steps at which the occupant of seat 0 can die, from `begin` through its
+/// section to its last step, and is then buried, while the occupant of seat 1 does what it wants.
+fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, &mut Participant<Lock>)) {
+    let finished = Arc::new(AtomicBool::new(false));
+    for steps in 0..most {
+        let report = finished.clone();
+        Model::new(name, 22).bounded(if is_long() { 5 } else { 3 }).check(move || {
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
-            let (there, died) = (lock.clone(), died.clone());
+            let (there, report) = (lock.clone(), report.clone());
             let die_and_be_buried = || {
                 let mut at = begin;
                 for _ in 0..steps {
@@ -238,30 +238,27 @@ fn at_each_step(name: &'static str, least: usize, begin: Step, survivor: fn(&Loc
                     match at {
                         Step::Writing => lock.add(),
                         Step::Reading => assert!(lock.get() <= 1),
-                        Step::Idle => break,
+                        Step::Idle => {
+                            report.store(true, SeqCst);
+                            break;
+                        }
                         _ => {}
                     }
-                }
-                if at != Step::Idle {
-                    died.store(true, SeqCst);
                 }
                 lock.bury(0);
             };
             race(die_and_be_buried, move || survivor(&there, &mut b));
             lock.assert_idle();
         });
-        if !report.load(SeqCst) {
-            assert!(steps > 2, "died at only {steps} steps: are there no more?");
-            break;
-        }
     }
+    assert!(finished.load(SeqCst), "nobody comes to its last step in {most}");
 }
 
 /// A writer dies before each of its steps and is buried while a reader comes: the reader gets in, and sees no section
 /// in the middle. Burial without its fence, without a release in the dead one's name, or without rousing: asleep for ever.
 #[test]
 fn a_reader_gets_in_whichever_step_a_writer_dies_at() {
-    at_each_step("rwlock: a writer dies, a reader comes", 1, Step::AnnounceWrite, |lock, me| {
+    at_each_step("rwlock: a writer dies, a reader comes", 20, Step::AnnounceWrite, |lock, me| {
         assert!(read(lock, me) <= 1)
     });
 }
@@ -269,21 +266,21 @@ fn a_reader_gets_in_whichever_step_a_writer_dies_at() {
 /// The same, a writer comes.
 #[test]
 fn a_writer_gets_in_whichever_step_a_writer_dies_at() {
-    at_each_step("rwlock: a writer dies, a writer comes", 1, Step::AnnounceWrite, write);
+    at_each_step("rwlock: a writer dies, a writer comes", 20, Step::AnnounceWrite, write);
 }
 
 /// A reader dies before each of its steps and is buried while a writer comes. `Bury` Relaxed: the writer has not seen the
 /// end of the reading.
 #[test]
 fn a_writer_gets_in_whichever_step_a_reader_dies_at() {
-    at_each_step("rwlock: a reader dies, a writer comes", 1, Step::AnnounceRead, write);
+    at_each_step("rwlock: a reader dies, a writer comes", 9, Step::AnnounceRead, write);
 }
 
 /// The burier dies too, at each of its steps, and the next one repeats it.
 #[test]
 fn a_burial_may_be_begun_by_one_and_ended_by_another() {
     for steps in 0..16 {
-        Model::new("rwlock: a burier dies", 1).bounded(2).check(move || {
+        Model::new("rwlock: a burier dies", 72).bounded(2).check(move || {
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
             std::mem::forget(lock.sit(0).write(None).unwrap());
@@ -303,7 +300,7 @@ fn a_burial_may_be_begun_by_one_and_ended_by_another() {
 /// for ever.
 #[test]
 fn who_is_buried_in_front_no_longer_holds_up_who_waits_behind() {
-    Model::new("rwlock: the first of two writers is buried", 1).check(|| {
+    Model::new("rwlock: the first of two writers is buried", 1515).check(|| {
         let lock = Lock::new(3);
         let mut behind = lock.sit(2);
         assert_eq!(lock.take(1, Step::AnnounceWrite, 1), Step::LookWrite);
@@ -317,7 +314,7 @@ fn who_is_buried_in_front_no_longer_holds_up_who_waits_behind() {
 #[test]
 fn a_waiter_buries_the_dead_itself_when_its_slice_ends() {
     for steps in 0..14 {
-        Model::new("rwlock: a waiter buries", 1).bounded(2).check(move || {
+        Model::new("rwlock: a waiter buries", 3).bounded(2).check(move || {
             let lock = Lock::new(2);
             let (mut b, there) = (lock.sit(1), lock.clone());
             let die = || {
@@ -337,7 +334,7 @@ fn a_waiter_buries_the_dead_itself_when_its_slice_ends() {
 /// An owner that is buried by mistake leaves late: the one that owns the lock by then goes on owning it.
 #[test]
 fn a_late_leaving_does_not_free_the_successor_s_lock() {
-    Model::new("rwlock: late leaving", 1).check(|| {
+    Model::new("rwlock: late leaving", 9236).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let late = a.write(None).unwrap();
@@ -358,7 +355,7 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
 /// Two writers and a reader: nobody overlaps, nobody sleeps for ever, nothing is lost.
 #[test]
 fn two_writers_and_a_reader() {
-    Model::new("rwlock: two writers, a reader", 1).bounded(3).check(|| {
+    Model::new("rwlock: two writers, a reader", 107233).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
         let (first, second) = (lock.clone(), lock.clone());
@@ -373,7 +370,7 @@ fn two_writers_and_a_reader() {
 /// Two readers and a writer.
 #[test]
 fn two_readers_and_a_writer() {
-    Model::new("rwlock: two readers, a writer", 1).bounded(3).check(|| {
+    Model::new("rwlock: two readers, a writer", 39888).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
         let (first, second) = (lock.clone(), lock.clone());
