@@ -2,9 +2,9 @@
 
 mod threads;
 
-use threads::{Yielding, bytes, memory};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use threads::{Yielding, bytes, memory};
 use whorl_core::error::{JoinError, MailReadError, MailWriteError, WaitError};
 use whorl_core::segment::{LayoutError, MailGeometry, Mailboxes, Region};
 

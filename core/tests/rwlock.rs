@@ -2,9 +2,9 @@
 
 mod threads;
 
-use threads::Yielding;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use threads::Yielding;
 use whorl_core::error::LockError;
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, bury_dead};
 

@@ -5,10 +5,10 @@
 
 mod threads;
 
-use threads::{Yielding, bytes, memory};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use threads::{Yielding, bytes, memory};
 use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, Taken};
 use whorl_core::segment::{MailGeometry, Mailboxes, Region};
 

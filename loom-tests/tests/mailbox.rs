@@ -3,7 +3,7 @@
 use loom_tests::error::{LockError, MailReadError, MailWriteError, WaitError};
 use loom_tests::lock::Lock;
 use loom_tests::mailbox::{self, Mailbox, Parts as _};
-use loom_tests::model::{Model, race};
+use loom_tests::model::{Model, Start, race};
 use loom_tests::rwlock::Parts as _;
 
 /// Just before the lower half of the version wraps.
@@ -225,11 +225,24 @@ fn die(lock: &Lock, done: Done) {
 /// Two readers and a writer.
 #[test]
 fn two_readers_and_a_writer_of_one_mailbox() {
-    Model::new("mailbox: two readers, a writer", 39888).bounded(3).check(|| {
+    Model::new("mailbox: two readers, a writer", 1).bounded(2).check(|| {
         let lock = Lock::with_version(3, NEAR);
         let (mut a, mut b, mut c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
-        let other = loom::thread::spawn(move || read(&mut b));
-        race(|| write(&mut a, 1), move || read(&mut c));
+        let start = Start::new();
+        let (second_start, third_start) = (start.clone(), start.clone());
+        let other = loom::thread::spawn(move || {
+            third_start.step();
+            read(&mut b)
+        });
+        let here = || {
+            start.step();
+            write(&mut a, 1)
+        };
+        let there = move || {
+            second_start.step();
+            read(&mut c)
+        };
+        race(here, there);
         other.join().unwrap();
         assert_eq!(read(&mut a), 1);
     });
@@ -238,11 +251,24 @@ fn two_readers_and_a_writer_of_one_mailbox() {
 /// A writer, a reader, and somebody who waits for news.
 #[test]
 fn a_writer_a_reader_and_who_waits_for_news() {
-    Model::new("mailbox: a writer, a reader, a wait for news", 9873).bounded(3).check(|| {
+    Model::new("mailbox: a writer, a reader, a wait for news", 13820).bounded(3).check(|| {
         let lock = Lock::with_version(3, NEAR);
         let (mut a, mut b, c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
-        let other = loom::thread::spawn(move || assert_eq!(c.wait_newer(NEAR, None), Ok(NEAR + 1)));
-        race(|| write(&mut a, 1), move || read(&mut b));
+        let start = Start::new();
+        let (second_start, third_start) = (start.clone(), start.clone());
+        let other = loom::thread::spawn(move || {
+            third_start.step();
+            assert_eq!(c.wait_newer(NEAR, None), Ok(NEAR + 1))
+        });
+        let here = || {
+            start.step();
+            write(&mut a, 1)
+        };
+        let there = move || {
+            second_start.step();
+            read(&mut b)
+        };
+        race(here, there);
         other.join().unwrap();
     });
 }

@@ -3,7 +3,7 @@
 
 use loom_tests::error::LockError;
 use loom_tests::lock::Lock;
-use loom_tests::model::{Model, is_long, race};
+use loom_tests::model::{Model, Start, is_long, race};
 use loom_tests::rwlock::{Participant, Parts, Step};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -355,12 +355,25 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
 /// Two writers and a reader: nobody overlaps, nobody sleeps for ever, nothing is lost.
 #[test]
 fn two_writers_and_a_reader() {
-    Model::new("rwlock: two writers, a reader", 107233).bounded(3).check(|| {
+    Model::new("rwlock: two writers, a reader", 119880).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
         let (first, second) = (lock.clone(), lock.clone());
-        let other = loom::thread::spawn(move || write(&first, &mut b));
-        race(|| write(&lock, &mut a), move || read(&second, &mut c));
+        let start = Start::new();
+        let (second_start, third_start) = (start.clone(), start.clone());
+        let other = loom::thread::spawn(move || {
+            third_start.step();
+            write(&first, &mut b)
+        });
+        let here = || {
+            start.step();
+            write(&lock, &mut a)
+        };
+        let there = move || {
+            second_start.step();
+            read(&second, &mut c)
+        };
+        race(here, there);
         other.join().unwrap();
         lock.assert_idle();
         assert_eq!(lock.get(), 2);
@@ -370,12 +383,25 @@ fn two_writers_and_a_reader() {
 /// Two readers and a writer.
 #[test]
 fn two_readers_and_a_writer() {
-    Model::new("rwlock: two readers, a writer", 39888).bounded(3).check(|| {
+    Model::new("rwlock: two readers, a writer", 50090).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
         let (first, second) = (lock.clone(), lock.clone());
-        let other = loom::thread::spawn(move || read(&first, &mut b));
-        race(|| write(&lock, &mut a), move || read(&second, &mut c));
+        let start = Start::new();
+        let (second_start, third_start) = (start.clone(), start.clone());
+        let other = loom::thread::spawn(move || {
+            third_start.step();
+            read(&first, &mut b)
+        });
+        let here = || {
+            start.step();
+            write(&lock, &mut a)
+        };
+        let there = move || {
+            second_start.step();
+            read(&second, &mut c)
+        };
+        race(here, there);
         other.join().unwrap();
         lock.assert_idle();
         assert_eq!(lock.get(), 1);
