@@ -88,6 +88,12 @@ impl ByteLocks {
     }
 }
 
+impl AsFd for ByteLocks {
+    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 /// How a participant judges whether the segment's owner is dead.
 #[derive(Clone, Copy, Debug)]
 pub enum OwnerIs {

@@ -5,6 +5,7 @@
 
 use crate::liveness::{ByteLocks, OwnerIs, SharedHost};
 use crate::memory;
+use crate::process::{self, NotInherited};
 use crate::segment::{SegmentError, mapping, nonce, object, system};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -108,7 +109,7 @@ impl MailSegment {
     /// All are taken, or a system call failed.
     pub fn sit(&self) -> Result<Mailboxes, MailboxError> {
         let locks = ByteLocks::open(&self.object).map_err(system("open a lock on"))?;
-        let pid = std::process::id();
+        let (pid, forks) = (std::process::id(), process::forks());
         let seats = self.mailboxes.geometry().seats();
         for seat in 0..seats {
             if !locks.try_lock(seat).map_err(system("lock a seat of"))? {
@@ -120,12 +121,14 @@ impl MailSegment {
                 Ok(user) => {
                     let segment = self.clone();
                     let user = ManuallyDrop::new(user);
+                    let alone = NotInherited::new(&locks);
                     return Ok(Mailboxes {
                         user,
+                        _alone: alone,
                         _locks: locks,
                         segment,
                         buffer: Vec::new(),
-                        pid,
+                        forks,
                         tie: None,
                     });
                 }
@@ -177,12 +180,13 @@ pub struct Mailboxes {
     /// Dropped first, and by hand: a forked child must not leave its parent's seat.
     user: ManuallyDrop<core::User<'static, SharedHost>>,
     /// Holds the seat's byte. Dropped after the seat is left, and before the memory is unmapped.
+    _alone: NotInherited,
     _locks: ByteLocks,
     segment: MailSegment,
     buffer: Vec<u8>,
-    pid: u32,
+    forks: u32,
     /// A connection that breaks when this process dies, so that somebody notices at once.
-    tie: Option<Arc<OwnedFd>>,
+    tie: Option<Arc<(NotInherited, OwnedFd)>>,
 }
 
 impl Mailboxes {
@@ -208,7 +212,7 @@ impl Mailboxes {
 
     /// The same, keeping a connection open for as long.
     pub(crate) fn tied(mut self, tie: OwnedFd) -> Self {
-        self.tie = Some(Arc::new(tie));
+        self.tie = Some(Arc::new((NotInherited::new(&tie), tie)));
         self
     }
 
@@ -312,7 +316,7 @@ impl Mailboxes {
     }
 
     fn check(&self) -> Result<(), MailboxError> {
-        if std::process::id() == self.pid { Ok(()) } else { Err(MailboxError::Forked) }
+        if process::forks() == self.forks { Ok(()) } else { Err(MailboxError::Forked) }
     }
 }
 
