@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// Reads a whole number in `range`: digits and nothing else, so no sign either.
+pub fn parse_whole(text: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| plain && range.contains(number))
+}
+
 /// Reads a size in bytes: a whole number, alone or with a unit. K, M, G, KiB, MiB and GiB count in 1024s; KB, MB and GB in
 /// 1000s.
 pub fn parse_size(text: &str) -> Result<u64, String> {
@@ -45,8 +51,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_duration, parse_size};
+    use super::{parse_duration, parse_size, parse_whole};
     use std::time::Duration;
+
+    #[test]
+    fn whole_numbers_have_digits_only() {
+        for (text, number) in [("1", Some(1)), ("007", Some(7)), ("9", Some(9)), ("10", None), ("0", None)] {
+            assert_eq!(parse_whole(text, 1..=9), number, "{text}");
+        }
+        for nonsense in ["", "+5", "-5", "5 ", "x", "1e0", "99999999999999999999"] {
+            assert_eq!(parse_whole(nonsense, 0..=u64::MAX), None, "{nonsense}");
+        }
+    }
 
     #[test]
     fn durations_with_and_without_units() {

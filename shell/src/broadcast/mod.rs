@@ -245,9 +245,9 @@ impl<'p> Job<'p> {
             error => CopyError::Source { path: plan.source.clone(), error },
         })?;
         plan.template.check(source.name(), plan.peers)?;
+        plan.check_descriptors()?;
         let directory = open_directory(&plan.directory)?;
         plan.check_names(&source, &directory)?;
-        plan.check_descriptors()?;
         let results =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(system("make a pipe"))?;
         let cancel =
@@ -317,7 +317,8 @@ impl Plan {
 
 fn open_directory(path: &Path) -> Result<OwnedFd, CopyError> {
     let failed = |error| CopyError::Directory(path.to_owned(), error);
-    std::fs::create_dir_all(path).map_err(|error| {
+    // Without its dots, which mkdir takes for names.
+    std::fs::create_dir_all(path.components().collect::<PathBuf>()).map_err(|error| {
         // A file in the way is "file exists" to mkdir; "not a directory" says what is wrong.
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         failed(if exists { Errno::NOTDIR } else { Errno::from_io_error(&error).unwrap_or(Errno::IO) })

@@ -66,9 +66,6 @@ pub enum SourceError {
 impl Source {
     /// Opens `path`; `-` is the standard input.
     ///
-    /// # Blocking
-    /// Opening a fifo waits for its writer.
-    ///
     /// # Errors
     /// Why it cannot be read.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
@@ -82,11 +79,9 @@ impl Source {
                 _ => Ok(Self { file, name: STDIN_NAME.into(), mode: NEW, kind: SourceKind::Stream }),
             };
         }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(path, flags, Mode::empty()) {
-            Err(Errno::INTR) => return Err(SourceError::Interrupted),
-            other => other.map_err(SourceError::Open)?,
-        };
+        // Without waiting, so that a fifo's writer is waited for where a signal can end it: in `next`.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(SourceError::Open)?;
         let stat = stat(&file)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return Err(SourceError::Directory),

@@ -1,7 +1,7 @@
 //! `shell copy`.
 
 use crate::terminal::When;
-use crate::units::parse_size;
+use crate::units::{parse_size, parse_whole};
 use clap::ArgGroup;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -92,10 +92,9 @@ pub struct Args {
 }
 
 fn peers(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(peers) if (1..=MAX_PEERS).contains(&peers) => Ok(peers),
-        _ => Err(format!("it must be a whole number from 1 to {MAX_PEERS}")),
-    }
+    parse_whole(text, 1..=MAX_PEERS.into())
+        .map(|peers| peers as u32)
+        .ok_or_else(|| format!("it must be a whole number from 1 to {MAX_PEERS}"))
 }
 
 fn block(text: &str) -> Result<u32, String> {
@@ -106,8 +105,8 @@ fn block(text: &str) -> Result<u32, String> {
 }
 
 fn slots(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(slots) if slots.is_power_of_two() && slots <= 1 << 20 => Ok(slots),
-        _ => Err("it must be a power of two from 1 to 1048576".into()),
-    }
+    parse_whole(text, 1..=1 << 20)
+        .filter(|slots| slots.is_power_of_two())
+        .map(|slots| slots as u32)
+        .ok_or_else(|| "it must be a power of two from 1 to 1048576".into())
 }

@@ -1,6 +1,6 @@
 //! `shell dipc`, `shell dipcrm`.
 
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_whole};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,10 +102,8 @@ pub struct RemoveArgs {
 }
 
 fn whole(text: &str, least: u64, most: u64, what: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(number) if (least..=most).contains(&number) && !text.starts_with('+') => Ok(number),
-        _ => Err(format!("it must be a whole number from {least} to {most}{what}")),
-    }
+    parse_whole(text, least..=most)
+        .ok_or_else(|| format!("it must be a whole number from {least} to {most}{what}"))
 }
 
 fn boxes(text: &str) -> Result<u32, String> {
