@@ -176,8 +176,10 @@ fn a_token_is_asked_for_and_the_same_user_needs_none_on_a_unix_socket() {
     eventually("what it sent was stored", || {
         converse_unix(&path, b"r 1\n") == "data 1 1 4\ngone\nbye quit\n"
     });
-    assert!(server.remove(&[]).status.success());
-    assert!(!path.exists());
+    kill(server.pid(), "KILL");
+    eventually("it is dead", || UnixStream::connect(&path).is_err());
+    assert!(path.exists() && server.remove(&[]).status.success());
+    assert!(!path.exists(), "a dead server's socket is cleared away");
 }
 
 fn converse_unix(path: &std::path::Path, input: &[u8]) -> String {
@@ -465,4 +467,70 @@ fn without_descriptors_clients_wait_and_the_processor_rests() {
     });
     kill(child.id() as i32, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_supervisor_may_bring_the_socket() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    let place = Place::new();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // A client that comes before the server does is served all the same.
+    let early = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let start = |port: &str| {
+        let script = format!("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" dipc 1 1 {port} 1");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, dipc_support::SHELL]).env("XDG_RUNTIME_DIR", place.path());
+        // Not 3 already, where it would keep its close-on-exec mark.
+        let high = rustix::io::fcntl_dupfd_cloexec(&listener, 10).unwrap();
+        let hand_over = move || {
+            // SAFETY: a plain system call.
+            let done = unsafe { libc::dup2(high.as_raw_fd(), 3) };
+            if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        };
+        // SAFETY: async-signal-safe.
+        unsafe { command.pre_exec(hand_over) };
+        command.output().unwrap()
+    };
+    let output = start("9");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let output = start("0");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(converse(early, b"r 0\n"), "data 0 0 0\n\nbye quit\n");
+    let stopped = place.run(&["dipcrm", &port.to_string()]);
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_greedy_client_leaves_the_others_their_turns() {
+    let server = Server::start(&["2", "64", "0", "64", "--workers", "1"]);
+    let noise = dipc_support::Noise::listen();
+    let mut other = server.connect();
+    expect(&mut other, &format!("w 0 65536\n{}\n", "x".repeat(65536)), "ok 0 1\n");
+    let greedy = server.connect();
+    let mut mouth = greedy.try_clone().unwrap();
+    let talking = std::thread::spawn(move || mouth.write_all(&b"r 0\n".repeat(20_000)).is_ok());
+    let listening = std::thread::spawn(move || {
+        let mut greedy = greedy;
+        let mut buffer = vec![0; 1 << 20];
+        let mut left: usize = 20_000 * ("data 0 1 65536\n\n".len() + 65536);
+        while left > 0 {
+            let count = greedy.read(&mut buffer).unwrap();
+            assert!(count > 0);
+            left -= count;
+        }
+    });
+    let mut longest = Duration::ZERO;
+    while !listening.is_finished() {
+        let before = Instant::now();
+        expect(&mut other, "r 1\n", "data 1 0 0\n\n");
+        longest = longest.max(before.elapsed());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    listening.join().unwrap();
+    assert!(talking.join().unwrap());
+    println!("longest wait beside a greedy client: {longest:?}, noise {:?}", noise.worst());
+    assert!(longest < Duration::from_millis(60) + 3 * noise.worst(), "{longest:?}");
 }

@@ -36,6 +36,10 @@ pub fn run(args: Args) -> Exit {
             return Exit::Failed;
         }
     };
+    if let Some(why) = inherited.as_ref().and_then(|inherited| mismatch(&args, inherited)) {
+        say(&format!("dipc: {why}"));
+        return Exit::Usage;
+    }
     if args.foreground {
         foreground(&args, options, inherited)
     } else {
@@ -65,6 +69,21 @@ fn options(args: &Args) -> Result<Options, String> {
         idle: args.idle,
         max_connections: args.max_connections,
         workers: args.workers,
+    })
+}
+
+/// What a supervisor opened must be what the arguments say.
+fn mismatch(args: &Args, inherited: &Listeners) -> Option<String> {
+    let open = args.token_file.is_none() && !args.insecure;
+    inherited.tcp.iter().find_map(|(_, address)| {
+        if args.port != 0 && args.port != address.port() {
+            let port = address.port();
+            Some(format!("LISTEN_FDS brings port {port}, and PORT is {}; make it {port} or 0", args.port))
+        } else if open && !address.ip().is_loopback() {
+            Some(format!("LISTEN_FDS brings {address}: add --token-file FILE, or --insecure to allow it"))
+        } else {
+            None
+        }
     })
 }
 

@@ -15,6 +15,8 @@ use super::session::{Boxes, Millis, Need, Rules, Session, Turn};
 
 /// Replies are sent when there are so many bytes of them.
 pub const BRIM: usize = 64 << 10;
+/// And after so many of these the worker's other clients have their turn.
+const TURN: usize = 16;
 /// A client gets so long to take the last line, and then to notice that we have gone.
 const LEAVING: Millis = 10_000;
 const LINGERING: Millis = 1_000;
@@ -149,6 +151,21 @@ impl Connection {
         self.talk(true, desk)
     }
 
+    /// Whether it has input to look at and room for the replies, and only stopped for others to have their turn.
+    pub fn is_unfinished(&self, rules: &Rules) -> bool {
+        self.leaving.is_none() && self.need == Need::Room && !self.is_clogged(rules)
+    }
+
+    /// Its turn has come again.
+    pub fn again<B: Boxes>(&mut self, desk: &mut Desk<'_, B>) -> Verdict {
+        if self.is_unfinished(desk.rules) { self.talk(false, desk) } else { Verdict::Stay }
+    }
+
+    /// Whether so much is unsent that no more is read.
+    fn is_clogged(&self, rules: &Rules) -> bool {
+        self.output.len() > 4 * rules.shape.packet
+    }
+
     /// A message it waits for may have come.
     pub fn told<B: Boxes>(&mut self, desk: &mut Desk<'_, B>) -> Verdict {
         match self.need {
@@ -208,7 +225,7 @@ impl Connection {
         }
         desk.input[..kept].copy_from_slice(self.input.bytes());
         let mut used = 0;
-        loop {
+        for sendings in 1.. {
             let mut turn = Turn { now: desk.now, rules: desk.rules, boxes: desk.boxes, out: desk.output };
             let rest = &desk.input[used..length];
             let (count, need) = self.session.advance(rest, self.ended, BRIM, &mut turn);
@@ -217,7 +234,7 @@ impl Connection {
             if self.send(desk.output) == Verdict::Close {
                 return Verdict::Close;
             }
-            if need != Need::Room || self.output.len() > 4 * desk.rules.shape.packet {
+            if need != Need::Room || self.is_clogged(desk.rules) || sendings == TURN {
                 break;
             }
         }

@@ -159,6 +159,17 @@ fn remove_own(path: &Path) {
     }
 }
 
+/// Removes the file of a unix socket on which nobody listens.
+pub fn remove_dead(path: &Path) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let Ok(probe) = probe else { return };
+    let Ok(address) = SocketAddrUnix::new(path) else { return };
+    if rustix::net::connect(&probe, &address) == Err(Errno::CONNREFUSED) {
+        let _ = rustix::fs::unlink(path);
+    }
+}
+
 /// The sockets that a supervisor opened for this process, if it did.
 ///
 /// # Errors

@@ -59,6 +59,8 @@ pub struct Information {
     pub address: String,
     /// Its port.
     pub port: u16,
+    /// The unix socket that it made, if any.
+    pub unix: Option<PathBuf>,
 }
 
 /// An information file, held for as long as this lives.
@@ -180,6 +182,9 @@ impl Place {
         // Under its lock nobody else removes it; but it may have been removed, and replaced, before.
         if self.is(&seen.file, &seen.name) {
             self.remove(&beside(&seen.name, ".sock"));
+            if let Some(path) = seen.information.as_ref().and_then(|information| information.unix.as_ref()) {
+                super::listen::remove_dead(path);
+            }
             // What a dead server logged may tell why it died.
             let log = beside(&seen.name, ".log");
             if rustix::fs::statat(&self.directory, &log, AtFlags::SYMLINK_NOFOLLOW)
@@ -230,8 +235,11 @@ impl Seen {
 
 impl Information {
     fn to_text(&self) -> String {
-        let Self { pid, address, port } = self;
-        format!("whorl mailboxes 1\npid={pid}\naddress={address}\nport={port}\n")
+        let Self { pid, address, port, unix } = self;
+        // A path that would not fit a line is left out: then nobody clears that socket away.
+        let unix = unix.as_ref().and_then(|path| path.to_str()).filter(|path| !path.contains('\n'));
+        let unix = unix.map_or(String::new(), |path| format!("unix={path}\n"));
+        format!("whorl mailboxes 1\npid={pid}\naddress={address}\nport={port}\n{unix}")
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -241,7 +249,8 @@ impl Information {
         let pid = field("pid")?.parse().ok()?;
         let address = field("address")?.to_owned();
         let port = field("port")?.parse().ok()?;
-        Some(Self { pid, address, port })
+        let unix = field("unix").map(PathBuf::from);
+        Some(Self { pid, address, port, unix })
     }
 }
 

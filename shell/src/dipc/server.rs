@@ -193,9 +193,9 @@ impl Server {
         if listeners.tcp.is_empty() {
             listeners.tcp.push(listen::tcp(options.address)?);
         }
-        if let Some(path) = options.unix {
-            let socket = listen::unix(&path)?;
-            listeners.unix.push((socket, Some(path)));
+        if let Some(path) = &options.unix {
+            let socket = listen::unix(path)?;
+            listeners.unix.push((socket, Some(path.clone())));
         }
         let address = listeners.address().unwrap_or(options.address);
 
@@ -237,8 +237,12 @@ impl Server {
         }
         // Last, so that nobody finds a server that then fails to start.
         let place = Place::open()?;
-        let information =
-            Information { pid: std::process::id(), address: address.ip().to_string(), port: address.port() };
+        let information = Information {
+            pid: std::process::id(),
+            address: address.ip().to_string(),
+            port: address.port(),
+            unix: options.unix.clone(),
+        };
         let held = place.hold(&information)?;
         let control = control::listen(&place, address.port()).and_then(|control| {
             watch(&epoll, &control, CONTROL)?;

@@ -104,6 +104,8 @@ pub struct Worker<B> {
     input: Vec<u8>,
     output: Vec<u8>,
     stopping: Option<Stopping>,
+    /// Who stopped for others to have their turn.
+    unfinished: Vec<Key>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,7 @@ enum Stopping {
 enum Call {
     Ready(EventFlags),
     Told,
+    Again,
     Time,
     Stop,
 }
@@ -143,6 +146,7 @@ impl<B: Boxes> Worker<B> {
             input: vec![0; size],
             output: Vec::new(),
             stopping: None,
+            unfinished: Vec::new(),
         })
     }
 
@@ -167,6 +171,9 @@ impl<B: Boxes> Worker<B> {
                     key => self.call(key, Call::Ready(event.flags), now),
                 }
             }
+            for key in std::mem::take(&mut self.unfinished) {
+                self.call(key, Call::Again, now);
+            }
             while let Some((at, key)) = self.timers.pop(now) {
                 if self.client(key).is_some_and(|client| client.armed.fired(at)) {
                     self.call(key, Call::Time, now);
@@ -184,6 +191,9 @@ impl<B: Boxes> Worker<B> {
     }
 
     fn timeout(&self) -> Option<Timespec> {
+        if !self.unfinished.is_empty() {
+            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
         let left = self.timers.next()?.saturating_sub(self.shared.now());
         Some(Timespec { tv_sec: (left / 1000) as i64, tv_nsec: (left % 1000) as i64 * 1_000_000 })
     }
@@ -264,6 +274,7 @@ impl<B: Boxes> Worker<B> {
         let mut verdict = match call {
             Call::Ready(events) => connection.ready(events, &mut desk),
             Call::Told => connection.told(&mut desk),
+            Call::Again => connection.again(&mut desk),
             Call::Time => match connection.deadline(desk.rules) {
                 Some(deadline) if deadline <= now => connection.expire(&mut desk),
                 _ => Verdict::Stay, // it has moved away since
@@ -304,6 +315,9 @@ impl<B: Boxes> Worker<B> {
             if epoll::modify(&self.epoll, &client.connection, EventData::new_u64(key), interest).is_err() {
                 return self.close(key);
             }
+        }
+        if client.connection.is_unfinished(&self.shared.rules) && !self.unfinished.contains(&key) {
+            self.unfinished.push(key);
         }
         let deadline = client.connection.deadline(&self.shared.rules);
         self.timers.arm(&mut client.armed, deadline, key);
