@@ -1,44 +1,26 @@
-//! The server: opened by one thread, then workers that serve, a waker that listens for news from attached programs, and
-//! this thread, which takes clients in and answers on the control socket.
+//! A server at work: clients taken in, the control socket answered, and everything ended in good order.
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use whorl_core::segment::{LayoutError, MailGeometry};
 
-use super::boxes::SharedBoxes;
-use super::budget::Budget;
-use super::control::{self, Request};
-use super::listen::{self, ListenError, Listeners};
-use super::news::News;
-use super::place::{Held, Information, Place, PlaceError};
-use super::post::{Letter, Post};
-use super::reply::{self, Bye, Shape};
-use super::session::Rules;
-use super::worker::{Shared, Worker};
-use crate::mailboxes::{MailSegment, MailboxError};
-use crate::process;
-use crate::segment::SegmentError;
-use crate::{memory, reason};
+use super::{CALLER, CONTROL, ENDED, LISTENER, STOP, Server, log, watch};
+use crate::dipc::control::{self, Request};
+use crate::dipc::listen;
+use crate::dipc::news::News;
+use crate::dipc::post::{Letter, Post};
+use crate::dipc::reply::{self, Bye, Shape};
+use crate::mailboxes::MailSegment;
+use crate::{process, reason};
 
-/// Seats for programs that attach, beside the workers'.
-const SEATS: u32 = 128;
-/// Descriptors that are not connections.
-const DESCRIPTORS: u64 = 64;
-/// Memory for data in flight: at least so much, or this part of what is free.
-const BUDGET: usize = 64 << 20;
-const BUDGET_PART: u64 = 8;
 /// Clients get so long to finish their requests when the server goes down, and then to read the last line.
 const DRAIN: Duration = Duration::from_millis(1500);
 const LAST_LINES: Duration = Duration::from_millis(300);
@@ -47,84 +29,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Clients taken in before looking at anything else.
 const ROUND: usize = 64;
 /// Programs that may be talking to the control socket, or be attached, at a time.
-const CALLERS: usize = 2048;
+const CALLERS: usize = 256;
 /// The kernel closes a dead program's connection to us perhaps before it drops the program's lock: look again, soon.
 const LOOKS: u32 = 4;
 const LOOK: Duration = Duration::from_millis(1);
-
-/// What a server is to be.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The sizes.
-    pub shape: Shape,
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// A unix socket beside that.
-    pub unix: Option<PathBuf>,
-    /// What clients must send first, where anything.
-    pub token: Option<Vec<u8>>,
-    /// How long a client may be idle.
-    pub idle: Option<Duration>,
-    /// How many clients at a time.
-    pub max_connections: Option<usize>,
-    /// How many worker threads.
-    pub workers: Option<usize>,
-}
-
-/// Why a server does not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The sizes are impossible.
-    #[error("{0}")]
-    Sizes(#[from] LayoutError),
-    /// The mailboxes need more memory than there is.
-    #[error("{boxes} mailboxes of {} need {}, and {} is free; ask for fewer or smaller ones",
-        memory::in_words(*capacity), memory::in_words(*needed), memory::in_words(*free))]
-    Memory {
-        /// Mailboxes.
-        boxes: u32,
-        /// Bytes in one.
-        capacity: u64,
-        /// Bytes in all.
-        needed: u64,
-        /// Bytes that there are.
-        free: u64,
-    },
-    /// Fewer descriptors than connections.
-    #[error(
-        "{wanted} connections need more than the {allowed} open files that are allowed; raise that ('ulimit -n') or ask for fewer"
-    )]
-    Descriptors {
-        /// Connections.
-        wanted: usize,
-        /// Descriptors.
-        allowed: u64,
-    },
-    /// We cannot listen.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// We cannot be found.
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    /// The mailboxes cannot be made.
-    #[error(transparent)]
-    Mailboxes(#[from] MailboxError),
-    /// Something else.
-    #[error("cannot {what}: {}", reason(*error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
-}
-
-impl StartError {
-    /// Whether other arguments would help.
-    pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Sizes(_) | Self::Memory { .. } | Self::Descriptors { .. })
-    }
-}
 
 /// How a server ended.
 #[derive(Debug, Error)]
@@ -142,151 +50,7 @@ pub enum RunError {
     Worker,
 }
 
-/// A server that listens. Nobody is served before it runs.
-pub struct Server {
-    listeners: Listeners,
-    address: SocketAddr,
-    place: Place,
-    held: Held,
-    control: OwnedFd,
-    segment: MailSegment,
-    shared: Arc<Shared>,
-    posts: Vec<Arc<Post>>,
-    workers: Vec<Worker<SharedBoxes>>,
-    ended: Arc<Post>,
-    most: usize,
-    epoll: OwnedFd,
-    reserve: Option<OwnedFd>,
-    log: Option<String>,
-}
-
-/// What an event is about. Callers of the control socket are numbered from [`CALLER`].
-const STOP: u64 = 0;
-const CONTROL: u64 = 1;
-const ENDED: u64 = 2;
-const LISTENER: u64 = 16;
-const CALLER: u64 = 1 << 32;
-
-fn system(what: &'static str) -> impl FnOnce(Errno) -> StartError {
-    move |error| StartError::System { what, error }
-}
-
 impl Server {
-    /// Listens, makes the mailboxes, and can be found. To be called by a process with one thread, after its last fork.
-    ///
-    /// # Errors
-    /// Why that is not possible; nothing is left then.
-    pub fn open(options: Options, inherited: Option<Listeners>) -> Result<Self, StartError> {
-        let shape = options.shape;
-        let workers = options.workers.unwrap_or_else(default_workers);
-        let seats = (SEATS + workers as u32).min(whorl_core::segment::MAX_SEATS);
-        let capacity = u32::try_from(shape.capacity).map_err(|_| LayoutError::Capacity)?;
-        let geometry = MailGeometry::new(shape.boxes, capacity, seats)?;
-        let allowed = process::raise_descriptor_limit();
-        let spare = allowed.saturating_sub(DESCRIPTORS + 4 * workers as u64);
-        let most = options.max_connections.unwrap_or(spare.min(1 << 20) as usize);
-        if most as u64 > spare || spare == 0 {
-            return Err(StartError::Descriptors { wanted: most.max(1), allowed });
-        }
-
-        let mut listeners = inherited.unwrap_or(Listeners { tcp: Vec::new(), unix: Vec::new() });
-        if listeners.tcp.is_empty() {
-            listeners.tcp.push(listen::tcp(options.address)?);
-        }
-        if let Some(path) = &options.unix {
-            let socket = listen::unix(path)?;
-            listeners.unix.push((socket, Some(path.clone())));
-        }
-        let address = listeners.address().unwrap_or(options.address);
-
-        let free = memory::available();
-        let segment = MailSegment::create(geometry).map_err(|error| match error {
-            SegmentError::NoMemory { needed, free } => {
-                StartError::Memory { boxes: shape.boxes, capacity: capacity.into(), needed, free }
-            }
-            other => StartError::Mailboxes(other.into()),
-        })?;
-        let message = shape.capacity.saturating_add(shape.packet).saturating_mul(2).saturating_add(BUDGET);
-        let budget = Budget::new(message.max((free / BUDGET_PART) as usize));
-
-        let post = || Post::new().map(Arc::new).map_err(system("start a worker"));
-        let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
-        let shared = Arc::new(Shared {
-            rules: Rules {
-                shape,
-                token: options.token,
-                idle: options.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
-            },
-            news: News::new(posts.clone()),
-            budget,
-            epoch: Instant::now(),
-            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-        });
-        let workers = posts.iter().enumerate().map(|(number, post)| {
-            let boxes = SharedBoxes::new(segment.sit()?);
-            Worker::new(number, shared.clone(), post.clone(), boxes).map_err(system("start a worker"))
-        });
-        let workers = workers.collect::<Result<Vec<_>, _>>()?;
-
-        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(system("wait for events"))?;
-        let ended = post()?;
-        watch(&epoll, &*ended, ENDED).map_err(system("wait for events"))?;
-        let sockets = listeners.tcp.iter().map(|(socket, _)| socket);
-        for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
-            watch(&epoll, socket, LISTENER + number as u64).map_err(system("wait for events"))?;
-        }
-        // Last, so that nobody finds a server that then fails to start.
-        let place = Place::open()?;
-        let information = Information {
-            pid: std::process::id(),
-            address: address.ip().to_string(),
-            port: address.port(),
-            unix: options.unix.clone(),
-        };
-        let held = place.hold(&information)?;
-        let control = control::listen(&place, address.port()).and_then(|control| {
-            watch(&epoll, &control, CONTROL)?;
-            Ok(control)
-        });
-        let control = control.map_err(|error| {
-            place.withdraw(&held);
-            StartError::System { what: "open the control socket", error }
-        })?;
-        let mut server = Self {
-            listeners,
-            address,
-            place,
-            held,
-            control,
-            segment,
-            shared,
-            posts,
-            workers,
-            ended,
-            most,
-            epoll,
-            reserve: None,
-            log: None,
-        };
-        server.reserve();
-        Ok(server)
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// A log of its own in the runtime directory, to be removed at a good end.
-    pub fn logs_to(&mut self, name: String) {
-        self.log = Some(name);
-    }
-
-    /// Takes everything away again, without having served.
-    pub fn close(self) {
-        self.place.withdraw(&self.held);
-    }
-
     /// Serves until a signal or the control socket asks to stop; then lets the clients finish, and takes everything away.
     /// To be called after [`process::catch_stop_signals`].
     ///
@@ -480,14 +244,6 @@ impl Server {
         true
     }
 
-    fn connections(&self) -> usize {
-        self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
-    }
-
-    fn reserve(&mut self) {
-        self.reserve = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
-    }
-
     /// Answers who called the control socket.
     fn answer(&self, caller: &OwnedFd) -> Answered {
         match control::request(caller) {
@@ -559,18 +315,6 @@ fn spawn(name: &str, body: impl FnOnce() -> bool + Send + 'static) -> Result<Joi
     thread.spawn(body).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
 }
 
-/// One worker for each processor, up to a few: they share the mailboxes' locks.
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(8)
-}
-
-/// The address that is meant where none is given.
-pub const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-fn watch(epoll: &OwnedFd, source: impl AsFd, data: u64) -> Result<(), Errno> {
-    epoll::add(epoll, source, EventData::new_u64(data), EventFlags::IN)
-}
-
 /// Reads an eventfd's count.
 fn count(event: Result<rustix::fd::BorrowedFd<'_>, Errno>) -> u64 {
     let mut bytes = [0; 8];
@@ -584,11 +328,4 @@ fn timespec(duration: Duration) -> Timespec {
     // Up to the next millisecond, or we would wake up just before the time and spin.
     let millis = u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).min(1 << 40);
     Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000) as i64 * 1_000_000 }
-}
-
-/// One line for who runs the server.
-pub fn log(line: &str) {
-    use std::io::Write;
-    let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_secs());
-    let _ = writeln!(std::io::stderr(), "{seconds} dipc: {line}");
 }
