@@ -12,6 +12,7 @@ pub mod copying;
 pub mod janitor;
 pub mod latency;
 pub mod load;
+pub mod locks;
 pub mod options;
 pub mod party;
 pub mod process;

@@ -1,0 +1,72 @@
+//! The C library's lock, shared between processes; as it comes, and with writers preferred.
+
+use super::Lock;
+use std::cell::UnsafeCell;
+
+pub struct Shared(UnsafeCell<libc::pthread_rwlock_t>);
+
+// SAFETY: made to be shared.
+unsafe impl Sync for Shared {}
+
+/// The C library's own name for "prefer writers, and let a reader not lock twice" (glibc's pthread.h).
+const PREFER_WRITER_NONRECURSIVE_NP: libc::c_int = 2;
+
+unsafe extern "C" {
+    fn pthread_rwlockattr_setkind_np(
+        attributes: *mut libc::pthread_rwlockattr_t,
+        kind: libc::c_int,
+    ) -> libc::c_int;
+}
+
+pub struct Pthread<const PREFER_WRITERS: bool> {
+    shared: &'static Shared,
+}
+
+impl<const PREFER_WRITERS: bool> Lock for Pthread<PREFER_WRITERS> {
+    const NAME: &'static str = if PREFER_WRITERS { "pthread, writers preferred" } else { "pthread" };
+    type Shared = Shared;
+
+    unsafe fn make(place: *mut Shared) {
+        // SAFETY: plain data, initialised by the next call.
+        let mut attributes: libc::pthread_rwlockattr_t = unsafe { std::mem::zeroed() };
+        let attributes = &raw mut attributes;
+        // SAFETY: writable for the call.
+        let failed = unsafe { libc::pthread_rwlockattr_init(attributes) };
+        assert_eq!(failed, 0);
+        // SAFETY: initialised.
+        let failed = unsafe { libc::pthread_rwlockattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
+        assert_eq!(failed, 0);
+        if PREFER_WRITERS {
+            // SAFETY: initialised.
+            let failed = unsafe { pthread_rwlockattr_setkind_np(attributes, PREFER_WRITER_NONRECURSIVE_NP) };
+            assert_eq!(failed, 0);
+        }
+        // SAFETY: the place is ours by the caller's promise.
+        let failed = unsafe { libc::pthread_rwlock_init(place.cast(), attributes) };
+        assert_eq!(failed, 0);
+    }
+
+    fn enter(shared: &'static Shared, _: u32) -> Self {
+        Self { shared }
+    }
+
+    #[inline]
+    fn read<R>(&mut self, inside: impl FnOnce() -> R) -> R {
+        // SAFETY: made by `make`.
+        unsafe { libc::pthread_rwlock_rdlock(self.shared.0.get()) };
+        let result = inside();
+        // SAFETY: held.
+        unsafe { libc::pthread_rwlock_unlock(self.shared.0.get()) };
+        result
+    }
+
+    #[inline]
+    fn write<R>(&mut self, inside: impl FnOnce() -> R) -> R {
+        // SAFETY: made by `make`.
+        unsafe { libc::pthread_rwlock_wrlock(self.shared.0.get()) };
+        let result = inside();
+        // SAFETY: held.
+        unsafe { libc::pthread_rwlock_unlock(self.shared.0.get()) };
+        result
+    }
+}
