@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | the lock's | a writer leaves | a reader or the next writer enters: everything below but the peek relies on it alone |
 //! | *flip* | the writer stores `latest`, Release, after all else | a peek loads it, Acquire |
-//! | *high* | the writer stores a buffer's upper half, Release, after the flip to the other one | a peek loads it, Acquire, then looks at `latest` again |
+//! | *high* | the writer claims the lock, after the flip to the other buffer, fence, then stores a buffer's upper half | a peek loads it, Acquire, then looks at `latest` again |
 //! | *news* | flip, leave, fence, look for sleepers | announce, fence, peek ([`Event`]) |
 
 use crate::error::{Corrupt, LockError, MailReadError, MailWriteError, WaitError};
@@ -351,8 +351,8 @@ pub unsafe fn fill<P: Parts>(parts: &P, message: &[u8]) -> u64 {
     let post = parts.post();
     let version = post.current().wrapping_add(1);
     let letter = post.letter(version as u32);
-    // Release: the writer's half of *high*.
-    letter.high.store((version >> 32) as u32, Ordering::Release);
+    // Relaxed: the writer's half of *high* is the fence after the claim of the lock.
+    letter.high.store((version >> 32) as u32, Ordering::Relaxed);
     letter.length.store(message.len() as u32, Ordering::Relaxed); // Relaxed: guarded by the lock
     // SAFETY: the index is 0 or 1 and not the current one; the rest is the caller's contract.
     unsafe { parts.payload().fill(buffer(version as u32), message) };

@@ -48,7 +48,7 @@
 //! | *queue* | a waiter announces, fence, looks at the epoch and at the cells before it | who frees the epoch, or clears its cell, fences and pokes |
 //! | *free* | the owner frees the epoch, Release | a reader loads it, Acquire; the next owner claims it and fences |
 //! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a passing writer finds the cell changed, Acquire |
-//! | *grant* | the owner exchanges a reader's cell, Release | the reader finds its cell exchanged, Acquire |
+//! | *grant* | the owner exchanges a reader's cell, Release, or after the fence of its claim | the reader finds its cell exchanged, Acquire |
 //!
 //! *Deaths.* A participant may die between any two steps. Whoever holds its seat's byte lock then buries it: clears its
 //! cell and, if it owned the epoch, leaves in its name. A burier that dies leaves the same state again. What the dead one

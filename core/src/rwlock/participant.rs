@@ -116,7 +116,7 @@ impl<P: Parts> Participant<P> {
         let mut returns = 0;
         loop {
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and go from step to step.
-            at = unsafe { at.take(&self.parts, actor) };
+            at = unsafe { at.skip(&self.parts, actor).take(&self.parts, actor) };
             if at.is_settled() {
                 return Ok(());
             }
@@ -225,7 +225,7 @@ impl<P: Parts> Drop for WriteGuard<'_, P> {
 unsafe fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
     while at != Step::Idle {
         // SAFETY: by the caller's contract; from step to step.
-        at = unsafe { at.take(parts, actor) };
+        at = unsafe { at.skip(parts, actor).take(parts, actor) };
     }
 }
 

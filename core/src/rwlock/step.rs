@@ -47,7 +47,8 @@ impl Scan {
 
     /// The seat it is at.
     pub fn seat(self) -> u16 {
-        (self.from + 1 + self.visited) % self.count
+        let seat = self.from + 1 + self.visited; // less than two rounds
+        if seat < self.count { seat } else { seat - self.count }
     }
 
     /// The same round at its next seat; `None` after the last.
@@ -255,10 +256,10 @@ impl Step {
             }
             Self::Pass(scan) => {
                 let cell = &cells[usize::from(scan.seat())].word;
-                // Release: *grant*: it tells the reader that it is in, also past its next look. Acquire where nothing is
-                // to be done: the other half of *leave*.
+                // Relaxed: it tells the reader that it is in, also past its next look; the fence after our claim is the
+                // owner's half of *grant* here. Acquire where nothing is to be done: the other half of *leave*.
                 let flag = |seen| (seen == READING).then_some(READING | FLAG);
-                match update(cell, Ordering::Release, Ordering::Acquire, flag) {
+                match update(cell, Ordering::Relaxed, Ordering::Acquire, flag) {
                     Ok(_) => Self::SleepPass(scan),
                     Err(seen) if seen == READING | FLAG => Self::SleepPass(scan),
                     // Also `READING`, if every try failed: then it has changed since the claim.
@@ -363,6 +364,29 @@ impl Step {
                 wake(scan.seat());
                 Self::roused(scan)
             }
+        }
+    }
+
+    /// The same step further on in its round: past seats that want nothing, which [`take`](Self::take) would pass one by one
+    /// with the same loads. Most seats want nothing, and this loop is short.
+    #[inline]
+    #[must_use]
+    pub fn skip<P: Parts>(self, parts: &P, actor: Actor) -> Self {
+        let past = |mut scan: Scan, ordering| {
+            while let Some(next) = scan.next().filter(|next| next.seat() != actor.seat)
+                && parts.cells()[usize::from(scan.seat())].word.load(ordering) == IDLE
+            {
+                scan = next;
+            }
+            scan
+        };
+        match self {
+            Self::Defer(scan, seen) => Self::Defer(past(scan, Ordering::Relaxed), seen), // Relaxed: as `take`
+            Self::Pass(scan) => Self::Pass(past(scan, Ordering::Acquire)), // Acquire: the other half of *leave*
+            Self::Grant(scan) => Self::Grant(past(scan, Ordering::Relaxed)), // Relaxed: as `take`
+            Self::Poke(scan, met) => Self::Poke(past(scan, Ordering::Relaxed), met), // Relaxed: as `take`
+            Self::Rouse(scan) => Self::Rouse(past(scan, Ordering::Relaxed)), // Relaxed: as `take`
+            other => other,
         }
     }
 

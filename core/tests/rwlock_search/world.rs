@@ -341,7 +341,12 @@ impl World {
         let (actor, before) = (self.actor(who), self.parties[who].at);
         words.set(self);
         words.host.woken.set(None);
+        // What the loops skip is what the steps would pass one by one: from here and from the next step, to the same place.
+        let skipped = before.skip(words, actor);
         let after = config.mutant.take(before, words, actor);
+        if skipped != before {
+            assert_eq!(skipped, after.skip(words, actor), "{before:?}");
+        }
         words.get(&mut world);
         if let Some(word) = words.host.woken.take() {
             let seat = words.seat_of(word);
