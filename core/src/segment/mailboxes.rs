@@ -15,14 +15,14 @@
 //! measures in the header: capacity, boxes, seats, 0
 //! ```
 
-use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words};
+use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words, copy};
 use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
 use crate::event::Event;
 use crate::futex::{Host, Wake};
 use crate::mailbox::{self, Mailbox, Message, Payload, Post};
 use crate::rwlock::{self, Cell, Epoch, Taken};
 use crate::seat::{Generation, Seat, State};
-use crate::sync::{AtomicU32, Ordering::Relaxed};
+use crate::sync::AtomicU32;
 use core::mem::{align_of, size_of};
 use static_assertions::const_assert;
 
@@ -364,28 +364,11 @@ unsafe impl Payload for Buffers<'_> {
     }
 
     unsafe fn fill(&self, index: usize, message: &[u8]) {
-        // Relaxed, here and below: the lock makes the one's writes visible to the other.
-        let (whole, rest) = message.as_chunks::<4>();
-        let words = self.words[index];
-        for (word, part) in words.iter().zip(whole) {
-            word.store(u32::from_ne_bytes(*part), Relaxed);
-        }
-        if let Some(word) = words.get(whole.len()).filter(|_| !rest.is_empty()) {
-            let mut last = [0; 4];
-            last[..rest.len()].copy_from_slice(rest);
-            word.store(u32::from_ne_bytes(last), Relaxed);
-        }
+        copy::store(self.words[index], message);
     }
 
     unsafe fn copy(&self, index: usize, into: &mut [u8]) {
-        let (whole, rest) = into.as_chunks_mut::<4>();
-        let words = self.words[index];
-        for (word, part) in words.iter().zip(whole.iter_mut()) {
-            *part = word.load(Relaxed).to_ne_bytes();
-        }
-        if let Some(word) = words.get(whole.len()) {
-            rest.copy_from_slice(&word.load(Relaxed).to_ne_bytes()[..rest.len()]);
-        }
+        copy::load(self.words[index], into);
     }
 }
 

@@ -19,6 +19,7 @@
 //! A header is read once, into private memory, and checked against the region's length; after that the geometry is
 //! ours and shared memory is never asked for it again.
 
+mod copy;
 mod mailboxes;
 mod ring;
 
