@@ -13,7 +13,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let [sizes, piece, brim, text @ ..] = input else { return };
-    let (boxes, capacity, packet) = [(8, 64, 16), (1, 8, 16), (2, 16, 16), (8, 4096, 1024)][usize::from(sizes % 4)];
+    let (boxes, capacity, packet) =
+        [(8, 64, 16), (1, 8, 16), (2, 16, 16), (8, 4096, 1024)][usize::from(sizes % 4)];
     let token = (sizes & 4 != 0).then_some(&b"0123456789abcdef"[..]);
     let mut oracle = Oracle::new(boxes, capacity, packet);
     oracle.token = token.map(<[u8]>::to_vec);
