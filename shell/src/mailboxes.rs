@@ -252,6 +252,25 @@ impl Mailboxes {
         }
     }
 
+    /// Copies the latest message to the beginning of `buffer`; returns its version and length. Where it does not fit, the
+    /// error says how long it is.
+    ///
+    /// # Blocking
+    /// As [`read`](Self::read), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), the deadline, and [`MailReadError::TooShort`].
+    pub fn read_to(
+        &mut self,
+        index: u32,
+        buffer: &mut [u8],
+        deadline: Option<Instant>,
+    ) -> Result<(u64, usize), MailboxError> {
+        self.check()?;
+        let message = self.user.read(index, buffer, deadline)?;
+        Ok((message.version, message.length))
+    }
+
     /// Replaces the message of mailbox `index`, as a whole; returns its version.
     ///
     /// # Blocking

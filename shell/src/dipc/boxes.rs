@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::reply::Fault;
 use super::session::Boxes;
 use crate::mailboxes::{MailboxError, Mailboxes};
-use whorl_core::error::LockError;
+use whorl_core::error::{LockError, MailReadError};
 
 /// How long to wait for a mailbox, and a second more for each [`BYTES`] of its capacity: others copy inside.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -20,18 +20,33 @@ const SCANT: Duration = Duration::from_millis(1);
 /// How long to pause where the wait itself is refused, since we are asked to stop.
 const PAUSE: Duration = Duration::from_micros(200);
 
+/// Mailboxes whose numbers agree modulo this share a guess at how long the next message is.
+const GUESSES: usize = 64;
+/// No guess is larger: room for a message is made by writing to it.
+const GUESSED: usize = 128 << 10;
+
 /// The mailboxes, for one worker.
 pub struct SharedBoxes {
     mailboxes: Mailboxes,
     patience: Duration,
     stuck: HashSet<u32>,
+    /// The last reply's head.
+    line: Vec<u8>,
+    /// How long the messages were that were read last.
+    sizes: [usize; GUESSES],
 }
 
 impl SharedBoxes {
     /// A worker's view, with a seat of its own.
     pub fn new(mailboxes: Mailboxes) -> Self {
         let copying = Duration::from_secs(1).mul_f64(mailboxes.capacity() as f64 / BYTES as f64);
-        Self { mailboxes, patience: PATIENCE + copying, stuck: HashSet::new() }
+        Self {
+            mailboxes,
+            patience: PATIENCE + copying,
+            stuck: HashSet::new(),
+            line: Vec::new(),
+            sizes: [0; GUESSES],
+        }
     }
 
     fn attempt<R>(
@@ -69,20 +84,46 @@ impl Boxes for SharedBoxes {
         self.mailboxes.version(mailbox).map_err(|_| Fault::Damaged)
     }
 
+    /// The message is copied once, straight to its place in `out`, behind room for a head as long as the last one. Where
+    /// the guess was wrong the message is moved.
     fn read(
         &mut self,
         mailbox: u32,
         out: &mut Vec<u8>,
         mut head: impl FnMut(&mut Vec<u8>, u64, usize),
     ) -> Result<(), Fault> {
-        self.attempt(mailbox, |mailboxes, deadline| {
-            mailboxes.read_by(mailbox, Some(deadline), |message, version| {
-                out.try_reserve(message.len() + 64).map_err(|_| MailboxError::Memory(message.len()))?;
-                head(out, version, message.len());
-                out.extend_from_slice(message);
-                Ok(())
-            })?
-        })
+        let start = out.len();
+        let mut line = std::mem::take(&mut self.line);
+        let at = start + line.len();
+        let last = mailbox as usize % GUESSES;
+        let mut size = self.sizes[last];
+        let done = self.attempt(mailbox, |mailboxes, deadline| {
+            loop {
+                out.truncate(start);
+                out.try_reserve(line.len() + size + 1).map_err(|_| MailboxError::Memory(size))?;
+                out.resize(at + size, 0);
+                match mailboxes.read_to(mailbox, &mut out[at..], Some(deadline)) {
+                    Err(MailboxError::Read(MailReadError::TooShort(needed))) if needed > size => {
+                        size = needed
+                    }
+                    other => return other,
+                }
+            }
+        });
+        let done = done.map(|(version, length)| {
+            out.truncate(at + length);
+            self.sizes[last] = length.min(GUESSED);
+            let guess = line.len();
+            line.clear();
+            head(&mut line, version, length);
+            if line.len() == guess {
+                out[start..at].copy_from_slice(&line);
+            } else {
+                out.splice(start..at, line.iter().copied());
+            }
+        });
+        self.line = line;
+        done
     }
 
     fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault> {

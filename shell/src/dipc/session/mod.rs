@@ -34,8 +34,8 @@ pub trait Boxes {
     /// The version of the message in `mailbox`.
     fn version(&mut self, mailbox: u32) -> Result<u64, Fault>;
 
-    /// Appends to `out` what `head` appends for the message's version and length, then the message. `head` may be called
-    /// again where `out` was cut back; the last call counts.
+    /// Appends to `out` what `head` appends, to whatever it is given, for the message's version and length, then the
+    /// message. `head` may be called several times; the last call counts.
     fn read(
         &mut self,
         mailbox: u32,
@@ -417,13 +417,12 @@ fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) {
     let packet = turn.rules.shape.packet;
     let out = &mut *turn.out;
     let start = out.len();
-    let (mut version, mut size, mut body) = (0, 0, start);
+    let (mut version, mut size) = (0, 0);
     let done = turn.boxes.read(mailbox, out, |out, new_version, new_size| {
         (version, size) = (new_version, new_size);
         if size <= packet {
             reply::data(out, mailbox, version, size, true);
         }
-        body = out.len();
     });
     if let Err(fault) = done {
         out.truncate(start);
@@ -432,7 +431,7 @@ fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) {
     if size <= packet {
         return out.push(b'\n');
     }
-    let message = out.split_off(body);
+    let message = out.split_off(out.len() - size);
     let mut packets = message.chunks(packet).peekable();
     while let Some(bytes) = packets.next() {
         reply::data(out, mailbox, version, bytes.len(), packets.peek().is_none());
