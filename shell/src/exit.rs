@@ -11,7 +11,7 @@ pub enum Exit {
     Failed,
     /// 2: used wrongly.
     Usage,
-    /// 3: there is no such server, nor anything left of one.
+    /// 3: there is no such channel or server, nor anything left of one.
     Nothing,
     /// 4: peers were lost, or failed while others succeeded.
     Peers,

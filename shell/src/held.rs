@@ -35,6 +35,11 @@ impl<H: Host + Clone, M> Held<H, M> {
     pub fn geometry(&self) -> Geometry {
         self.ring.geometry()
     }
+
+    /// What tells this ring from others.
+    pub fn nonce(&self) -> u64 {
+        self.ring.nonce()
+    }
 }
 
 impl<H: Host + Clone, M> HeldOwned<H, M> {

@@ -10,7 +10,9 @@ compile_error!(
 );
 
 pub mod broadcast;
+pub mod channel;
 pub mod dipc;
+pub mod discovery;
 pub mod futex;
 pub mod heap;
 pub mod held;
@@ -20,6 +22,14 @@ pub mod memory;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;
+
+pub use channel::{
+    CreateError, JoinError, JoinOptions, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions,
+    Slot,
+};
+pub use discovery::{Server, ServerOptions, discover};
+pub use rendezvous::Name;
+pub use rendezvous::protocol::Start;
 
 use rustix::io::Errno;
 use std::path::Path;

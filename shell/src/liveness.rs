@@ -6,7 +6,8 @@
 //! or traced process keeps its lock. Whatever cannot be told counts as alive.
 //!
 //! Open-file-description locks are inherited by fork, together with the description. So each participant opens a fresh
-//! one, after it was forked, and never locks through one that it shares.
+//! one, after it was forked, and never locks through one that it shares; and a forked child closes its copies at once
+//! ([`Unshared`]).
 //!
 //! | byte | held by |
 //! |---|---|
@@ -14,10 +15,13 @@
 //! | 1024 | the owner: a ring's sender |
 //! | 1025 | the watchman: the one waiter that is asking for every seat just now |
 
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use crate::process::Unshared;
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use whorl_core::futex::{Futex, Host, Wake};
 use whorl_core::segment::MAX_SEATS;
 use whorl_core::sync::AtomicU32;
@@ -30,10 +34,10 @@ pub const OWNER: u32 = MAX_SEATS;
 /// The byte that the watchman holds.
 pub const WATCHMAN: u32 = MAX_SEATS + 1;
 
-/// An open file description of one's own, to lock bytes through. Dropping it drops its locks.
+/// An open file description of one's own, to lock bytes through. Dropping it drops its locks. In a forked child it is closed.
 #[derive(Debug)]
 pub struct ByteLocks {
-    file: OwnedFd,
+    file: Unshared,
 }
 
 impl ByteLocks {
@@ -43,8 +47,8 @@ impl ByteLocks {
     /// What the kernel said; `/proc` must be mounted.
     pub fn open(object: impl AsFd) -> Result<Self, Errno> {
         let path = format!("/proc/self/fd/{}", object.as_fd().as_raw_fd());
-        let file = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { file })
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        Unshared::open(|| rustix::fs::open(path, flags, Mode::empty())).map(|file| Self { file })
     }
 
     /// Takes a byte, without waiting; false if somebody else holds it.
@@ -72,14 +76,22 @@ impl ByteLocks {
     }
 
     fn command(&self, command: i32, kind: i32, byte: u32) -> Result<i16, Errno> {
+        self.range(command, kind, byte.into(), 1)
+    }
+
+    fn whole(&self, command: i32, kind: i32) -> Result<i16, Errno> {
+        self.range(command, kind, 0, 0) // length 0: to the end of everything
+    }
+
+    fn range(&self, command: i32, kind: i32, start: i64, length: i64) -> Result<i16, Errno> {
         // SAFETY: `flock` is plain integers, for which zero is a value.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as i16;
         lock.l_whence = libc::SEEK_SET as i16;
-        lock.l_start = byte.into();
-        lock.l_len = 1;
-        // SAFETY: the descriptor is ours and open; `lock` lives through the call, which reads and writes only it.
-        let result = unsafe { libc::fcntl(self.file.as_raw_fd(), command, &raw mut lock) };
+        lock.l_start = start;
+        lock.l_len = length;
+        // SAFETY: `lock` lives through the call, which reads and writes only it.
+        let result = unsafe { libc::fcntl(self.file.as_fd().as_raw_fd(), command, &raw mut lock) };
         if result == -1 {
             let error = std::io::Error::last_os_error();
             return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
@@ -91,6 +103,15 @@ impl ByteLocks {
 impl AsFd for ByteLocks {
     fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+impl Drop for ByteLocks {
+    fn drop(&mut self) {
+        // A child that was forked just now may not have closed its copy yet: the locks go with us, not with it.
+        if !self.file.born().is_elsewhere() {
+            let _ = self.whole(libc::F_OFD_SETLK, libc::F_UNLCK);
+        }
     }
 }
 
@@ -110,12 +131,50 @@ pub enum OwnerIs {
 pub struct SharedHost {
     locks: Arc<ByteLocks>,
     owner: OwnerIs,
+    hooks: Arc<Hooks>,
+}
+
+/// What a process hangs on its waits and wakes of one ring.
+#[derive(Default)]
+pub struct Hooks {
+    /// Orders nothing: who sets it rings the events afterwards.
+    stopped: AtomicBool,
+    on_wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Hooks {
+    /// From now on this process's waits on the ring are interrupted. Those that sleep already must be rung.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Calls `tell` whenever this process wakes all who sleep on a word of the ring, for those that sleep elsewhere. Only
+    /// the first call counts.
+    pub fn on_wake(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_wake.set(Box::new(tell));
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").field("stopped", &self.is_stopped()).finish_non_exhaustive()
+    }
 }
 
 impl SharedHost {
     /// A host that asks through `locks`, a description through which no seat is held.
     pub fn new(locks: ByteLocks, owner: OwnerIs) -> Self {
-        Self { locks: Arc::new(locks), owner }
+        Self { locks: Arc::new(locks), owner, hooks: Arc::default() }
+    }
+
+    /// What hangs on this process's waits and wakes.
+    pub fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
     }
 }
 
@@ -123,13 +182,19 @@ impl Futex for SharedHost {
     type Deadline = Instant;
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
-        SharedFutex.wait(word, expected, deadline)
+        match self.hooks.is_stopped() {
+            true => Wake::Interrupted,
+            false => SharedFutex.wait(word, expected, deadline),
+        }
     }
     fn wake_one(&self, word: &AtomicU32) {
         SharedFutex.wake_one(word);
     }
     fn wake_all(&self, word: &AtomicU32) {
         SharedFutex.wake_all(word);
+        if let Some(tell) = self.hooks.on_wake.get() {
+            tell();
+        }
     }
 }
 

@@ -26,6 +26,12 @@ fn main() -> ExitCode {
     };
     match cli.command {
         cli::Command::Copy(args) => commands::copy::run(args),
+        cli::Command::Send(args) => commands::send::run(args),
+        cli::Command::Recv(args) => commands::recv::run(args),
+        cli::Command::Ls(args) => commands::ls::run(args),
+        cli::Command::Rm(args) => commands::rm::run(args),
+        cli::Command::Serve(args) => commands::serve::run(args),
+        cli::Command::Servers(args) => commands::servers::run(args),
         cli::Command::Dipc(args) => commands::dipc::run(args),
         cli::Command::Dipcrm(args) => commands::dipc::run_remove(args),
         cli::Command::Mail(args) => commands::mail::run(args),

@@ -350,3 +350,118 @@ impl Drop for NotInherited {
 fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN)
 }
+
+/// A mark of the process that made something: a forked child is another one. Raw `clone` goes unnoticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Birthplace(u32);
+
+impl Birthplace {
+    /// This process.
+    pub fn here() -> Self {
+        Self(forks())
+    }
+
+    /// Whether this process is a forked child of the one that made the mark.
+    pub fn is_elsewhere(self) -> bool {
+        forks() != self.0
+    }
+}
+
+/// A descriptor whose meaning is "this process lives": a lock, a connection, a listener. A forked child gets it without what
+/// it refers to, for its copy would say so after we are dead.
+#[derive(Debug)]
+pub struct Unshared {
+    // Dropped before the descriptor.
+    _alone: NotInherited,
+    fd: OwnedFd,
+    born: Birthplace,
+}
+
+impl Unshared {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn open<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> Result<Self, E> {
+        let born = Birthplace::here();
+        let fd = open()?;
+        Ok(Self { _alone: NotInherited::new(&fd), fd, born })
+    }
+
+    /// The process that opened it.
+    pub fn born(&self) -> Birthplace {
+        self.born
+    }
+}
+
+impl AsFd for Unshared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Who is at the other end of a unix socket, as the kernel saw it when the connection was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its process id in our namespace; 0 if it has none there.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// Asks who is at the other end of a unix socket.
+///
+/// # Errors
+/// What the kernel said.
+pub fn peer_of(socket: impl AsFd) -> Result<Peer, Errno> {
+    // Not rustix's: a process of another namespace has pid 0, which its type cannot hold.
+    // SAFETY: `ucred` is plain integers, for which zero is a value.
+    let mut found: libc::ucred = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    let (socket, to) = (socket.as_fd().as_raw_fd(), (&raw mut found).cast());
+    // SAFETY: writes at most `length` bytes to `found`, which lives through the call.
+    let result =
+        unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERCRED, to, &raw mut length) };
+    if result == -1 {
+        return Err(last_error());
+    }
+    Ok(Peer { pid: found.pid.try_into().unwrap_or(0), uid: found.uid })
+}
+
+/// Writes from memory that another process may change meanwhile: the kernel reads it, we do not.
+///
+/// # Safety
+/// - `length` bytes from `start` on are mapped for reading until this returns.
+///
+/// # Blocking
+/// As the descriptor does. With `at`, as pwrite(2) there.
+///
+/// # Errors
+/// What the kernel said.
+pub unsafe fn write_raw(
+    to: impl AsFd,
+    start: *const u8,
+    length: usize,
+    at: Option<u64>,
+) -> Result<usize, Errno> {
+    let fd = to.as_fd().as_raw_fd();
+    let count = match at {
+        // SAFETY: by the caller's contract.
+        None => unsafe { libc::write(fd, start.cast(), length) },
+        // SAFETY: by the caller's contract.
+        Some(at) => unsafe { libc::pwrite(fd, start.cast(), length, at as libc::off_t) },
+    };
+    usize::try_from(count).map_err(|_| last_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_who_is_at_the_other_end() {
+        let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = peer_of(&here).unwrap();
+        assert_eq!(peer, Peer { pid: std::process::id(), uid: rustix::process::geteuid().as_raw() });
+    }
+}

@@ -9,7 +9,7 @@ use crate::held::{Held, HeldOwned};
 use crate::liveness::{ByteLocks, OwnerIs, SharedHost};
 use crate::memory;
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use std::ptr::NonNull;
@@ -85,6 +85,16 @@ impl Segment {
             data: object("whorl-data", geometry.data_length())?,
             control: object("whorl-control", geometry.control_length())?,
         })
+    }
+
+    /// A segment that somebody handed over. Nothing about it is believed before [`attach`](Self::attach) has looked.
+    pub fn received(data: OwnedFd, control: OwnedFd) -> Self {
+        Self { data, control }
+    }
+
+    /// The objects, to be handed over: data, control.
+    pub fn objects(&self) -> [BorrowedFd<'_>; 2] {
+        [self.data.as_fd(), self.control.as_fd()]
     }
 
     /// Makes the ring in a reserved segment and becomes its sender. A forked child does not inherit the sender's writable

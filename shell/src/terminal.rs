@@ -35,19 +35,28 @@ pub fn print(line: &str) -> bool {
 
 /// The progress bar of a copy, and the word about who is waited for.
 pub struct CopyView {
+    verb: &'static str,
+    /// What receivers are waited for by, where that is to be said.
+    gathering: Option<String>,
     when: When,
     bar: Option<ProgressBar>,
 }
 
 impl CopyView {
     /// A view; nothing is drawn before the first progress.
-    pub fn new(when: When) -> Self {
+    pub fn new(verb: &'static str, when: When) -> Self {
         let shown = match when {
             When::Auto => std::io::stderr().is_terminal(),
             When::Always => true,
             When::Never => false,
         };
-        Self { when: if shown { when } else { When::Never }, bar: None }
+        Self { when: if shown { when } else { When::Never }, bar: None, verb, gathering: None }
+    }
+
+    /// Says on a terminal, once, that receivers of `name` are waited for.
+    pub fn gathers(mut self, name: &str, says: bool) -> Self {
+        self.gathering = (says && std::io::stderr().is_terminal()).then(|| name.to_owned());
+        self
     }
 
     /// Takes the bar away.
@@ -80,6 +89,14 @@ impl CopyView {
 }
 
 impl Watch for CopyView {
+    fn gathering(&mut self, there: usize, wanted: u32) {
+        if let Some(name) = self.gathering.take() {
+            let of = if there > 0 { format!(" ({there} there)") } else { String::new() };
+            let plural = if wanted == 1 { "" } else { "s" };
+            say(&format!("{}: waiting for {wanted} receiver{plural} of '{name}'{of}", self.verb));
+        }
+    }
+
     fn progress(&mut self, sent: u64, total: Option<u64>, slowest: Option<Stalled>) {
         if self.when == When::Never {
             return;
@@ -92,7 +109,7 @@ impl Watch for CopyView {
         bar.set_position(sent);
         if bar.is_hidden() {
             let of = total.map_or(String::new(), |total| format!(" of {total}"));
-            say(&format!("copy: {sent}{of} bytes sent"));
+            say(&format!("{}: {sent}{of} bytes sent", self.verb));
         }
     }
 
@@ -110,7 +127,7 @@ impl Watch for CopyView {
             Some(peer) if peer.behind > 0 => format!(", {} behind", whorl::memory::in_words(peer.behind)),
             _ => " to finish; everything is sent".into(),
         };
-        let line = format!("copy: waiting for peer {}{what}", names(3));
+        let line = format!("{}: waiting for peer {}{what}", self.verb, names(3));
         match &self.bar {
             Some(bar) => bar.suspend(|| say(&line)),
             None => say(&line),

@@ -36,6 +36,15 @@ pub struct Status {
     pub behind: u32,
 }
 
+/// Whether a seat's occupant sleeps elsewhere and is to be told now: for a host that has just woken the others. Says so
+/// once for each [`arm`](super::Receiver::arm). It changes nobody's place, so whoever wakes may ask.
+pub fn disarm<P: Parts>(parts: &P, seat: u32) -> bool {
+    let Some(member) = parts.members().get(seat as usize) else { return false };
+    fence(Ordering::SeqCst); // *park*, sleeping elsewhere: clear `waited` (by ringing), then take `armed`
+    // A load first: the usual answer is no, and then the line stays shared.
+    member.armed.load(Ordering::Relaxed) != 0 && member.armed.swap(0, Ordering::Relaxed) != 0
+}
+
 impl<P: Parts> Membership<P> {
     /// The membership of a ring.
     ///

@@ -32,6 +32,12 @@
 //! Starting at the first item is granted only while `lapped` is clear; the sender sets it, fences and scans once more
 //! before it first extends its limit beyond the first lap.
 //!
+//! *Sleeping elsewhere.* A receiver in an event loop does not sleep on a word: it *arms* its seat, and the sender's host
+//! tells the armed ones, in its own way, whenever it wakes the others. `armed` is stored before the announcement of *park*,
+//! so who publishes afterwards rings. Whoever rings clears `waited`, fences, then takes `armed` ([`disarm`]).
+//! If it misses `armed`, its fence came before the announcement's, so the receiver sees `waited` clear, or somebody
+//! else's announcement after it, for which the next publish rings: it looks at `waited` once more, and announces anew.
+//!
 //! *Waking the sender.* A full ring wakes its sender when half of it is free, not at each slot: the sender leaves in
 //! `wanted` the sequence that the slowest must reach. A receiver that passes it looks whether all others have;
 //! of two that pass at once, each having stored its cursor before its fence, at least one sees both.
@@ -41,7 +47,7 @@ mod receiver;
 mod sender;
 mod slots;
 
-pub use membership::{Admission, Membership, Status};
+pub use membership::{Admission, Membership, Status, disarm};
 pub use receiver::{Applicant, Receiver, Run};
 pub use sender::{Claim, Sender};
 pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Record, Slots};
@@ -200,6 +206,9 @@ pub struct Member {
     /// The next sequence its occupant will read. Stored by the admitter before `Active`, then by the occupant alone.
     /// *Release*.
     cursor: AtomicU32,
+    /// 1: its occupant sleeps elsewhere and is to be told of news. Set by the occupant, taken by who rings. A former
+    /// occupant's is taken for its successor's, which is one look too many. Relaxed: ordered by the fences of *park*.
+    armed: AtomicU32,
 }
 
 impl Member {
@@ -209,7 +218,7 @@ impl Member {
         reason = "shared types come from a cast of memory, or from a model"
     )]
     pub fn new() -> Self {
-        Self { seat: Seat::new(), cursor: AtomicU32::new(0) }
+        Self { seat: Seat::new(), cursor: AtomicU32::new(0), armed: AtomicU32::new(0) }
     }
 
     fn cursor(&self) -> Sequence {

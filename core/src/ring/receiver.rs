@@ -178,6 +178,22 @@ impl<P: Parts> Receiver<P> {
         Ok(Run { count, receiver: self })
     }
 
+    /// Announces that this receiver is about to sleep elsewhere than in [`read`](Self::read): the sender's host tells it
+    /// of the next news, once. True: armed, and nothing to read. False: look again now.
+    ///
+    /// # Errors
+    /// Why there will never be more to read.
+    pub fn arm(&mut self) -> Result<bool, ReadError> {
+        // Relaxed: stored before the fence in `prepare`.
+        self.place.member().armed.store(1, Ordering::Relaxed);
+        let _announced = self.place.parts.control().data.prepare();
+        if self.available()? > 0 {
+            return Ok(false);
+        }
+        // Somebody may have rung between our two stores, clearing the announcement and missing `armed`.
+        Ok(self.place.parts.control().data.is_waited())
+    }
+
     fn wait_for_items(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ReadError> {
         loop {
             for _ in 0..=<P::Host as Futex>::SPINS {

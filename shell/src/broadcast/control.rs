@@ -18,10 +18,10 @@ pub struct Stalled {
     pub peer: u32,
     /// Its process id.
     pub pid: i32,
-    /// Bytes published that it has not taken; 0: it has all, and is finishing its file.
-    pub behind: u64,
     /// Whether it takes part; if not yet, nothing is sent before it does.
     pub joined: bool,
+    /// Bytes published that it has not taken; 0: it has all, and is finishing its file.
+    pub behind: u64,
 }
 
 /// Hears how a copy goes, in a thread of its own.
@@ -30,6 +30,8 @@ pub trait Watch: Send {
     fn progress(&mut self, sent: u64, total: Option<u64>, slowest: Option<Stalled>);
     /// For more than a second nothing moved, because of these peers.
     fn stalled(&mut self, peers: &[Stalled]);
+    /// It has not begun: so many peers are there, of so many.
+    fn gathering(&mut self, _there: usize, _wanted: u32) {}
 }
 
 /// What a transport knows about its peers; seats count from 0.
@@ -145,7 +147,8 @@ impl Control {
             }
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
-                patience.look(job, roster, link, pulse, watch);
+                let (sent, waiting) = (pulse.total(), pulse.waiting.load(Ordering::Relaxed));
+                patience.look(sent, job.length, live(roster, link), waiting, watch);
             }
         }
         let sent = pulse.total();
@@ -200,31 +203,30 @@ fn collect(job: &Job<'_>, roster: &Roster) {
 }
 
 /// Notices when nothing moves.
-struct Patience {
+pub(super) struct Patience {
     last: (u64, u64, usize),
     since: Instant,
     told: bool,
 }
 
 impl Patience {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { last: (0, 0, 0), since: Instant::now(), told: false }
     }
 
-    fn look(
+    /// Shows how things stand: so many bytes sent, of so many; those who are not done; and whether the sender waits.
+    pub fn look(
         &mut self,
-        job: &Job<'_>,
-        roster: &Roster,
-        link: &impl Link,
-        pulse: &Pulse,
+        sent: u64,
+        total: Option<u64>,
+        mut left: Vec<Stalled>,
+        waiting: bool,
         watch: &mut dyn Watch,
     ) {
-        let sent = pulse.total();
-        let mut left = live(roster, link);
         let most = left.iter().map(|peer| peer.behind).max().unwrap_or(0);
-        watch.progress(sent, job.length, left.iter().copied().find(|peer| peer.behind == most));
+        watch.progress(sent, total, left.iter().copied().find(|peer| peer.behind == most));
         let now = (sent, left.iter().map(|peer| peer.behind).sum(), left.len());
-        if now != self.last || !pulse.waiting.load(Ordering::Relaxed) {
+        if now != self.last || !waiting {
             *self = Self { last: now, ..Self::new() };
         } else if !self.told && self.since.elapsed() >= PATIENCE {
             self.told = true;
@@ -242,9 +244,9 @@ fn live(roster: &Roster, link: &impl Link) -> Vec<Stalled> {
     let alive = peers.iter().zip(0..).filter(|(peer, _)| peer.ended.is_none());
     alive
         .map(|(peer, seat)| Stalled {
-            joined: peer.joined,
             peer: seat + 1,
             pid: peer.child.pid().as_raw_nonzero().get(),
+            joined: peer.joined,
             behind: link.behind(seat),
         })
         .collect()

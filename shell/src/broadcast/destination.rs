@@ -86,13 +86,27 @@ impl<'a> Destination<'a> {
     ///
     /// # Errors
     /// Most often: no space. Then it is not to be used any more.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), DestinationError> {
-        while !bytes.is_empty() {
-            match rustix::io::pwrite(&self.file, bytes, self.written) {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DestinationError> {
+        self.append(bytes.len(), |file, done, at| rustix::io::pwrite(file, &bytes[done..], at))
+    }
+
+    /// Appends `length` bytes that only `write` can reach: it is told how many are done and where in the file the rest
+    /// belongs, and returns how many of it were taken.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn append(
+        &mut self,
+        length: usize,
+        mut write: impl FnMut(BorrowedFd<'_>, usize, u64) -> Result<usize, Errno>,
+    ) -> Result<(), DestinationError> {
+        let mut done = 0;
+        while done < length {
+            match write(self.file.as_fd(), done, self.written) {
                 Ok(0) => return Err(cannot("write")(Errno::IO)),
                 Ok(count) => {
                     self.written += count as u64;
-                    bytes = &bytes[count..];
+                    done += count;
                 }
                 Err(Errno::INTR) if crate::process::stop_signal().is_none() => {}
                 Err(error) => return Err(cannot("write")(error)),

@@ -12,10 +12,14 @@
 mod checksum;
 mod control;
 mod destination;
-mod frame;
+pub(crate) mod frame;
 mod names;
 mod receive;
+mod recv;
 mod roster;
+mod send;
+mod serve;
+mod serving;
 mod shm;
 mod socket;
 mod source;
@@ -25,7 +29,9 @@ pub use checksum::{Sum, hex};
 pub use control::{Stalled, Watch};
 pub use destination::Care;
 pub use names::{STDIN_NAME, Template, TemplateError};
+pub use recv::{RecvError, RecvPlan, recv};
 pub use roster::{Fault, PeerOutcome};
+pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
 
 use crate::process::stop_signal;

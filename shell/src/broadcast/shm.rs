@@ -1,11 +1,10 @@
 //! The ring as transport: the sender reads the source straight into slots, each receiver writes its file straight from them.
 
-use super::checksum::Checksum;
 use super::control::{Link, Pulse, Watch};
 use super::destination::Destination;
 use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
-use super::source::{Piece, Source, SourceError};
+use super::source::{Feed, Piece, Source, SourceError};
 use super::{CopyError, Job, system};
 use crate::liveness::OwnerIs;
 use crate::segment::{OwnedSharedRing, Segment, SharedRing};
@@ -46,8 +45,7 @@ fn pump(
     pulse: &Pulse,
 ) -> Result<u64, CopyError> {
     pulse.waiting(|| roster.wait_joined());
-    let mut sum = job.plan.care.verify.then(Checksum::new);
-    let mut total = 0;
+    let mut feed = Feed::new(source, job.plan.care.verify);
     loop {
         if roster.nobody_left() {
             return Err(CopyError::NobodyLeft);
@@ -57,35 +55,22 @@ fn pump(
             ClaimError::Full | ClaimError::TimedOut => unreachable!("a wait without a deadline"),
         })?;
         let mut slot = claim.slot(0);
-        let buffer = as_slice(&mut slot);
-        let piece = source.next(buffer, job.cancel.as_fd()).map_err(|error| match error {
+        let piece = feed.next(as_slice(&mut slot), job.cancel.as_fd()).map_err(|error| match error {
             SourceError::Interrupted if roster.nobody_left() => CopyError::NobodyLeft,
             SourceError::Interrupted => CopyError::Interrupted,
             error => job.source_failed(error),
         })?;
         match piece {
             Piece::End => break,
-            Piece::Bytes(count) => {
-                if let Some(sum) = &mut sum {
-                    sum.update(&buffer[..count]);
-                }
-                slot.set_length(count).expect("the buffer was the slot");
-                total += count as u64;
-            }
-            Piece::Hole(length) => {
-                if let Some(sum) = &mut sum {
-                    sum.update_zeros(length);
-                }
-                slot.set_hole(length);
-                total += length;
-            }
+            Piece::Bytes(count) => slot.set_length(count).expect("the buffer was the slot"),
+            Piece::Hole(length) => slot.set_hole(length),
         }
         claim.publish(1);
-        pulse.sent(total);
+        pulse.sent(feed.total());
     }
-    sender.close(End { total, checksum: sum.map(|sum| sum.finish()) });
+    sender.close(feed.end());
     pulse.waiting(|| roster.wait_ended());
-    Ok(total)
+    Ok(feed.total())
 }
 
 fn as_slice<'a>(slot: &'a mut ByteWriter<'_>) -> &'a mut [u8] {

@@ -1,5 +1,6 @@
 //! Where the bytes come from: a file, a pipe, a device, or standard input.
 
+use super::checksum::Checksum;
 use super::names::STDIN_NAME;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use thiserror::Error;
+use whorl_core::error::End;
 
 /// A source of bytes, read once from its beginning to its end.
 pub struct Source {
@@ -192,6 +194,50 @@ impl Source {
     /// Why reading failed.
     pub fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
         read_at(&self.file, buffer, at)
+    }
+}
+
+/// A source as a ring's sender reads it: what was read, counted and summed.
+pub(super) struct Feed<'s> {
+    source: &'s mut Source,
+    sum: Option<Checksum>,
+    total: u64,
+}
+
+impl<'s> Feed<'s> {
+    pub fn new(source: &'s mut Source, sums: bool) -> Self {
+        Self { source, sum: sums.then(Checksum::new), total: 0 }
+    }
+
+    /// Reads the next piece, as [`Source::next`].
+    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {
+        let piece = self.source.next(buffer, cancel)?;
+        match piece {
+            Piece::End => {}
+            Piece::Bytes(count) => {
+                if let Some(sum) = &mut self.sum {
+                    sum.update(&buffer[..count]);
+                }
+                self.total += count as u64;
+            }
+            Piece::Hole(length) => {
+                if let Some(sum) = &mut self.sum {
+                    sum.update_zeros(length);
+                }
+                self.total += length;
+            }
+        }
+        Ok(piece)
+    }
+
+    /// How many bytes so far.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The end record, if this was all.
+    pub fn end(&self) -> End {
+        End { total: self.total, checksum: self.sum.as_ref().map(Checksum::finish) }
     }
 }
 

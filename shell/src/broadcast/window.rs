@@ -38,6 +38,12 @@ impl Window {
         self.blocks.len() < self.most
     }
 
+    /// Where it would start if it let go of what lies before `position`.
+    pub fn start_without(&self, position: u64) -> u64 {
+        let kept = self.blocks.iter().find(|block| block.start + block.bytes.len() as u64 > position);
+        kept.map_or(self.end, |block| block.start)
+    }
+
     /// Lets go of what lies before `position`.
     pub fn forget_before(&mut self, position: u64) {
         while self.blocks.front().is_some_and(|block| block.start + block.bytes.len() as u64 <= position) {
@@ -103,6 +109,7 @@ mod tests {
             (&b"cd"[..], &b"efg"[..], &b""[..])
         );
         window.forget_before(3);
+        assert_eq!([3, 4, 8, u64::MAX].map(|position| window.start_without(position)), [0, 4, 8, 8]);
         assert!(!window.has_room());
         window.forget_before(4);
         assert!(window.has_room());

@@ -97,14 +97,16 @@ fn peers(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("it must be a whole number from 1 to {MAX_PEERS}"))
 }
 
-fn block(text: &str) -> Result<u32, String> {
+/// Reads the size of a block.
+pub(super) fn block(text: &str) -> Result<u32, String> {
     match parse_size(text)? {
         size @ 512..=0x400_0000 => Ok(size as u32),
         _ => Err("a block has from 512 bytes to 64 MiB".into()),
     }
 }
 
-fn slots(text: &str) -> Result<u32, String> {
+/// Reads a number of slots.
+pub(super) fn slots(text: &str) -> Result<u32, String> {
     parse_whole(text, 1..=1 << 20)
         .filter(|slots| slots.is_power_of_two())
         .map(|slots| slots as u32)

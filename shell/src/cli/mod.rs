@@ -2,12 +2,20 @@
 
 pub mod copy;
 pub mod dipc;
+pub mod ls;
 pub mod mail;
+pub mod recv;
+pub mod rm;
+pub mod send;
+pub mod serve;
+pub mod servers;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use whorl::Name;
+use whorl::rendezvous::NameError;
 
 /// One process talks to many on one Linux machine.
 #[derive(Parser, Debug)]
@@ -23,6 +31,18 @@ pub struct Cli {
 pub enum Command {
     /// Copy one file or stream to many processes, each writing a file of its own
     Copy(copy::Args),
+    /// Send a file or stream to processes that ask for it by name
+    Send(send::Args),
+    /// Receive what somebody sends under a name
+    Recv(recv::Args),
+    /// List channels and servers: who holds them, who is behind
+    Ls(ls::Args),
+    /// Remove channels: end the living, clear away the dead
+    Rm(rm::Args),
+    /// Announce a server that gives each client two messages
+    Serve(serve::Args),
+    /// Ask every server that is announced in a directory
+    Servers(servers::Args),
     /// Serve mailboxes over TCP, in the background
     Dipc(dipc::Args),
     /// Stop a mailbox server, and clear away what a dead one left
@@ -33,8 +53,8 @@ pub enum Command {
 
 /// The exit codes, at the end of every help text.
 pub const EXITS: &str = "\
-Exit codes: 0 done; 1 failed; 2 used wrongly; 3 no such server; 4 peers were
-lost or failed while others succeeded; 5 data lost or a checksum that does not
+Exit codes: 0 done; 1 failed; 2 used wrongly; 3 no such channel or server;
+4 peers were lost or failed while others succeeded; 5 data lost or a checksum that does not
 match. Stopped by a signal, it dies of that signal.";
 
 /// The arguments as they are meant: called by the name of one of these commands, through a link, we are that command.
@@ -46,6 +66,11 @@ pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
         arguments.insert(1, name);
     }
     arguments
+}
+
+/// Reads the name of a channel or server.
+fn name(text: &str) -> Result<Name, String> {
+    text.parse().map_err(|error: NameError| error.to_string())
 }
 
 /// A usage error in one line: the flag, the value, what is allowed.

@@ -20,7 +20,7 @@ pub fn run(args: Args) -> Exit {
         }
     };
     catch_stop_signals();
-    let mut view = CopyView::new(if args.quiet { When::Never } else { args.progress });
+    let mut view = CopyView::new("copy", if args.quiet { When::Never } else { args.progress });
     let result = copy(&plan, &mut view);
     view.clear();
     match result {

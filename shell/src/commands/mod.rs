@@ -2,4 +2,10 @@
 
 pub mod copy;
 pub mod dipc;
+pub mod ls;
 pub mod mail;
+pub mod recv;
+pub mod rm;
+pub mod send;
+pub mod serve;
+pub mod servers;

@@ -4,11 +4,13 @@
 //! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
 //! Everything in it is reached through the opened directory, never by its path again.
 
+use crate::process::Unshared;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// The opened runtime directory.
@@ -91,6 +93,75 @@ impl RuntimeDir {
     /// as binding a socket, whose path may have 107 bytes.
     pub fn path_of(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()))
+    }
+}
+
+/// The directory's lock, held: nobody else binds a name, judges one as stale, or removes one. The kernel drops it with a
+/// killed holder.
+#[derive(Debug)]
+pub struct Locked<'d> {
+    directory: &'d RuntimeDir,
+    file: Unshared,
+}
+
+/// A holder is done in milliseconds; one that was stopped meanwhile is not waited for longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl RuntimeDir {
+    /// Takes the directory's lock.
+    ///
+    /// # Blocking
+    /// Until whoever holds it is done, at most ten seconds.
+    ///
+    /// # Errors
+    /// [`Errno::TIMEDOUT`], or what the kernel said.
+    pub fn lock(&self) -> Result<Locked<'_>, Errno> {
+        // A description of its own: through a shared one the threads of a process would not exclude each other.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = Unshared::open(|| rustix::fs::openat(&self.directory, ".", flags, Mode::empty()))?;
+        let begun = Instant::now();
+        let mut nap = Duration::from_micros(100);
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Locked { directory: self, file }),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(nap),
+                Err(Errno::WOULDBLOCK) => return Err(Errno::TIMEDOUT),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            nap = (nap * 2).min(Duration::from_millis(5));
+        }
+    }
+
+    /// The names in it, sorted; what is no UTF-8 is none of ours.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn names(&self) -> Result<Vec<String>, Errno> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.directory)? {
+            if let Ok(name) = entry?.file_name().to_str() {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+impl<'d> Locked<'d> {
+    /// The directory.
+    pub fn directory(&self) -> &'d RuntimeDir {
+        self.directory
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // Not by closing alone: a child that was forked just now may still have a copy.
+        if !self.file.born().is_elsewhere() {
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 

@@ -1,0 +1,332 @@
+//! What a receiver that was started by itself does with what it gets: write, check, commit, say so.
+
+use super::checksum::Checksum;
+use super::destination::{Care, Destination, DestinationError};
+use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
+use crate::process::{stop_signal, write_raw};
+use crate::rendezvous::protocol::Start;
+use crate::rendezvous::{Name, RuntimeDir, RuntimeError};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use whorl_core::error::End;
+
+/// What to receive, and where to put it.
+#[derive(Clone, Debug)]
+pub struct RecvPlan {
+    /// The sender's name.
+    pub name: Name,
+    /// The file to write; `-` is the standard output.
+    pub target: PathBuf,
+    /// Where in the stream to begin.
+    pub start: Start,
+    /// The longest wait for the sender.
+    pub timeout: Option<Duration>,
+    /// How the file is made; `verify` insists on a checksum.
+    pub care: Care,
+}
+
+/// Why nothing, or not everything, was received.
+#[derive(Debug, Error)]
+pub enum RecvError {
+    /// The runtime directory.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// There was no joining.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The stream broke off.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// The target.
+    #[error("{}: {error}", crate::shown(.path), error = .error)]
+    Target {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: DestinationError,
+    },
+    /// The target cannot be opened or written.
+    #[error("{}: {}", crate::shown(.path), crate::reason(*.error))]
+    Output {
+        /// Which one.
+        path: PathBuf,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// What arrived is not as long as the sender says.
+    #[error("{arrived} bytes arrived of {sent} that were sent")]
+    Length {
+        /// Bytes that arrived.
+        arrived: u64,
+        /// Bytes that the sender counted.
+        sent: u64,
+    },
+    /// What arrived is not what was sent.
+    #[error("what arrived has another checksum than what was sent")]
+    Checksum,
+    /// A checksum was asked for and there is none.
+    #[error("the sender gives no checksum; start it with --verify")]
+    NoChecksum,
+    /// Whoever reads our output has closed it.
+    #[error("the output was closed")]
+    Closed,
+    /// A signal asked us to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Receives a whole stream; returns its bytes.
+///
+/// # Blocking
+/// Until a sender of that name came, and its stream ended. `waiting` is called once if there is none yet.
+///
+/// # Errors
+/// Why it is not whole; a file does not get its name then.
+pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<u64, RecvError> {
+    let target = Target::of(&plan.target)?;
+    let mut output = target.open(plan)?;
+    let options = JoinOptions { from: plan.start, timeout: plan.timeout, confirms: true };
+    let mut receiver = Receiver::join_in(&RuntimeDir::open()?, &plan.name, &options, waiting)?;
+    let result = drain(plan, &mut receiver, &mut output).and_then(|end| output.conclude(plan, end));
+    match &result {
+        Ok(_) => receiver.confirm(),
+        Err(RecvError::Closed) => {} // it leaves by being dropped
+        Err(_) => receiver.give_up(),
+    }
+    result
+}
+
+fn drain(plan: &RecvPlan, receiver: &mut Receiver, output: &mut Output<'_>) -> Result<End, RecvError> {
+    loop {
+        let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+        match receiver.take(Patience::Until(deadline), |payload| output.put(payload))? {
+            Received::End(end) => return Ok(end),
+            Received::Bytes(_) | Received::Hole(_) => {}
+        }
+    }
+}
+
+/// Where the bytes go, with what has to live as long.
+enum Target {
+    Stdout,
+    /// Something that is no regular file: it is written as it is.
+    Special(PathBuf),
+    File {
+        directory: OwnedFd,
+        name: OsString,
+        part: OsString,
+    },
+}
+
+impl Target {
+    fn of(path: &Path) -> Result<Self, RecvError> {
+        let failed = |error| RecvError::Output { path: path.to_owned(), error };
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        if let Ok(stat) = rustix::fs::statat(CWD, path, AtFlags::empty()) {
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => {}
+                FileType::Directory => return Err(failed(Errno::ISDIR)),
+                _ => return Ok(Self::Special(path.to_owned())),
+            }
+        }
+        let name = path.file_name().ok_or(failed(Errno::ISDIR))?.to_owned();
+        let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
+        let part = format!(".{:08x}.part", std::process::id()).into();
+        Ok(Self::File { directory, name, part })
+    }
+
+    fn open<'t>(&'t self, plan: &RecvPlan) -> Result<Output<'t>, RecvError> {
+        let failed = |error| RecvError::Output { path: plan.target.clone(), error };
+        let way = match self {
+            Self::Stdout => {
+                let stdout = rustix::stdio::stdout().try_clone_to_owned();
+                Way::Stream(
+                    stdout.map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::BADF)))?,
+                )
+            }
+            Self::Special(path) => {
+                let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+                Way::Stream(rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?)
+            }
+            Self::File { directory, name, part } => {
+                let (name, part): (&OsStr, &OsStr) = (name, part);
+                let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
+                let file = Destination::create(directory.as_fd(), name, part, new, plan.care);
+                Way::File(file.map_err(|error| RecvError::Target { path: plan.target.clone(), error })?)
+            }
+        };
+        let sum = (plan.care.verify && matches!(way, Way::Stream(_))).then(Checksum::new);
+        Ok(Output { path: plan.target.clone(), way: Some(way), sum, scratch: Vec::new(), written: 0 })
+    }
+}
+
+struct Output<'t> {
+    path: PathBuf,
+    /// `None` once concluded.
+    way: Option<Way<'t>>,
+    /// Of what went into a stream, which cannot be read back.
+    sum: Option<Checksum>,
+    scratch: Vec<u8>,
+    written: u64,
+}
+
+enum Way<'t> {
+    File(Destination<'t>),
+    Stream(OwnedFd),
+}
+
+impl Output<'_> {
+    fn put(&mut self, payload: Payload<'_>) -> Result<Received, RecvError> {
+        let received = match payload {
+            Payload::Hole(length) => Received::Hole(length),
+            Payload::Bytes(bytes) => Received::Bytes(bytes.len()),
+            Payload::Raw(_, length) => Received::Bytes(length),
+        };
+        let path = &self.path;
+        let failed = |error| match stop_signal() {
+            Some(_) => RecvError::Interrupted,
+            None => RecvError::Target { path: path.clone(), error },
+        };
+        match (&mut self.way, &payload) {
+            (Some(Way::File(file)), Payload::Hole(length)) => file.skip(*length),
+            (Some(Way::File(file)), _) => file
+                .append(length_of(&payload), |file, done, at| write(file, &payload, done, Some(at)))
+                .map_err(failed)?,
+            (Some(Way::Stream(to)), Payload::Hole(length)) => {
+                if let Some(sum) = &mut self.sum {
+                    sum.update_zeros(*length);
+                }
+                zeros(to.as_fd(), *length).map_err(|error| why(path, error))?;
+            }
+            (Some(Way::Stream(to)), _) => {
+                if let Some(sum) = &mut self.sum {
+                    match &payload {
+                        Payload::Raw(item, length) => {
+                            self.scratch.resize(*length, 0);
+                            let copied = item.copy_to(&mut self.scratch);
+                            let whole = matches!(copied, Ok(Ok(count)) if count == *length);
+                            whole.then_some(()).ok_or(ReceiveError::Corrupt)?;
+                            sum.update(&self.scratch);
+                        }
+                        Payload::Bytes(bytes) => sum.update(bytes),
+                        Payload::Hole(_) => {}
+                    }
+                }
+                stream(to.as_fd(), &payload).map_err(|error| why(path, error))?;
+            }
+            (None, _) => {}
+        }
+        self.written = self.written.saturating_add(match received {
+            Received::Hole(length) => length,
+            Received::Bytes(count) => count as u64,
+            Received::End(_) => 0,
+        });
+        Ok(received)
+    }
+
+    /// Compares with the end record; only what matches gets its name.
+    fn conclude(&mut self, plan: &RecvPlan, end: End) -> Result<u64, RecvError> {
+        // Who joined later cannot know what it missed.
+        let whole = plan.start == Start::First;
+        if whole && self.written != end.total {
+            return Err(RecvError::Length { arrived: self.written, sent: end.total });
+        }
+        if plan.care.verify && whole && end.checksum.is_none() {
+            return Err(RecvError::NoChecksum);
+        }
+        let failed = |error| RecvError::Target { path: plan.target.clone(), error };
+        let sum = match (&mut self.way, end.checksum.filter(|_| whole)) {
+            (Some(Way::File(file)), Some(_)) => Some(file.checksum().map_err(failed)?),
+            (_, Some(sum)) => Some(self.sum.as_ref().map_or(sum, Checksum::finish)),
+            (_, None) => None,
+        };
+        if whole && sum != end.checksum {
+            return Err(RecvError::Checksum);
+        }
+        if let Some(Way::File(file)) = self.way.take() {
+            file.commit().map_err(failed)?;
+        }
+        Ok(self.written)
+    }
+}
+
+fn why(path: &Path, error: Errno) -> RecvError {
+    match error {
+        Errno::PIPE => RecvError::Closed,
+        Errno::INTR => RecvError::Interrupted,
+        error => {
+            let standard = path == Path::new("-");
+            let path = if standard { PathBuf::from("standard output") } else { path.to_owned() };
+            RecvError::Output { path, error }
+        }
+    }
+}
+
+fn length_of(payload: &Payload<'_>) -> usize {
+    match payload {
+        Payload::Bytes(bytes) => bytes.len(),
+        Payload::Raw(_, length) => *length,
+        Payload::Hole(_) => 0,
+    }
+}
+
+/// Writes what is left of a payload after `done` bytes: to a place in a file, or to a stream.
+fn write(to: BorrowedFd<'_>, payload: &Payload<'_>, done: usize, at: Option<u64>) -> Result<usize, Errno> {
+    match (payload, at) {
+        (Payload::Bytes(bytes), Some(at)) => rustix::io::pwrite(to, &bytes[done..], at),
+        (Payload::Bytes(bytes), None) => rustix::io::write(to, &bytes[done..]),
+        (Payload::Hole(_), _) => Ok(0),
+        (Payload::Raw(item, length), at) => {
+            let start = item.as_ptr().ok_or(Errno::FAULT)?;
+            let (rest, left) = (start.wrapping_add(done), length.saturating_sub(done));
+            // SAFETY: `length` bytes from `start` on lie in the slot, which is mapped while the item is borrowed; only the
+            // kernel reads them.
+            unsafe { write_raw(to, rest, left, at) }
+        }
+    }
+}
+
+fn stream(to: BorrowedFd<'_>, payload: &Payload<'_>) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < length_of(payload) {
+        done += patiently(to, || write(to, payload, done, None))?;
+    }
+    Ok(())
+}
+
+fn zeros(to: BorrowedFd<'_>, mut length: u64) -> Result<(), Errno> {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    while length > 0 {
+        let step = length.min(ZEROS.len() as u64) as usize;
+        length -= patiently(to, || rustix::io::write(to, &ZEROS[..step]))? as u64;
+    }
+    Ok(())
+}
+
+/// Writes once, to something that may take nothing just now.
+fn patiently(to: BorrowedFd<'_>, mut write: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        match write() {
+            Err(Errno::INTR) if stop_signal().is_none() => {}
+            Err(Errno::AGAIN) => {
+                let mut ready = [to, crate::process::stop_event()?]
+                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT | PollFlags::IN));
+                let _ = poll(&mut ready, None); // EINTR: the next write, or the signal, tells
+                if stop_signal().is_some() {
+                    return Err(Errno::INTR);
+                }
+            }
+            other => return other,
+        }
+    }
+}

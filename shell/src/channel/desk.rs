@@ -1,0 +1,497 @@
+//! The desk: an owner's one control thread. It answers the rendezvous socket, admits, buries, tells how things stand, and
+//! wakes the data thread. So a kill is noticed within a millisecond, also while the data thread sits in `read`.
+
+use super::guests::{Guest, Guests};
+use crate::process::{Unshared, leave_signals_to_main_thread};
+use crate::rendezvous::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
+use crate::rendezvous::report::{Kind, Participant, Report, Stage, Standing, Way};
+use crate::rendezvous::{Listener, receive_with_descriptors, send_with_descriptors};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What is handed to somebody who joins.
+pub(crate) struct HandOver {
+    pub saying: Saying,
+    pub descriptors: Vec<OwnedFd>,
+    /// Its place, where the owner chooses it; then it takes part at once.
+    pub place: Option<u32>,
+}
+
+/// What a transport does for those who come. Places are seats of a ring, or numbers of streams.
+pub(crate) trait Party: Send + Sync + 'static {
+    fn kind(&self) -> Kind;
+    fn way(&self) -> Way;
+    /// Bytes of memory.
+    fn memory(&self) -> u64;
+    /// Somebody wants to join.
+    fn hand_over(&self, from: Start) -> Result<HandOver, Refusal>;
+    /// Somebody sits down. Whether it takes part now.
+    fn admit(&self, place: u32) -> bool;
+    /// How somebody is doing, and how many bytes behind.
+    fn standing(&self, place: u32) -> (Standing, u64);
+    /// Somebody hung up. Whether everything of it is cleared away; if not, this is called again.
+    fn clear(&self, place: u32) -> bool;
+    /// Somebody sleeps elsewhere and is to be told of news over this socket.
+    fn will_tell(&self, place: u32, socket: &Arc<Unshared>);
+    /// Ten times a second; returns whom it threw out.
+    fn look(&self, pulse: &Pulse);
+    /// The data thread is to stop waiting.
+    fn interrupt(&self);
+}
+
+/// What the data thread tells the desk. Plain counters, which order nothing.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    sent: AtomicU64,
+    waiting: AtomicBool,
+    wanted: AtomicU32,
+    started: AtomicBool,
+    /// Being alone is a reason to stop.
+    needs_company: AtomicBool,
+}
+
+impl Pulse {
+    pub fn set_sent(&self, total: u64) {
+        self.sent.store(total, Ordering::Relaxed);
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Runs something that may wait for peers.
+    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.waiting.store(true, Ordering::Relaxed);
+        let result = wait();
+        self.waiting.store(false, Ordering::Relaxed);
+        result
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub fn want(&self, count: u32) {
+        self.wanted.store(count, Ordering::Relaxed);
+    }
+
+    pub fn start(&self, needs_company: bool) {
+        self.started.store(true, Ordering::Relaxed);
+        self.needs_company.store(needs_company, Ordering::Relaxed);
+    }
+
+    fn stage(&self) -> Stage {
+        if self.started.load(Ordering::Relaxed) { Stage::Live } else { Stage::Waiting }
+    }
+}
+
+/// How things stand, for whoever watches.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Bytes sent.
+    pub sent: u64,
+    /// Whether the sender waits for its peers.
+    pub waiting: bool,
+    /// How many peers it wants before it begins; `None` once it has begun.
+    pub wanted: Option<u32>,
+    /// Those who take part.
+    pub participants: Vec<Participant>,
+}
+
+/// Hears how things stand, ten times a second, in a thread of its own.
+pub type Watcher = Box<dyn FnMut(&View) + Send>;
+
+/// The desk's handle: dropping it ends the thread and gives the name back.
+pub(crate) struct Desk {
+    end: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+const LISTENER: u64 = u64::MAX;
+const END: u64 = u64::MAX - 1;
+
+/// How often to look around.
+const TICK: Duration = Duration::from_millis(100);
+/// How often to look whether the kernel has cleared away somebody who hung up.
+const CLEARING: Duration = Duration::from_millis(1);
+/// So often; then the ticks will find it.
+const CLEARINGS: u32 = 200;
+/// Connections that never said anything.
+const SILENCE: Duration = Duration::from_secs(10);
+
+impl Desk {
+    /// Opens the desk. The thread is this process's: fork before, not after.
+    pub fn open(
+        listener: Listener,
+        party: Arc<dyn Party>,
+        guests: Arc<Guests>,
+        pulse: Arc<Pulse>,
+        watcher: Option<Watcher>,
+    ) -> Result<Self, Errno> {
+        let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        watch(&epoll, listener.as_fd(), LISTENER)?;
+        watch(&epoll, end.as_fd(), END)?;
+        let clerk = Clerk {
+            epoll,
+            listener: Some(listener),
+            party,
+            guests,
+            pulse,
+            watcher,
+            clients: HashMap::new(),
+            next: 0,
+            clearing: Vec::new(),
+            resting: false,
+            rate: Rate::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("desk".into())
+            .spawn(move || clerk.run())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+        Ok(Self { end, thread: Some(thread) })
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, data: u64) -> Result<(), Errno> {
+    epoll::add(epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
+}
+
+struct Client {
+    socket: Arc<Unshared>,
+    pid: u32,
+    since: Instant,
+    /// Let in.
+    guest: bool,
+    place: Option<u32>,
+}
+
+struct Clerk {
+    epoll: OwnedFd,
+    listener: Option<Listener>,
+    party: Arc<dyn Party>,
+    guests: Arc<Guests>,
+    pulse: Arc<Pulse>,
+    watcher: Option<Watcher>,
+    clients: HashMap<u64, Client>,
+    next: u64,
+    /// Places of those who hung up, with how often they were looked at.
+    clearing: Vec<(u64, u32, u32)>,
+    /// There were no descriptors: the listener rests until the next tick.
+    resting: bool,
+    rate: Rate,
+}
+
+impl Clerk {
+    fn run(mut self) {
+        leave_signals_to_main_thread();
+        let mut last_tick = Instant::now();
+        loop {
+            let mut events =
+                [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
+            let nap = if self.clearing.is_empty() { TICK } else { CLEARING };
+            let nap = Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() };
+            let count = epoll::wait(&self.epoll, &mut events, Some(&nap)).unwrap_or(0); // EINTR: look around
+            for event in &events[..count] {
+                let data = event.data;
+                match data.u64() {
+                    LISTENER => self.accept(),
+                    END => return,
+                    id => self.hear(id),
+                }
+            }
+            self.clear();
+            if last_tick.elapsed() >= TICK {
+                last_tick = Instant::now();
+                self.tick();
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let (socket, peer) = match listener.accept() {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return,
+            Err(_) => {
+                // No descriptors, most likely: the queue stays readable, so do not spin on it.
+                self.resting = epoll::delete(&self.epoll, listener).is_ok();
+                return;
+            }
+        };
+        let id = self.next;
+        self.next += 1;
+        if watch(&self.epoll, socket.as_fd(), id).is_ok() {
+            let (socket, since) = (Arc::new(socket), Instant::now());
+            self.clients.insert(id, Client { socket, pid: peer.pid, since, guest: false, place: None });
+        }
+    }
+
+    /// Takes in what a client says, up to its hanging up.
+    fn hear(&mut self, id: u64) {
+        let mut packet = [0; RECORD];
+        while let Some(client) = self.clients.get(&id) {
+            match receive_with_descriptors(&client.socket, &mut packet) {
+                Err(Errno::AGAIN) => return,
+                Ok((count, _)) if count > 0 => match Record::decode(&packet[..count]) {
+                    Ok(record) => self.answer(id, record),
+                    Err(_) => {
+                        // Another version perhaps: it reads ours in the answer.
+                        self.say(id, Saying::Refused(Refusal::Unable));
+                        return self.hang_up(id);
+                    }
+                },
+                _ => return self.hang_up(id),
+            }
+        }
+    }
+
+    fn answer(&mut self, id: u64, record: Record) {
+        match record.saying {
+            Saying::Join(from) => self.join(id, record, from),
+            Saying::Seated(place) => self.seat(id, place),
+            Saying::Armed => {
+                if let Some(Client { place: Some(place), socket, .. }) = self.clients.get(&id) {
+                    self.party.will_tell(*place, socket);
+                    // Whatever came between its arming and now.
+                    self.say(id, Saying::Told);
+                }
+            }
+            Saying::Bye(how) => self.guests.update(id, |guest| guest.bye = Some(how)),
+            Saying::Status => {
+                let mut packet = Record::plain(Saying::Report).encode().to_vec();
+                packet.extend(self.report().encode());
+                if let Some(client) = self.clients.get(&id) {
+                    let _ = send_with_descriptors(&client.socket, &packet, &[]);
+                }
+            }
+            Saying::Stop => {
+                self.say(id, Saying::Stopping);
+                self.guests.ask_to_stop();
+                self.party.interrupt();
+            }
+            _ => self.hang_up(id), // an owner's words from a client
+        }
+    }
+
+    fn join(&mut self, id: u64, record: Record, from: Start) {
+        let Some(client) = self.clients.get(&id).filter(|client| !client.guest) else { return };
+        let handed = match self.party.hand_over(from) {
+            Ok(handed) => handed,
+            Err(why) => return self.say(id, Saying::Refused(why)),
+        };
+        let guest = Guest {
+            id,
+            pid: client.pid,
+            token: record.token,
+            place: handed.place,
+            joined: handed.place.is_some(),
+            bye: None,
+        };
+        if !self.guests.enter(guest) {
+            handed.place.map(|place| self.party.clear(place));
+            return self.say(id, Saying::Refused(Refusal::Over));
+        }
+        let words = Record::plain(handed.saying).encode();
+        let objects: Vec<_> = handed.descriptors.iter().map(AsFd::as_fd).collect();
+        let sent = send_with_descriptors(&client.socket, &words, &objects).is_ok();
+        if let Some(client) = self.clients.get_mut(&id) {
+            (client.guest, client.place) = (true, handed.place);
+        }
+        match sent {
+            true => self.guests.update(id, |_| {}),
+            false => self.hang_up(id),
+        }
+    }
+
+    fn seat(&mut self, id: u64, place: u32) {
+        let Some(client) = self.clients.get_mut(&id).filter(|client| client.guest && client.place.is_none())
+        else {
+            return;
+        };
+        client.place = Some(place);
+        let joined = self.party.admit(place);
+        self.guests.update(id, |guest| (guest.place, guest.joined) = (Some(place), joined));
+    }
+
+    fn say(&self, id: u64, saying: Saying) {
+        if let Some(client) = self.clients.get(&id) {
+            let _ = send_with_descriptors(&client.socket, &Record::plain(saying).encode(), &[]);
+        }
+    }
+
+    fn hang_up(&mut self, id: u64) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        let _ = epoll::delete(&self.epoll, &client.socket);
+        match client.place {
+            Some(place) => self.clearing.push((id, place, 0)),
+            None => self.gone(id),
+        }
+    }
+
+    /// Clears away those who hung up. The kernel closes a dead one's socket a moment before it drops its lock.
+    fn clear(&mut self) {
+        for (id, place, looks) in std::mem::take(&mut self.clearing) {
+            if self.party.clear(place) || looks >= CLEARINGS {
+                self.gone(id);
+            } else {
+                self.clearing.push((id, place, looks + 1));
+            }
+        }
+    }
+
+    fn gone(&self, id: u64) {
+        let took_part = self.guests.leave(id).is_some_and(|guest| guest.joined);
+        if took_part && self.pulse.needs_company.load(Ordering::Relaxed) && self.guests.joined() == 0 {
+            self.guests.cancel();
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.resting
+            && let Some(listener) = &self.listener
+            && watch(&self.epoll, listener.as_fd(), LISTENER).is_ok()
+        {
+            self.resting = false;
+        }
+        let silent = |client: &Client| !client.guest && client.since.elapsed() > SILENCE;
+        let silent: Vec<_> =
+            self.clients.iter().filter(|(_, client)| silent(client)).map(|(id, _)| *id).collect();
+        silent.into_iter().for_each(|id| self.hang_up(id));
+        self.party.look(&self.pulse);
+        self.rate.look(self.pulse.sent());
+        if self.watcher.is_some() {
+            let view = self.view();
+            if let Some(watcher) = &mut self.watcher {
+                watcher(&view);
+            }
+        }
+    }
+
+    fn view(&self) -> View {
+        View {
+            sent: self.pulse.sent(),
+            waiting: self.pulse.is_waiting(),
+            wanted: (self.pulse.stage() == Stage::Waiting).then(|| self.pulse.wanted.load(Ordering::Relaxed)),
+            participants: self.participants(),
+        }
+    }
+
+    fn participants(&self) -> Vec<Participant> {
+        let standing = |guest: &Guest| match (guest.bye, guest.place) {
+            (Some(Farewell::Done), _) => (Standing::Done, 0),
+            (_, Some(place)) => self.party.standing(place),
+            (_, None) => (Standing::Joining, 0),
+        };
+        let all = self.guests.all();
+        let participant = |guest: &Guest| {
+            let (standing, behind) = standing(guest);
+            Participant { pid: guest.pid, standing, behind }
+        };
+        all.iter().map(participant).collect()
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            kind: self.party.kind(),
+            stage: self.pulse.stage(),
+            way: self.party.way(),
+            wanted: self.pulse.wanted.load(Ordering::Relaxed),
+            memory: self.party.memory(),
+            sent: self.pulse.sent(),
+            rate: self.rate.of(self.pulse.sent()),
+            participants: self.participants(),
+        }
+    }
+}
+
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        // The name first: whoever comes now finds nobody, and waits for the next owner.
+        self.listener = None;
+    }
+}
+
+/// Bytes in the last second or so.
+struct Rate {
+    since: Instant,
+    then: u64,
+    last: u64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { since: Instant::now(), then: 0, last: 0 }
+    }
+}
+
+impl Rate {
+    fn look(&mut self, sent: u64) {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            *self = Self { last: self.of(sent), since: Instant::now(), then: sent };
+        }
+    }
+
+    /// The rate now: of the second under way once it says something, else of the last whole one.
+    fn of(&self, sent: u64) -> u64 {
+        let elapsed = self.since.elapsed();
+        if elapsed < Duration::from_millis(500) && self.last > 0 {
+            return self.last;
+        }
+        let bytes = sent.saturating_sub(self.then);
+        (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64
+    }
+}
+
+/// Those who sleep elsewhere, by place.
+#[derive(Default)]
+pub(crate) struct Sleepers {
+    any: AtomicBool,
+    sockets: Mutex<HashMap<u32, Arc<Unshared>>>,
+}
+
+impl Sleepers {
+    pub fn add(&self, place: u32, socket: &Arc<Unshared>) {
+        self.lock().insert(place, socket.clone());
+        // Relaxed: who adds tells the sleeper to look again afterwards.
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    pub fn remove(&self, place: u32) {
+        let mut sockets = self.lock();
+        sockets.remove(&place);
+        self.any.store(!sockets.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Tells those of whom `is_asleep` says so. Without waiting: who has a full socket was told.
+    pub fn tell(&self, is_asleep: impl Fn(u32) -> bool) {
+        if !self.any.load(Ordering::Relaxed) {
+            return;
+        }
+        for (place, socket) in self.lock().iter() {
+            if is_asleep(*place) {
+                let _ = send_with_descriptors(socket, &Record::plain(Saying::Told).encode(), &[]);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<Unshared>>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

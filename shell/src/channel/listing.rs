@@ -1,0 +1,301 @@
+//! What exists, who holds it, who is behind; and removing it.
+
+use crate::process::Peer;
+use crate::rendezvous::judging::{is_live, probe, remove, remove_if_stale};
+use crate::rendezvous::protocol::{Saying, Token};
+use crate::rendezvous::report::{Report, Stage, Standing};
+use crate::rendezvous::{Client, ConnectError, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// How long an owner may take to say how it is.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long an owner may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// How many owners are asked at once.
+const AT_ONCE: usize = 32;
+
+/// How something is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// At work.
+    Live,
+    /// Its owner waits for receivers, or receivers wait for an owner.
+    Waiting,
+    /// Its process is dead.
+    Stale,
+}
+
+/// Something with a name.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The name.
+    pub name: Name,
+    /// How it is.
+    pub state: State,
+    /// The owner's process, as far as we can see it; of a stale wait file, the process that waited.
+    pub owner: Option<u32>,
+    /// What its owner says.
+    pub report: Option<Report>,
+    /// Processes that wait for an owner.
+    pub waiting: Vec<u32>,
+    /// Why there is no report of a live owner.
+    pub silent: Option<String>,
+}
+
+/// Why nothing was removed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum RemoveError {
+    /// There is nothing of that name.
+    #[error("no such channel")]
+    Nothing,
+    /// It is in use.
+    #[error("in use by {0} process{end}; --force ends it all the same", end = if *.0 == 1 { "" } else { "es" })]
+    InUse(usize),
+    /// Its owner does not answer.
+    #[error("its owner (pid {0}) does not answer; --force takes the name away from it")]
+    Silent(u32),
+    /// Its owner was asked, and goes on.
+    #[error("its owner (pid {0}) was asked to end and goes on")]
+    GoesOn(u32),
+    /// It is not ours.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A system call failed.
+    #[error("{}", crate::reason(*.0))]
+    System(Errno),
+}
+
+/// What was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removed {
+    /// The socket of a dead owner.
+    Stale,
+    /// The wait file of a dead process.
+    StaleWait(u32),
+    /// A live owner ended, as asked.
+    Ended(u32),
+    /// The name was taken away from an owner that does not answer.
+    Taken(u32),
+    /// A process that waited was told to end.
+    Waiter(u32),
+}
+
+/// Everything there is, by name.
+///
+/// # Blocking
+/// Owners are asked, each for at most two seconds, many at once.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
+    let (mut sockets, mut waiting, mut listed) = (Vec::new(), BTreeMap::new(), Vec::new());
+    for file in directory.names()? {
+        if let Some(name) = file.strip_suffix(".sock").and_then(|name| name.parse::<Name>().ok()) {
+            sockets.push(name);
+        } else if let Some(waiter) = Waiter::parse(&file) {
+            match is_live(directory, &file) {
+                Ok(true) => waiting.entry(waiter.name).or_insert_with(Vec::new).push(waiter.pid),
+                Ok(false) if judged_stale(directory, &file) => {
+                    listed.push(Listed { owner: Some(waiter.pid), ..Listed::new(waiter.name, State::Stale) })
+                }
+                _ => {} // gone meanwhile, or just made
+            }
+        }
+    }
+    for some in sockets.chunks(AT_ONCE) {
+        let asked: Vec<_> = std::thread::scope(|scope| {
+            let asking: Vec<_> = some.iter().map(|name| scope.spawn(|| ask(directory, name))).collect();
+            asking.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
+        });
+        listed.extend(asked);
+    }
+    for found in listed.iter_mut().filter(|found| found.state != State::Stale) {
+        found.waiting = waiting.remove(&found.name).unwrap_or_default();
+    }
+    let left = waiting.into_iter();
+    listed.extend(left.map(|(name, pids)| Listed { waiting: pids, ..Listed::new(name, State::Waiting) }));
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listed)
+}
+
+impl Listed {
+    fn new(name: Name, state: State) -> Self {
+        Self { name, state, owner: None, report: None, waiting: Vec::new(), silent: None }
+    }
+}
+
+/// A wait file is locked a moment after it was made: only under the directory's lock is an unlocked one surely stale.
+fn judged_stale(directory: &RuntimeDir, file: &str) -> bool {
+    directory.lock().is_ok_and(|_locked| is_live(directory, file) == Ok(false))
+}
+
+fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
+    let live = |owner: Option<Peer>, silent| Listed {
+        owner: owner.map(|owner| owner.pid).filter(|&pid| pid != 0),
+        silent,
+        ..Listed::new(name.clone(), State::Live)
+    };
+    let client = match Client::connect(directory, name) {
+        Ok(client) => client,
+        Err(ConnectError::Nobody) => return None,
+        Err(ConnectError::Dead) => {
+            // Or just about to listen: under the lock that is told apart.
+            let locked = directory.lock().ok()?;
+            return match probe(&locked, name) {
+                Probe::Nothing => None,
+                Probe::Stale => Some(Listed::new(name.clone(), State::Stale)),
+                _ => Some(live(None, Some("it has just begun".into()))),
+            };
+        }
+        Err(error) => return Some(live(None, Some(error.to_string()))),
+    };
+    let owner = Some(client.owner());
+    match report(&client) {
+        Ok(report) => {
+            let state = if report.stage == Stage::Waiting { State::Waiting } else { State::Live };
+            Some(Listed { state, report: Some(report), ..live(owner, None) })
+        }
+        Err(TalkError::HungUp) => None, // it ended just now
+        Err(error) => Some(live(owner, Some(error.to_string()))),
+    }
+}
+
+fn report(client: &Client) -> Result<Report, TalkError> {
+    let answer = client.ask(Saying::Status, Token::default(), Some(Instant::now() + ANSWER))?;
+    let report = Report::decode(&answer.rest).filter(|_| answer.record.saying == Saying::Report);
+    report.ok_or(crate::rendezvous::protocol::Misunderstanding::Nonsense.into())
+}
+
+/// Removes everything of a name: asks a live owner to end, tells who waits to end, removes what the dead left.
+///
+/// # Blocking
+/// A live owner has five seconds to end.
+///
+/// # Errors
+/// Why something of that name is still there. Without `force` whatever is in use is left alone.
+pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Vec<Removed>, RemoveError> {
+    let mut removed = Vec::new();
+    let locked = directory.lock().map_err(RemoveError::System)?;
+    match probe(&locked, name) {
+        Probe::Nothing => drop(locked),
+        Probe::Stale => {
+            remove(&locked, name).map_err(RemoveError::System)?;
+            removed.push(Removed::Stale);
+            drop(locked);
+        }
+        Probe::InTheWay => return Err(ConnectError::InTheWay.into()),
+        Probe::Unknown(error) => return Err(RemoveError::System(error)),
+        Probe::Alive(_) | Probe::Busy => {
+            drop(locked); // the owner needs it to end
+            removed.push(end(directory, name, force)?);
+        }
+    }
+    for (file, waiter) in waiters(directory)? {
+        if waiter.name == *name {
+            let locked = directory.lock().map_err(RemoveError::System)?;
+            removed.extend(remove_waiter(&locked, &file, &waiter)?);
+        }
+    }
+    if removed.is_empty() { Err(RemoveError::Nothing) } else { Ok(removed) }
+}
+
+/// Whoever waits is in nobody's way: its file goes, and it ends.
+fn remove_waiter(locked: &Locked<'_>, file: &str, waiter: &Waiter) -> Result<Option<Removed>, RemoveError> {
+    let stale = match remove_if_stale(locked, file) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other.map_err(RemoveError::System)?,
+    };
+    if stale {
+        return Ok(Some(Removed::StaleWait(waiter.pid)));
+    }
+    match rustix::fs::unlinkat(locked.directory(), file, AtFlags::empty()) {
+        Ok(()) => Ok(Some(Removed::Waiter(waiter.pid))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(RemoveError::System(error)),
+    }
+}
+
+fn waiters(directory: &RuntimeDir) -> Result<Vec<(String, Waiter)>, RemoveError> {
+    let names = directory.names().map_err(RemoveError::System)?;
+    Ok(names.into_iter().filter_map(|file| Waiter::parse(&file).map(|waiter| (file, waiter))).collect())
+}
+
+fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, RemoveError> {
+    let client = Client::connect(directory, name)?;
+    let pid = client.owner().pid;
+    let attached = match report(&client) {
+        Ok(report) => report.participants.iter().filter(|peer| peer.standing != Standing::Done).count(),
+        Err(TalkError::HungUp) => return Ok(Removed::Ended(pid)),
+        Err(_) if force => return take_away(directory, name, pid),
+        Err(_) => return Err(RemoveError::Silent(pid)),
+    };
+    if attached > 0 && !force {
+        return Err(RemoveError::InUse(attached));
+    }
+    let deadline = Some(Instant::now() + ENDING);
+    match client.ask(Saying::Stop, Token::default(), deadline) {
+        Ok(_) => {}
+        Err(TalkError::HungUp) => return Ok(Removed::Ended(pid)),
+        Err(_) if force => return take_away(directory, name, pid),
+        Err(_) => return Err(RemoveError::Silent(pid)),
+    }
+    // It hangs up when it has ended, and by then its name is gone.
+    loop {
+        match crate::rendezvous::readable(rustix::fd::AsFd::as_fd(&client), deadline) {
+            Ok(()) if !client.listen() => return Ok(Removed::Ended(pid)),
+            Ok(()) => {}
+            Err(_) if force => return take_away(directory, name, pid),
+            Err(_) => return Err(RemoveError::GoesOn(pid)),
+        }
+    }
+}
+
+/// The owner finds that the name is no longer its own when it ends, and leaves it alone.
+fn take_away(directory: &RuntimeDir, name: &Name, pid: u32) -> Result<Removed, RemoveError> {
+    let locked = directory.lock().map_err(RemoveError::System)?;
+    remove(&locked, name).map_err(RemoveError::System)?;
+    Ok(Removed::Taken(pid))
+}
+
+/// What was removed, and what could not be.
+pub type Cleared = (Vec<(Name, Removed)>, Vec<(Name, RemoveError)>);
+
+/// Removes what the dead left; returns what, and what could not be removed.
+///
+/// # Errors
+/// The directory cannot be read or locked.
+pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
+    let (mut removed, mut failed) = (Vec::new(), Vec::new());
+    for file in directory.names().map_err(RemoveError::System)? {
+        let socket = file.strip_suffix(".sock").and_then(|name| name.parse::<Name>().ok());
+        let waiter = Waiter::parse(&file);
+        // Judged and removed under one lock, taken anew for each, so that nobody waits long.
+        let (name, result) = match (socket, waiter) {
+            (Some(name), _) => {
+                let locked = directory.lock().map_err(RemoveError::System)?;
+                let stale = matches!(probe(&locked, &name), Probe::Stale);
+                (name.clone(), stale.then(|| remove(&locked, &name).map(|()| Removed::Stale)))
+            }
+            (None, Some(waiter)) => {
+                let locked = directory.lock().map_err(RemoveError::System)?;
+                let gone = match remove_if_stale(&locked, &file) {
+                    Ok(true) => Some(Ok(Removed::StaleWait(waiter.pid))),
+                    Ok(false) | Err(Errno::NOENT) => None,
+                    Err(error) => Some(Err(error)),
+                };
+                (waiter.name, gone)
+            }
+            (None, None) => continue,
+        };
+        match result {
+            Some(Ok(what)) => removed.push((name, what)),
+            Some(Err(error)) => failed.push((name, RemoveError::System(error))),
+            None => {}
+        }
+    }
+    Ok((removed, failed))
+}

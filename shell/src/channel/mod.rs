@@ -1,0 +1,37 @@
+//! Channels with names: one sender, and receivers that find it, in any order.
+//!
+//! ```text
+//! receiver                        NAME.sock                    the sender's desk (one thread)
+//!   connect, "join" ------------------------------------------>  lets it in
+//!   <------------------------------ the segment's two objects --
+//!   checks their seals, maps them, locks a seat's byte, sits
+//!   "seated" ------------------------------------------------->  admits it
+//!   reads the ring; nothing more is said until the end
+//!   "bye" ---------------------------------------------------->  counts it
+//!   (hang-up without a word: looks whether the seat's byte is free, and buries)
+//! ```
+//!
+//! Nothing outlives its process but a socket file or a wait file, each of which is recognised as dead.
+
+mod desk;
+mod error;
+mod guests;
+mod listing;
+mod receiver;
+mod ring;
+mod sender;
+mod stream;
+
+pub use desk::{View, Watcher};
+pub use error::{CreateError, JoinError, ReceiveError, SendError};
+pub use guests::Tally;
+pub use listing::{Listed, RemoveError, Removed, State, list, remove_dead, remove_name};
+pub use receiver::{JoinOptions, Received, Receiver};
+pub(crate) use receiver::{Patience, Payload};
+pub use sender::{Sender, SenderOptions, Slot};
+
+/// What another transport's owner is made of.
+pub(crate) mod owner {
+    pub(crate) use super::desk::{Desk, HandOver, Party, Pulse};
+    pub(crate) use super::guests::{Guests, Visits, WaitEnd};
+}

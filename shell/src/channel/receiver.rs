@@ -1,0 +1,532 @@
+//! A receiver of a channel with a name.
+
+use super::error::{JoinError, ReceiveError};
+use super::stream::Stream;
+use crate::liveness::{ByteLocks, OwnerIs};
+use crate::process::Birthplace;
+use crate::rendezvous::protocol::{Farewell, Refusal, Saying, Start, Token};
+use crate::rendezvous::{
+    Answer, Changes, Client, ConnectError, Ended, Name, RuntimeDir, TalkError, WaitFile,
+};
+use crate::segment::{Segment, SharedRing};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::time::{Duration, Instant};
+use whorl_core::error::{End, JoinError as CoreJoinError, ReadError};
+use whorl_core::futex::Host;
+use whorl_core::ring::{Applicant, ByteReader, Kind, Parts, Receiver as CoreReceiver, Run};
+
+/// How a channel is joined.
+#[derive(Clone, Debug, Default)]
+pub struct JoinOptions {
+    /// Where in the stream to begin.
+    pub from: Start,
+    /// How long to wait for a sender to come and to let us in; `None`: for ever.
+    pub timeout: Option<Duration>,
+    /// Whether the caller tells the sender by [`Receiver::confirm`] that it has everything, once that is so. Otherwise
+    /// reading the end does.
+    pub confirms: bool,
+}
+
+/// What was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// So many bytes, at the start of the buffer.
+    Bytes(usize),
+    /// So many zero bytes.
+    Hole(u64),
+    /// The end: everything was received.
+    End(End),
+}
+
+/// What was received, still where it lies.
+pub(crate) enum Payload<'a> {
+    /// Bytes of our own.
+    Bytes(&'a [u8]),
+    /// Bytes in a slot, which a hostile sender may change: for the kernel to read.
+    Raw(&'a ByteReader<'a>, usize),
+    /// So many zero bytes.
+    Hole(u64),
+}
+
+/// A receiver of a channel. It gets every byte in order, or an error; the end is only ever what the sender said it is.
+///
+/// Dropping it early leaves the channel, and the sender goes on without it. It belongs to the process that made it: in a
+/// forked child every call answers [`ReceiveError::Forked`].
+///
+/// In an event loop: wait until [`as_fd`](AsFd::as_fd) is readable, but only after [`arm`](Self::arm) said that there is
+/// nothing to receive just now.
+///
+/// ```no_run
+/// use whorl::{JoinOptions, Received, Receiver};
+///
+/// let mut receiver = Receiver::join(&"ticker".parse()?, &JoinOptions::default())?;
+/// let mut message = vec![0; receiver.longest()];
+/// while let Received::Bytes(length) = receiver.receive(&mut message, None)? {
+///     println!("{}", String::from_utf8_lossy(&message[..length]));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Receiver {
+    inner: ManuallyDrop<Inner>,
+    born: Birthplace,
+}
+
+/// Fields are dropped in this order: leave the seat, then give its byte back, then hang up.
+struct Inner {
+    way: Way,
+    client: Client,
+    token: Token,
+    end: Option<End>,
+    confirms: bool,
+    parted: bool,
+    armed_before: bool,
+    /// For rings that evict: what was copied out of a slot and then vouched for.
+    scratch: Vec<u8>,
+}
+
+enum Way {
+    Ring { receiver: CoreReceiver<SharedRing>, _seat: ByteLocks },
+    Stream(Stream),
+}
+
+/// What came of one try.
+enum Attempt {
+    Joined(Box<Receiver>),
+    /// Nobody is there who would have us; perhaps in a moment.
+    NotYet {
+        refused: bool,
+    },
+}
+
+/// How long to look for a free seat while those of the dead are cleared.
+const CROWDED: Duration = Duration::from_secs(2);
+
+impl Receiver {
+    /// Joins the channel of this name, in the user's runtime directory.
+    ///
+    /// # Blocking
+    /// Until a sender owns the name and lets us in, the timeout of the options passes, or a signal comes. If it dies
+    /// before it let us in, the wait goes on for the next one.
+    ///
+    /// # Errors
+    /// Why there is no joining.
+    pub fn join(name: &Name, options: &JoinOptions) -> Result<Self, JoinError> {
+        Self::join_in(&RuntimeDir::open()?, name, options, || ())
+    }
+
+    /// The same, in a given directory; `waiting` is called once if nobody owns the name yet.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub fn join_in(
+        directory: &RuntimeDir,
+        name: &Name,
+        options: &JoinOptions,
+        waiting: impl FnOnce(),
+    ) -> Result<Self, JoinError> {
+        Self::join_as(Token::default(), directory, name, options, waiting)
+    }
+
+    /// The same, as part of a run that this token tells from others.
+    pub(crate) fn join_as(
+        token: Token,
+        directory: &RuntimeDir,
+        name: &Name,
+        options: &JoinOptions,
+        waiting: impl FnOnce(),
+    ) -> Result<Self, JoinError> {
+        let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+        let attempt = || attempt(directory, name, options, token, deadline);
+        if let Attempt::Joined(receiver) = attempt()? {
+            return Ok(*receiver);
+        }
+        // Listen first, then look again: nobody who comes in between is missed.
+        let mut changes = Changes::of(directory);
+        let file = WaitFile::create(directory, name)
+            .map_err(|error| JoinError::System { what: "say that we wait", error })?;
+        let mut waiting = Some(waiting);
+        loop {
+            let refused = match attempt()? {
+                Attempt::Joined(receiver) => return Ok(*receiver),
+                Attempt::NotYet { refused } => refused,
+            };
+            if file.is_removed() {
+                return Err(JoinError::Stopped);
+            }
+            if !refused && let Some(waiting) = waiting.take() {
+                waiting();
+            }
+            changes.wait(refused, deadline).map_err(|end| match end {
+                Ended::TimedOut => JoinError::TimedOut,
+                Ended::Interrupted => JoinError::Interrupted,
+            })?;
+        }
+    }
+
+    /// Joins only if somebody owns the name and lets us in now.
+    pub(crate) fn join_now(
+        token: Token,
+        directory: &RuntimeDir,
+        name: &Name,
+        options: &JoinOptions,
+    ) -> Result<Self, JoinError> {
+        let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+        match attempt(directory, name, options, token, deadline)? {
+            Attempt::Joined(receiver) => Ok(*receiver),
+            Attempt::NotYet { .. } => Err(ConnectError::Nobody.into()),
+        }
+    }
+
+    /// The longest message there can be: what a buffer must hold.
+    pub fn longest(&self) -> usize {
+        match &self.inner.way {
+            Way::Ring { receiver, .. } => receiver.parts().slots().size(),
+            Way::Stream(_) => Stream::LONGEST,
+        }
+    }
+
+    /// What tells this channel from others of the same name; 0 if it is no ring.
+    pub fn id(&self) -> u64 {
+        match &self.inner.way {
+            Way::Ring { receiver, .. } => receiver.parts().nonce(),
+            Way::Stream(_) => 0,
+        }
+    }
+
+    /// The sender's process id, as far as we can see it; 0 otherwise.
+    pub fn sender_pid(&self) -> u32 {
+        self.inner.client.owner().pid
+    }
+
+    /// Receives the next message.
+    ///
+    /// # Blocking
+    /// Until the sender sends or ends, the deadline passes or a signal comes. If the sender dies, everything it sent is
+    /// received first, then this says so, within a twentieth of a second.
+    ///
+    /// # Errors
+    /// Why there is no next message.
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Option<Instant>,
+    ) -> Result<Received, ReceiveError> {
+        self.take(Patience::Until(deadline), |payload| copy(payload, buffer))
+    }
+
+    /// Receives the next message if it is there.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Empty`], or as [`receive`](Self::receive).
+    pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
+        self.take(Patience::None, |payload| copy(payload, buffer))
+    }
+
+    /// Announces that this receiver is about to wait in an event loop, until its descriptor is readable. True: it may do
+    /// so now. False: there is something to receive already.
+    ///
+    /// # Errors
+    /// Why there will never be anything to receive.
+    pub fn arm(&mut self) -> Result<bool, ReceiveError> {
+        let inner = self.here()?;
+        if inner.end.is_some() {
+            return Ok(false);
+        }
+        match &mut inner.way {
+            Way::Stream(stream) => stream.is_idle(),
+            Way::Ring { receiver, .. } => {
+                if !inner.armed_before {
+                    // Its answer makes the descriptor readable once, which covers all that came before.
+                    let _ = inner.client.say(Saying::Armed, inner.token);
+                    inner.armed_before = true;
+                }
+                let connected = inner.client.listen();
+                match receiver.arm() {
+                    Ok(armed) => Ok(armed && connected),
+                    Err(ReadError::Ended(_)) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Tells the sender that we have everything. Only after the end was received, and only once does it count.
+    pub fn confirm(&mut self) {
+        self.part(Farewell::Done);
+    }
+
+    /// Tells the sender that something failed on our side.
+    pub fn give_up(&mut self) {
+        self.part(Farewell::Failed);
+    }
+
+    fn part(&mut self, how: Farewell) {
+        if let Ok(inner) = self.here()
+            && !std::mem::replace(&mut inner.parted, true)
+        {
+            let _ = inner.client.say(Saying::Bye(how), inner.token);
+        }
+    }
+
+    /// Receives the next message into `take`, which has it only while it runs.
+    pub(crate) fn take<E: From<ReceiveError>>(
+        &mut self,
+        patience: Patience,
+        take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
+    ) -> Result<Received, E> {
+        let inner = self.here()?;
+        if let Some(end) = inner.end {
+            return Ok(Received::End(end));
+        }
+        let received = match &mut inner.way {
+            Way::Ring { receiver, .. } => {
+                from_ring(receiver, &inner.client, &mut inner.scratch, patience, take)?
+            }
+            Way::Stream(stream) => stream.take(patience, take)?,
+        };
+        if let Received::End(end) = received {
+            inner.end = Some(end);
+            if !inner.confirms {
+                self.confirm();
+            }
+        }
+        Ok(received)
+    }
+
+    fn here(&mut self) -> Result<&mut Inner, ReceiveError> {
+        match self.born.is_elsewhere() {
+            true => Err(ReceiveError::Forked),
+            false => Ok(&mut self.inner),
+        }
+    }
+}
+
+/// How long to wait for a message.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    None,
+    Until(Option<Instant>),
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.inner.way {
+            Way::Ring { .. } => self.inner.client.as_fd(),
+            Way::Stream(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsRawFd for Receiver {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // A forked child's seat and connection are its parent's.
+        if !self.born.is_elsewhere() {
+            self.part(Farewell::Left);
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.inner) };
+        }
+    }
+}
+
+fn copy(payload: Payload<'_>, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
+    match payload {
+        Payload::Hole(length) => Ok(Received::Hole(length)),
+        Payload::Bytes(bytes) => match buffer.get_mut(..bytes.len()) {
+            Some(buffer) => {
+                buffer.copy_from_slice(bytes);
+                Ok(Received::Bytes(bytes.len()))
+            }
+            None => Err(ReceiveError::TooLong { length: bytes.len() }),
+        },
+        Payload::Raw(item, _) => match item.copy_to(buffer).map_err(|_| ReceiveError::Corrupt)? {
+            Ok(length) => Ok(Received::Bytes(length)),
+            Err(length) => Err(ReceiveError::TooLong { length }),
+        },
+    }
+}
+
+fn from_ring<E: From<ReceiveError>>(
+    receiver: &mut CoreReceiver<SharedRing>,
+    client: &Client,
+    scratch: &mut Vec<u8>,
+    patience: Patience,
+    take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
+) -> Result<Received, E> {
+    let evictable = receiver.parts().geometry().is_evictable();
+    let run = match patience {
+        Patience::Until(deadline) => receiver.read(deadline),
+        Patience::None => {
+            // Looked at before: what a dying sender published before its connection went still counts.
+            let dead = !client.listen() && receiver.parts().host().owner_is_dead();
+            match receiver.try_read() {
+                Err(ReadError::Empty) if dead => Err(ReadError::SenderDied),
+                other => other,
+            }
+        }
+    };
+    let run = match run {
+        Ok(run) => run,
+        Err(ReadError::Ended(end)) => return Ok(Received::End(end)),
+        Err(error) => return Err(ReceiveError::from(error).into()),
+    };
+    let received = match evictable {
+        true => take_copied(&run, scratch, take),
+        false => take_in_place(&run, take),
+    }?;
+    run.release(1);
+    Ok(received)
+}
+
+fn take_in_place<E: From<ReceiveError>>(
+    run: &Run<'_, SharedRing>,
+    take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
+) -> Result<Received, E> {
+    let item = run.item(0);
+    match item.kind().map_err(|_| ReceiveError::Corrupt)? {
+        (Kind::Bytes, length) => take(Payload::Raw(&item, length)),
+        (Kind::Hole(length), _) => take(Payload::Hole(length)),
+    }
+}
+
+/// Copies first, then asks whether the copy is whole: the sender may have gone on without us meanwhile.
+fn take_copied<E: From<ReceiveError>>(
+    run: &Run<'_, SharedRing>,
+    scratch: &mut Vec<u8>,
+    take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
+) -> Result<Received, E> {
+    let item = run.item(0);
+    let whole = || if run.whole() { Ok(()) } else { Err(ReceiveError::Evicted) };
+    let kind = item.kind();
+    let length = match kind {
+        Ok((Kind::Bytes, length)) => length,
+        _ => 0,
+    };
+    scratch.resize(length, 0);
+    let copied = item.copy_to(scratch);
+    whole()?; // before anything else is believed
+    match (kind.map_err(|_| ReceiveError::Corrupt)?, copied) {
+        ((Kind::Hole(length), _), _) => take(Payload::Hole(length)),
+        (_, Ok(Ok(_))) => take(Payload::Bytes(scratch)),
+        _ => Err(ReceiveError::Corrupt.into()),
+    }
+}
+
+impl From<ReadError> for ReceiveError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Empty => Self::Empty,
+            ReadError::SenderDied => Self::SenderDied,
+            ReadError::Evicted => Self::Evicted,
+            ReadError::TimedOut => Self::TimedOut,
+            ReadError::Interrupted => Self::Interrupted,
+            ReadError::Corrupt | ReadError::Ended(_) => Self::Corrupt,
+        }
+    }
+}
+
+fn attempt(
+    directory: &RuntimeDir,
+    name: &Name,
+    options: &JoinOptions,
+    token: Token,
+    deadline: Option<Instant>,
+) -> Result<Attempt, JoinError> {
+    let not_yet = |refused| Ok(Attempt::NotYet { refused });
+    let born = Birthplace::here();
+    let client = match Client::connect(directory, name) {
+        Ok(client) => client,
+        Err(ConnectError::Nobody) => return not_yet(false),
+        Err(ConnectError::Dead | ConnectError::Busy) => return not_yet(true),
+        Err(error) => return Err(error.into()),
+    };
+    let answer = match client.ask(Saying::Join(options.from), token, deadline) {
+        Ok(answer) => answer,
+        Err(TalkError::HungUp) => return not_yet(true),
+        Err(TalkError::TimedOut) => return Err(JoinError::TimedOut),
+        Err(TalkError::Interrupted) => return Err(JoinError::Interrupted),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(way) = enter(answer, &client, options, deadline)? else { return not_yet(true) };
+    let inner = Inner {
+        way,
+        client,
+        token,
+        end: None,
+        confirms: options.confirms,
+        parted: false,
+        armed_before: false,
+        scratch: Vec::new(),
+    };
+    Ok(Attempt::Joined(Box::new(Receiver { inner: ManuallyDrop::new(inner), born })))
+}
+
+/// Takes what was handed over; `None` if the owner went away meanwhile.
+fn enter(
+    answer: Answer,
+    client: &Client,
+    options: &JoinOptions,
+    deadline: Option<Instant>,
+) -> Result<Option<Way>, JoinError> {
+    let nonsense = || TalkError::from(crate::rendezvous::protocol::Misunderstanding::Nonsense);
+    match answer.record.saying {
+        Saying::Ring(hint) => {
+            let [data, control]: [OwnedFd; 2] = answer.descriptors.try_into().map_err(|_| nonsense())?;
+            let ring = Segment::received(data, control);
+            Ok(sit(&ring, hint, client, options, deadline)?
+                .map(|(receiver, _seat)| Way::Ring { receiver, _seat }))
+        }
+        Saying::Stream => {
+            let [stream]: [OwnedFd; 1] = answer.descriptors.try_into().map_err(|_| nonsense())?;
+            let stream = Stream::new(stream).map_err(|error| JoinError::System { what: "receive", error })?;
+            Ok(Some(Way::Stream(stream)))
+        }
+        Saying::Refused(Refusal::Over) => Ok(None),
+        Saying::Refused(why) => Err(why.into()),
+        _ => Err(nonsense().into()),
+    }
+}
+
+fn sit(
+    segment: &Segment,
+    hint: u32,
+    client: &Client,
+    options: &JoinOptions,
+    deadline: Option<Instant>,
+) -> Result<Option<(CoreReceiver<SharedRing>, ByteLocks)>, JoinError> {
+    let ring = segment.attach(OwnerIs::Whoever)?;
+    let locks = segment.byte_locks()?;
+    let seats = ring.geometry().seats();
+    let begun = Instant::now();
+    let applicant = loop {
+        let sat = (0..seats).map(|step| (hint % seats + step) % seats).find_map(|seat| {
+            // The byte first, then the seat: whoever finds the seat taken and the byte free knows that we are dead.
+            if locks.try_lock(seat) != Ok(true) {
+                return None;
+            }
+            let from_first = options.from == Start::First;
+            let applicant = Applicant::ask(ring.clone(), seat, from_first, std::process::id());
+            applicant.map_err(|_| locks.unlock(seat)).ok()
+        });
+        match sat {
+            Some(applicant) => break applicant,
+            None if begun.elapsed() > CROWDED => return Err(Refusal::Full.into()),
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    client.say(Saying::Seated(applicant.seat()), Token::default())?;
+    match applicant.admitted(deadline) {
+        Ok(receiver) => Ok(Some((receiver, locks))),
+        Err(CoreJoinError::SenderDied | CoreJoinError::Buried) => Ok(None),
+        Err(CoreJoinError::Missed) => Err(Refusal::Missed.into()),
+        Err(CoreJoinError::TimedOut) => Err(JoinError::TimedOut),
+        Err(CoreJoinError::Interrupted) => Err(JoinError::Interrupted),
+        Err(CoreJoinError::Taken | CoreJoinError::Asking) => Err(Refusal::Full.into()),
+    }
+}

@@ -1,0 +1,195 @@
+//! The ring as an owner's transport: handing the segment over, admitting, burying, evicting.
+
+use super::desk::{HandOver, Party, Pulse, Sleepers};
+use crate::liveness::Hooks;
+use crate::process::Unshared;
+use crate::rendezvous::protocol::{Refusal, Saying, Start};
+use crate::rendezvous::report::{Kind, Standing, Way};
+use crate::segment::{Segment, SharedRing};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use whorl_core::ring::{Membership, Parts, disarm};
+use whorl_core::seat::State;
+use whorl_core::segment::Geometry;
+
+/// A ring and its members, as the desk sees them.
+pub(crate) struct RingParty {
+    segment: Segment,
+    ring: SharedRing,
+    membership: Membership<SharedRing>,
+    geometry: Geometry,
+    kind: Kind,
+    ledger: Arc<Ledger>,
+    hooks: Arc<Hooks>,
+    sleepers: Sleepers,
+    evict_after: Option<Duration>,
+    /// How far each active seat was behind, and since when, while the sender waited.
+    stuck: Mutex<HashMap<u32, (u32, Instant)>>,
+    /// Where the next newcomer looks for a seat first.
+    hint: AtomicU32,
+}
+
+impl RingParty {
+    pub fn new(
+        segment: Segment,
+        ring: SharedRing,
+        membership: Membership<SharedRing>,
+        kind: Kind,
+        ledger: Arc<Ledger>,
+        evict_after: Option<Duration>,
+    ) -> Arc<Self> {
+        let (geometry, hooks) = (ring.geometry(), ring.host().hooks().clone());
+        let (sleepers, stuck, hint) = (Sleepers::default(), Mutex::default(), AtomicU32::new(0));
+        let party = Arc::new(Self {
+            segment,
+            ring,
+            membership,
+            geometry,
+            kind,
+            ledger,
+            hooks,
+            sleepers,
+            evict_after,
+            stuck,
+            hint,
+        });
+        // Weakly, for the ring holds the hook.
+        let weak = Arc::downgrade(&party);
+        party.hooks.on_wake(move || {
+            if let Some(party) = weak.upgrade() {
+                party.sleepers.tell(|seat| disarm(&party.ring, seat));
+            }
+        });
+        party
+    }
+
+    /// Everybody looks again.
+    pub fn ring_all(&self) {
+        self.ring.control().ring_all(self.ring.host());
+    }
+}
+
+impl Party for RingParty {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn way(&self) -> Way {
+        Way::Shm
+    }
+
+    fn memory(&self) -> u64 {
+        self.geometry.data_length() + self.geometry.control_length()
+    }
+
+    fn hand_over(&self, _from: Start) -> Result<HandOver, Refusal> {
+        let objects = self.segment.objects().map(|object| object.try_clone_to_owned());
+        let descriptors = objects.into_iter().collect::<Result<_, _>>().map_err(|_| Refusal::Unable)?;
+        let hint = self.hint.fetch_add(1, Ordering::Relaxed) % self.geometry.seats();
+        Ok(HandOver { saying: Saying::Ring(hint), descriptors, place: None })
+    }
+
+    fn admit(&self, seat: u32) -> bool {
+        self.membership.admit_all();
+        self.membership.status_of(seat).is_some_and(|status| status.state == State::Active)
+    }
+
+    fn standing(&self, seat: u32) -> (Standing, u64) {
+        match self.membership.status_of(seat) {
+            None => (Standing::Done, 0),
+            Some(status) => match status.state {
+                State::Active => (Standing::Live, self.ledger.bytes_in_last(status.behind)),
+                State::Evicted => (Standing::Evicted, 0),
+                _ => (Standing::Joining, 0),
+            },
+        }
+    }
+
+    fn clear(&self, seat: u32) -> bool {
+        self.sleepers.remove(seat);
+        self.membership.status_of(seat).is_none() || self.membership.bury(seat)
+    }
+
+    fn will_tell(&self, seat: u32, socket: &Arc<Unshared>) {
+        self.sleepers.add(seat, socket);
+    }
+
+    fn look(&self, pulse: &Pulse) {
+        self.membership.bury_dead();
+        let Some(patience) = self.evict_after else { return };
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pulse.is_waiting() {
+            return stuck.clear();
+        }
+        // While the sender waits the tail stands still, so who does not come nearer does not move.
+        let held_up = self.membership.status().filter(|seat| seat.state == State::Active && seat.behind > 0);
+        let held_up: HashMap<_, _> = held_up.map(|seat| (seat.seat, seat.behind)).collect();
+        stuck.retain(|seat, (behind, _)| held_up.get(seat) == Some(behind));
+        for (seat, behind) in held_up {
+            let since = stuck.entry(seat).or_insert((behind, Instant::now())).1;
+            if since.elapsed() >= patience {
+                self.membership.evict(seat);
+            }
+        }
+    }
+
+    fn interrupt(&self) {
+        self.hooks.stop();
+        self.ring_all();
+    }
+}
+
+/// How many bytes lie before each item that is still in the ring: what "so many items behind" means in bytes. Written by
+/// the data thread, read by the desk; for display, so it orders nothing.
+pub(crate) struct Ledger {
+    starts: Box<[AtomicU64]>,
+    items: AtomicU32,
+    total: AtomicU64,
+}
+
+impl Ledger {
+    pub fn new(slots: u32) -> Self {
+        let starts = (0..slots).map(|_| AtomicU64::new(0)).collect();
+        Self { starts, items: AtomicU32::new(0), total: AtomicU64::new(0) }
+    }
+
+    /// An item of so many bytes is published.
+    pub fn add(&self, bytes: u64) {
+        let (item, total) = (self.items.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
+        self.start_of(item).store(total, Ordering::Relaxed);
+        self.total.store(total + bytes, Ordering::Relaxed);
+        self.items.store(item.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn bytes_in_last(&self, items: u32) -> u64 {
+        let first = self.items.load(Ordering::Relaxed).wrapping_sub(items);
+        match items {
+            0 => 0,
+            _ => self
+                .total
+                .load(Ordering::Relaxed)
+                .saturating_sub(self.start_of(first).load(Ordering::Relaxed)),
+        }
+    }
+
+    fn start_of(&self, item: u32) -> &AtomicU64 {
+        &self.starts[item as usize % self.starts.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ledger;
+
+    #[test]
+    fn a_ledger_knows_what_the_last_items_weigh() {
+        let ledger = Ledger::new(4);
+        for bytes in [1, 10, 100, 1000, 10_000] {
+            ledger.add(bytes);
+        }
+        let all: Vec<_> = (0..5).map(|items| ledger.bytes_in_last(items)).collect();
+        assert_eq!(all, [0, 10_000, 11_000, 11_100, 11_110]);
+    }
+}

@@ -1,0 +1,391 @@
+//! The sender of a channel with a name.
+
+use super::desk::{Desk, Party, Pulse, Watcher};
+use super::error::{CreateError, SendError};
+use super::guests::{Guests, Tally, Visits, WaitEnd};
+use super::ring::{Ledger, RingParty};
+use crate::liveness::{ByteLocks, OWNER};
+use crate::process::Birthplace;
+use crate::rendezvous::report::Kind;
+use crate::rendezvous::{Listener, Name, RuntimeDir};
+use crate::segment::{OwnedSharedRing, Segment};
+use rustix::fd::BorrowedFd;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use whorl_core::error::{ClaimError, End};
+use whorl_core::ring::{Claim, Parts, Sender as CoreSender};
+use whorl_core::segment::Geometry;
+
+/// How a channel is made.
+pub struct SenderOptions {
+    /// Bytes in a slot: the longest message.
+    pub slot_size: u32,
+    /// Slots, a power of two: how far the fastest receiver may be ahead of the slowest.
+    pub slots: u32,
+    /// Seats: the most receivers at a time.
+    pub seats: u32,
+    /// Throw out a receiver that holds the sender up for so long. By default it is waited for.
+    pub evict_after: Option<Duration>,
+    /// Hears how things stand.
+    pub watcher: Option<Watcher>,
+}
+
+impl Default for SenderOptions {
+    fn default() -> Self {
+        Self { slot_size: 80 << 10, slots: 8, seats: 64, evict_after: None, watcher: None }
+    }
+}
+
+/// The sender of a channel with a name. Receivers find it by that name, before or after it began.
+///
+/// Dropping it without [`finish`](Self::finish) tells the receivers that the stream is not whole. It belongs to the
+/// process that made it: in a forked child every call answers [`SendError::Forked`].
+///
+/// ```
+/// # let home = tempfile::tempdir()?;
+/// # unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
+/// use whorl::{JoinOptions, Received, Receiver, Sender, SenderOptions};
+///
+/// let name = "greetings".parse()?;
+/// let reader = std::thread::spawn(move || {
+///     let mut receiver = Receiver::join(&"greetings".parse().unwrap(), &JoinOptions::default())?;
+///     let mut text = vec![0; receiver.longest()];
+///     let Received::Bytes(length) = receiver.receive(&mut text, None)? else { panic!("a message") };
+///     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(String::from_utf8_lossy(&text[..length]).into_owned())
+/// });
+/// let mut sender = Sender::create(&name, SenderOptions::default())?;
+/// sender.wait_for_receivers(1, None)?;
+/// sender.send(b"hello", None)?;
+/// assert_eq!(reader.join().unwrap().unwrap(), "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Sender {
+    inner: ManuallyDrop<Inner>,
+    born: Birthplace,
+}
+
+/// Fields are dropped in this order: the stream is abandoned, if it was not closed; the desk closes and gives the name
+/// back; then the owner's byte is free.
+struct Inner {
+    ring: CoreSender<OwnedSharedRing>,
+    _desk: Desk,
+    party: Arc<RingParty>,
+    guests: Arc<Guests>,
+    pulse: Arc<Pulse>,
+    ledger: Arc<Ledger>,
+    name: Name,
+    nonce: u64,
+    total: u64,
+    /// For rings that evict: a receiver that was thrown out may still look at a slot, so it is filled by core.
+    scratch: Option<Vec<u8>>,
+    _owner: ByteLocks,
+}
+
+impl Sender {
+    /// Takes a name in the user's runtime directory and opens a channel under it.
+    ///
+    /// # Errors
+    /// The name is in use, or something is not to be had; nothing is left then.
+    pub fn create(name: &Name, options: SenderOptions) -> Result<Self, CreateError> {
+        Self::create_in(RuntimeDir::open()?, name, options)
+    }
+
+    /// The same, in a given directory.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_in(
+        directory: RuntimeDir,
+        name: &Name,
+        options: SenderOptions,
+    ) -> Result<Self, CreateError> {
+        Self::create_as((Kind::Ring, None), directory, name, options)
+    }
+
+    /// The same, as what `shell ls` is to call it, with its guests' visits counted.
+    pub(crate) fn create_as(
+        (kind, visits): (Kind, Option<Arc<Visits>>),
+        directory: RuntimeDir,
+        name: &Name,
+        options: SenderOptions,
+    ) -> Result<Self, CreateError> {
+        let born = Birthplace::here();
+        let failed = |what| move |error| CreateError::System { what, error };
+        let mut geometry = Geometry::new(options.slot_size, options.slots, options.seats)?;
+        if options.evict_after.is_some() {
+            geometry = geometry.evictable();
+        }
+        let (segment, ring) = Segment::create(geometry)?;
+        // Before anybody can find us: who takes part judges us by this byte.
+        let owner = segment.byte_locks()?;
+        if owner.try_lock(OWNER) != Ok(true) {
+            return Err(failed("lock")(rustix::io::Errno::AGAIN));
+        }
+        let seen = ring.ring();
+        let nonce = seen.nonce();
+        let (ring, membership) = ring.into_sender();
+        let ledger = Arc::new(Ledger::new(options.slots));
+        let party = RingParty::new(segment, seen, membership, kind, ledger.clone(), options.evict_after);
+        let guests = Arc::new(Guests::counted(visits).map_err(failed("make an event"))?);
+        let pulse = Arc::new(Pulse::default());
+        let listener = Listener::bind(directory, name)?;
+        let desk = Desk::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)
+            .map_err(failed("start a thread"))?;
+        let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
+        let inner = Inner {
+            ring,
+            _desk: desk,
+            party,
+            guests,
+            pulse,
+            ledger,
+            name: name.clone(),
+            nonce,
+            total: 0,
+            scratch,
+            _owner: owner,
+        };
+        Ok(Self { inner: ManuallyDrop::new(inner), born })
+    }
+
+    /// The channel's name.
+    pub fn name(&self) -> &Name {
+        &self.inner.name
+    }
+
+    /// What tells this channel from others of the same name.
+    pub fn id(&self) -> u64 {
+        self.inner.nonce
+    }
+
+    /// How many receivers take part now.
+    pub fn receivers(&self) -> usize {
+        self.inner.guests.joined()
+    }
+
+    /// What became of the receivers that are through.
+    pub fn tally(&self) -> Tally {
+        self.inner.guests.tally()
+    }
+
+    /// Waits until so many receivers take part.
+    ///
+    /// # Blocking
+    /// Until they do, the deadline passes, a signal comes, or somebody asks the channel to end.
+    ///
+    /// # Errors
+    /// Why the wait ended early.
+    pub fn wait_for_receivers(&mut self, count: u32, deadline: Option<Instant>) -> Result<(), SendError> {
+        let inner = self.here()?;
+        inner.pulse.want(count);
+        Ok(inner.guests.wait_joined(count as usize, deadline)?)
+    }
+
+    /// From now on the channel counts as begun, for `shell ls`. If `needs_company`, what
+    /// [`cancelled`](Self::cancelled) gives becomes readable once the last receiver has gone.
+    pub(crate) fn begin(&mut self, needs_company: bool) {
+        self.inner.pulse.start(needs_company);
+    }
+
+    /// Becomes readable when somebody asks the channel to end: for waits elsewhere.
+    pub fn cancelled(&self) -> BorrowedFd<'_> {
+        self.inner.guests.cancelled()
+    }
+
+    /// Whether somebody asked the channel to end.
+    pub fn is_stopped(&self) -> bool {
+        self.inner.guests.is_asked_to_stop()
+    }
+
+    /// Sends one message to every receiver that takes part. With none it is gone, except for those who join from the
+    /// beginning while that is still held.
+    ///
+    /// # Blocking
+    /// Waits for the slowest receiver, until the deadline passes, a signal comes, or somebody asks the channel to end. A
+    /// receiver that dies is buried within milliseconds; one that is stopped is waited for.
+    ///
+    /// # Errors
+    /// It is too long, or the wait ended early; nothing was sent then.
+    pub fn send(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
+        let slot = self.here()?.slot_size();
+        if message.len() > slot {
+            return Err(SendError::TooLong { length: message.len(), slot });
+        }
+        self.claim(deadline)?.write(message);
+        Ok(())
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], or as [`send`](Self::send).
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        match self.send(message, Some(Instant::now())) {
+            Err(SendError::TimedOut) => Err(SendError::Full),
+            other => other,
+        }
+    }
+
+    /// Claims a slot, to be filled and then published.
+    ///
+    /// # Blocking
+    /// As [`send`](Self::send).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn claim(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
+        let inner = self.here()?;
+        if inner.guests.is_asked_to_stop() {
+            return Err(SendError::Stopped);
+        }
+        // Twice, for a claim that may have to wait cannot be held while we wait. The first is a comparison.
+        let claim = match inner.ring.try_claim(1).is_ok() {
+            true => inner.ring.try_claim(1),
+            false => inner.pulse.waiting(|| inner.ring.claim(1, deadline)),
+        };
+        let claim = claim.map_err(|error| why(error, &inner.guests))?;
+        let (ledger, pulse, total) = (&*inner.ledger, &*inner.pulse, &mut inner.total);
+        Ok(Slot { claim, ledger, pulse, total, scratch: inner.scratch.as_deref_mut() })
+    }
+
+    /// How many bytes all the receivers together still have to take: what moves while they do.
+    pub(crate) fn lag(&self) -> u64 {
+        let guests = self.inner.guests.all();
+        guests.iter().filter_map(|guest| guest.place).map(|seat| self.inner.party.standing(seat).1).sum()
+    }
+
+    /// Ends the stream, and waits until every receiver has everything and says so, or is gone.
+    ///
+    /// # Blocking
+    /// Until then, until the deadline, a signal, or somebody asks the channel to end.
+    ///
+    /// # Errors
+    /// The wait ended early. The end is published all the same, and one may wait again.
+    pub fn finish(
+        &mut self,
+        checksum: Option<[u8; 16]>,
+        deadline: Option<Instant>,
+    ) -> Result<Tally, SendError> {
+        self.close(checksum)?;
+        let inner = self.here()?;
+        let drained = inner.pulse.waiting(|| inner.ring.drain(deadline));
+        drained.map_err(|error| why(error, &inner.guests))?;
+        inner.pulse.waiting(|| inner.guests.wait_parted(deadline))?;
+        Ok(inner.guests.tally())
+    }
+
+    /// Ends the stream without waiting: nothing can be sent afterwards, but receivers can still come and read.
+    ///
+    /// # Errors
+    /// [`SendError::Forked`].
+    pub fn close(&mut self, checksum: Option<[u8; 16]>) -> Result<(), SendError> {
+        let inner = self.here()?;
+        inner.ring.close(End { total: inner.total, checksum });
+        Ok(())
+    }
+
+    pub(crate) fn guests(&self) -> &Arc<Guests> {
+        &self.inner.guests
+    }
+
+    fn here(&mut self) -> Result<&mut Inner, SendError> {
+        match self.born.is_elsewhere() {
+            true => Err(SendError::Forked),
+            false => Ok(&mut self.inner),
+        }
+    }
+}
+
+impl Inner {
+    fn slot_size(&self) -> usize {
+        self.ring.parts().slots().size()
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // A forked child has neither the mapping nor the thread; what it has goes with its process.
+        if !self.born.is_elsewhere() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.inner) };
+        }
+    }
+}
+
+fn why(error: ClaimError, guests: &Guests) -> SendError {
+    match error {
+        ClaimError::Full => SendError::Full,
+        ClaimError::TimedOut => SendError::TimedOut,
+        ClaimError::Interrupted if guests.is_asked_to_stop() => SendError::Stopped,
+        ClaimError::Interrupted => SendError::Interrupted,
+    }
+}
+
+impl From<WaitEnd> for SendError {
+    fn from(end: WaitEnd) -> Self {
+        match end {
+            WaitEnd::TimedOut => Self::TimedOut,
+            WaitEnd::Interrupted => Self::Interrupted,
+            WaitEnd::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// A claimed slot. Dropping it publishes nothing.
+pub struct Slot<'s> {
+    claim: Claim<'s, OwnedSharedRing>,
+    ledger: &'s Ledger,
+    pulse: &'s Pulse,
+    total: &'s mut u64,
+    scratch: Option<&'s mut [u8]>,
+}
+
+impl Slot<'_> {
+    /// Where the message is to be written: the whole slot. What it held before may still be there.
+    pub fn buffer(&mut self) -> &mut [u8] {
+        match &mut self.scratch {
+            Some(scratch) => scratch,
+            None => {
+                let mut slot = self.claim.slot(0);
+                let (start, length) = (slot.as_mut_ptr(), slot.capacity());
+                // SAFETY: `length` bytes, initialised since the segment was made, and this writer's alone while it is
+                // borrowed: receivers have given the slot back, and none is evicted from this ring.
+                unsafe { std::slice::from_raw_parts_mut(start, length) }
+            }
+        }
+    }
+
+    /// Publishes the first `length` bytes of [`buffer`](Self::buffer).
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn publish(mut self, length: usize) {
+        let mut slot = self.claim.slot(0);
+        let fits = match &self.scratch {
+            Some(scratch) => slot.write(&scratch[..length]),
+            None => slot.set_length(length),
+        };
+        fits.expect("a length within the slot");
+        self.done(length as u64);
+    }
+
+    /// Publishes `length` zero bytes that are not stored.
+    pub fn publish_hole(mut self, length: u64) {
+        self.claim.slot(0).set_hole(length);
+        self.done(length);
+    }
+
+    fn write(mut self, message: &[u8]) {
+        self.claim.slot(0).write(message).expect("checked by the caller");
+        self.done(message.len() as u64);
+    }
+
+    fn done(self, bytes: u64) {
+        // The ledger first: who sees the item published finds it there.
+        self.ledger.add(bytes);
+        *self.total += bytes;
+        self.pulse.set_sent(*self.total);
+        self.claim.publish(1);
+    }
+}

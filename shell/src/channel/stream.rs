@@ -1,0 +1,103 @@
+//! The receiver's end of a stream of frames, where bytes travel through a socket.
+
+use super::error::ReceiveError;
+use super::receiver::{Patience, Payload, Received};
+use crate::broadcast::frame::{self, END_BODY, HEAD, Head};
+use crate::process::Unshared;
+use crate::rendezvous::{TalkError, readable};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+
+/// A socket and what of the current frame has arrived.
+pub(super) struct Stream {
+    socket: Unshared,
+    /// A head, or the body of an end: collected until whole.
+    partial: Vec<u8>,
+    /// Bytes of the current frame still to come.
+    left: u32,
+    /// The total that an end's head said, while its body is collected.
+    ending: Option<u64>,
+    buffer: Vec<u8>,
+}
+
+impl Stream {
+    /// The most bytes handed on at a time.
+    pub const LONGEST: usize = 1 << 17;
+
+    pub fn new(socket: OwnedFd) -> Result<Self, Errno> {
+        let socket = Unshared::open(|| Ok::<_, Errno>(socket))?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self { socket, partial: Vec::new(), left: 0, ending: None, buffer: vec![0; Self::LONGEST] })
+    }
+
+    /// Whether nothing has arrived that could be received.
+    pub fn is_idle(&self) -> Result<bool, ReceiveError> {
+        let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
+        let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        match poll(&mut ready, Some(&now)) {
+            Ok(count) => Ok(count == 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(ReceiveError::System(error)),
+        }
+    }
+
+    pub fn take<E: From<ReceiveError>>(
+        &mut self,
+        patience: Patience,
+        take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
+    ) -> Result<Received, E> {
+        loop {
+            if self.left > 0 {
+                let room = self.buffer.len().min(self.left as usize);
+                let count = read(&self.socket, &mut self.buffer[..room], patience)?;
+                self.left -= count as u32;
+                return take(Payload::Bytes(&self.buffer[..count]));
+            }
+            let whole = if self.ending.is_some() { END_BODY } else { HEAD };
+            while self.partial.len() < whole {
+                let room = whole - self.partial.len();
+                let count = read(&self.socket, &mut self.buffer[..room], patience)?;
+                self.partial.extend_from_slice(&self.buffer[..count]);
+            }
+            let arrived = std::mem::take(&mut self.partial);
+            if let Some(total) = self.ending {
+                let body = arrived.as_slice().try_into().map_err(|_| ReceiveError::Corrupt)?;
+                return Ok(Received::End(frame::decode_end(total, body)));
+            }
+            let head = arrived.as_slice().try_into().ok().and_then(Head::decode);
+            match head.ok_or(ReceiveError::Corrupt)? {
+                Head::Bytes(count) => self.left = count,
+                Head::Hole(length) => return take(Payload::Hole(length)),
+                Head::End(total) => self.ending = Some(total),
+            }
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn read(socket: &Unshared, buffer: &mut [u8], patience: Patience) -> Result<usize, ReceiveError> {
+    loop {
+        match (rustix::io::read(socket, &mut *buffer), patience) {
+            (Ok(0) | Err(Errno::CONNRESET), _) => return Err(ReceiveError::SenderDied),
+            (Ok(count), _) => return Ok(count),
+            (Err(Errno::INTR), _) if crate::process::stop_signal().is_none() => {}
+            (Err(Errno::INTR), _) => return Err(ReceiveError::Interrupted),
+            (Err(Errno::AGAIN), Patience::None) => return Err(ReceiveError::Empty),
+            (Err(Errno::AGAIN), Patience::Until(deadline)) => {
+                readable(socket.as_fd(), deadline).map_err(|error| match error {
+                    TalkError::TimedOut => ReceiveError::TimedOut,
+                    TalkError::Interrupted => ReceiveError::Interrupted,
+                    TalkError::System(error) => ReceiveError::System(error),
+                    _ => ReceiveError::Corrupt,
+                })?;
+            }
+            (Err(error), _) => return Err(ReceiveError::System(error)),
+        }
+    }
+}

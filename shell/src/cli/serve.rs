@@ -1,0 +1,57 @@
+//! `shell serve`.
+
+use super::name;
+use crate::units::parse_duration;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use whorl::Name;
+
+/// Announce a server in a directory, and give each client two messages.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example: shell serve one --dir servers --socket-message hi --shm-message ho",
+    after_long_help = "\
+The file DIR/NAME.server says where the server is: address, port, channel and id, one in each line. It is there while the
+server lives; one that a killed server left is replaced.
+
+Examples:
+  shell serve one --dir servers --socket-message hi --shm-message ho --clients 3
+  shell serve two --dir /shared --bind --for 10m       listens on every interface, for other machines
+
+Exit codes: 0 served; 1 failed, or the name is in use; 2 used wrongly. Stopped by a signal, it dies of it."
+)]
+pub struct Args {
+    /// The server's name
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub name: Name,
+
+    /// Where it announces itself
+    #[arg(long = "dir", value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// What each client gets over TCP
+    #[arg(long, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
+    pub socket_message: OsString,
+
+    /// What each client gets through shared memory
+    #[arg(long, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
+    pub shm_message: OsString,
+
+    /// End when so many clients came
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+    pub clients: Option<u64>,
+
+    /// End after so long: 500ms, 10s, 2m
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
+    pub time: Option<Duration>,
+
+    /// Listen beyond this machine: on every interface, or at an address of ours
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "0.0.0.0")]
+    pub bind: Option<IpAddr>,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}

@@ -1,0 +1,48 @@
+//! `shell recv`: what somebody sends under a name.
+
+use crate::cli::recv::Args;
+use crate::exit::Exit;
+use crate::terminal::say;
+use std::io::IsTerminal;
+use whorl::broadcast::{Care, RecvError, RecvPlan, recv};
+use whorl::process::{catch_stop_signals, stop_signal};
+use whorl::rendezvous::TalkError;
+use whorl::{JoinError, ReceiveError};
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    catch_stop_signals();
+    let plan = RecvPlan {
+        name: args.name.clone(),
+        target: args.target,
+        start: args.from.start(),
+        timeout: args.timeout,
+        care: Care { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+    };
+    let waiting = || {
+        if !args.quiet && std::io::stderr().is_terminal() {
+            say(&format!("recv: waiting for a sender of '{}'", args.name));
+        }
+    };
+    let error = match recv(&plan, waiting) {
+        Ok(_) | Err(RecvError::Closed) => return Exit::Done,
+        Err(error) => error,
+    };
+    let exit = match &error {
+        RecvError::Interrupted
+        | RecvError::Join(JoinError::Interrupted | JoinError::Talk(TalkError::Interrupted))
+        | RecvError::Receive(ReceiveError::Interrupted) => {
+            return Exit::Signal(stop_signal().unwrap_or(15));
+        }
+        RecvError::Join(JoinError::TimedOut)
+        | RecvError::Receive(ReceiveError::SenderDied | ReceiveError::Evicted | ReceiveError::TimedOut) => {
+            Exit::Peers
+        }
+        RecvError::Length { .. } | RecvError::Checksum | RecvError::Receive(ReceiveError::Corrupt) => {
+            Exit::Damaged
+        }
+        _ => Exit::Failed,
+    };
+    say(&format!("recv: {}: {error}", args.name));
+    exit
+}

@@ -1,0 +1,36 @@
+//! `shell serve`: announce a server until it is no longer wanted.
+
+use crate::cli::serve::Args;
+use crate::exit::Exit;
+use crate::terminal::say;
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Instant;
+use whorl::discovery::ServerError;
+use whorl::process::{catch_stop_signals, stop_signal};
+use whorl::{Server, ServerOptions};
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    catch_stop_signals();
+    let deadline = args.time.map(|time| Instant::now() + time);
+    let mut options = ServerOptions::new(args.directory);
+    options.socket_message = args.socket_message.into_vec();
+    options.shm_message = args.shm_message.into_vec();
+    options.address = args.bind.unwrap_or(options.address);
+    let served = Server::start(&args.name, &options).and_then(|mut server| {
+        if !args.quiet && std::io::stderr().is_terminal() {
+            let (address, port) = server.address();
+            say(&format!("serve: {} listens at {address}, port {port}", args.name));
+        }
+        server.wait(args.clients, deadline)
+    });
+    match served {
+        Ok(()) => Exit::Done,
+        Err(ServerError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
+        Err(error) => {
+            say(&format!("serve: {}: {error}", args.name));
+            Exit::Failed
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Asking every announced server, all at once, each under a deadline of its own.
+
+use super::file::{FileError, Information, files};
+use super::wire;
+use crate::channel::{JoinOptions, Received, Receiver};
+use crate::rendezvous::RuntimeDir;
+use crate::rendezvous::protocol::Token;
+use rustix::io::Errno;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where a server runs, as far as its ways tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// On this host: shared memory works.
+    Host,
+    /// In a container that shares the network: the socket alone works.
+    Container,
+    /// On another machine, or dead: neither works.
+    Vm,
+}
+
+/// What came of asking one server.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its information file.
+    pub file: PathBuf,
+    /// Where it runs.
+    pub place: Place,
+    /// What it said over TCP.
+    pub socket_message: Option<Vec<u8>>,
+    /// What it said through shared memory.
+    pub shm_message: Option<Vec<u8>>,
+    /// What is wrong with its file, or why a way did not work.
+    pub error: Option<String>,
+    /// Whether something is wrong with the file itself.
+    pub is_broken: bool,
+}
+
+/// As many are asked at a time.
+const AT_ONCE: usize = 512;
+/// A thread that asks needs little.
+const STACK: usize = 512 << 10;
+
+/// Asks every server that is announced in a directory; the answers are sorted by file.
+///
+/// # Blocking
+/// At most about `timeout`, for all of them together: they are asked at once.
+///
+/// # Errors
+/// The directory cannot be read, or there is no randomness. What is wrong with a server is in its answer.
+pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, Errno> {
+    let files = files(directory)?;
+    let mut token = Token::default();
+    rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())?;
+    // Where our own channels are: elsewhere no shared memory is found.
+    let runtime = RuntimeDir::open().map_err(|error| error.to_string());
+    let mut answers = Vec::new();
+    for some in files.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = some
+                .iter()
+                .map(|file| {
+                    let thread = std::thread::Builder::new().stack_size(STACK);
+                    thread.spawn_scoped(scope, || ask(file, token, &runtime, timeout))
+                })
+                .collect();
+            for (thread, file) in asking.into_iter().zip(some) {
+                let answer = thread.ok().and_then(|thread| thread.join().ok());
+                answers.push(answer.unwrap_or_else(|| nothing(file, "it could not be asked".into(), false)));
+            }
+        });
+    }
+    Ok(answers)
+}
+
+fn nothing(file: &Path, error: String, is_broken: bool) -> Answer {
+    let file = file.to_owned();
+    Answer { file, place: Place::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
+}
+
+fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
+    let deadline = Instant::now() + timeout;
+    let information = match Information::read(file) {
+        Ok(information) => information,
+        Err(error) => return nothing(file, error.to_string(), !matches!(error, FileError::System(_))),
+    };
+    // The connection is kept until the other way was tried: so the server sees one client, not two.
+    let mut connection = None;
+    let by_socket = over_socket(&information, token, deadline, &mut connection);
+    let by_memory = runtime
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(|runtime| through_memory(runtime, &information, token, deadline));
+    drop(connection);
+    let place = match (&by_socket, &by_memory) {
+        (_, Ok(_)) => Place::Host,
+        (Ok(_), Err(_)) => Place::Container,
+        (Err(_), Err(_)) => Place::Vm,
+    };
+    let why = |way, result: &Result<_, String>| result.as_ref().err().map(|error| format!("{way}: {error}"));
+    let errors: Vec<_> =
+        [why("socket", &by_socket), why("shared memory", &by_memory)].into_iter().flatten().collect();
+    Answer {
+        file: file.to_owned(),
+        place,
+        socket_message: by_socket.ok(),
+        shm_message: by_memory.ok(),
+        error: (!errors.is_empty()).then(|| errors.join("; ")),
+        is_broken: false,
+    }
+}
+
+fn over_socket(
+    information: &Information,
+    token: Token,
+    deadline: Instant,
+    connection: &mut Option<TcpStream>,
+) -> Result<Vec<u8>, String> {
+    let said = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            "it does not answer in time".to_owned()
+        }
+        std::io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+        _ => Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::reason),
+    };
+    let left = || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+    let late = || "it does not answer in time".to_owned();
+    let address = SocketAddr::new(information.address, information.port);
+    let socket = TcpStream::connect_timeout(&address, left().ok_or_else(late)?).map_err(said)?;
+    let socket = connection.insert(socket);
+    socket.set_write_timeout(left()).map_err(said)?;
+    socket.write_all(&wire::hello(token)).map_err(said)?;
+    // A deadline for the whole, not for each byte of a server that drips.
+    let mut fill = |bytes: &mut [u8]| {
+        let mut done = 0;
+        while done < bytes.len() {
+            socket.set_read_timeout(Some(left().ok_or_else(late)?)).map_err(said)?;
+            match socket.read(&mut bytes[done..]) {
+                Ok(0) => return Err("it hung up".to_owned()),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(said(error)),
+            }
+        }
+        Ok(())
+    };
+    let mut head = [0; wire::HEAD];
+    fill(&mut head)?;
+    let length = wire::length_of(&head).ok_or("it does not speak this language")?;
+    let mut message = vec![0; length];
+    fill(&mut message)?;
+    Ok(message)
+}
+
+fn through_memory(
+    runtime: &RuntimeDir,
+    information: &Information,
+    token: Token,
+    deadline: Instant,
+) -> Result<Vec<u8>, String> {
+    let said = |error: &dyn std::error::Error| error.to_string();
+    let timeout = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+    let options = JoinOptions { timeout: Some(timeout), confirms: true, ..JoinOptions::default() };
+    let mut receiver =
+        Receiver::join_now(token, runtime, &information.channel, &options).map_err(|error| said(&error))?;
+    if receiver.id() != information.id {
+        return Err("another channel has that name here".into());
+    }
+    let until = Some(Instant::now() + timeout);
+    let mut buffer = vec![0; receiver.longest().min(wire::LONGEST as usize)];
+    let mut message = Vec::new();
+    loop {
+        match receiver.receive(&mut buffer, until).map_err(|error| said(&error))? {
+            Received::Bytes(count) if (message.len() + count) as u64 <= wire::LONGEST => {
+                message.extend_from_slice(&buffer[..count]);
+            }
+            Received::End(end) if end.total == message.len() as u64 => break,
+            _ => return Err("it does not speak this language".into()),
+        }
+    }
+    receiver.confirm();
+    Ok(message)
+}

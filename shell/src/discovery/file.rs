@@ -1,0 +1,311 @@
+//! Information files: what a server tells about itself in a directory.
+//!
+//! ```text
+//! NAME.server, mode 0600:   127.0.0.1        the address
+//!                           40123            the port
+//!                           NAME             the channel's name
+//!                           00000a1b5c3d9e0f its id
+//!                           key=value        further lines, which nobody has to know
+//! ```
+//!
+//! The server holds a lock on its file for as long as it lives; the kernel drops it when it dies. The file is complete and
+//! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
+//! who holds its lock, after a look whether the name still leads to it.
+
+use crate::process::Unshared;
+use crate::rendezvous::Name;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// What such a file is called, after its server's name.
+pub(super) const ENDING: &str = ".server";
+/// No honest file is longer.
+const LONGEST: usize = 4096;
+
+/// What an information file says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Information {
+    /// Where the server listens.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its channel.
+    pub channel: Name,
+    /// What tells that channel from others of the same name.
+    pub id: u64,
+}
+
+/// What is wrong with an information file.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum FileError {
+    /// Its server is dead.
+    #[error("stale: its server is dead")]
+    Stale,
+    /// It is no regular file of ours.
+    #[error("it is no regular file of ours")]
+    Foreign,
+    /// It does not say what it should.
+    #[error("broken: {0}")]
+    Broken(&'static str),
+    /// A live server has it.
+    #[error("in use by another server")]
+    InUse,
+    /// A system call failed.
+    #[error("{}", crate::reason(*.0))]
+    System(Errno),
+}
+
+impl From<Errno> for FileError {
+    fn from(error: Errno) -> Self {
+        Self::System(error)
+    }
+}
+
+impl Information {
+    /// The file's text.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n{}\n{}\n{:016x}\n", self.address, self.port, self.channel, self.id);
+        let _ = writeln!(text, "pid={}", std::process::id());
+        text
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// [`FileError::Broken`].
+    pub fn parse(text: &[u8]) -> Result<Self, FileError> {
+        let broken = FileError::Broken;
+        let text = std::str::from_utf8(text).map_err(|_| broken("it is no text"))?;
+        let mut lines = text.split_inclusive('\n').map(|line| line.strip_suffix('\n'));
+        let mut next = || lines.next().flatten().ok_or(broken("it is cut off"));
+        let address = next()?.parse().map_err(|_| broken("its first line is no address"))?;
+        let port =
+            next()?.parse().ok().filter(|port| *port != 0).ok_or(broken("its second line is no port"))?;
+        let channel = next()?.parse().map_err(|_| broken("its third line is no name"))?;
+        let id = next()?;
+        let digits = id.len() == 16 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let id = digits.then(|| u64::from_str_radix(id, 16).ok()).flatten();
+        let id = id.ok_or(broken("its fourth line is no id"))?;
+        for line in lines {
+            let line = line.ok_or(broken("it is cut off"))?;
+            if !line.is_empty() && !line.contains('=') {
+                return Err(broken("a further line is no key=value"));
+            }
+        }
+        Ok(Self { address, port, channel, id })
+    }
+
+    /// Reads the file of a live server.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let (file, _) = open(path, OFlags::RDONLY)?;
+        let mut text = vec![0; LONGEST + 1];
+        let mut length = 0;
+        while length < text.len() {
+            match rustix::io::read(&file, &mut text[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if length > LONGEST {
+            return Err(FileError::Broken("it is too long"));
+        }
+        // Shared: those who only look are not in each other's way.
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+            return Err(FileError::Stale);
+        }
+        Self::parse(&text[..length])
+    }
+}
+
+/// Opens a file that must be a regular one of ours, whatever was planted there.
+fn open(path: &Path, access: OFlags) -> Result<(Unshared, Stat), FileError> {
+    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match Unshared::open(|| rustix::fs::open(path, flags, Mode::empty())) {
+        Err(Errno::LOOP | Errno::NXIO) => return Err(FileError::Foreign), // a link, a socket
+        other => other?,
+    };
+    let stat = rustix::fs::fstat(&file)?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    match regular && stat.st_uid == geteuid().as_raw() {
+        true => Ok((file, stat)),
+        false => Err(FileError::Foreign),
+    }
+}
+
+/// A server's own file, with its lock. Dropping it removes the file.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    directory: OwnedFd,
+    file: Unshared,
+    name: String,
+}
+
+/// How often a stale file is tried for, which somebody else looks at or replaces just now.
+const TRIES: u32 = 100;
+
+impl Announcement {
+    /// Makes the file, complete and locked, and then gives it its name.
+    pub fn make(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = rustix::fs::open(directory, flags, Mode::empty())?;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let temporary = format!(".{name}.{}.tmp", std::process::id());
+        let mut has_name = false;
+        let file = match Unshared::open(|| rustix::fs::openat(&above, ".", unnamed, mode)) {
+            // A file system without unnamed files: a short-lived name of its own.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let named = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                has_name = true;
+                Unshared::open(|| rustix::fs::openat(&above, &temporary, named, mode))?
+            }
+            other => other?,
+        };
+        let made = Self { directory: above, file, name: format!("{name}{ENDING}") };
+        let result = made.fill(information).and_then(|()| made.publish(directory));
+        if has_name {
+            let _ = rustix::fs::unlinkat(&made.directory, &temporary, AtFlags::empty());
+        }
+        result.map(|()| made)
+    }
+
+    fn fill(&self, information: &Information) -> Result<(), FileError> {
+        rustix::fs::fchmod(&self.file, Mode::RUSR | Mode::WUSR)?; // whatever the umask
+        let text = information.text();
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            rest = &rest[rustix::io::write(&self.file, rest)?..];
+        }
+        Ok(rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)?)
+    }
+
+    fn publish(&self, directory: &Path) -> Result<(), FileError> {
+        let ours = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
+        for _ in 0..TRIES {
+            match rustix::fs::linkat(CWD, &ours, &self.directory, &self.name, AtFlags::SYMLINK_FOLLOW) {
+                Err(Errno::EXIST) => {}
+                other => return Ok(other?),
+            }
+            // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.
+            let path = directory.join(&self.name);
+            let Ok((stale, stat)) = open(&path, OFlags::RDWR) else {
+                match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) => continue,
+                    _ => return Err(FileError::Foreign),
+                }
+            };
+            let locked = (0..20).any(|_| {
+                let got = rustix::fs::flock(&stale, FlockOperation::NonBlockingLockExclusive).is_ok();
+                if !got {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                got
+            });
+            if !locked {
+                return Err(FileError::InUse);
+            }
+            remove(&self.directory, &self.name, &stat);
+        }
+        Err(FileError::InUse)
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        if !self.file.born().is_elsewhere()
+            && let Ok(stat) = rustix::fs::fstat(&self.file)
+        {
+            remove(&self.directory, &self.name, &stat);
+        }
+    }
+}
+
+/// Removes a name if it still leads to the file whose lock the caller holds: nobody else removes or replaces that one.
+fn remove(directory: &OwnedFd, name: &str, file: &Stat) {
+    let there = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino)) {
+        let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+    }
+}
+
+/// The information files in a directory, sorted by path.
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Errno> {
+    let failed = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.ends_with(ENDING.as_bytes()) && !name.starts_with(b".") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn information() -> Information {
+        let channel = "x".parse().unwrap();
+        Information { address: "127.0.0.1".parse().unwrap(), port: 4000, channel, id: 0xabc }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_cut_files_are_broken() {
+        let text = information().text();
+        assert_eq!(Information::parse(text.as_bytes()), Ok(information()));
+        let fourth_line = text.find("pid=").unwrap();
+        for cut in 0..text.len() {
+            let result = Information::parse(&text.as_bytes()[..cut]);
+            assert_eq!(result.is_ok(), cut == fourth_line, "{cut}: {result:?}");
+        }
+        for broken in [
+            "",
+            "\n\n\n\n",
+            "host\n1\nx\n0000000000000000\n",
+            "::1\n0\nx\n0000000000000000\n",
+            "::1\n1\n../x\n0000000000000000\n",
+            "::1\n1\nx\n+00000000000000a\n",
+            "::1\n1\nx\n0000000000000000\nfree text\n",
+        ] {
+            assert!(matches!(Information::parse(broken.as_bytes()), Err(FileError::Broken(_))), "{broken:?}");
+        }
+        assert!(Information::parse(b"\xff\n").is_err());
+    }
+
+    #[test]
+    fn a_file_is_in_use_while_its_server_lives_and_replaced_after() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.server");
+        let name: Name = "x".parse().unwrap();
+        let make = || Announcement::make(directory.path(), &name, &information());
+        let first = make().unwrap();
+        assert_eq!(Information::read(&path), Ok(information()));
+        assert_eq!(make().unwrap_err(), FileError::InUse);
+        drop(first);
+        assert!(!path.exists());
+        std::fs::write(&path, "left by somebody who was killed").unwrap();
+        assert_eq!(Information::read(&path), Err(FileError::Stale));
+        let second = make().unwrap();
+        assert_eq!(Information::read(&path), Ok(information()));
+        assert_eq!(files(directory.path()).unwrap(), std::slice::from_ref(&path));
+        drop(second);
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        assert_eq!(Information::read(&path), Err(FileError::Foreign));
+        assert_eq!(make().unwrap_err(), FileError::Foreign);
+    }
+}

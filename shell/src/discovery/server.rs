@@ -1,0 +1,323 @@
+//! A server: two messages for each client, and a file that says where.
+
+use super::file::{Announcement, FileError, Information};
+use super::wire;
+use crate::channel::owner::{Visits, WaitEnd};
+use crate::channel::{CreateError, SendError, Sender, SenderOptions};
+use crate::process::leave_signals_to_main_thread;
+use crate::rendezvous::protocol::Token;
+use crate::rendezvous::report::Kind;
+use crate::rendezvous::{Name, RuntimeDir};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// What a server is to be.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where it announces itself.
+    pub directory: PathBuf,
+    /// What it gives each client over TCP.
+    pub socket_message: Vec<u8>,
+    /// What it gives each client through shared memory.
+    pub shm_message: Vec<u8>,
+    /// Where it listens. The unspecified address: everywhere, and the file names one where others may reach it.
+    pub address: IpAddr,
+}
+
+impl ServerOptions {
+    /// A server that announces itself in a directory, listens to this machine alone, and has nothing to say.
+    pub fn new(directory: PathBuf) -> Self {
+        let (socket_message, shm_message, address) = (Vec::new(), Vec::new(), Ipv4Addr::LOCALHOST.into());
+        Self { directory, socket_message, shm_message, address }
+    }
+}
+
+/// Why there is no server.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The channel.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The channel's message.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// A message is too long.
+    #[error("a message may have 1 MiB")]
+    TooLong,
+    /// It cannot listen.
+    #[error("cannot listen at {address}: {error}")]
+    Listen {
+        /// Where.
+        address: IpAddr,
+        /// What the kernel said.
+        error: String,
+    },
+    /// The information file.
+    #[error("{}: {error}", crate::shown(.path))]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong.
+        error: FileError,
+    },
+    /// A system call failed.
+    #[error("cannot {what}: {}", crate::reason(*.error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// A signal asked the program to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// Somebody asked the server to end.
+    #[error("asked to end by 'shell rm'")]
+    Stopped,
+}
+
+/// A server. Dropping it removes its file and its channel.
+///
+/// ```no_run
+/// use whorl::{Server, ServerOptions};
+///
+/// let options = ServerOptions { socket_message: b"hello".to_vec(), ..ServerOptions::new("servers".into()) };
+/// let mut server = Server::start(&"greeter".parse()?, &options)?;
+/// server.wait(Some(3), None)?; // until three clients came
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server {
+    // Dropped in this order: nobody finds us, then nobody reaches us.
+    _announcement: Announcement,
+    counter: Counter,
+    channel: Sender,
+    visits: Arc<Visits>,
+    address: IpAddr,
+    port: u16,
+}
+
+impl Server {
+    /// Starts a server, in threads of its own. It is announced once it can be reached.
+    ///
+    /// # Errors
+    /// Its name is in use, or something is not to be had; nothing is left then.
+    pub fn start(name: &Name, options: &ServerOptions) -> Result<Self, ServerError> {
+        let longest = options.socket_message.len().max(options.shm_message.len());
+        if longest as u64 > wire::LONGEST {
+            return Err(ServerError::TooLong);
+        }
+        let visits = Arc::new(Visits::default());
+        let slot_size = (options.shm_message.len() as u32).max(1);
+        let memory = SenderOptions { slot_size, slots: 2, seats: 256, ..SenderOptions::default() };
+        let owner = (Kind::Server, Some(visits.clone()));
+        let directory = RuntimeDir::open().map_err(CreateError::from)?;
+        let mut channel = Sender::create_as(owner, directory, name, memory)?;
+        // One message in a ring of two: whoever comes reads it from the first byte to the end.
+        channel.send(&options.shm_message, None)?;
+        channel.close(None)?;
+        channel.begin(false);
+        let failed = |error: std::io::Error| {
+            let error = Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::reason);
+            ServerError::Listen { address: options.address, error }
+        };
+        let listener = TcpListener::bind((options.address, 0)).map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let address = reachable(options.address);
+        let counter = Counter::open(listener, &options.socket_message, visits.clone())?;
+        let information = Information { address, port, channel: name.clone(), id: channel.id() };
+        let announcement = Announcement::make(&options.directory, name, &information).map_err(|error| {
+            ServerError::File {
+                path: options.directory.join(format!("{name}{}", super::file::ENDING)),
+                error,
+            }
+        })?;
+        Ok(Self { _announcement: announcement, counter, channel, visits, address, port })
+    }
+
+    /// Where it can be reached.
+    pub fn address(&self) -> (IpAddr, u16) {
+        (self.address, self.port)
+    }
+
+    /// How many clients came: each run that took a message, whatever way.
+    pub fn clients(&self) -> u64 {
+        self.visits.over()
+    }
+
+    /// Serves until so many clients came, or the deadline.
+    ///
+    /// # Blocking
+    /// Until then, a signal, or until somebody asks the server to end.
+    ///
+    /// # Errors
+    /// It was a signal, or somebody asked.
+    pub fn wait(&mut self, clients: Option<u64>, deadline: Option<Instant>) -> Result<(), ServerError> {
+        let enough = || clients.is_some_and(|clients| self.visits.over() >= clients);
+        match self.channel.guests().wait_until(deadline, enough) {
+            Ok(()) | Err(WaitEnd::TimedOut) => Ok(()),
+            Err(WaitEnd::Interrupted) => Err(ServerError::Interrupted),
+            Err(WaitEnd::Stopped) => Err(ServerError::Stopped),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.counter.close();
+    }
+}
+
+/// The address that others may reach, for one that means all of ours: that of the way out.
+fn reachable(address: IpAddr) -> IpAddr {
+    if !address.is_unspecified() {
+        return address;
+    }
+    // Connecting a datagram socket sends nothing; it only asks the routing table. The address is one for documentation.
+    let way_out = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    way_out.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+/// The TCP side: one thread for all clients, none of which can hold up another.
+struct Counter {
+    end: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A client that says nothing, or takes nothing, for so long is dropped.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Clients at a time; others wait in the kernel's queue.
+const MOST: usize = 512;
+
+struct Customer {
+    socket: TcpStream,
+    since: Instant,
+    hello: Vec<u8>,
+    token: Option<Token>,
+    sent: usize,
+}
+
+impl Counter {
+    fn open(listener: TcpListener, message: &[u8], visits: Arc<Visits>) -> Result<Self, ServerError> {
+        let failed = |what| move |error| ServerError::System { what, error };
+        let end =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed("make an event"))?;
+        let end = Arc::new(end);
+        rustix::io::ioctl_fionbio(&listener, true).map_err(failed("listen"))?;
+        let (over, reply) = (end.clone(), wire::reply(message));
+        let thread = std::thread::Builder::new()
+            .name("counter".into())
+            .spawn(move || serve(&listener, &over, &reply, &visits))
+            .map_err(|error| {
+                failed("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+            })?;
+        Ok(Self { end, thread: Some(thread) })
+    }
+
+    fn close(&mut self) {
+        let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn serve(listener: &TcpListener, over: &OwnedFd, reply: &[u8], visits: &Visits) {
+    leave_signals_to_main_thread();
+    let mut customers: Vec<Customer> = Vec::new();
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    loop {
+        let mut ready = vec![PollFd::new(over, PollFlags::IN)];
+        let room = customers.len() < MOST;
+        ready.push(PollFd::new(listener, if room { PollFlags::IN } else { PollFlags::empty() }));
+        ready.extend(customers.iter().map(|customer| {
+            let writes = customer.token.is_some() && customer.sent < reply.len();
+            PollFd::new(&customer.socket, if writes { PollFlags::OUT } else { PollFlags::IN })
+        }));
+        let _ = poll(&mut ready, Some(&second)); // EINTR: look around
+        let is_ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(ready);
+        if is_ready[0] {
+            return;
+        }
+        let mut index = 2;
+        customers.retain_mut(|customer| {
+            let ready = is_ready[index];
+            index += 1;
+            let stays = !ready || customer.turn(reply, visits);
+            let patient = customer.since.elapsed() < PATIENCE;
+            if !(stays && patient)
+                && let Some(token) = customer.token
+            {
+                visits.go(token, customer.sent == reply.len());
+            }
+            stays && patient
+        });
+        if is_ready[1] {
+            match listener.accept() {
+                Ok((socket, _)) if rustix::io::ioctl_fionbio(&socket, true).is_ok() => {
+                    let (since, hello, token, sent) = (Instant::now(), Vec::new(), None, 0);
+                    customers.push(Customer { socket, since, hello, token, sent });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // No descriptors, most likely: the queue stays readable, so do not spin on it.
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
+
+impl Customer {
+    /// Goes on with one client; false when it is through.
+    fn turn(&mut self, reply: &[u8], visits: &Visits) -> bool {
+        let wait =
+            |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+        if self.token.is_some() && self.sent < reply.len() {
+            return match self.socket.write(&reply[self.sent..]) {
+                Ok(count) => {
+                    self.sent += count;
+                    true
+                }
+                Err(error) => wait(&error),
+            };
+        }
+        let mut buffer = [0; wire::HELLO];
+        let room = wire::HELLO - self.hello.len();
+        // After its hello a client says nothing more: it hangs up when its run is through.
+        match self.socket.read(&mut buffer[..room.max(1)]) {
+            Ok(0) => false,
+            Ok(_) if self.token.is_some() => false,
+            Ok(count) => {
+                self.hello.extend_from_slice(&buffer[..count]);
+                let Ok(whole) = self.hello.as_slice().try_into() else { return true };
+                self.token = wire::token_of(whole);
+                self.token.map(|token| visits.come(token)).is_some()
+            }
+            Err(error) => wait(&error),
+        }
+    }
+}
+
+impl AsFd for Server {
+    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
+        self.channel.cancelled()
+    }
+}

@@ -1,0 +1,69 @@
+//! What a client and a server say over TCP: fixed heads, little-endian.
+//!
+//! ```text
+//! client    0 magic "WHSV"   4 version   8..24 token
+//! server    0 magic "WHSV"   4 version   8 length, 8 bytes   then the message
+//! ```
+//!
+//! The client hangs up when its whole run is through, so that the server can tell the ways of one run together.
+
+use crate::rendezvous::protocol::Token;
+
+/// Bytes of a client's head.
+pub const HELLO: usize = 24;
+/// Bytes of a server's head.
+pub const HEAD: usize = 16;
+/// No message is longer.
+pub const LONGEST: u64 = 1 << 20;
+
+const MAGIC: [u8; 4] = *b"WHSV";
+const VERSION: u32 = 1;
+
+/// A client's head.
+pub fn hello(token: Token) -> [u8; HELLO] {
+    let mut bytes = [0; HELLO];
+    bytes[..4].copy_from_slice(&MAGIC);
+    bytes[4..8].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[8..].copy_from_slice(&token);
+    bytes
+}
+
+/// The token in a client's head; `None` for what is none.
+pub fn token_of(bytes: &[u8; HELLO]) -> Option<Token> {
+    let token = bytes[8..].try_into().ok()?;
+    (*bytes == hello(token)).then_some(token)
+}
+
+/// A server's head and message.
+pub fn reply(message: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + message.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(message.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(message);
+    bytes
+}
+
+/// How long the message is that follows a server's head; `None` for what no server sends.
+pub fn length_of(bytes: &[u8; HEAD]) -> Option<usize> {
+    let length = u64::from_le_bytes(bytes[8..].try_into().ok()?);
+    let version = u32::from_le_bytes(bytes[4..8].try_into().ok()?);
+    (bytes[..4] == MAGIC && version == VERSION && length <= LONGEST).then_some(length as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_understood_and_nonsense_is_not() {
+        assert_eq!(token_of(&hello([7; 16])), Some([7; 16]));
+        assert_eq!(token_of(&[7; HELLO]), None);
+        let reply = reply(b"text");
+        assert_eq!(length_of(reply[..HEAD].try_into().unwrap()), Some(4));
+        assert_eq!(length_of(&[0xff; HEAD]), None);
+        let mut huge: [u8; HEAD] = reply[..HEAD].try_into().unwrap();
+        huge[15] = 0xff;
+        assert_eq!(length_of(&huge), None);
+    }
+}

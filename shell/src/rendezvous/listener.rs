@@ -1,0 +1,234 @@
+//! Owning a name: the socket `NAME.sock` in the runtime directory, and judging what others left there.
+//!
+//! Binding, judging a socket as stale, and removing one happen only under the directory's lock. So a socket that is bound
+//! but does not listen yet is never seen by a judge, and a live one is never removed.
+
+use super::directory::{Locked, RuntimeDir};
+use super::name::Name;
+use crate::process::{Unshared, peer_of};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::geteuid;
+use thiserror::Error;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A name that is ours while this lives.
+#[derive(Debug)]
+pub struct Listener {
+    directory: RuntimeDir,
+    name: Name,
+    socket: Unshared,
+    /// Device and inode of the file, so that another's is not removed.
+    file: (u64, u64),
+}
+
+/// Why a name cannot be ours.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// Somebody else has it.
+    #[error("the name '{0}' is in use; 'shell ls' says by whom")]
+    InUse(Name),
+    /// There is a file of that name which is no socket of ours.
+    #[error("{} is in the way: it is no socket of ours", crate::shown(.0))]
+    InTheWay(std::path::PathBuf),
+    /// A system call failed.
+    #[error("cannot {what}: {}", crate::reason(*.error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(Errno) -> BindError {
+    move |error| BindError::System { what, error }
+}
+
+/// The file of a channel's socket.
+pub(crate) fn file_of(name: &Name) -> String {
+    format!("{name}.sock")
+}
+
+impl Listener {
+    /// Takes a name. A socket that its owner left behind when it died is replaced.
+    ///
+    /// # Errors
+    /// The name is in use, or something failed; then nothing is left.
+    pub fn bind(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
+        let locked = directory.lock().map_err(system("lock the runtime directory"))?;
+        match probe(&locked, name) {
+            Probe::Nothing => {}
+            Probe::Stale => remove(&locked, name).map_err(system("remove a stale socket"))?,
+            Probe::Alive(_) | Probe::Busy => return Err(BindError::InUse(name.clone())),
+            Probe::InTheWay => return Err(BindError::InTheWay(directory.path().join(file_of(name)))),
+            Probe::Unknown(error) => return Err(system("look at the name")(error)),
+        }
+        let socket = Unshared::open(socket).map_err(system("make a socket"))?;
+        // The file gets the socket's mode, less the umask.
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
+        let address = address(&directory, name).map_err(system("name a socket"))?;
+        rustix::net::bind(&socket, &address).map_err(system("bind a socket"))?;
+        let listening = rustix::net::listen(&socket, BACKLOG).and_then(|()| identity(&directory, name));
+        let file = match listening {
+            Ok(file) => file,
+            Err(error) => {
+                let _ = remove(&locked, name);
+                return Err(system("listen")(error));
+            }
+        };
+        drop(locked);
+        Ok(Self { directory, name: name.clone(), socket, file })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Accepts somebody of the same user; `None` if nobody waits any more, or it was somebody else.
+    ///
+    /// # Errors
+    /// What the kernel said: most often that there are no descriptors left.
+    pub fn accept(&self) -> Result<Option<(Unshared, crate::process::Peer)>, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = match Unshared::open(|| rustix::net::accept_with(&self.socket, flags)) {
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(None),
+            other => other?,
+        };
+        let peer = peer_of(&socket)?;
+        Ok((peer.uid == geteuid().as_raw()).then_some((socket, peer)))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.socket.born().is_elsewhere() {
+            return;
+        }
+        // Without the lock it stays, stale: safe, and the next owner replaces it.
+        let Ok(locked) = self.directory.lock() else { return };
+        if identity(&self.directory, &self.name) == Ok(self.file) {
+            let _ = remove(&locked, &self.name);
+        }
+    }
+}
+
+/// What stands behind a name.
+#[derive(Debug)]
+pub enum Probe {
+    /// Nothing.
+    Nothing,
+    /// A socket that nobody listens on any more.
+    Stale,
+    /// Somebody who took our connection.
+    Alive(OwnedFd),
+    /// Somebody whose queue of connections is full.
+    Busy,
+    /// A file that is no socket of ours.
+    InTheWay,
+    /// That cannot be told, which counts as alive.
+    Unknown(Errno),
+}
+
+/// Judges a name. Under the lock a stale socket is surely so.
+pub(crate) fn probe(locked: &Locked<'_>, name: &Name) -> Probe {
+    connect(locked.directory(), name)
+}
+
+/// Tries to connect. Without the lock `Stale` can also mean that its owner is just about to listen.
+pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
+    let stat = match rustix::fs::statat(directory, file_of(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Probe::Nothing,
+        Err(error) => return Probe::Unknown(error),
+    };
+    let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    if !is_socket || stat.st_uid != geteuid().as_raw() {
+        return Probe::InTheWay;
+    }
+    let connected = socket().and_then(|socket| {
+        let address = address(directory, name)?;
+        rustix::net::connect(&socket, &address).map(|()| socket)
+    });
+    match connected {
+        Ok(socket) => Probe::Alive(socket),
+        Err(Errno::CONNREFUSED) => Probe::Stale,
+        Err(Errno::AGAIN) => Probe::Busy,
+        Err(Errno::NOENT) => Probe::Nothing,
+        Err(Errno::PROTOTYPE) => Probe::InTheWay,
+        Err(error) => Probe::Unknown(error),
+    }
+}
+
+/// Removes a name's socket.
+pub(crate) fn remove(locked: &Locked<'_>, name: &Name) -> Result<(), Errno> {
+    rustix::fs::unlinkat(locked.directory(), file_of(name), AtFlags::empty())
+}
+
+fn socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+}
+
+fn address(directory: &RuntimeDir, name: &Name) -> Result<SocketAddrUnix, Errno> {
+    SocketAddrUnix::new(directory.path_of(&file_of(name)))
+}
+
+fn identity(directory: &RuntimeDir, name: &Name) -> Result<(u64, u64), Errno> {
+    let stat = rustix::fs::statat(directory, file_of(name), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here(parent: &std::path::Path) -> RuntimeDir {
+        RuntimeDir::open_in(parent, "whorl").unwrap()
+    }
+
+    #[test]
+    fn a_name_has_one_owner_and_goes_with_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let name: Name = "x".parse().unwrap();
+        let file = parent.path().join("whorl/x.sock");
+        let owner = Listener::bind(here(parent.path()), &name).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&file.symlink_metadata().unwrap().permissions());
+        assert_eq!(mode & 0o7777, 0o600);
+        assert!(matches!(Listener::bind(here(parent.path()), &name), Err(BindError::InUse(_))));
+        drop(owner);
+        assert!(!file.exists());
+        // What a killed owner leaves is replaced; what is no socket is not.
+        let directory = here(parent.path());
+        rustix::net::bind(socket().unwrap(), &address(&directory, &name).unwrap()).unwrap();
+        assert!(file.exists() && matches!(connect(&directory, &name), Probe::Stale));
+        drop(Listener::bind(directory, &name).unwrap());
+        assert!(!file.exists());
+        std::fs::write(&file, "text").unwrap();
+        assert!(matches!(Listener::bind(here(parent.path()), &name), Err(BindError::InTheWay(_))));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_longest_name_can_be_bound_however_long_the_path_of_the_directory_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let deep = parent.path().join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let name: Name = "n".repeat(Name::MAX).parse().unwrap();
+        let owner = Listener::bind(here(&deep), &name).unwrap();
+        assert!(matches!(connect(&here(&deep), &name), Probe::Alive(_)));
+        drop(owner);
+        assert!(matches!(connect(&here(&deep), &name), Probe::Nothing));
+    }
+}

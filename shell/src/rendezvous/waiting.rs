@@ -1,0 +1,225 @@
+//! Waiting for an owner that is not there yet: a file that says so, and a look whenever the directory changes.
+//!
+//! The file `NAME.PID.wait` is locked for as long as its process waits; the kernel drops the lock of a killed one. It is
+//! made, locked and judged under the directory's lock, hence never seen unlocked while its maker lives. Whoever waits ends
+//! when somebody removes the file.
+
+use super::directory::{Locked, RuntimeDir};
+use super::name::Name;
+use crate::process::Unshared;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, inotify};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use std::time::{Duration, Instant};
+
+/// How often to look although nothing was heard.
+const LOOK: Duration = Duration::from_secs(1);
+/// A socket that refuses may be about to listen.
+const SETTLE: Duration = Duration::from_millis(2);
+
+/// The file of a process that waits.
+#[derive(Debug)]
+pub struct WaitFile<'d> {
+    directory: &'d RuntimeDir,
+    file: Unshared,
+    name: String,
+}
+
+/// What a wait file's name says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waiter {
+    /// What it waits for.
+    pub name: Name,
+    /// The process.
+    pub pid: u32,
+}
+
+impl Waiter {
+    /// Reads a file's name: `NAME.PID.wait`, or `NAME.PID-N.wait` for a second one with that pid.
+    pub fn parse(file: &str) -> Option<Self> {
+        let (name, who) = file.strip_suffix(".wait")?.rsplit_once('.')?;
+        let pid = who.split_once('-').map_or(who, |(pid, _)| pid);
+        Some(Self { name: name.parse().ok()?, pid: pid.parse().ok()? })
+    }
+}
+
+impl<'d> WaitFile<'d> {
+    /// Says that this process waits for `name`.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn create(directory: &'d RuntimeDir, name: &Name) -> Result<Self, Errno> {
+        let locked = directory.lock()?;
+        let pid = std::process::id();
+        for number in 1..=1000 {
+            // Another thread, or a process of another pid namespace, can wait under the same pid.
+            let file_name = match number {
+                1 => format!("{name}.{pid}.wait"),
+                _ => format!("{name}.{pid}-{number}.wait"),
+            };
+            if let Some(file) = make(&locked, &file_name)? {
+                return Ok(Self { directory, file, name: file_name });
+            }
+        }
+        Err(Errno::EXIST)
+    }
+
+    /// Whether somebody removed the file, who wants us to end.
+    pub fn is_removed(&self) -> bool {
+        rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+}
+
+impl Drop for WaitFile<'_> {
+    fn drop(&mut self) {
+        if !self.file.born().is_elsewhere() && !self.is_removed() {
+            // Locked by us, so nobody has taken it for dead and put another in its place.
+            let _ = rustix::fs::unlinkat(self.directory, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let create = || rustix::fs::openat(locked.directory(), name, flags, Mode::RUSR | Mode::WUSR);
+    let file = match Unshared::open(create) {
+        Err(Errno::EXIST) if remove_if_stale(locked, name)? => Unshared::open(create)?,
+        Err(Errno::EXIST) => return Ok(None),
+        other => other?,
+    };
+    // Fresh, so only somebody who is just looking whether it is locked (`is_live`) can be in the way, for a moment.
+    let lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    for _ in 0..100 {
+        match lock() {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
+            other => return other.map(|()| Some(file)),
+        }
+    }
+    let _ = rustix::fs::unlinkat(locked.directory(), name, AtFlags::empty());
+    Err(Errno::TIMEDOUT)
+}
+
+/// Whether the process of a wait file still waits. "Cannot tell" is true.
+pub(crate) fn is_live(directory: &RuntimeDir, name: &str) -> Result<bool, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = Unshared::open(|| rustix::fs::openat(directory, name, flags, Mode::empty()))?;
+    // Shared: two that ask at the same time do not take each other for the one that waits.
+    Ok(rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// Removes a wait file whose process is gone; false if it is not gone.
+pub(crate) fn remove_if_stale(locked: &Locked<'_>, name: &str) -> Result<bool, Errno> {
+    if is_live(locked.directory(), name)? {
+        return Ok(false);
+    }
+    rustix::fs::unlinkat(locked.directory(), name, AtFlags::empty())?;
+    Ok(true)
+}
+
+/// Why a wait ended without what was waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// The deadline passed.
+    TimedOut,
+    /// A signal asked the program to stop.
+    Interrupted,
+}
+
+/// Hears of changes in the directory.
+#[derive(Debug)]
+pub struct Changes {
+    heard: Option<OwnedFd>,
+    settling: u32,
+}
+
+impl Changes {
+    /// From now on changes are heard. Where the kernel has no watch to give, they are found by looking.
+    pub fn of(directory: &RuntimeDir) -> Self {
+        use inotify::{CreateFlags, WatchFlags};
+        let heard = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).and_then(|watch| {
+            let news = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
+            inotify::add_watch(&watch, directory.path_of("."), news).map(|_| watch)
+        });
+        Self { heard: heard.ok(), settling: 0 }
+    }
+
+    /// Sleeps until something changed, or a second passed. If `refused`, a socket is there that nobody listens on: then it
+    /// may be about to, and the first few times the sleep is short.
+    ///
+    /// # Errors
+    /// The deadline passed, or a signal came.
+    pub fn wait(&mut self, refused: bool, deadline: Option<Instant>) -> Result<(), Ended> {
+        let mut nap = LOOK;
+        match (refused, self.settling) {
+            (true, ..50) => {
+                self.settling += 1;
+                nap = SETTLE;
+            }
+            (false, _) => self.settling = 0,
+            _ => {}
+        }
+        if let Some(deadline) = deadline {
+            match deadline.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return Err(Ended::TimedOut),
+                left => nap = nap.min(left),
+            }
+        }
+        if crate::process::stop_signal().is_some() {
+            return Err(Ended::Interrupted);
+        }
+        let heard = self.heard.as_ref().map(AsFd::as_fd);
+        let mut ready: Vec<_> = heard
+            .into_iter()
+            .chain(crate::process::stop_event().ok())
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let nap = Timespec { tv_sec: nap.as_secs() as i64, tv_nsec: nap.subsec_nanos().into() };
+        let _ = poll(&mut ready, Some(&nap)); // EINTR: look around
+        if let Some(heard) = &self.heard {
+            let mut events = [0; 4096];
+            while rustix::io::read(heard, &mut events).is_ok_and(|count| count == events.len()) {
+                self.settling = 0;
+            }
+        }
+        match crate::process::stop_signal() {
+            Some(_) => Err(Ended::Interrupted),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_wait_files_are_read_back() {
+        let waiter = |text| Waiter::parse(text).map(|waiter| (waiter.name.to_string(), waiter.pid));
+        assert_eq!(waiter("a.b.17.wait"), Some(("a.b".into(), 17)));
+        assert_eq!(waiter("a.17-2.wait"), Some(("a".into(), 17)));
+        for other in ["a.wait", "a.x.wait", ".17.wait", "a.17", "a.sock", "a.-1.wait"] {
+            assert_eq!(waiter(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_waiter_is_seen_while_it_waits_and_ends_when_its_file_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = RuntimeDir::open_in(parent.path(), "whorl").unwrap();
+        let name: Name = "x".parse().unwrap();
+        let first = WaitFile::create(&directory, &name).unwrap();
+        let second = WaitFile::create(&directory, &name).unwrap();
+        assert_ne!(first.name, second.name);
+        assert_eq!(is_live(&directory, &first.name), Ok(true));
+        let locked = directory.lock().unwrap();
+        assert_eq!(remove_if_stale(&locked, &first.name), Ok(false));
+        rustix::fs::unlinkat(&directory, &second.name, AtFlags::empty()).unwrap();
+        assert!(second.is_removed() && !first.is_removed());
+        drop((first, second));
+        assert_eq!(directory.names().unwrap(), [".", ".."]);
+        std::fs::write(directory.path().join("x.1.wait"), "").unwrap();
+        assert_eq!(remove_if_stale(&locked, "x.1.wait"), Ok(true));
+    }
+}

@@ -1,0 +1,355 @@
+//! The library's channels: waiting in event loops, forks, other versions, hostile peers, and the examples.
+
+mod common;
+mod home;
+
+use common::{LIMIT, SOON, run, signal, skip, until};
+use home::Home;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Signal;
+use rustix::time::Timespec;
+use std::io::Write;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use whorl::rendezvous::RuntimeDir;
+use whorl::rendezvous::protocol::{RECORD, Record, Refusal, Saying};
+use whorl::{
+    JoinError, JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start,
+};
+
+/// A runtime directory for channels of this process.
+struct Rendezvous {
+    parent: TempDir,
+}
+
+impl Rendezvous {
+    fn new() -> Self {
+        Self { parent: tempfile::tempdir().unwrap() }
+    }
+
+    fn directory(&self) -> RuntimeDir {
+        RuntimeDir::open_in(self.parent.path(), "whorl").unwrap()
+    }
+
+    fn sender(&self, options: SenderOptions) -> Sender {
+        Sender::create_in(self.directory(), &name(), options).unwrap()
+    }
+
+    fn try_join(&self, from: Start) -> Result<Receiver, JoinError> {
+        let options = JoinOptions { from, timeout: Some(LIMIT), ..JoinOptions::default() };
+        Receiver::join_in(&self.directory(), &name(), &options, || ())
+    }
+
+    fn join(&self) -> Receiver {
+        self.try_join(Start::First).unwrap()
+    }
+}
+
+fn name() -> Name {
+    "x".parse().unwrap()
+}
+
+fn small() -> SenderOptions {
+    SenderOptions { slot_size: 16, slots: 4, seats: 4, ..SenderOptions::default() }
+}
+
+fn is_readable(receiver: &Receiver, within: Duration) -> bool {
+    let mut ready = [PollFd::new(receiver, PollFlags::IN)];
+    let time = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: within.subsec_nanos().into() };
+    poll(&mut ready, Some(&time)).unwrap() > 0
+}
+
+/// Arms until it may sleep, taking whatever is there.
+fn rest(receiver: &mut Receiver) -> u32 {
+    let (mut taken, mut buffer) = (0, [0; 16]);
+    loop {
+        match receiver.try_receive(&mut buffer) {
+            Ok(Received::Bytes(_)) => taken += 1,
+            Err(ReceiveError::Empty) if receiver.arm().unwrap() => {
+                // The answer to the first arming makes it readable once.
+                if !is_readable(receiver, Duration::from_millis(50)) {
+                    return taken;
+                }
+            }
+            Err(ReceiveError::Empty) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_armed_receiver_is_told_once_and_an_unarmed_one_is_not() {
+    let here = Rendezvous::new();
+    let mut sender = here.sender(small());
+    let (mut armed, mut unarmed) = (here.join(), here.join());
+    assert_eq!((rest(&mut armed), rest(&mut unarmed)), (0, 0));
+    // Both were armed; the second takes what it is told, and does not arm again.
+    sender.send(b"1", None).unwrap();
+    assert!(is_readable(&armed, SOON) && is_readable(&unarmed, SOON));
+    let mut buffer = [0; 16];
+    assert_eq!(unarmed.try_receive(&mut buffer), Ok(Received::Bytes(1)));
+    assert_eq!(rest(&mut armed), 1);
+    assert_eq!(unarmed.try_receive(&mut buffer), Err(ReceiveError::Empty));
+    assert!(!is_readable(&unarmed, Duration::ZERO), "looking took in what it was told");
+    sender.send(b"2", None).unwrap();
+    assert!(is_readable(&armed, SOON));
+    assert!(!is_readable(&unarmed, Duration::from_millis(50)), "nobody asked to be told");
+    assert_eq!(rest(&mut armed), 1);
+    assert_eq!(unarmed.try_receive(&mut buffer), Ok(Received::Bytes(1)));
+    // The end, and a sender that goes, are news as well.
+    sender.close(None).unwrap();
+    assert!(is_readable(&armed, SOON));
+    assert!(matches!(armed.try_receive(&mut buffer), Ok(Received::End(end)) if end.total == 2));
+    assert_eq!(armed.arm(), Ok(false));
+}
+
+#[test]
+fn no_news_is_lost_between_looking_and_sleeping() {
+    const MESSAGES: u32 = 20_000;
+    let here = Rendezvous::new();
+    let mut sender = here.sender(small());
+    let mut receivers = [here.join(), here.join()];
+    let counting = std::thread::spawn(move || {
+        let (mut counts, mut sleeps, mut buffer) = ([0; 2], 0, [0; 16]);
+        while counts.iter().sum::<u32>() < 2 * MESSAGES {
+            let mut may_sleep = true;
+            for (receiver, count) in receivers.iter_mut().zip(&mut counts) {
+                match receiver.try_receive(&mut buffer) {
+                    Ok(Received::Bytes(_)) => (*count, may_sleep) = (*count + 1, false),
+                    Err(ReceiveError::Empty) => may_sleep &= receiver.arm().unwrap(),
+                    other => panic!("{other:?}"),
+                }
+            }
+            if may_sleep {
+                sleeps += 1;
+                let mut ready = receivers.each_ref().map(|receiver| PollFd::new(receiver, PollFlags::IN));
+                let time = Timespec { tv_sec: SOON.as_secs() as i64, tv_nsec: 0 };
+                assert!(poll(&mut ready, Some(&time)).unwrap() > 0, "armed, and never told: {counts:?}");
+            }
+        }
+        (receivers, sleeps)
+    });
+    for number in 0..MESSAGES {
+        sender.send(&number.to_le_bytes(), None).unwrap();
+    }
+    let (receivers, sleeps) = counting.join().unwrap();
+    assert!(sleeps > 10, "it slept {sleeps} times, which tries nothing");
+    drop(receivers);
+}
+
+#[test]
+fn a_receiver_in_an_event_loop_learns_of_its_senders_death() {
+    let home = Home::new();
+    for transport in common::TRANSPORTS {
+        let sender = home.start_fed(&format!("send x {transport}"));
+        let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
+        let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
+        let mut receiver = Receiver::join_in(&directory, &name(), &options, || ()).unwrap();
+        rest(&mut receiver);
+        signal(sender.pid(), Signal::KILL);
+        assert!(is_readable(&receiver, SOON));
+        let mut buffer = vec![0; receiver.longest()];
+        let mut told = Ok(Received::Hole(0));
+        until(SOON, "it says so", || {
+            told = receiver.try_receive(&mut buffer);
+            told != Err(ReceiveError::Empty)
+        });
+        assert_eq!(told, Err(ReceiveError::SenderDied));
+    }
+}
+
+#[test]
+fn limits_are_errors_and_leave_things_as_they_were() {
+    let here = Rendezvous::new();
+    let mut sender = here.sender(small());
+    let mut receiver = here.join();
+    assert_eq!(sender.send(&[0; 17], None), Err(SendError::TooLong { length: 17, slot: 16 }));
+    for number in 0..4_u8 {
+        sender.try_send(&[number; 16]).unwrap();
+    }
+    assert_eq!(sender.try_send(b"x"), Err(SendError::Full));
+    let soon = Some(Instant::now() + Duration::from_millis(20));
+    assert_eq!(sender.send(b"x", soon), Err(SendError::TimedOut));
+    assert_eq!(receiver.try_receive(&mut [0; 15]), Err(ReceiveError::TooLong { length: 16 }));
+    let mut buffer = [0; 16];
+    assert_eq!(receiver.try_receive(&mut buffer), Ok(Received::Bytes(16)));
+    assert_eq!(buffer, [0; 16]);
+    // Four seats: the fifth is refused.
+    let others: Vec<_> = (0..3).map(|_| here.try_join(Start::Now).unwrap()).collect();
+    assert!(matches!(here.try_join(Start::Now), Err(JoinError::Refused(Refusal::Full))));
+    drop(others);
+    drop(here.try_join(Start::Now).unwrap());
+    drop(sender);
+    let mut ends = Vec::new();
+    while ends.is_empty() {
+        match receiver.receive(&mut buffer, None) {
+            Ok(Received::Bytes(_)) => {}
+            other => ends.push(other),
+        }
+    }
+    assert_eq!(ends, [Err(ReceiveError::SenderDied)], "a sender that does not finish is no end");
+}
+
+#[test]
+fn in_a_forked_child_handles_answer_and_act_for_nobody() {
+    let here = Rendezvous::new();
+    let mut sender = here.sender(small());
+    let mut receiver = here.join();
+    // SAFETY: the child only calls what is tested, and ends at once.
+    match unsafe { libc::fork() } {
+        0 => {
+            let sends = sender.send(b"x", None) == Err(SendError::Forked);
+            let receives = receiver.try_receive(&mut [0; 16]) == Err(ReceiveError::Forked);
+            drop((sender, receiver));
+            // It outlives the parent's handles, and must not keep them alive.
+            std::thread::sleep(Duration::from_secs(1));
+            // SAFETY: as above.
+            unsafe { libc::_exit(if sends && receives { 7 } else { 1 }) }
+        }
+        child => {
+            std::thread::sleep(Duration::from_millis(100));
+            // What the child dropped is still ours.
+            sender.send(b"mine", None).unwrap();
+            assert_eq!(receiver.receive(&mut [0; 16], None), Ok(Received::Bytes(4)));
+            assert_eq!(sender.receivers(), 1);
+            // Our end is an end although the child is there.
+            drop(receiver);
+            until(Duration::from_millis(700), "the sender knows", || sender.receivers() == 0);
+            drop(sender);
+            drop(here.sender(small()));
+            let mut status = 0;
+            // SAFETY: our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(libc::WEXITSTATUS(status), 7, "{status}");
+        }
+    }
+}
+
+/// Somebody who owns a name and speaks as `speak` does.
+fn impostor(
+    directory: &RuntimeDir,
+    speak: impl FnOnce(OwnedFd) + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrUnix::new(directory.path_of("x.sock")).unwrap()).unwrap();
+    rustix::net::listen(&socket, 4).unwrap();
+    std::thread::spawn(move || speak(rustix::net::accept(&socket).unwrap()))
+}
+
+fn other_version() -> [u8; RECORD] {
+    let mut record = Record::plain(Saying::Status).encode();
+    record[4] = 9;
+    record
+}
+
+#[test]
+fn another_version_is_one_line_that_names_both() {
+    let home = Home::new();
+    run(&mut home.words("ls")).silent_success();
+    let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
+    let owner = impostor(&directory, |socket| {
+        let _ = rustix::io::read(&socket, &mut [0; 64]);
+        rustix::io::write(&socket, &other_version()).unwrap();
+    });
+    run(&mut home.words("recv x")).refusal(1, &["recv: x", "version 9", "version 1"]);
+    owner.join().unwrap();
+    // The other way round: an old owner says its version to whoever speaks a newer one.
+    let sender = home.start_fed("send y");
+    home.owned("y");
+    let flags = SocketFlags::CLOEXEC;
+    let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    rustix::net::connect(&client, &SocketAddrUnix::new(directory.path_of("y.sock")).unwrap()).unwrap();
+    rustix::io::write(&client, &other_version()).unwrap();
+    let mut answer = [0; RECORD];
+    assert_eq!(rustix::io::read(&client, &mut answer), Ok(RECORD));
+    assert_eq!((&answer[..4], answer[4]), (&b"WHMT"[..], 1));
+    assert_eq!(rustix::io::read(&client, &mut answer), Ok(0), "and hangs up");
+    drop(sender);
+}
+
+#[test]
+fn an_owner_that_hands_over_nonsense_is_refused() {
+    let home = Home::new();
+    run(&mut home.words("ls")).silent_success();
+    let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
+    let file = home.place.file("plain", &vec![0; 1 << 20]);
+    type Hand = fn(&std::path::Path) -> Vec<OwnedFd>;
+    let ordinary: Hand = |file| (0..2).map(|_| std::fs::File::open(file).unwrap().into()).collect();
+    let empty: Hand = |_| {
+        let object = || rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        vec![object(), object()]
+    };
+    let one: Hand = |file| vec![std::fs::File::open(file).unwrap().into()];
+    for (hand, words) in [(ordinary, "seals"), (empty, "not sealed"), (one, "does not speak")] {
+        let objects = hand(&file);
+        let owner = impostor(&directory, move |socket| {
+            let _ = rustix::io::read(&socket, &mut [0; 64]);
+            let objects: Vec<_> = objects.iter().map(AsFd::as_fd).collect();
+            let record = Record::plain(Saying::Ring(0)).encode();
+            whorl::rendezvous::send_with_descriptors(&socket, &record, &objects).unwrap();
+            let _ = rustix::io::read(&socket, &mut [0; 64]);
+        });
+        run(&mut home.words("recv x")).refusal(1, &["recv: x", words]);
+        owner.join().unwrap();
+        std::fs::remove_file(home.socket("x")).unwrap();
+    }
+}
+
+#[test]
+fn clients_that_say_nonsense_or_nothing_do_no_harm() {
+    let home = Home::new();
+    let mut sender = home.start_fed("send x");
+    home.owned("x");
+    let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
+    let mut state = 7;
+    let mut silent = Vec::new();
+    for round in 0..300 {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let client =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        if rustix::net::connect(&client, &SocketAddrUnix::new(directory.path_of("x.sock")).unwrap()).is_err()
+        {
+            continue;
+        }
+        let sayings =
+            [Saying::Join(Start::First), Saying::Seated(common::next(&mut state) as u32), Saying::Armed];
+        for saying in sayings.into_iter().take(round % 4) {
+            let _ = rustix::io::write(&client, &Record::plain(saying).encode());
+        }
+        if round % 3 == 0 {
+            let _ = rustix::io::write(&client, &common::noise(round % 80, round as u64));
+        }
+        if round % 7 == 0 {
+            silent.push(client);
+        }
+    }
+    // None of them ever sat down, so none is waited for.
+    let recv = home.start("recv x out");
+    home.attached("x", 1);
+    drop(silent);
+    sender.stdin().write_all(b"text").unwrap();
+    sender.close_stdin();
+    recv.end(LIMIT).silent_success();
+    let sent = sender.end(LIMIT);
+    assert!(!sent.stderr.contains("panicked"), "{sent:?}");
+    assert_eq!(std::fs::read(home.place.at("out")).unwrap(), b"text");
+}
+
+#[test]
+fn the_examples_do_what_they_say() {
+    let examples = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples");
+    for example in ["fan_out", "late_joiner", "epoll", "tokio"] {
+        let program = examples.join(example);
+        if !program.exists() {
+            skip(&format!("example {example}"), "it was not built with this test");
+            continue;
+        }
+        let home = Home::new();
+        let mut command = home.place.program(program.to_str().unwrap());
+        run(command.env("XDG_RUNTIME_DIR", home.place.at("run"))).silent_success();
+        home.nothing_left();
+    }
+}

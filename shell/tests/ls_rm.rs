@@ -1,0 +1,267 @@
+//! `shell ls` and `shell rm`: what exists is told as it is, and what is removed was dead or asked to end.
+
+mod common;
+mod home;
+
+use common::{LIMIT, SOON, TRANSPORTS, is_alive, noise, run, signal, start, until};
+use home::Home;
+use rustix::process::Signal;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use whorl::channel::{State, list, remove_dead};
+use whorl::rendezvous::RuntimeDir;
+use whorl::{JoinOptions, Name, Received, Receiver, Sender, SenderOptions};
+
+#[test]
+fn the_list_tells_who_holds_waits_and_lags() {
+    let home = Home::new();
+    let nothing = run(&mut home.words("ls"));
+    nothing.silent_success();
+    assert_eq!(nothing.stdout, "");
+    assert_eq!(run(&mut home.words("ls --json")).stdout, "{\"channels\":[]}\n");
+    for transport in TRANSPORTS {
+        let waiting = home.start("recv awaited");
+        home.awaited("awaited", 1);
+        let mut sender = home.start_fed(&format!("send x {transport} --peers 2"));
+        let recv = start(&mut home.script("exec \"$SHELL_BIN\" recv x > taken"));
+        home.attached("x", 1);
+        let listed = home.ls();
+        let (awaited, x) = (&listed[0], &listed[1]);
+        assert_eq!(
+            (&awaited["name"], &awaited["kind"], &awaited["state"]),
+            (&"awaited".into(), &"ring".into(), &"waiting".into())
+        );
+        assert!(awaited["owner"].is_null());
+        assert_eq!(awaited["receivers"][0]["pid"], waiting.pid());
+        assert_eq!(
+            (&x["name"], &x["kind"], &x["state"], &x["wanted"]),
+            (&"x".into(), &"ring".into(), &"waiting".into(), &2.into())
+        );
+        assert_eq!(x["owner"]["pid"], sender.pid());
+        assert!(x["owner"]["command"].as_str().unwrap().contains("send x"), "{x}");
+        assert!(x["bytes"].as_u64() >= Some(640 << 10), "{x}");
+        assert_eq!(x["receivers"][0]["pid"], recv.pid());
+        let second = start(&mut home.script("exec \"$SHELL_BIN\" recv x > lagging"));
+        home.attached("x", 2);
+        signal(second.pid(), Signal::STOP);
+        sender.stdin().write_all(&noise(20_000, 1)).unwrap();
+        until(SOON, "the list says who is behind", || {
+            let x = &home.ls()[1];
+            let peers = x["receivers"].as_array().unwrap();
+            let behind =
+                |pid: i32| peers.iter().find(|peer| peer["pid"] == pid).map(|peer| peer["behind"].as_u64());
+            x["state"] == "live" && x["sent"] == 20_000 && behind(recv.pid()) == Some(Some(0))
+                // What is in a socket's buffer has been taken.
+                && (transport == "--socket" || behind(second.pid()) == Some(Some(20_000)))
+        });
+        let text = run(&mut home.words("ls"));
+        assert!(text.stdout.lines().any(|line| line.starts_with("x\tring\tlive\tpid ")), "{text:?}");
+        assert!(text.stdout.contains(&format!("  stopped\tpid {}", second.pid())), "{text:?}");
+        signal(second.pid(), Signal::CONT);
+        sender.close_stdin();
+        for process in [sender, recv, second] {
+            process.end(LIMIT).silent_success();
+        }
+        signal(waiting.pid(), Signal::TERM);
+        waiting.end(SOON);
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn what_the_dead_left_is_stale_and_goes_with_rm_dead_alone() {
+    let home = Home::new();
+    let (sender, waiting) = (home.start_fed("send x"), home.start("recv y"));
+    let living = home.start("recv z");
+    home.owned("x");
+    home.awaited("y", 1);
+    home.awaited("z", 1);
+    for process in [&sender, &waiting] {
+        signal(process.pid(), Signal::KILL);
+    }
+    let pid = waiting.pid();
+    drop((sender, waiting));
+    let states: Vec<_> =
+        home.ls().iter().map(|found| (found["name"].clone(), found["state"].clone())).collect();
+    assert_eq!(
+        states,
+        [("x".into(), "stale".into()), ("y".into(), "stale".into()), ("z".into(), "waiting".into())]
+    );
+    let removed = run(&mut home.words("rm --dead"));
+    removed.silent_success();
+    let lines: Vec<_> = removed.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{removed:?}");
+    assert!(lines[0].starts_with("x: removed") || lines[1].starts_with("x: removed"));
+    assert!(removed.stdout.contains(&format!("y: removed what pid {pid} left")));
+    assert_eq!(home.left(), [format!("z.{}.wait", living.pid())]);
+    assert_eq!(run(&mut home.words("rm --dead")).silent_success().stdout, "");
+    run(&mut home.words("rm x")).refusal(3, &["rm: x", "no such channel"]);
+    // Whoever waits ends when it is told.
+    let removed = run(&mut home.words("rm z"));
+    removed.silent_success();
+    living.end(SOON).has_code(1).one_line(&["recv: z", "asked to end by 'shell rm'"]);
+    home.nothing_left();
+}
+
+#[test]
+fn the_living_are_asked_to_end_and_what_is_in_use_is_refused() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        let alone = home.start_fed(&format!("send alone {transport}"));
+        let mut busy = home.start_fed(&format!("send busy {transport}"));
+        let recv = home.start("recv busy out");
+        home.owned("alone");
+        busy.stdin().write_all(b"some").unwrap();
+        home.attached("busy", 1);
+        let ended = run(&mut home.words("rm busy missing alone"));
+        ended.has_code(1);
+        assert!(ended.stderr.contains("busy: in use by 1 process;"), "{ended:?}");
+        assert!(ended.stderr.contains("missing: no such channel"), "{ended:?}");
+        assert_eq!(ended.stdout, format!("alone: its owner (pid {}) ended\n", alone.pid()));
+        alone.end(SOON).has_code(1).one_line(&["asked to end by 'shell rm'"]);
+        assert!(busy.is_running());
+        run(&mut home.words("rm --force busy")).silent_success();
+        busy.end(SOON).has_code(1).one_line(&["asked to end by 'shell rm'"]);
+        recv.end(SOON).has_code(4);
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
+    let home = Home::new();
+    let mut sender = home.start_fed("send x");
+    home.owned("x");
+    signal(sender.pid(), Signal::STOP);
+    let listed = run(&mut home.words("ls --json"));
+    listed.has_code(0).one_line(&["x", "does not answer"]);
+    assert_eq!(listed.json()["channels"][0]["state"], "live");
+    assert_eq!(listed.json()["channels"][0]["owner"]["pid"], sender.pid());
+    run(&mut home.words("rm --dead")).silent_success();
+    run(&mut home.words("rm x")).refusal(1, &["does not answer", "--force"]);
+    assert_eq!(home.left(), ["x.sock"]);
+    run(&mut home.words("rm --force x")).silent_success();
+    assert!(home.left().is_empty() && is_alive(sender.pid()));
+    // Another takes the name; the former owner leaves it alone when it ends.
+    let mut heir = home.start_fed("send x");
+    home.owned("x");
+    signal(sender.pid(), Signal::CONT);
+    sender.close_stdin();
+    signal(sender.pid(), Signal::TERM);
+    sender.end(SOON);
+    assert_eq!(home.left(), ["x.sock"]);
+    heir.close_stdin();
+    run(&mut home.words("recv x")).silent_success();
+    heir.end(SOON).silent_success();
+    home.nothing_left();
+}
+
+#[test]
+fn using_them_wrongly_is_one_line() {
+    let home = Home::new();
+    run(&mut home.words("rm")).refusal(2, &["required"]);
+    run(&mut home.words("rm --dead x")).refusal(2, &["--dead"]);
+    run(&mut home.words("rm --dead --force")).refusal(2, &["--force"]);
+    run(&mut home.shell(["rm", "../x"])).refusal(2, &["letters"]);
+    run(&mut home.words("ls x")).refusal(2, &["x"]);
+}
+
+#[test]
+fn system_v_segments_are_listed() {
+    let home = Home::new();
+    let Ok(made) = std::process::Command::new("ipcmk").args(["-M", "4096"]).output() else {
+        return common::skip("ls --sysv", "there is no ipcmk");
+    };
+    let text = String::from_utf8_lossy(&made.stdout).into_owned();
+    let id = text.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+    let listed = run(&mut home.words("ls --sysv --json"));
+    let plain = run(&mut home.words("ls --sysv"));
+    let removed = std::process::Command::new("ipcrm").args(["-m", &id]).status().unwrap();
+    assert!(removed.success());
+    let json = listed.json();
+    let found = json["sysv"].as_array().unwrap().iter().find(|segment| segment["id"].to_string() == id);
+    assert_eq!(found.expect("it is listed")["bytes"], 4096);
+    assert!(plain.stdout.contains(&format!("id {id}")), "{plain:?}");
+    assert!(run(&mut home.words("ls --json")).json().get("sysv").is_none());
+}
+
+/// Rounds of the test below; each takes the name, has somebody join, and gives it back.
+const ROUNDS: u32 = 2000;
+
+#[test]
+fn eight_that_remove_the_dead_never_remove_the_living() {
+    let home = Home::new();
+    run(&mut home.words("ls")).silent_success();
+    let parent = home.place.at("run");
+    let over = AtomicBool::new(false);
+    let begun = Instant::now();
+    // Two of them are the real command, again and again; the other six do what it does.
+    let loops: Vec<_> = (0..2)
+        .map(|_| start(home.script("while :; do shell rm --dead || exit 9; done").stdin(Stdio::null())))
+        .collect();
+    let stale = std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let directory = RuntimeDir::open_in(&parent, "whorl").unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    let (_, failed) = remove_dead(&directory).unwrap();
+                    assert!(failed.is_empty(), "{failed:?}");
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+            });
+        }
+        let stale = (0..ROUNDS).map(|round| live_round(&parent, round)).sum::<u32>();
+        over.store(true, Ordering::Relaxed);
+        stale
+    });
+    eprintln!("{ROUNDS} rounds, {stale} stale sockets replaced or removed, in {:?}", begun.elapsed());
+    for mut each in loops {
+        assert!(each.is_running(), "{}", each.stderr());
+    }
+    run(&mut home.words("rm --dead")).has_code(0);
+    assert_eq!(home.left(), Vec::<String>::new());
+}
+
+/// Takes the name while others remove the dead, and has somebody join by it. Every fourth time a dead owner's socket is
+/// there first. Returns how many of those there were.
+fn live_round(parent: &Path, round: u32) -> u32 {
+    let open = || RuntimeDir::open_in(parent, "whorl").unwrap();
+    let name: Name = "contested".parse().unwrap();
+    let stale = round.is_multiple_of(4);
+    if stale {
+        leave_stale(&open(), "contested.sock");
+    }
+    let small = SenderOptions { slot_size: 512, slots: 2, seats: 2, ..SenderOptions::default() };
+    let mut sender = Sender::create_in(open(), &name, small).unwrap();
+    let file = parent.join("whorl/contested.sock");
+    assert!(file.symlink_metadata().is_ok(), "a live name was removed in round {round}");
+    let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
+    let mut receiver =
+        Receiver::join_in(&open(), &name, &options, || panic!("nobody there, in round {round}")).unwrap();
+    sender.send(&round.to_le_bytes(), None).unwrap();
+    let mut bytes = [0; 512];
+    assert_eq!(receiver.receive(&mut bytes, None), Ok(Received::Bytes(4)));
+    assert_eq!(bytes[..4], round.to_le_bytes());
+    assert!(file.symlink_metadata().is_ok(), "a live name was removed in round {round}");
+    if round.is_multiple_of(64) {
+        let listed = list(&open()).unwrap();
+        assert!(
+            listed.iter().any(|found| found.state != State::Stale && found.waiting.is_empty()),
+            "{listed:?}"
+        );
+    }
+    u32::from(stale)
+}
+
+fn leave_stale(directory: &RuntimeDir, file: &str) {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, socket};
+    let locked = directory.lock().unwrap();
+    let address = SocketAddrUnix::new(directory.path_of(file)).unwrap();
+    let made = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    bind(&made, &address).unwrap();
+    drop(locked);
+    std::thread::sleep(Duration::from_micros(200));
+}

@@ -1,0 +1,319 @@
+//! `shell send` and `shell recv`: separate processes that find each other by name, in either order.
+
+mod common;
+mod home;
+
+use common::{LIMIT, SOON, TRANSPORTS, assert_holds, noise, run, start, until};
+use home::Home;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+use std::time::Duration;
+
+const BLOCK: usize = 80 << 10;
+
+#[test]
+fn the_hello_pair_works_in_both_orders_and_leaves_nothing() {
+    for receiver_first in [true, false] {
+        let home = Home::new();
+        let send =
+            || start(&mut home.script("echo 'Hello from the other side!' | shell send hello --peers 1"));
+        let recv = || home.start("recv hello");
+        let (send, recv) = if receiver_first {
+            let recv = recv();
+            home.awaited("hello", 1);
+            (send(), recv)
+        } else {
+            let send = send();
+            home.owned("hello");
+            (send, recv())
+        };
+        let recv = recv.end(LIMIT);
+        recv.silent_success();
+        assert_eq!(recv.stdout, "Hello from the other side!\n");
+        let send = send.end(LIMIT);
+        send.silent_success();
+        assert_eq!(send.stdout, "");
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn files_of_every_size_arrive_whole_over_both_transports() {
+    for transport in TRANSPORTS {
+        for (size, seed) in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 << 20].into_iter().zip(1..) {
+            let home = Home::new();
+            let bytes = noise(size, seed);
+            home.place.file("source", &bytes);
+            let first = home.start("recv x to-a-file");
+            home.awaited("x", 1);
+            let sender = home.start(&format!("send x source {transport} --peers 2 --verify"));
+            let second = start(&mut home.script("shell recv x --verify > through-a-pipe"));
+            for process in [first, sender, second] {
+                process.end(LIMIT).silent_success();
+            }
+            assert_holds(&home.place.at("to-a-file"), &bytes);
+            assert_holds(&home.place.at("through-a-pipe"), &bytes);
+            home.nothing_left();
+        }
+    }
+}
+
+#[test]
+fn a_sparse_file_arrives_with_its_holes() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        let file = std::fs::File::create(home.place.at("sparse")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"data", 5 << 20).unwrap();
+        file.set_len(9 << 20).unwrap();
+        let recv = home.start("recv x out");
+        run(&mut home.words(&format!("send x sparse {transport} --verify"))).silent_success();
+        recv.end(LIMIT).silent_success();
+        let bytes = std::fs::read(home.place.at("sparse")).unwrap();
+        assert_holds(&home.place.at("out"), &bytes);
+    }
+}
+
+#[test]
+fn a_pipeline_feeds_three_consumers_in_bounded_memory() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        let consumers: Vec<_> = (0..3).map(|_| start(&mut home.script("shell recv x | cksum"))).collect();
+        let mut sender = start(&mut home.script(&format!(
+            "yes 'one line of many' | head -c 200000000 | \"$SHELL_BIN\" send x {transport} --peers 3 & \
+             wait $!; cat /dev/null"
+        )));
+        home.owned("x");
+        let mut peak = 0;
+        while sender.is_running() {
+            let pids = home.place.processes();
+            let status =
+                pids.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
+            let peaks = status.filter(|status| status.starts_with("Name:\tshell")).filter_map(|status| {
+                let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?.trim().to_owned();
+                line.strip_suffix(" kB")?.trim().parse::<u64>().ok()
+            });
+            peak = peak.max(peaks.max().unwrap_or(0));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(peak > 0 && peak < 32 << 10, "{peak} KiB of memory of its own");
+        sender.end(LIMIT).has_code(0);
+        let sums: Vec<_> = consumers.into_iter().map(|consumer| consumer.end(LIMIT).stdout).collect();
+        assert!(sums[0].contains("200000000"), "{sums:?}");
+        assert!(sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn it_begins_when_enough_receivers_are_there_and_what_was_read_is_there_at_once() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        let mut sender = home.start_fed(&format!("send x {transport} --peers 2"));
+        sender.stdin().write_all(b"early ").unwrap();
+        let first = start(&mut home.script("shell recv x > first"));
+        home.attached("x", 1);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_holds(&home.place.at("first"), b"");
+        assert_eq!(home.ls()[0]["state"], "waiting");
+        let second = start(&mut home.script("shell recv x > second"));
+        until(SOON, "both have what was sent, though the stream goes on", || {
+            ["first", "second"]
+                .iter()
+                .all(|file| std::fs::read(home.place.at(file)).is_ok_and(|bytes| bytes == b"early "))
+        });
+        assert_eq!(home.ls()[0]["state"], "live");
+        sender.stdin().write_all(b"late").unwrap();
+        sender.close_stdin();
+        for process in [sender, first, second] {
+            process.end(LIMIT).silent_success();
+        }
+        assert_holds(&home.place.at("second"), b"early late");
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn who_comes_late_gets_everything_while_it_is_held_or_a_sentence() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        let mut sender = home.start_fed(&format!("send x {transport} --block 512 --slots 4"));
+        let first = start(&mut home.script("shell recv x > first"));
+        sender.stdin().write_all(b"one ").unwrap();
+        let has =
+            |file: &str, bytes: &[u8]| std::fs::read(home.place.at(file)).is_ok_and(|have| have == bytes);
+        until(SOON, "the first has it", || has("first", b"one "));
+        let second = start(&mut home.script("shell recv x > second"));
+        until(SOON, "the late one has the beginning", || has("second", b"one "));
+        let flood = noise(100 << 10, 5);
+        sender.stdin().write_all(&flood).unwrap();
+        let whole = [b"one ", &flood[..]].concat();
+        until(SOON, "the flood has arrived", || has("second", &whole));
+        run(&mut home.words("recv x")).refusal(1, &["recv: x", "first bytes are gone", "--from now"]);
+        let third = start(&mut home.script("shell recv x --from now > third"));
+        home.attached("x", 3);
+        sender.stdin().write_all(b"the rest").unwrap();
+        sender.close_stdin();
+        for process in [sender, first, second, third] {
+            process.end(LIMIT).silent_success();
+        }
+        assert_holds(&home.place.at("third"), b"the rest");
+        assert_holds(&home.place.at("first"), &[whole, b"the rest".to_vec()].concat());
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn with_no_peers_wanted_it_begins_at_once_and_goes_on_alone() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        let mut sender = home.start_fed(&format!("send x {transport} --peers 0 --block 512 --slots 4"));
+        home.owned("x");
+        sender.stdin().write_all(&noise(64 << 10, 1)).unwrap();
+        until(SOON, "it was all taken without anybody there", || home.ls()[0]["sent"] == 64 << 10);
+        let recv = start(&mut home.script("shell recv x --from now > now"));
+        home.attached("x", 1);
+        sender.stdin().write_all(b"news").unwrap();
+        sender.close_stdin();
+        sender.end(LIMIT).silent_success();
+        recv.end(LIMIT).silent_success();
+        assert_holds(&home.place.at("now"), b"news");
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn waiting_ends_with_the_time_that_was_given() {
+    let home = Home::new();
+    let ended = run(&mut home.words("recv x --timeout 300ms"));
+    ended.refusal(4, &["recv: x", "timed out", "sender"]);
+    for transport in TRANSPORTS {
+        let ended = run(&mut home.words(&format!("send x {transport} --timeout 300ms")));
+        ended.refusal(4, &["send: ", "timed out", "receiver"]);
+        // A sender that says nothing.
+        let mut sender = home.start_fed(&format!("send x {transport}"));
+        run(&mut home.words("recv x --timeout 300ms")).refusal(4, &["timed out", "sender"]);
+        sender.close_stdin();
+        sender.end(LIMIT).has_code(4);
+    }
+    home.nothing_left();
+}
+
+#[test]
+fn a_name_has_one_sender_and_only_plain_names_are_names() {
+    let home = Home::new();
+    let mut sender = home.start_fed("send x");
+    home.owned("x");
+    for transport in TRANSPORTS {
+        run(&mut home.words(&format!("send x {transport}"))).refusal(1, &["'x' is in use"]);
+    }
+    for name in ["", ".", "..", ".x", "a/b", "a b", "ä", "a\nb", &"n".repeat(65)] {
+        for verb in ["send", "recv"] {
+            run(&mut home.shell([verb, name])).refusal(2, &["letters"]);
+        }
+    }
+    let longest = "n".repeat(64);
+    let recv = home.start(&format!("recv {longest}"));
+    run(home.words(&format!("send {longest}")).stdin(Stdio::null())).silent_success();
+    recv.end(LIMIT).silent_success();
+    sender.close_stdin();
+    run(&mut home.words("recv x")).silent_success();
+    sender.end(LIMIT).silent_success();
+    home.nothing_left();
+}
+
+#[test]
+fn a_checksum_that_is_insisted_on_must_come() {
+    let home = Home::new();
+    home.place.file("source", b"text");
+    for (target, transport) in [("-", "--shm"), ("out", "--socket")] {
+        let recv = home.start(&format!("recv x {target} --verify"));
+        run(&mut home.words(&format!("send x source {transport}"))).has_code(4);
+        recv.end(LIMIT).has_code(1).one_line(&["no checksum", "--verify"]);
+        assert!(!home.place.at("out").exists());
+    }
+    home.nothing_left();
+}
+
+#[test]
+fn a_reader_that_has_enough_is_a_quiet_end() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        let reader = start(&mut home.script("shell recv x | head -c 10"));
+        let steady = home.start("recv x out");
+        home.awaited("x", 2);
+        let bytes = noise(8 << 20, 3);
+        home.place.file("source", &bytes);
+        run(&mut home.words(&format!("send x source {transport} --peers 2"))).silent_success();
+        reader.end(LIMIT).has_code(0);
+        steady.end(LIMIT).silent_success();
+        assert_holds(&home.place.at("out"), &bytes);
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn a_receiver_that_cannot_write_fails_alone() {
+    let home = Home::new();
+    let bytes = noise(1 << 20, 4);
+    home.place.file("source", &bytes);
+    let full = start(&mut home.script("exec \"$SHELL_BIN\" recv x > /dev/full"));
+    let whole = home.start("recv x out");
+    home.awaited("x", 2);
+    let sent = run(&mut home.words("send x source --peers 2"));
+    sent.has_code(4);
+    assert!(sent.stderr.contains("failed"), "{sent:?}");
+    full.end(LIMIT).has_code(1).one_line(&["standard output", "no space"]);
+    whole.end(LIMIT).silent_success();
+    assert_holds(&home.place.at("out"), &bytes);
+    home.nothing_left();
+}
+
+#[test]
+fn files_are_replaced_links_are_not_followed_and_directories_stay() {
+    let home = Home::new();
+    home.place.file("source", b"new");
+    home.place.file("old", b"old");
+    home.place.file("untouched", b"untouched");
+    symlink("untouched", home.place.at("link")).unwrap();
+    std::fs::create_dir(home.place.at("directory")).unwrap();
+    for target in ["old", "link"] {
+        let recv = home.start(&format!("recv x {target}"));
+        run(&mut home.words("send x source")).silent_success();
+        recv.end(LIMIT).silent_success();
+        assert_holds(&home.place.at(target), b"new");
+    }
+    assert_holds(&home.place.at("untouched"), b"untouched");
+    run(&mut home.words("recv x directory")).refusal(1, &["directory", "is a directory"]);
+    run(&mut home.words("recv x missing/file")).refusal(1, &["missing/file", "no such file"]);
+    run(&mut home.words("recv x old --no-clobber")).refusal(1, &["old", "exists"]);
+    let recv = home.start("recv x /dev/null");
+    run(&mut home.words("send x source")).silent_success();
+    recv.end(LIMIT).silent_success();
+    home.nothing_left();
+}
+
+#[test]
+fn what_was_planted_under_a_name_or_in_the_way_is_refused_and_not_touched() {
+    let home = Home::new();
+    run(&mut home.words("ls")).silent_success(); // makes the directory
+    home.place.file("target", b"target");
+    let plant = home.socket("x");
+    symlink(home.place.at("target"), &plant).unwrap();
+    for verb in ["send", "recv"] {
+        run(&mut home.words(&format!("{verb} x"))).has_code(1).one_line(&["no socket of ours"]);
+    }
+    run(&mut home.words("rm x")).refusal(1, &["no socket of ours"]);
+    assert_holds(&home.place.at("target"), b"target");
+    assert!(plant.is_symlink());
+    std::fs::remove_file(&plant).unwrap();
+    let directory = home.place.at("run/whorl");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(&directory, mode(0o777)).unwrap();
+    for words in ["send x", "recv x", "ls", "rm x", "rm --dead"] {
+        run(&mut home.words(words)).refusal(1, &["not safe", "0700"]);
+    }
+    std::fs::remove_dir(&directory).unwrap();
+    symlink(home.place.at("run"), &directory).unwrap();
+    run(&mut home.words("recv x")).refusal(1, &["not safe", "link"]);
+}

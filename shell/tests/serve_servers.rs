@@ -1,0 +1,289 @@
+//! `shell serve` and `shell servers`: servers that announce themselves, and asking all of them.
+
+mod common;
+mod home;
+
+use common::{LIMIT, Live, SOON, is_root, run, signal, skip, start, until};
+use home::Home;
+use rustix::process::Signal;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+fn home() -> Home {
+    let home = Home::new();
+    std::fs::create_dir(home.place.at("servers")).unwrap();
+    home
+}
+
+fn file(home: &Home, name: &str) -> PathBuf {
+    home.place.at(format!("servers/{name}.server"))
+}
+
+/// A server that says `NAME-socket` and `NAME-shm`, once it is announced.
+fn serve(home: &Home, name: &str, more: &str) -> Live {
+    let words =
+        format!("serve {name} --dir servers --socket-message {name}-socket --shm-message {name}-shm {more}");
+    let server = home.start(&words);
+    until(SOON, "it is announced", || file(home, name).exists());
+    server
+}
+
+fn servers(home: &Home) -> common::Ended {
+    run(&mut home.words("servers --dir servers"))
+}
+
+#[test]
+fn every_server_is_counted_where_it_runs_and_says_its_messages_in_order() {
+    let home = home();
+    let none = servers(&home);
+    none.silent_success();
+    assert_eq!(none.stdout, "Total Servers: 0\nHost: 0\nContainer: 0\nVM: 0\nMessages: \n");
+    let b = serve(&home, "b", "");
+    let a = serve(&home, "a", "");
+    // Another runtime directory: as in a container that shares the network and this directory alone.
+    std::fs::create_dir(home.place.at("elsewhere")).unwrap();
+    let mut contained = home.words("serve c --dir servers --socket-message c-socket --shm-message c-shm");
+    let c = start(contained.env("XDG_RUNTIME_DIR", home.place.at("elsewhere")));
+    until(SOON, "it is announced", || file(&home, "c").exists());
+    // A port on which nobody is.
+    let d = serve(&home, "d", "");
+    signal(d.pid(), Signal::KILL);
+    drop(d);
+    let asked = servers(&home);
+    asked.has_code(0).one_line(&["servers/d.server", "stale"]);
+    assert_eq!(
+        asked.stdout,
+        "Total Servers: 4\nHost: 2\nContainer: 1\nVM: 1\nMessages: a-socket a-shm b-socket b-shm c-socket\n"
+    );
+    let json = run(&mut home.words("servers --dir servers --json")).json();
+    assert_eq!(
+        (&json["total"], &json["host"], &json["container"], &json["vm"]),
+        (&4.into(), &2.into(), &1.into(), &1.into())
+    );
+    let kinds: Vec<_> =
+        json["servers"].as_array().unwrap().iter().map(|server| server["kind"].clone()).collect();
+    assert_eq!(kinds, ["host", "host", "container", "vm"]);
+    assert_eq!(json["servers"][0]["file"], "servers/a.server");
+    assert_eq!(json["servers"][1]["shm_message"], "b-shm");
+    assert!(json["servers"][2]["shm_message"].is_null() && json["servers"][2]["error"].is_string());
+    assert!(json["servers"][0]["error"].is_null());
+    let listed = home.ls();
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["kind"], &listed[0]["state"]),
+        (&"a".into(), &"server".into(), &"live".into())
+    );
+    assert_eq!(listed.iter().filter(|found| found["state"] == "stale").count(), 1);
+    for server in [a, b, c] {
+        signal(server.pid(), Signal::TERM);
+        assert_eq!(server.end(SOON).status.signal(), Some(15));
+    }
+    assert_eq!(home.place.names("servers"), ["d.server"]);
+    run(&mut home.words("rm --dead")).has_code(0);
+    home.nothing_left();
+}
+
+#[test]
+fn a_server_ends_when_enough_clients_came_or_its_time_is_over() {
+    let home = home();
+    let server = serve(&home, "x", "--clients 2");
+    let mut second = None;
+    for client in 0..2 {
+        let asked = servers(&home);
+        asked.silent_success();
+        // A run that takes both messages is one client: the second still gets both.
+        assert!(
+            asked.stdout.contains("Host: 1\n") && asked.stdout.contains("x-socket x-shm"),
+            "{client}: {asked:?}"
+        );
+        second = Some(client);
+    }
+    assert_eq!(second, Some(1));
+    server.end(SOON).silent_success();
+    let begun = Instant::now();
+    let server = serve(&home, "x", "--for 700ms");
+    server.end(SOON).silent_success();
+    assert!(begun.elapsed() >= Duration::from_millis(600));
+    assert!(home.place.names("servers").is_empty());
+    home.nothing_left();
+}
+
+#[test]
+fn a_client_that_only_one_way_works_for_counts_as_one() {
+    let home = home();
+    std::fs::create_dir(home.place.at("elsewhere")).unwrap();
+    let server = serve(&home, "x", "--clients 1");
+    let asked = run(home.words("servers --dir servers").env("XDG_RUNTIME_DIR", home.place.at("elsewhere")));
+    assert!(asked.stdout.contains("Container: 1\n"), "{asked:?}");
+    server.end(SOON).silent_success();
+    home.nothing_left();
+}
+
+#[test]
+fn the_file_is_private_whole_and_one_servers_alone() {
+    let home = home();
+    let server = start(&mut home.script("umask 0; exec \"$SHELL_BIN\" serve x --dir servers"));
+    until(SOON, "it is announced", || file(&home, "x").exists());
+    assert_eq!(file(&home, "x").metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    let text = std::fs::read_to_string(file(&home, "x")).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("127.0.0.1", "x"));
+    assert!(lines[1].parse::<u16>().unwrap() > 0 && lines[3].len() == 16 && lines[4].contains('='), "{text}");
+    run(&mut home.words("serve x --dir servers")).refusal(1, &["serve: x", "in use"]);
+    // The same file, though the channel's name would be free elsewhere.
+    std::fs::create_dir(home.place.at("elsewhere")).unwrap();
+    let ended = run(home.words("serve x --dir servers").env("XDG_RUNTIME_DIR", home.place.at("elsewhere")));
+    ended.refusal(1, &["servers/x.server", "in use by another server"]);
+    assert!(home.place.names("elsewhere/whorl").is_empty());
+    signal(server.pid(), Signal::KILL);
+    drop(server);
+    let heir = serve(&home, "x", "--clients 1");
+    assert!(servers(&home).stdout.contains("Host: 1\n"));
+    heir.end(SOON).silent_success();
+    run(&mut home.words("rm --dead")).has_code(0);
+    home.nothing_left();
+}
+
+#[test]
+fn sixteen_that_want_one_file_leave_one_winner_and_no_litter() {
+    let home = home();
+    let stale = serve(&home, "x", "");
+    signal(stale.pid(), Signal::KILL);
+    drop(stale);
+    let all: Vec<_> = (0..16)
+        .map(|number| {
+            // Each with a runtime directory of its own, so that the file alone decides.
+            let run = home.place.at(format!("run-{number}"));
+            std::fs::create_dir(&run).unwrap();
+            start(home.words("serve x --dir servers --for 3s").env("XDG_RUNTIME_DIR", run))
+        })
+        .collect();
+    let codes: Vec<_> = all.into_iter().map(|server| server.end(LIMIT).code()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert!(home.place.names("servers").is_empty());
+}
+
+#[test]
+fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
+    let home = home();
+    let good = serve(&home, "good", "");
+    // Servers that do not answer, drip, hang up, or say nonsense, with files that are locked as if they lived.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for (socket, number) in listener.incoming().flatten().zip(0..) {
+            let mut socket = socket;
+            let _ = socket.read(&mut [0; 24]);
+            match number % 4 {
+                0 => kept.push(socket),
+                1 => drop(socket),
+                2 => drop(socket.write_all(&[0xff; 4096])),
+                _ => drop(std::thread::spawn(move || {
+                    while socket.write_all(b"W").is_ok() {
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                })),
+            }
+        }
+    });
+    let alive = format!("127.0.0.1\n{port}\nx\n0000000000000001\n");
+    let mut locked = Vec::new();
+    for number in 0..40 {
+        let path = file(&home, &format!("hostile-{number}"));
+        std::fs::write(&path, &alive).unwrap();
+        let held = std::fs::File::open(&path).unwrap();
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        locked.push(held);
+    }
+    std::fs::write(file(&home, "empty"), "").unwrap();
+    std::fs::write(file(&home, "huge"), vec![b'x'; 1 << 20]).unwrap();
+    std::fs::write(file(&home, "\u{1b}[31mred"), "x").unwrap();
+    std::fs::create_dir(file(&home, "directory")).unwrap();
+    symlink("good.server", file(&home, "link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, file(&home, "fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    let begun = Instant::now();
+    let asked = run(&mut home.words("servers --dir servers --timeout 700ms"));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    asked.has_code(0);
+    assert!(asked.stdout.starts_with("Total Servers: 47\nHost: 1\nContainer: 0\nVM: 46\n"), "{asked:?}");
+    assert!(asked.stdout.ends_with("Messages: good-socket good-shm\n"), "{asked:?}");
+    assert_eq!(asked.stderr.lines().count(), 46, "{asked:?}");
+    assert!(!asked.stderr.contains('\u{1b}'), "{asked:?}");
+    for what in
+        ["empty.server", "huge.server", "link.server: it is no regular file", "fifo.server: it is no regular"]
+    {
+        assert!(asked.stderr.contains(what), "{what}: {asked:?}");
+    }
+    signal(good.pid(), Signal::INT);
+    assert_eq!(good.end(SOON).status.signal(), Some(2));
+    run(&mut home.words("servers --dir nowhere")).refusal(1, &["nowhere", "no such file"]);
+}
+
+#[test]
+fn messages_of_any_bytes_come_through_and_reach_no_terminal_as_commands() {
+    let home = home();
+    let long = "x".repeat(100_000);
+    let server = start(&mut home.shell([
+        "serve",
+        "x",
+        "--dir",
+        "servers",
+        "--socket-message",
+        &long,
+        "--shm-message",
+        "a\u{1b}[2Jb\n\u{e4}",
+    ]));
+    until(SOON, "it is announced", || file(&home, "x").exists());
+    let asked = servers(&home);
+    assert!(
+        asked.stdout.ends_with(&format!("Messages: {long} a\\u{{1b}}[2Jb\\n\u{e4}\n")),
+        "{}",
+        asked.stdout.len()
+    );
+    let json = run(&mut home.words("servers --dir servers --json")).json();
+    assert_eq!(json["servers"][0]["shm_message"], "a\u{1b}[2Jb\n\u{e4}");
+    signal(server.pid(), Signal::TERM);
+    server.end(SOON);
+    home.nothing_left();
+}
+
+#[test]
+fn a_server_in_a_network_of_its_own_counts_as_another_machine() {
+    let what = "a server in a network of its own";
+    let tried = std::process::Command::new("unshare").args(["-n", "true"]).status();
+    if !is_root() || !tried.is_ok_and(|status| status.success()) {
+        return skip(what, "it takes root and unshare -n");
+    }
+    let home = home();
+    std::fs::create_dir(home.place.at("elsewhere")).unwrap();
+    let script = "exec unshare -n \"$SHELL_BIN\" serve x --dir servers --socket-message s --shm-message m";
+    let server = start(home.script(script).env("XDG_RUNTIME_DIR", home.place.at("elsewhere")));
+    until(SOON, "it is announced", || file(&home, "x").exists());
+    let asked = servers(&home);
+    assert!(asked.stdout.contains("VM: 1\n"), "{asked:?}");
+    asked.one_line(&["x.server", "socket: ", "shared memory: "]);
+    drop(server);
+}
+
+#[test]
+fn a_server_that_binds_beyond_this_machine_names_an_address_to_reach_it() {
+    let home = home();
+    for (bind, expected) in [("--bind", None), ("--bind=127.0.0.2", Some("127.0.0.2"))] {
+        let server = serve(&home, "x", &format!("{bind} --clients 1"));
+        let text = std::fs::read_to_string(file(&home, "x")).unwrap();
+        let address = text.lines().next().unwrap();
+        assert!(address != "0.0.0.0" && expected.is_none_or(|expected| expected == address), "{text}");
+        assert!(servers(&home).stdout.contains("Host: 1\n"));
+        server.end(SOON).silent_success();
+    }
+    run(&mut home.words("serve x --dir servers --bind=nowhere")).refusal(2, &["--bind", "nowhere"]);
+    run(&mut home.words("serve x --dir servers --bind=192.0.2.7")).refusal(1, &["192.0.2.7"]);
+    run(&mut home.words("serve x --dir nowhere")).refusal(1, &["nowhere/x.server", "no such file"]);
+    run(&mut home.words("serve x --dir servers --clients 0")).refusal(2, &["--clients", "0"]);
+    home.nothing_left();
+}
