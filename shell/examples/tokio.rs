@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Joining waits for the sender, so it is done before the runtime turns.
     let receiver = Receiver::join(&name, &JoinOptions::default())?;
     let count = runtime.block_on(async {
-        let mut receiver = AsyncFd::register(receiver)?;
+        // SAFETY: a receiver's descriptor is open and the same for as long as the receiver lives.
+        let mut receiver = unsafe { AsyncFd::register(receiver) }?;
         let mut message = vec![0; receiver.get_ref().longest()];
         let mut count = 0;
         while let Received::Bytes(_) = next(&mut receiver, &mut message).await? {
