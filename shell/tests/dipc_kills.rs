@@ -165,7 +165,7 @@ fn network_clients_end_after_every_byte() {
     for (request, message) in requests {
         for length in 0..=request.len() {
             let part = &request[..length];
-            if length % 2 == 0 || length == request.len() {
+            for _ in 0..2 {
                 let mut command = Command::new(std::env::current_exe().unwrap());
                 command.args(["--exact", "network_victim", "--nocapture"]);
                 command.env("WHORL_TEST_PORT", server.port.to_string()).env("WHORL_TEST_SENDS", part);
@@ -197,7 +197,7 @@ fn network_clients_end_after_every_byte() {
             assert_eq!((version, &text(&bytes)[..]), current, "after {part:?}");
         }
     }
-    assert!(ended + killed >= 200, "{ended} {killed}");
+    assert!(killed >= 200 && ended >= 200, "{killed} {ended}");
     println!("{killed} clients killed, {ended} ended otherwise");
 }
 
