@@ -8,8 +8,10 @@ use crate::sync::{Ordering, spin_loop};
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
-/// How often a reader may find the epoch free, come back, and find it busy, without sleeping. With honest peers: twice.
-const RETURNS: u32 = 64;
+/// How often a reader may go back without sleeping, and how often somebody may spin instead of sleeping, in one wait.
+/// Honest peers cause few of either; a peer that plays with the words must not keep us from the host, which knows the
+/// deadline. Too few would cost a slice at most.
+const PATIENCE: u32 = 64;
 
 /// How long somebody is willing to wait.
 enum Patience<D> {
@@ -113,27 +115,27 @@ impl<P: Parts> Participant<P> {
     #[inline(never)]
     fn enter(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
         let actor = self.actor();
-        let mut returns = 0;
+        let (mut returns, mut sleeps) = (0, 0);
         loop {
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and go from step to step.
             at = unsafe { at.skip(&self.parts, actor).take(&self.parts, actor) };
             if at.is_settled() {
                 return Ok(());
             }
-            if at == Step::ReturnRead {
+            if matches!(at, Step::ReturnRead | Step::AnnounceRead) {
                 returns += 1;
-                if returns > RETURNS {
-                    // Somebody plays with the epoch. Sleep, where deadlines are kept, instead of following it.
+                if returns > PATIENCE {
                     at = Step::SleepRead;
                 }
             }
             let Some((seat, expected)) = at.sleeps(actor) else { continue };
             let verdict = match patience {
                 Patience::None => Err(LockError::Busy),
+                Patience::Until(_) if sleeps < PATIENCE && self.spin(seat, expected) => Ok(()),
                 Patience::Until(deadline) => self.sleep(seat, expected, deadline),
             };
             match verdict {
-                Ok(()) => at = at.woken(),
+                Ok(()) => (at, returns, sleeps) = (at.woken(), 0, (sleeps + 1).min(PATIENCE)),
                 Err(why) => {
                     // SAFETY: as above.
                     unsafe { finish(&self.parts, at.given_up(), actor) };
@@ -143,15 +145,17 @@ impl<P: Parts> Participant<P> {
         }
     }
 
+    /// Looks at a cell for a while; whether it changed.
+    fn spin(&self, seat: u16, expected: u32) -> bool {
+        let word = &self.parts.cells()[usize::from(seat)].word;
+        (0..<P::Host as Futex>::SPINS).any(|_| {
+            spin_loop();
+            word.load(Ordering::Relaxed) != expected // Relaxed: only decides whether to look properly
+        })
+    }
+
     fn sleep(&self, seat: u16, expected: u32, deadline: Option<Deadline<P>>) -> Result<(), LockError> {
         let word = &self.parts.cells()[usize::from(seat)].word;
-        for _ in 0..<P::Host as Futex>::SPINS {
-            // Relaxed: only decides whether to look properly.
-            if word.load(Ordering::Relaxed) != expected {
-                return Ok(());
-            }
-            spin_loop();
-        }
         let host = self.parts.host();
         match host.wait(word, expected, deadline) {
             Wake::Woken => Ok(()),
