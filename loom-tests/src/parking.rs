@@ -6,8 +6,8 @@ use crate::futex::{Futex, Host, Wake};
 use crate::sync::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32 as Plain, Ordering::SeqCst};
+use std::sync::{Arc, Mutex as Plainly};
 
 /// One execution's parking lot; clones share it.
 #[derive(Clone)]
@@ -25,6 +25,7 @@ struct Lot {
     owner_is_dead: AtomicBool,
     slices_end: AtomicBool,
     wakes: Plain,
+    tell: Plainly<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 /// What a mortal handle's thread unwinds with when its life ends.
@@ -40,6 +41,7 @@ impl Parking {
             owner_is_dead: AtomicBool::new(false),
             slices_end: AtomicBool::new(false),
             wakes: Plain::new(0),
+            tell: Plainly::new(None),
         };
         Self { lot: Arc::new(lot), life: None }
     }
@@ -83,6 +85,12 @@ impl Parking {
         let beds = self.lot.beds.lock().unwrap();
         self.lot.slices_end.store(true, SeqCst);
         beds.iter().for_each(|(_, bed)| bed.notify_all());
+    }
+
+    /// From now on whoever wakes all sleepers of a word calls `tell` afterwards, for those who sleep elsewhere. To be taken
+    /// back with `None` if it owns this lot.
+    pub fn on_wake(&self, tell: Option<Arc<dyn Fn() + Send + Sync>>) {
+        *self.lot.tell.lock().unwrap() = tell;
     }
 
     /// How often somebody woke the sleepers of any word.
@@ -146,6 +154,10 @@ impl Futex for Parking {
 
     fn wake_all(&self, word: &AtomicU32) {
         self.wake(word);
+        let tell = self.lot.tell.lock().unwrap().clone();
+        if let Some(tell) = tell {
+            tell();
+        }
     }
 }
 
