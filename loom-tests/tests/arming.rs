@@ -7,8 +7,10 @@ use std::mem::forget;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+type Parties = (Ring<Cells>, Sender<Ring<Cells>>, Receiver<Ring<Cells>>, Arc<AtomicBool>);
+
 /// A ring whose host tells the receiver in seat 0 when it is armed, and whether it did. Plain: outside the model.
-fn ring() -> (Ring<Cells>, Sender<Ring<Cells>>, Receiver<Ring<Cells>>, Arc<AtomicBool>) {
+fn ring() -> Parties {
     let ring = Ring::new(Cells::new(2), 1, u32::MAX);
     let (sender, receiver) = (ring.sender(), ring.join(0));
     let told = Arc::new(AtomicBool::new(false));
