@@ -182,7 +182,8 @@ fn system_v_segments_are_listed() {
     let removed = std::process::Command::new("ipcrm").args(["-m", &id]).status().unwrap();
     assert!(removed.success());
     let json = listed.json();
-    let found = json["sysv"].as_array().unwrap().iter().find(|segment| segment["id"].as_u64() == id.parse().ok());
+    let found =
+        json["sysv"].as_array().unwrap().iter().find(|segment| segment["id"].as_u64() == id.parse().ok());
     assert_eq!(found.expect("it is listed")["bytes"], 4096);
     assert!(plain.stdout.contains(&format!("id {id}")), "{plain:?}");
     assert!(run(&mut home.words("ls --json")).json().get("sysv").is_none());
