@@ -2,54 +2,35 @@
 
 use super::Lock;
 
-pub struct Std(&'static std::sync::RwLock<()>);
+macro_rules! lock_of_threads {
+    ($who:ident, $name:literal, $lock:ty) => {
+        pub struct $who(&'static $lock);
 
-impl Lock for Std {
-    const NAME: &'static str = "std, threads";
-    const THREADS: bool = true;
-    type Shared = std::sync::RwLock<()>;
+        impl Lock for $who {
+            const NAME: &'static str = $name;
+            const THREADS: bool = true;
+            type Shared = $lock;
 
-    unsafe fn make(place: *mut Self::Shared) {
-        // SAFETY: ours by the caller's promise.
-        unsafe { place.write(Default::default()) };
-    }
-    fn enter(shared: &'static Self::Shared, _: u32) -> Self {
-        Self(shared)
-    }
-    #[inline]
-    fn read<R>(&mut self, inside: impl FnOnce() -> R) -> R {
-        let _held = self.0.read();
-        inside()
-    }
-    #[inline]
-    fn write<R>(&mut self, inside: impl FnOnce() -> R) -> R {
-        let _held = self.0.write();
-        inside()
-    }
+            unsafe fn make(place: *mut $lock) {
+                // SAFETY: ours by the caller's promise.
+                unsafe { place.write(Default::default()) };
+            }
+            fn enter(shared: &'static $lock, _: u32) -> Self {
+                Self(shared)
+            }
+            #[inline]
+            fn read<R>(&mut self, inside: impl FnOnce() -> R) -> R {
+                let _held = self.0.read();
+                inside()
+            }
+            #[inline]
+            fn write<R>(&mut self, inside: impl FnOnce() -> R) -> R {
+                let _held = self.0.write();
+                inside()
+            }
+        }
+    };
 }
 
-pub struct ParkingLot(&'static parking_lot::RwLock<()>);
-
-impl Lock for ParkingLot {
-    const NAME: &'static str = "parking_lot, threads";
-    const THREADS: bool = true;
-    type Shared = parking_lot::RwLock<()>;
-
-    unsafe fn make(place: *mut Self::Shared) {
-        // SAFETY: ours by the caller's promise.
-        unsafe { place.write(Default::default()) };
-    }
-    fn enter(shared: &'static Self::Shared, _: u32) -> Self {
-        Self(shared)
-    }
-    #[inline]
-    fn read<R>(&mut self, inside: impl FnOnce() -> R) -> R {
-        let _held = self.0.read();
-        inside()
-    }
-    #[inline]
-    fn write<R>(&mut self, inside: impl FnOnce() -> R) -> R {
-        let _held = self.0.write();
-        inside()
-    }
-}
+lock_of_threads!(Std, "std, threads", std::sync::RwLock<()>);
+lock_of_threads!(ParkingLot, "parking_lot, threads", parking_lot::RwLock<()>);
