@@ -6,6 +6,7 @@
 
 mod explore;
 mod mutants;
+mod pack;
 mod world;
 
 use explore::{Overtaking, Verdict, search};

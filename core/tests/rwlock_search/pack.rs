@@ -1,0 +1,153 @@
+//! A state as a key of 128 bits, and back.
+
+use crate::world::{Errand, Life, Party, World};
+use whorl_core::rwlock::{Ownership, Scan, Step};
+
+impl World {
+    /// Packs the state, every bit that matters, into a key.
+    pub fn pack(&self, count: usize) -> u128 {
+        let mut bits = Bits { word: 0, at: 0 };
+        bits.put(Ownership::from_word(self.epoch).is_busy() as u16, 1);
+        bits.put(Ownership::from_word(self.epoch).seat(), 2);
+        bits.put(self.deaths.into(), 2);
+        bits.put(self.tally.stage.into(), 2);
+        bits.put(self.tally.writers.into(), 3);
+        for seat in 0..count {
+            bits.put(self.tally.readers[seat].into(), 2);
+            bits.put(self.cells[seat] as u16, 3);
+            let party = &self.parties[seat];
+            bits.put(party.life as u16, 2);
+            bits.put_step(party.at);
+            bits.put(party.errand.is_some() as u16, 1);
+            let errand = party.errand.unwrap_or(Errand { seat: 0, resume: Step::Idle });
+            bits.put(errand.seat.into(), 2);
+            // Only steps at which one sleeps, and `Idle`.
+            let (kind, visited) = match errand.resume {
+                Step::SleepRead => (1, 0),
+                Step::SleepWrite => (2, 0),
+                Step::SleepPass(scan) => (3, scan.visited()),
+                _ => (0, 0),
+            };
+            bits.put(kind, 2);
+            bits.put(visited, 2);
+        }
+        assert!(bits.at <= 128);
+        bits.word
+    }
+
+    /// The state of a key.
+    pub fn unpack(key: u128, count: usize) -> Self {
+        let mut bits = Bits { word: key, at: 0 };
+        let mut world = Self::START;
+        world.epoch = u32::from(bits.get(1)) << 31;
+        world.epoch |= u32::from(bits.get(2));
+        world.deaths = bits.get(2) as u8;
+        world.tally.stage = bits.get(2) as u8;
+        world.tally.writers = bits.get(3) as u8;
+        for seat in 0..count {
+            world.tally.readers[seat] = bits.get(2) as u8;
+            world.cells[seat] = bits.get(3).into();
+            let life = [Life::Awake, Life::Asleep, Life::Dead][usize::from(bits.get(2))];
+            let at = bits.get_step(count as u16);
+            let (buries, whom, kind, visited) = (bits.get(1), bits.get(2), bits.get(2), bits.get(2));
+            let resume = match kind {
+                1 => Step::SleepRead,
+                2 => Step::SleepWrite,
+                3 => Step::SleepPass(Scan::resume(seat as u16, count as u16, visited)),
+                _ => Step::Idle,
+            };
+            let errand = (buries == 1).then_some(Errand { seat: whom as u8, resume });
+            world.parties[seat] = Party { life, at, errand };
+        }
+        world
+    }
+}
+
+struct Bits {
+    word: u128,
+    at: u32,
+}
+
+impl Bits {
+    fn put(&mut self, value: u16, width: u32) {
+        debug_assert!(value < 1 << width);
+        self.word |= u128::from(value) << self.at;
+        self.at += width;
+    }
+
+    fn get(&mut self, width: u32) -> u16 {
+        let value = (self.word >> self.at) as u16 & ((1 << width) - 1);
+        self.at += width;
+        value
+    }
+
+    fn put_step(&mut self, step: Step) {
+        let plain = PLAIN.iter().position(|plain| *plain == step);
+        let (kind, from, visited, met) = match step {
+            _ if plain.is_some() => (plain.unwrap_or(0) as u16, 0, 0, false),
+            Step::Claim(seen) => (32, seen.seat(), 0, false),
+            Step::Defer(scan, _) => (33, scan.from(), scan.visited(), false),
+            Step::Pass(scan) => (34, scan.from(), scan.visited(), false),
+            Step::SleepPass(scan) => (35, scan.from(), scan.visited(), false),
+            Step::WokenPass(scan) => (36, scan.from(), scan.visited(), false),
+            Step::Grant(scan) => (37, scan.from(), scan.visited(), false),
+            Step::GrantWake(scan) => (38, scan.from(), scan.visited(), false),
+            Step::Poke(scan, met) => (39, scan.from(), scan.visited(), met),
+            Step::PokeWake(scan, met) => (40, scan.from(), scan.visited(), met),
+            Step::Rouse(scan) => (41, scan.from(), scan.visited(), false),
+            Step::RouseWake(scan) => (42, scan.from(), scan.visited(), false),
+            other => unreachable!("{other:?} has no number"),
+        };
+        self.put(kind, 6);
+        self.put(from, 2);
+        self.put(visited, 2);
+        self.put(met.into(), 1);
+    }
+
+    fn get_step(&mut self, count: u16) -> Step {
+        let (kind, from, visited, met) = (self.get(6), self.get(2), self.get(2), self.get(1) == 1);
+        let scan = Scan::resume(from, count, visited);
+        let seen = Ownership::from_word(from.into());
+        match kind {
+            32 => Step::Claim(seen),
+            33 => Step::Defer(scan, seen),
+            34 => Step::Pass(scan),
+            35 => Step::SleepPass(scan),
+            36 => Step::WokenPass(scan),
+            37 => Step::Grant(scan),
+            38 => Step::GrantWake(scan),
+            39 => Step::Poke(scan, met),
+            40 => Step::PokeWake(scan, met),
+            41 => Step::Rouse(scan),
+            42 => Step::RouseWake(scan),
+            plain => PLAIN[usize::from(plain)],
+        }
+    }
+}
+
+/// The steps without fields. One that is missing here fails a search at once.
+const PLAIN: [Step; 23] = [
+    Step::Idle,
+    Step::AnnounceRead,
+    Step::LookRead,
+    Step::QueueRead,
+    Step::LookAgain,
+    Step::ReturnRead,
+    Step::SleepRead,
+    Step::WokenRead,
+    Step::Reading,
+    Step::LeaveRead,
+    Step::LeaveWake,
+    Step::AnnounceWrite,
+    Step::LookWrite,
+    Step::SleepWrite,
+    Step::WokenWrite,
+    Step::Writing,
+    Step::Withdraw,
+    Step::LookWithdraw,
+    Step::Clear,
+    Step::Free,
+    Step::Bury,
+    Step::BuryWake,
+    Step::BuryLook,
+];
