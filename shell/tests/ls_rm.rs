@@ -160,6 +160,32 @@ fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
 }
 
 #[test]
+fn mailbox_servers_are_listed_with_the_rest_and_look_after_their_own() {
+    let home = Home::new();
+    let mut server = home.start("dipc 2 4 0 4 --foreground");
+    let mut name = String::new();
+    until(SOON, "it is listed", || {
+        let listed = home.ls();
+        let found = listed.first();
+        name = found.map_or(String::new(), |found| found["name"].as_str().unwrap().to_owned());
+        found.is_some_and(|found| found["kind"] == "mailboxes" && found["state"] == "live")
+    });
+    let port = name.strip_prefix("dipc-").unwrap();
+    run(&mut home.words(&format!("rm --force {name}")))
+        .refusal(1, &["mailbox server", &format!("dipcrm {port}")]);
+    run(&mut home.words("rm --dead")).silent_success();
+    assert!(server.is_running());
+    run(&mut home.words(&format!("send {name}"))).refusal(1, &["belong to mailbox servers"]);
+    signal(server.pid(), Signal::KILL);
+    drop(server);
+    until(SOON, "it is dead", || home.ls()[0]["state"] == "stale");
+    assert!(
+        run(&mut home.words("rm --dead")).silent_success().stdout.starts_with(&format!("{name}: removed"))
+    );
+    assert_eq!(home.ls(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
 fn using_them_wrongly_is_one_line() {
     let home = Home::new();
     run(&mut home.words("rm")).refusal(2, &["required"]);

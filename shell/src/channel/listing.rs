@@ -3,7 +3,7 @@
 use crate::process::Peer;
 use crate::rendezvous::judging::{is_live, probe, remove, remove_if_stale};
 use crate::rendezvous::protocol::{Saying, Token};
-use crate::rendezvous::report::{Report, Stage, Standing};
+use crate::rendezvous::report::{Kind, Report, Stage, Standing};
 use crate::rendezvous::{Client, ConnectError, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -34,6 +34,8 @@ pub enum State {
 pub struct Listed {
     /// The name.
     pub name: Name,
+    /// What it is, where somebody knows.
+    pub kind: Option<Kind>,
     /// How it is.
     pub state: State,
     /// The owner's process, as far as we can see it; of a stale wait file, the process that waited.
@@ -52,6 +54,9 @@ pub enum RemoveError {
     /// There is nothing of that name.
     #[error("no such channel")]
     Nothing,
+    /// It is the name of a mailbox server.
+    #[error("that is a mailbox server; 'shell dipcrm {0}' stops it")]
+    Mailboxes(u16),
     /// It is in use.
     #[error("in use by {0} process{end}; --force ends it all the same", end = if *.0 == 1 { "" } else { "es" })]
     InUse(usize),
@@ -94,7 +99,7 @@ pub enum Removed {
 pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
     let (mut sockets, mut waiting, mut listed) = (Vec::new(), BTreeMap::new(), Vec::new());
     for file in directory.names()? {
-        if let Some(name) = file.strip_suffix(".sock").and_then(|name| name.parse::<Name>().ok()) {
+        if let Some(name) = socket_of(&file) {
             sockets.push(name);
         } else if let Some(waiter) = Waiter::parse(&file) {
             match is_live(directory, &file) {
@@ -123,9 +128,15 @@ pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
 }
 
 impl Listed {
-    fn new(name: Name, state: State) -> Self {
-        Self { name, state, owner: None, report: None, waiting: Vec::new(), silent: None }
+    pub(super) fn new(name: Name, state: State) -> Self {
+        Self { name, kind: None, state, owner: None, report: None, waiting: Vec::new(), silent: None }
     }
+}
+
+/// The channel whose socket a file is; mailbox servers look after theirs themselves.
+fn socket_of(file: &str) -> Option<Name> {
+    let name: Name = file.strip_suffix(".sock")?.parse().ok()?;
+    name.mailbox_port().is_none().then_some(name)
 }
 
 /// A wait file is locked a moment after it was made: only under the directory's lock is an unlocked one surely stale.
@@ -157,7 +168,7 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
     match report(&client) {
         Ok(report) => {
             let state = if report.stage == Stage::Waiting { State::Waiting } else { State::Live };
-            Some(Listed { state, report: Some(report), ..live(owner, None) })
+            Some(Listed { kind: Some(report.kind), state, report: Some(report), ..live(owner, None) })
         }
         Err(TalkError::HungUp) => None, // it ended just now
         Err(error) => Some(live(owner, Some(error.to_string()))),
@@ -178,6 +189,9 @@ fn report(client: &Client) -> Result<Report, TalkError> {
 /// # Errors
 /// Why something of that name is still there. Without `force` whatever is in use is left alone.
 pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Vec<Removed>, RemoveError> {
+    if let Some(port) = name.mailbox_port() {
+        return Err(RemoveError::Mailboxes(port));
+    }
     let mut removed = Vec::new();
     let locked = directory.lock().map_err(RemoveError::System)?;
     match probe(&locked, name) {
@@ -271,7 +285,7 @@ pub type Cleared = (Vec<(Name, Removed)>, Vec<(Name, RemoveError)>);
 pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
     let (mut removed, mut failed) = (Vec::new(), Vec::new());
     for file in directory.names().map_err(RemoveError::System)? {
-        let socket = file.strip_suffix(".sock").and_then(|name| name.parse::<Name>().ok());
+        let socket = socket_of(&file);
         let waiter = Waiter::parse(&file);
         // Judged and removed under one lock, taken anew for each, so that nobody waits long.
         let (name, result) = match (socket, waiter) {

@@ -1,20 +1,19 @@
 //! A receiver of a channel with a name.
 
 use super::error::{JoinError, ReceiveError};
+use super::join::{Attempt, attempt};
 use super::stream::Stream;
-use crate::liveness::{ByteLocks, OwnerIs};
+use crate::liveness::ByteLocks;
 use crate::process::Birthplace;
-use crate::rendezvous::protocol::{Farewell, Refusal, Saying, Start, Token};
-use crate::rendezvous::{
-    Answer, Changes, Client, ConnectError, Ended, Name, RuntimeDir, TalkError, WaitFile,
-};
-use crate::segment::{Segment, SharedRing};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use crate::rendezvous::protocol::{Farewell, Saying, Start, Token};
+use crate::rendezvous::{Changes, Client, ConnectError, Ended, Name, RuntimeDir, WaitFile};
+use crate::segment::SharedRing;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
-use whorl_core::error::{End, JoinError as CoreJoinError, ReadError};
+use whorl_core::error::{End, ReadError};
 use whorl_core::futex::Host;
-use whorl_core::ring::{Applicant, ByteReader, Kind, Parts, Receiver as CoreReceiver, Run};
+use whorl_core::ring::{ByteReader, Kind, Parts, Receiver as CoreReceiver, Run};
 
 /// How a channel is joined.
 #[derive(Clone, Debug, Default)]
@@ -85,22 +84,11 @@ struct Inner {
     scratch: Vec<u8>,
 }
 
-enum Way {
+/// How its bytes come.
+pub(super) enum Way {
     Ring { receiver: CoreReceiver<SharedRing>, _seat: ByteLocks },
     Stream(Stream),
 }
-
-/// What came of one try.
-enum Attempt {
-    Joined(Box<Receiver>),
-    /// Nobody is there who would have us; perhaps in a moment.
-    NotYet {
-        refused: bool,
-    },
-}
-
-/// How long to look for a free seat while those of the dead are cleared.
-const CROWDED: Duration = Duration::from_secs(2);
 
 impl Receiver {
     /// Joins the channel of this name, in the user's runtime directory.
@@ -197,6 +185,21 @@ impl Receiver {
     /// The sender's process id, as far as we can see it; 0 otherwise.
     pub fn sender_pid(&self) -> u32 {
         self.inner.client.owner().pid
+    }
+
+    /// A receiver that was let in.
+    pub(super) fn new(way: Way, client: Client, token: Token, confirms: bool, born: Birthplace) -> Self {
+        let inner = Inner {
+            way,
+            client,
+            token,
+            end: None,
+            confirms,
+            parted: false,
+            armed_before: false,
+            scratch: Vec::new(),
+        };
+        Self { inner: ManuallyDrop::new(inner), born }
     }
 
     /// Receives the next message.
@@ -428,105 +431,5 @@ impl From<ReadError> for ReceiveError {
             ReadError::Interrupted => Self::Interrupted,
             ReadError::Corrupt | ReadError::Ended(_) => Self::Corrupt,
         }
-    }
-}
-
-fn attempt(
-    directory: &RuntimeDir,
-    name: &Name,
-    options: &JoinOptions,
-    token: Token,
-    deadline: Option<Instant>,
-) -> Result<Attempt, JoinError> {
-    let not_yet = |refused| Ok(Attempt::NotYet { refused });
-    let born = Birthplace::here();
-    let client = match Client::connect(directory, name) {
-        Ok(client) => client,
-        Err(ConnectError::Nobody) => return not_yet(false),
-        Err(ConnectError::Dead | ConnectError::Busy) => return not_yet(true),
-        Err(error) => return Err(error.into()),
-    };
-    let answer = match client.ask(Saying::Join(options.from), token, deadline) {
-        Ok(answer) => answer,
-        Err(TalkError::HungUp) => return not_yet(true),
-        Err(TalkError::TimedOut) => return Err(JoinError::TimedOut),
-        Err(TalkError::Interrupted) => return Err(JoinError::Interrupted),
-        Err(error) => return Err(error.into()),
-    };
-    let Some(way) = enter(answer, &client, options, deadline)? else { return not_yet(true) };
-    let inner = Inner {
-        way,
-        client,
-        token,
-        end: None,
-        confirms: options.confirms,
-        parted: false,
-        armed_before: false,
-        scratch: Vec::new(),
-    };
-    Ok(Attempt::Joined(Box::new(Receiver { inner: ManuallyDrop::new(inner), born })))
-}
-
-/// Takes what was handed over; `None` if the owner went away meanwhile.
-fn enter(
-    answer: Answer,
-    client: &Client,
-    options: &JoinOptions,
-    deadline: Option<Instant>,
-) -> Result<Option<Way>, JoinError> {
-    let nonsense = || TalkError::from(crate::rendezvous::protocol::Misunderstanding::Nonsense);
-    match answer.record.saying {
-        Saying::Ring(hint) => {
-            let [data, control]: [OwnedFd; 2] = answer.descriptors.try_into().map_err(|_| nonsense())?;
-            let ring = Segment::received(data, control);
-            Ok(sit(&ring, hint, client, options, deadline)?
-                .map(|(receiver, _seat)| Way::Ring { receiver, _seat }))
-        }
-        Saying::Stream => {
-            let [stream]: [OwnedFd; 1] = answer.descriptors.try_into().map_err(|_| nonsense())?;
-            let stream = Stream::new(stream).map_err(|error| JoinError::System { what: "receive", error })?;
-            Ok(Some(Way::Stream(stream)))
-        }
-        Saying::Refused(Refusal::Over) => Ok(None),
-        Saying::Refused(why) => Err(why.into()),
-        _ => Err(nonsense().into()),
-    }
-}
-
-fn sit(
-    segment: &Segment,
-    hint: u32,
-    client: &Client,
-    options: &JoinOptions,
-    deadline: Option<Instant>,
-) -> Result<Option<(CoreReceiver<SharedRing>, ByteLocks)>, JoinError> {
-    let ring = segment.attach(OwnerIs::Whoever)?;
-    let locks = segment.byte_locks()?;
-    let seats = ring.geometry().seats();
-    let begun = Instant::now();
-    let applicant = loop {
-        let sat = (0..seats).map(|step| (hint % seats + step) % seats).find_map(|seat| {
-            // The byte first, then the seat: whoever finds the seat taken and the byte free knows that we are dead.
-            if locks.try_lock(seat) != Ok(true) {
-                return None;
-            }
-            let from_first = options.from == Start::First;
-            let applicant = Applicant::ask(ring.clone(), seat, from_first, std::process::id());
-            applicant.map_err(|_| locks.unlock(seat)).ok()
-        });
-        match sat {
-            Some(applicant) => break applicant,
-            None if begun.elapsed() > CROWDED => return Err(Refusal::Full.into()),
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    client.say(Saying::Seated(applicant.seat()), Token::default())?;
-    match applicant.admitted(deadline) {
-        Ok(receiver) => Ok(Some((receiver, locks))),
-        Err(CoreJoinError::SenderDied | CoreJoinError::Buried) => Ok(None),
-        Err(CoreJoinError::Missed) => Err(Refusal::Missed.into()),
-        Err(CoreJoinError::TimedOut) => Err(JoinError::TimedOut),
-        Err(CoreJoinError::Interrupted) => Err(JoinError::Interrupted),
-        Err(CoreJoinError::Taken | CoreJoinError::Asking) => Err(Refusal::Full.into()),
     }
 }

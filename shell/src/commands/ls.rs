@@ -4,7 +4,7 @@ use crate::cli::ls::Args;
 use crate::exit::Exit;
 use crate::terminal::{print, say};
 use serde::Serialize;
-use whorl::channel::{Listed, State, list};
+use whorl::channel::{Listed, State, list, mailbox_servers};
 use whorl::memory::in_words;
 use whorl::rendezvous::RuntimeDir;
 use whorl::rendezvous::report::{Kind, Standing};
@@ -12,7 +12,11 @@ use whorl::rendezvous::report::{Kind, Standing};
 /// Runs it.
 pub fn run(args: Args) -> Exit {
     let found = RuntimeDir::open().map_err(|error| error.to_string()).and_then(|directory| {
-        list(&directory).map_err(|error| format!("{}: {}", directory.path().display(), whorl::reason(error)))
+        let failed = |error| format!("{}: {}", whorl::shown(directory.path()), whorl::reason(error));
+        let mut listed = list(&directory).map_err(failed)?;
+        listed.extend(mailbox_servers().map_err(|error| error.to_string())?);
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
     });
     let listed = match found {
         Ok(listed) => listed,
@@ -97,7 +101,7 @@ impl Channel {
         let stale = listed.state == State::Stale;
         Self {
             name: listed.name.to_string(),
-            kind: report.map(|report| kind(report.kind)).or(awaited),
+            kind: listed.kind.map(kind).or(awaited),
             state: match listed.state {
                 State::Live => "live",
                 State::Waiting => "waiting",

@@ -4,7 +4,7 @@ use crate::cli::rm::Args;
 use crate::exit::Exit;
 use crate::terminal::{print, say};
 use whorl::Name;
-use whorl::channel::{RemoveError, Removed, remove_dead, remove_name};
+use whorl::channel::{RemoveError, Removed, clear_mailbox_servers, remove_dead, remove_name};
 use whorl::rendezvous::RuntimeDir;
 
 /// Runs it.
@@ -33,6 +33,13 @@ fn dead(directory: &RuntimeDir) -> Exit {
     let mut told = true;
     for (name, what) in &removed {
         told &= tell(name, *what);
+    }
+    match clear_mailbox_servers() {
+        Ok(names) => names.iter().for_each(|name| told &= tell(name, Removed::Stale)),
+        Err(error) => {
+            say(&format!("rm: {error}"));
+            told = false;
+        }
     }
     for (name, error) in &failed {
         say(&format!("rm: {name}: {error}"));

@@ -32,6 +32,9 @@ pub enum BindError {
     /// Somebody else has it.
     #[error("the name '{0}' is in use; 'shell ls' says by whom")]
     InUse(Name),
+    /// Mailbox servers are known by such names.
+    #[error("names like '{0}' belong to mailbox servers")]
+    Reserved(Name),
     /// There is a file of that name which is no socket of ours.
     #[error("{} is in the way: it is no socket of ours", crate::shown(.0))]
     InTheWay(std::path::PathBuf),
@@ -60,6 +63,9 @@ impl Listener {
     /// # Errors
     /// The name is in use, or something failed; then nothing is left.
     pub fn bind(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
+        if name.mailbox_port().is_some() {
+            return Err(BindError::Reserved(name.clone()));
+        }
         let locked = directory.lock().map_err(system("lock the runtime directory"))?;
         match probe(&locked, name) {
             Probe::Nothing => {}

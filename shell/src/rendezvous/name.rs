@@ -18,6 +18,12 @@ impl Name {
     /// The most characters in a name.
     pub const MAX: usize = 64;
 
+    /// The port of a mailbox server, for the names by which those are known: `dipc-PORT`. No channel can have them.
+    pub fn mailbox_port(&self) -> Option<u16> {
+        let port = self.0.strip_prefix("dipc-")?;
+        port.parse().ok().filter(|number: &u16| number.to_string() == port)
+    }
+
     /// The name's text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -53,5 +59,10 @@ mod tests {
         for bad in ["", ".", "..", ".a", "a/b", "/", "a b", "a\n", "ä", "a\0", &"x".repeat(65)] {
             assert_eq!(bad.parse::<Name>(), Err(NameError), "{bad:?}");
         }
+        let port = |name: &str| name.parse::<Name>().unwrap().mailbox_port();
+        assert_eq!(
+            ["dipc-9000", "dipc-09", "dipc-", "dipc-99999", "x-9"].map(port),
+            [Some(9000), None, None, None, None]
+        );
     }
 }

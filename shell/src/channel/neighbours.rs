@@ -1,0 +1,38 @@
+//! Mailbox servers, whose files lie in the same directory: `dipc-PORT.info`, and beside it their own control socket
+//! `dipc-PORT.sock`. They judge and clear their own; channels leave names of this form to them.
+
+use super::listing::{Listed, State};
+use crate::dipc::place::{Place, PlaceError};
+use crate::rendezvous::Name;
+use crate::rendezvous::report::Kind;
+
+/// Every mailbox server of this user there is, or was.
+///
+/// # Errors
+/// The runtime directory cannot be used.
+pub fn mailbox_servers() -> Result<Vec<Listed>, PlaceError> {
+    let place = Place::open()?;
+    let seen = place.ports().into_iter().filter_map(|port| Some((port, place.see(port).ok()??)));
+    let listed = seen.filter_map(|(port, seen)| {
+        Some(Listed {
+            kind: Some(Kind::Mailboxes),
+            owner: seen.information.as_ref().map(|information| information.pid),
+            ..Listed::new(name_of(port)?, if seen.is_live() { State::Live } else { State::Stale })
+        })
+    });
+    Ok(listed.collect())
+}
+
+/// Clears away what dead mailbox servers left; returns their names.
+///
+/// # Errors
+/// The runtime directory cannot be used.
+pub fn clear_mailbox_servers() -> Result<Vec<Name>, PlaceError> {
+    let place = Place::open()?;
+    let cleared = |&port: &u16| matches!(place.see(port), Ok(Some(seen)) if place.clear(&seen));
+    Ok(place.ports().into_iter().filter(cleared).filter_map(name_of).collect())
+}
+
+fn name_of(port: u16) -> Option<Name> {
+    format!("dipc-{port}").parse().ok()
+}
