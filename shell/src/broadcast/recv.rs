@@ -164,6 +164,9 @@ impl Target {
                 Way::File(file.map_err(|error| RecvError::Target { path: plan.target.clone(), error })?)
             }
         };
+        if let Way::Stream(to) = &way {
+            widen(to.as_fd());
+        }
         let sum = (plan.care.verify && matches!(way, Way::Stream(_))).then(Checksum::new);
         Ok(Output { path: plan.target.clone(), way: Some(way), sum, scratch: Vec::new(), written: 0 })
     }
@@ -256,6 +259,15 @@ impl Output<'_> {
             file.commit().map_err(failed)?;
         }
         Ok(self.written)
+    }
+}
+
+/// Gives a pipe room for more than one block, so that the two sides of it do not take turns for each: switching between
+/// them costs more than copying. Anything else, and a user who has too many wide pipes, is left as it is.
+pub(super) fn widen(pipe: BorrowedFd<'_>) {
+    const ROOM: usize = 1 << 18;
+    if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|room| room < ROOM) {
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, ROOM);
     }
 }
 

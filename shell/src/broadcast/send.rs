@@ -7,6 +7,7 @@ use crate::channel::{CreateError, SendError, Sender, SenderOptions, Tally, View,
 use crate::process::stop_signal;
 use crate::rendezvous::Name;
 use crate::rendezvous::report::Standing;
+use rustix::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -82,6 +83,7 @@ pub enum SendingError {
 /// Why there was nothing to send, or why the sending stopped.
 pub fn send(plan: &SendPlan, watch: impl Watch + 'static) -> Result<Sent, SendingError> {
     let mut source = Source::open(&plan.source).map_err(|error| failed(plan, error))?;
+    super::recv::widen(source.as_fd());
     match plan.transport {
         Transport::Shm => through_ring(plan, &mut source, watch),
         Transport::Socket => serve::run(plan, &mut source, watch),

@@ -195,10 +195,11 @@ impl Guests {
         self.wait(deadline, enough)
     }
 
-    /// Waits until everybody has gone or said goodbye, and lets nobody in from then on.
+    /// Waits until everybody who takes part has gone or said goodbye, and lets nobody in from then on. Who was let in and has
+    /// not sat down yet may still read everything; nobody waits for it.
     pub fn wait_parted(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| {
-            state.over = state.guests.iter().all(|guest| guest.bye.is_some());
+            state.over = state.guests.iter().all(|guest| guest.bye.is_some() || !guest.joined);
             state.over
         })
     }
