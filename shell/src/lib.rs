@@ -36,7 +36,12 @@ use std::path::Path;
 
 /// What the kernel said, in words and without its number.
 pub fn reason(error: Errno) -> String {
-    let text = std::io::Error::from(error).to_string();
+    reason_of(&std::io::Error::from(error))
+}
+
+/// The same of an error of the standard library.
+pub fn reason_of(error: &std::io::Error) -> String {
+    let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 

@@ -17,7 +17,7 @@ const LINE_MAX: u64 = 1024;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The connection failed.
-    #[error("the connection failed: {0}")]
+    #[error("the connection failed: {}", crate::reason_of(.0))]
     Connection(#[from] std::io::Error),
     /// The server refused this request; the connection can be used on.
     #[error("the server refused: {0}")]
