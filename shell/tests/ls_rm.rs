@@ -134,7 +134,8 @@ fn the_living_are_asked_to_end_and_what_is_in_use_is_refused() {
 fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
     let home = Home::new();
     let mut sender = home.start_fed("send x");
-    home.owned("x");
+    // Not in the middle of beginning, when it holds the directory's lock.
+    until(SOON, "it answers", || home.ls().first().is_some_and(|found| found["state"] == "waiting"));
     signal(sender.pid(), Signal::STOP);
     let listed = run(&mut home.words("ls --json"));
     listed.has_code(0).one_line(&["x", "does not answer"]);

@@ -12,6 +12,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use whorl::discovery::Information;
 
 fn home() -> Home {
     let home = Home::new();
@@ -28,7 +29,7 @@ fn serve(home: &Home, name: &str, more: &str) -> Live {
     let words =
         format!("serve {name} --dir servers --socket-message {name}-socket --shm-message {name}-shm {more}");
     let server = home.start(&words);
-    until(SOON, "it is announced", || file(home, name).exists());
+    until(SOON, "it is announced", || Information::read(&file(home, name)).is_ok());
     server
 }
 
@@ -48,7 +49,7 @@ fn every_server_is_counted_where_it_runs_and_says_its_messages_in_order() {
     std::fs::create_dir(home.place.at("elsewhere")).unwrap();
     let mut contained = home.words("serve c --dir servers --socket-message c-socket --shm-message c-shm");
     let c = start(contained.env("XDG_RUNTIME_DIR", home.place.at("elsewhere")));
-    until(SOON, "it is announced", || file(&home, "c").exists());
+    until(SOON, "it is announced", || Information::read(&file(&home, "c")).is_ok());
     // A port on which nobody is.
     let d = serve(&home, "d", "");
     signal(d.pid(), Signal::KILL);
@@ -126,7 +127,7 @@ fn a_client_that_only_one_way_works_for_counts_as_one() {
 fn the_file_is_private_whole_and_one_servers_alone() {
     let home = home();
     let server = start(&mut home.script("umask 0; exec \"$SHELL_BIN\" serve x --dir servers"));
-    until(SOON, "it is announced", || file(&home, "x").exists());
+    until(SOON, "it is announced", || Information::read(&file(&home, "x")).is_ok());
     assert_eq!(file(&home, "x").metadata().unwrap().permissions().mode() & 0o7777, 0o600);
     let text = std::fs::read_to_string(file(&home, "x")).unwrap();
     let lines: Vec<_> = text.lines().collect();
@@ -238,7 +239,7 @@ fn messages_of_any_bytes_come_through_and_reach_no_terminal_as_commands() {
         "--shm-message",
         "a\u{1b}[2Jb\n\u{e4}",
     ]));
-    until(SOON, "it is announced", || file(&home, "x").exists());
+    until(SOON, "it is announced", || Information::read(&file(&home, "x")).is_ok());
     let asked = servers(&home);
     assert!(
         asked.stdout.ends_with(&format!("Messages: {long} a\\u{{1b}}[2Jb\\n\u{e4}\n")),
@@ -263,7 +264,7 @@ fn a_server_in_a_network_of_its_own_counts_as_another_machine() {
     std::fs::create_dir(home.place.at("elsewhere")).unwrap();
     let script = "exec unshare -n \"$SHELL_BIN\" serve x --dir servers --socket-message s --shm-message m";
     let server = start(home.script(script).env("XDG_RUNTIME_DIR", home.place.at("elsewhere")));
-    until(SOON, "it is announced", || file(&home, "x").exists());
+    until(SOON, "it is announced", || Information::read(&file(&home, "x")).is_ok());
     let asked = servers(&home);
     assert!(asked.stdout.contains("VM: 1\n"), "{asked:?}");
     asked.one_line(&["x.server", "socket: ", "shared memory: "]);

@@ -155,7 +155,10 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
         Err(ConnectError::Nobody) => return None,
         Err(ConnectError::Dead) => {
             // Or just about to listen: under the lock that is told apart.
-            let locked = directory.lock().ok()?;
+            let Ok(locked) = directory.lock() else {
+                // Who has it was stopped in the middle, perhaps of beginning. What cannot be told counts as alive.
+                return Some(live(None, Some("a stopped process holds the directory's lock".into())));
+            };
             return match probe(&locked, name) {
                 Probe::Nothing => None,
                 Probe::Stale => Some(Listed::new(name.clone(), State::Stale)),
