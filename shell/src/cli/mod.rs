@@ -29,7 +29,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Copy one file or stream to many processes, each writing a file of its own
+    /// Copy a file or stream to many processes, a file for each
     Copy(copy::Args),
     /// Send a file or stream to processes that ask for it by name
     Send(send::Args),
@@ -54,8 +54,8 @@ pub enum Command {
 /// The exit codes, at the end of every help text.
 pub const EXITS: &str = "\
 Exit codes: 0 done; 1 failed; 2 used wrongly; 3 no such channel or server;
-4 peers were lost or failed while others succeeded; 5 data lost or a checksum that does not
-match. Stopped by a signal, it dies of that signal.";
+4 peers were lost, or failed while others succeeded; 5 data lost, or a checksum
+that does not match. Stopped by a signal, it dies of that signal.";
 
 /// The arguments as they are meant: called by the name of one of these commands, through a link, we are that command.
 pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
