@@ -302,8 +302,9 @@ fn fsync_changes_nothing_that_can_be_seen() {
 #[test]
 fn help_fits_a_screen_and_long_help_ends_with_exit_codes() {
     let place = Place::new();
-    for arguments in [&["-h"][..], &["copy", "-h"]] {
-        let help = run(&mut place.shell(arguments));
+    let verbs = ["copy", "send", "recv", "ls", "rm", "serve", "servers"];
+    for arguments in verbs.map(|verb| vec![verb, "-h"]).into_iter().chain([vec!["-h"]]) {
+        let help = run(&mut place.shell(&arguments));
         help.silent_success();
         assert!(help.stdout.lines().count() <= 24, "{arguments:?}:\n{}", help.stdout);
         for line in help.stdout.lines() {

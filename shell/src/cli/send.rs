@@ -14,7 +14,7 @@ use whorl_core::segment::MAX_SEATS;
 #[derive(clap::Args, Debug)]
 #[command(
     group = ArgGroup::new("transport"),
-    after_help = "Example: tar c src | shell send src     and elsewhere: shell recv src | tar x",
+    after_help = "", // -h is to fit a screen; the examples are --help's
     after_long_help = concat!(
         "Examples:\n",
         "  echo hello | shell send x             waits for one 'shell recv x', in whatever order they start\n",
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "1", value_parser = peers, allow_negative_numbers = true)]
     pub peers: u32,
 
-    /// Give up after waiting so long for receivers while nothing moves: 500ms, 10s, 2m
+    /// Give up after so long without any movement: 500ms, 10s, 2m
     #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
 
@@ -57,28 +57,28 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_negative_numbers = true)]
     pub block: u32,
 
-    /// Blocks that may be under way, a power of two
+    /// Blocks under way, a power of two
     #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_negative_numbers = true)]
     pub slots: u32,
 
-    /// Receivers there can be at a time, 1 to 1024
+    /// Receivers at a time, 1 to 1024
     #[arg(long, value_name = "SEATS", default_value = "64", value_parser = seats, allow_negative_numbers = true)]
     pub seats: u32,
 
-    /// Send a checksum along, for receivers to compare
+    /// Send a checksum along
     #[arg(long)]
     pub verify: bool,
 
-    /// Wait for the slowest receiver, however long it takes (the default)
+    /// Wait for the slowest receiver (the default)
     #[arg(long, conflicts_with = "evict_after")]
     pub lossless: bool,
 
-    /// Throw out a receiver that holds up the others for so long
+    /// Throw out who holds up the others for so long
     #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true, conflicts_with = "socket")]
     pub evict_after: Option<Duration>,
 
-    /// Show a progress bar
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "never")]
+    /// Show progress: auto, always, never
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "never", hide_possible_values = true)]
     pub progress: When,
 
     /// Say nothing but errors

@@ -11,7 +11,7 @@ use whorl::Name;
 /// Announce a server in a directory, and give each client two messages.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example: shell serve one --dir servers --socket-message hi --shm-message ho",
+    after_help = "", // -h is to fit a screen; the examples are --help's
     after_long_help = "\
 The file DIR/NAME.server says where the server is: address, port, channel and id, one in each line. It is there while the
 server lives; one that a killed server left is replaced.
@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
     pub time: Option<Duration>,
 
-    /// Listen beyond this machine: on every interface, or at an address of ours
+    /// Listen beyond this machine, at every address or one
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "0.0.0.0")]
     pub bind: Option<IpAddr>,
 
