@@ -259,7 +259,9 @@ impl<'a, C: Crowd> Serving<'a, C> {
         for event in &events[..count] {
             let data = event.data;
             match data.u64() {
-                STOP => return Err(ServeError::Over),
+                STOP if self.total.is_none() => return Err(ServeError::Over),
+                // The last one has gone with everything, before we learnt from the other sockets that theirs are gone.
+                STOP => self.connections.iter_mut().for_each(|connection| connection.state = State::Gone),
                 BELL => rang = true,
                 SOURCE => self.window.as_mut().expect("only streams are watched").readable = true,
                 index => ready.push(index as usize),
