@@ -19,7 +19,7 @@ use whorl_core::error::{End, ReadError};
 use whorl_core::futex::{Futex, Host, Wake};
 use whorl_core::ring::{Applicant, Receiver};
 use whorl_core::segment::{Geometry, Region, Ring};
-use whorl_core::sync::{AtomicU32, Ordering, spin_loop};
+use whorl_core::sync::{AtomicU32, Ordering};
 
 /// Eight slots of 32 bytes, for up to two receivers.
 const GEOMETRY: Geometry = match Geometry::new(32, 8, 2) {
@@ -49,7 +49,7 @@ impl Futex for Spin {
 
     fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Self::Deadline>) -> Wake {
         while word.load(Ordering::Relaxed) == expected {
-            spin_loop();
+            core::hint::spin_loop();
         }
         Wake::Woken
     }

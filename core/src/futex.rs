@@ -29,8 +29,13 @@ pub trait Futex {
     /// A point in time in the host's own terms. This crate only passes it on: it reads no clock.
     type Deadline: Copy;
 
-    /// How often to look again before sleeping. A spin can only pay where another core is free.
-    const SPINS: u32 = 0;
+    /// Lets a moment pass before the caller looks again: true; or says that it is time to sleep: false. `looks` counts the
+    /// caller's looks so far, from 0. For a given host it is true a bounded number of times in a row. Never true, the
+    /// default, is right everywhere; looking again pays where the other side runs meanwhile.
+    fn spin(&self, looks: u32) -> bool {
+        let _ = looks;
+        false
+    }
 
     /// Sleeps while `word` holds `expected`, at most until a slice or the deadline ends.
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Self::Deadline>) -> Wake;

@@ -17,7 +17,7 @@ use whorl_core::futex::{Futex, Host, Wake};
 use whorl_core::ring::Applicant;
 use whorl_core::segment::{Geometry, Region, Ring};
 use whorl_core::sequence::Sequence;
-use whorl_core::sync::{AtomicU32, Ordering, spin_loop};
+use whorl_core::sync::{AtomicU32, Ordering};
 
 const GEOMETRY: Geometry = match Geometry::new(16, 4, 2) {
     Ok(geometry) => geometry,
@@ -46,7 +46,7 @@ impl Futex for Alone {
         if word.load(Ordering::Relaxed) == expected {
             linux::exit(9);
         }
-        spin_loop();
+        core::hint::spin_loop();
         Wake::Woken
     }
     fn wake_one(&self, _: &AtomicU32) {}

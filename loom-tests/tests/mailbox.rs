@@ -30,7 +30,7 @@ fn write(mailbox: &mut Mailbox<Lock>, number: u8) {
 /// The lock broken: the reader meets the writer in a buffer, or takes the new version with the old length.
 #[test]
 fn a_reader_gets_the_old_message_or_the_new_one_whole() {
-    Model::new("mailbox: reader, writer", 10911).check(|| {
+    Model::new("mailbox: reader, writer", 46215).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         race(
@@ -46,7 +46,7 @@ fn a_reader_gets_the_old_message_or_the_new_one_whole() {
 /// Two quick writes come back to the buffer that a reader is in, if nothing keeps them out.
 #[test]
 fn the_flip_leaves_readers_of_the_old_buffer_alone() {
-    Model::new("mailbox: reader, two writes", 3178).bounded(4).check(|| {
+    Model::new("mailbox: reader, two writes", 7468).bounded(4).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let write_twice = move || {
@@ -66,7 +66,7 @@ fn the_flip_leaves_readers_of_the_old_buffer_alone() {
 /// Each message has a version of its own, and the last one stays.
 #[test]
 fn two_writers_count_on_from_each_other() {
-    Model::new("mailbox: two writers", 12339).check(|| {
+    Model::new("mailbox: two writers", 76805).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let (mine, other) = race(|| a.write(b"a", None).unwrap(), move || b.write(b"b", None).unwrap());
@@ -128,7 +128,7 @@ fn old_news_does_not_end_a_wait() {
 /// What came just before the deadline counts, and what was read then is that message.
 #[test]
 fn a_wait_that_times_out_saw_no_news() {
-    Model::new("mailbox: wait for news until a deadline", 112140).check(|| {
+    Model::new("mailbox: wait for news until a deadline", 147969).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let wait = || match a.wait_newer(NEAR, Some(())) {
@@ -142,7 +142,7 @@ fn a_wait_that_times_out_saw_no_news() {
 /// Who may not wait gets in or is told so; nothing is half done.
 #[test]
 fn trying_is_whole_or_nothing() {
-    Model::new("mailbox: try to read, try to write", 6991).check(|| {
+    Model::new("mailbox: try to read, try to write", 18519).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let try_read = || {
@@ -174,7 +174,7 @@ enum Done {
 #[test]
 fn a_killed_writer_leaves_a_whole_message() {
     for done in [Done::Owned, Done::Filled, Done::Flipped, Done::Left] {
-        Model::new("mailbox: a writer dies, a reader comes", 1955).bounded(4).check(move || {
+        Model::new("mailbox: a writer dies, a reader comes", 2952).bounded(4).check(move || {
             let lock = Lock::with_version(2, NEAR);
             let mut b = lock.mailbox(1);
             let (lived, there) = (lock.clone(), lock.clone());
@@ -225,7 +225,7 @@ fn die(lock: &Lock, done: Done) {
 /// Two readers and a writer.
 #[test]
 fn two_readers_and_a_writer_of_one_mailbox() {
-    Model::new("mailbox: two readers, a writer", 4527).bounded(2).check(|| {
+    Model::new("mailbox: two readers, a writer", 9689).bounded(2).check(|| {
         let lock = Lock::with_version(3, NEAR);
         let (mut a, mut b, mut c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
         let start = Start::new();
@@ -251,7 +251,7 @@ fn two_readers_and_a_writer_of_one_mailbox() {
 /// A writer, a reader, and somebody who waits for news.
 #[test]
 fn a_writer_a_reader_and_who_waits_for_news() {
-    Model::new("mailbox: a writer, a reader, a wait for news", 18740).bounded(3).check(|| {
+    Model::new("mailbox: a writer, a reader, a wait for news", 22320).bounded(3).check(|| {
         let lock = Lock::with_version(3, NEAR);
         let (mut a, mut b, c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
         let start = Start::new();

@@ -25,7 +25,7 @@ fn read(lock: &Lock, me: &mut Participant<Lock>) -> u32 {
 /// overlap. The reader's leaving, the owner's passing or its freeing Relaxed: what one did is not seen by the other.
 #[test]
 fn a_reader_and_a_writer_exclude_each_other() {
-    Model::new("rwlock: reader, writer", 10911).check(|| {
+    Model::new("rwlock: reader, writer", 46215).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -42,7 +42,7 @@ fn a_reader_and_a_writer_exclude_each_other() {
 /// The same with the other seat order.
 #[test]
 fn a_writer_and_a_reader_exclude_each_other() {
-    Model::new("rwlock: writer, reader", 21383).check(|| {
+    Model::new("rwlock: writer, reader", 95040).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -56,7 +56,7 @@ fn a_writer_and_a_reader_exclude_each_other() {
 /// removed, or the poke left out: the second sleeps for ever.
 #[test]
 fn two_writers_exclude_each_other() {
-    Model::new("rwlock: two writers", 14087).check(|| {
+    Model::new("rwlock: two writers", 88771).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -70,7 +70,7 @@ fn two_writers_exclude_each_other() {
 /// has not seen the end of the first.
 #[test]
 fn a_reader_that_comes_back_has_left() {
-    Model::new("rwlock: reader twice, writer", 3639).bounded(4).check(|| {
+    Model::new("rwlock: reader twice, writer", 7780).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -86,7 +86,7 @@ fn a_reader_that_comes_back_has_left() {
 /// `AnnounceWrite` Relaxed: the same, for a reader that comes back as a writer.
 #[test]
 fn a_reader_that_comes_back_to_write_has_left() {
-    Model::new("rwlock: reader then writer, writer", 3862).bounded(4).check(|| {
+    Model::new("rwlock: reader then writer, writer", 9933).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -102,7 +102,7 @@ fn a_reader_that_comes_back_to_write_has_left() {
 /// `AnnounceWrite` Relaxed: the same, for a reader that wanted to write and gave up.
 #[test]
 fn a_reader_that_gives_up_writing_has_left() {
-    Model::new("rwlock: reader that gives up writing, writer", 3391).bounded(4).check(|| {
+    Model::new("rwlock: reader that gives up writing, writer", 5812).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -121,7 +121,7 @@ fn a_reader_that_gives_up_writing_has_left() {
 /// first section wrote.
 #[test]
 fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
-    Model::new("rwlock: writer twice, reader", 7242).bounded(4).check(|| {
+    Model::new("rwlock: writer twice, reader", 17938).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -138,7 +138,7 @@ fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
 /// grant Relaxed on either side: it does not. The fence in `LookAgain` removed: it sleeps for ever.
 #[test]
 fn a_granted_reader_sees_the_section_of_who_granted_it() {
-    Model::new("rwlock: owner leaves, reader comes", 3097).check(|| {
+    Model::new("rwlock: owner leaves, reader comes", 4678).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let guard = a.write(None).unwrap();
@@ -157,7 +157,7 @@ fn a_granted_reader_sees_the_section_of_who_granted_it() {
 /// being asleep, the other past its going, and nobody wakes it.
 #[test]
 fn who_gives_up_in_front_wakes_who_waits_behind() {
-    Model::new("rwlock: the first of two writers gives up", 6882).check(|| {
+    Model::new("rwlock: the first of two writers gives up", 7087).check(|| {
         let lock = Lock::new(3);
         let mut behind = lock.sit(2);
         let there = lock.clone();
@@ -173,7 +173,7 @@ fn who_gives_up_in_front_wakes_who_waits_behind() {
 /// A reader whose time is over while the owner leaves: granted or not, it leaves nothing behind.
 #[test]
 fn a_reader_gives_up_against_a_leaving_owner() {
-    Model::new("rwlock: reader gives up, owner leaves", 4993).check(|| {
+    Model::new("rwlock: reader gives up, owner leaves", 7134).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let guard = a.write(None).unwrap();
@@ -191,7 +191,7 @@ fn a_reader_gives_up_against_a_leaving_owner() {
 /// A writer whose time is over, queued or passing, against a reader and the next writer: both get in.
 #[test]
 fn a_writer_gives_up_against_a_reader() {
-    Model::new("rwlock: writer gives up, reader", 24555).check(|| {
+    Model::new("rwlock: writer gives up, reader", 103381).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -207,7 +207,7 @@ fn a_writer_gives_up_against_a_reader() {
 /// The same against a writer.
 #[test]
 fn a_writer_gives_up_against_a_writer() {
-    Model::new("rwlock: writer gives up, writer", 19407).check(|| {
+    Model::new("rwlock: writer gives up, writer", 99348).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let there = lock.clone();
@@ -280,7 +280,7 @@ fn a_writer_gets_in_whichever_step_a_reader_dies_at() {
 #[test]
 fn a_burial_may_be_begun_by_one_and_ended_by_another() {
     for steps in 0..16 {
-        Model::new("rwlock: a burier dies", 72).bounded(2).check(move || {
+        Model::new("rwlock: a burier dies", 80).bounded(2).check(move || {
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
             std::mem::forget(lock.sit(0).write(None).unwrap());
@@ -300,7 +300,7 @@ fn a_burial_may_be_begun_by_one_and_ended_by_another() {
 /// for ever.
 #[test]
 fn who_is_buried_in_front_no_longer_holds_up_who_waits_behind() {
-    Model::new("rwlock: the first of two writers is buried", 1744).check(|| {
+    Model::new("rwlock: the first of two writers is buried", 2909).check(|| {
         let lock = Lock::new(3);
         let mut behind = lock.sit(2);
         assert_eq!(lock.take(1, Step::AnnounceWrite, 1), Step::LookWrite);
@@ -338,7 +338,7 @@ fn a_waiter_buries_the_dead_itself_when_its_slice_ends() {
 /// An owner that is buried by mistake leaves late: the one that owns the lock by then goes on owning it.
 #[test]
 fn a_late_leaving_does_not_free_the_successor_s_lock() {
-    Model::new("rwlock: late leaving", 9236).bounded(4).check(|| {
+    Model::new("rwlock: late leaving", 2434).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let late = a.write(None).unwrap();
@@ -359,7 +359,7 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
 /// Two writers and a reader: nobody overlaps, nobody sleeps for ever, nothing is lost.
 #[test]
 fn two_writers_and_a_reader() {
-    Model::new("rwlock: two writers, a reader", 163221).bounded(3).check(|| {
+    Model::new("rwlock: two writers, a reader", 744824).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
         let (first, second) = (lock.clone(), lock.clone());
@@ -387,7 +387,7 @@ fn two_writers_and_a_reader() {
 /// Two readers and a writer.
 #[test]
 fn two_readers_and_a_writer() {
-    Model::new("rwlock: two readers, a writer", 68166).bounded(3).check(|| {
+    Model::new("rwlock: two readers, a writer", 152409).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
         let (first, second) = (lock.clone(), lock.clone());

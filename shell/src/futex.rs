@@ -15,12 +15,30 @@ use whorl_core::sync::AtomicU32;
 /// The longest sleep before the waiter looks around: the bound on noticing what no wake told.
 pub const SLICE: Duration = Duration::from_millis(50);
 
+/// How often a waiter lets others run and looks again, before it sleeps. To sleep and be woken costs both sides some
+/// microseconds, and tens of them where the processor has gone idle meanwhile; a yield costs a fraction of one, and where
+/// there is work to do it is done meanwhile.
+const YIELDS: u32 = 100;
+
+/// Lets a moment pass, the caller having looked in vain `looks` times before: true; or false when it is time to sleep.
+pub fn linger(looks: u32) -> bool {
+    let yields = looks < YIELDS;
+    if yields {
+        std::thread::yield_now();
+    }
+    yields
+}
+
 /// The futex for words that several processes map.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SharedFutex;
 
 impl Futex for SharedFutex {
     type Deadline = Instant;
+
+    fn spin(&self, looks: u32) -> bool {
+        linger(looks)
+    }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
         if stop_signal().is_some() {
@@ -55,6 +73,10 @@ pub struct ThreadFutex;
 
 impl Futex for ThreadFutex {
     type Deadline = Instant;
+
+    fn spin(&self, looks: u32) -> bool {
+        linger(looks)
+    }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
         let Some(deadline) = deadline else {

@@ -51,6 +51,10 @@ pub struct ThreadHost;
 impl Futex for ThreadHost {
     type Deadline = Instant;
 
+    fn spin(&self, looks: u32) -> bool {
+        ThreadFutex.spin(looks)
+    }
+
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
         ThreadFutex.wait(word, expected, deadline)
     }

@@ -181,6 +181,10 @@ impl SharedHost {
 impl Futex for SharedHost {
     type Deadline = Instant;
 
+    fn spin(&self, looks: u32) -> bool {
+        SharedFutex.spin(looks)
+    }
+
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
         match self.hooks.is_stopped() {
             true => Wake::Interrupted,

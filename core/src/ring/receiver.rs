@@ -5,7 +5,7 @@ use crate::error::{Corrupt, JoinError, ReadError};
 use crate::futex::{Futex, Host, Wake};
 use crate::seat::{Generation, State};
 use crate::sequence::Sequence;
-use crate::sync::{Ordering, fence, spin_loop};
+use crate::sync::{Ordering, fence};
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
@@ -196,9 +196,11 @@ impl<P: Parts> Receiver<P> {
 
     fn wait_for_items(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ReadError> {
         loop {
-            for _ in 0..=<P::Host as Futex>::SPINS {
+            let mut looks = 0;
+            loop {
                 match self.available()? {
-                    0 => spin_loop(),
+                    0 if self.place.parts.host().spin(looks) => looks += 1,
+                    0 => break,
                     count => return Ok(count),
                 }
             }

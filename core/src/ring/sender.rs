@@ -5,7 +5,7 @@ use crate::error::{ClaimError, End};
 use crate::futex::{Futex, Wake};
 use crate::seat::State;
 use crate::sequence::Sequence;
-use crate::sync::{Ordering, fence, spin_loop};
+use crate::sync::{Ordering, fence};
 
 type Deadline<P> = <<P as super::Parts>::Host as Futex>::Deadline;
 
@@ -176,9 +176,11 @@ impl<P: SenderParts> Sender<P> {
 
     fn wait_for_space(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ClaimError> {
         loop {
-            for _ in 0..=<P::Host as Futex>::SPINS {
+            let mut looks = 0;
+            loop {
                 match self.free() {
-                    0 => spin_loop(),
+                    0 if self.parts.host().spin(looks) => looks += 1,
+                    0 => break,
                     free => return Ok(free),
                 }
             }

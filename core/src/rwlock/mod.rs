@@ -15,11 +15,11 @@
 //! ```
 //!
 //! A *reader* stores `READING` and looks at the epoch; if it is free, the reader is in: its own cache line and one load.
-//! Otherwise it turns to `READ_WAIT` and sleeps on its cell. A *writer* stores `WRITE_WAIT`, looks, lets those before it
-//! (in the cyclic order of seats from the last owner on) go first, claims the epoch, and then passes each seat that is
-//! reading: it sets the flag there and waits for the cell to change. Leaving, it grants everybody who announced
-//! reading, frees the epoch, and pokes the waiters. [`Step`] has the steps, one access to shared memory each, and why
-//! each is as it is.
+//! Otherwise it turns to `READ_WAIT` and sleeps on its cell. A *writer* looks; if the epoch is free and no other writer
+//! waits, it claims it. Otherwise it stores `WRITE_WAIT`, looks again, lets those before it (in the cyclic order of seats
+//! from the last owner on) go first, and then claims. Owning the epoch, it passes each seat that is reading: it sets the
+//! flag there and waits for the cell to change. Leaving, it grants everybody who announced reading, frees the epoch, and
+//! pokes the waiters. [`Step`] has the steps, one access to shared memory each, and why each is as it is.
 //!
 //! *Why it holds.*
 //! - Writers exclude each other by one compare-exchange, free to busy(me); only its owner, or who buries the owner,
@@ -30,6 +30,8 @@
 //!   reader's own look finds the epoch busy.
 //! - Every claim, used, given up or buried, ends by granting all who announced reading. So a reader waits for at most
 //!   one writer.
+//! - A writer that has not announced itself has only looked, until its claim succeeds; and it claims only past writers that
+//!   have. So those that wait are overtaken by it once at most, if it looked before they announced.
 //! - Who announced too late for that either sees the epoch free, or is seen by the poke; the flag makes the wake stick.
 //!
 //! *How long one waits.* `core/tests/rwlock_search.rs` runs these very steps through every interleaving of three and four
@@ -62,7 +64,7 @@ mod participant;
 mod step;
 
 pub use participant::{Participant, ReadGuard, WriteGuard, bury, bury_dead};
-pub use step::{Actor, Scan, Step};
+pub use step::{Actor, Bid, Scan, Step};
 
 use crate::futex::Host;
 use crate::sync::{AtomicU32, Ordering};
@@ -229,6 +231,7 @@ unsafe impl<P: Parts> Parts for &P {
 }
 
 /// How many cells a scan in the name of `seat` visits. A foreign high-water mark is bounded by the table and by `seat`.
+#[inline]
 fn count<P: Parts>(parts: &P, seat: u16) -> u16 {
     let high = parts.taken().count() as usize;
     high.max(usize::from(seat) + 1).min(parts.cells().len()) as u16

@@ -4,14 +4,13 @@ use super::step::{Actor, Step};
 use super::{Ownership, Parts, count, state};
 use crate::error::LockError;
 use crate::futex::{Futex, Host, Wake};
-use crate::sync::{Ordering, spin_loop};
+use crate::sync::Ordering;
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
-/// How often a reader may go back without sleeping, and how often somebody may spin instead of sleeping, in one wait.
-/// Honest peers cause few of either; a peer that plays with the words must not keep us from the host, which knows the
-/// deadline. Too few would cost a slice at most.
-const PATIENCE: u32 = 64;
+/// How often a reader may go back without sleeping, in one wait. Honest peers cause little of that; a peer that plays with
+/// the words must not keep us from the host, which knows the deadline. Too few would cost a slice at most.
+const RETURNS: u32 = 64;
 
 /// How long somebody is willing to wait.
 enum Patience<D> {
@@ -94,48 +93,101 @@ impl<P: Parts> Participant<P> {
 
     #[inline]
     fn enter_read(&mut self, patience: Patience<Deadline<P>>) -> Result<ReadGuard<'_, P>, LockError> {
-        let actor = self.actor();
-        // The two steps of an uncontended reader, without a loop around them.
-        // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and out.
-        let at = unsafe { Step::AnnounceRead.take(&self.parts, actor) };
-        // SAFETY: the step after it.
-        let at = unsafe { at.take(&self.parts, actor) };
-        if at != Step::Reading {
-            self.enter(at, patience)?;
+        let at = self.look_to_read();
+        if !matches!(at, Step::Reading) {
+            self.enter_busy_read(at, patience)?;
         }
         Ok(ReadGuard { participant: self })
     }
 
+    /// The two steps of a reader that meets no writer, without a loop around them.
+    #[inline(always)]
+    fn look_to_read(&self) -> Step {
+        // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our callers, and out.
+        let at = unsafe { Step::AnnounceRead.take(&self.parts, self.actor()) };
+        // SAFETY: the step after it.
+        unsafe { at.take(&self.parts, self.actor()) }
+    }
+
+    /// A section may be over in a moment, and to be woken costs both sides more than that: so for a while the reader gives
+    /// up and looks again, before it asks.
+    #[cold]
+    fn enter_busy_read(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
+        let mut looks = 0;
+        while matches!(patience, Patience::Until(_)) && self.spin(&mut looks) {
+            if self.enter(at, Patience::None).is_ok() {
+                return Ok(());
+            }
+            while self.parts.epoch().ownership().is_busy() && self.spin(&mut looks) {}
+            at = self.look_to_read();
+            if matches!(at, Step::Reading) {
+                return Ok(());
+            }
+        }
+        self.enter(at, patience)
+    }
+
+    #[inline]
     fn enter_write(&mut self, patience: Patience<Deadline<P>>) -> Result<WriteGuard<'_, P>, LockError> {
-        self.enter(Step::AnnounceWrite, patience)?;
+        let mut looks = 0;
+        loop {
+            match self.look_to_write() {
+                Step::Writing => break,
+                // As a reader does, a writer looks again for a while before it asks to be woken.
+                Step::AnnounceWrite => match patience {
+                    Patience::None => return Err(LockError::Busy),
+                    Patience::Until(_) if self.spin(&mut looks) => {}
+                    Patience::Until(_) => break self.enter(Step::AnnounceWrite, patience)?,
+                },
+                at => break self.enter(at, patience)?,
+            }
+        }
         Ok(WriteGuard { participant: self })
+    }
+
+    /// The steps of a writer that meets nobody, without a loop around them. Where it meets another writer, nobody has
+    /// noticed it.
+    #[inline(always)]
+    fn look_to_write(&self) -> Step {
+        // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller, and out.
+        let at = unsafe { Step::GlanceWrite.take(&self.parts, self.actor()) };
+        let at = at.skip(&self.parts, self.actor());
+        if !matches!(at, Step::Claim(_)) {
+            return at;
+        }
+        // SAFETY: from step to step.
+        unsafe { at.take(&self.parts, self.actor()) }.skip(&self.parts, self.actor())
     }
 
     /// Goes on from a step until we are in; or out, with the reason.
     #[inline(never)]
     fn enter(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
         let actor = self.actor();
-        let (mut returns, mut sleeps) = (0, 0);
+        let (mut returns, mut looks) = (0, 0);
         loop {
+            if let Step::Pass(scan) = at {
+                // A reader that is gone in a moment need not be asked to wake us.
+                self.spin_while(scan.seat(), state::READING, &mut looks);
+            }
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and go from step to step.
-            at = unsafe { at.skip(&self.parts, actor).take(&self.parts, actor) };
+            at = unsafe { at.take(&self.parts, actor) }.skip(&self.parts, actor);
             if at.is_settled() {
                 return Ok(());
             }
             if matches!(at, Step::ReturnRead | Step::AnnounceRead) {
                 returns += 1;
-                if returns > PATIENCE {
+                if returns > RETURNS {
                     at = Step::SleepRead;
                 }
             }
             let Some((seat, expected)) = at.sleeps(actor) else { continue };
             let verdict = match patience {
                 Patience::None => Err(LockError::Busy),
-                Patience::Until(_) if sleeps < PATIENCE && self.spin(seat, expected) => Ok(()),
+                Patience::Until(_) if self.spin_while(seat, expected, &mut looks) => Ok(()),
                 Patience::Until(deadline) => self.sleep(seat, expected, deadline),
             };
             match verdict {
-                Ok(()) => (at, returns, sleeps) = (at.woken(), 0, (sleeps + 1).min(PATIENCE)),
+                Ok(()) => (at, returns) = (at.woken(), 0),
                 Err(why) => {
                     // SAFETY: as above.
                     unsafe { finish(&self.parts, at.given_up(), actor) };
@@ -145,13 +197,24 @@ impl<P: Parts> Participant<P> {
         }
     }
 
-    /// Looks at a cell for a while; whether it changed.
-    fn spin(&self, seat: u16, expected: u32) -> bool {
-        let word = &self.parts.cells()[usize::from(seat)].word;
-        (0..<P::Host as Futex>::SPINS).any(|_| {
-            spin_loop();
-            word.load(Ordering::Relaxed) != expected // Relaxed: only decides whether to look properly
-        })
+    /// Lets a moment pass; false when there were enough of them.
+    fn spin(&self, looks: &mut u32) -> bool {
+        *looks += 1;
+        self.parts.host().spin(*looks - 1)
+    }
+
+    /// Looks at a cell while it holds `value`, for a while; whether it changed.
+    fn spin_while(&self, seat: u16, value: u32, looks: &mut u32) -> bool {
+        // Relaxed: only decides when to look properly.
+        let has_changed = || self.parts.cells()[usize::from(seat)].word.load(Ordering::Relaxed) != value;
+        loop {
+            if has_changed() {
+                return true;
+            }
+            if !self.spin(looks) {
+                return false;
+            }
+        }
     }
 
     fn sleep(&self, seat: u16, expected: u32, deadline: Option<Deadline<P>>) -> Result<(), LockError> {
@@ -194,7 +257,7 @@ impl<P: Parts> Drop for ReadGuard<'_, P> {
         let (parts, actor) = (&self.participant.parts, self.participant.actor());
         // SAFETY: the occupant is borrowed by us, and is in.
         let at = unsafe { Step::Reading.take(parts, actor) };
-        if at != Step::Idle {
+        if !matches!(at, Step::Idle) {
             // SAFETY: as above.
             unsafe { finish(parts, at, actor) };
         }
@@ -215,9 +278,20 @@ impl<P: Parts> WriteGuard<'_, P> {
 }
 
 impl<P: Parts> Drop for WriteGuard<'_, P> {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: the occupant is borrowed by us, and is in.
-        unsafe { finish(&self.participant.parts, Step::Writing, self.participant.actor()) };
+        let (parts, actor) = (&self.participant.parts, self.participant.actor());
+        // The steps of a writer that nobody waits for, without a loop around them.
+        // SAFETY: the occupant is borrowed by us, and is in; from here on from step to step.
+        let mut at = unsafe { Step::Writing.take(parts, actor) }.skip(parts, actor);
+        if matches!(at, Step::Free) {
+            // SAFETY: as above.
+            at = unsafe { at.take(parts, actor) }.skip(parts, actor);
+        }
+        if !matches!(at, Step::Idle) {
+            // SAFETY: as above.
+            unsafe { finish(parts, at, actor) };
+        }
     }
 }
 
@@ -227,9 +301,9 @@ impl<P: Parts> Drop for WriteGuard<'_, P> {
 /// - As [`Step::take`].
 #[inline(never)]
 unsafe fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
-    while at != Step::Idle {
+    while !matches!(at, Step::Idle) {
         // SAFETY: by the caller's contract; from step to step.
-        at = unsafe { at.skip(parts, actor).take(parts, actor) };
+        at = unsafe { at.take(parts, actor) }.skip(parts, actor);
     }
 }
 

@@ -3,9 +3,9 @@
 //! search take the same steps in their own order.
 
 use super::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
-use super::{Ownership, Parts, count};
+use super::{Cell, Ownership, Parts, count};
 use crate::futex::Futex;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{AtomicU32, Ordering, SKIPS, fence, fence_after_exchange};
 
 /// In whose name steps are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,9 +25,10 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// The start of a round. Garbage in `from` is folded into the table.
+    /// The start of a round. Garbage in `from` counts as the last seat.
+    #[inline]
     pub fn after(from: u16, count: u16) -> Self {
-        Self { from: from % count, count, visited: 0 }
+        Self { from: from.min(count - 1), count, visited: 0 }
     }
 
     /// A round that has come some way; for models.
@@ -51,12 +52,36 @@ impl Scan {
         if seat < self.count { seat } else { seat - self.count }
     }
 
+    /// After how many visits it comes to `seat`.
+    fn visits_before(self, seat: u16) -> u16 {
+        if seat > self.from { seat - self.from - 1 } else { self.count - self.from - 1 + seat }
+    }
+
+    /// The same round at the first seat from here on that is not idle; at the last of its `most` seats if all are.
+    fn past_idle(self, most: u16, cells: &[Cell], ordering: Ordering) -> Self {
+        let is_idle = |scan: Self| cells[usize::from(scan.seat())].word.load(ordering) == IDLE;
+        let mut scan = self;
+        while scan.visited + 1 < most && is_idle(scan) {
+            scan.visited += 1;
+        }
+        scan
+    }
+
     /// The same round at its next seat; `None` after the last.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         let visited = self.visited + 1;
         (visited < self.count).then_some(Self { visited, ..self })
     }
+}
+
+/// A writer's attempt at the epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bid {
+    /// The free epoch that it saw.
+    pub seen: Ownership,
+    /// Whether others can see that it waits.
+    pub announced: bool,
 }
 
 /// Where a participant stands: the step that it takes next.
@@ -86,14 +111,16 @@ pub enum Step {
     /// Wakes the writer that sleeps on the cell.
     LeaveWake,
 
-    /// A writer says that it waits.
+    /// A writer looks whether the epoch is free, having said nothing yet.
+    GlanceWrite,
+    /// It must wait: it says so.
     AnnounceWrite,
-    /// It looks whether the epoch is free.
+    /// It looks whether the epoch is free now.
     LookWrite,
     /// It is: is anybody before it?
-    Defer(Scan, Ownership),
+    Defer(Scan, Bid),
     /// Nobody is: it takes the epoch as it saw it.
-    Claim(Ownership),
+    Claim(Bid),
     /// To sleep on its own cell.
     SleepWrite,
     /// Awake: clears the flag, then looks.
@@ -144,7 +171,7 @@ impl Step {
     /// - The caller is the only one who acts for the actor's seat in this lock: its occupant, or, burying, who knows that
     ///   the occupant will never act again;
     /// - it takes each step after the one that the last returned, [`woken`](Self::woken) or [`given_up`](Self::given_up);
-    ///   or begins, announcing or burying, where the last was `Idle`.
+    ///   or begins, glancing, announcing or burying, where the last was `Idle`; `AnnounceWrite` is as good as that.
     #[inline(always)]
     #[must_use]
     pub unsafe fn take<P: Parts>(self, parts: &P, actor: Actor) -> Self {
@@ -216,6 +243,10 @@ impl Step {
                 Self::Idle
             }
 
+            Self::GlanceWrite => {
+                // Relaxed: `Claim` takes it, or not.
+                Self::bid(Bid { seen: Ownership(epoch.load(Ordering::Relaxed)), announced: false }, parts, me)
+            }
             Self::AnnounceWrite => {
                 // Release: *leave*, as in `AnnounceRead`.
                 own.store(WRITE_WAIT, Ordering::Release);
@@ -223,27 +254,27 @@ impl Step {
             }
             Self::LookWrite => {
                 fence(Ordering::SeqCst); // *queue*: announced, now look; against `Free`, `LookWithdraw`, `BuryLook`
-                // Relaxed: `Claim` takes it, or not.
-                let seen = Ownership(epoch.load(Ordering::Relaxed));
-                if seen.is_busy() { Self::SleepWrite } else { Self::defer(scan_after(seen.seat()), seen, me) }
+                // Relaxed: as in `GlanceWrite`.
+                Self::bid(Bid { seen: Ownership(epoch.load(Ordering::Relaxed)), announced: true }, parts, me)
             }
-            Self::Defer(scan, seen) => {
+            Self::Defer(scan, bid) => {
                 // Relaxed: the order is advice. Who is before us pokes us when it leaves, gives up or is buried (*queue*).
                 match cells[usize::from(scan.seat())].word.load(Ordering::Relaxed) & !FLAG {
-                    WRITE_WAIT => Self::SleepWrite,
+                    WRITE_WAIT => Self::outbid(bid),
                     _ => match scan.next() {
-                        Some(next) => Self::defer(next, seen, me),
-                        None => Self::Claim(seen),
+                        Some(next) => Self::defer(next, bid, me),
+                        None => Self::Claim(bid),
                     },
                 }
             }
-            Self::Claim(seen) => {
+            Self::Claim(bid) => {
                 let busy = Ownership::busy(me).0;
-                // Relaxed: the fence after it is the other half of *free*. Lost: somebody owns it, and will poke us.
-                if epoch.compare_exchange(seen.0, busy, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-                    return Self::SleepWrite;
+                // Relaxed: the fence after it is the other half of *free*. Lost: somebody owns it, and will poke us if we
+                // are announced.
+                if epoch.compare_exchange(bid.seen.0, busy, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                    return Self::outbid(bid);
                 }
-                fence(Ordering::SeqCst); // *look*: claimed, now look at the cells; against the fence in `LookRead`
+                fence_after_exchange(Ordering::SeqCst); // *look*: claimed, now look at the cells; against the fence in `LookRead`
                 Self::Pass(scan_after(me))
             }
             Self::WokenWrite => {
@@ -312,7 +343,7 @@ impl Step {
                 // half of *free*.
                 let (busy, free) = (Ownership::busy(me).0, Ownership::free(me).0);
                 let _ = epoch.compare_exchange(busy, free, Ordering::Release, Ordering::Relaxed);
-                fence(Ordering::SeqCst); // *queue*: freed, now look who waits; against `LookAgain` and `LookWrite`
+                fence_after_exchange(Ordering::SeqCst); // *queue*: freed, now look who waits; against `LookAgain` and `LookWrite`
                 Self::Poke(scan_after(me), false)
             }
             Self::Poke(scan, met) => {
@@ -367,25 +398,29 @@ impl Step {
         }
     }
 
-    /// The same step further on in its round: past seats that want nothing, which [`take`](Self::take) would pass one by one
-    /// with the same loads. Most seats want nothing, and this loop is short.
-    #[inline]
+    /// The step after the rest of a round, if nobody else wants anything, as is most often so; otherwise the same step
+    /// further on in its round, past seats that want nothing. [`take`](Self::take) would pass them one by one, with the
+    /// same loads.
+    #[inline(always)]
     #[must_use]
     pub fn skip<P: Parts>(self, parts: &P, actor: Actor) -> Self {
-        let past = |mut scan: Scan, ordering| {
-            while let Some(next) = scan.next().filter(|next| next.seat() != actor.seat)
-                && parts.cells()[usize::from(scan.seat())].word.load(ordering) == IDLE
-            {
-                scan = next;
-            }
-            scan
-        };
+        let relaxed = Ordering::Relaxed; // as `take`
+        let acquire = Ordering::Acquire; // the other half of *leave*, as `take`
         match self {
-            Self::Defer(scan, seen) => Self::Defer(past(scan, Ordering::Relaxed), seen), // Relaxed: as `take`
-            Self::Pass(scan) => Self::Pass(past(scan, Ordering::Acquire)), // Acquire: the other half of *leave*
-            Self::Grant(scan) => Self::Grant(past(scan, Ordering::Relaxed)), // Relaxed: as `take`
-            Self::Poke(scan, met) => Self::Poke(past(scan, Ordering::Relaxed), met), // Relaxed: as `take`
-            Self::Rouse(scan) => Self::Rouse(past(scan, Ordering::Relaxed)), // Relaxed: as `take`
+            other if !SKIPS => other,
+            Self::Defer(_, bid) if others_are_idle(parts, actor.seat, relaxed) => Self::Claim(bid),
+            Self::Pass(_) if others_are_idle(parts, actor.seat, acquire) => Self::Writing,
+            Self::Grant(_) if others_are_idle(parts, actor.seat, relaxed) => Self::Free,
+            Self::Poke(..) if !actor.burying && others_are_idle(parts, actor.seat, relaxed) => Self::Idle,
+
+            // Only up to our own seat, where deferring ends.
+            Self::Defer(scan, bid) => {
+                Self::Defer(scan.past_idle(scan.visits_before(actor.seat), parts.cells(), relaxed), bid)
+            }
+            Self::Pass(scan) => Self::Pass(scan.past_idle(scan.count, parts.cells(), acquire)),
+            Self::Grant(scan) => Self::Grant(scan.past_idle(scan.count, parts.cells(), relaxed)),
+            Self::Poke(scan, met) => Self::Poke(scan.past_idle(scan.count, parts.cells(), relaxed), met),
+            Self::Rouse(scan) => Self::Rouse(scan.past_idle(scan.count, parts.cells(), relaxed)),
             other => other,
         }
     }
@@ -438,9 +473,23 @@ impl Step {
         }
     }
 
+    /// Goes on with a bid if the epoch was free.
+    fn bid<P: Parts>(bid: Bid, parts: &P, me: u16) -> Self {
+        if bid.seen.is_busy() {
+            Self::outbid(bid)
+        } else {
+            Self::defer(Scan::after(bid.seen.seat(), count(parts, me)), bid, me)
+        }
+    }
+
+    /// Somebody owns the epoch, or comes first.
+    fn outbid(bid: Bid) -> Self {
+        if bid.announced { Self::SleepWrite } else { Self::AnnounceWrite }
+    }
+
     /// Defers to the seat where `scan` is, unless the round has come to our own.
-    fn defer(scan: Scan, seen: Ownership, me: u16) -> Self {
-        if scan.seat() == me { Self::Claim(seen) } else { Self::Defer(scan, seen) }
+    fn defer(scan: Scan, bid: Bid, me: u16) -> Self {
+        if scan.seat() == me { Self::Claim(bid) } else { Self::Defer(scan, bid) }
     }
 
     fn passed(scan: Scan) -> Self {
@@ -462,6 +511,16 @@ impl Step {
     fn roused(scan: Scan) -> Self {
         scan.next().map_or(Self::Idle, Self::Rouse)
     }
+}
+
+/// Whether every seat but `me` wants nothing.
+#[inline(always)]
+fn others_are_idle<P: Parts>(parts: &P, me: u16, ordering: Ordering) -> bool {
+    let cells = &parts.cells()[..usize::from(count(parts, me))];
+    let (before, after) = (&cells[..usize::from(me)], &cells[usize::from(me) + 1..]);
+    // All of them, without a branch for each.
+    let any = |cells: &[Cell]| cells.iter().fold(IDLE, |any, cell| any | cell.word.load(ordering));
+    any(before) | any(after) == IDLE
 }
 
 /// Each try fails only because somebody else changed the word. Honest peers change one that we change, too, a few times

@@ -111,7 +111,7 @@ impl Mutant {
             (Self::NoPoke, Step::Free, _) => Step::Idle,
             (Self::NoPokeOnWithdrawal, Step::LookWithdraw, _) => Step::Idle,
             (Self::NoRouse, _, Step::Rouse(_)) => Step::Idle,
-            (Self::Barge, Step::LookWrite, Step::Defer(_, seen)) => Step::Claim(seen),
+            (Self::Barge, Step::GlanceWrite | Step::LookWrite, Step::Defer(_, bid)) => Step::Claim(bid),
             (Self::NoThirdLook, Step::ReturnRead, Step::LookRead) => Step::Reading,
             (Self::ClearLast, Step::Poke(..) | Step::PokeWake(..), Step::Idle) => Step::LeaveRead,
             (Self::NoPass, Step::Claim(_), Step::Pass(_)) => Step::Writing,

@@ -1,7 +1,7 @@
 //! A state as a key of 128 bits, and back.
 
 use crate::world::{Errand, Life, Party, World};
-use whorl_core::rwlock::{Ownership, Scan, Step};
+use whorl_core::rwlock::{Bid, Ownership, Scan, Step};
 
 impl World {
     /// Packs the state, every bit that matters, into a key.
@@ -85,8 +85,8 @@ impl Bits {
         let plain = PLAIN.iter().position(|plain| *plain == step);
         let (kind, from, visited, met) = match step {
             _ if plain.is_some() => (plain.unwrap_or(0) as u16, 0, 0, false),
-            Step::Claim(seen) => (32, seen.seat(), 0, false),
-            Step::Defer(scan, _) => (33, scan.from(), scan.visited(), false),
+            Step::Claim(bid) => (32, bid.seen.seat(), 0, bid.announced),
+            Step::Defer(scan, bid) => (33, scan.from(), scan.visited(), bid.announced),
             Step::Pass(scan) => (34, scan.from(), scan.visited(), false),
             Step::SleepPass(scan) => (35, scan.from(), scan.visited(), false),
             Step::WokenPass(scan) => (36, scan.from(), scan.visited(), false),
@@ -107,10 +107,10 @@ impl Bits {
     fn get_step(&mut self, count: u16) -> Step {
         let (kind, from, visited, met) = (self.get(6), self.get(2), self.get(2), self.get(1) == 1);
         let scan = Scan::resume(from, count, visited);
-        let seen = Ownership::from_word(from.into());
+        let bid = Bid { seen: Ownership::from_word(from.into()), announced: met };
         match kind {
-            32 => Step::Claim(seen),
-            33 => Step::Defer(scan, seen),
+            32 => Step::Claim(bid),
+            33 => Step::Defer(scan, bid),
             34 => Step::Pass(scan),
             35 => Step::SleepPass(scan),
             36 => Step::WokenPass(scan),
@@ -126,7 +126,7 @@ impl Bits {
 }
 
 /// The steps without fields. One that is missing here fails a search at once.
-const PLAIN: [Step; 23] = [
+const PLAIN: [Step; 24] = [
     Step::Idle,
     Step::AnnounceRead,
     Step::LookRead,
@@ -138,6 +138,7 @@ const PLAIN: [Step; 23] = [
     Step::Reading,
     Step::LeaveRead,
     Step::LeaveWake,
+    Step::GlanceWrite,
     Step::AnnounceWrite,
     Step::LookWrite,
     Step::SleepWrite,

@@ -262,7 +262,7 @@ impl World {
                     emit(false, &|party| party.at = Step::AnnounceRead);
                 }
                 if role != b'R' {
-                    emit(false, &|party| party.at = Step::AnnounceWrite);
+                    emit(false, &|party| party.at = Step::GlanceWrite);
                 }
                 if config.burial == Burial::ToldIdle {
                     for seat in (0..count).filter(|seat| self.buriable(*seat)) {
@@ -344,7 +344,7 @@ impl World {
         // What the loops skip is what the steps would pass one by one: from here and from the next step, to the same place.
         let skipped = before.skip(words, actor);
         let after = config.mutant.take(before, words, actor);
-        if skipped != before {
+        if skipped != before && config.mutant == Mutant::None {
             assert_eq!(skipped, after.skip(words, actor), "{before:?}");
         }
         words.get(&mut world);

@@ -12,7 +12,11 @@ pub struct Yielding;
 
 impl Futex for Yielding {
     type Deadline = Instant;
-    const SPINS: u32 = 16;
+
+    fn spin(&self, looks: u32) -> bool {
+        std::hint::spin_loop();
+        looks < 16
+    }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
         for _ in 0..1000 {
