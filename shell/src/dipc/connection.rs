@@ -14,9 +14,9 @@ use super::reply::Bye;
 use super::session::{Boxes, Millis, Need, Rules, Session, Turn};
 
 /// Replies are sent when there are so many bytes of them.
-pub const BRIM: usize = 64 << 10;
+pub const BRIM: usize = 256 << 10;
 /// And after so many of these the worker's other clients have their turn.
-const TURN: usize = 16;
+const TURN: usize = 4;
 /// A client gets so long to take the last line, and then to notice that we have gone.
 const LEAVING: Millis = 10_000;
 const LINGERING: Millis = 1_000;

@@ -16,17 +16,21 @@ use super::post::{Key, Letter, Post};
 use super::reply::Fault;
 use super::session::{Boxes, Millis, Rules};
 use super::timers::{Armed, Timers};
+use crate::futex::linger;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
 /// The key of the letter box; no connection has it.
 const POST: Key = Key::MAX;
-/// The receiving buffer holds two packets, within these bounds.
-const INPUT: (usize, usize) = (64 << 10, 256 << 10);
+/// The receiving buffer holds eight packets, within these bounds.
+const INPUT: (usize, usize) = (64 << 10, 1 << 20);
 /// A line's length, for the buffer's size.
 const LINE: usize = super::wire::LINE_MAX;
 /// Reply memory that is kept from call to call.
 const OUTPUT_KEPT: usize = 1 << 20;
+
+/// No waiting.
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What all workers of a server share.
 #[derive(Debug)]
@@ -133,7 +137,7 @@ impl<B: Boxes> Worker<B> {
     pub fn new(number: usize, shared: Arc<Shared>, post: Arc<Post>, boxes: B) -> Result<Self, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &*post, EventData::new_u64(POST), EventFlags::IN)?;
-        let size = (shared.rules.shape.packet.saturating_add(LINE)).saturating_mul(2).clamp(INPUT.0, INPUT.1);
+        let size = (shared.rules.shape.packet.saturating_add(LINE)).saturating_mul(8).clamp(INPUT.0, INPUT.1);
         Ok(Self {
             number,
             shared,
@@ -157,11 +161,18 @@ impl<B: Boxes> Worker<B> {
     pub fn run(mut self) -> Result<(), Errno> {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         let mut letters = Vec::new();
+        // Looks in vain since something happened. Clients of one processor answer soon, and to be woken takes longer.
+        let mut looks = 0;
         loop {
             events.clear();
-            let timeout = self.timeout();
+            let lingers = linger(looks);
+            let timeout = if lingers { Some(NOW) } else { self.timeout() };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(0) if lingers && self.unfinished.is_empty() => {
+                    looks += 1;
+                    continue;
+                }
+                Ok(_) | Err(Errno::INTR) => looks = 0,
                 Err(error) => return Err(error),
             }
             let now = self.shared.now();
@@ -192,7 +203,7 @@ impl<B: Boxes> Worker<B> {
 
     fn timeout(&self) -> Option<Timespec> {
         if !self.unfinished.is_empty() {
-            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+            return Some(NOW);
         }
         let left = self.timers.next()?.saturating_sub(self.shared.now());
         Some(Timespec { tv_sec: (left / 1000) as i64, tv_nsec: (left % 1000) as i64 * 1_000_000 })
