@@ -18,15 +18,19 @@ pub const SLICE: Duration = Duration::from_millis(50);
 /// How often a waiter lets others run and looks again, before it sleeps. To sleep and be woken costs both sides some
 /// microseconds, and tens of them where the processor has gone idle meanwhile; a yield costs a fraction of one, and where
 /// there is work to do it is done meanwhile.
-const YIELDS: u32 = 100;
+pub const YIELDS: u32 = 100;
 
-/// Lets a moment pass, the caller having looked in vain `looks` times before: true; or false when it is time to sleep.
-pub fn linger(looks: u32) -> bool {
-    let yields = looks < YIELDS;
-    if yields {
+/// The same where others work for long on what is waited for, as on blocks of a file: measured, more yields only cost time.
+pub const FEW_YIELDS: u32 = 8;
+
+/// Lets a moment pass, the caller having looked in vain `looks` times before: true; or false when it is time to sleep, which
+/// is after `yields` looks.
+pub fn linger(looks: u32, yields: u32) -> bool {
+    let lingers = looks < yields;
+    if lingers {
         std::thread::yield_now();
     }
-    yields
+    lingers
 }
 
 /// The futex for words that several processes map.
@@ -37,7 +41,7 @@ impl Futex for SharedFutex {
     type Deadline = Instant;
 
     fn spin(&self, looks: u32) -> bool {
-        linger(looks)
+        linger(looks, YIELDS)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
@@ -75,7 +79,7 @@ impl Futex for ThreadFutex {
     type Deadline = Instant;
 
     fn spin(&self, looks: u32) -> bool {
-        linger(looks)
+        linger(looks, YIELDS)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {

@@ -26,7 +26,7 @@ use whorl_core::futex::{Futex, Host, Wake};
 use whorl_core::segment::MAX_SEATS;
 use whorl_core::sync::AtomicU32;
 
-use crate::futex::SharedFutex;
+use crate::futex::{SharedFutex, YIELDS, linger};
 use std::time::Instant;
 
 /// The byte that a segment's owner holds.
@@ -132,6 +132,7 @@ pub struct SharedHost {
     locks: Arc<ByteLocks>,
     owner: OwnerIs,
     hooks: Arc<Hooks>,
+    yields: u32,
 }
 
 /// What a process hangs on its waits and wakes of one ring.
@@ -169,7 +170,13 @@ impl fmt::Debug for Hooks {
 impl SharedHost {
     /// A host that asks through `locks`, a description through which no seat is held.
     pub fn new(locks: ByteLocks, owner: OwnerIs) -> Self {
-        Self { locks: Arc::new(locks), owner, hooks: Arc::default() }
+        Self { locks: Arc::new(locks), owner, hooks: Arc::default(), yields: YIELDS }
+    }
+
+    /// The same, whose waiters yield so many times before they sleep.
+    #[must_use]
+    pub fn with_yields(self, yields: u32) -> Self {
+        Self { yields, ..self }
     }
 
     /// What hangs on this process's waits and wakes.
@@ -182,7 +189,7 @@ impl Futex for SharedHost {
     type Deadline = Instant;
 
     fn spin(&self, looks: u32) -> bool {
-        SharedFutex.spin(looks)
+        linger(looks, self.yields)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {

@@ -5,6 +5,7 @@
 //! all. Both are reserved in full before they are mapped, so that nothing is killed by SIGBUS later, and sealed against
 //! shrinking and growing.
 
+use crate::futex::YIELDS;
 use crate::held::{Held, HeldOwned};
 use crate::liveness::{ByteLocks, OwnerIs, SharedHost};
 use crate::memory;
@@ -53,6 +54,7 @@ pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> SegmentError {
 pub struct Segment {
     data: OwnedFd,
     control: OwnedFd,
+    yields: u32,
 }
 
 /// A ring in mapped memory, as receivers see it.
@@ -84,12 +86,19 @@ impl Segment {
         Ok(Self {
             data: object("whorl-data", geometry.data_length())?,
             control: object("whorl-control", geometry.control_length())?,
+            yields: YIELDS,
         })
+    }
+
+    /// The same; who waits in it yields so many times before it sleeps.
+    #[must_use]
+    pub fn with_yields(self, yields: u32) -> Self {
+        Self { yields, ..self }
     }
 
     /// A segment that somebody handed over. Nothing about it is believed before [`attach`](Self::attach) has looked.
     pub fn received(data: OwnedFd, control: OwnedFd) -> Self {
-        Self { data, control }
+        Self { data, control, yields: YIELDS }
     }
 
     /// The objects, to be handed over: data, control.
@@ -109,8 +118,8 @@ impl Segment {
         rustix::fs::fcntl_add_seals(&self.data, seals).map_err(system("seal"))?;
         rustix::fs::fcntl_add_seals(&self.control, SealFlags::SEAL).map_err(system("seal"))?;
         let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
-        let memory = Arc::new([data, control]);
         let host = self.host(OwnerIs::Myself)?;
+        let memory = Arc::new([data, control]);
         let [data, control] = regions(&memory);
         // SAFETY: both mappings are writable and apart, and nobody uses them yet: the seals were free a moment ago. They
         // live as long as `memory`, which the result keeps.
@@ -132,8 +141,8 @@ impl Segment {
         }
         let data = MmapOptions::new().map_raw_read_only(&self.data).map_err(mapping)?;
         let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
-        let memory = Arc::new([data, control]);
         let host = self.host(owner)?;
+        let memory = Arc::new([data, control]);
         let [data, control] = regions(&memory);
         // SAFETY: control is writable; what they hold is checked, and may be a peer's garbage.
         let ring = unsafe { Ring::attach(data, control, host) }?;
@@ -150,7 +159,7 @@ impl Segment {
     }
 
     fn host(&self, owner: OwnerIs) -> Result<SharedHost, SegmentError> {
-        Ok(SharedHost::new(self.byte_locks()?, owner))
+        Ok(SharedHost::new(self.byte_locks()?, owner).with_yields(self.yields))
     }
 }
 

@@ -34,7 +34,12 @@ pub struct Destination<'a> {
     written: u64,
     ends_in_hole: bool,
     care: Care,
+    /// Whole pages go past the page cache: durable at the same speed, for a fraction of the processor's time.
+    direct: bool,
 }
+
+/// What a direct write must be a multiple of: as much as any disk asks for.
+const DIRECT: usize = 4096;
 
 /// What could not be done with a file.
 #[derive(Debug, Error)]
@@ -74,7 +79,18 @@ impl<'a> Destination<'a> {
             }
             Err(error) => return Err(cannot("create the file")(error)),
         };
-        Ok(Self { directory, file, name, part, has_part, written: 0, ends_in_hole: false, care })
+        let direct = care.fsync && !care.verify && set_direct(&file, true).is_ok();
+        Ok(Self {
+            directory,
+            file,
+            name,
+            part,
+            has_part,
+            written: 0,
+            ends_in_hole: false,
+            care,
+            direct,
+        })
     }
 
     /// How many bytes it has, holes included.
@@ -87,6 +103,20 @@ impl<'a> Destination<'a> {
     /// # Errors
     /// Most often: no space. Then it is not to be used any more.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), DestinationError> {
+        if self.direct {
+            let whole = [bytes.as_ptr().addr(), bytes.len(), self.written as usize]
+                .into_iter()
+                .all(|number| number.is_multiple_of(DIRECT));
+            // The last block is seldom whole; and some file systems know better than we what fits.
+            let done = whole.then(|| rustix::io::pwrite(&self.file, bytes, self.written));
+            if let Some(Ok(count)) = done.filter(|done| *done == Ok(bytes.len())) {
+                self.written += count as u64;
+                self.ends_in_hole = false;
+                return Ok(());
+            }
+            set_direct(&self.file, false).map_err(cannot("write"))?;
+            self.direct = false;
+        }
         self.append(bytes.len(), |file, done, at| rustix::io::pwrite(file, &bytes[done..], at))
     }
 
@@ -228,6 +258,12 @@ impl Drop for Destination<'_> {
             let _ = rustix::fs::unlinkat(self.directory, self.part, AtFlags::empty());
         }
     }
+}
+
+fn set_direct(file: &OwnedFd, direct: bool) -> Result<(), Errno> {
+    let mut flags = rustix::fs::fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, direct);
+    rustix::fs::fcntl_setfl(file, flags)
 }
 
 fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {

@@ -6,6 +6,7 @@ use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
 use super::source::{Feed, Piece, Source, SourceError};
 use super::{CopyError, Job, system};
+use crate::futex::FEW_YIELDS;
 use crate::liveness::OwnerIs;
 use crate::segment::{OwnedSharedRing, Segment, SharedRing};
 use rustix::event::{EventfdFlags, eventfd};
@@ -21,7 +22,9 @@ pub(super) fn run(
     source: &mut Source,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
-    let (segment, ring) = Segment::create(job.plan.geometry()?)?;
+    let geometry = job.plan.geometry()?;
+    let segment = Segment::reserve(geometry)?.with_yields(FEW_YIELDS);
+    let ring = segment.own(geometry)?;
     let knock =
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("make an event"))?;
     let parent = rustix::process::getpid();

@@ -16,7 +16,7 @@ use super::post::{Key, Letter, Post};
 use super::reply::Fault;
 use super::session::{Boxes, Millis, Rules};
 use super::timers::{Armed, Timers};
-use crate::futex::linger;
+use crate::futex::{YIELDS, linger};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
@@ -165,7 +165,7 @@ impl<B: Boxes> Worker<B> {
         let mut looks = 0;
         loop {
             events.clear();
-            let lingers = linger(looks);
+            let lingers = linger(looks, YIELDS);
             let timeout = if lingers { Some(NOW) } else { self.timeout() };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(0) if lingers && self.unfinished.is_empty() => {
