@@ -13,6 +13,7 @@ pub mod broadcast;
 pub mod channel;
 pub mod dipc;
 pub mod discovery;
+mod flow;
 pub mod futex;
 pub mod heap;
 pub mod held;

@@ -3,12 +3,12 @@
 
 use super::roster::{Report, Roster};
 use super::{CopyError, Job, system};
+use crate::flow::Flow;
 use crate::process;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::time::Timespec;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A peer that everybody waits for.
@@ -42,32 +42,6 @@ pub(super) trait Link: Sync {
     fn bury(&self, seat: u32);
     /// How many bytes it lies behind.
     fn behind(&self, seat: u32) -> u64;
-}
-
-/// What the data path tells the control thread. Plain counters, which order nothing.
-#[derive(Default)]
-pub(super) struct Pulse {
-    sent: AtomicU64,
-    waiting: AtomicBool,
-}
-
-impl Pulse {
-    pub fn sent(&self, total: u64) {
-        self.sent.store(total, Ordering::Relaxed);
-    }
-
-    /// The bytes sent so far.
-    pub fn total(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Runs something that may wait for peers.
-    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
-        self.waiting.store(true, Ordering::Relaxed);
-        let result = wait();
-        self.waiting.store(false, Ordering::Relaxed);
-        result
-    }
 }
 
 /// How often progress is shown and stalls are looked for.
@@ -115,7 +89,7 @@ impl Control {
         roster: &Roster,
         link: &impl Link,
         knock: Option<&OwnedFd>,
-        pulse: &Pulse,
+        flow: &Flow,
         watch: &mut dyn Watch,
     ) {
         process::leave_signals_to_main_thread();
@@ -147,12 +121,10 @@ impl Control {
             }
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
-                let (sent, waiting) = (pulse.total(), pulse.waiting.load(Ordering::Relaxed));
-                patience.look(sent, job.length, live(roster, link), waiting, watch);
+                patience.look(flow.sent(), job.length, live(roster, link), flow.is_waiting(), watch);
             }
         }
-        let sent = pulse.total();
-        watch.progress(sent, job.length, None);
+        watch.progress(flow.sent(), job.length, None);
     }
 
     fn reap(&self, job: &Job<'_>, roster: &Roster, link: &impl Link, seat: u32) {

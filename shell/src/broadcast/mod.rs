@@ -34,9 +34,10 @@ pub use roster::{Fault, PeerOutcome};
 pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
 
+use crate::flow::Flow;
 use crate::process::stop_signal;
 use crate::segment::SegmentError;
-use control::{Control, Link, Pulse};
+use control::{Control, Link};
 use roster::Roster;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
@@ -210,7 +211,7 @@ fn drive(
     roster: Roster,
     link: &impl Link,
     knock: Option<&OwnedFd>,
-    pulse: &Pulse,
+    flow: &Flow,
     watch: &mut dyn Watch,
     pump: impl FnOnce(&Roster) -> Result<u64, CopyError>,
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
@@ -222,7 +223,7 @@ fn drive(
         }
     };
     let result = thread::scope(|scope| {
-        let control = || control.run(job, &roster, link, knock, pulse, watch);
+        let control = || control.run(job, &roster, link, knock, flow, watch);
         if let Err(error) = thread::Builder::new().spawn_scoped(scope, control) {
             roster.kill_all(job);
             return Err(system("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
@@ -238,7 +239,7 @@ fn drive(
     }
     match result {
         Ok(total) => Ok((total, roster.outcomes(job))),
-        Err(CopyError::NobodyLeft) => Ok((pulse.total(), roster.outcomes(job))),
+        Err(CopyError::NobodyLeft) => Ok((flow.sent(), roster.outcomes(job))),
         Err(error) => Err(error),
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn run(
         ServeError::System { what, error } => CreateError::System { what, error }.into(),
     })?;
     door.lock().over = true;
-    pulse.waiting(|| guests.wait_parted(patience(plan))).map_err(SendError::from)?;
+    pulse.flow.waiting(|| guests.wait_parted(patience(plan))).map_err(SendError::from)?;
     let bytes = end.map_or(0, |end| end.total);
     Ok(Sent { bytes, elapsed: begun.elapsed(), tally: guests.tally() })
 }
@@ -198,12 +198,12 @@ impl Crowd for Public<'_> {
     }
 
     fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
-        self.pulse.waiting(wait)
+        self.pulse.flow.waiting(wait)
     }
 
     fn sent(&self, most: u64) {
         self.door.sent.store(most, Ordering::Relaxed);
-        self.pulse.set_sent(most);
+        self.pulse.flow.set_sent(most);
     }
 
     fn is_at(&self, place: u32, position: u64) {

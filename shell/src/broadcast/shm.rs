@@ -1,11 +1,12 @@
 //! The ring as transport: the sender reads the source straight into slots, each receiver writes its file straight from them.
 
-use super::control::{Link, Pulse, Watch};
+use super::control::{Link, Watch};
 use super::destination::Destination;
 use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
 use super::source::{Feed, Piece, Source, SourceError};
 use super::{CopyError, Job, system};
+use crate::flow::Flow;
 use crate::futex::FEW_YIELDS;
 use crate::liveness::OwnerIs;
 use crate::segment::{OwnedSharedRing, Segment, SharedRing};
@@ -33,9 +34,9 @@ pub(super) fn run(
     })?;
     let (sender, membership) = ring.into_sender();
     let link = Seats { membership, block: job.plan.block.into() };
-    let pulse = Pulse::default();
-    super::drive(job, roster, &link, Some(&knock), &pulse, watch, |roster| {
-        pump(sender, job, source, roster, &pulse)
+    let flow = Flow::default();
+    super::drive(job, roster, &link, Some(&knock), &flow, watch, |roster| {
+        pump(sender, job, source, roster, &flow)
     })
 }
 
@@ -45,15 +46,15 @@ fn pump(
     job: &Job<'_>,
     source: &mut Source,
     roster: &Roster,
-    pulse: &Pulse,
+    flow: &Flow,
 ) -> Result<u64, CopyError> {
-    pulse.waiting(|| roster.wait_joined());
+    flow.waiting(|| roster.wait_joined());
     let mut feed = Feed::new(source, job.plan.care.verify);
     loop {
         if roster.nobody_left() {
             return Err(CopyError::NobodyLeft);
         }
-        let mut claim = pulse.waiting(|| sender.claim(1, None)).map_err(|error| match error {
+        let mut claim = flow.waiting(|| sender.claim(1, None)).map_err(|error| match error {
             ClaimError::Interrupted => CopyError::Interrupted,
             ClaimError::Full | ClaimError::TimedOut => unreachable!("a wait without a deadline"),
         })?;
@@ -69,10 +70,10 @@ fn pump(
             Piece::Hole(length) => slot.set_hole(length),
         }
         claim.publish(1);
-        pulse.sent(feed.total());
+        flow.set_sent(feed.total());
     }
     sender.close(feed.end());
-    pulse.waiting(|| roster.wait_ended());
+    flow.waiting(|| roster.wait_ended());
     Ok(feed.total())
 }
 

@@ -1,6 +1,6 @@
 //! Sockets as transport of a copy: one unix socket for each forked peer.
 
-use super::control::{Link, Pulse, Watch};
+use super::control::{Link, Watch};
 use super::destination::Destination;
 use super::frame::{self, END_BODY, HEAD, Head};
 use super::receive::receive;
@@ -8,6 +8,7 @@ use super::roster::{Fault, PeerOutcome, Roster};
 use super::serving::{Crowd, Newcomer, ServeError, Serving, Supply, TURN};
 use super::source::Source;
 use super::{CopyError, Job, system};
+use crate::flow::Flow;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -28,8 +29,8 @@ pub(super) fn run(
         newcomers.map(|((socket, _theirs), place)| Newcomer { socket, place, from_first: true }).collect();
     let lags =
         Lags { sent: AtomicU64::new(0), positions: (0..job.plan.peers).map(|_| AtomicU64::new(0)).collect() };
-    let pulse = Pulse::default();
-    super::drive(job, roster, &lags, None, &pulse, watch, |roster| {
+    let flow = Flow::default();
+    super::drive(job, roster, &lags, None, &flow, watch, |roster| {
         let supply = Supply {
             source,
             block: job.plan.block as usize,
@@ -37,10 +38,10 @@ pub(super) fn run(
             verify: job.plan.care.verify,
             cancel: job.cancel.as_fd(),
         };
-        let family = Family { roster, pulse: &pulse, lags: &lags };
+        let family = Family { roster, flow: &flow, lags: &lags };
         let served = Serving::new(supply, &family).and_then(|serving| serving.run(newcomers));
         let end = served.map_err(|error| copy_error(job, error))?;
-        pulse.waiting(|| roster.wait_ended());
+        flow.waiting(|| roster.wait_ended());
         end.map(|end| end.total).ok_or(CopyError::NobodyLeft)
     })
 }
@@ -48,7 +49,7 @@ pub(super) fn run(
 /// The forked receivers, as those who are sent to.
 struct Family<'a> {
     roster: &'a Roster,
-    pulse: &'a Pulse,
+    flow: &'a Flow,
     lags: &'a Lags,
 }
 
@@ -57,11 +58,11 @@ impl Crowd for Family<'_> {
         self.roster.nobody_left()
     }
     fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
-        self.pulse.waiting(wait)
+        self.flow.waiting(wait)
     }
     fn sent(&self, most: u64) {
         self.lags.sent.store(most, Ordering::Relaxed);
-        self.pulse.sent(most);
+        self.flow.set_sent(most);
     }
     fn is_at(&self, place: u32, position: u64) {
         self.lags.positions[place as usize].store(position, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 //! wakes the data thread. So a kill is noticed within a millisecond, also while the data thread sits in `read`.
 
 use super::guests::{Guest, Guests};
+use crate::flow::Flow;
 use crate::process::{Unshared, leave_signals_to_main_thread};
 use crate::rendezvous::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Participant, Report, Stage, Standing, Way};
@@ -11,7 +12,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,8 +50,8 @@ pub(crate) trait Party: Send + Sync + 'static {
 /// What the data thread tells the desk. Plain counters, which order nothing.
 #[derive(Default)]
 pub(crate) struct Pulse {
-    sent: AtomicU64,
-    waiting: AtomicBool,
+    /// How the bytes flow.
+    pub flow: Flow,
     wanted: AtomicU32,
     started: AtomicBool,
     /// Being alone is a reason to stop.
@@ -58,26 +59,6 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub fn set_sent(&self, total: u64) {
-        self.sent.store(total, Ordering::Relaxed);
-    }
-
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Runs something that may wait for peers.
-    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
-        self.waiting.store(true, Ordering::Relaxed);
-        let result = wait();
-        self.waiting.store(false, Ordering::Relaxed);
-        result
-    }
-
-    pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
     pub fn want(&self, count: u32) {
         self.wanted.store(count, Ordering::Relaxed);
     }
@@ -375,7 +356,7 @@ impl Clerk {
             self.clients.iter().filter(|(_, client)| silent(client)).map(|(id, _)| *id).collect();
         silent.into_iter().for_each(|id| self.hang_up(id));
         self.party.look(&self.pulse);
-        self.rate.look(self.pulse.sent());
+        self.rate.look(self.pulse.flow.sent());
         if self.watcher.is_some() {
             let view = self.view();
             if let Some(watcher) = &mut self.watcher {
@@ -386,8 +367,8 @@ impl Clerk {
 
     fn view(&self) -> View {
         View {
-            sent: self.pulse.sent(),
-            waiting: self.pulse.is_waiting(),
+            sent: self.pulse.flow.sent(),
+            waiting: self.pulse.flow.is_waiting(),
             wanted: (self.pulse.stage() == Stage::Waiting).then(|| self.pulse.wanted.load(Ordering::Relaxed)),
             participants: self.participants(),
         }
@@ -414,8 +395,8 @@ impl Clerk {
             way: self.party.way(),
             wanted: self.pulse.wanted.load(Ordering::Relaxed),
             memory: self.party.memory(),
-            sent: self.pulse.sent(),
-            rate: self.rate.of(self.pulse.sent()),
+            sent: self.pulse.flow.sent(),
+            rate: self.rate.of(self.pulse.flow.sent()),
             participants: self.participants(),
         }
     }

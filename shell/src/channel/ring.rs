@@ -120,7 +120,7 @@ impl Party for RingParty {
         self.membership.bury_dead();
         let Some(patience) = self.evict_after else { return };
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        if !pulse.is_waiting() {
+        if !pulse.flow.is_waiting() {
             return stuck.clear();
         }
         // While the sender waits the tail stands still, so who does not come nearer does not move.

@@ -4,6 +4,7 @@ use super::desk::{Desk, Party, Pulse, Watcher};
 use super::error::{CreateError, SendError};
 use super::guests::{Guests, Tally, Visits, WaitEnd};
 use super::ring::{Ledger, RingParty};
+use crate::flow::Flow;
 use crate::liveness::{ByteLocks, OWNER};
 use crate::process::Birthplace;
 use crate::rendezvous::report::Kind;
@@ -242,11 +243,11 @@ impl Sender {
         // Twice, for a claim that may have to wait cannot be held while we wait. The first is a comparison.
         let claim = match inner.ring.try_claim(1).is_ok() {
             true => inner.ring.try_claim(1),
-            false => inner.pulse.waiting(|| inner.ring.claim(1, deadline)),
+            false => inner.pulse.flow.waiting(|| inner.ring.claim(1, deadline)),
         };
         let claim = claim.map_err(|error| why(error, &inner.guests))?;
-        let (ledger, pulse, total) = (&*inner.ledger, &*inner.pulse, &mut inner.total);
-        Ok(Slot { claim, ledger, pulse, total, scratch: inner.scratch.as_deref_mut() })
+        let (ledger, flow, total) = (&*inner.ledger, &inner.pulse.flow, &mut inner.total);
+        Ok(Slot { claim, ledger, flow, total, scratch: inner.scratch.as_deref_mut() })
     }
 
     /// How many bytes all the receivers together still have to take: what moves while they do.
@@ -269,9 +270,9 @@ impl Sender {
     ) -> Result<Tally, SendError> {
         self.close(checksum)?;
         let inner = self.here()?;
-        let drained = inner.pulse.waiting(|| inner.ring.drain(deadline));
+        let drained = inner.pulse.flow.waiting(|| inner.ring.drain(deadline));
         drained.map_err(|error| why(error, &inner.guests))?;
-        inner.pulse.waiting(|| inner.guests.wait_parted(deadline))?;
+        inner.pulse.flow.waiting(|| inner.guests.wait_parted(deadline))?;
         Ok(inner.guests.tally())
     }
 
@@ -336,7 +337,7 @@ impl From<WaitEnd> for SendError {
 pub struct Slot<'s> {
     claim: Claim<'s, OwnedSharedRing>,
     ledger: &'s Ledger,
-    pulse: &'s Pulse,
+    flow: &'s Flow,
     total: &'s mut u64,
     scratch: Option<&'s mut [u8]>,
 }
@@ -385,7 +386,7 @@ impl Slot<'_> {
         // The ledger first: who sees the item published finds it there.
         self.ledger.add(bytes);
         *self.total += bytes;
-        self.pulse.set_sent(*self.total);
+        self.flow.set_sent(*self.total);
         self.claim.publish(1);
     }
 }
