@@ -18,6 +18,7 @@ pub mod futex;
 pub mod heap;
 pub mod held;
 pub mod liveness;
+mod made;
 pub mod mailboxes;
 pub mod memory;
 pub mod process;

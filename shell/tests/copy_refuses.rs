@@ -380,3 +380,22 @@ fn a_source_that_cannot_be_read_from_its_first_byte_on() {
         refuses(&place, command.stdin(memory), 1, &["-: ", "reading failed"]);
     }
 }
+
+#[test]
+fn a_late_refusal_takes_back_the_directories_it_made() {
+    let place = place();
+    let long = place.file("n".repeat(250), b"text");
+    let long = long.to_str().unwrap();
+    let refused = |directory: &str, more: &[&str]| {
+        let arguments = ["copy", "-n", "1", "-d", directory].into_iter().chain(more.iter().copied());
+        run(&mut place.shell(arguments)).has_code(1);
+        assert!(!place.at("new").exists(), "{directory} {more:?}");
+    };
+    refused("new", &[long]);
+    refused("new/below/./it", &[long]);
+    refused("new", &["--slots", "1048576", "--block", "64M", "--name", "{peer}", long]);
+    // What was there stays, empty as it is.
+    fs::create_dir(place.at("old")).unwrap();
+    run(&mut place.shell(["copy", "-n", "1", "-d", "old/new", long])).has_code(1);
+    assert!(place.at("old").exists() && place.names("old").is_empty());
+}

@@ -284,7 +284,41 @@ fn a_server_that_binds_beyond_this_machine_names_an_address_to_reach_it() {
     }
     run(&mut home.words("serve x --dir servers --bind=nowhere")).refusal(2, &["--bind", "nowhere"]);
     run(&mut home.words("serve x --dir servers --bind=192.0.2.7")).refusal(1, &["192.0.2.7"]);
-    run(&mut home.words("serve x --dir nowhere")).refusal(1, &["nowhere/x.server", "no such file"]);
     run(&mut home.words("serve x --dir servers --clients 0")).refusal(2, &["--clients", "0"]);
+    home.nothing_left();
+}
+
+#[test]
+fn the_directory_is_made_for_this_user_alone_and_what_is_in_the_way_is_refused() {
+    let home = Home::new();
+    let server = start(&mut home.words("serve x --dir new/servers --shm-message m --clients 1"));
+    let file = home.place.at("new/servers/x.server");
+    until(SOON, "it is announced", || Information::read(&file).is_ok());
+    for directory in ["new", "new/servers"] {
+        let mode = home.place.at(directory).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{directory}");
+    }
+    run(&mut home.words("servers --dir new/servers")).silent_success();
+    server.end(SOON).silent_success();
+    assert!(home.place.names("new/servers").is_empty(), "the file is gone, its directory stays");
+    // A refusal leaves no directory that it made.
+    let other = home.start_fed("send x");
+    home.owned("x");
+    run(&mut home.words("serve x --dir newer/still")).refusal(1, &["serve: x", "in use"]);
+    assert!(!home.place.at("newer").exists());
+    drop(other);
+    home.place.file("file", b"text");
+    symlink("nowhere", home.place.at("dangling")).unwrap();
+    for (directory, why) in
+        [("file", "not a directory"), ("file/below", "not a directory"), ("dangling", "exists")]
+    {
+        run(&mut home.words(&format!("serve y --dir {directory}"))).refusal(1, &["serve: y", directory, why]);
+    }
+    assert!(!home.place.at("nowhere").exists());
+    // What was planted under the file's name is refused, and not touched.
+    symlink("../../file", home.place.at("new/servers/y.server")).unwrap();
+    run(&mut home.words("serve y --dir new/servers")).refusal(1, &["y.server", "no regular file of ours"]);
+    assert_eq!(std::fs::read(home.place.at("file")).unwrap(), b"text");
+    run(&mut home.words("rm --dead")).has_code(0);
     home.nothing_left();
 }

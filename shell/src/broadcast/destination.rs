@@ -23,6 +23,16 @@ pub struct Care {
     pub no_clobber: bool,
 }
 
+/// Tells the temporary names of one run from those of others, and from what those left that were killed.
+///
+/// # Errors
+/// There is no randomness.
+pub fn token() -> Result<String, Errno> {
+    let mut random = [0; 4];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{:08x}", u32::from_ne_bytes(random)))
+}
+
 /// A file being received.
 pub struct Destination<'a> {
     directory: BorrowedFd<'a>,
@@ -162,6 +172,9 @@ impl<'a> Destination<'a> {
         let mut buffer = vec![0; 1 << 17];
         let mut at = 0;
         while at < self.written {
+            if crate::process::stop_signal().is_some() {
+                return Err(cannot("read back")(Errno::INTR)); // a file's reading is not interrupted by itself
+            }
             match rustix::io::pread(&self.file, &mut buffer, at) {
                 Ok(0) => break,
                 Ok(count) => {

@@ -35,6 +35,7 @@ pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
 
 use crate::flow::Flow;
+use crate::made::Made;
 use crate::process::stop_signal;
 use crate::segment::SegmentError;
 use control::{Control, Link};
@@ -179,6 +180,8 @@ struct Job<'p> {
     name: OsString,
     length: Option<u64>,
     directory: OwnedFd,
+    /// What was made for it.
+    made: Made,
     /// The receivers' reports: one packet each.
     results: (OwnedFd, OwnedFd),
     /// Readable once the sender should stop reading: nobody is left.
@@ -197,11 +200,14 @@ struct Job<'p> {
 /// Why there was nothing to copy, or why the copying stopped. No file has its final name then, except of receivers that
 /// were done already.
 pub fn copy(plan: &Plan, watch: &mut dyn Watch) -> Result<Outcome, CopyError> {
-    let (job, mut source) = Job::check(plan)?;
+    let (mut job, mut source) = Job::check(plan)?;
     let (bytes, peers) = match plan.transport {
         Transport::Shm => shm::run(&job, &mut source, watch),
         Transport::Socket => socket::run(&job, &mut source, watch),
     }?;
+    if peers.iter().any(|peer| peer.fault.is_none()) {
+        job.made.keep();
+    }
     Ok(Outcome { bytes, elapsed: job.started.elapsed(), peers })
 }
 
@@ -253,18 +259,15 @@ impl<'p> Job<'p> {
         })?;
         plan.template.check(source.name(), plan.peers)?;
         plan.check_descriptors()?;
-        let directory = open_directory(&plan.directory)?;
+        let (made, directory) = open_directory(&plan.directory)?;
         plan.check_names(&source, &directory)?;
         let results =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(system("make a pipe"))?;
         let cancel =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("make an event"))?;
-        let mut random = [0; 4];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(system("get random bytes"))?;
-        let token = format!("{:08x}", u32::from_ne_bytes(random));
+        let token = destination::token().map_err(system("get random bytes"))?;
         let (name, length) = (source.name().to_owned(), source.length());
-        Ok((Self { plan, name, length, directory, results, cancel, token, started }, source))
+        Ok((Self { plan, name, length, directory, made, results, cancel, token, started }, source))
     }
 
     fn source_failed(&self, error: SourceError) -> CopyError {
@@ -322,10 +325,9 @@ impl Plan {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, CopyError> {
+fn open_directory(path: &Path) -> Result<(Made, OwnedFd), CopyError> {
     let failed = |error| CopyError::Directory(path.to_owned(), error);
-    // Without its dots, which mkdir takes for names.
-    std::fs::create_dir_all(path.components().collect::<PathBuf>()).map_err(|error| {
+    let made = Made::all(path, 0o777).map_err(|error| {
         // A file in the way is "file exists" to mkdir; "not a directory" says what is wrong.
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         failed(if exists { Errno::NOTDIR } else { Errno::from_io_error(&error).unwrap_or(Errno::IO) })
@@ -340,5 +342,5 @@ fn open_directory(path: &Path) -> Result<OwnedFd, CopyError> {
         AtFlags::EACCESS,
     )
     .map_err(failed)?;
-    Ok(directory)
+    Ok((made, directory))
 }

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(value_name = "NAME", value_parser = name)]
     pub name: Name,
 
-    /// Where it announces itself
+    /// Where it announces itself; made if it does not exist
     #[arg(long = "dir", value_name = "DIR")]
     pub directory: PathBuf,
 

@@ -4,6 +4,7 @@ use super::file::{Announcement, FileError, Information};
 use super::wire;
 use crate::channel::owner::{Visits, WaitEnd};
 use crate::channel::{CreateError, SendError, Sender, SenderOptions};
+use crate::made::Made;
 use crate::process::leave_signals_to_main_thread;
 use crate::rendezvous::protocol::Token;
 use crate::rendezvous::report::Kind;
@@ -23,7 +24,7 @@ use thiserror::Error;
 /// What a server is to be.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Where it announces itself.
+    /// Where it announces itself; made, for this user alone, if it does not exist.
     pub directory: PathBuf,
     /// What it gives each client over TCP.
     pub socket_message: Vec<u8>,
@@ -134,12 +135,17 @@ impl Server {
         let address = reachable(options.address);
         let counter = Counter::open(listener, &options.socket_message, visits.clone())?;
         let information = Information { address, port, channel: name.clone(), id: channel.id() };
+        let mut made = Made::all(&options.directory, 0o700).map_err(|error| ServerError::File {
+            path: options.directory.clone(),
+            error: FileError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        })?;
         let announcement = Announcement::make(&options.directory, name, &information).map_err(|error| {
             ServerError::File {
                 path: options.directory.join(format!("{name}{}", super::file::ENDING)),
                 error,
             }
         })?;
+        made.keep();
         Ok(Self { _announcement: announcement, counter, channel, visits, address, port })
     }
 
