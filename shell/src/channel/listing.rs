@@ -1,7 +1,7 @@
 //! What exists, who holds it, who is behind; and removing it.
 
 use crate::process::Peer;
-use crate::rendezvous::judging::{is_live, probe, remove, remove_if_stale};
+use crate::rendezvous::judging::{identity, is_live, probe, remove, remove_if_stale};
 use crate::rendezvous::protocol::{Saying, Token};
 use crate::rendezvous::report::{Kind, Report, Stage, Standing};
 use crate::rendezvous::{Client, ConnectError, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
@@ -66,6 +66,9 @@ pub enum RemoveError {
     /// Its owner was asked, and goes on.
     #[error("its owner (pid {0}) was asked to end and goes on")]
     GoesOn(u32),
+    /// Another owner has the name by now.
+    #[error("its owner (pid {0}) did not answer, and meanwhile another has the name")]
+    Passed(u32),
     /// It is not ours.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -242,12 +245,17 @@ fn waiters(directory: &RuntimeDir) -> Result<Vec<(String, Waiter)>, RemoveError>
 }
 
 fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, RemoveError> {
-    let client = Client::connect(directory, name)?;
+    let file = identity(directory, name);
+    let client = match Client::connect(directory, name) {
+        Err(ConnectError::Nobody) => return Err(RemoveError::Nothing), // it ended just now
+        other => other?,
+    };
     let pid = client.owner().pid;
+    let take_away = || take_away(directory, name, file, pid);
     let attached = match report(&client) {
         Ok(report) => report.participants.iter().filter(|peer| peer.standing != Standing::Done).count(),
         Err(TalkError::HungUp) => return Ok(Removed::Ended(pid)),
-        Err(_) if force => return take_away(directory, name, pid),
+        Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),
     };
     if attached > 0 && !force {
@@ -257,7 +265,7 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
     match client.ask(Saying::Stop, Token::default(), deadline) {
         Ok(_) => {}
         Err(TalkError::HungUp) => return Ok(Removed::Ended(pid)),
-        Err(_) if force => return take_away(directory, name, pid),
+        Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),
     }
     // It hangs up when it has ended, and by then its name is gone.
@@ -265,15 +273,25 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
         match crate::rendezvous::readable(rustix::fd::AsFd::as_fd(&client), deadline) {
             Ok(()) if !client.listen() => return Ok(Removed::Ended(pid)),
             Ok(()) => {}
-            Err(_) if force => return take_away(directory, name, pid),
+            Err(_) if force => return take_away(),
             Err(_) => return Err(RemoveError::GoesOn(pid)),
         }
     }
 }
 
-/// The owner finds that the name is no longer its own when it ends, and leaves it alone.
-fn take_away(directory: &RuntimeDir, name: &Name, pid: u32) -> Result<Removed, RemoveError> {
+/// The owner finds that the name is no longer its own when it ends, and leaves it alone. So do we if it is another's by now.
+fn take_away(
+    directory: &RuntimeDir,
+    name: &Name,
+    file: Result<(u64, u64), Errno>,
+    pid: u32,
+) -> Result<Removed, RemoveError> {
     let locked = directory.lock().map_err(RemoveError::System)?;
+    match identity(directory, name) {
+        now if now == file => {}
+        Err(Errno::NOENT) => return Err(RemoveError::Nothing),
+        _ => return Err(RemoveError::Passed(pid)),
+    }
     remove(&locked, name).map_err(RemoveError::System)?;
     Ok(Removed::Taken(pid))
 }

@@ -6,7 +6,7 @@
 
 use crate::process::Unshared;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,9 @@ impl RuntimeDir {
             return refuse(parent, why);
         }
         match rustix::fs::mkdirat(&above, name, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            // Whatever the umask. What is ours there nobody else can have replaced.
+            Ok(()) => rustix::fs::chmodat(&above, name, Mode::RWXU, AtFlags::empty()).map_err(failed)?,
+            Err(Errno::EXIST) => {}
             Err(error) => return Err(failed(error)),
         }
         let directory = match rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty()) {

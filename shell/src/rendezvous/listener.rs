@@ -75,11 +75,14 @@ impl Listener {
             Probe::Unknown(error) => return Err(system("look at the name")(error)),
         }
         let socket = Unshared::open(socket).map_err(system("make a socket"))?;
-        // The file gets the socket's mode, less the umask.
-        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
+        // The file gets the socket's mode, less the umask, and then all of it.
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::fchmod(&socket, mode).map_err(system("protect a socket"))?;
         let address = address(&directory, name).map_err(system("name a socket"))?;
         rustix::net::bind(&socket, &address).map_err(system("bind a socket"))?;
-        let listening = rustix::net::listen(&socket, BACKLOG).and_then(|()| identity(&directory, name));
+        let listening = rustix::fs::chmodat(&directory, file_of(name), mode, AtFlags::empty())
+            .and_then(|()| rustix::net::listen(&socket, BACKLOG))
+            .and_then(|()| identity(&directory, name));
         let file = match listening {
             Ok(file) => file,
             Err(error) => {
@@ -191,7 +194,8 @@ fn address(directory: &RuntimeDir, name: &Name) -> Result<SocketAddrUnix, Errno>
     SocketAddrUnix::new(directory.path_of(&file_of(name)))
 }
 
-fn identity(directory: &RuntimeDir, name: &Name) -> Result<(u64, u64), Errno> {
+/// What tells a name's file from others that had, or will have, that name.
+pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<(u64, u64), Errno> {
     let stat = rustix::fs::statat(directory, file_of(name), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((stat.st_dev, stat.st_ino))
 }

@@ -25,6 +25,6 @@ pub use waiting::{Changes, Ended, WaitFile, Waiter};
 
 /// What `shell ls` and `shell rm` need of all this.
 pub(crate) mod judging {
-    pub(crate) use super::listener::{probe, remove};
+    pub(crate) use super::listener::{identity, probe, remove};
     pub(crate) use super::waiting::{is_live, remove_if_stale};
 }

@@ -89,6 +89,7 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
         Err(Errno::EXIST) => return Ok(None),
         other => other?,
     };
+    let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR); // whatever the umask: others open it to look
     // Fresh, so only somebody who is just looking whether it is locked (`is_live`) can be in the way, for a moment.
     let lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
     for _ in 0..100 {
@@ -179,8 +180,8 @@ impl Changes {
         let _ = poll(&mut ready, Some(&nap)); // EINTR: look around
         if let Some(heard) = &self.heard {
             let mut events = [0; 4096];
-            while rustix::io::read(heard, &mut events).is_ok_and(|count| count == events.len()) {
-                self.settling = 0;
+            while rustix::io::read(heard, &mut events).is_ok_and(|count| count > 0) {
+                self.settling = 0; // perhaps it is another socket that refuses now
             }
         }
         match crate::process::stop_signal() {
