@@ -428,6 +428,20 @@ pub fn peer_of(socket: impl AsFd) -> Result<Peer, Errno> {
     Ok(Peer { pid: found.pid.try_into().unwrap_or(0), uid: found.uid })
 }
 
+/// How much of what was sent through a unix stream socket lies unread at its other end: as the kernel counts memory, so
+/// only 0, and whether it changes, mean something.
+///
+/// # Errors
+/// What the kernel said.
+pub fn unread(socket: impl AsFd) -> Result<u32, Errno> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: writes one integer to `count`, which lives through the call.
+    match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {
+        -1 => Err(last_error()),
+        _ => Ok(count.try_into().unwrap_or(0)),
+    }
+}
+
 /// Writes from memory that another process may change meanwhile: the kernel reads it, we do not.
 ///
 /// # Safety
@@ -457,11 +471,22 @@ pub unsafe fn write_raw(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     #[test]
     fn the_kernel_says_who_is_at_the_other_end() {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
         let peer = peer_of(&here).unwrap();
         assert_eq!(peer, Peer { pid: std::process::id(), uid: rustix::process::geteuid().as_raw() });
+    }
+
+    #[test]
+    fn the_kernel_says_whether_everything_was_read() {
+        let (mut here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(unread(&here), Ok(0));
+        here.write_all(b"text").unwrap();
+        assert!(unread(&here).unwrap() > 0);
+        there.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(unread(&here), Ok(0));
     }
 }

@@ -341,7 +341,7 @@ fn clients_that_say_nonsense_or_nothing_do_no_harm() {
 #[test]
 fn the_examples_do_what_they_say() {
     let examples = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples");
-    for example in ["fan_out", "late_joiner", "epoll", "tokio"] {
+    for example in ["fan_out", "late_joiner", "epoll", "tokio", "announce"] {
         let program = examples.join(example);
         if !program.exists() {
             skip(&format!("example {example}"), "it was not built with this test");

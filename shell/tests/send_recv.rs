@@ -14,10 +14,12 @@ const BLOCK: usize = 80 << 10;
 
 #[test]
 fn the_hello_pair_works_in_both_orders_and_leaves_nothing() {
-    for receiver_first in [true, false] {
+    for (receiver_first, transport) in
+        [(true, "--shm"), (false, "--shm"), (true, "--socket"), (false, "--socket")]
+    {
         let home = Home::new();
-        let send =
-            || start(&mut home.script("echo 'Hello from the other side!' | shell send hello --peers 1"));
+        let hello = format!("echo 'Hello from the other side!' | shell send hello --peers 1 {transport}");
+        let send = || start(&mut home.script(&hello));
         let recv = || home.start("recv hello");
         let (send, recv) = if receiver_first {
             let recv = recv();
@@ -287,10 +289,62 @@ fn files_are_replaced_links_are_not_followed_and_directories_stay() {
     run(&mut home.words("recv x directory")).refusal(1, &["directory", "is a directory"]);
     run(&mut home.words("recv x missing/file")).refusal(1, &["missing/file", "no such file"]);
     run(&mut home.words("recv x old --no-clobber")).refusal(1, &["old", "exists"]);
+    for target in ["missing/", "old/"] {
+        run(&mut home.words(&format!("recv x {target}"))).refusal(1, &[target, "not a directory"]);
+    }
     let recv = home.start("recv x /dev/null");
     run(&mut home.words("send x source")).silent_success();
     recv.end(LIMIT).silent_success();
     home.nothing_left();
+}
+
+#[test]
+fn a_target_of_255_bytes_and_one_whose_temporary_name_somebody_left_are_written() {
+    let home = Home::new();
+    home.place.file("source", b"new");
+    home.place.file("old", b"old");
+    let long = "n".repeat(255);
+    // What a killed process with the same pid might have left.
+    let script = "touch .$(printf %08x $$).part && exec \"$SHELL_BIN\" recv x old";
+    let receivers = [home.start(&format!("recv x {long}")), start(&mut home.script(script))];
+    run(&mut home.words("send x source --peers 2")).silent_success();
+    for recv in receivers {
+        recv.end(LIMIT).silent_success();
+    }
+    assert_holds(&home.place.at(long), b"new");
+    assert_holds(&home.place.at("old"), b"new");
+}
+
+#[test]
+fn who_joins_under_way_cannot_insist_on_a_checksum() {
+    let home = Home::new();
+    run(&mut home.words("recv x --from now --verify")).refusal(2, &["--verify", "--from now"]);
+    home.nothing_left();
+}
+
+#[test]
+fn whatever_the_umask_what_is_ours_is_ours_alone() {
+    for umask in ["0", "022", "0277", "0777"] {
+        let home = Home::new();
+        let script = |words| home.script(&format!("umask {umask}; exec \"$SHELL_BIN\" {words}"));
+        let send = start(script("send x").stdin(Stdio::piped()));
+        home.owned("x");
+        let recv = start(&mut script("recv y"));
+        home.awaited("y", 1);
+        let mode = |path: &str| {
+            let mode = std::fs::metadata(home.place.at(path)).unwrap().permissions();
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777
+        };
+        assert_eq!(mode("run/whorl"), 0o700, "{umask}");
+        for file in home.left() {
+            assert_eq!(mode(&format!("run/whorl/{file}")), 0o600, "{umask}: {file}");
+        }
+        for process in [send, recv] {
+            common::signal(process.pid(), rustix::process::Signal::TERM);
+            process.end(SOON);
+        }
+        home.nothing_left();
+    }
 }
 
 #[test]

@@ -10,7 +10,9 @@
 //! Everything that can be refused is refused before the first fork.
 
 mod checksum;
+mod connections;
 mod control;
+mod crowd;
 mod destination;
 pub(crate) mod frame;
 mod names;

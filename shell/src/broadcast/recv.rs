@@ -1,7 +1,7 @@
 //! What a receiver that was started by itself does with what it gets: write, check, commit, say so.
 
 use super::checksum::Checksum;
-use super::destination::{Care, Destination, DestinationError};
+use super::destination::{Care, Destination, DestinationError, token};
 use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
 use crate::process::{stop_signal, write_raw};
 use crate::rendezvous::protocol::Start;
@@ -10,6 +10,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -103,6 +104,9 @@ pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<u64, RecvError> {
 
 fn drain(plan: &RecvPlan, receiver: &mut Receiver, output: &mut Output<'_>) -> Result<End, RecvError> {
     loop {
+        if stop_signal().is_some() {
+            return Err(RecvError::Interrupted);
+        }
         let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
         match receiver.take(Patience::Until(deadline), |payload| output.put(payload))? {
             Received::End(end) => return Ok(end),
@@ -136,11 +140,14 @@ impl Target {
                 _ => return Ok(Self::Special(path.to_owned())),
             }
         }
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(failed(Errno::NOTDIR));
+        }
         let name = path.file_name().ok_or(failed(Errno::ISDIR))?.to_owned();
         let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
-        let part = format!(".{:08x}.part", std::process::id()).into();
+        let part = format!(".{}.part", token().map_err(failed)?).into();
         Ok(Self::File { directory, name, part })
     }
 
@@ -155,7 +162,15 @@ impl Target {
             }
             Self::Special(path) => {
                 let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-                Way::Stream(rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?)
+                // A fifo is waited for until somebody reads it.
+                let opened = loop {
+                    match rustix::fs::open(path, flags, Mode::empty()) {
+                        Err(Errno::INTR) if stop_signal().is_some() => return Err(RecvError::Interrupted),
+                        Err(Errno::INTR) => {}
+                        other => break other.map_err(failed)?,
+                    }
+                };
+                Way::Stream(opened)
             }
             Self::File { directory, name, part } => {
                 let (name, part): (&OsStr, &OsStr) = (name, part);
@@ -205,10 +220,7 @@ impl Output<'_> {
                 .append(length_of(&payload), |file, done, at| write(file, &payload, done, Some(at)))
                 .map_err(failed)?,
             (Some(Way::Stream(to)), Payload::Hole(length)) => {
-                if let Some(sum) = &mut self.sum {
-                    sum.update_zeros(*length);
-                }
-                zeros(to.as_fd(), *length).map_err(|error| why(path, error))?;
+                zeros(to.as_fd(), *length, self.sum.as_mut()).map_err(|error| why(path, error))?;
             }
             (Some(Way::Stream(to)), _) => {
                 if let Some(sum) = &mut self.sum {
@@ -315,28 +327,33 @@ fn stream(to: BorrowedFd<'_>, payload: &Payload<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn zeros(to: BorrowedFd<'_>, mut length: u64) -> Result<(), Errno> {
+fn zeros(to: BorrowedFd<'_>, mut length: u64, mut sum: Option<&mut Checksum>) -> Result<(), Errno> {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while length > 0 {
         let step = length.min(ZEROS.len() as u64) as usize;
-        length -= patiently(to, || rustix::io::write(to, &ZEROS[..step]))? as u64;
+        let count = patiently(to, || rustix::io::write(to, &ZEROS[..step]))?;
+        if let Some(sum) = &mut sum {
+            sum.update(&ZEROS[..count]);
+        }
+        length -= count as u64;
     }
     Ok(())
 }
 
-/// Writes once, to something that may take nothing just now.
+/// Writes once, to something that may take nothing just now. A signal that came during the write before, which had taken
+/// some, is heeded here.
 fn patiently(to: BorrowedFd<'_>, mut write: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
+        if stop_signal().is_some() {
+            return Err(Errno::INTR);
+        }
         match write() {
-            Err(Errno::INTR) if stop_signal().is_none() => {}
+            Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 let mut ready = [to, crate::process::stop_event()?]
                     .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT | PollFlags::IN));
                 let _ = poll(&mut ready, None); // EINTR: the next write, or the signal, tells
-                if stop_signal().is_some() {
-                    return Err(Errno::INTR);
-                }
             }
             other => return other,
         }

@@ -109,6 +109,9 @@ fn through_ring(
     let begun = Instant::now();
     let mut feed = Feed::new(source, plan.verify);
     loop {
+        if stop_signal().is_some() {
+            return Err(SendingError::Interrupted);
+        }
         while_moving(plan.timeout, &mut sender, |sender, deadline| sender.claim(deadline).map(|_| ()))?;
         if plan.peers > 0 && sender.receivers() == 0 {
             return Err(SendingError::NobodyLeft(sender.tally()));
@@ -126,7 +129,8 @@ fn through_ring(
             Err(SourceError::Interrupted) if guests.is_asked_to_stop() => {
                 return Err(SendError::Stopped.into());
             }
-            Err(SourceError::Interrupted) => {} // the last receiver went: the loop looks
+            // The last receiver went: the loop looks whether another came meanwhile.
+            Err(SourceError::Interrupted) => guests.take_back_cancel(),
             Err(error) => return Err(failed(plan, error)),
         }
     }
@@ -142,13 +146,16 @@ fn while_moving(
     sender: &mut Sender,
     mut wait: impl FnMut(&mut Sender, Option<Instant>) -> Result<(), SendError>,
 ) -> Result<(), SendError> {
+    let Some(timeout) = timeout else { return wait(sender, None) };
+    // Most often there is nothing to wait for, and no need to know how far everybody is.
+    let mut deadline = Instant::now();
     let mut lag = None;
     loop {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        match wait(sender, deadline) {
+        match wait(sender, Some(deadline)) {
             Err(SendError::TimedOut) if lag != Some(sender.lag()) => lag = Some(sender.lag()),
             other => return other,
         }
+        deadline = Instant::now() + timeout;
     }
 }
 

@@ -1,12 +1,13 @@
 //! Sockets as transport between processes that were started by themselves: each receiver is handed a stream of its own.
 
 use super::control::Watch;
+use super::crowd::{Crowd, Newcomer, ServeError, Supply};
 use super::send::{SendPlan, SendingError, Sent, failed, watcher};
-use super::serving::{Crowd, Newcomer, ServeError, Serving, Supply};
+use super::serving::Serving;
 use super::source::Source;
-use crate::channel::owner::{Desk, Guests, HandOver, Party, Pulse};
+use crate::channel::owner::{Desk, Guests, HandOver, Party, Pulse, Stuck};
 use crate::channel::{CreateError, SendError};
-use crate::process::Unshared;
+use crate::process::{Unshared, unread};
 use crate::rendezvous::protocol::{Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Standing, Way};
 use crate::rendezvous::{Listener, RuntimeDir};
@@ -14,6 +15,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,7 +40,7 @@ pub(super) fn run(
     guests.wait_joined(plan.peers as usize, deadline).map_err(SendError::from)?;
     pulse.start(plan.peers > 0);
     let begun = Instant::now();
-    let public = Public { door: &door, pulse: &pulse, needs_company: plan.peers > 0 };
+    let public = Public { door: &door, pulse: &pulse, needs_company: plan.peers > 0, patience: plan.timeout };
     let supply = Supply {
         source,
         block: plan.block as usize,
@@ -47,14 +49,18 @@ pub(super) fn run(
         cancel: guests.cancelled(),
     };
     let served = Serving::new(supply, &public).and_then(|serving| serving.run(Vec::new()));
+    if matches!(served, Err(ServeError::Over)) {
+        // Its stream tells a moment before the desk knows what became of the last one.
+        let _ = guests.wait_alone(Some(Instant::now() + Duration::from_secs(1)));
+    }
     let end = served.map_err(|error| match error {
         ServeError::Source(error) => failed(plan, error),
         ServeError::Over if guests.is_asked_to_stop() => SendError::Stopped.into(),
         ServeError::Over => SendingError::NobodyLeft(guests.tally()),
+        ServeError::TimedOut => SendError::TimedOut.into(),
         ServeError::Interrupted => SendingError::Interrupted,
         ServeError::System { what, error } => CreateError::System { what, error }.into(),
     })?;
-    door.lock().over = true;
     pulse.flow.waiting(|| guests.wait_parted(patience(plan))).map_err(SendError::from)?;
     let bytes = end.map_or(0, |end| end.total);
     Ok(Sent { bytes, elapsed: begun.elapsed(), tally: guests.tally() })
@@ -68,28 +74,45 @@ fn patience(plan: &SendPlan) -> Option<Instant> {
 /// Where streams are handed out, by the desk, to be served by the data thread.
 struct Door {
     state: Mutex<State>,
-    /// Readable when somebody came.
+    /// Readable when somebody came or went.
     bell: OwnedFd,
     /// How far each place is. For display: orders nothing.
     positions: Box<[AtomicU64]>,
     sent: AtomicU64,
     guests: Arc<Guests>,
     memory: u64,
+    evict_after: Option<Duration>,
 }
 
 struct State {
     newcomers: Vec<Newcomer>,
+    /// Places whose streams are to be closed.
+    gone: Vec<u32>,
     /// Places that nobody has.
     free: Vec<u32>,
     /// What lies before is gone.
     held_from: u64,
     over: bool,
+    /// Where the slow are thrown out: the stream of each place and a number that tells it from others, to look how much of
+    /// it lies unread.
+    watched: HashMap<u32, (u64, OwnedFd)>,
+    /// How many were watched.
+    next: u64,
+    stuck: Stuck<(u64, u64, u32)>,
 }
 
 impl Door {
     fn new(plan: &SendPlan, guests: Arc<Guests>) -> Result<Self, Errno> {
-        let state =
-            State { newcomers: Vec::new(), free: (0..plan.seats).rev().collect(), held_from: 0, over: false };
+        let state = State {
+            newcomers: Vec::new(),
+            gone: Vec::new(),
+            free: (0..plan.seats).rev().collect(),
+            held_from: 0,
+            over: false,
+            watched: HashMap::new(),
+            next: 0,
+            stuck: Stuck::new(),
+        };
         Ok(Self {
             state: Mutex::new(state),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -97,7 +120,22 @@ impl Door {
             sent: AtomicU64::new(0),
             guests,
             memory: u64::from(plan.block) * u64::from(plan.slots),
+            evict_after: plan.evict_after,
         })
+    }
+
+    /// How many bytes were read and not handed to the kernel for a place.
+    fn behind(&self, place: u32) -> u64 {
+        let position = self.positions.get(place as usize).map_or(0, |at| at.load(Ordering::Relaxed));
+        self.sent.load(Ordering::Relaxed).saturating_sub(position)
+    }
+
+    /// The stream of a place is to be closed.
+    fn close_stream(&self, state: &mut State, place: u32) {
+        state.newcomers.retain(|newcomer| newcomer.place != place);
+        state.watched.remove(&place);
+        state.gone.push(place);
+        self.ring();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,6 +171,12 @@ impl Party for Door {
         let place = *state.free.last().ok_or(Refusal::Full)?;
         let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let (socket, theirs) = pair.map_err(|_| Refusal::Unable)?;
+        if self.evict_after.is_some() {
+            let copy = socket.try_clone().map_err(|_| Refusal::Unable)?;
+            let number = state.next;
+            state.next += 1;
+            state.watched.insert(place, (number, copy));
+        }
         state.free.pop();
         self.positions[place as usize].store(0, Ordering::Relaxed);
         state.newcomers.push(Newcomer { socket, place, from_first: start == Start::First });
@@ -146,18 +190,35 @@ impl Party for Door {
     }
 
     fn standing(&self, place: u32) -> (Standing, u64) {
-        let position = self.positions[place as usize].load(Ordering::Relaxed);
-        (Standing::Live, self.sent.load(Ordering::Relaxed).saturating_sub(position))
+        (Standing::Live, self.behind(place))
     }
 
     fn clear(&self, place: u32) -> bool {
-        self.lock().free.push(place); // the data thread learns of it from the stream
+        let mut state = self.lock();
+        self.close_stream(&mut state, place);
+        state.free.push(place);
         true
     }
 
     fn will_tell(&self, _place: u32, _socket: &Arc<Unshared>) {} // its stream does
 
-    fn look(&self, _pulse: &Pulse) {}
+    fn tells_no_more(&self, _place: u32, _socket: &Arc<Unshared>) {}
+
+    fn look(&self, pulse: &Pulse) -> Vec<u32> {
+        let Some(patience) = self.evict_after else { return Vec::new() };
+        let mut state = self.lock();
+        let State { watched, stuck, .. } = &mut *state;
+        // What the kernel has taken over lies in the peer's buffer until it is read.
+        let marks = watched.iter().filter(|_| pulse.flow.is_waiting()).map(|(place, (number, stream))| {
+            let (behind, unread) = (self.behind(*place), unread(stream).unwrap_or(0));
+            (*place, (*number, behind, unread))
+        });
+        stuck.overdue(patience, marks.filter(|(_, (_, behind, unread))| *behind > 0 || *unread > 0))
+    }
+
+    fn throw_out(&self, place: u32) {
+        self.close_stream(&mut self.lock(), place);
+    }
 
     fn interrupt(&self) {
         self.guests.cancel();
@@ -169,6 +230,7 @@ struct Public<'a> {
     door: &'a Door,
     pulse: &'a Pulse,
     needs_company: bool,
+    patience: Option<Duration>,
 }
 
 impl Crowd for Public<'_> {
@@ -176,8 +238,9 @@ impl Crowd for Public<'_> {
         Some(self.door.bell.as_fd())
     }
 
-    fn newcomers(&self) -> Vec<Newcomer> {
-        std::mem::take(&mut self.door.lock().newcomers)
+    fn changes(&self) -> (Vec<u32>, Vec<Newcomer>) {
+        let mut state = self.door.lock();
+        (std::mem::take(&mut state.gone), std::mem::take(&mut state.newcomers))
     }
 
     fn may_forget(&self, position: u64) -> bool {
@@ -189,12 +252,26 @@ impl Crowd for Public<'_> {
         nobody_came
     }
 
+    fn close(&self) -> bool {
+        let mut state = self.door.lock();
+        state.over = state.newcomers.is_empty();
+        state.over
+    }
+
     fn needs_company(&self) -> bool {
         self.needs_company
     }
 
     fn nobody_left(&self) -> bool {
         self.door.guests.joined() == 0
+    }
+
+    fn is_over(&self) -> bool {
+        self.door.guests.is_asked_to_stop() || self.needs_company && self.nobody_left()
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {

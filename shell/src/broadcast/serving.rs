@@ -4,101 +4,25 @@
 //! blocks in the sender: the slowest peer holds back the reading, and memory stays bounded.
 
 use super::checksum::Checksum;
+use super::connections::Connections;
+use super::crowd::{Crowd, Newcomer, ServeError, Supply};
 use super::frame::{self, Head};
-use super::source::{Piece, Source, SourceError};
+use super::source::{Piece, SourceError};
 use super::window::Window;
+use crate::process::stop_signal;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use rustix::time::Timespec;
+use std::time::Duration;
 use whorl_core::error::End;
 
 /// The most bytes in one frame, and about the most that one peer is sent before the others have their turn.
 pub(super) const TURN: usize = 1 << 18;
 
-/// Those who are sent to, as their host knows them.
-pub(super) trait Crowd {
-    /// Readable when somebody came.
-    fn bell(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-    /// Those who came since the last call.
-    fn newcomers(&self) -> Vec<Newcomer> {
-        Vec::new()
-    }
-    /// What lies before `position` is about to be given up. False: somebody came who wants it.
-    fn may_forget(&self, _position: u64) -> bool {
-        true
-    }
-    /// Whether being alone is a reason to end.
-    fn needs_company(&self) -> bool {
-        true
-    }
-    /// Whether everybody has gone.
-    fn nobody_left(&self) -> bool;
-    /// Runs something that may wait for peers.
-    fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T;
-    /// So many bytes were sent to the fastest.
-    fn sent(&self, most: u64);
-    /// A peer was sent everything before `position`.
-    fn is_at(&self, place: u32, position: u64);
-}
-
-/// Somebody to be sent to.
-pub(super) struct Newcomer {
-    pub socket: OwnedFd,
-    /// What its host calls it.
-    pub place: u32,
-    /// From the first byte, or from whatever comes next.
-    pub from_first: bool,
-}
-
-/// What is to be sent, and how.
-pub(super) struct Supply<'a> {
-    pub source: &'a mut Source,
-    pub block: usize,
-    pub blocks: usize,
-    pub verify: bool,
-    /// Readable once there is no point in going on.
-    pub cancel: BorrowedFd<'a>,
-}
-
-/// Why it ended before the end.
-#[derive(Debug)]
-pub(super) enum ServeError {
-    Source(SourceError),
-    /// Nobody is left, or the host cancelled it.
-    Over,
-    Interrupted,
-    System {
-        what: &'static str,
-        error: Errno,
-    },
-}
-
 fn system(what: &'static str) -> impl FnOnce(Errno) -> ServeError {
     move |error| ServeError::System { what, error }
-}
-
-/// One peer's socket and what is on its way to it.
-struct Connection {
-    socket: OwnedFd,
-    place: u32,
-    /// How many bytes of the source were framed for it, holes included.
-    at: u64,
-    /// Bytes to send first: a head, or the end.
-    pending: Vec<u8>,
-    pending_sent: usize,
-    /// Bytes of the current frame's body still to come.
-    body: usize,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Streaming,
-    Ending,
-    Gone,
 }
 
 /// What stopped a connection's turn.
@@ -115,7 +39,7 @@ enum Turn {
 pub(super) struct Serving<'a, C> {
     supply: Supply<'a>,
     crowd: &'a C,
-    connections: Vec<Connection>,
+    connections: Connections,
     epoll: OwnedFd,
     /// For sources that are no regular files.
     window: Option<Window>,
@@ -153,73 +77,81 @@ impl<'a, C: Crowd> Serving<'a, C> {
             },
         };
         let sum = supply.verify.then(Checksum::new);
-        Ok(Self { supply, crowd, connections: Vec::new(), epoll, window, sum, summed: 0, total: None })
+        Ok(Self {
+            supply,
+            crowd,
+            connections: Connections::new(),
+            epoll,
+            window,
+            sum,
+            summed: 0,
+            total: None,
+        })
     }
 
-    /// Adds a peer, to be sent everything from a position on.
-    fn add(&mut self, newcomer: Newcomer) -> Result<(), ServeError> {
-        let Newcomer { socket, place, from_first } = newcomer;
-        let at = match (&self.window, from_first) {
+    /// Adds a peer, to be sent everything from a position on; returns its number.
+    fn add(&mut self, newcomer: Newcomer) -> Result<usize, ServeError> {
+        let at = match (&self.window, newcomer.from_first) {
             (_, true) => 0,
             (Some(window), false) => window.end(),
-            (None, false) => self.fastest(),
+            (None, false) => self.connections.fastest(),
         };
-        rustix::io::ioctl_fionbio(&socket, true).map_err(system("watch the sockets"))?;
-        let data = epoll::EventData::new_u64(self.connections.len() as u64);
-        let flags = epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, &socket, data, flags).map_err(system("watch the sockets"))?;
-        let (pending, pending_sent, body, state) = (Vec::new(), 0, 0, State::Streaming);
-        self.connections.push(Connection { socket, place, at, pending, pending_sent, body, state });
-        Ok(())
+        self.connections.add(&self.epoll, newcomer, at).map_err(system("watch the sockets"))
     }
 
-    /// Lets in whoever came; returns whether anybody did.
-    fn welcome(&mut self) -> Result<bool, ServeError> {
+    /// Lets go of whoever went, and lets in whoever came; returns their numbers.
+    fn welcome(&mut self) -> Result<Vec<usize>, ServeError> {
         if let Some(bell) = self.crowd.bell() {
             let _ = rustix::io::read(bell, &mut [0; 8]); // it does not wait
         }
-        let newcomers = self.crowd.newcomers();
-        let any = !newcomers.is_empty();
-        newcomers.into_iter().try_for_each(|newcomer| self.add(newcomer))?;
-        Ok(any)
+        let (gone, newcomers) = self.crowd.changes();
+        gone.into_iter().for_each(|place| self.connections.let_go_of(&self.epoll, place));
+        newcomers.into_iter().map(|newcomer| self.add(newcomer)).collect()
     }
 
     /// Sends everything, to its end or until there is no point in going on. Returns the bytes of the source.
     pub fn run(mut self, first: Vec<Newcomer>) -> Result<Option<End>, ServeError> {
-        first.into_iter().try_for_each(|newcomer| self.add(newcomer))?;
-        self.welcome()?;
-        let mut ready: Vec<usize> = (0..self.connections.len()).collect();
+        let mut ready =
+            first.into_iter().map(|newcomer| self.add(newcomer)).collect::<Result<Vec<_>, _>>()?;
+        ready.extend(self.welcome()?);
         loop {
+            if stop_signal().is_some() {
+                return Err(ServeError::Interrupted);
+            }
             if self.read_source()? {
                 // Whoever waited for bytes rather than for its socket has something to do now.
-                ready = (0..self.connections.len()).collect();
+                ready = self.connections.numbers();
             }
             let mut again = Vec::new();
-            for index in std::mem::take(&mut ready) {
-                match self.turn(index)? {
-                    Turn::Again => again.push(index),
+            for number in std::mem::take(&mut ready) {
+                match self.turn(number)? {
+                    Turn::Again => again.push(number),
                     Turn::Wait | Turn::Over => {}
                 }
             }
             self.catch_up_sum()?;
-            self.crowd.sent(self.window.as_ref().map_or_else(|| self.fastest(), Window::end));
+            let most = self.window.as_ref().map_or_else(|| self.connections.fastest(), Window::end);
+            self.crowd.sent(most);
             ready = again;
-            if self.connections.iter().all(|connection| connection.state == State::Gone)
-                && let Some(end) = self.end_of_all()?
-            {
-                return Ok(end);
+            if self.connections.is_empty() {
+                // Whoever came meanwhile is not turned away.
+                ready.extend(self.welcome()?);
+                if ready.is_empty()
+                    && let Some(end) = self.end_of_all()?
+                    && self.crowd.close()
+                {
+                    return Ok(end);
+                }
             }
             if ready.is_empty() && !self.may_read() {
                 let crowd = self.crowd;
                 // While there is room to read into, the source is waited for, and no peer is to blame.
                 let rang = match self.window.as_ref().is_some_and(Window::has_room) && self.total.is_none() {
-                    true => self.wait(&mut ready)?,
-                    false => crowd.waiting(|| self.wait(&mut ready))?,
+                    true => self.wait(&mut ready, None)?,
+                    false => crowd.waiting(|| self.wait(&mut ready, crowd.patience()))?,
                 };
                 if rang {
-                    let known = self.connections.len();
-                    self.welcome()?;
-                    ready.extend(known..self.connections.len());
+                    ready.extend(self.welcome()?);
                 }
                 if crowd.needs_company() && crowd.nobody_left() && self.total.is_none() {
                     return Err(ServeError::Over);
@@ -240,34 +172,48 @@ impl<'a, C: Crowd> Serving<'a, C> {
         }
     }
 
-    fn fastest(&self) -> u64 {
-        self.connections.iter().map(|connection| connection.at).max().unwrap_or(0)
-    }
-
-    /// Sleeps until a socket takes more, the source has more, somebody came (true), or somebody wants us to stop.
-    fn wait(&mut self, ready: &mut Vec<usize>) -> Result<bool, ServeError> {
+    /// Sleeps until a socket takes more, the source has more, somebody came or went (true), or somebody wants us to stop;
+    /// at most so long.
+    fn wait(&mut self, ready: &mut Vec<usize>, most: Option<Duration>) -> Result<bool, ServeError> {
         let mut rang = false;
         let mut events =
             [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
-        let count = match epoll::wait(&self.epoll, &mut events, None) {
+        let nap =
+            most.map(|most| Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() });
+        let count = match epoll::wait(&self.epoll, &mut events, nap.as_ref()) {
             Err(Errno::INTR) => 0,
+            Ok(0) => return Err(ServeError::TimedOut),
             other => other.map_err(system("wait for the sockets"))?,
         };
-        if crate::process::stop_signal().is_some() {
+        if stop_signal().is_some() {
             return Err(ServeError::Interrupted);
         }
         for event in &events[..count] {
-            let data = event.data;
+            let (data, flags) = (event.data, event.flags);
             match data.u64() {
-                STOP if self.total.is_none() => return Err(ServeError::Over),
-                // The last one has gone with everything, before we learnt from the other sockets that theirs are gone.
-                STOP => self.connections.iter_mut().for_each(|connection| connection.state = State::Gone),
+                STOP => self.heed_cancel()?,
                 BELL => rang = true,
                 SOURCE => self.window.as_mut().expect("only streams are watched").readable = true,
-                index => ready.push(index as usize),
+                number if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) => {
+                    self.connections.let_go(&self.epoll, number as usize);
+                }
+                number => ready.push(number as usize),
             }
         }
         Ok(rang)
+    }
+
+    /// The host cancelled, because of something that may have changed since: somebody came after the last one had gone.
+    fn heed_cancel(&mut self) -> Result<(), ServeError> {
+        // Taken back first, then looked at: no cancelling is missed.
+        let _ = rustix::io::read(self.supply.cancel, &mut [0; 8]);
+        match (self.crowd.is_over(), self.total) {
+            (false, _) => {}
+            (true, None) => return Err(ServeError::Over),
+            // The last one has gone with everything, before we learnt from the other sockets that theirs are gone.
+            (true, Some(_)) => self.connections.let_go_of_all(&self.epoll),
+        }
+        Ok(())
     }
 
     fn may_read(&self) -> bool {
@@ -295,6 +241,9 @@ impl<'a, C: Crowd> Serving<'a, C> {
             return Ok(false);
         }
         let piece = window.read(|buffer| self.supply.source.next(buffer, self.supply.cancel));
+        if matches!(piece, Err(SourceError::Interrupted)) && stop_signal().is_none() {
+            return self.heed_cancel().map(|()| false);
+        }
         match piece.map_err(source_failed)? {
             Piece::Bytes(_) => {
                 if let Some(sum) = &mut self.sum {
@@ -316,16 +265,25 @@ impl<'a, C: Crowd> Serving<'a, C> {
     }
 
     fn slowest(&self) -> u64 {
-        let streaming = self.connections.iter().filter(|connection| connection.state != State::Gone);
-        streaming.map(|connection| connection.at - connection.body as u64).min().unwrap_or(u64::MAX)
+        self.connections.slowest().unwrap_or(u64::MAX)
     }
 
     /// The kernel sends a file without us seeing it, so its checksum is a pass of its own, close behind the fastest peer.
     fn catch_up_sum(&mut self) -> Result<(), ServeError> {
         let Some(sum) = self.sum.as_mut().filter(|_| self.window.is_none()) else { return Ok(()) };
-        let fastest = self.connections.iter().map(|connection| connection.at).max().unwrap_or(0);
+        let fastest = self.connections.fastest();
+        if self.summed >= fastest {
+            return Ok(());
+        }
         let mut buffer = vec![0; TURN];
         while self.summed < fastest {
+            // It can take long: holes are sent in no time.
+            if stop_signal().is_some() {
+                return Err(ServeError::Interrupted);
+            }
+            if self.crowd.is_over() {
+                return Err(ServeError::Over);
+            }
             let room = buffer.len().min((fastest - self.summed) as usize);
             let piece = self.supply.source.extent_at(self.summed).map_err(source_failed)?;
             match piece {
@@ -354,13 +312,11 @@ impl<'a, C: Crowd> Serving<'a, C> {
     }
 
     /// Sends one peer its share.
-    fn turn(&mut self, index: usize) -> Result<Turn, ServeError> {
+    fn turn(&mut self, number: usize) -> Result<Turn, ServeError> {
         let mut left = TURN;
         loop {
-            let connection = &mut self.connections[index];
-            let sent = if connection.state == State::Gone {
-                return Ok(Turn::Over);
-            } else if connection.pending_sent < connection.pending.len() {
+            let Some(connection) = self.connections.get_mut(number) else { return Ok(Turn::Over) };
+            let sent = if connection.pending_sent < connection.pending.len() {
                 rustix::net::send(
                     &connection.socket,
                     &connection.pending[connection.pending_sent..],
@@ -370,11 +326,11 @@ impl<'a, C: Crowd> Serving<'a, C> {
             } else if connection.body > 0 && left == 0 {
                 return Ok(Turn::Again);
             } else if connection.body > 0 {
-                self.send_body(index, left)?.inspect(|count| left = left.saturating_sub(*count))
-            } else if connection.state == State::Ending {
-                connection.state = State::Gone;
+                self.send_body(number, left)?.inspect(|count| left = left.saturating_sub(*count))
+            } else if connection.ending {
+                self.connections.let_go(&self.epoll, number);
                 return Ok(Turn::Over);
-            } else if self.next_frame(index)? {
+            } else if self.next_frame(number)? {
                 continue;
             } else {
                 return Ok(Turn::Wait);
@@ -384,7 +340,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
                 Err(Errno::AGAIN) => return Ok(Turn::Wait),
                 Err(_) => {
                     // Its process is gone, or will be: the control thread says how.
-                    self.connections[index].state = State::Gone;
+                    self.connections.let_go(&self.epoll, number);
                     return Ok(Turn::Over);
                 }
             }
@@ -392,9 +348,9 @@ impl<'a, C: Crowd> Serving<'a, C> {
     }
 
     /// Sends a part of the current frame's body; the outer error is the source's, the inner one the socket's.
-    fn send_body(&mut self, index: usize, most: usize) -> Result<Result<usize, Errno>, ServeError> {
-        let connection = &mut self.connections[index];
-        let mut position = connection.at - connection.body as u64;
+    fn send_body(&mut self, number: usize, most: usize) -> Result<Result<usize, Errno>, ServeError> {
+        let Some(connection) = self.connections.get_mut(number) else { return Ok(Ok(0)) };
+        let mut position = connection.position();
         let most = most.min(connection.body);
         let sent = match &self.window {
             Some(window) => {
@@ -411,8 +367,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
             Ok(0) => return Err(shrank(connection.at, position)),
             Ok(count) => {
                 connection.body -= count;
-                let done = connection.at - connection.body as u64;
-                self.crowd.is_at(connection.place, done);
+                self.crowd.is_at(connection.place, connection.position());
             }
             Err(Errno::AGAIN | Errno::INTR | Errno::PIPE | Errno::CONNRESET) => {}
             // No socket fails in another way, so it is the source that does.
@@ -422,8 +377,9 @@ impl<'a, C: Crowd> Serving<'a, C> {
     }
 
     /// Starts the next frame; false if there is nothing to send yet.
-    fn next_frame(&mut self, index: usize) -> Result<bool, ServeError> {
-        let at = self.connections[index].at;
+    fn next_frame(&mut self, number: usize) -> Result<bool, ServeError> {
+        let Some(connection) = self.connections.get_mut(number) else { return Ok(false) };
+        let at = connection.at;
         let piece = match &self.window {
             Some(window) => match window.available(at) {
                 0 if self.total.is_none() => return Ok(false),
@@ -435,37 +391,42 @@ impl<'a, C: Crowd> Serving<'a, C> {
                 _ => self.supply.source.extent_at(at).map_err(source_failed)?,
             },
         };
-        let head = match piece {
+        connection.pending_sent = 0;
+        let left_in_total = self.total.map_or(u64::MAX, |total| total.saturating_sub(at));
+        match piece {
             Piece::Bytes(count) => {
-                let left_in_total = self.total.map_or(u64::MAX, |total| total - at);
                 let count = count.min(TURN).min(left_in_total.try_into().unwrap_or(usize::MAX));
-                self.connections[index].body = count;
-                self.connections[index].at += count as u64;
-                Head::Bytes(count as u32).encode().to_vec()
+                connection.body = count;
+                connection.at += count as u64;
+                connection.pending = Head::Bytes(count as u32).encode().to_vec();
             }
             Piece::Hole(length) => {
-                self.connections[index].at += length;
-                let place = self.connections[index].place;
-                self.crowd.is_at(place, at + length);
-                Head::Hole(length).encode().to_vec()
+                let length = length.min(left_in_total);
+                connection.at += length;
+                self.crowd.is_at(connection.place, connection.at);
+                connection.pending = Head::Hole(length).encode().to_vec();
             }
             Piece::End => {
+                connection.ending = true;
                 // The first to reach the end decides where it is, for all.
                 self.total = Some(at);
                 self.catch_up_sum()?;
-                self.connections[index].state = State::Ending;
-                frame::encode_end(End { total: at, checksum: self.sum.as_ref().map(Checksum::finish) })
+                let end = End { total: at, checksum: self.sum.as_ref().map(Checksum::finish) };
+                if let Some(connection) = self.connections.get_mut(number) {
+                    connection.pending = frame::encode_end(end);
+                }
+                return Ok(true);
             }
-        };
-        let connection = &mut self.connections[index];
-        (connection.pending, connection.pending_sent) = (head, 0);
+        }
+        let reached = connection.at;
+        self.connections.reach(reached);
         Ok(true)
     }
 }
 
 fn source_failed(error: SourceError) -> ServeError {
     match error {
-        SourceError::Interrupted if crate::process::stop_signal().is_some() => ServeError::Interrupted,
+        SourceError::Interrupted if stop_signal().is_some() => ServeError::Interrupted,
         SourceError::Interrupted => ServeError::Over,
         error => ServeError::Source(error),
     }

@@ -9,6 +9,7 @@ use super::{CopyError, Job, system};
 use crate::flow::Flow;
 use crate::futex::FEW_YIELDS;
 use crate::liveness::OwnerIs;
+use crate::process::stop_signal;
 use crate::segment::{OwnedSharedRing, Segment, SharedRing};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
@@ -51,6 +52,9 @@ fn pump(
     flow.waiting(|| roster.wait_joined());
     let mut feed = Feed::new(source, job.plan.care.verify);
     loop {
+        if stop_signal().is_some() {
+            return Err(CopyError::Interrupted);
+        }
         if roster.nobody_left() {
             return Err(CopyError::NobodyLeft);
         }

@@ -1,11 +1,12 @@
 //! Sockets as transport of a copy: one unix socket for each forked peer.
 
 use super::control::{Link, Watch};
+use super::crowd::{Crowd, Newcomer, ServeError, Supply};
 use super::destination::Destination;
 use super::frame::{self, END_BODY, HEAD, Head};
 use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
-use super::serving::{Crowd, Newcomer, ServeError, Serving, Supply, TURN};
+use super::serving::{Serving, TURN};
 use super::source::Source;
 use super::{CopyError, Job, system};
 use crate::flow::Flow;
@@ -97,6 +98,7 @@ fn copy_error(job: &Job<'_>, error: ServeError) -> CopyError {
         ServeError::Source(error) => job.source_failed(error),
         ServeError::Over => CopyError::NobodyLeft,
         ServeError::Interrupted => CopyError::Interrupted,
+        ServeError::TimedOut => unreachable!("a family has patience"),
         ServeError::System { what, error } => CopyError::System { what, error },
     }
 }

@@ -29,6 +29,9 @@ enum SourceKind {
 /// The permissions of any new file, before the umask.
 const NEW: Mode = Mode::from_raw_mode(0o666);
 
+/// No hole is told longer at once, so that who counts its zeros looks up now and then.
+const LONGEST_HOLE: u64 = 1 << 26;
+
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Piece {
@@ -278,14 +281,18 @@ fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Piece, Source
             // No data follows: what is left is a hole, up to the length that the file has by now.
             Err(Errno::NXIO) => {
                 let length = stat(file)?.st_size as u64;
-                return Ok(if length > at { Piece::Hole(length - at) } else { Piece::End });
+                return Ok(if length > at { hole(length - at) } else { Piece::End });
             }
             Err(error) => return Err(SourceError::Read(error)),
-            Ok(data) if data > at => return Ok(Piece::Hole(data - at)),
+            Ok(data) if data > at => return Ok(hole(data - at)),
             Ok(_) => *data_until = rustix::fs::seek(file, SeekFrom::Hole(at)).map_err(SourceError::Read)?,
         }
     }
     Ok(Piece::Bytes((*data_until - at).try_into().unwrap_or(usize::MAX)))
+}
+
+fn hole(length: u64) -> Piece {
+    Piece::Hole(length.min(LONGEST_HOLE))
 }
 
 fn read_stream(file: &OwnedFd, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {

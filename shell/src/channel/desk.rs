@@ -41,8 +41,12 @@ pub(crate) trait Party: Send + Sync + 'static {
     fn clear(&self, place: u32) -> bool;
     /// Somebody sleeps elsewhere and is to be told of news over this socket.
     fn will_tell(&self, place: u32, socket: &Arc<Unshared>);
-    /// Ten times a second; returns whom it threw out.
-    fn look(&self, pulse: &Pulse);
+    /// No longer over this socket.
+    fn tells_no_more(&self, place: u32, socket: &Arc<Unshared>);
+    /// Ten times a second; returns who is to be thrown out.
+    fn look(&self, pulse: &Pulse) -> Vec<u32>;
+    /// Throws somebody out.
+    fn throw_out(&self, place: u32);
     /// The data thread is to stop waiting.
     fn interrupt(&self);
 }
@@ -106,6 +110,8 @@ const CLEARING: Duration = Duration::from_millis(1);
 const CLEARINGS: u32 = 200;
 /// Connections that never said anything.
 const SILENCE: Duration = Duration::from_secs(10);
+/// So many packets of one client, then the others have their turn.
+const PACKETS: u32 = 16;
 
 impl Desk {
     /// Opens the desk. The thread is this process's: fork before, not after.
@@ -224,10 +230,11 @@ impl Clerk {
         }
     }
 
-    /// Takes in what a client says, up to its hanging up.
+    /// Takes in what a client says, up to its hanging up, but not for ever: what is left, epoll tells again.
     fn hear(&mut self, id: u64) {
         let mut packet = [0; RECORD];
-        while let Some(client) = self.clients.get(&id) {
+        for _ in 0..PACKETS {
+            let Some(client) = self.clients.get(&id) else { return };
             match receive_with_descriptors(&client.socket, &mut packet) {
                 Err(Errno::AGAIN) => return,
                 Ok((count, _)) if count > 0 => match Record::decode(&packet[..count]) {
@@ -283,6 +290,7 @@ impl Clerk {
             token: record.token,
             place: handed.place,
             joined: handed.place.is_some(),
+            evicted: false,
             bye: None,
         };
         if !self.guests.enter(guest) {
@@ -321,7 +329,11 @@ impl Clerk {
         let Some(client) = self.clients.remove(&id) else { return };
         let _ = epoll::delete(&self.epoll, &client.socket);
         match client.place {
-            Some(place) => self.clearing.push((id, place, 0)),
+            Some(place) => {
+                // Its own alone: its seat may be another's by now.
+                self.party.tells_no_more(place, &client.socket);
+                self.clearing.push((id, place, 0));
+            }
             None => self.gone(id),
         }
     }
@@ -338,10 +350,29 @@ impl Clerk {
     }
 
     fn gone(&self, id: u64) {
-        let took_part = self.guests.leave(id).is_some_and(|guest| guest.joined);
-        if took_part && self.pulse.needs_company.load(Ordering::Relaxed) && self.guests.joined() == 0 {
+        if self.guests.leave(id).is_some_and(|guest| guest.joined) {
+            self.look_for_company();
+        }
+    }
+
+    /// Somebody takes part no longer.
+    fn look_for_company(&self) {
+        if self.pulse.needs_company.load(Ordering::Relaxed) && self.guests.joined() == 0 {
             self.guests.cancel();
         }
+    }
+
+    /// Tells somebody that it is thrown out, and then does it, so that whoever finds its stream cut knows why.
+    fn throw_out(&mut self, place: u32) {
+        let sits_there = |client: &Client| client.guest && client.place == Some(place);
+        let ids: Vec<_> =
+            self.clients.iter().filter(|(_, client)| sits_there(client)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.say(id, Saying::Evicted);
+            self.guests.update(id, |guest| guest.evicted = true);
+        }
+        self.party.throw_out(place);
+        self.look_for_company();
     }
 
     fn tick(&mut self) {
@@ -355,7 +386,9 @@ impl Clerk {
         let silent: Vec<_> =
             self.clients.iter().filter(|(_, client)| silent(client)).map(|(id, _)| *id).collect();
         silent.into_iter().for_each(|id| self.hang_up(id));
-        self.party.look(&self.pulse);
+        for place in self.party.look(&self.pulse) {
+            self.throw_out(place);
+        }
         self.rate.look(self.pulse.flow.sent());
         if self.watcher.is_some() {
             let view = self.view();
@@ -377,6 +410,7 @@ impl Clerk {
     fn participants(&self) -> Vec<Participant> {
         let standing = |guest: &Guest| match (guest.bye, guest.place) {
             (Some(Farewell::Done), _) => (Standing::Done, 0),
+            _ if guest.evicted => (Standing::Evicted, 0),
             (_, Some(place)) => self.party.standing(place),
             (_, None) => (Standing::Joining, 0),
         };
@@ -454,9 +488,12 @@ impl Sleepers {
         self.any.store(true, Ordering::Relaxed);
     }
 
-    pub fn remove(&self, place: u32) {
+    /// Forgets whoever would be told over this socket.
+    pub fn remove(&self, place: u32, socket: &Arc<Unshared>) {
         let mut sockets = self.lock();
-        sockets.remove(&place);
+        if sockets.get(&place).is_some_and(|known| Arc::ptr_eq(known, socket)) {
+            sockets.remove(&place);
+        }
         self.any.store(!sockets.is_empty(), Ordering::Relaxed);
     }
 

@@ -55,6 +55,9 @@ pub enum SendError {
         /// A slot's size.
         slot: usize,
     },
+    /// The stream was ended: nothing can follow its end.
+    #[error("the stream was ended")]
+    Closed,
     /// This process was forked from the one that made the sender, which alone may use it.
     #[error("this sender belongs to the process that forked this one")]
     Forked,

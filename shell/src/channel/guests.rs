@@ -23,8 +23,17 @@ pub(crate) struct Guest {
     pub place: Option<u32>,
     /// Whether it takes part.
     pub joined: bool,
+    /// Whether it was thrown out, for being too slow.
+    pub evicted: bool,
     /// What it said in parting.
     pub bye: Option<Farewell>,
+}
+
+impl Guest {
+    /// Whether it is one of those who are sent to.
+    fn takes_part(&self) -> bool {
+        self.joined && !self.evicted
+    }
 }
 
 /// What became of those who took part and are no longer here.
@@ -34,10 +43,28 @@ pub struct Tally {
     pub done: u64,
     /// Had enough before the end.
     pub left: u64,
-    /// Failed on their own side, or were thrown out: their process ids.
+    /// Failed on their own side: their process ids.
     pub failed: Vec<u32>,
     /// Went without a word: their process ids.
     pub lost: Vec<u32>,
+    /// Were thrown out for being too slow: their process ids.
+    pub evicted: Vec<u32>,
+}
+
+impl Tally {
+    /// Counts somebody who took part, and went if `gone`.
+    fn count(&mut self, guest: &Guest, gone: bool) {
+        match guest.bye {
+            _ if !guest.joined => {}
+            // Even if it was thrown out meanwhile: everything had reached it.
+            Some(Farewell::Done) => self.done += 1,
+            _ if guest.evicted => remember(&mut self.evicted, guest.pid),
+            Some(Farewell::Left) => self.left += 1,
+            Some(Farewell::Failed) => remember(&mut self.failed, guest.pid),
+            None if gone => remember(&mut self.lost, guest.pid),
+            None => {}
+        }
+    }
 }
 
 #[derive(Default)]
@@ -147,15 +174,7 @@ impl Guests {
         let mut state = self.lock();
         let at = state.guests.iter().position(|guest| guest.id == id)?;
         let guest = state.guests.swap_remove(at);
-        if guest.joined {
-            let tally = &mut state.tally;
-            match guest.bye {
-                Some(Farewell::Done) => tally.done += 1,
-                Some(Farewell::Left) => tally.left += 1,
-                Some(Farewell::Failed) => remember(&mut tally.failed, guest.pid),
-                None => remember(&mut tally.lost, guest.pid),
-            }
-        }
+        state.tally.count(&guest, true);
         drop(state);
         if let Some(visits) = &self.visits {
             visits.go(guest.token, guest.bye == Some(Farewell::Done));
@@ -171,35 +190,33 @@ impl Guests {
 
     /// How many take part.
     pub fn joined(&self) -> usize {
-        self.lock().guests.iter().filter(|guest| guest.joined).count()
+        self.lock().guests.iter().filter(|guest| guest.takes_part()).count()
     }
 
-    /// What became of those who are no longer here, those who have said goodbye included.
+    /// What became of those who are no longer here, those who have said goodbye or were thrown out included.
     pub fn tally(&self) -> Tally {
         let state = self.lock();
         let mut tally = state.tally.clone();
-        for guest in state.guests.iter().filter(|guest| guest.joined) {
-            match guest.bye {
-                Some(Farewell::Done) => tally.done += 1,
-                Some(Farewell::Left) => tally.left += 1,
-                Some(Farewell::Failed) => remember(&mut tally.failed, guest.pid),
-                None => {}
-            }
-        }
+        state.guests.iter().for_each(|guest| tally.count(guest, false));
         tally
     }
 
     /// Waits until so many take part.
     pub fn wait_joined(&self, count: usize, deadline: Option<Instant>) -> Result<(), WaitEnd> {
-        let enough = |state: &mut State| state.guests.iter().filter(|guest| guest.joined).count() >= count;
-        self.wait(deadline, enough)
+        let taking_part = |state: &State| state.guests.iter().filter(|guest| guest.takes_part()).count();
+        self.wait(deadline, |state| taking_part(state) >= count)
+    }
+
+    /// Waits until nobody takes part.
+    pub fn wait_alone(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
+        self.wait(deadline, |state| !state.guests.iter().any(Guest::takes_part))
     }
 
     /// Waits until everybody who takes part has gone or said goodbye, and lets nobody in from then on. Who was let in and has
     /// not sat down yet may still read everything; nobody waits for it.
     pub fn wait_parted(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| {
-            state.over = state.guests.iter().all(|guest| guest.bye.is_some() || !guest.joined);
+            state.over = state.guests.iter().all(|guest| guest.bye.is_some() || !guest.takes_part());
             state.over
         })
     }
@@ -254,6 +271,12 @@ impl Guests {
     /// Ends the data thread's wait for its source.
     pub fn cancel(&self) {
         let _ = rustix::io::write(&self.cancel, &1_u64.to_ne_bytes());
+    }
+
+    /// Takes that back, for a data thread that looks for the reason now: it may be gone, when somebody came after the last
+    /// one went.
+    pub fn take_back_cancel(&self) {
+        let _ = rustix::io::read(&self.cancel, &mut [0; 8]);
     }
 
     /// Readable once that happened.

@@ -4,7 +4,7 @@ use super::error::JoinError;
 use super::receiver::{JoinOptions, Receiver, Way};
 use super::stream::Stream;
 use crate::liveness::{ByteLocks, OwnerIs};
-use crate::process::Birthplace;
+use crate::process::{Birthplace, stop_signal};
 use crate::rendezvous::protocol::{Misunderstanding, Refusal, Saying, Start, Token};
 use crate::rendezvous::{Answer, Client, ConnectError, Name, RuntimeDir, TalkError};
 use crate::segment::{Segment, SharedRing};
@@ -102,11 +102,18 @@ fn sit(
         });
         match sat {
             Some(applicant) => break applicant,
+            None if stop_signal().is_some() => return Err(JoinError::Interrupted),
+            None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                return Err(JoinError::TimedOut);
+            }
             None if begun.elapsed() > CROWDED => return Err(Refusal::Full.into()),
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    client.say(Saying::Seated(applicant.seat()), Token::default())?;
+    match client.say(Saying::Seated(applicant.seat()), Token::default()) {
+        Err(TalkError::HungUp) => return Ok(None),
+        other => other?,
+    }
     match applicant.admitted(deadline) {
         Ok(receiver) => Ok(Some((receiver, locks))),
         Err(CoreJoinError::SenderDied | CoreJoinError::Buried) => Ok(None),

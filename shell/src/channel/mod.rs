@@ -23,6 +23,7 @@ mod receiver;
 mod ring;
 mod sender;
 mod stream;
+mod stuck;
 
 pub use desk::{View, Watcher};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
@@ -37,4 +38,5 @@ pub use sender::{Sender, SenderOptions, Slot};
 pub(crate) mod owner {
     pub(crate) use super::desk::{Desk, HandOver, Party, Pulse};
     pub(crate) use super::guests::{Guests, Visits, WaitEnd};
+    pub(crate) use super::stuck::Stuck;
 }

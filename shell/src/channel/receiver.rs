@@ -286,7 +286,7 @@ impl Receiver {
             Way::Ring { receiver, .. } => {
                 from_ring(receiver, &inner.client, &mut inner.scratch, patience, take)?
             }
-            Way::Stream(stream) => stream.take(patience, take)?,
+            Way::Stream(stream) => stream.take(&inner.client, patience, take)?,
         };
         if let Received::End(end) = received {
             inner.end = Some(end);

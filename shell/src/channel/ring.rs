@@ -1,15 +1,15 @@
 //! The ring as an owner's transport: handing the segment over, admitting, burying, evicting.
 
 use super::desk::{HandOver, Party, Pulse, Sleepers};
+use super::stuck::Stuck;
 use crate::liveness::Hooks;
 use crate::process::Unshared;
 use crate::rendezvous::protocol::{Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Standing, Way};
 use crate::segment::{Segment, SharedRing};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use whorl_core::ring::{Membership, Parts, disarm};
 use whorl_core::seat::State;
 use whorl_core::segment::Geometry;
@@ -25,8 +25,8 @@ pub(crate) struct RingParty {
     hooks: Arc<Hooks>,
     sleepers: Sleepers,
     evict_after: Option<Duration>,
-    /// How far each active seat was behind, and since when, while the sender waited.
-    stuck: Mutex<HashMap<u32, (u32, Instant)>>,
+    /// Who was how far behind, while the sender waited.
+    stuck: Mutex<Stuck<(u32, u32)>>,
     /// Where the next newcomer looks for a seat first.
     hint: AtomicU32,
 }
@@ -41,7 +41,7 @@ impl RingParty {
         evict_after: Option<Duration>,
     ) -> Arc<Self> {
         let (geometry, hooks) = (ring.geometry(), ring.host().hooks().clone());
-        let (sleepers, stuck, hint) = (Sleepers::default(), Mutex::default(), AtomicU32::new(0));
+        let (sleepers, stuck, hint) = (Sleepers::default(), Mutex::new(Stuck::new()), AtomicU32::new(0));
         let party = Arc::new(Self {
             segment,
             ring,
@@ -108,7 +108,6 @@ impl Party for RingParty {
     }
 
     fn clear(&self, seat: u32) -> bool {
-        self.sleepers.remove(seat);
         self.membership.status_of(seat).is_none() || self.membership.bury(seat)
     }
 
@@ -116,23 +115,24 @@ impl Party for RingParty {
         self.sleepers.add(seat, socket);
     }
 
-    fn look(&self, pulse: &Pulse) {
+    fn tells_no_more(&self, seat: u32, socket: &Arc<Unshared>) {
+        self.sleepers.remove(seat, socket);
+    }
+
+    fn look(&self, pulse: &Pulse) -> Vec<u32> {
         self.membership.bury_dead();
-        let Some(patience) = self.evict_after else { return };
+        let Some(patience) = self.evict_after else { return Vec::new() };
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        if !pulse.flow.is_waiting() {
-            return stuck.clear();
-        }
         // While the sender waits the tail stands still, so who does not come nearer does not move.
-        let held_up = self.membership.status().filter(|seat| seat.state == State::Active && seat.behind > 0);
-        let held_up: HashMap<_, _> = held_up.map(|seat| (seat.seat, seat.behind)).collect();
-        stuck.retain(|seat, (behind, _)| held_up.get(seat) == Some(behind));
-        for (seat, behind) in held_up {
-            let since = stuck.entry(seat).or_insert((behind, Instant::now())).1;
-            if since.elapsed() >= patience {
-                self.membership.evict(seat);
-            }
-        }
+        let held_up = self
+            .membership
+            .status()
+            .filter(|seat| pulse.flow.is_waiting() && seat.state == State::Active && seat.behind > 0);
+        stuck.overdue(patience, held_up.map(|seat| (seat.seat, (seat.pid, seat.behind))))
+    }
+
+    fn throw_out(&self, seat: u32) {
+        self.membership.evict(seat);
     }
 
     fn interrupt(&self) {

@@ -40,6 +40,10 @@ impl Default for SenderOptions {
 
 /// The sender of a channel with a name. Receivers find it by that name, before or after it began.
 ///
+/// It sends through shared memory alone, where a message is written in place, once for all, and sending returns at once
+/// while there is room. Over a socket for each receiver it would wait for every one in turn, or keep copies and a thread
+/// that feeds them: that is [`broadcast::send`](crate::broadcast::send), which has a source to read at its own pace.
+///
 /// Dropping it without [`finish`](Self::finish) tells the receivers that the stream is not whole. It belongs to the
 /// process that made it: in a forked child every call answers [`SendError::Forked`].
 ///
@@ -78,6 +82,7 @@ struct Inner {
     name: Name,
     nonce: u64,
     total: u64,
+    closed: bool,
     /// For rings that evict: a receiver that was thrown out may still look at a slot, so it is filled by core.
     scratch: Option<Vec<u8>>,
     _owner: ByteLocks,
@@ -144,6 +149,7 @@ impl Sender {
             name: name.clone(),
             nonce,
             total: 0,
+            closed: false,
             scratch,
             _owner: owner,
         };
@@ -240,6 +246,9 @@ impl Sender {
         if inner.guests.is_asked_to_stop() {
             return Err(SendError::Stopped);
         }
+        if inner.closed {
+            return Err(SendError::Closed);
+        }
         // Twice, for a claim that may have to wait cannot be held while we wait. The first is a comparison.
         let claim = match inner.ring.try_claim(1).is_ok() {
             true => inner.ring.try_claim(1),
@@ -276,13 +285,14 @@ impl Sender {
         Ok(inner.guests.tally())
     }
 
-    /// Ends the stream without waiting: nothing can be sent afterwards, but receivers can still come and read.
+    /// Ends the stream without waiting: receivers can still come and read, and sending answers [`SendError::Closed`].
     ///
     /// # Errors
     /// [`SendError::Forked`].
     pub fn close(&mut self, checksum: Option<[u8; 16]>) -> Result<(), SendError> {
         let inner = self.here()?;
         inner.ring.close(End { total: inner.total, checksum });
+        inner.closed = true;
         Ok(())
     }
 

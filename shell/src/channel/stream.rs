@@ -4,7 +4,7 @@ use super::error::ReceiveError;
 use super::receiver::{Patience, Payload, Received};
 use crate::broadcast::frame::{self, END_BODY, HEAD, Head};
 use crate::process::Unshared;
-use crate::rendezvous::{TalkError, readable};
+use crate::rendezvous::{Client, TalkError, readable};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -18,6 +18,8 @@ pub(super) struct Stream {
     left: u32,
     /// The total that an end's head said, while its body is collected.
     ending: Option<u64>,
+    /// Bytes at the start of the buffer that nobody has taken yet.
+    held: usize,
     buffer: Vec<u8>,
 }
 
@@ -28,11 +30,21 @@ impl Stream {
     pub fn new(socket: OwnedFd) -> Result<Self, Errno> {
         let socket = Unshared::open(|| Ok::<_, Errno>(socket))?;
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket, partial: Vec::new(), left: 0, ending: None, buffer: vec![0; Self::LONGEST] })
+        Ok(Self {
+            socket,
+            partial: Vec::new(),
+            left: 0,
+            ending: None,
+            held: 0,
+            buffer: vec![0; Self::LONGEST],
+        })
     }
 
     /// Whether nothing has arrived that could be received.
     pub fn is_idle(&self) -> Result<bool, ReceiveError> {
+        if self.held > 0 {
+            return Ok(false);
+        }
         let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
         let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         match poll(&mut ready, Some(&now)) {
@@ -42,22 +54,34 @@ impl Stream {
         }
     }
 
+    /// Hands on what comes next. What `take` refuses is handed to the next one.
     pub fn take<E: From<ReceiveError>>(
         &mut self,
+        client: &Client,
         patience: Patience,
         take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
     ) -> Result<Received, E> {
+        // The owner says why before it cuts the stream.
+        let why = |error| match error {
+            ReceiveError::SenderDied if is_evicted(client) => ReceiveError::Evicted,
+            error => error,
+        };
         loop {
+            if self.held > 0 {
+                let received = take(Payload::Bytes(&self.buffer[..self.held]))?;
+                self.held = 0;
+                return Ok(received);
+            }
             if self.left > 0 {
                 let room = self.buffer.len().min(self.left as usize);
-                let count = read(&self.socket, &mut self.buffer[..room], patience)?;
-                self.left -= count as u32;
-                return take(Payload::Bytes(&self.buffer[..count]));
+                self.held = read(&self.socket, &mut self.buffer[..room], patience).map_err(why)?;
+                self.left -= self.held as u32;
+                continue;
             }
             let whole = if self.ending.is_some() { END_BODY } else { HEAD };
             while self.partial.len() < whole {
                 let room = whole - self.partial.len();
-                let count = read(&self.socket, &mut self.buffer[..room], patience)?;
+                let count = read(&self.socket, &mut self.buffer[..room], patience).map_err(why)?;
                 self.partial.extend_from_slice(&self.buffer[..count]);
             }
             let arrived = std::mem::take(&mut self.partial);
@@ -79,6 +103,11 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+fn is_evicted(client: &Client) -> bool {
+    client.listen();
+    client.is_evicted()
 }
 
 fn read(socket: &Unshared, buffer: &mut [u8], patience: Patience) -> Result<usize, ReceiveError> {

@@ -74,7 +74,7 @@ pub struct Args {
     pub lossless: bool,
 
     /// Throw out who holds up the others for so long
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true, conflicts_with = "socket")]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
     pub evict_after: Option<Duration>,
 
     /// Show progress: auto, always, never

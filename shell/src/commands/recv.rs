@@ -1,6 +1,6 @@
 //! `shell recv`: what somebody sends under a name.
 
-use crate::cli::recv::Args;
+use crate::cli::recv::{Args, From};
 use crate::exit::Exit;
 use crate::terminal::say;
 use std::io::IsTerminal;
@@ -11,6 +11,12 @@ use whorl::{JoinError, ReceiveError};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
+    if args.verify && args.from == From::Now {
+        say(
+            "recv: --verify: who joins '--from now' cannot know what it missed, and has nothing to compare with",
+        );
+        return Exit::Usage;
+    }
     catch_stop_signals();
     let plan = RecvPlan {
         name: args.name.clone(),

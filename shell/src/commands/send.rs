@@ -57,5 +57,7 @@ fn verdict(tally: &Tally) -> Exit {
     };
     troubled(&tally.failed, "failed");
     troubled(&tally.lost, "was lost");
-    if tally.failed.is_empty() && tally.lost.is_empty() { Exit::Done } else { Exit::Peers }
+    troubled(&tally.evicted, "was thrown out for being too slow");
+    let all_well = tally.failed.is_empty() && tally.lost.is_empty() && tally.evicted.is_empty();
+    if all_well { Exit::Done } else { Exit::Peers }
 }

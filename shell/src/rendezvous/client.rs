@@ -11,6 +11,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::time::Timespec;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -19,6 +20,8 @@ use thiserror::Error;
 pub struct Client {
     socket: Unshared,
     owner: Peer,
+    /// The owner said so.
+    evicted: AtomicBool,
 }
 
 /// Why there is no connection.
@@ -95,7 +98,7 @@ impl Client {
         };
         let owner = peer_of(&socket).map_err(ConnectError::System)?;
         match owner.uid == geteuid().as_raw() {
-            true => Ok(Self { socket, owner }),
+            true => Ok(Self { socket, owner, evicted: AtomicBool::new(false) }),
             false => Err(ConnectError::Foreign),
         }
     }
@@ -144,14 +147,26 @@ impl Client {
     /// Takes in what the owner said unasked, without waiting. False: it has hung up.
     pub fn listen(&self) -> bool {
         let mut buffer = [0; super::protocol::RECORD];
-        loop {
+        // Not for ever, for one that never stops: what is left can be read another time.
+        for _ in 0..64 {
             match receive_with_descriptors(&self.socket, &mut buffer) {
                 Ok((0, _)) => return false,
-                Ok(_) => {}
+                Ok((count, _)) => {
+                    let said = Record::decode(&buffer[..count]).map(|record| record.saying);
+                    if said == Ok(Saying::Evicted) {
+                        self.evicted.store(true, Ordering::Relaxed); // orders nothing
+                    }
+                }
                 Err(Errno::AGAIN) => return true,
                 Err(_) => return false,
             }
         }
+        true
+    }
+
+    /// Whether the owner has said that we were too slow, as far as it was [listened](Self::listen) to.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
     }
 }
 

@@ -15,6 +15,7 @@
 //!                 19 report  a record followed by the report's own bytes
 //!                 20 stopping
 //!                 21 told    look again
+//!                 22 evicted it was too slow, and is sent nothing more
 //! ```
 //!
 //! The first eight bytes never change their meaning: so whoever meets another version can name both. The token tells the
@@ -99,6 +100,8 @@ pub enum Saying {
     Stopping,
     /// Owner: there is news.
     Told,
+    /// Owner: you were too slow.
+    Evicted,
 }
 
 /// A saying with what goes with every one.
@@ -142,6 +145,7 @@ impl Record {
             Saying::Report => (19, 0),
             Saying::Stopping => (20, 0),
             Saying::Told => (21, 0),
+            Saying::Evicted => (22, 0),
         };
         let mut bytes = [0; RECORD];
         for (to, word) in bytes.chunks_exact_mut(4).zip([MAGIC, VERSION, kind, argument]) {
@@ -181,6 +185,7 @@ impl Record {
             (19, _) => Saying::Report,
             (20, _) => Saying::Stopping,
             (21, _) => Saying::Told,
+            (22, _) => Saying::Evicted,
             _ => return Err(Misunderstanding::Nonsense),
         };
         Ok(Self { saying, token })
@@ -219,6 +224,7 @@ mod tests {
             Saying::Report,
             Saying::Stopping,
             Saying::Told,
+            Saying::Evicted,
         ];
         for saying in sayings {
             let record = Record { saying, token: [3; 16] };

@@ -1,0 +1,85 @@
+//! Whoever is told to stop does so, whatever it is busy with.
+
+mod common;
+mod home;
+
+use common::{LIMIT, SOON, TRANSPORTS, noise, run, signal, start, start_with_stdout, until};
+use home::Home;
+use rustix::process::Signal;
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+#[test]
+fn a_receiver_whose_reader_takes_nothing_ends_when_told() {
+    for transport in TRANSPORTS {
+        let home = Home::new();
+        home.place.file("source", &noise(2 << 20, 1));
+        let (reader, writer) = std::io::pipe().unwrap();
+        let recv = start_with_stdout(&mut home.words("recv x"), Stdio::from(writer));
+        let send = home.start(&format!("send x source {transport}"));
+        let mut full = 0;
+        until(SOON, "the pipe is full", || {
+            let before = std::mem::replace(&mut full, rustix::io::ioctl_fionread(&reader).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            full >= 200_000 && full == before
+        });
+        signal(recv.pid(), Signal::TERM);
+        assert_eq!(recv.end(SOON).signal(), Some(15), "{transport}");
+        send.end(LIMIT).has_code(4);
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
+    for transport in TRANSPORTS {
+        for (words, ends_sender) in [("recv x /dev/null", false), ("recv x /dev/null --verify", true)] {
+            let home = Home::new();
+            std::fs::File::create(home.place.at("huge")).unwrap().set_len(1 << 40).unwrap();
+            let send = home.start(&format!("send x huge --verify {transport}"));
+            let recv = home.start(words);
+            home.owned("x");
+            std::thread::sleep(Duration::from_millis(700));
+            let (told, other) = if ends_sender { (send, recv) } else { (recv, send) };
+            signal(told.pid(), Signal::TERM);
+            assert_eq!(told.end(SOON).signal(), Some(15), "{transport} {words}");
+            // The other may be busy with what was on its way.
+            signal(other.pid(), Signal::TERM);
+            let ended = other.end(SOON);
+            assert!(ended.signal() == Some(15) || ended.code() == Some(4), "{transport} {words}: {ended:?}");
+            home.nothing_left();
+        }
+    }
+}
+
+#[test]
+fn who_looks_for_a_seat_ends_when_told_or_when_its_time_is_over() {
+    let home = Home::new();
+    let mut send = home.start_fed("send x --seats 1");
+    let sitting = home.start("recv x out");
+    home.attached("x", 1);
+    let looking = home.start("recv x");
+    // It looks for two seconds.
+    std::thread::sleep(Duration::from_millis(500));
+    signal(looking.pid(), Signal::TERM);
+    assert_eq!(looking.end(SOON).signal(), Some(15));
+    run(&mut home.words("recv x --timeout 200ms")).refusal(4, &["recv: x", "timed out"]);
+    run(&mut home.words("recv x")).refusal(1, &["recv: x", "every seat is taken"]);
+    send.stdin().write_all(b"some").unwrap();
+    send.close_stdin();
+    send.end(LIMIT).silent_success();
+    sitting.end(LIMIT).silent_success();
+    home.nothing_left();
+}
+
+#[test]
+fn a_receiver_that_waits_for_a_fifos_reader_ends_when_told() {
+    let home = Home::new();
+    run(&mut home.script("mkfifo fifo")).has_code(0);
+    let recv = start(&mut home.words("recv x fifo"));
+    std::thread::sleep(Duration::from_millis(500));
+    signal(recv.pid(), Signal::TERM);
+    assert_eq!(recv.end(SOON).signal(), Some(15));
+    home.nothing_left();
+}
