@@ -3,23 +3,13 @@
 mod common;
 mod home;
 
-use common::{LIMIT, Live, SOON, noise, signal, skip, start, until};
+use common::{LIMIT, Live, SOON, no_strace, noise, signal, skip, start, until};
 use home::Home;
 use rustix::process::Signal;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use whorl::rendezvous::RuntimeDir;
 use whorl::{JoinOptions, Receiver, Start};
-
-fn no_strace(what: &str) -> bool {
-    let tried =
-        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    let none = !tried.is_ok_and(|status| status.success());
-    if none {
-        skip(what, "strace is not there, or may not trace");
-    }
-    none
-}
 
 /// A sender fed through a pipe, whose data thread needs half a second longer for each `call`.
 fn slowed(home: &Home, call: &str, words: &str) -> Live {

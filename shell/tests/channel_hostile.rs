@@ -3,7 +3,7 @@
 mod common;
 mod home;
 
-use common::{LIMIT, SOON, run, signal, until};
+use common::{LIMIT, Live, SOON, run, signal, until};
 use home::Home;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -44,6 +44,17 @@ fn connection(directory: &RuntimeDir) -> OwnedFd {
 
 fn say(client: &OwnedFd, saying: Saying) {
     rustix::io::write(client, &Record::plain(saying).encode()).unwrap();
+}
+
+/// Owns `x` without being a sender: the listener, and the connection of a receiver that has just asked to join.
+fn received_by_impostor(home: &Home, directory: &RuntimeDir) -> (Live, OwnedFd, OwnedFd) {
+    let listener = socket();
+    rustix::net::bind(&listener, &address(directory)).unwrap();
+    rustix::net::listen(&listener, 4).unwrap();
+    let recv = home.start("recv x out");
+    let client = rustix::net::accept(&listener).unwrap();
+    assert_eq!(rustix::io::read(&client, &mut [0; RECORD]), Ok(RECORD));
+    (recv, listener, client)
 }
 
 fn is_readable(socket: impl AsFd, within: Duration) -> bool {
@@ -108,13 +119,8 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     let home = Home::new();
     run(&mut home.words("ls")).silent_success();
     let directory = runtime(&home);
-    let listener = socket();
-    rustix::net::bind(&listener, &address(&directory)).unwrap();
-    rustix::net::listen(&listener, 4).unwrap();
-    let recv = home.start("recv x out");
+    let (recv, listener, client) = received_by_impostor(&home, &directory);
     // Hands the ring over, and is gone.
-    let client = rustix::net::accept(&listener).unwrap();
-    assert_eq!(rustix::io::read(&client, &mut [0; RECORD]), Ok(RECORD));
     let (segment, _ring) = Segment::create(Geometry::new(512, 2, 4).unwrap()).unwrap();
     let record = Record::plain(Saying::Ring(0)).encode();
     whorl::rendezvous::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
@@ -149,12 +155,7 @@ fn a_stream_of_nonsense_or_half_of_one_makes_no_file_and_is_told_by_its_code() {
         let home = Home::new();
         run(&mut home.words("ls")).silent_success();
         let directory = runtime(&home);
-        let listener = socket();
-        rustix::net::bind(&listener, &address(&directory)).unwrap();
-        rustix::net::listen(&listener, 4).unwrap();
-        let recv = home.start("recv x out");
-        let client = rustix::net::accept(&listener).unwrap();
-        assert_eq!(rustix::io::read(&client, &mut [0; RECORD]), Ok(RECORD));
+        let (recv, _listener, client) = received_by_impostor(&home, &directory);
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let record = Record::plain(Saying::Stream).encode();
         whorl::rendezvous::send_with_descriptors(&client, &record, &[theirs.as_fd()]).unwrap();

@@ -80,8 +80,11 @@ fn finish(home: &Home, mut process: common::Live, may_wait: bool, round: u64) ->
         let patience = if may_wait { Duration::from_millis(150) } else { SOON };
         if begun.elapsed() > patience {
             assert!(may_wait, "round {round}: a survivor hangs; it said: {}", process.stderr());
-            run(&mut home.words("rm --force x"));
-            process.end(SOON);
+            // Again and again: it may not have begun to wait when the first one looked.
+            until(SOON, &format!("round {round}: whoever waits is ended"), || {
+                run(&mut home.words("rm --force x"));
+                !process.is_running()
+            });
             return false;
         }
         std::thread::sleep(Duration::from_micros(500));

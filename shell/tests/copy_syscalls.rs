@@ -9,16 +9,6 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-fn no_strace(what: &str) -> bool {
-    let tried =
-        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    let none = !tried.is_ok_and(|status| status.success());
-    if none {
-        skip(what, "strace is not there, or may not trace");
-    }
-    none
-}
-
 /// A copy on a file system that does not know unnamed files: each receiver's first opening below `received-files` fails.
 /// The command is the child; strace lives beside it.
 fn without_unnamed_files(place: &Place, arguments: &[&str]) -> Command {

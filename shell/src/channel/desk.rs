@@ -12,8 +12,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -471,45 +471,5 @@ impl Rate {
         }
         let bytes = sent.saturating_sub(self.then);
         (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64
-    }
-}
-
-/// Those who sleep elsewhere, by place.
-#[derive(Default)]
-pub(crate) struct Sleepers {
-    any: AtomicBool,
-    sockets: Mutex<HashMap<u32, Arc<Unshared>>>,
-}
-
-impl Sleepers {
-    pub fn add(&self, place: u32, socket: &Arc<Unshared>) {
-        self.lock().insert(place, socket.clone());
-        // Relaxed: who adds tells the sleeper to look again afterwards.
-        self.any.store(true, Ordering::Relaxed);
-    }
-
-    /// Forgets whoever would be told over this socket.
-    pub fn remove(&self, place: u32, socket: &Arc<Unshared>) {
-        let mut sockets = self.lock();
-        if sockets.get(&place).is_some_and(|known| Arc::ptr_eq(known, socket)) {
-            sockets.remove(&place);
-        }
-        self.any.store(!sockets.is_empty(), Ordering::Relaxed);
-    }
-
-    /// Tells those of whom `is_asleep` says so. Without waiting: who has a full socket was told.
-    pub fn tell(&self, is_asleep: impl Fn(u32) -> bool) {
-        if !self.any.load(Ordering::Relaxed) {
-            return;
-        }
-        for (place, socket) in self.lock().iter() {
-            if is_asleep(*place) {
-                let _ = send_with_descriptors(socket, &Record::plain(Saying::Told).encode(), &[]);
-            }
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<Unshared>>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

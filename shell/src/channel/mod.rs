@@ -22,6 +22,7 @@ mod neighbours;
 mod receiver;
 mod ring;
 mod sender;
+mod sleepers;
 mod stream;
 mod stuck;
 

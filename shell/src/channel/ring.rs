@@ -1,6 +1,7 @@
 //! The ring as an owner's transport: handing the segment over, admitting, burying, evicting.
 
-use super::desk::{HandOver, Party, Pulse, Sleepers};
+use super::desk::{HandOver, Party, Pulse};
+use super::sleepers::Sleepers;
 use super::stuck::Stuck;
 use crate::liveness::Hooks;
 use crate::process::Unshared;

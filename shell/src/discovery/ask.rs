@@ -47,7 +47,7 @@ const STACK: usize = 512 << 10;
 /// Asks every server that is announced in a directory; the answers are sorted by file.
 ///
 /// # Blocking
-/// At most about `timeout`, for all of them together: they are asked at once.
+/// At most about `timeout` for all of them together, up to 512, which are asked at once; then for the next 512.
 ///
 /// # Errors
 /// The directory cannot be read, or there is no randomness. What is wrong with a server is in its answer.

@@ -389,6 +389,17 @@ pub fn skip(what: &str, why: &str) {
     eprintln!("SKIPPED: {what}: {why}");
 }
 
+/// Whether strace cannot be used here; says so, and what is not tried therefore.
+pub fn no_strace(what: &str) -> bool {
+    let tried =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    let none = !tried.is_ok_and(|status| status.success());
+    if none {
+        skip(what, "strace is not there, or may not trace");
+    }
+    none
+}
+
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
