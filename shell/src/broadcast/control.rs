@@ -200,7 +200,7 @@ impl Patience {
         let now = (sent, left.iter().map(|peer| peer.behind).sum(), left.len());
         if now != self.last || !waiting {
             *self = Self { last: now, ..Self::new() };
-        } else if !self.told && self.since.elapsed() >= PATIENCE {
+        } else if !self.told && self.since.elapsed() >= PATIENCE && !left.is_empty() {
             self.told = true;
             match left.iter().all(|peer| peer.joined) {
                 true => left.retain(|peer| peer.behind == most),
@@ -222,4 +222,32 @@ fn live(roster: &Roster, link: &impl Link) -> Vec<Stalled> {
             behind: link.behind(seat),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Vec<usize>);
+
+    impl Watch for Heard {
+        fn progress(&mut self, _sent: u64, _total: Option<u64>, _slowest: Option<Stalled>) {}
+        fn stalled(&mut self, peers: &[Stalled]) {
+            self.0.push(peers.len());
+        }
+    }
+
+    #[test]
+    fn who_holds_everybody_up_is_named_once_and_nobody_is_no_name() {
+        let (mut patience, mut heard) = (Patience::new(), Heard::default());
+        let peer = Stalled { peer: 1, pid: 1, joined: true, behind: 9 };
+        for left in [vec![], vec![peer; 2]] {
+            patience.look(1, None, left.clone(), true, &mut heard);
+            let Some(long_ago) = Instant::now().checked_sub(PATIENCE) else { return };
+            patience.since = long_ago;
+            (0..2).for_each(|_| patience.look(1, None, left.clone(), true, &mut heard));
+        }
+        assert_eq!(heard.0, [2]);
+    }
 }
