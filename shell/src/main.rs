@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod complete;
 mod exit;
 mod terminal;
 mod units;
@@ -12,6 +13,7 @@ use exit::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    complete::answer();
     let cli = match cli::Cli::try_parse_from(cli::arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         cli::Command::Dipc(args) => commands::dipc::run(args),
         cli::Command::Dipcrm(args) => commands::dipc::run_remove(args),
         cli::Command::Mail(args) => commands::mail::run(args),
+        cli::Command::Completions(args) => commands::completions::run(args),
+        cli::Command::Man(args) => commands::man::run(args),
     }
     .now()
 }

@@ -1,6 +1,8 @@
 //! `shell dipc`, `shell dipcrm`.
 
+use crate::complete::ports;
 use crate::units::{parse_duration, parse_whole};
+use clap_complete::ArgValueCandidates;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,19 +11,21 @@ use whorl::dipc::server::LOOPBACK;
 /// Serve mailboxes over TCP, in the background.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example: shell dipc 8 64 9000 4",
+    after_help = "", // -h is to fit a screen; the examples are --help's
     after_long_help = concat!(
         "Examples:\n",
-        "  shell dipc 8 64 9000 4            8 mailboxes of 64 KiB at port 9000, packets of 4 KiB\n",
-        "  shell dipc 1 1024 0 64            one of 1 MiB; a free port is picked and printed\n",
-        "  shell dipc 8 64 9000 4 --bind 0.0.0.0 --token-file t    for others, who must know the token\n",
+        "  shell dipc 8 64 9000 4   8 mailboxes of 64 KiB at port 9000, packets of 4 KiB\n",
+        "  shell dipc 1 1024 0 64   one of 1 MiB; a free port is picked and printed\n",
+        "  shell dipc 8 64 9000 4 --bind 0.0.0.0 --token-file t\n",
+        "                           for other machines, who must know the token\n",
         "\n",
-        "Then, by hand: nc localhost 9000, and type: w 3 (Enter) hello (Enter) r 3 (Enter) q (Enter).\n",
-        "It returns when the server listens; 'shell dipcrm PORT' stops it. A mailbox holds the latest\n",
-        "message, of at most SIZE; a longer message than PACKET travels in several packets.\n",
+        "Then, by hand: nc localhost 9000, and type: w 3 (Enter) hello (Enter)\n",
+        "r 3 (Enter) q (Enter). It returns when the server listens; 'shell dipcrm PORT'\n",
+        "stops it. A mailbox holds the latest message, of at most SIZE; a longer message\n",
+        "than PACKET travels in several packets.\n",
         "\n",
-        "Exit codes: 0 the server listens; 1 it cannot, for instance because the port is in use;\n",
-        "2 used wrongly."
+        "Exit codes: 0 the server listens; 1 it cannot, for instance because the port is\n",
+        "in use; 2 used wrongly."
     )
 )]
 pub struct Args {
@@ -45,35 +49,45 @@ pub struct Args {
     #[arg(long)]
     pub foreground: bool,
 
-    /// The address to listen at; others than loopback need a token
-    #[arg(long, value_name = "ADDR", default_value_t = LOOPBACK)]
+    /// Where to listen; 127.0.0.1 if absent
+    ///
+    /// Other addresses than loopback need --token-file or --insecure.
+    #[arg(long, value_name = "ADDR", default_value_t = LOOPBACK, hide_default_value = true)]
     pub bind: IpAddr,
 
     /// Serve on this unix socket too, for this user alone
     #[arg(long, value_name = "PATH")]
     pub unix: Option<PathBuf>,
 
-    /// Clients must first send the token in this file: a TOKEN
+    /// Ask clients for the token in this file
+    ///
+    /// They send it in a first line: a TOKEN.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// Serve other machines although no token is asked for
+    /// Serve other machines without asking for a token
     #[arg(long)]
     pub insecure: bool,
 
-    /// Close connections that are idle for so long: 30s, 5m, 2h
+    /// Close what is idle for so long: 30s, 5m, 2h
     #[arg(long, value_name = "D", value_parser = parse_duration, allow_negative_numbers = true)]
     pub idle: Option<Duration>,
 
-    /// How many clients at a time; as many as descriptors allow if absent
+    /// How many clients at a time
+    ///
+    /// As many as descriptors allow if absent.
     #[arg(long, value_name = "N", value_parser = connections, allow_negative_numbers = true)]
     pub max_connections: Option<usize>,
 
-    /// How many threads serve, 1 to 64; one for each processor, up to 8, if absent
+    /// How many threads serve, 1 to 64
+    ///
+    /// One for each processor, up to 8, if absent.
     #[arg(long, value_name = "N", value_parser = workers, allow_negative_numbers = true)]
     pub workers: Option<usize>,
 
-    /// Where the server logs; a file in the runtime directory if absent
+    /// Where the server logs
+    ///
+    /// A file in the runtime directory if absent; with --foreground, stderr.
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 }
@@ -85,7 +99,7 @@ pub struct Args {
     after_long_help = concat!(
         "Example: shell dipcrm 9000\n",
         "\n",
-        "Returns when the server is gone. Clients get so long to finish their requests: 1.5 s.\n",
+        "Returns when the server is gone. Clients get 1.5 s to finish their requests.\n",
         "\n",
         "Exit codes: 0 it is gone, or was dead already; 1 it does not go; 2 used wrongly;\n",
         "3 there is no mailbox server of this user on that port."
@@ -93,7 +107,7 @@ pub struct Args {
 )]
 pub struct RemoveArgs {
     /// Its port
-    #[arg(value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
+    #[arg(value_name = "PORT", value_parser = port, allow_negative_numbers = true, add = ArgValueCandidates::new(ports))]
     pub port: u16,
 
     /// Kill it if it does not go within 5 s

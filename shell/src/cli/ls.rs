@@ -5,13 +5,14 @@
 #[command(
     after_help = "Example: shell ls --json",
     after_long_help = "\
-One line for each name, and under it one for each process that takes part or waits. A name is live, waiting (its owner for
-receivers, or receivers for an owner), or stale (its process is dead; 'shell rm --dead' removes what it left).
+One line for each name, and under it one for each process that takes part or
+waits. A name is live, waiting (its owner for receivers, or receivers for an
+owner), or stale (its process is dead; 'shell rm --dead' removes what it left).
 
 Examples:
   shell ls
   shell ls --json | jq '.channels[] | select(.state == \"stale\") | .name'
-  shell ls --sysv        also System V shared memory of yours, which older programs leave behind
+  shell ls --sysv        also your System V shared memory, which older programs leave
 
 Exit codes: 0 done, also if there is nothing; 1 failed; 2 used wrongly."
 )]

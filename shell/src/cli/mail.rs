@@ -1,8 +1,17 @@
 //! `shell mail`.
 
+use crate::complete::ports;
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// The same for all that can be done.
+macro_rules! exits {
+    () => {
+        "Exit codes: 0 done; 1 the server refused or is gone; 2 used wrongly."
+    };
+}
 
 /// Read and write mailboxes.
 #[derive(clap::Args, Debug)]
@@ -11,14 +20,15 @@ use std::path::PathBuf;
     after_long_help = concat!(
         "Examples:\n",
         "  shell mail write 3 'hello there'    replace the message in mailbox 3\n",
-        "  tar c src | shell mail write 3 -    the same, with what comes from the standard input\n",
-        "  shell mail read 3 > copy.tar        its bytes, exactly; a terminal shows them escaped\n",
+        "  tar c src | shell mail write 3 -    the same, from the standard input\n",
+        "  shell mail read 3 > copy.tar        its bytes; a terminal shows them escaped\n",
         "  shell mail watch 3                  each new message, as it comes\n",
         "  shell mail chat 0 --nick eve        talk to whoever else does\n",
         "\n",
-        "A mailbox holds the latest message. Who looks too late misses some, and is told how many.\n",
+        "A mailbox holds the latest message. Who looks too late misses some, and is told\n",
+        "how many.\n",
         "\n",
-        "Exit codes: 0 done; 1 the server refused or is gone; 2 used wrongly."
+        exits!()
     )
 )]
 pub struct Args {
@@ -27,7 +37,7 @@ pub struct Args {
     pub host: String,
 
     /// The server's port
-    #[arg(short, long, value_name = "PORT", default_value = "9000", value_parser = super::dipc::port, global = true)]
+    #[arg(short, long, value_name = "PORT", default_value = "9000", value_parser = super::dipc::port, global = true, add = ArgValueCandidates::new(ports))]
     pub port: u16,
 
     /// The server's unix socket, instead of host and port
@@ -47,12 +57,19 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 pub enum Action {
     /// Print the latest message
+    #[command(after_long_help = concat!("Example: shell mail read 3 > copy.tar\n\n", exits!()))]
     Read {
         /// The mailbox
         #[arg(value_name = "BOX")]
         mailbox: u32,
     },
     /// Replace the message
+    #[command(after_long_help = concat!(
+        "Examples:\n",
+        "  shell mail write 3 'hello there'\n",
+        "  tar c src | shell mail write 3 -\n\n",
+        exits!()
+    ))]
     Write {
         /// The mailbox
         #[arg(value_name = "BOX")]
@@ -62,12 +79,14 @@ pub enum Action {
         text: Option<OsString>,
     },
     /// Print each new message, until interrupted
+    #[command(after_long_help = concat!("Example: shell mail watch 3 | head -1\n\n", exits!()))]
     Watch {
         /// The mailbox
         #[arg(value_name = "BOX")]
         mailbox: u32,
     },
     /// Send each line typed, and print what others send
+    #[command(after_long_help = concat!("Example: shell mail chat 0 --nick eve\n\n", exits!()))]
     Chat {
         /// The mailbox
         #[arg(value_name = "BOX")]

@@ -1,9 +1,11 @@
 //! What can be typed: clap's types with their help texts, one file for each command, and nothing else.
 
+pub mod completions;
 pub mod copy;
 pub mod dipc;
 pub mod ls;
 pub mod mail;
+pub mod man;
 pub mod recv;
 pub mod rm;
 pub mod send;
@@ -19,7 +21,8 @@ use whorl::rendezvous::NameError;
 
 /// One process talks to many on one Linux machine.
 #[derive(Parser, Debug)]
-#[command(name = "shell", version, about, after_help = EXITS, disable_help_subcommand = true, max_term_width = 80)]
+#[command(name = "shell", version, about, after_help = MORE, after_long_help = EXAMPLES_AND_EXITS)]
+#[command(disable_help_subcommand = true, max_term_width = 80)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -49,10 +52,26 @@ pub enum Command {
     Dipcrm(dipc::RemoveArgs),
     /// Read and write mailboxes
     Mail(mail::Args),
+    /// Print what sets up completion in a shell
+    #[command(hide = true)]
+    Completions(completions::Args),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
-/// The exit codes, at the end of every help text.
-pub const EXITS: &str = "\
+/// The end of the short help, which is to fit a screen.
+const MORE: &str = "Examples and exit codes: shell --help, shell COMMAND --help";
+
+/// The end of the long help.
+const EXAMPLES_AND_EXITS: &str = "\
+Examples:
+  shell copy -n 16 bigfile          one file to sixteen processes
+  tar c src | shell send x          a stream; elsewhere: shell recv x | tar x
+  shell ls                          who holds what, who is behind
+  source <(shell completions bash)  completion, for this shell; zsh and fish too
+  shell man ~/.local/share/man/man1 the manual pages
+
 Exit codes: 0 done; 1 failed; 2 used wrongly; 3 no such channel or server;
 4 peers were lost, or failed while others succeeded; 5 data lost, or a checksum
 that does not match. Stopped by a signal, it dies of that signal.";

@@ -1,8 +1,10 @@
 //! `shell recv`.
 
 use super::name;
+use crate::complete::channels;
 use crate::units::parse_duration;
 use clap::ValueEnum;
+use clap_complete::ArgValueCandidates;
 use std::path::PathBuf;
 use std::time::Duration;
 use whorl::{Name, Start};
@@ -32,18 +34,19 @@ impl From {
     after_help = "Example: shell recv src | tar x     and elsewhere: tar c src | shell send src",
     after_long_help = concat!(
         "Examples:\n",
-        "  shell recv hello                     waits for 'shell send hello', prints what it sends\n",
-        "  shell recv x copy.bin                a file, which gets its name only once it is complete\n",
-        "  shell recv x --from now --timeout 5s joins under way; gives up after 5 seconds without the sender\n",
+        "  shell recv hello            waits for 'shell send hello', prints what it sends\n",
+        "  shell recv x copy.bin       a file, named only once it is complete\n",
+        "  shell recv x --from now --timeout 5s\n                              joins under way; gives up if no sender comes in 5 s\n",
         "\n",
-        "Exit codes: 0 everything arrived, or the reader of the output had enough; 1 failed, or the beginning was\n",
-        "missed; 2 used wrongly; 4 the sender died, threw us out, or the time was up; 5 what arrived is not what the\n",
-        "sender says it sent. Stopped by a signal, it dies of it."
+        "Exit codes: 0 everything arrived, or the reader of the output had enough;\n",
+        "1 failed, or the beginning was missed; 2 used wrongly; 4 the sender died,\n",
+        "threw us out, or the time was up; 5 what arrived is not what the sender says it\n",
+        "sent. Stopped by a signal, it dies of it."
     )
 )]
 pub struct Args {
     /// The sender's name
-    #[arg(value_name = "NAME", value_parser = name)]
+    #[arg(value_name = "NAME", value_parser = name, add = ArgValueCandidates::new(channels))]
     pub name: Name,
 
     /// Where to put it; - is the standard output

@@ -2,9 +2,11 @@
 
 use super::copy::{block, slots};
 use super::name;
+use crate::complete::awaited;
 use crate::terminal::When;
 use crate::units::{parse_duration, parse_whole};
 use clap::ArgGroup;
+use clap_complete::ArgValueCandidates;
 use std::path::PathBuf;
 use std::time::Duration;
 use whorl::Name;
@@ -17,20 +19,23 @@ use whorl_core::segment::MAX_SEATS;
     after_help = "", // -h is to fit a screen; the examples are --help's
     after_long_help = concat!(
         "Examples:\n",
-        "  echo hello | shell send x             waits for one 'shell recv x', in whatever order they start\n",
-        "  shell send x --peers 3 bigfile        begins when three are there, ends when all have everything\n",
-        "  producer | shell send x --peers 0     begins at once, for whoever listens\n",
+        "  echo hello | shell send x           waits for a 'shell recv x', in any order\n",
+        "  shell send x --peers 3 bigfile      begins when three are there\n",
+        "  producer | shell send x --peers 0   begins at once, for whoever listens\n",
         "\n",
-        "Who comes after the beginning gets everything while the first block is still held, else is refused\n",
-        "(unless it asks for --from now). Who is slow holds up the others, unless --evict-after says otherwise.\n",
+        "It ends when all have everything. Who comes after the beginning gets everything\n",
+        "while the first block is still held, else is refused (unless it asks for\n",
+        "--from now). Who is slow holds up the others, unless --evict-after says\n",
+        "otherwise.\n",
         "\n",
-        "Exit codes: 0 everybody has everything; 1 the source failed, or the name is in use; 2 used wrongly;\n",
-        "4 receivers were lost or failed, none was left, or the time was up. Stopped by a signal, it dies of it."
+        "Exit codes: 0 everybody has everything; 1 the source failed, or the name is in\n",
+        "use; 2 used wrongly; 4 receivers were lost or failed, none was left, or the time\n",
+        "was up. Stopped by a signal, it dies of it."
     )
 )]
 pub struct Args {
     /// The name by which receivers find this
-    #[arg(value_name = "NAME", value_parser = name)]
+    #[arg(value_name = "NAME", value_parser = name, add = ArgValueCandidates::new(awaited))]
     pub name: Name,
 
     /// What to send; - is the standard input

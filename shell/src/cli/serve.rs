@@ -13,14 +13,16 @@ use whorl::Name;
 #[command(
     after_help = "", // -h is to fit a screen; the examples are --help's
     after_long_help = "\
-The file DIR/NAME.server says where the server is: address, port, channel and id, one in each line. It is there while the
-server lives; one that a killed server left is replaced.
+The file DIR/NAME.server says where the server is: address, port, channel and
+id, one in each line. It is there while the server lives; one that a killed
+server left is replaced.
 
 Examples:
-  shell serve one --dir servers --socket-message hi --shm-message ho --clients 3
-  shell serve two --dir /shared --bind --for 10m       listens on every interface, for other machines
+  shell serve one --dir servers --socket-message hi --shm-message ho
+  shell serve two --dir /shared --bind --for 10m    for other machines too
 
-Exit codes: 0 served; 1 failed, or the name is in use; 2 used wrongly. Stopped by a signal, it dies of it."
+Exit codes: 0 served; 1 failed, or the name is in use; 2 used wrongly. Stopped
+by a signal, it dies of it."
 )]
 pub struct Args {
     /// The server's name

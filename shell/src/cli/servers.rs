@@ -9,14 +9,17 @@ use std::time::Duration;
 #[command(
     after_help = "Example: shell servers --dir servers",
     after_long_help = "\
-Prints how many there are, how many of them run on this host (both the socket and shared memory work), in a container (the
-socket alone), or in a virtual machine (neither; a dead one counts so too), and all messages, in the order of the files.
+Prints how many there are, how many of them run on this host (both the socket
+and shared memory work), in a container (the socket alone), or in a virtual
+machine (neither; a dead one counts so too), and all messages, in the order of
+the files.
 
 Examples:
   shell servers --dir servers
   shell servers --dir servers --json --timeout 500ms
 
-Exit codes: 0 asked, whatever they said; 1 the directory cannot be read; 2 used wrongly."
+Exit codes: 0 asked, whatever they said; 1 the directory cannot be read; 2 used
+wrongly."
 )]
 pub struct Args {
     /// Where servers announce themselves

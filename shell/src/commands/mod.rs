@@ -1,9 +1,11 @@
 //! The commands, one file each: from what was typed to what the library does, and back to people.
 
+pub mod completions;
 pub mod copy;
 pub mod dipc;
 pub mod ls;
 pub mod mail;
+pub mod man;
 pub mod recv;
 pub mod rm;
 pub mod send;

@@ -1,0 +1,37 @@
+//! `shell completions`: the script that asks us, whenever the key is pressed, how a line goes on.
+
+use crate::cli::completions::{Args, Shell};
+use crate::complete::VARIABLE;
+use crate::exit::Exit;
+use crate::terminal::{print, say};
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use std::path::Path;
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let shell: &dyn EnvCompleter = match args.shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
+    };
+    let mut script = Vec::new();
+    // Writing to memory does not fail.
+    let _ = shell.write_registration(VARIABLE, "shell", "shell", &program(), &mut script);
+    let Ok(script) = String::from_utf8(script) else {
+        say("completions: the path of this program is no text; call it by another");
+        return Exit::Failed;
+    };
+    if print(script.trim_end()) { Exit::Done } else { Exit::Failed }
+}
+
+/// This program as it was called: a bare name stays one, so that the script outlives a move of the program; a path is made
+/// to hold everywhere.
+fn program() -> String {
+    let called = std::env::args_os().next().unwrap_or_else(|| "shell".into());
+    let path = Path::new(&called);
+    let whole = match path.components().count() {
+        0 | 1 => path.to_owned(),
+        _ => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+    };
+    whole.to_string_lossy().into_owned()
+}
