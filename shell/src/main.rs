@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod complete;
 mod exit;
+mod table;
 mod terminal;
 mod units;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         cli::Command::Dipc(args) => commands::dipc::run(args),
         cli::Command::Dipcrm(args) => commands::dipc::run_remove(args),
         cli::Command::Mail(args) => commands::mail::run(args),
+        cli::Command::Doctor(args) => commands::doctor::run(args),
         cli::Command::Completions(args) => commands::completions::run(args),
         cli::Command::Man(args) => commands::man::run(args),
     }

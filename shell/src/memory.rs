@@ -19,7 +19,8 @@ pub fn in_words(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
-fn machine() -> Option<u64> {
+/// Bytes that the machine has free, whatever a control group allows.
+pub fn machine() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -16,6 +16,34 @@ pub enum When {
     Never,
 }
 
+/// Colour, where somebody sees it and did not refuse it (<https://no-color.org>).
+pub struct Paint {
+    colours: bool,
+}
+
+impl Paint {
+    /// For what goes to standard output.
+    pub fn for_stdout() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Self { colours: std::io::stdout().is_terminal() && !refused && !dumb }
+    }
+
+    /// For what could be better.
+    pub fn yellow(&self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    /// For what is wrong.
+    pub fn red(&self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    fn with(&self, code: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
 /// One line on stderr. A closed stderr is nobody's fault.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "shell: {line}");

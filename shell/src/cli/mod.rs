@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod copy;
 pub mod dipc;
+pub mod doctor;
 pub mod ls;
 pub mod mail;
 pub mod man;
@@ -52,6 +53,8 @@ pub enum Command {
     Dipcrm(dipc::RemoveArgs),
     /// Read and write mailboxes
     Mail(mail::Args),
+    /// Check whether this machine has what the commands need
+    Doctor(doctor::Args),
     /// Print what sets up completion in a shell
     #[command(hide = true)]
     Completions(completions::Args),

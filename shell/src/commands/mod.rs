@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod copy;
 pub mod dipc;
+pub mod doctor;
 pub mod ls;
 pub mod mail;
 pub mod man;

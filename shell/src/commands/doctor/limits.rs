@@ -1,0 +1,104 @@
+//! What one process, or one user, may have.
+
+use super::Finding;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, getrlimit};
+use whorl::broadcast::MAX_PEERS;
+use whorl::memory::{available, in_words};
+use whorl::reason;
+
+/// With fewer descriptors a mailbox server, or a copy through sockets, has room for few.
+const FILES: (u64, u64) = (64, 1024);
+/// With less memory a ring of the usual size hardly fits.
+const MEMORY: (u64, u64) = (1 << 20, 64 << 20);
+
+pub(super) fn look() -> Vec<Finding> {
+    vec![files(), processes(), file_size(), address_space(), memory(), temporary_files(), loopback()]
+}
+
+/// What may be had at most; the commands raise the soft limit themselves.
+fn most(resource: Resource) -> u64 {
+    getrlimit(resource).maximum.unwrap_or(u64::MAX)
+}
+
+fn current(resource: Resource) -> u64 {
+    getrlimit(resource).current.unwrap_or(u64::MAX)
+}
+
+fn files() -> Finding {
+    let (name, most) = ("open files", most(Resource::Nofile));
+    let advice = "raise it: 'ulimit -Hn', or LimitNOFILE= of the service";
+    match most {
+        _ if most < FILES.0 => Finding::fail(name, format!("only {most} are allowed"), advice),
+        _ if most < FILES.1 => Finding::warn(name, format!("only {most} are allowed"), advice),
+        u64::MAX => Finding::ok(name, "no limit"),
+        _ => Finding::ok(name, format!("{most} are allowed")),
+    }
+}
+
+fn processes() -> Finding {
+    match current(Resource::Nproc) {
+        few if few < u64::from(MAX_PEERS) + 64 => Finding::warn(
+            "processes",
+            format!("this user may have {few}"),
+            format!("'shell copy' can have up to {MAX_PEERS} peers; raise it: 'ulimit -u'"),
+        ),
+        _ => Finding::ok("processes", format!("enough for 'shell copy' to {MAX_PEERS} peers")),
+    }
+}
+
+fn file_size() -> Finding {
+    match current(Resource::Fsize) {
+        u64::MAX => Finding::ok("file size", "no limit"),
+        limit => Finding::warn(
+            "file size",
+            format!("files and memory objects end at {}", in_words(limit)),
+            "raise it: 'ulimit -f unlimited'",
+        ),
+    }
+}
+
+fn address_space() -> Finding {
+    match current(Resource::As) {
+        u64::MAX => Finding::ok("address space", "no limit"),
+        limit => Finding::warn(
+            "address space",
+            format!("limited to {}", in_words(limit)),
+            "large rings and mailboxes cannot be mapped; 'ulimit -v unlimited'",
+        ),
+    }
+}
+
+fn memory() -> Finding {
+    let (name, free) = ("memory", available());
+    let advice = "free some, or raise the container's limit: what is shared counts there";
+    match free {
+        _ if free < MEMORY.0 => Finding::fail(name, format!("{} free", in_words(free)), advice),
+        _ if free < MEMORY.1 => Finding::warn(name, format!("{} free", in_words(free)), advice),
+        _ => Finding::ok(name, format!("{} free", in_words(free))),
+    }
+}
+
+/// Files that are copied here have no name before they are complete, where the file system can do that.
+fn temporary_files() -> Finding {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let (name, advice) = ("this directory", "a kill at the wrong moment can leave a .part file");
+    match rustix::fs::open(".", flags, Mode::RUSR | Mode::WUSR) {
+        Ok(_) => Finding::ok(name, "copies have no name before they are complete"),
+        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS) => {
+            Finding::warn(name, "not writable", "'shell copy' needs -d DIR")
+        }
+        Err(error) => Finding::warn(name, format!("no unnamed files: {}", reason(error)), advice),
+    }
+}
+
+fn loopback() -> Finding {
+    match std::net::TcpListener::bind(("127.0.0.1", 0)) {
+        Ok(_) => Finding::ok("loopback", "127.0.0.1 can be listened at"),
+        Err(error) => Finding::fail(
+            "loopback",
+            whorl::reason_of(&error),
+            "'shell dipc' and 'shell serve' need it: ip link set lo up",
+        ),
+    }
+}

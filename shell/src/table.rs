@@ -1,0 +1,86 @@
+//! Columns for people: as wide as what stands in them is on a terminal, where some characters take two places and some none.
+
+use rustix::termios::tcgetwinsize;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// The width of the terminal on standard output, if it is one.
+pub fn terminal_width() -> Option<usize> {
+    tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&width| width > 0)
+}
+
+/// One line for each row, its cells under each other. The last cell of a row is cut to what is left of `width`, and so may be
+/// as long as it likes.
+pub fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |column: usize| {
+        // The last cell of a row stands alone: nothing has to be aligned after it.
+        let cells = rows.iter().filter(|row| column + 1 < row.len()).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.width()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(widest).collect();
+    let line = |row: &Vec<String>| {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            if column + 1 < row.len() {
+                line += cell;
+                line.extend(std::iter::repeat_n(' ', widths[column] - cell.width() + 2));
+            } else {
+                line += &cut(cell, width.saturating_sub(line.width()));
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A text in at most `width` places; what is missing is an ellipsis.
+pub fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut taken = String::new();
+    let mut left = width.saturating_sub(1);
+    for c in text.chars() {
+        let wide = c.width().unwrap_or(0);
+        if wide > left {
+            break;
+        }
+        left -= wide;
+        taken.push(c);
+    }
+    if width > 0 {
+        taken.push('…');
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &[&[&str]]) -> Vec<Vec<String>> {
+        text.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect()
+    }
+
+    #[test]
+    fn columns_stand_under_each_other_whatever_is_in_them() {
+        let table = rows(&[&["a", "漢字", "x"], &["ccc", "e\u{301}", "y"], &["bb", "long last cell"]]);
+        assert_eq!(aligned(&table, 80), ["a    漢字  x", "ccc  e\u{301}     y", "bb   long last cell"]);
+        for line in aligned(&table, 80).iter().take(2) {
+            let last = line.char_indices().next_back().unwrap().0;
+            assert_eq!(line[..last].width(), 11, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_where_a_character_ends() {
+        for width in 0..12 {
+            let line = cut("a漢字b漢字c", width);
+            assert!(line.width() <= width, "{width}: {line}");
+            assert_eq!(line.ends_with('…'), 0 < width && width < 11, "{width}: {line}");
+        }
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(aligned(&rows(&[&["ab", "cdefgh"]]), 7), ["ab  cd…"]);
+    }
+}

@@ -1,0 +1,129 @@
+//! `shell doctor`: what is well is ok, what was broken on purpose is found, and what to do is said.
+
+mod common;
+mod home;
+
+use common::*;
+use home::Home;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+fn checks(command: &mut Command) -> (Option<i32>, Vec<Value>) {
+    let ended = run(command);
+    assert_eq!(ended.stderr, "", "{ended:?}");
+    let json = ended.json();
+    let checks = json["checks"].as_array().expect("an array").clone();
+    let failed = checks.iter().any(|check| check["verdict"] == "fail");
+    assert_eq!((json["ok"] == true, ended.code()), (!failed, Some(i32::from(failed))), "{json}");
+    for check in &checks {
+        assert!(["ok", "warn", "fail"].iter().any(|word| check["verdict"] == *word), "{check}");
+        assert_eq!(
+            check["verdict"] == "ok",
+            check["advice"].is_null(),
+            "what to do is said where needed: {check}"
+        );
+    }
+    (ended.code(), checks)
+}
+
+#[track_caller]
+fn verdict(checks: &[Value], name: &str) -> String {
+    let check = checks.iter().find(|check| check["name"] == name);
+    check.unwrap_or_else(|| panic!("{name} in {checks:?}"))["verdict"].as_str().unwrap().into()
+}
+
+#[test]
+fn here_where_the_tests_run_everything_that_they_need_is_found() {
+    let home = Home::new();
+    let (code, all) = checks(&mut home.words("doctor --json"));
+    assert_eq!(code, Some(0), "{all:?}");
+    let needed =
+        ["kernel", "memfd", "sealing", "OFD locks", "pidfd", "/proc", "runtime directory", "unnamed files"];
+    for name in needed.iter().chain(&["leftovers", "loopback", "open files"]) {
+        assert_eq!(verdict(&all, name), "ok", "{all:?}");
+    }
+    for name in
+        ["shared futex", "inotify", "processes", "memory", "/dev/shm", "pid namespace", "memory limit"]
+    {
+        assert_ne!(verdict(&all, name), "fail", "{all:?}");
+    }
+    let text = run(&mut home.words("doctor"));
+    text.silent_success();
+    assert_eq!(text.stdout.lines().count(), all.len(), "one line for each: {text:?}");
+    for (line, check) in text.stdout.lines().zip(&all) {
+        let fields: Vec<_> = line.split('\t').collect();
+        assert_eq!(fields.len(), 3, "{line}");
+        assert_eq!(fields[1], check["name"].as_str().unwrap());
+    }
+    assert!(!text.stdout.contains('\x1b'), "no colour but on a terminal");
+    home.nothing_left();
+}
+
+#[test]
+fn a_directory_that_others_may_write_is_a_failure_with_a_way_out() {
+    let home = Home::new();
+    fs::create_dir(home.place.at("run/whorl")).unwrap();
+    fs::set_permissions(home.place.at("run/whorl"), fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, all) = checks(&mut home.words("doctor --json"));
+    assert_eq!((code, verdict(&all, "runtime directory").as_str()), (Some(1), "fail"));
+    let text = run(&mut home.words("doctor"));
+    text.has_code(1);
+    let line =
+        text.stdout.lines().find(|line| line.starts_with("fail\truntime directory")).expect("its line");
+    assert!(line.contains("0700") && line.contains("XDG_RUNTIME_DIR"), "{line}");
+}
+
+#[test]
+fn what_the_dead_left_is_a_warning_until_it_is_cleared_away() {
+    let home = Home::new();
+    let sender = home.start_fed("send x");
+    home.owned("x");
+    signal(sender.pid(), Signal::KILL);
+    drop(sender);
+    let (code, all) = checks(&mut home.words("doctor --json"));
+    assert_eq!((code, verdict(&all, "leftovers").as_str()), (Some(0), "warn"), "{all:?}");
+    run(&mut home.words("rm --dead")).has_code(0);
+    assert_eq!(verdict(&checks(&mut home.words("doctor --json")).1, "leftovers"), "ok");
+}
+
+#[test]
+fn limits_that_are_too_low_are_told() {
+    let home = Home::new();
+    if home.place.program("prlimit").stdout(Stdio::null()).status().is_err() {
+        return skip("doctor under limits", "there is no prlimit");
+    }
+    let limited = |limit: &str| {
+        let mut command = home.place.program("prlimit");
+        command.args([limit, env!("CARGO_BIN_EXE_shell"), "doctor", "--json"]);
+        checks(command.env("XDG_RUNTIME_DIR", home.place.at("run"))).1
+    };
+    for (limit, name, expected) in [
+        ("--nofile=500", "open files", "warn"),
+        ("--nofile=50", "open files", "fail"),
+        ("--nproc=500", "processes", "warn"),
+        ("--fsize=50000000", "file size", "warn"),
+        ("--as=2000000000", "address space", "warn"),
+    ] {
+        assert_eq!(verdict(&limited(limit), name), expected, "{limit}");
+    }
+}
+
+#[test]
+fn a_pid_namespace_of_its_own_is_told() {
+    let home = Home::new();
+    let apart = |program: &str| {
+        let mut command = home.place.program("unshare");
+        command
+            .args(["--pid", "--fork", "--mount-proc", program])
+            .env("XDG_RUNTIME_DIR", home.place.at("run"));
+        command
+    };
+    if !apart("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return skip("doctor in a pid namespace", "unshare is missing or not allowed");
+    }
+    let (code, all) = checks(apart(env!("CARGO_BIN_EXE_shell")).args(["doctor", "--json"]));
+    assert_eq!((code, verdict(&all, "pid namespace").as_str()), (Some(0), "warn"), "{all:?}");
+}
