@@ -90,17 +90,7 @@ impl<'a> Destination<'a> {
             Err(error) => return Err(cannot("create the file")(error)),
         };
         let direct = care.fsync && !care.verify && set_direct(&file, true).is_ok();
-        Ok(Self {
-            directory,
-            file,
-            name,
-            part,
-            has_part,
-            written: 0,
-            ends_in_hole: false,
-            care,
-            direct,
-        })
+        Ok(Self { directory, file, name, part, has_part, written: 0, ends_in_hole: false, care, direct })
     }
 
     /// How many bytes it has, holes included.

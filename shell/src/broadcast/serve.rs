@@ -5,7 +5,7 @@ use super::crowd::{Crowd, Newcomer, ServeError, Supply};
 use super::send::{SendPlan, SendingError, Sent, failed, watcher};
 use super::serving::Serving;
 use super::source::Source;
-use crate::channel::owner::{Desk, Guests, HandOver, Party, Pulse, Stuck};
+use crate::channel::owner::{Desk, Guests, HandOver, Lag, Party, Pulse, Stuck};
 use crate::channel::{CreateError, SendError};
 use crate::process::{Unshared, unread};
 use crate::rendezvous::protocol::{Refusal, Saying, Start};
@@ -189,8 +189,13 @@ impl Party for Door {
         true
     }
 
-    fn standing(&self, place: u32) -> (Standing, u64) {
-        (Standing::Live, self.behind(place))
+    fn standing(&self, place: u32) -> (Standing, Lag) {
+        let behind = self.behind(place);
+        (Standing::Live, Lag::new(behind, behind, self.memory))
+    }
+
+    fn messages(&self) -> u32 {
+        0
     }
 
     fn clear(&self, place: u32) -> bool {

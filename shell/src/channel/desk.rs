@@ -2,6 +2,7 @@
 //! wakes the data thread. So a kill is noticed within a millisecond, also while the data thread sits in `read`.
 
 use super::guests::{Guest, Guests};
+use super::rate::{Messages, Rate};
 use crate::flow::Flow;
 use crate::process::{Unshared, leave_signals_to_main_thread};
 use crate::rendezvous::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
@@ -25,6 +26,21 @@ pub(crate) struct HandOver {
     pub place: Option<u32>,
 }
 
+/// How far somebody is behind.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Lag {
+    pub bytes: u64,
+    /// Thousandths of what the channel can hold.
+    pub fill: u32,
+}
+
+impl Lag {
+    /// So many bytes, which take `part` of `whole`.
+    pub fn new(bytes: u64, part: u64, whole: u64) -> Self {
+        Self { bytes, fill: (part.saturating_mul(1000) / whole.max(1)).min(1000) as u32 }
+    }
+}
+
 /// What a transport does for those who come. Places are seats of a ring, or numbers of streams.
 pub(crate) trait Party: Send + Sync + 'static {
     fn kind(&self) -> Kind;
@@ -35,8 +51,10 @@ pub(crate) trait Party: Send + Sync + 'static {
     fn hand_over(&self, from: Start) -> Result<HandOver, Refusal>;
     /// Somebody sits down. Whether it takes part now.
     fn admit(&self, place: u32) -> bool;
-    /// How somebody is doing, and how many bytes behind.
-    fn standing(&self, place: u32) -> (Standing, u64);
+    /// How somebody is doing, and how far behind.
+    fn standing(&self, place: u32) -> (Standing, Lag);
+    /// How many messages were published, counting over at 32 bits; 0 where bytes travel without.
+    fn messages(&self) -> u32;
     /// Somebody hung up. Whether everything of it is cleared away; if not, this is called again.
     fn clear(&self, place: u32) -> bool;
     /// Somebody sleeps elsewhere and is to be told of news over this socket.
@@ -138,6 +156,7 @@ impl Desk {
             clearing: Vec::new(),
             resting: false,
             rate: Rate::default(),
+            messages: Messages::default(),
         };
         let thread = std::thread::Builder::new()
             .name("desk".into())
@@ -183,6 +202,7 @@ struct Clerk {
     /// There were no descriptors: the listener rests until the next tick.
     resting: bool,
     rate: Rate,
+    messages: Messages,
 }
 
 impl Clerk {
@@ -390,6 +410,7 @@ impl Clerk {
             self.throw_out(place);
         }
         self.rate.look(self.pulse.flow.sent());
+        self.messages.look(self.party.messages());
         if self.watcher.is_some() {
             let view = self.view();
             if let Some(watcher) = &mut self.watcher {
@@ -409,20 +430,21 @@ impl Clerk {
 
     fn participants(&self) -> Vec<Participant> {
         let standing = |guest: &Guest| match (guest.bye, guest.place) {
-            (Some(Farewell::Done), _) => (Standing::Done, 0),
-            _ if guest.evicted => (Standing::Evicted, 0),
+            (Some(Farewell::Done), _) => (Standing::Done, Lag::default()),
+            _ if guest.evicted => (Standing::Evicted, Lag::default()),
             (_, Some(place)) => self.party.standing(place),
-            (_, None) => (Standing::Joining, 0),
+            (_, None) => (Standing::Joining, Lag::default()),
         };
         let all = self.guests.all();
         let participant = |guest: &Guest| {
-            let (standing, behind) = standing(guest);
-            Participant { pid: guest.pid, standing, behind }
+            let (standing, lag) = standing(guest);
+            Participant { pid: guest.pid, standing, behind: lag.bytes, fill: lag.fill }
         };
         all.iter().map(participant).collect()
     }
 
     fn report(&self) -> Report {
+        let messages = self.messages.with(self.party.messages());
         Report {
             kind: self.party.kind(),
             stage: self.pulse.stage(),
@@ -431,6 +453,9 @@ impl Clerk {
             memory: self.party.memory(),
             sent: self.pulse.flow.sent(),
             rate: self.rate.of(self.pulse.flow.sent()),
+            messages,
+            message_rate: self.messages.rate(messages),
+            waits: self.pulse.flow.is_waiting(),
             participants: self.participants(),
         }
     }
@@ -440,36 +465,5 @@ impl Drop for Clerk {
     fn drop(&mut self) {
         // The name first: whoever comes now finds nobody, and waits for the next owner.
         self.listener = None;
-    }
-}
-
-/// Bytes in the last second or so.
-struct Rate {
-    since: Instant,
-    then: u64,
-    last: u64,
-}
-
-impl Default for Rate {
-    fn default() -> Self {
-        Self { since: Instant::now(), then: 0, last: 0 }
-    }
-}
-
-impl Rate {
-    fn look(&mut self, sent: u64) {
-        if self.since.elapsed() >= Duration::from_secs(1) {
-            *self = Self { last: self.of(sent), since: Instant::now(), then: sent };
-        }
-    }
-
-    /// The rate now: of the second under way once it says something, else of the last whole one.
-    fn of(&self, sent: u64) -> u64 {
-        let elapsed = self.since.elapsed();
-        if elapsed < Duration::from_millis(500) && self.last > 0 {
-            return self.last;
-        }
-        let bytes = sent.saturating_sub(self.then);
-        (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64
     }
 }

@@ -19,6 +19,7 @@ mod guests;
 mod join;
 mod listing;
 mod neighbours;
+mod rate;
 mod receiver;
 mod ring;
 mod sender;
@@ -37,7 +38,7 @@ pub use sender::{Sender, SenderOptions, Slot};
 
 /// What another transport's owner is made of.
 pub(crate) mod owner {
-    pub(crate) use super::desk::{Desk, HandOver, Party, Pulse};
+    pub(crate) use super::desk::{Desk, HandOver, Lag, Party, Pulse};
     pub(crate) use super::guests::{Guests, Visits, WaitEnd};
     pub(crate) use super::stuck::Stuck;
 }

@@ -1,6 +1,6 @@
 //! The ring as an owner's transport: handing the segment over, admitting, burying, evicting.
 
-use super::desk::{HandOver, Party, Pulse};
+use super::desk::{HandOver, Lag, Party, Pulse};
 use super::sleepers::Sleepers;
 use super::stuck::Stuck;
 use crate::liveness::Hooks;
@@ -97,15 +97,22 @@ impl Party for RingParty {
         self.membership.status_of(seat).is_some_and(|status| status.state == State::Active)
     }
 
-    fn standing(&self, seat: u32) -> (Standing, u64) {
+    fn standing(&self, seat: u32) -> (Standing, Lag) {
+        let lag = |items: u32| {
+            Lag::new(self.ledger.bytes_in_last(items), items.into(), self.geometry.slots().into())
+        };
         match self.membership.status_of(seat) {
-            None => (Standing::Done, 0),
+            None => (Standing::Done, Lag::default()),
             Some(status) => match status.state {
-                State::Active => (Standing::Live, self.ledger.bytes_in_last(status.behind)),
-                State::Evicted => (Standing::Evicted, 0),
-                _ => (Standing::Joining, 0),
+                State::Active => (Standing::Live, lag(status.behind)),
+                State::Evicted => (Standing::Evicted, Lag::default()),
+                _ => (Standing::Joining, Lag::default()),
             },
         }
+    }
+
+    fn messages(&self) -> u32 {
+        self.ledger.items.load(Ordering::Relaxed)
     }
 
     fn clear(&self, seat: u32) -> bool {

@@ -262,7 +262,11 @@ impl Sender {
     /// How many bytes all the receivers together still have to take: what moves while they do.
     pub(crate) fn lag(&self) -> u64 {
         let guests = self.inner.guests.all();
-        guests.iter().filter_map(|guest| guest.place).map(|seat| self.inner.party.standing(seat).1).sum()
+        guests
+            .iter()
+            .filter_map(|guest| guest.place)
+            .map(|seat| self.inner.party.standing(seat).1.bytes)
+            .sum()
     }
 
     /// Ends the stream, and waits until every receiver has everything and says so, or is gone.

@@ -1,24 +1,17 @@
 //! `shell ls`: what exists, who holds it, who is behind.
 
+use super::survey::{command, in_short, kind, standing, state, survey};
 use crate::cli::ls::Args;
 use crate::exit::Exit;
+use crate::table::{aligned, terminal_width};
 use crate::terminal::{print, say};
 use serde::Serialize;
-use whorl::channel::{Listed, State, list, mailbox_servers};
+use whorl::channel::{Listed, State};
 use whorl::memory::in_words;
-use whorl::rendezvous::RuntimeDir;
-use whorl::rendezvous::report::{Kind, Standing};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
-    let found = RuntimeDir::open().map_err(|error| error.to_string()).and_then(|directory| {
-        let failed = |error| format!("{}: {}", whorl::shown(directory.path()), whorl::reason(error));
-        let mut listed = list(&directory).map_err(failed)?;
-        listed.extend(mailbox_servers().map_err(|error| error.to_string())?);
-        listed.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(listed)
-    });
-    let listed = match found {
+    let listed = match survey() {
         Ok(listed) => listed,
         Err(error) => {
             say(&format!("ls: {error}"));
@@ -34,8 +27,11 @@ pub fn run(args: Args) -> Exit {
         let sysv = args.sysv.then_some(sysv);
         serde_json::to_string(&Json { channels, sysv }).expect("plain data")
     } else {
-        let lines = channels.iter().flat_map(Channel::lines).chain(sysv.iter().map(Sysv::line));
-        lines.collect::<Vec<_>>().join("\n")
+        let sysv = sysv.iter().map(Sysv::line);
+        match terminal_width() {
+            Some(width) => table(&channels, width).into_iter().chain(sysv).collect::<Vec<_>>().join("\n"),
+            None => channels.iter().flat_map(Channel::lines).chain(sysv).collect::<Vec<_>>().join("\n"),
+        }
     };
     if text.is_empty() || print(&text) { Exit::Done } else { Exit::Failed }
 }
@@ -80,14 +76,7 @@ impl Channel {
         let report = listed.report.as_ref();
         let taking_part = report.into_iter().flat_map(|report| &report.participants).map(|peer| {
             let pid = (peer.pid != 0).then_some(peer.pid);
-            let stopped = pid.is_some_and(is_stopped);
-            let state = match peer.standing {
-                _ if stopped => "stopped",
-                Standing::Joining => "joining",
-                Standing::Live => "live",
-                Standing::Evicted => "evicted",
-                Standing::Done => "done",
-            };
+            let state = standing(peer);
             Receiver { pid, command: pid.and_then(command), behind: Some(peer.behind), state }
         });
         let waiting = listed.waiting.iter().map(|&pid| Receiver {
@@ -102,11 +91,7 @@ impl Channel {
         Self {
             name: listed.name.to_string(),
             kind: listed.kind.map(kind).or(awaited),
-            state: match listed.state {
-                State::Live => "live",
-                State::Waiting => "waiting",
-                State::Stale => "stale",
-            },
+            state: state(listed.state),
             owner: listed.owner.map(|pid| Process { pid, command: (!stale).then(|| command(pid)).flatten() }),
             bytes: report.map(|report| report.memory),
             sent: report.map(|report| report.sent),
@@ -117,29 +102,29 @@ impl Channel {
     }
 
     fn lines(&self) -> Vec<String> {
-        let owner = match &self.owner {
-            Some(Process { pid, command: Some(command) }) => format!("pid {pid} ({command})"),
-            Some(Process { pid, command: None }) => format!("pid {pid}"),
-            None => "-".into(),
-        };
+        let owner = self.owner.as_ref().map_or("-".into(), |owner| who(Some(owner.pid), &owner.command));
         let mut line = format!("{}\t{}\t{}\t{owner}", self.name, self.kind.unwrap_or("-"), self.state);
         if let (Some(bytes), Some(sent), Some(rate)) = (self.bytes, self.sent, self.rate) {
             let (bytes, sent, rate) = (in_words(bytes), in_words(sent), in_words(rate));
             line += &format!("\t{bytes} of memory, {sent} sent, {rate}/s, {} attached", self.attached());
         }
         let each = self.receivers.iter().map(|peer| {
-            let who = match (peer.pid, &peer.command) {
-                (Some(pid), Some(command)) => format!("pid {pid} ({command})"),
-                (Some(pid), None) => format!("pid {pid}"),
-                (None, _) => "a process of another namespace".into(),
-            };
-            let behind = peer.behind.map_or(String::new(), |behind| match behind {
-                0 => "\tup to date".into(),
-                behind => format!("\t{} behind", in_words(behind)),
-            });
-            format!("  {}\t{who}{behind}", peer.state)
+            let behind = peer.behind.map_or(String::new(), |behind| format!("\t{}", lag(behind)));
+            format!("  {}\t{}{behind}", peer.state, who(peer.pid, &peer.command))
         });
         std::iter::once(line).chain(each).collect()
+    }
+
+    fn row(&self) -> Vec<String> {
+        let size = |bytes: Option<u64>| bytes.map_or("-".into(), in_words);
+        let rate = self.rate.map_or("-".into(), |rate| format!("{}/s", in_words(rate)));
+        let state = match self.wanted {
+            Some(wanted) if self.state == "waiting" => format!("waits for {wanted}"),
+            _ => self.state.into(),
+        };
+        let (kind, attached) = (self.kind.unwrap_or("-").into(), self.attached().to_string());
+        let owner = self.owner.as_ref().map_or("-".into(), |owner| in_short(Some(owner.pid), &owner.command));
+        vec![self.name.clone(), kind, state, size(self.bytes), size(self.sent), rate, attached, owner]
     }
 
     fn attached(&self) -> usize {
@@ -147,27 +132,40 @@ impl Channel {
     }
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Ring => "ring",
-        Kind::Mailboxes => "mailboxes",
-        Kind::Server => "server",
+fn who(pid: Option<u32>, command: &Option<String>) -> String {
+    match (pid, command) {
+        (Some(pid), Some(command)) => format!("pid {pid} ({command})"),
+        (Some(pid), None) => format!("pid {pid}"),
+        (None, _) => "a process of another namespace".into(),
     }
 }
 
-/// What a process was started as, on one line and fit for a terminal.
-fn command(pid: u32) -> Option<String> {
-    const LONGEST: usize = 80;
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());
-    let text = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ");
-    let shown: String = text.escape_debug().take(LONGEST).collect();
-    (!shown.is_empty()).then_some(shown)
+fn lag(behind: u64) -> String {
+    match behind {
+        0 => "up to date".into(),
+        behind => format!("{} behind", in_words(behind)),
+    }
 }
 
-fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+/// For a terminal: columns, and of a long command only the beginning.
+fn table(channels: &[Channel], width: usize) -> Vec<String> {
+    if channels.is_empty() {
+        return Vec::new();
+    }
+    let head = ["NAME", "KIND", "STATE", "MEMORY", "SENT", "RATE", "PEERS", "OWNER"];
+    let rows = std::iter::once(head.map(String::from).to_vec()).chain(channels.iter().map(Channel::row));
+    let peers = channels.iter().flat_map(|channel| &channel.receivers).map(|peer| {
+        let behind = peer.behind.map_or("-".into(), lag);
+        vec![format!("  {}", peer.state), behind, in_short(peer.pid, &peer.command)]
+    });
+    let mut peers = aligned(&peers.collect::<Vec<_>>(), width).into_iter();
+    let mut lines = aligned(&rows.collect::<Vec<_>>(), width).into_iter();
+    let mut table: Vec<_> = lines.by_ref().take(1).collect();
+    for (line, channel) in lines.zip(channels) {
+        table.push(line);
+        table.extend(peers.by_ref().take(channel.receivers.len()));
+    }
+    table
 }
 
 /// A System V shared memory segment.

@@ -12,3 +12,4 @@ pub mod rm;
 pub mod send;
 pub mod serve;
 pub mod servers;
+pub mod survey;

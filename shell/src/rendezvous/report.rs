@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0 kind   4 state   8 transport   12 wanted   16 memory, 8 bytes   24 sent, 8 bytes   32 rate, 8 bytes
-//! 40 how many participants follow, each: 0 pid   4 state   8 behind, 8 bytes           all little-endian
+//! 40 messages, 8 bytes   48 message rate, 8 bytes   56 1 if the owner waits for participants
+//! 60 how many participants follow, each: 0 pid   4 state   8 behind, 8 bytes   16 fill       all little-endian
 //! ```
 
 use super::protocol::LONGEST;
@@ -58,6 +59,8 @@ pub struct Participant {
     pub standing: Standing,
     /// How many bytes were sent that it has not taken.
     pub behind: u64,
+    /// How much of what the channel can hold that is, in thousandths.
+    pub fill: u32,
 }
 
 /// What an owner says.
@@ -77,12 +80,18 @@ pub struct Report {
     pub sent: u64,
     /// Bytes sent in the last second.
     pub rate: u64,
+    /// Messages sent so far; 0 where bytes travel without.
+    pub messages: u64,
+    /// Messages sent in the last second.
+    pub message_rate: u64,
+    /// Whether the owner waits for participants, because the channel is full or the stream at its end.
+    pub waits: bool,
     /// Who takes part.
     pub participants: Vec<Participant>,
 }
 
-const HEAD: usize = 44;
-const EACH: usize = 16;
+const HEAD: usize = 64;
+const EACH: usize = 20;
 /// The most participants that fit a packet, after the record.
 const MOST: usize = (LONGEST - 64 - HEAD) / EACH;
 
@@ -94,14 +103,16 @@ impl Report {
         for word in [self.kind as u32, self.stage as u32, self.way as u32, self.wanted] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
-        for number in [self.memory, self.sent, self.rate] {
+        for number in [self.memory, self.sent, self.rate, self.messages, self.message_rate] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
+        bytes.extend_from_slice(&u32::from(self.waits).to_le_bytes());
         bytes.extend_from_slice(&(told.len() as u32).to_le_bytes());
         for participant in told {
             bytes.extend_from_slice(&participant.pid.to_le_bytes());
             bytes.extend_from_slice(&(participant.standing as u32).to_le_bytes());
             bytes.extend_from_slice(&participant.behind.to_le_bytes());
+            bytes.extend_from_slice(&participant.fill.to_le_bytes());
         }
         bytes
     }
@@ -111,7 +122,7 @@ impl Report {
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let participants = bytes.get(HEAD..)?.chunks(EACH);
-        if participants.len() != word(40)? as usize || !(bytes.len() - HEAD).is_multiple_of(EACH) {
+        if participants.len() != word(60)? as usize || !(bytes.len() - HEAD).is_multiple_of(EACH) {
             return None;
         }
         let participants = (0..participants.len()).map(|i| {
@@ -121,6 +132,7 @@ impl Report {
                 pid: word(at)?,
                 standing: one_of(&all, word(at + 4)?)?,
                 behind: long(at + 8)?,
+                fill: word(at + 16)?,
             })
         });
         Some(Self {
@@ -131,6 +143,9 @@ impl Report {
             memory: long(16)?,
             sent: long(24)?,
             rate: long(32)?,
+            messages: long(40)?,
+            message_rate: long(48)?,
+            waits: word(56)? != 0,
             participants: participants.collect::<Option<_>>()?,
         })
     }
@@ -147,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_was_encoded_comes_back_and_cut_reports_do_not() {
-        let participant = Participant { pid: 7, standing: Standing::Evicted, behind: 1 << 40 };
+        let participant = Participant { pid: 7, standing: Standing::Evicted, behind: 1 << 40, fill: 1000 };
         let report = Report {
             kind: Kind::Server,
             stage: Stage::Live,
@@ -156,6 +171,9 @@ mod tests {
             memory: 1 << 33,
             sent: 9,
             rate: 8,
+            messages: 1 << 34,
+            message_rate: 7,
+            waits: true,
             participants: vec![participant; 2],
         };
         let bytes = report.encode();

@@ -1,9 +1,10 @@
 //! The runtime directory, what lies in it, and whether a channel in it works.
 
 use super::Finding;
+use crate::commands::survey::survey;
 use rustix::fs::{Mode, OFlags, inotify};
 use std::time::{Duration, Instant};
-use whorl::channel::{State, list, mailbox_servers};
+use whorl::channel::State;
 use whorl::rendezvous::RuntimeDir;
 use whorl::{JoinOptions, Name, Received, Receiver, Sender, SenderOptions, reason, shown};
 
@@ -25,7 +26,7 @@ pub(super) fn look() -> Vec<Finding> {
             "programs find each other only where it is set alike",
         ),
     };
-    vec![place, unnamed_files(&directory), leftovers(&directory), watching(), channel(directory)]
+    vec![place, unnamed_files(&directory), leftovers(), watching(), channel(directory)]
 }
 
 /// What announces a mailbox server is made as a file without a name.
@@ -41,13 +42,9 @@ fn unnamed_files(directory: &RuntimeDir) -> Finding {
     }
 }
 
-fn leftovers(directory: &RuntimeDir) -> Finding {
+fn leftovers() -> Finding {
     let name = "leftovers";
-    let listed = list(directory).map_err(reason).and_then(|mut listed| {
-        listed.extend(mailbox_servers().map_err(|error| error.to_string())?);
-        Ok(listed)
-    });
-    let listed = match listed {
+    let listed = match survey() {
         Ok(listed) => listed,
         Err(error) => return Finding::fail(name, error, "look into the runtime directory"),
     };

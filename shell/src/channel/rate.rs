@@ -1,0 +1,76 @@
+//! How fast something grows, from looks at how much there is.
+
+use std::time::{Duration, Instant};
+
+/// How much in the last second or so.
+pub(super) struct Rate {
+    since: Instant,
+    then: u64,
+    last: u64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self { since: Instant::now(), then: 0, last: 0 }
+    }
+}
+
+impl Rate {
+    pub fn look(&mut self, sent: u64) {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            *self = Self { last: self.of(sent), since: Instant::now(), then: sent };
+        }
+    }
+
+    /// The rate now: of the second under way once it says something, else of the last whole one.
+    pub fn of(&self, sent: u64) -> u64 {
+        let elapsed = self.since.elapsed();
+        if elapsed < Duration::from_millis(500) && self.last > 0 {
+            return self.last;
+        }
+        let bytes = sent.saturating_sub(self.then);
+        (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64
+    }
+}
+
+/// Messages in all, from a count that wraps: looked at ten times a second, it cannot have gone round unseen.
+#[derive(Default)]
+pub(super) struct Messages {
+    seen: u32,
+    total: u64,
+    rate: Rate,
+}
+
+impl Messages {
+    pub fn look(&mut self, count: u32) {
+        self.total = self.with(count);
+        self.seen = count;
+        self.rate.look(self.total);
+    }
+
+    /// How many, now that the count stands here.
+    pub fn with(&self, count: u32) -> u64 {
+        self.total + u64::from(count.wrapping_sub(self.seen))
+    }
+
+    /// How many in the last second, if there were `total` by now.
+    pub fn rate(&self, total: u64) -> u64 {
+        self.rate.of(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Messages;
+
+    #[test]
+    fn a_count_that_wraps_is_a_total_that_does_not() {
+        let mut messages = Messages::default();
+        for (count, total) in
+            [(0, 0), (7, 7), (u32::MAX, u64::from(u32::MAX)), (4, (1 << 32) + 4), (4, (1 << 32) + 4)]
+        {
+            assert_eq!(messages.with(count), total);
+            messages.look(count);
+        }
+    }
+}
