@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         cli::Command::Dipc(args) => commands::dipc::run(args),
         cli::Command::Dipcrm(args) => commands::dipc::run_remove(args),
         cli::Command::Mail(args) => commands::mail::run(args),
+        #[cfg(feature = "top")]
+        cli::Command::Top(args) => commands::top::run(args),
         cli::Command::Doctor(args) => commands::doctor::run(args),
         cli::Command::Completions(args) => commands::completions::run(args),
         cli::Command::Man(args) => commands::man::run(args),

@@ -8,8 +8,11 @@ pub fn terminal_width() -> Option<usize> {
     tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&width| width > 0)
 }
 
-/// One line for each row, its cells under each other. The last cell of a row is cut to what is left of `width`, and so may be
-/// as long as it likes.
+/// How much of the last column is seen however long the first one is.
+const LEAST: usize = 12;
+
+/// One line for each row, its cells under each other. The last cell of a row is cut to what is left of `width`; where that is
+/// next to nothing, the first column is cut too.
 pub fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |column: usize| {
@@ -17,12 +20,19 @@ pub fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
         let cells = rows.iter().filter(|row| column + 1 < row.len()).filter_map(|row| row.get(column));
         cells.map(|cell| cell.width()).max().unwrap_or(0)
     };
-    let widths: Vec<_> = (0..columns).map(widest).collect();
+    let mut widths: Vec<_> = (0..columns).map(widest).collect();
+    let all: usize = widths.iter().map(|width| width + 2).sum();
+    // The last column itself counts nothing but its gap, which there is not.
+    let short = (all + LEAST).saturating_sub(width.saturating_add(2));
+    if let Some(first) = widths.first_mut() {
+        *first = first.saturating_sub(short).max(LEAST.min(*first));
+    }
     let line = |row: &Vec<String>| {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             if column + 1 < row.len() {
-                line += cell;
+                let cell = cut(cell, widths[column]);
+                line += &cell;
                 line.extend(std::iter::repeat_n(' ', widths[column] - cell.width() + 2));
             } else {
                 line += &cut(cell, width.saturating_sub(line.width()));
@@ -82,5 +92,7 @@ mod tests {
         }
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(aligned(&rows(&[&["ab", "cdefgh"]]), 7), ["ab  cd…"]);
+        let long = rows(&[&["a-name-that-is-very-long", "kind", "owner of it"]]);
+        assert_eq!(aligned(&long, 40), ["a-name-that-is-very…  kind  owner of it"]);
     }
 }

@@ -29,6 +29,12 @@ impl Paint {
         Self { colours: std::io::stdout().is_terminal() && !refused && !dumb }
     }
 
+    /// Whether there is any.
+    #[cfg(feature = "top")]
+    pub fn colours(&self) -> bool {
+        self.colours
+    }
+
     /// For what could be better.
     pub fn yellow(&self, text: &str) -> String {
         self.with("33", text)

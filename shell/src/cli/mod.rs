@@ -12,6 +12,8 @@ pub mod rm;
 pub mod send;
 pub mod serve;
 pub mod servers;
+#[cfg(feature = "top")]
+pub mod top;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
@@ -53,6 +55,9 @@ pub enum Command {
     Dipcrm(dipc::RemoveArgs),
     /// Read and write mailboxes
     Mail(mail::Args),
+    /// Watch channels and servers: how fast, how full, who is behind
+    #[cfg(feature = "top")]
+    Top(top::Args),
     /// Check whether this machine has what the commands need
     Doctor(doctor::Args),
     /// Print what sets up completion in a shell

@@ -124,7 +124,7 @@ impl Channel {
         };
         let (kind, attached) = (self.kind.unwrap_or("-").into(), self.attached().to_string());
         let owner = self.owner.as_ref().map_or("-".into(), |owner| in_short(Some(owner.pid), &owner.command));
-        vec![self.name.clone(), kind, state, size(self.bytes), size(self.sent), rate, attached, owner]
+        vec![self.name.clone(), kind, state, size(self.sent), rate, attached, size(self.bytes), owner]
     }
 
     fn attached(&self) -> usize {
@@ -152,8 +152,14 @@ fn table(channels: &[Channel], width: usize) -> Vec<String> {
     if channels.is_empty() {
         return Vec::new();
     }
-    let head = ["NAME", "KIND", "STATE", "MEMORY", "SENT", "RATE", "PEERS", "OWNER"];
+    let head = ["NAME", "KIND", "STATE", "SENT", "RATE", "PEERS", "MEMORY", "OWNER"];
     let rows = std::iter::once(head.map(String::from).to_vec()).chain(channels.iter().map(Channel::row));
+    let rows = rows.map(|mut row| {
+        if width < 100 {
+            row.remove(6); // the memory, which does not change
+        }
+        row
+    });
     let peers = channels.iter().flat_map(|channel| &channel.receivers).map(|peer| {
         let behind = peer.behind.map_or("-".into(), lag);
         vec![format!("  {}", peer.state), behind, in_short(peer.pid, &peer.command)]

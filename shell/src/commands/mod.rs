@@ -13,3 +13,5 @@ pub mod send;
 pub mod serve;
 pub mod servers;
 pub mod survey;
+#[cfg(feature = "top")]
+pub mod top;

@@ -1,0 +1,192 @@
+//! `shell top`, and `shell ls` on a terminal: what is shown is what is, and it fits.
+#![cfg(feature = "top")]
+
+mod common;
+mod home;
+mod terminal;
+
+use common::*;
+use home::Home;
+use rustix::process::Signal;
+use serde_json::Value;
+use terminal::Terminal;
+use unicode_width::UnicodeWidthStr;
+
+/// A sender that waits for one of its two receivers, which is stopped: its ring is full.
+struct Scene {
+    home: Home,
+    sender: Live,
+    quick: Live,
+    stopped: Live,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let home = Home::new();
+        home.place.file("f", &noise(3 << 20, 5));
+        let sender = home.start("send video --peers 2 f");
+        let stopped = start(&mut home.script("exec \"$SHELL_BIN\" recv video stopped"));
+        home.attached("video", 1);
+        signal(stopped.pid(), Signal::STOP);
+        until(SOON, "it is stopped", || is_stopped(stopped.pid()));
+        let quick = start(&mut home.script("exec \"$SHELL_BIN\" recv video quick"));
+        home.attached("video", 2);
+        Self { home, sender, quick, stopped }
+    }
+
+    fn end(self) {
+        signal(self.stopped.pid(), Signal::CONT);
+        for process in [self.sender, self.quick, self.stopped] {
+            process.end(LIMIT).has_code(0); // the sender says for whom it waited
+        }
+    }
+}
+
+fn figures(home: &Home, name: &str) -> Value {
+    let ended = run(&mut home.words("top --json"));
+    ended.silent_success();
+    let channels = ended.json()["channels"].clone();
+    let found = channels.as_array().expect("an array").iter().find(|channel| channel["name"] == name);
+    found.unwrap_or_else(|| panic!("{name} in {channels}")).clone()
+}
+
+#[test]
+fn the_figures_say_who_holds_up_whom() {
+    let scene = Scene::new();
+    let mut video = Value::Null;
+    until(LIMIT, "the ring is full", || {
+        video = figures(&scene.home, "video");
+        video["fill"] == 1.0 && video["waiting"] == "for slowest"
+    });
+    assert_eq!(video["slowest"]["pid"], scene.stopped.pid(), "{video}");
+    // Eight slots of 80 KiB.
+    assert_eq!((video["messages"].as_u64(), video["lag"].as_u64()), (Some(8), Some(8 * 81920)), "{video}");
+    let peers = video["peers"].as_array().unwrap();
+    let of = |pid: i32| peers.iter().find(|peer| peer["pid"] == pid).unwrap();
+    assert_eq!(of(scene.stopped.pid())["state"], "stopped");
+    assert_eq!(
+        (of(scene.quick.pid())["state"].clone(), of(scene.quick.pid())["fill"].clone()),
+        ("live".into(), 0.0.into())
+    );
+    let once = run(&mut scene.home.words("top --once"));
+    once.silent_success();
+    let lines: Vec<_> = once.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{once:?}");
+    assert!(lines[1].starts_with("video\tring\t100%\t"), "{once:?}");
+    run(&mut scene.home.words("top")).refusal(2, &["top: this is no terminal", "--once"]);
+    scene.end();
+}
+
+#[test]
+fn mailboxes_are_counted_without_asking_the_server() {
+    let home = Home::new();
+    let port = run(&mut home.words("dipc 5 4 0 4"));
+    port.has_code(0);
+    let port = port.stdout.trim().rsplit(':').next().unwrap().to_owned();
+    for _ in 0..3 {
+        run(&mut home.words(&format!("mail -p {port} write 4 x"))).has_code(0);
+    }
+    let server = figures(&home, &format!("dipc-{port}"));
+    assert_eq!(server["mailboxes"]["versions"], serde_json::json!([0, 0, 0, 0, 3]), "{server}");
+    assert_eq!((server["messages"].clone(), server["kind"].clone()), (3.into(), "mailboxes".into()));
+    run(&mut home.words(&format!("dipcrm {port}"))).has_code(0);
+    home.nothing_left();
+}
+
+#[test]
+fn rows_details_and_keys_on_a_terminal() {
+    let scene = Scene::new();
+    let boxes = run(&mut scene.home.words("dipc 12 4 0 4"));
+    let port = boxes.stdout.trim().rsplit(':').next().unwrap().to_owned();
+    let Some(terminal) = Terminal::open(&scene.home, 80, 24, "shell top --interval 100ms") else { return };
+    let stopped = scene.stopped.pid().to_string();
+    let screen =
+        terminal.shows(&["video", "████████", "for slowest", &stopped, &format!("dipc-{port}"), "q end"]);
+    assert!(screen.lines().all(|line| line.width() <= 80), "{screen}");
+    let red = |screen: &str| ["\x1b[31m", "38;5;1m"].iter().any(|red| screen.contains(red));
+    assert!(red(&terminal.coloured()), "a full ring is red: {:?}", terminal.coloured());
+    // By name the server comes first; by fill the ring that is full.
+    let first = |screen: &str| {
+        screen.lines().nth(2).unwrap_or_default().split(' ').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(first(&screen), format!("dipc-{port}"));
+    terminal.keys(&["s"]);
+    terminal.shows(&["by rate"]);
+    terminal.keys(&["s"]);
+    assert_eq!(first(&terminal.shows(&["by fill"])), "video");
+    terminal.keys(&["?"]);
+    terminal.shows(&["choose a row"]);
+    terminal.keys(&["x"]);
+    terminal.hides("choose a row");
+    terminal.keys(&["Up", "Enter"]);
+    // By now the server was selected, and the selection stays with its row: one up is the ring.
+    let detail = terminal.shows(&["STATE", "stopped", "live", "█ ", &stopped, "waiting  for slowest"]);
+    assert!(detail.contains("655kB"), "{detail}");
+    terminal.keys(&["Escape"]);
+    terminal.shows(&["s sort"]);
+    terminal.keys(&["Down", "Enter"]);
+    terminal.shows(&["12 mailboxes of 4.1kB", "0:0", "11:0"]);
+    run(&mut scene.home.words(&format!("mail -p {port} write 7 x"))).has_code(0);
+    terminal.shows(&["7:1"]);
+    terminal.resize(200, 50);
+    terminal.keys(&["Escape"]);
+    terminal.shows(&["recv video stopped"]);
+    terminal.resize(20, 3);
+    terminal.resize(80, 24);
+    terminal.shows(&["q end"]);
+    terminal.keys(&["q"]);
+    terminal.shows(&["ended 0"]);
+    run(&mut scene.home.words(&format!("dipcrm {port}"))).has_code(0);
+    scene.end();
+}
+
+#[test]
+fn without_colours_and_after_a_signal_the_terminal_is_as_before() {
+    let scene = Scene::new();
+    let script = "shell top --interval 100ms";
+    let Some(terminal) = Terminal::open_with(&scene.home, 80, 24, script, &[("NO_COLOR", "1")]) else {
+        return;
+    };
+    terminal.shows(&["video", "████████"]);
+    let coloured = terminal.coloured();
+    assert!(!coloured.contains("38;5;"), "{coloured:?}");
+    for colour in 30..=37 {
+        assert!(!coloured.contains(&format!("\x1b[{colour}m")), "colour {colour}: {coloured:?}");
+    }
+    let top = children(terminal.pid());
+    assert_eq!(top.len(), 1, "the view alone runs there");
+    signal(top[0], Signal::TERM);
+    let screen = terminal.shows(&["ended 143"]);
+    assert!(!screen.contains("SLOWEST"), "the screen is given back:\n{screen}");
+    scene.end();
+}
+
+#[test]
+fn the_list_is_a_table_that_fits_whatever_a_command_is_called() {
+    let home = Home::new();
+    let named =
+        "exec -a '漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字' \"$SHELL_BIN\" recv wide";
+    let mut bash = home.place.program("bash");
+    bash.args(["-c", named]).env("SHELL_BIN", env!("CARGO_BIN_EXE_shell"));
+    let waiting = start(bash.env("XDG_RUNTIME_DIR", home.place.at("run")));
+    home.awaited("wide", 1);
+    let sender = home.start_fed("send long-long-long-long-long-long-name");
+    home.owned("long-long-long-long-long-long-name");
+    for width in [80, 200] {
+        let Some(terminal) = Terminal::open(&home, width, 24, "shell ls") else { return };
+        let screen = terminal.shows(&["ended 0"]);
+        let lines: Vec<_> = screen.lines().collect();
+        assert_eq!(lines.len(), 5, "nothing wraps:\n{screen}");
+        assert!(lines[0].starts_with("NAME ") && lines[0].contains("OWNER"), "{screen}");
+        // In places, not in bytes: an ellipsis has three of those.
+        let kind = |line: &str, word: &str| line.split(word).next().map(UnicodeWidthStr::width);
+        assert_eq!(kind(lines[0], "KIND"), kind(lines[1], "ring"), "{screen}");
+        assert_eq!(kind(lines[0], "KIND"), kind(lines[2], "ring"), "{screen}");
+        assert!(lines[3].contains("漢字"), "{screen}");
+        assert_eq!(lines[3].ends_with('…'), width == 80, "{screen}");
+        assert!(lines.iter().all(|line| line.width() <= usize::from(width)), "{screen}");
+    }
+    for process in [&waiting, &sender] {
+        signal(process.pid(), Signal::TERM);
+    }
+}
