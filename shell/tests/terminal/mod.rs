@@ -5,6 +5,7 @@
 use crate::common::{LIMIT, skip, until};
 use crate::home::Home;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A terminal of its own, with a script that runs in it.
 pub struct Terminal {
@@ -25,7 +26,10 @@ impl Terminal {
         script: &str,
         variables: &[(&str, &str)],
     ) -> Option<Self> {
-        let terminal = Self { socket: home.place.at("tmux") };
+        // A socket each: one that was just left is not used again.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let terminal = Self { socket: home.place.at(format!("tmux-{number}")) };
         if Command::new("tmux").arg("-V").stdout(Stdio::null()).status().is_err() {
             skip("what needs a terminal", "there is no tmux");
             return None;

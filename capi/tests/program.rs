@@ -1,0 +1,113 @@
+//! Programs in C, against the shared and the static library, do what they print.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use whorl::dipc::reply::Shape;
+use whorl::dipc::server::{LOOPBACK, Options, Server};
+
+/// Where cargo puts the libraries: beside the tests, or one above.
+fn library(file: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("our own path");
+    let found =
+        test.ancestors().skip(1).take(2).map(|directory| directory.join(file)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{file} was not built beside {}", test.display()))
+}
+
+/// Compiles a program in every way there is; nothing where there is no compiler.
+fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
+    if Command::new("cc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        eprintln!("SKIPPED: {source}: there is no cc");
+        return Vec::new();
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (shared, fixed) = (library("libwhorl_c.so"), library("libwhorl_c.a"));
+    let directory = shared.parent().expect("a directory");
+    let run_path = format!("-Wl,-rpath,{}", directory.display());
+    let ways: [(&str, Vec<&std::ffi::OsStr>); 2] = [
+        ("shared", vec![shared.as_os_str(), run_path.as_ref()]),
+        (
+            "static",
+            [fixed.as_os_str()].into_iter().chain(["-lpthread", "-ldl", "-lm"].map(AsRef::as_ref)).collect(),
+        ),
+    ];
+    let build = |(way, libraries): (&str, Vec<&std::ffi::OsStr>)| {
+        let program = to.join(way);
+        let mut command = Command::new("cc");
+        command.args(["-std=gnu99", "-Wall", "-Wextra", "-Werror", "-I"]).arg(here.join("include"));
+        command.arg(here.join(source)).args(libraries).arg("-o").arg(&program);
+        let output = command.output().expect("cc");
+        assert!(output.status.success(), "{way}: {}", String::from_utf8_lossy(&output.stderr));
+        program
+    };
+    ways.into_iter().map(build).collect()
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && err.is_empty(), "{:?}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+/// A directory of our own, the runtime directory of everything below.
+fn home() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o700)).expect("ours");
+    home
+}
+
+#[test]
+fn the_example_says_hello_in_every_way() {
+    let home = home();
+    let programs = compiled("examples/hello.c", home.path());
+    // SAFETY: no other thread of this test reads the environment; the programs below get theirs explicitly.
+    unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
+    let options = Options {
+        shape: Shape { boxes: 2, capacity: 1024, packet: 1024 },
+        address: (LOOPBACK, 0).into(),
+        unix: None,
+        token: None,
+        idle: None,
+        max_connections: Some(4),
+        workers: Some(1),
+    };
+    let server = Server::open(options, None).expect("a mailbox server");
+    let port = server.address().port().to_string();
+    let serving = std::thread::spawn(move || server.run());
+    for program in programs {
+        let directory = program.with_extension("servers");
+        std::fs::create_dir(&directory).expect("a directory");
+        let said = run(Command::new(&program).arg(&directory).arg(&port).env("XDG_RUNTIME_DIR", home.path()));
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "received: hello",
+                "received: from C",
+                "received: ",
+                "end after 11 bytes",
+                "1 receiver has everything, it ended with 0",
+                "room for 3 bytes: too long, needs 8",
+                "mailbox 1 of 2, version 1: a letter",
+                "a second one of that name: in use",
+                "server on this host: 'by TCP' and 'by memory'",
+                "clients: 1",
+            ],
+            "{}",
+            program.display()
+        );
+        assert_eq!(std::fs::read_dir(&directory).expect("it").count(), 0, "nothing is left announced");
+    }
+    whorl::dipc::remove::remove(port.parse().expect("a port"), false).expect("it goes");
+    serving.join().expect("a thread").expect("a good end");
+}
+
+#[test]
+fn mistakes_are_answered_and_nothing_crashes() {
+    let home = home();
+    for program in compiled("tests/mistakes.c", home.path()) {
+        let said = run(Command::new(&program).current_dir(home.path()).env("XDG_RUNTIME_DIR", home.path()));
+        assert_eq!(said, "0 mistakes\n", "{}", program.display());
+    }
+}
