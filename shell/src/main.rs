@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod complete;
 mod exit;
+mod logging;
 mod table;
 mod terminal;
 mod units;

@@ -22,7 +22,8 @@ use whorl::dipc::server::LOOPBACK;
         "Then, by hand: nc localhost 9000, and type: w 3 (Enter) hello (Enter)\n",
         "r 3 (Enter) q (Enter). It returns when the server listens; 'shell dipcrm PORT'\n",
         "stops it. A mailbox holds the latest message, of at most SIZE; a longer message\n",
-        "than PACKET travels in several packets.\n",
+        "than PACKET travels in several packets. WHORL_LOG says how much is logged: off,\n",
+        "error, warn, info, or debug, with a line for each connection.\n",
         "\n",
         "Exit codes: 0 the server listens; 1 it cannot, for instance because the port is\n",
         "in use; 2 used wrongly."
@@ -90,6 +91,10 @@ pub struct Args {
     /// A file in the runtime directory if absent; with --foreground, stderr.
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// Log JSON objects, one in each line
+    #[arg(long)]
+    pub log_json: bool,
 }
 
 /// Stop a mailbox server, and clear away what a dead one left.

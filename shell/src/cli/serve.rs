@@ -53,6 +53,14 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "0.0.0.0")]
     pub bind: Option<IpAddr>,
 
+    /// Where the server logs; stderr if absent
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub log_file: Option<PathBuf>,
+
+    /// Log JSON objects, one in each line
+    #[arg(long, hide_short_help = true)]
+    pub log_json: bool,
+
     /// Say nothing but errors
     #[arg(short, long)]
     pub quiet: bool,

@@ -2,15 +2,16 @@
 
 use crate::cli::dipc::{Args, RemoveArgs};
 use crate::exit::Exit;
+use crate::logging;
 use crate::terminal::{print, say};
-use rustix::fs::{Mode, OFlags};
 use std::path::{Path, PathBuf};
+use tracing_subscriber::filter::LevelFilter;
 use whorl::dipc::listen::{self, Listeners};
 use whorl::dipc::notify::notify;
 use whorl::dipc::place::{Place, log_name};
 use whorl::dipc::remove::{RemoveError, Removed, remove};
 use whorl::dipc::reply::Shape;
-use whorl::dipc::server::{Options, Server, StartError, log};
+use whorl::dipc::server::{Options, Server, StartError};
 use whorl::dipc::token;
 use whorl::process::{self, Verdict};
 
@@ -40,11 +41,25 @@ pub fn run(args: Args) -> Exit {
         say(&format!("dipc: {why}"));
         return Exit::Usage;
     }
+    let log = match logging::level(args.log_json || args.log_file.is_some()) {
+        Ok(level) => Log { level, json: args.log_json },
+        Err(why) => {
+            say(&format!("dipc: {why}"));
+            return Exit::Usage;
+        }
+    };
     if args.foreground {
-        foreground(&args, options, inherited)
+        foreground(&args, options, inherited, log)
     } else {
-        background(&args, options, inherited)
+        background(&args, options, inherited, log)
     }
+}
+
+/// How much is logged, and how.
+#[derive(Clone, Copy)]
+struct Log {
+    level: LevelFilter,
+    json: bool,
 }
 
 /// Everything that can be found wrong without trying.
@@ -100,14 +115,15 @@ fn listening(server: &Server) -> String {
     format!("listening on {}", server.address())
 }
 
-fn foreground(args: &Args, options: Options, inherited: Option<Listeners>) -> Exit {
+fn foreground(args: &Args, options: Options, inherited: Option<Listeners>, log: Log) -> Exit {
     process::catch_stop_signals();
     if let Some(path) = &args.log_file
-        && let Err(why) = log_to(path)
+        && let Err(why) = logging::redirect_stderr(path)
     {
         say(&format!("dipc: {why}"));
         return Exit::Failed;
     }
+    logging::start(log.level, log.json, None);
     let server = match Server::open(options, inherited) {
         Ok(server) => server,
         Err(error) => {
@@ -131,20 +147,25 @@ fn foreground(args: &Args, options: Options, inherited: Option<Listeners>) -> Ex
 const SIGTERM: i32 = 15;
 
 fn serve(server: Server) -> Exit {
+    tracing::info!("{}", listening(&server));
     notify(&format!("READY=1\nMAINPID={}\nSTATUS={}\n", std::process::id(), listening(&server)));
     match server.run() {
-        Ok(()) => Exit::Done,
+        Ok(()) => {
+            tracing::info!("ended");
+            Exit::Done
+        }
         Err(error) => {
-            log(&error.to_string());
+            tracing::error!("{error}");
             Exit::Failed
         }
     }
 }
 
 /// The daemon's verdict is its exit code's digit, then a line.
-fn background(args: &Args, options: Options, inherited: Option<Listeners>) -> Exit {
+fn background(args: &Args, options: Options, inherited: Option<Listeners>, log: Log) -> Exit {
     let log_file = args.log_file.as_deref().map(absolute);
-    let verdict = process::daemonize(move |verdict| daemon(options, inherited, log_file.as_deref(), verdict));
+    let verdict =
+        process::daemonize(move |verdict| daemon(options, inherited, log_file.as_deref(), log, verdict));
     let verdict = match verdict {
         Ok(verdict) => verdict,
         Err(error) => {
@@ -172,7 +193,13 @@ fn background(args: &Args, options: Options, inherited: Option<Listeners>) -> Ex
 }
 
 /// In the daemon.
-fn daemon(options: Options, inherited: Option<Listeners>, log_file: Option<&Path>, verdict: Verdict) -> u8 {
+fn daemon(
+    options: Options,
+    inherited: Option<Listeners>,
+    log_file: Option<&Path>,
+    log: Log,
+    verdict: Verdict,
+) -> u8 {
     process::catch_stop_signals();
     let mut server = match Server::open(options, inherited) {
         Ok(server) => server,
@@ -189,24 +216,17 @@ fn daemon(options: Options, inherited: Option<Listeners>, log_file: Option<&Path
         (None, Some(name), Some(place)) => place.path(name),
         _ => PathBuf::from("/dev/null"),
     };
-    if let Err(why) = log_to(&path) {
+    if let Err(why) = logging::redirect_stderr(&path) {
         verdict.tell(&format!("1{why}"));
         server.close();
         return 1;
     }
+    logging::start(log.level, log.json, None);
     verdict.tell(&format!("0{}", listening(&server)));
     if let Some(own) = own {
         server.logs_to(own);
     }
     u8::from(serve(server) != Exit::Done)
-}
-
-/// From now on stderr goes to the end of this file.
-fn log_to(path: &Path) -> Result<(), String> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
-        .and_then(rustix::stdio::dup2_stderr)
-        .map_err(|error| format!("cannot log to {}: {}", whorl::shown(path), whorl::reason(error)))
 }
 
 /// Runs `shell dipcrm`.

@@ -2,6 +2,7 @@
 
 use crate::cli::serve::Args;
 use crate::exit::Exit;
+use crate::logging;
 use crate::terminal::say;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
@@ -13,6 +14,20 @@ use whorl::{Server, ServerOptions};
 /// Runs it.
 pub fn run(args: Args) -> Exit {
     catch_stop_signals();
+    let level = match logging::level(args.log_json || args.log_file.is_some()) {
+        Ok(level) => level,
+        Err(why) => {
+            say(&format!("serve: {why}"));
+            return Exit::Usage;
+        }
+    };
+    match args.log_file.as_deref().map(logging::open).transpose() {
+        Ok(file) => logging::start(level, args.log_json, file),
+        Err(why) => {
+            say(&format!("serve: {why}"));
+            return Exit::Failed;
+        }
+    }
     let deadline = args.time.map(|time| Instant::now() + time);
     let mut options = ServerOptions::new(args.directory);
     options.socket_message = args.socket_message.into_vec();
@@ -23,7 +38,11 @@ pub fn run(args: Args) -> Exit {
             let (address, port) = server.address();
             say(&format!("serve: {} listens at {address}, port {port}", args.name));
         }
-        server.wait(args.clients, deadline)
+        let (address, port) = server.address();
+        tracing::info!("{} listens at {address}, port {port}", args.name);
+        let waited = server.wait(args.clients, deadline);
+        tracing::info!("{} ended after {} clients", args.name, server.clients());
+        waited
     });
     match served {
         Ok(()) => Exit::Done,

@@ -212,6 +212,21 @@ pub fn inherited() -> Result<Option<Listeners>, ListenError> {
     Ok(Some(listeners))
 }
 
+/// Who is connected, for a log.
+pub fn peer(client: &OwnedFd) -> String {
+    use rustix::net::{AddressFamily, getpeername};
+    let address = getpeername(client).ok().flatten();
+    match address {
+        Some(address) if address.address_family() != AddressFamily::UNIX => {
+            SocketAddr::try_from(address).map_or("somewhere".into(), |address| address.to_string())
+        }
+        _ => match crate::process::peer_of(client) {
+            Ok(peer) => format!("pid {}", peer.pid),
+            Err(_) => "somewhere".into(),
+        },
+    }
+}
+
 /// Takes in a client that waits.
 ///
 /// # Errors

@@ -278,14 +278,18 @@ fn serve(listener: &TcpListener, over: &OwnedFd, reply: &[u8], visits: &Visits) 
         });
         if is_ready[1] {
             match listener.accept() {
-                Ok((socket, _)) if rustix::io::ioctl_fionbio(&socket, true).is_ok() => {
+                Ok((socket, from)) if rustix::io::ioctl_fionbio(&socket, true).is_ok() => {
+                    tracing::debug!("connection from {from}");
                     let (since, hello, token, sent) = (Instant::now(), Vec::new(), None, 0);
                     customers.push(Customer { socket, since, hello, token, sent });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // No descriptors, most likely: the queue stays readable, so do not spin on it.
-                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                Err(error) => {
+                    tracing::warn!("cannot take clients in: {}", crate::reason_of(&error));
+                    std::thread::sleep(Duration::from_millis(50));
+                }
             }
         }
     }

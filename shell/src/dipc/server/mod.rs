@@ -279,10 +279,3 @@ pub const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 fn watch(epoll: &OwnedFd, source: impl AsFd, data: u64) -> Result<(), Errno> {
     epoll::add(epoll, source, EventData::new_u64(data), EventFlags::IN)
 }
-
-/// One line for who runs the server.
-pub fn log(line: &str) {
-    use std::io::Write;
-    let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_secs());
-    let _ = writeln!(std::io::stderr(), "{seconds} dipc: {line}");
-}

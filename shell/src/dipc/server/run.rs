@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::{CALLER, CONTROL, ENDED, LISTENER, STOP, Server, log, watch};
+use super::{CALLER, CONTROL, ENDED, LISTENER, STOP, Server, watch};
 use crate::dipc::control::{self, Request};
 use crate::dipc::listen;
 use crate::dipc::news::News;
@@ -170,6 +170,7 @@ impl Server {
                 look_at = (looks > 0).then(|| now + LOOK);
             }
             if stop && stopping.is_none() {
+                tracing::info!("asked to stop, with {} connections", self.connections());
                 stopping = Some(now + DRAIN);
                 self.posts.iter().for_each(|post| post.send(Letter::Stop));
             }
@@ -219,7 +220,7 @@ impl Server {
                         listen::dismiss(&client, &line);
                     }
                     self.reserve();
-                    log(&format!("cannot take clients in: {}", reason(error)));
+                    tracing::warn!("cannot take clients in: {}", reason(error));
                     return false;
                 }
             };
@@ -238,6 +239,13 @@ impl Server {
             let loads = self.shared.loads.iter().zip(&self.posts);
             if let Some((load, post)) = loads.min_by_key(|(load, _)| load.load(Ordering::Relaxed)) {
                 load.fetch_add(1, Ordering::Relaxed);
+                if tracing::enabled!(tracing::Level::DEBUG) {
+                    tracing::debug!(
+                        connections = self.connections(),
+                        "connection from {}",
+                        listen::peer(&client)
+                    );
+                }
                 post.send(Letter::Serve { socket: client, known });
             }
         }

@@ -1,0 +1,74 @@
+//! Logs, for who runs a server: lines, or JSON objects, on stderr or in a file; how much, `WHORL_LOG` says.
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Mutex;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// The variable that says how much.
+const VARIABLE: &str = "WHORL_LOG";
+
+/// How much is logged: what the variable says, else what goes wrong, and beginnings and ends if a log was asked for.
+///
+/// # Errors
+/// The variable says something else.
+pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
+    let Some(said) = std::env::var_os(VARIABLE).filter(|said| !said.is_empty()) else {
+        return Ok(if asked_for { LevelFilter::INFO } else { LevelFilter::WARN });
+    };
+    let said = said.to_string_lossy();
+    let known = [
+        ("off", LevelFilter::OFF),
+        ("error", LevelFilter::ERROR),
+        ("warn", LevelFilter::WARN),
+        ("info", LevelFilter::INFO),
+        ("debug", LevelFilter::DEBUG),
+    ];
+    let found = known.into_iter().find(|(word, _)| said.eq_ignore_ascii_case(word));
+    found.map(|(_, level)| level).ok_or_else(|| {
+        format!("{VARIABLE} is '{}'; it may be off, error, warn, info or debug", said.escape_debug())
+    })
+}
+
+/// Begins to log, to this file or to stderr. In the process that logs, after its last fork; once.
+pub fn start(level: LevelFilter, json: bool, file: Option<OwnedFd>) {
+    let writer = match file {
+        Some(file) => BoxMakeWriter::new(Mutex::new(File::from(file))),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(writer);
+    // A second start would be refused, and change nothing.
+    let _ = match json {
+        true => lines.json().flatten_event(true).try_init(),
+        false => lines.try_init(),
+    };
+}
+
+/// Opens a log; what is written goes to its end.
+///
+/// # Errors
+/// It cannot be written.
+pub fn open(path: &Path) -> Result<OwnedFd, String> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| cannot(path, error))
+}
+
+/// From now on stderr goes there: for a server whose stderr nobody reads.
+///
+/// # Errors
+/// As [`open`].
+pub fn redirect_stderr(path: &Path) -> Result<(), String> {
+    rustix::stdio::dup2_stderr(open(path)?).map_err(|error| cannot(path, error))
+}
+
+fn cannot(path: &Path, error: Errno) -> String {
+    format!("cannot log to {}: {}", whorl::shown(path), whorl::reason(error))
+}
