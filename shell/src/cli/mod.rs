@@ -24,7 +24,7 @@ use whorl::rendezvous::NameError;
 
 /// One process talks to many on one Linux machine.
 #[derive(Parser, Debug)]
-#[command(name = "shell", version, about, after_help = MORE, after_long_help = EXAMPLES_AND_EXITS)]
+#[command(name = "shell", version, after_help = MORE, after_long_help = EXAMPLES_AND_EXITS)]
 #[command(disable_help_subcommand = true, max_term_width = 80)]
 pub struct Cli {
     /// What to do.

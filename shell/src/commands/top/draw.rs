@@ -97,11 +97,11 @@ fn detail(frame: &mut Frame, area: Rect, app: &mut App) {
         Line::styled(format!("{}  ({}, {})", row.name, row.kind.unwrap_or("-"), row.state), Modifier::BOLD),
         Line::from(format!("owner    {}", short(&row.owner))),
         Line::from(format!(
-            "memory   {}   sent {} in {} messages   now {}/s, {} messages/s",
+            "memory   {}   sent {} in {} messages   now {}, {} messages/s",
             size(row.memory),
             size(row.sent),
             count(row.messages),
-            size(row.rate),
+            row.rate.map_or("-".into(), |rate| format!("{}/s", in_bytes(rate))),
             count(row.message_rate),
         )),
         Line::from(format!("waiting  {}", row.waiting())),
@@ -165,7 +165,7 @@ fn grid<'a>(row: &Row, width: usize) -> Vec<Line<'a>> {
     let across = (width / widest).max(1);
     let clients = boxes.connections.map_or("-".into(), |count| count.to_string());
     let head = format!(
-        "{} mailboxes of {}, {clients} connections; number:version, * written since the last look",
+        "{} mailboxes of {}, {clients} connections; number:version, * is new",
         boxes.boxes,
         in_bytes(boxes.capacity),
     );
