@@ -17,8 +17,8 @@ fn who_is_stopped_for_good_is_thrown_out_told_so_and_named() {
             let bytes = noise(4 << 20, 7);
             home.place.file("source", &bytes);
             let source = if streams { "-" } else { "source" };
-            let mut send = home
-                .start_fed(&format!("send x {source} {transport} --peers 2 --slots 2 --evict-after 300ms"));
+            let mut send =
+                home.start_fed(&format!("send x {source} {transport} --peers 2 --slots 2 --evict-after 2s"));
             let slow = home.start("recv x slow");
             home.attached("x", 1);
             signal(slow.pid(), Signal::STOP);

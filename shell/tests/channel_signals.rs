@@ -43,10 +43,10 @@ fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
             std::thread::sleep(Duration::from_millis(700));
             let (told, other) = if ends_sender { (send, recv) } else { (recv, send) };
             signal(told.pid(), Signal::TERM);
-            assert_eq!(told.end(SOON).signal(), Some(15), "{transport} {words}");
+            assert_eq!(told.end(LIMIT).signal(), Some(15), "{transport} {words}");
             // The other may be busy with what was on its way.
             signal(other.pid(), Signal::TERM);
-            let ended = other.end(SOON);
+            let ended = other.end(LIMIT);
             assert!(ended.signal() == Some(15) || ended.code() == Some(4), "{transport} {words}: {ended:?}");
             home.nothing_left();
         }
