@@ -1,0 +1,443 @@
+//! The seat lock's operations. The victim has seat 0, a peer that goes on has seat 1, and the tester has seat 2, in which it
+//! may hold the lock so that the others have to wait; afterwards it takes the dead one's seat.
+//!
+//! Nobody tells the survivors of the death: they notice at the end of a slice, by the watchman's round.
+
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently, shared_zeroes};
+use super::steps::{operation, pause};
+use super::sweep::{Case, Made, Operation};
+use rustix::fd::OwnedFd;
+use rustix::fs::MemfdFlags;
+use std::hint::black_box;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+use whorl::liveness::{ByteLocks, OwnerIs, SharedHost};
+use whorl_core::futex::Host;
+use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, ReadGuard, Taken, WriteGuard};
+use whorl_core::sync::AtomicU32;
+
+const VICTIM: u32 = 0;
+const PEER: u32 = 1;
+const TESTER: u32 = 2;
+const SEATS: usize = 4;
+
+const READY: usize = 0;
+const GO: usize = 1;
+const DEAD: usize = 2;
+
+/// A lock in shared memory, and who is in as far as they say so.
+#[repr(C)]
+struct Memory {
+    epoch: Epoch,
+    cells: [Cell; SEATS],
+    taken: Taken,
+    writers: AtomicU32,
+    readers: AtomicU32,
+}
+
+/// The lock, as one process sees it.
+struct Lock {
+    memory: &'static Memory,
+    host: SharedHost,
+}
+
+// SAFETY: the parts of one lock in one piece of memory; byte locks tell who is dead.
+unsafe impl Parts for Lock {
+    type Host = SharedHost;
+
+    fn host(&self) -> &SharedHost {
+        &self.host
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.memory.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        &self.memory.cells
+    }
+    fn taken(&self) -> &Taken {
+        &self.memory.taken
+    }
+}
+
+/// What everybody needs to take part.
+#[derive(Clone, Copy)]
+struct Place {
+    memory: &'static Memory,
+    object: &'static OwnedFd,
+    words: Words,
+}
+
+impl Place {
+    fn new() -> Self {
+        let object =
+            rustix::fs::memfd_create("whorl-test-lock", MemfdFlags::CLOEXEC).expect("a memory object");
+        Self { memory: shared_zeroes(), object: Box::leak(Box::new(object)), words: Words::new() }
+    }
+
+    fn lock(self) -> Lock {
+        let locks = ByteLocks::open(self.object).expect("a description");
+        Lock { memory: self.memory, host: SharedHost::new(locks, OwnerIs::Myself) }
+    }
+
+    /// Sits down, after burying whoever may have died there.
+    fn sit(self, seat: u32) -> Result<(Participant<Lock>, ByteLocks), Fault> {
+        let (lock, mine) = (self.lock(), ByteLocks::open(self.object).expect("a description"));
+        patiently("the seat's byte", |_| mine.try_lock(seat).is_ok_and(|held| held).then_some(()))?;
+        // SAFETY: the byte was free, and is ours now.
+        unsafe { rwlock::bury(&lock, seat) };
+        // SAFETY: as above.
+        Ok((unsafe { Participant::new(lock, seat) }, mine))
+    }
+
+    fn free(self) {
+        self.words.free();
+        // SAFETY: leaked by `new`, and used by nobody any more.
+        drop(unsafe { Box::from_raw(std::ptr::from_ref(self.object).cast_mut()) });
+        let memory = std::ptr::from_ref(self.memory).cast_mut().cast();
+        // SAFETY: mapped by `new`, and used by nobody any more.
+        unsafe { libc::munmap(memory, size_of::<Memory>()) };
+    }
+
+    /// In as a writer: alone.
+    fn write(self) -> Outcome {
+        let alone = self.memory.writers.swap(1, SeqCst) == 0 && self.memory.readers.load(SeqCst) == 0;
+        std::hint::spin_loop();
+        let still = self.memory.writers.swap(0, SeqCst) == 1 && self.memory.readers.load(SeqCst) == 0;
+        ensure(alone && still, || "a writer was not alone".into())
+    }
+
+    /// In as a reader: without a writer.
+    fn read(self) -> Outcome {
+        self.memory.readers.fetch_add(1, SeqCst);
+        let without = self.memory.writers.load(SeqCst) == 0;
+        self.memory.readers.fetch_sub(1, SeqCst);
+        ensure(without, || "a reader met a writer".into())
+    }
+}
+
+/// Takes the lock both ways, some times over, and says so if that takes for ever.
+fn rounds(place: Place, me: &mut Participant<Lock>) -> Outcome {
+    for _ in 0..2 {
+        patiently("to write", |deadline| me.write(Some(deadline)).ok().map(|_guard| place.write()))??;
+        patiently("to read", |deadline| me.read(Some(deadline)).ok().map(|_guard| place.read()))??;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+}
+
+/// What the victim is killed in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Locking {
+    /// Enters, without a limit.
+    Enter(Kind),
+    /// Enters, or gives up after a millisecond.
+    Timed(Kind),
+    /// Enters, or gives up at once.
+    Try(Kind),
+    /// Leaves.
+    Leave(Kind),
+    /// Buries somebody who died inside.
+    Bury(Kind),
+}
+
+/// What the peer does meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peers {
+    Wait,
+    Sleep(Kind),
+    Busy,
+}
+
+/// How the tester holds the lock meanwhile.
+type Held = Option<Kind>;
+
+enum Guard {
+    Reading { _guard: ReadGuard<'static, Lock> },
+    Writing { _guard: WriteGuard<'static, Lock> },
+}
+
+struct Killed {
+    locking: Locking,
+    state: Peers,
+    place: Place,
+    peer: Peer,
+    dead: Option<Peer>,
+    guard: Option<Guard>,
+    /// The tester's seat. Leaked until the end, since the guard borrows from it.
+    tester: *mut (Participant<Lock>, ByteLocks),
+}
+
+impl Killed {
+    fn new(locking: Locking, state: Peers, held: Held) -> Result<Self, Fault> {
+        let place = Place::new();
+        let tester = Box::into_raw(Box::new(place.sit(TESTER)?));
+        // SAFETY: leaked just now; freed after the guard is dropped.
+        let participant: &'static mut _ = unsafe { &mut (*tester).0 };
+        let guard = match held {
+            None => None,
+            Some(Kind::Read) => {
+                Some(Guard::Reading { _guard: participant.try_read().expect("nobody is in") })
+            }
+            Some(Kind::Write) => {
+                Some(Guard::Writing { _guard: participant.try_write().expect("nobody is in") })
+            }
+        };
+        let peer = Peer::fork("the peer", || peer(place, state));
+        place.words.wait(READY, "the peer")?;
+        let mut killed = Self { locking, state, place, peer, dead: None, guard, tester };
+        // Where the victim lets nobody wait, the tester does, and the peer is to sleep before the victim comes.
+        if killed.guard.is_some() {
+            killed.settle()?;
+        }
+        Ok(killed)
+    }
+
+    /// Lets the peer do what it is to do.
+    fn settle(&mut self) -> Outcome {
+        if let Locking::Bury(kind) = self.locking {
+            let place = self.place;
+            self.dead = Some(Peer::fork("who dies", || die_inside(place, kind)));
+            place.words.wait(DEAD, "who dies")?;
+        }
+        self.place.words.set(READY + 8, 1);
+        match self.state {
+            Peers::Sleep(_) => self.peer.asleep()?,
+            Peers::Busy => self.place.words.wait(READY + 9, "the busy peer")?,
+            Peers::Wait => {}
+        }
+        drop(self.dead.take());
+        Ok(())
+    }
+}
+
+/// Enters in seat 3, and is killed there.
+fn die_inside(place: Place, kind: Kind) -> Outcome {
+    let (mut me, _locks) = place.sit(3)?;
+    let guard = match kind {
+        Kind::Read => Guard2::R(me.try_read().ok()),
+        Kind::Write => Guard2::W(me.try_write().ok()),
+    };
+    place.words.set(DEAD, 1);
+    std::thread::sleep(Duration::from_secs(600));
+    drop(guard);
+    Ok(())
+}
+
+#[expect(dead_code, reason = "held")]
+enum Guard2<'a> {
+    R(Option<ReadGuard<'a, Lock>>),
+    W(Option<WriteGuard<'a, Lock>>),
+}
+
+fn peer(place: Place, state: Peers) -> Outcome {
+    let (mut me, _locks) = place.sit(PEER)?;
+    place.words.set(READY, 1);
+    place.words.wait_for_ever(READY + 8);
+    match state {
+        Peers::Wait => place.words.wait_for_ever(GO),
+        // Without a deadline: the tester's patience is the limit.
+        Peers::Sleep(Kind::Read) => drop(me.read(None)),
+        Peers::Sleep(Kind::Write) => drop(me.write(None)),
+        Peers::Busy => {
+            while place.words.get(GO) == 0 {
+                if let Ok(_guard) = me.try_write() {
+                    place.write()?;
+                }
+                if let Ok(_guard) = me.read(Some(Instant::now())) {
+                    place.read()?;
+                }
+                place.words.word(READY + 9).store(1, SeqCst);
+            }
+        }
+    }
+    // Until the victim is dead it may be in for as long as it is stepped through.
+    place.words.wait_for_ever(GO);
+    rounds(place, &mut me)
+}
+
+impl Case for Killed {
+    fn victim(&mut self) {
+        let (mut me, _locks) = self.place.sit(VICTIM).expect("a seat");
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        match self.locking {
+            Locking::Leave(Kind::Read) => {
+                let guard = me.read(None).expect("in");
+                pause();
+                operation(|| drop(guard));
+            }
+            Locking::Leave(Kind::Write) => {
+                let guard = me.write(None).expect("in");
+                pause();
+                operation(|| drop(guard));
+            }
+            Locking::Enter(kind) => {
+                pause();
+                match kind {
+                    Kind::Read => drop(black_box(operation(|| me.read(None)))),
+                    Kind::Write => drop(black_box(operation(|| me.write(None)))),
+                }
+            }
+            Locking::Timed(kind) => {
+                pause();
+                let soon = soon();
+                match kind {
+                    Kind::Read => drop(black_box(operation(|| me.read(soon)))),
+                    Kind::Write => drop(black_box(operation(|| me.write(soon)))),
+                }
+            }
+            Locking::Try(kind) => {
+                pause();
+                match kind {
+                    Kind::Read => drop(black_box(operation(|| me.try_read()))),
+                    Kind::Write => drop(black_box(operation(|| me.try_write()))),
+                }
+            }
+            Locking::Bury(_) => {
+                pause();
+                let lock = me.parts();
+                // As a waiter does it: the one that gets the watchman's byte asks for all.
+                operation(|| lock.host.watch(|| _ = black_box(rwlock::bury_dead(lock))));
+            }
+        }
+    }
+
+    fn at_pause(&mut self, _number: u32) -> Outcome {
+        if self.guard.is_none() { self.settle() } else { Ok(()) }
+    }
+
+    fn at_end(&mut self) -> Outcome {
+        // The victim is in, if it entered without a limit: then the others are out.
+        let Locking::Enter(kind) = self.locking else { return Ok(()) };
+        let memory = self.place.memory;
+        for _ in 0..20 {
+            let others = match kind {
+                Kind::Read => 0,
+                Kind::Write => memory.readers.load(SeqCst),
+            };
+            ensure(memory.writers.load(SeqCst) + others == 0, || "somebody is in beside the victim".into())?;
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Ok(())
+    }
+
+    fn survive(mut self: Box<Self>) -> Outcome {
+        drop(self.guard.take());
+        // SAFETY: made by `new`; the guard is gone.
+        drop(unsafe { Box::from_raw(self.tester) });
+        let place = self.place;
+        place.words.set(GO, 1);
+        // Somebody new in the dead one's seat.
+        let (mut new, locks) = place.sit(VICTIM)?;
+        rounds(place, &mut new)?;
+        self.peer.end("the peer")?;
+        // With all who live gone, a last look: the lock is free for everybody.
+        let Ok(_guard) = new.try_write() else { return loss("the lock is not free at the end") };
+        drop(_guard);
+        drop((new, locks));
+        place.free();
+        Ok(())
+    }
+}
+
+/// All of them, in all states.
+pub fn operations() -> Vec<Operation> {
+    use Kind::{Read, Write};
+    use Locking::{Bury, Enter, Leave, Timed, Try};
+    use Peers::{Busy, Sleep, Wait};
+    let all: [(&str, Locking, &[(&str, Peers, Held)]); 10] = [
+        (
+            "read lock",
+            Enter(Read),
+            &[("alone", Wait, None), ("beside a reader", Wait, Some(Read)), ("somebody is busy", Busy, None)],
+        ),
+        ("write lock", Enter(Write), &[("alone", Wait, None), ("somebody is busy", Busy, None)]),
+        (
+            "read lock, timed",
+            Timed(Read),
+            &[
+                ("behind a writer", Wait, Some(Write)),
+                ("a reader sleeps", Sleep(Read), Some(Write)),
+                ("a writer sleeps", Sleep(Write), Some(Read)),
+            ],
+        ),
+        (
+            "write lock, timed",
+            Timed(Write),
+            &[
+                ("behind a reader", Wait, Some(Read)),
+                ("a reader sleeps", Sleep(Read), Some(Write)),
+                ("a writer sleeps", Sleep(Write), Some(Write)),
+                ("a writer sleeps before a reader", Sleep(Write), Some(Read)),
+            ],
+        ),
+        (
+            "cancel reading",
+            Try(Read),
+            &[
+                ("behind a writer", Wait, Some(Write)),
+                ("a writer sleeps", Sleep(Write), Some(Read)),
+                ("somebody is busy", Busy, None),
+            ],
+        ),
+        (
+            "cancel writing",
+            Try(Write),
+            &[
+                ("behind a reader", Wait, Some(Read)),
+                ("a reader sleeps", Sleep(Read), Some(Write)),
+                ("a writer sleeps", Sleep(Write), Some(Write)),
+                ("somebody is busy", Busy, None),
+            ],
+        ),
+        (
+            "unlock reading",
+            Leave(Read),
+            &[
+                ("alone", Wait, None),
+                ("a writer sleeps", Sleep(Write), None),
+                ("somebody is busy", Busy, None),
+            ],
+        ),
+        (
+            "unlock writing",
+            Leave(Write),
+            &[
+                ("alone", Wait, None),
+                ("a reader sleeps", Sleep(Read), None),
+                ("a writer sleeps", Sleep(Write), None),
+                ("somebody is busy", Busy, None),
+            ],
+        ),
+        (
+            "bury a writer",
+            Bury(Write),
+            &[
+                ("alone", Wait, None),
+                ("a reader sleeps", Sleep(Read), None),
+                ("a writer sleeps", Sleep(Write), None),
+            ],
+        ),
+        (
+            "bury a reader",
+            Bury(Read),
+            &[
+                ("alone", Wait, None),
+                ("a writer sleeps", Sleep(Write), None),
+                ("somebody is busy", Busy, None),
+            ],
+        ),
+    ];
+    let mut operations = Vec::new();
+    for (name, locking, states) in all {
+        for &(state, peers, held) in states {
+            let make = move || -> Made { Ok(Box::new(Killed::new(locking, peers, held)?)) };
+            operations.push(Operation { name, state, make: Box::new(make) });
+        }
+    }
+    operations
+}

@@ -1,0 +1,184 @@
+//! Every instruction of every operation, by several workers at a time. Each worker is a process of one thread, which forks
+//! its victims and their peers; most of the time somebody sleeps, so there are more workers than cores.
+
+use super::peers::{Fault, Outcome, say, shared_zeroes};
+use super::steps::{Point, Stop, Victim};
+use std::fmt;
+use std::sync::atomic::Ordering::SeqCst;
+use whorl_core::sync::AtomicU32;
+
+/// One operation in one state of contention, set up anew for each kill.
+pub trait Case {
+    /// In the victim: prepares, with [`pause`](super::steps::pause) where the tester has to do something, and then runs the
+    /// [`operation`](super::steps::operation).
+    fn victim(&mut self);
+
+    /// In the tester, at the victim's pauses, counted from 0.
+    fn at_pause(&mut self, _number: u32) -> Outcome {
+        Ok(())
+    }
+
+    /// In the tester, before the operation: its last chance to put the peers where they belong.
+    fn at_begin(&mut self) -> Outcome {
+        Ok(())
+    }
+
+    /// In the tester, while the victim stands at the end of its operation.
+    fn at_end(&mut self) -> Outcome {
+        Ok(())
+    }
+
+    /// In the tester: the victim is dead. What must hold?
+    fn survive(self: Box<Self>) -> Outcome;
+}
+
+pub type Made = Result<Box<dyn Case>, Fault>;
+
+/// An operation in a state of contention.
+pub struct Operation {
+    pub name: &'static str,
+    pub state: &'static str,
+    pub make: Box<dyn Fn() -> Made>,
+}
+
+/// What killing at each instruction of one operation led to.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tally {
+    /// Kills at an instruction of the operation.
+    pub points: u32,
+    /// Kills after it, since the victim had taken another way than at first.
+    pub over: u32,
+    pub hangs: u32,
+    pub losses: u32,
+    /// How many instructions the operation has.
+    pub instructions: u32,
+}
+
+impl Tally {
+    pub fn sum(all: &[Self]) -> Self {
+        all.iter().fold(Self::default(), |sum, each| Self {
+            points: sum.points + each.points,
+            over: sum.over + each.over,
+            hangs: sum.hangs + each.hangs,
+            losses: sum.losses + each.losses,
+            instructions: sum.instructions + each.instructions,
+        })
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { points, over, hangs, losses, instructions } = self;
+        write!(f, "{points} points of {instructions}, {hangs} hangs, {losses} losses, {over} after the end")
+    }
+}
+
+/// The counters of one operation, shared by all workers.
+#[derive(Default)]
+#[repr(C)]
+struct Counters([AtomicU32; 5]);
+
+const MOST: usize = 128;
+const WORKERS: u32 = 32;
+
+/// Kills at every instruction of every operation; of an operation with more than `most` of them only at every second, third
+/// and so on. Of one operation, a worker ends after three faults: they are all it takes.
+pub fn sweep(operations: &[Operation], most: usize) -> Vec<Tally> {
+    assert!(operations.len() <= MOST);
+    let counters: &'static [Counters; MOST] = shared_zeroes();
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|number| {
+            // SAFETY: the child does nothing that other threads of this process could have locked: it allocates, which the
+            // C library keeps usable, and it writes to stderr without the test's capture.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                // SAFETY: no memory is involved.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                std::panic::set_hook(Box::new(|panic| _ = say(&panic.to_string(), 0)));
+                let work = || work(operations, most, number, counters);
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
+                // SAFETY: ends this process.
+                unsafe { libc::_exit(i32::from(!done)) };
+            }
+            pid
+        })
+        .collect();
+    for pid in workers {
+        let mut status = 0;
+        // SAFETY: our own child.
+        unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        assert_eq!(status, 0, "a worker fell: see above");
+    }
+    let tally = |counters: &Counters| {
+        let [points, over, hangs, losses, instructions] =
+            counters.0.each_ref().map(|counter| counter.load(SeqCst));
+        Tally { points, over, hangs, losses, instructions }
+    };
+    operations.iter().zip(counters).map(|(_, counters)| tally(counters)).collect()
+}
+
+fn work(operations: &[Operation], most: usize, number: u32, counters: &[Counters; MOST]) {
+    for (operation, counters) in operations.iter().zip(counters) {
+        let count = |index: usize| counters.0[index].fetch_add(1, SeqCst);
+        let mut faults = 0;
+        let mut book = |at: String, outcome: Result<bool, Fault>| {
+            match &outcome {
+                Ok(true) => count(0),
+                Ok(false) => count(1),
+                Err(Fault::Hang(_)) => count(2),
+                Err(Fault::Loss(_)) => count(3),
+            };
+            if let Err(fault) = outcome {
+                faults += 1;
+                say(&format!("{}, {}, {at}: {fault:?}", operation.name, operation.state), 0);
+            }
+            faults < 3
+        };
+        let mut points = Vec::new();
+        if let Err(fault) = step_through(operation, &mut points) {
+            book("stepping through it".into(), Err(fault));
+            continue;
+        }
+        let stride = points.len().div_ceil(most);
+        counters.0[4].fetch_max(points.len() as u32, SeqCst);
+        let mine = points.iter().enumerate().step_by(stride).skip(number as usize).step_by(WORKERS as usize);
+        for (k, point) in mine {
+            let outcome = kill_at(operation, *point);
+            if !book(format!("killed after instruction {k} of {}", points.len() - 1), outcome) {
+                break;
+            }
+        }
+    }
+}
+
+/// A victim at the beginning of its operation.
+fn prepare(operation: &Operation) -> Result<(Box<dyn Case>, Victim), Fault> {
+    let mut case = (operation.make)()?;
+    let victim = Victim::fork(|| case.victim());
+    for number in 0.. {
+        match victim.resume() {
+            Stop::Pause => case.at_pause(number)?,
+            Stop::Begin => break,
+            stop => panic!("{}: {stop:?} before its beginning", operation.name),
+        }
+    }
+    case.at_begin()?;
+    Ok((case, victim))
+}
+
+/// Steps through the operation once, and kills the victim at its end.
+fn step_through(operation: &Operation, points: &mut Vec<Point>) -> Outcome {
+    let (mut case, victim) = prepare(operation)?;
+    *points = victim.instructions();
+    case.at_end()?;
+    victim.kill();
+    case.survive()
+}
+
+/// Kills at one point; whether the victim was there when it was killed.
+fn kill_at(operation: &Operation, point: Point) -> Result<bool, Fault> {
+    let (case, victim) = prepare(operation)?;
+    let there = victim.reach(point);
+    victim.kill();
+    case.survive().map(|()| there)
+}
