@@ -1,0 +1,197 @@
+//! Participants at full speed that are stopped, continued and killed at any moment: a ring's receivers, a ring's senders,
+//! and the users of a mailbox.
+
+use super::mail;
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
+use super::ring::{ask, drain, geometry, message, sit, take};
+use std::thread::sleep;
+use std::time::Duration;
+use whorl::liveness::{OWNER, OwnerIs};
+use whorl::mailboxes::MailSegment;
+use whorl::segment::Segment;
+use whorl_core::error::ReadError;
+use whorl_core::ring::Membership;
+use whorl_core::segment::MailGeometry;
+
+/// What happened, shared with the test.
+pub const KILLS: usize = 0;
+pub const STOPS: usize = 1;
+const OWNED: usize = 0;
+const SENT: usize = 1;
+const JOINED: usize = 2;
+
+/// The next number of a xorshift sequence.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// Lets a victim live for a moment; then, every third time, stops it for another, and perhaps lets it go on; then kills it.
+fn end_at_random(victim: Peer, random: &mut u64, happened: Words) {
+    let nap = |random: &mut u64, most: u64| sleep(Duration::from_micros(next(random) % most));
+    nap(random, 1500);
+    if next(random).is_multiple_of(3) {
+        victim.signal(libc::SIGSTOP);
+        happened.word(STOPS).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        nap(random, 3000);
+        if next(random).is_multiple_of(2) {
+            victim.signal(libc::SIGCONT);
+            nap(random, 500);
+        }
+    }
+    victim.kill();
+    happened.word(KILLS).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+}
+
+/// One ring with one sender that goes on and on; its receivers are killed, one of the three there are at a time.
+pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
+    let words = Words::new();
+    let segment = Segment::reserve(geometry()).expect("a segment");
+    let _sender = Peer::fork("the sender", || endless(&segment, words));
+    words.wait(OWNED, "the sender")?;
+    let ring = segment.attach(OwnerIs::Whoever).expect("it has a ring");
+    // SAFETY: the sender has dropped its own.
+    let membership = unsafe { Membership::new(ring) };
+    let mut victims = Vec::new();
+    for _ in 0..kills {
+        while victims.len() < 3 {
+            words.set(JOINED, 0);
+            let seat = (0..4).find(|seat| membership.status_of(*seat).is_none()).expect("a free seat");
+            victims.push(Peer::fork("a receiver", || reader(&segment, words, seat)));
+            words.wait(JOINED, "a receiver that sits down")?;
+            membership.admit_all();
+        }
+        let at = next(&mut random) as usize % victims.len();
+        let victim = victims.swap_remove(at);
+        end_at_random(victim, &mut random, happened);
+        // The dead one is known by its byte alone, also where it was killed before it sat down.
+        membership.bury_dead();
+        let before = words.get(SENT);
+        patiently("the sender, after a death", |_| {
+            sleep(Duration::from_micros(100));
+            membership.admit_all();
+            (words.get(SENT) != before).then_some(())
+        })?;
+    }
+    Ok(())
+}
+
+fn endless(segment: &Segment, words: Words) -> Outcome {
+    let ring = segment.own(geometry()).map_err(|error| Fault::Loss(error.to_string()))?;
+    let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
+    ensure(locks.try_lock(OWNER) == Ok(true), || "the owner's byte is taken".into())?;
+    let (mut sender, membership) = ring.into_sender();
+    drop(membership);
+    words.set(OWNED, 1);
+    for number in 0.. {
+        let mut claim = sender.claim(1, None).map_err(|why| Fault::Loss(why.to_string()))?;
+        claim.slot(0).write(&message(number)).expect("it fits");
+        claim.publish(1);
+        words.word(SENT).store(number as u32 + 1, std::sync::atomic::Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+/// Reads for ever, and ends only if what it reads is wrong; then the sender's patience with it is the test's.
+fn reader(segment: &Segment, words: Words, seat: u32) -> Outcome {
+    let (ring, _locks) = sit(segment, seat)?;
+    let applicant = ask(ring, seat, false)?;
+    words.set(JOINED, 1);
+    let mut receiver = applicant.admitted(None).map_err(|why| Fault::Loss(why.to_string()))?;
+    let mut next = None;
+    loop {
+        if let Some(Err(why)) = take(&mut receiver, &mut next, None)? {
+            return loss(format!("a receiver met: {why}"));
+        }
+    }
+}
+
+/// Senders at full speed are killed; their receiver gets everything that was published, and learns that it is not the end.
+pub fn senders(mut random: u64, kills: u32, happened: Words) -> Outcome {
+    for _ in 0..kills {
+        let words = Words::new();
+        let segment = Segment::reserve(geometry()).expect("a segment");
+        let sender = Peer::fork("the sender", || admitting(&segment, words));
+        words.wait(OWNED, "the sender")?;
+        let heir = Peer::fork("the heir", || heir(&segment, words));
+        words.wait(JOINED, "the heir")?;
+        end_at_random(sender, &mut random, happened);
+        heir.end("the heir")?;
+        words.free();
+    }
+    Ok(())
+}
+
+fn admitting(segment: &Segment, words: Words) -> Outcome {
+    let ring = segment.own(geometry()).map_err(|error| Fault::Loss(error.to_string()))?;
+    let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
+    ensure(locks.try_lock(OWNER) == Ok(true), || "the owner's byte is taken".into())?;
+    let (mut sender, membership) = ring.into_sender();
+    words.set(OWNED, 1);
+    words.wait_for_ever(JOINED);
+    membership.admit_all();
+    for number in 0.. {
+        let mut claim = sender.claim(1, None).map_err(|why| Fault::Loss(why.to_string()))?;
+        claim.slot(0).write(&message(number)).expect("it fits");
+        claim.publish(1);
+        words.word(SENT).store(number as u32 + 1, std::sync::atomic::Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+fn heir(segment: &Segment, words: Words) -> Outcome {
+    let (ring, _locks) = sit(segment, 0)?;
+    let applicant = ask(ring, 0, true)?;
+    words.set(JOINED, 1);
+    let mut receiver = match applicant.admitted(None) {
+        Ok(receiver) => receiver,
+        // It was killed before it came to that.
+        Err(whorl_core::error::JoinError::SenderDied) if words.get(SENT) == 0 => return Ok(()),
+        Err(why) => return loss(format!("the heir met: {why}")),
+    };
+    let mut next = Some(0);
+    match drain(&mut receiver, &mut next)? {
+        ReadError::SenderDied => ensure(next >= Some(words.get(SENT).into()), || {
+            format!("{} were published, and read up to {next:?}", words.get(SENT))
+        }),
+        why => loss(format!("the heir met: {why}")),
+    }
+}
+
+/// One mailbox, three users that read and write it as fast as they can, one of which is killed at a time. Whoever comes next
+/// finds a whole message, no older than the last that it saw, and can write.
+pub fn users(mut random: u64, kills: u32, happened: Words) -> Outcome {
+    let geometry = MailGeometry::new(1, 64, 8).expect("possible mailboxes");
+    let segment = MailSegment::create(geometry).expect("a segment");
+    let mut victims = Vec::new();
+    let mut last = 0;
+    let mut me = segment.sit().map_err(|error| Fault::Loss(error.to_string()))?;
+    mail::write(&mut me, 0)?;
+    for round in 0..kills {
+        while victims.len() < 3 {
+            victims.push(Peer::fork("a user", || user(&segment, round.into())));
+        }
+        let at = next(&mut random) as usize % victims.len();
+        end_at_random(victims.swap_remove(at), &mut random, happened);
+        let (_, version) = mail::read(&mut me)?;
+        ensure(version >= last, || format!("version {version} after {last}"))?;
+        let written = mail::write(&mut me, round.into())?;
+        ensure(written > version, || format!("version {written} after {version}"))?;
+        last = written;
+    }
+    Ok(())
+}
+
+fn user(segment: &MailSegment, seed: u64) -> Outcome {
+    let segment = mail::open(segment)?;
+    let mut me = segment.sit().map_err(|error| Fault::Loss(error.to_string()))?;
+    let mut last = 0;
+    for turn in seed.. {
+        let (_, version) = mail::read(&mut me)?;
+        ensure(version >= last, || format!("version {version} after {last}"))?;
+        last = mail::write(&mut me, turn)?;
+    }
+    Ok(())
+}
