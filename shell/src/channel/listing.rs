@@ -116,8 +116,13 @@ pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
     }
     for some in sockets.chunks(AT_ONCE) {
         let asked: Vec<_> = std::thread::scope(|scope| {
-            let asking: Vec<_> = some.iter().map(|name| scope.spawn(|| ask(directory, name))).collect();
-            asking.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
+            let start = |name| std::thread::Builder::new().spawn_scoped(scope, move || ask(directory, name));
+            let asking: Vec<_> = some.iter().map(start).collect();
+            // Where no more threads are to be had, this one asks.
+            let answers = asking.into_iter().zip(some).map(|(thread, name)| {
+                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| ask(directory, name))
+            });
+            answers.flatten().collect()
         });
         listed.extend(asked);
     }
@@ -312,8 +317,12 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
         let (name, result) = match (socket, waiter) {
             (Some(name), _) => {
                 let locked = directory.lock().map_err(RemoveError::System)?;
-                let stale = matches!(probe(&locked, &name), Probe::Stale);
-                (name.clone(), stale.then(|| remove(&locked, &name).map(|()| Removed::Stale)))
+                let gone = match probe(&locked, &name) {
+                    Probe::Stale => Some(remove(&locked, &name).map(|()| Removed::Stale)),
+                    Probe::Unknown(error) => Some(Err(error)),
+                    _ => None,
+                };
+                (name, gone)
             }
             (None, Some(waiter)) => {
                 let locked = directory.lock().map_err(RemoveError::System)?;

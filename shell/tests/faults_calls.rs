@@ -1,0 +1,406 @@
+//! Every system call of every command: killed there, and with the call failing. Nobody hangs, exit codes tell the truth,
+//! nothing is left, and every failure is a sentence.
+//!
+//! A part of it by default, evenly spread; everything with `WHORL_FAULTS_LONG` set.
+
+#[path = "faults/calls.rs"]
+mod calls;
+mod common;
+mod home;
+
+use calls::{Fault, Reach, Scene, Verdict, end, ends_properly, ensure, nothing_left, play, sweep};
+use common::{Ended, SOON, noise, run, signal, skip, start, until};
+use home::Home;
+use rustix::process::Signal;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const LENGTH: usize = 300_007;
+
+fn bytes() -> Vec<u8> {
+    noise(LENGTH, 5)
+}
+
+/// Whether a file is there, and then it is whole.
+fn whole(home: &Home, name: &str) -> Result<bool, String> {
+    match fs::read(home.place.at(name)) {
+        Ok(found) if found == bytes() => Ok(true),
+        Ok(found) => Err(format!("{name} has {} bytes of something", found.len())),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The command with the fault in it.
+fn faulty(home: &Home, fault: &Fault, words: &str) -> common::Live {
+    start(&mut fault.shell(home, words))
+}
+
+fn copy(home: &Home, fault: &Fault, transport: &str) -> Verdict {
+    home.place.file("source", &bytes());
+    let words = format!("copy {transport} -n 2 --verify --fsync --json source");
+    let copy = end(faulty(home, fault, &words), "copy")?;
+    ends_properly(&copy, fault)?;
+    for peer in ["received-files/peer-01_source", "received-files/peer-02_source"] {
+        let there = whole(home, peer)?;
+        ensure(there || copy.code() != Some(0), || format!("{peer} is missing: {copy:?}"))?;
+    }
+    nothing_left(home, fault, 3)
+}
+
+fn copy_shm(home: &Home, fault: &Fault) -> Verdict {
+    copy(home, fault, "--shm")
+}
+
+fn copy_socket(home: &Home, fault: &Fault) -> Verdict {
+    copy(home, fault, "--socket")
+}
+
+/// What the pair of `send` and `recv` may come to, whichever of them the fault is in.
+fn both_truthful(home: &Home, send: &Ended, recv: &Ended) -> Verdict {
+    let there = whole(home, "taken")?;
+    let both = || format!("taken: {there}; {send:?}; {recv:?}");
+    ensure(recv.code() != Some(0) || there, both)?;
+    ensure(send.code() != Some(0) || there, both)?;
+    ensure(!send.stderr.contains("panicked") && !recv.stderr.contains("panicked"), both)
+}
+
+fn send(home: &Home, fault: &Fault, transport: &str) -> Verdict {
+    home.place.file("source", &bytes());
+    let recv = home.start("recv x taken --timeout 8s");
+    let send = faulty(home, fault, &format!("send x source {transport} --peers 1 --timeout 8s"));
+    let send = end(send, "send")?;
+    ends_properly(&send, fault)?;
+    if send.code() != Some(0) {
+        // Somebody who waits for a name waits on; this one for long enough.
+        std::thread::sleep(Duration::from_millis(20));
+        signal(recv.pid(), Signal::TERM);
+    }
+    let recv = end(recv, "recv")?;
+    both_truthful(home, &send, &recv)?;
+    nothing_left(home, fault, 1)
+}
+
+fn send_shm(home: &Home, fault: &Fault) -> Verdict {
+    send(home, fault, "--shm")
+}
+
+fn send_socket(home: &Home, fault: &Fault) -> Verdict {
+    send(home, fault, "--socket")
+}
+
+fn recv(home: &Home, fault: &Fault, transport: &str) -> Verdict {
+    home.place.file("source", &bytes());
+    let send = home.start(&format!("send x source {transport} --peers 1 --timeout 8s"));
+    let recv = faulty(home, fault, "recv x taken --timeout 8s");
+    let recv = end(recv, "recv")?;
+    ends_properly(&recv, fault)?;
+    if recv.code() != Some(0) {
+        std::thread::sleep(Duration::from_millis(20));
+        signal(send.pid(), Signal::TERM);
+    }
+    let send = end(send, "send")?;
+    both_truthful(home, &send, &recv)?;
+    nothing_left(home, fault, 1)
+}
+
+fn recv_shm(home: &Home, fault: &Fault) -> Verdict {
+    recv(home, fault, "--shm")
+}
+
+fn recv_socket(home: &Home, fault: &Fault) -> Verdict {
+    recv(home, fault, "--socket")
+}
+
+/// Sends a few requests, and returns the replies as far as they come.
+fn converse(port: &str, requests: &str) -> String {
+    let Ok(port) = port.parse::<u16>() else { return String::new() };
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let _ = stream.write_all(requests.as_bytes());
+    let mut replies = Vec::new();
+    let _ = stream.read_to_end(&mut replies);
+    String::from_utf8_lossy(&replies).into_owned()
+}
+
+/// The port in what a server said as it started.
+fn port_of(started: &Ended) -> String {
+    started.stdout.trim_end().rsplit(':').next().unwrap_or_default().to_owned()
+}
+
+/// A mailbox server without a fault.
+fn server(home: &Home) -> Result<String, String> {
+    let started = run(&mut home.words("dipc 2 1 0 1"));
+    ensure(started.code() == Some(0), || format!("no server: {started:?}"))?;
+    Ok(port_of(&started))
+}
+
+/// Ends a server, if it is there.
+fn stop(home: &Home, port: &str) -> Verdict {
+    let removed = run(&mut home.words(&format!("dipcrm {port}")));
+    ensure(matches!(removed.code(), Some(0 | 3)), || format!("dipcrm: {removed:?}"))
+}
+
+fn dipc(home: &Home, fault: &Fault) -> Verdict {
+    let started = end(faulty(home, fault, "dipc 2 1 0 1"), "dipc")?;
+    ends_properly(&started, fault)?;
+    if started.code() == Some(0) {
+        let port = port_of(&started);
+        let replies = converse(&port, "w 0 5\nhello\nr 0\nq\n");
+        if replies.contains("data 0") {
+            ensure(replies.contains("data 0 1 5\nhello"), || format!("replies: {replies:?}"))?;
+        }
+        if *fault == Fault::Nothing {
+            ensure(replies.contains("data 0 1 5\nhello"), || format!("replies: {replies:?}"))?;
+        }
+        stop(home, &port)?;
+    }
+    nothing_left(home, fault, 2)
+}
+
+fn dipcrm(home: &Home, fault: &Fault) -> Verdict {
+    let port = server(home)?;
+    let removed = end(faulty(home, fault, &format!("dipcrm {port}")), "dipcrm")?;
+    ends_properly(&removed, fault)?;
+    if removed.code() == Some(0) {
+        ensure(converse(&port, "q\n").is_empty(), || {
+            format!("it says it is gone, but it answers: {removed:?}")
+        })?;
+    } else {
+        stop(home, &port)?;
+    }
+    nothing_left(home, fault, 1)
+}
+
+fn mail_write(home: &Home, fault: &Fault) -> Verdict {
+    let port = server(home)?;
+    run(&mut home.words(&format!("mail -p {port} write 0 before"))).has_code(0);
+    let wrote = end(faulty(home, fault, &format!("mail -p {port} write 0 after")), "mail write")?;
+    ends_properly(&wrote, fault)?;
+    let read = run(&mut home.words(&format!("mail -p {port} read 0")));
+    ensure(read.stdout == "after" || (wrote.code() != Some(0) && read.stdout == "before"), || {
+        format!("{wrote:?}, then {read:?}")
+    })?;
+    stop(home, &port)?;
+    nothing_left(home, fault, 1)
+}
+
+fn mail_read(home: &Home, fault: &Fault) -> Verdict {
+    let port = server(home)?;
+    run(&mut home.words(&format!("mail -p {port} write 0 before"))).has_code(0);
+    let read = end(faulty(home, fault, &format!("mail -p {port} read 0")), "mail read")?;
+    ends_properly(&read, fault)?;
+    ensure(read.code() != Some(0) || read.stdout == "before", || format!("{read:?}"))?;
+    stop(home, &port)?;
+    nothing_left(home, fault, 1)
+}
+
+fn announced(home: &Home) -> bool {
+    whorl::discovery::Information::read(&home.place.at("servers/one.server")).is_ok()
+}
+
+const SERVE: &str = "serve one --dir servers --socket-message by-socket --shm-message by-memory --clients 1";
+
+fn serve(home: &Home, fault: &Fault) -> Verdict {
+    fs::create_dir(home.place.at("servers")).map_err(|error| error.to_string())?;
+    let mut serve = faulty(home, fault, SERVE);
+    until(SOON, "it is announced, or has ended", || announced(home) || !serve.is_running());
+    if announced(home) {
+        let asked = run(&mut home.words("servers --dir servers --json --timeout 1s"));
+        asked.has_code(0);
+    }
+    for _ in 0..20 {
+        if !serve.is_running() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A client that was lost is not counted: it waits for the next.
+    signal(serve.pid(), Signal::TERM);
+    let serve = end(serve, "serve")?;
+    if serve.signal() != Some(Signal::TERM.as_raw()) {
+        ends_properly(&serve, fault)?;
+    }
+    let left = home.place.names("servers");
+    ensure(left.len() <= 1 && (fault.is_kill() || left.is_empty() || is_unlink(fault)), || {
+        format!("left: {left:?}; {serve:?}")
+    })?;
+    nothing_left(home, fault, 1)?;
+    // What a dead one left is in nobody's way.
+    let mut again = home.start(SERVE);
+    until(SOON, "it is announced again", || announced(home) || !again.is_running());
+    let here = again.is_running();
+    signal(again.pid(), Signal::TERM);
+    let again = end(again, "serve")?;
+    ensure(here, || format!("nobody can serve in its place: {again:?}"))
+}
+
+/// Whether what fails is the removing itself.
+fn is_unlink(fault: &Fault) -> bool {
+    matches!(fault, Fault::Fail { call, .. } if call.starts_with("unlink"))
+}
+
+fn servers(home: &Home, fault: &Fault) -> Verdict {
+    fs::create_dir(home.place.at("servers")).map_err(|error| error.to_string())?;
+    let mut serve = home.start(SERVE);
+    until(SOON, "it is announced", || announced(home) || !serve.is_running());
+    let asked = end(faulty(home, fault, "servers --dir servers --json --timeout 1s"), "servers")?;
+    if asked.code() != Some(0) {
+        ends_properly(&asked, fault)?;
+    } else {
+        let said = asked.json();
+        let one = &said["servers"][0];
+        let right = one["socket_message"] == "by-socket" || one["socket_message"].is_null();
+        let right = right && (one["shm_message"] == "by-memory" || one["shm_message"].is_null());
+        let told = one["kind"] == "host" || !one["error"].is_null();
+        ensure(said["total"] == 1 && right && told, || format!("{asked:?}"))?;
+    }
+    signal(serve.pid(), Signal::TERM);
+    let serve = end(serve, "serve")?;
+    ensure(!serve.stderr.contains("panicked"), || format!("{serve:?}"))?;
+    nothing_left(home, fault, 1)
+}
+
+/// A live channel and a dead one.
+fn living_and_dead(home: &Home) -> common::Live {
+    let dead = home.start_fed("send dead");
+    home.owned("dead");
+    signal(dead.pid(), Signal::KILL);
+    let _ = dead.end(SOON);
+    let living = home.start_fed("send living");
+    home.owned("living");
+    living
+}
+
+fn ls(home: &Home, fault: &Fault) -> Verdict {
+    let living = living_and_dead(home);
+    let listed = end(faulty(home, fault, "ls --json"), "ls")?;
+    ends_properly(&listed, fault)?;
+    if listed.code() == Some(0) {
+        let said = listed.json();
+        let state = |name: &str| {
+            let channels = said["channels"].as_array().cloned().unwrap_or_default();
+            channels.iter().find(|channel| channel["name"] == name).map(|channel| channel["state"].clone())
+        };
+        // What could not be asked is told as living, with a line on stderr.
+        ensure(state("living").is_some_and(|state| state != "stale"), || format!("{listed:?}"))?;
+        ensure(state("dead").is_some_and(|state| state == "stale" || !listed.stderr.is_empty()), || {
+            format!("{listed:?}")
+        })?;
+    }
+    signal(living.pid(), Signal::TERM);
+    end(living, "send")?;
+    nothing_left(home, fault, 1)
+}
+
+fn rm(home: &Home, fault: &Fault) -> Verdict {
+    let mut living = living_and_dead(home);
+    let removed = end(faulty(home, fault, "rm living"), "rm")?;
+    ends_properly(&removed, fault)?;
+    if removed.code() == Some(0) {
+        until(SOON, "its owner has ended", || !living.is_running());
+        ensure(!home.left().contains(&"living.sock".into()), || format!("not removed: {removed:?}"))?;
+    }
+    signal(living.pid(), Signal::TERM);
+    end(living, "send")?;
+    nothing_left(home, fault, 1)
+}
+
+fn rm_dead(home: &Home, fault: &Fault) -> Verdict {
+    let mut living = living_and_dead(home);
+    let removed = end(faulty(home, fault, "rm --dead"), "rm --dead")?;
+    ends_properly(&removed, fault)?;
+    let there = |name: &str| home.left().contains(&format!("{name}.sock"));
+    ensure(living.is_running() && there("living"), || format!("what lives was removed: {removed:?}"))?;
+    ensure(removed.code() != Some(0) || !there("dead"), || format!("not removed: {removed:?}"))?;
+    signal(living.pid(), Signal::TERM);
+    end(living, "send")?;
+    nothing_left(home, fault, 1)
+}
+
+/// Somebody who waits for a name until its time is up.
+fn recv_alone(home: &Home, fault: &Fault) -> Verdict {
+    let recv = end(faulty(home, fault, "recv nobody taken --timeout 100ms"), "recv")?;
+    ends_properly(&recv, fault)?;
+    ensure(recv.code() != Some(0), || format!("{recv:?}"))?;
+    nothing_left(home, fault, 1)
+}
+
+const SCENES: [Scene; 16] = [
+    Scene { name: "copy --shm", play: copy_shm },
+    Scene { name: "copy --socket", play: copy_socket },
+    Scene { name: "send --shm", play: send_shm },
+    Scene { name: "send --socket", play: send_socket },
+    Scene { name: "recv --shm", play: recv_shm },
+    Scene { name: "recv --socket", play: recv_socket },
+    Scene { name: "dipc", play: dipc },
+    Scene { name: "dipcrm", play: dipcrm },
+    Scene { name: "mail write", play: mail_write },
+    Scene { name: "mail read", play: mail_read },
+    Scene { name: "serve", play: serve },
+    Scene { name: "servers", play: servers },
+    Scene { name: "ls", play: ls },
+    Scene { name: "rm NAME", play: rm },
+    Scene { name: "rm --dead", play: rm_dead },
+    Scene { name: "recv to nobody", play: recv_alone },
+];
+
+fn no_strace(what: &str) -> bool {
+    let tried =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    let none = !tried.is_ok_and(|status| status.success());
+    if none {
+        skip(what, "strace is not there, or may not trace");
+    }
+    none
+}
+
+#[test]
+fn what_the_sweep_has_found() {
+    if no_strace("calls that once failed badly") {
+        return;
+    }
+    let fail = |call: &str, nth, error| Fault::Fail { call: call.into(), nth, error };
+    let found: [(fn(&Home, &Fault) -> Verdict, Fault); 6] = [
+        // A list of threads that could not be read was taken for two threads.
+        (copy_socket, fail("getdents64", 3, "EACCES")),
+        (copy_socket, fail("getdents64", 4, "EACCES")),
+        (copy_shm, fail("getdents64", 4, "EACCES")),
+        // A list without a thread to ask with was a panic.
+        (ls, fail("clone3", 1, "EAGAIN")),
+        (ls, fail("mprotect", 8, "ENOMEM")),
+        // What could not be judged was left alone without a word, and that was called success.
+        (rm_dead, fail("socket", 1, "EMFILE")),
+    ];
+    for (scene, fault) in found {
+        assert_eq!(play(&Scene { name: "found", play: scene }, &fault), Ok(()), "{fault}");
+    }
+}
+
+#[test]
+fn every_call_may_kill_or_fail() {
+    if no_strace("killing and failing at every system call") {
+        return;
+    }
+    let long = std::env::var_os("WHORL_FAULTS_LONG").is_some();
+    let reach = if long { Reach { nth: 60, most: usize::MAX } } else { Reach { nth: 60, most: 20 } };
+    let only = std::env::var("WHORL_FAULTS_ONLY").unwrap_or_default();
+    let mut all = calls::Count::default();
+    for scene in SCENES.iter().filter(|scene| scene.name.contains(&only)) {
+        let count = sweep(scene, reach);
+        let (kills, failures) = (count.kills, count.failures);
+        eprintln!("  {}: {kills} kills, {failures} failures, of {} possible", scene.name, count.possible);
+        for wrong in &count.wrong {
+            eprintln!("    WRONG: {wrong}");
+        }
+        all.kills += kills;
+        all.failures += failures;
+        all.possible += count.possible;
+        all.wrong.extend(count.wrong);
+    }
+    let (kills, failures, wrong) = (all.kills, all.failures, all.wrong.len());
+    eprintln!("{kills} kills and {failures} failing calls of {} possible, {wrong} wrong", all.possible);
+    assert_eq!(all.wrong, Vec::<String>::new());
+}
