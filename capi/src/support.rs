@@ -246,6 +246,7 @@ impl From<SendError> for Failure {
             SendError::Interrupted => WHORL_INTERRUPTED,
             SendError::Stopped => WHORL_STOPPED,
             SendError::TooLong { .. } => WHORL_TOO_LONG,
+            SendError::Closed => WHORL_ARGUMENT,
             SendError::Forked => WHORL_FORKED,
         };
         Self::new(status, error)

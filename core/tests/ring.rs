@@ -297,3 +297,22 @@ fn a_deadline_that_passed_ends_every_wait() {
     assert_eq!(sender.drain(Some(())), Err(ClaimError::TimedOut));
     assert_eq!(receiver.read(Some(())).map(|run| run.len()), Ok(1));
 }
+
+/// Who always waits for less than a slice never sees one end, and must learn of a death all the same.
+#[test]
+fn a_deadline_does_not_hide_the_senders_death() {
+    let geometry = Geometry::new(8, 1, 2).unwrap();
+    let memory = regions(geometry);
+    let host = Alone::default();
+    let owned = create(&memory, geometry, host.clone());
+    let ring = owned.ring();
+    let (sender, membership) = owned.into_sender();
+    let applicant = Applicant::ask(ring.clone(), 0, true, 0).unwrap();
+    membership.admit_all();
+    let mut receiver = applicant.admitted(Some(())).unwrap();
+    let late = Applicant::ask(ring, 1, true, 0).unwrap();
+    std::mem::forget(sender);
+    host.owner_dead.set(true);
+    assert_eq!(receiver.read(Some(())).map(|run| run.len()), Err(ReadError::SenderDied));
+    assert!(matches!(late.admitted(Some(())), Err(JoinError::SenderDied)));
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::error::LockError;
+use whorl_core::futex::{Futex, Host, Wake};
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, bury_dead};
 
 struct Words {
@@ -128,4 +129,68 @@ fn the_last_owner_comes_last() {
     assert!(participant(&words, 0).try_write().is_ok());
     word(&words.cells[1]).store(0, Ordering::Relaxed);
     assert!(participant(&words, 2).try_write().is_ok());
+}
+
+/// A host on which every wait is over at once, and whoever sits in seat 1 is dead.
+struct Impatient;
+
+impl Futex for Impatient {
+    type Deadline = ();
+
+    fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> Wake {
+        Wake::TimedOut
+    }
+    fn wake_one(&self, _: &AtomicU32) {}
+    fn wake_all(&self, _: &AtomicU32) {}
+}
+
+impl Host for Impatient {
+    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
+        if seat == 1 {
+            bury();
+        }
+        seat == 1
+    }
+    fn watch(&self, round: impl FnOnce()) {
+        round();
+    }
+    fn owner_is_dead(&self) -> bool {
+        false
+    }
+}
+
+struct Hasty(Words);
+
+// SAFETY: the parts of one lock; seat 1 is left for good before it is buried.
+unsafe impl Parts for Hasty {
+    type Host = Impatient;
+
+    fn host(&self) -> &Impatient {
+        &Impatient
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.0.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        &self.0.cells
+    }
+    fn taken(&self) -> &Taken {
+        &self.0.taken
+    }
+}
+
+/// Who always waits for less than a slice never sees one end; if all do, somebody must bury the dead all the same.
+#[test]
+fn a_wait_that_is_over_buries_the_dead_for_the_next() {
+    let lock = Hasty(words());
+    // SAFETY: one participant for each seat.
+    let mut me = unsafe { Participant::new(&lock, 0) };
+    // SAFETY: as above.
+    let mut dying = unsafe { Participant::new(&lock, 1) };
+    std::mem::forget(dying.write(Some(())).unwrap());
+    assert_eq!(me.read(Some(())).map(|_guard| ()), Err(LockError::TimedOut));
+    drop(me.read(Some(())).unwrap());
+    std::mem::forget(dying.read(Some(())).unwrap());
+    assert_eq!(me.write(Some(())).map(|_guard| ()), Err(LockError::TimedOut));
+    drop(me.write(Some(())).unwrap());
 }

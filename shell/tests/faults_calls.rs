@@ -363,7 +363,8 @@ fn what_the_sweep_has_found() {
         return;
     }
     let fail = |call: &str, nth, error| Fault::Fail { call: call.into(), nth, error };
-    let found: [(fn(&Home, &Fault) -> Verdict, Fault); 6] = [
+    type Play = fn(&Home, &Fault) -> Verdict;
+    let found: [(Play, Fault); 6] = [
         // A list of threads that could not be read was taken for two threads.
         (copy_socket, fail("getdents64", 3, "EACCES")),
         (copy_socket, fail("getdents64", 4, "EACCES")),

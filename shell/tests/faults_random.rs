@@ -16,7 +16,8 @@ fn a_thousand_kills_at_any_moment() {
     let factor = if std::env::var_os("WHORL_FAULTS_LONG").is_some() { 100 } else { 1 };
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_303u64);
     eprintln!("SEED={seed}");
-    let kinds: [(&str, fn(u64, u32, Words) -> Outcome, u32); 3] =
+    type Round = fn(u64, u32, Words) -> Outcome;
+    let kinds: [(&str, Round, u32); 3] =
         [("receivers", receivers, 500), ("senders", senders, 100), ("mailbox users", users, 400)];
     let begun = Instant::now();
     let running = kinds.map(|(name, kill, kills)| {

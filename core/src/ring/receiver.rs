@@ -120,7 +120,10 @@ impl<P: Parts> Applicant<P> {
             let parts = &self.place.parts;
             match parts.control().data.wait(parts.host(), ticket, deadline) {
                 Wake::Woken => {}
-                Wake::Slice if parts.host().owner_is_dead() && self.decision() == Ok(false) => {
+                // Also when time is up: who always waits less than a slice must learn of it, too.
+                Wake::Slice | Wake::TimedOut
+                    if parts.host().owner_is_dead() && self.decision() == Ok(false) =>
+                {
                     return Err(JoinError::SenderDied);
                 }
                 Wake::Slice => {}
@@ -212,7 +215,8 @@ impl<P: Parts> Receiver<P> {
             let parts = &self.place.parts;
             let verdict = match parts.control().data.wait(parts.host(), ticket, deadline) {
                 Wake::Woken => continue,
-                Wake::Slice if parts.host().owner_is_dead() => ReadError::SenderDied,
+                // Also when time is up: who always waits less than a slice must learn of it, too.
+                Wake::Slice | Wake::TimedOut if parts.host().owner_is_dead() => ReadError::SenderDied,
                 Wake::Slice => continue,
                 Wake::TimedOut => ReadError::TimedOut,
                 Wake::Interrupted => return Err(ReadError::Interrupted),

@@ -220,15 +220,20 @@ impl<P: Parts> Participant<P> {
     fn sleep(&self, seat: u16, expected: u32, deadline: Option<Deadline<P>>) -> Result<(), LockError> {
         let word = &self.parts.cells()[usize::from(seat)].word;
         let host = self.parts.host();
+        let bury = || {
+            bury_dead_but(&self.parts, Some(self.seat));
+        };
         match host.wait(word, expected, deadline) {
             Wake::Woken => Ok(()),
             Wake::Slice => {
-                host.watch(|| {
-                    bury_dead_but(&self.parts, Some(self.seat));
-                });
+                host.watch(bury);
                 Ok(())
             }
-            Wake::TimedOut => Err(LockError::TimedOut),
+            Wake::TimedOut => {
+                // Too late for this wait. But if everybody waits less than a slice, nobody else will ever look.
+                host.watch(bury);
+                Err(LockError::TimedOut)
+            }
             Wake::Interrupted => Err(LockError::Interrupted),
         }
     }

@@ -69,6 +69,8 @@ pub fn create<H: Host + Clone>(memory: &[Memory; 2], geometry: Geometry, host: H
 pub struct Alone {
     /// One bit for each dead seat.
     pub dead: Rc<Cell<u32>>,
+    /// Whether the owner is dead.
+    pub owner_dead: Rc<Cell<bool>>,
 }
 
 impl Futex for Alone {
@@ -94,7 +96,7 @@ impl Host for Alone {
         round();
     }
     fn owner_is_dead(&self) -> bool {
-        false
+        self.owner_dead.get()
     }
 }
 

@@ -349,7 +349,8 @@ pub fn operations() -> Vec<Operation> {
     use Kind::{Read, Write};
     use Locking::{Bury, Enter, Leave, Timed, Try};
     use Peers::{Busy, Sleep, Wait};
-    let all: [(&str, Locking, &[(&str, Peers, Held)]); 10] = [
+    type States = &'static [(&'static str, Peers, Held)];
+    let all: [(&str, Locking, States); 10] = [
         (
             "read lock",
             Enter(Read),

@@ -172,8 +172,10 @@ impl Drop for Victim {
 }
 
 fn trace(request: libc::c_uint, pid: pid_t, address: u64, data: u64) -> u64 {
-    // SAFETY: `errno` is this thread's own.
-    unsafe { *libc::__errno_location() = 0 };
+    // SAFETY: it only says where this thread's `errno` is.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: and that is this thread's own.
+    unsafe { *errno = 0 };
     let (address, data) = (address as *mut c_void, data as *mut c_void);
     // SAFETY: each request here writes at most what `data` points to, which is of the size that the request expects.
     let word = unsafe { libc::ptrace(request, pid, address, data) };
