@@ -61,10 +61,12 @@
 //! is tried a bounded number of times, each scan counts its steps, and each wait passes the caller's deadline to the host.
 
 mod participant;
+mod scan;
 mod step;
 
 pub use participant::{Participant, ReadGuard, WriteGuard, bury, bury_dead};
-pub use step::{Actor, Bid, Scan, Step};
+pub use scan::Scan;
+pub use step::{Actor, Bid, Step};
 
 use crate::futex::Host;
 use crate::sync::{AtomicU32, Ordering};

@@ -2,10 +2,11 @@
 //! loops or sleeps. `participant.rs` takes them one after another and sleeps where they say so; models and the state
 //! search take the same steps in their own order.
 
+use super::scan::Scan;
 use super::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
-use super::{Cell, Ownership, Parts, count};
+use super::{Ownership, Parts, count};
 use crate::futex::Futex;
-use crate::sync::{AtomicU32, Ordering, SKIPS, fence, fence_after_exchange};
+use crate::sync::{AtomicU32, Ordering, fence, fence_after_exchange};
 
 /// In whose name steps are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,65 +15,6 @@ pub struct Actor {
     pub seat: u16,
     /// Whether its occupant is dead and somebody else acts for it.
     pub burying: bool,
-}
-
-/// A round over all seats that were ever taken: the one after `from` first, in cyclic order, `from` itself last.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Scan {
-    from: u16,
-    count: u16,
-    visited: u16,
-}
-
-impl Scan {
-    /// The start of a round. Garbage in `from` counts as the last seat.
-    #[inline]
-    pub fn after(from: u16, count: u16) -> Self {
-        Self { from: from.min(count - 1), count, visited: 0 }
-    }
-
-    /// A round that has come some way; for models.
-    pub fn resume(from: u16, count: u16, visited: u16) -> Self {
-        Self { visited, ..Self::after(from, count) }
-    }
-
-    /// Where the round began.
-    pub fn from(self) -> u16 {
-        self.from
-    }
-
-    /// How many seats it has done with.
-    pub fn visited(self) -> u16 {
-        self.visited
-    }
-
-    /// The seat it is at.
-    pub fn seat(self) -> u16 {
-        let seat = self.from + 1 + self.visited; // less than two rounds
-        if seat < self.count { seat } else { seat - self.count }
-    }
-
-    /// After how many visits it comes to `seat`.
-    fn visits_before(self, seat: u16) -> u16 {
-        if seat > self.from { seat - self.from - 1 } else { self.count - self.from - 1 + seat }
-    }
-
-    /// The same round at the first seat from here on that is not idle; at the last of its `most` seats if all are.
-    fn past_idle(self, most: u16, cells: &[Cell], ordering: Ordering) -> Self {
-        let is_idle = |scan: Self| cells[usize::from(scan.seat())].word.load(ordering) == IDLE;
-        let mut scan = self;
-        while scan.visited + 1 < most && is_idle(scan) {
-            scan.visited += 1;
-        }
-        scan
-    }
-
-    /// The same round at its next seat; `None` after the last.
-    #[must_use]
-    pub fn next(self) -> Option<Self> {
-        let visited = self.visited + 1;
-        (visited < self.count).then_some(Self { visited, ..self })
-    }
 }
 
 /// A writer's attempt at the epoch.
@@ -398,33 +340,6 @@ impl Step {
         }
     }
 
-    /// The step after the rest of a round, if nobody else wants anything, as is most often so; otherwise the same step
-    /// further on in its round, past seats that want nothing. [`take`](Self::take) would pass them one by one, with the
-    /// same loads.
-    #[inline(always)]
-    #[must_use]
-    pub fn skip<P: Parts>(self, parts: &P, actor: Actor) -> Self {
-        let relaxed = Ordering::Relaxed; // as `take`
-        let acquire = Ordering::Acquire; // the other half of *leave*, as `take`
-        match self {
-            other if !SKIPS => other,
-            Self::Defer(_, bid) if others_are_idle(parts, actor.seat, relaxed) => Self::Claim(bid),
-            Self::Pass(_) if others_are_idle(parts, actor.seat, acquire) => Self::Writing,
-            Self::Grant(_) if others_are_idle(parts, actor.seat, relaxed) => Self::Free,
-            Self::Poke(..) if !actor.burying && others_are_idle(parts, actor.seat, relaxed) => Self::Idle,
-
-            // Only up to our own seat, where deferring ends.
-            Self::Defer(scan, bid) => {
-                Self::Defer(scan.past_idle(scan.visits_before(actor.seat), parts.cells(), relaxed), bid)
-            }
-            Self::Pass(scan) => Self::Pass(scan.past_idle(scan.count, parts.cells(), acquire)),
-            Self::Grant(scan) => Self::Grant(scan.past_idle(scan.count, parts.cells(), relaxed)),
-            Self::Poke(scan, met) => Self::Poke(scan.past_idle(scan.count, parts.cells(), relaxed), met),
-            Self::Rouse(scan) => Self::Rouse(scan.past_idle(scan.count, parts.cells(), relaxed)),
-            other => other,
-        }
-    }
-
     /// Where one sleeps before this step: on the cell of that seat, while it holds that value.
     #[inline]
     pub fn sleeps(self, actor: Actor) -> Option<(u16, u32)> {
@@ -511,16 +426,6 @@ impl Step {
     fn roused(scan: Scan) -> Self {
         scan.next().map_or(Self::Idle, Self::Rouse)
     }
-}
-
-/// Whether every seat but `me` wants nothing.
-#[inline(always)]
-fn others_are_idle<P: Parts>(parts: &P, me: u16, ordering: Ordering) -> bool {
-    let cells = &parts.cells()[..usize::from(count(parts, me))];
-    let (before, after) = (&cells[..usize::from(me)], &cells[usize::from(me) + 1..]);
-    // All of them, without a branch for each.
-    let any = |cells: &[Cell]| cells.iter().fold(IDLE, |any, cell| any | cell.word.load(ordering));
-    any(before) | any(after) == IDLE
 }
 
 /// Each try fails only because somebody else changed the word. Honest peers change one that we change, too, a few times
