@@ -1,0 +1,146 @@
+//! Two threads, each tied to a core of its own, that poll two rings in one anonymous mapping: how programs that bypass the
+//! kernel would use the core. Nobody sleeps, nothing is allocated once it runs, no system call is made. Prints the latency.
+//!
+//! ```sh
+//! cargo run --release -p whorl-core --example polled_ring
+//! ```
+//!
+//! The mapping is of huge pages if the machine has some to spare (`sysctl vm.nr_hugepages=1`), else of ordinary ones.
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+use whorl_core::error::End;
+use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::ring::{Applicant, Receiver, Sender};
+use whorl_core::segment::{Geometry, OwnedRing, Region, Ring};
+use whorl_core::sync::{AtomicU32, Ordering};
+
+const GEOMETRY: Geometry = match Geometry::new(64, 64, 1) {
+    Ok(geometry) => geometry,
+    Err(_) => panic!("impossible measures"),
+};
+const ROUNDS: usize = 200_000;
+const HUGE: usize = 2 << 20;
+
+/// Polls. Nobody ever tells anybody anything, so to wake is to do nothing.
+#[derive(Clone, Copy)]
+struct Poll;
+
+impl Futex for Poll {
+    /// There is no clock: waits have no deadline.
+    type Deadline = core::convert::Infallible;
+
+    fn spin(&self, looks: u32) -> bool {
+        core::hint::spin_loop();
+        looks < 1_000_000
+    }
+    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Self::Deadline>) -> Wake {
+        while word.load(Ordering::Relaxed) == expected {
+            core::hint::spin_loop();
+        }
+        Wake::Woken
+    }
+    fn wake_one(&self, _: &AtomicU32) {}
+    fn wake_all(&self, _: &AtomicU32) {}
+}
+
+impl Host for Poll {
+    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+        false
+    }
+    fn watch(&self, _: impl FnOnce()) {}
+    fn owner_is_dead(&self) -> bool {
+        false
+    }
+}
+
+type Ends = (Sender<OwnedRing<'static, Poll>>, Receiver<Ring<'static, Poll>>);
+
+/// A ring at the beginning of `memory`, with its one receiver, and what is left.
+fn ring(memory: Region<'static>) -> (Ends, Region<'static>) {
+    let length = |length: u64| (length as usize).next_multiple_of(4096);
+    let (data, rest) = memory.split_at(length(GEOMETRY.data_length())).expect("room for the data");
+    let (control, rest) =
+        rest.split_at(length(GEOMETRY.control_length())).expect("and for the control words");
+    // SAFETY: writable, apart, used by nobody else; nobody is ever buried.
+    let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Poll) }.expect("aligned and long enough");
+    let applicant = Applicant::ask(ring.ring(), 0, true, 0).expect("the seat is free");
+    let (sender, membership) = ring.into_sender();
+    membership.admit_all();
+    let Ok(receiver) = applicant.try_admitted() else { panic!("admitted just now") };
+    ((sender, receiver), rest)
+}
+
+fn memory() -> (Region<'static>, &'static str) {
+    let map = |flags| {
+        // SAFETY: a new mapping, wherever the kernel finds room.
+        unsafe { mmap_anonymous(std::ptr::null_mut(), HUGE, ProtFlags::READ | ProtFlags::WRITE, flags) }
+    };
+    let (start, pages) = match map(MapFlags::SHARED | MapFlags::HUGETLB) {
+        Ok(start) => (start, "a huge page"),
+        Err(_) => (map(MapFlags::SHARED).expect("two megabytes"), "ordinary pages"),
+    };
+    let start = NonNull::new(start.cast()).expect("a mapping has an address");
+    // SAFETY: all of the mapping, which is never unmapped.
+    (unsafe { Region::new(start, HUGE) }, pages)
+}
+
+/// Ties this thread to the `nth` processor that it may use; whether there is one.
+fn tie_to(nth: usize) -> bool {
+    let allowed = sched_getaffinity(None).expect("our own affinity");
+    let Some(processor) = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).nth(nth) else {
+        return false;
+    };
+    let mut one = CpuSet::new();
+    one.set(processor);
+    sched_setaffinity(None, &one).is_ok()
+}
+
+fn send(sender: &mut Sender<OwnedRing<'static, Poll>>, message: &[u8; 64]) {
+    let mut claim = sender.claim(1, None).expect("no deadline");
+    claim.slot(0).write(message).expect("it fits");
+    claim.publish(1);
+}
+
+/// Receives one message; false at the end.
+fn receive(receiver: &mut Receiver<Ring<'static, Poll>>, message: &mut [u8; 64]) -> bool {
+    let Ok(run) = receiver.read(None) else { return false };
+    run.item(0).copy_to(message).expect("an honest sender").expect("as long as a slot");
+    run.release(1);
+    true
+}
+
+fn main() {
+    let (memory, pages) = memory();
+    let ((mut ping, mut ping_out), rest) = ring(memory);
+    let ((mut pong, mut pong_out), _) = ring(rest);
+    let echo = std::thread::spawn(move || {
+        let tied = tie_to(1);
+        let mut message = [0; 64];
+        while receive(&mut ping_out, &mut message) {
+            send(&mut pong, &message);
+        }
+        tied
+    });
+    let tied = tie_to(0);
+    let mut times: Vec<Duration> = Vec::with_capacity(ROUNDS);
+    let mut message = [0; 64];
+    for round in 0..ROUNDS {
+        let sent = [round as u8; 64];
+        let start = Instant::now();
+        send(&mut ping, &sent);
+        assert!(receive(&mut pong_out, &mut message), "the other side is there");
+        times.push(start.elapsed());
+        assert_eq!(message, sent);
+    }
+    ping.close(End { total: 64 * ROUNDS as u64, checksum: None });
+    let tied = tied & echo.join().expect("it does not panic");
+    times.sort_unstable();
+    let [median, tail] = [ROUNDS / 2, ROUNDS * 999 / 1000].map(|at| times[at].as_nanos());
+    let cores = if tied { "a core each" } else { "not a core each, so these are times of the scheduler" };
+    println!(
+        "64 bytes to and fro, {ROUNDS} times, in {pages}, {cores}: median {median} ns, 99.9 % within {tail} ns"
+    );
+}
