@@ -5,6 +5,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 bin=${1:-$(command -v shell || true)}
 [ -x "$bin" ] || { echo "tour: no command 'shell': give its path"; exit 2; }
+bin=$(realpath "$bin")
 command -v nc >/dev/null || { echo "SKIPPED: the tour: there is no nc"; exit 0; }
 
 place=$(mktemp -d)
@@ -34,7 +35,7 @@ step "shell copy --socket" ""
 step "tar c core | shell copy" '{"bytes":*,"transport":"shm",*"error":null}]}'
 step "echo 'Hello" "Hello from the other side!"
 step "tar c core | shell send src" "core/* core/* core/*"
-step "mkdir -p servers" "Total Servers: 1 Host: 1 Container: 0 VM: 0 Messages: by TCP by memory"
+step "shell serve one" "Total Servers: 1 Host: 1 Container: 0 VM: 0 Messages: by TCP by memory"
 step "shell dipc 8 64 9000 4" "listening on 127.0.0.1:$port *ok 3 1 data 3 1 11 hello there*hello thereversion 2 stopped the mailbox server on port $port"
 
 run() { # run LINES: in this shell, so that later steps find what earlier ones made

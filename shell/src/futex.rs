@@ -8,6 +8,7 @@ use crate::process::stop_signal;
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags};
 use rustix::time::Timespec;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use whorl_core::futex::{Futex, Wake};
 use whorl_core::sync::AtomicU32;
@@ -23,10 +24,18 @@ pub const YIELDS: u32 = 100;
 /// The same where others work for long on what is waited for, as on blocks of a file: measured, more yields only cost time.
 pub const FEW_YIELDS: u32 = 8;
 
+/// No longer than this in all, however long each yield takes: with many others to run they take long, and only who sleeps
+/// looks for the dead in time.
+const LINGER: Duration = Duration::from_millis(2);
+
 /// Lets a moment pass, the caller having looked in vain `looks` times before: true; or false when it is time to sleep, which
-/// is after `yields` looks.
+/// is after `yields` looks, or sooner where they take long.
 pub fn linger(looks: u32, yields: u32) -> bool {
-    let lingers = looks < yields;
+    thread_local!(static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) });
+    if looks == 0 {
+        BEGAN.set(Some(Instant::now()));
+    }
+    let lingers = looks < yields && BEGAN.get().is_none_or(|began| began.elapsed() < LINGER);
     if lingers {
         std::thread::yield_now();
     }

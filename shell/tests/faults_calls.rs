@@ -386,6 +386,12 @@ fn every_call_may_kill_or_fail() {
         return;
     }
     let long = std::env::var_os("WHORL_FAULTS_LONG").is_some();
+    if !long && std::env::var_os("WHORL_FAULTS").is_none() {
+        eprintln!(
+            "not run: WHORL_FAULTS=1 plays 20 kills and 20 failures of each scene, WHORL_FAULTS_LONG=1 all"
+        );
+        return;
+    }
     let reach = if long { Reach { nth: 60, most: usize::MAX } } else { Reach { nth: 60, most: 20 } };
     let only = std::env::var("WHORL_FAULTS_ONLY").unwrap_or_default();
     let mut all = calls::Count::default();

@@ -277,8 +277,13 @@ pub fn nothing_left(home: &Home, fault: &Fault, killed: usize) -> Verdict {
         return Err(format!("still running: {}", who.collect::<Vec<_>>().join("; ")));
     }
     // The lock of the directory stays by design; so does the directory.
-    let names =
-        || home.left().into_iter().filter(|name| name != "lock" && name != ".lock").collect::<Vec<_>>();
+    let names = || {
+        home.left()
+            .into_iter()
+            // And the log of a server that ended badly, for who wants to know why.
+            .filter(|name| name != "lock" && name != ".lock" && !name.ends_with(".log"))
+            .collect::<Vec<_>>()
+    };
     let left = names();
     let most = if fault.is_kill() { killed } else { 1 };
     ensure(left.len() <= most, || format!("too much is left: {left:?}"))?;
