@@ -42,6 +42,12 @@ fn nothing_happens(mut operations: Vec<Operation>, at_least: u32) {
     if let Ok(only) = std::env::var("WHORL_FAULTS_ONLY") {
         operations.retain(|operation| format!("{}, {}", operation.name, operation.state).contains(&only));
     }
+    if ["WHORL_FAULTS", "WHORL_FAULTS_LONG"].iter().all(|name| std::env::var_os(name).is_none()) {
+        eprintln!(
+            "not run: WHORL_FAULTS=1 kills at 20 instructions of each operation, WHORL_FAULTS_LONG=1 at all"
+        );
+        return;
+    }
     if let Some(why) = cannot_trace() {
         eprintln!("SKIPPED: killing after every instruction: {why}");
         return;
