@@ -131,12 +131,21 @@ fn the_last_owner_comes_last() {
     assert!(participant(&words, 2).try_write().is_ok());
 }
 
+thread_local! {
+    /// How often this test was about to let a moment pass.
+    static SPINS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 /// A host on which every wait is over at once, and whoever sits in seat 1 is dead.
 struct Impatient;
 
 impl Futex for Impatient {
     type Deadline = ();
 
+    fn spin(&self, _: u32) -> bool {
+        SPINS.set(SPINS.get() + 1);
+        false
+    }
     fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> Wake {
         Wake::TimedOut
     }
@@ -193,4 +202,19 @@ fn a_wait_that_is_over_buries_the_dead_for_the_next() {
     std::mem::forget(dying.read(Some(())).unwrap());
     assert_eq!(me.write(Some(())).map(|_guard| ()), Err(LockError::TimedOut));
     drop(me.write(Some(())).unwrap());
+}
+
+#[test]
+fn trying_lets_no_moment_pass() {
+    let lock = Hasty(words());
+    // SAFETY: one participant for each seat.
+    let [mut me, mut other] = [0, 2].map(|seat| unsafe { Participant::new(&lock, seat) });
+    let reading = other.read(None).unwrap();
+    assert!(matches!(me.try_write(), Err(LockError::Busy)));
+    drop(reading);
+    let writing = other.write(None).unwrap();
+    assert!(matches!(me.try_write(), Err(LockError::Busy)));
+    assert!(matches!(me.try_read(), Err(LockError::Busy)));
+    drop(writing);
+    assert_eq!(SPINS.get(), 0);
 }

@@ -165,7 +165,7 @@ impl<P: Parts> Participant<P> {
         let actor = self.actor();
         let (mut returns, mut looks) = (0, 0);
         loop {
-            if let Step::Pass(scan) = at {
+            if let (Step::Pass(scan), Patience::Until(_)) = (at, &patience) {
                 // A reader that is gone in a moment need not be asked to wake us.
                 self.spin_while(scan.seat(), state::READING, &mut looks);
             }
