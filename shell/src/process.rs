@@ -144,6 +144,14 @@ impl Child {
     }
 }
 
+/// # Panics
+/// If this process has other threads: a fork would copy their locks as they are.
+fn assert_one_thread() {
+    // What cannot be listed is no thread.
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.flatten().count());
+    assert!(threads <= 1, "forking is for processes with one thread");
+}
+
 /// Forks. The child runs `body`, ends with the code it returns, and never outlives its parent for long: the kernel sends it
 /// SIGTERM when the parent dies.
 ///
@@ -153,9 +161,7 @@ impl Child {
 /// # Errors
 /// What the kernel said: most often `EAGAIN`, too many processes.
 pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
-    // What cannot be listed is no thread.
-    let threads = std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.flatten().count());
-    assert!(threads <= 1, "forking is for processes with one thread");
+    assert_one_thread();
     let parent = rustix::process::getpid();
     // SAFETY: one thread, so the child's copy of the heap and of every lock is in order.
     match unsafe { libc::fork() } {
@@ -229,9 +235,7 @@ impl Verdict {
 /// What the kernel said.
 pub fn daemonize(body: impl FnOnce(Verdict) -> u8) -> Result<String, Errno> {
     let (answer, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // What cannot be listed is no thread.
-    let threads = std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.flatten().count());
-    assert!(threads <= 1, "forking is for processes with one thread");
+    assert_one_thread();
     // SAFETY: one thread, so the child's copy of the heap and of every lock is in order.
     let child = match unsafe { libc::fork() } {
         -1 => return Err(last_error()),

@@ -9,13 +9,12 @@ mod common;
 mod home;
 
 use calls::{Fault, Reach, Scene, Verdict, end, ends_properly, ensure, nothing_left, play, sweep};
-use common::{Ended, SOON, noise, run, signal, skip, start, until};
+use common::{Ended, SOON, no_strace, noise, run, signal, start, until};
 use home::Home;
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const LENGTH: usize = 300_007;
@@ -346,16 +345,6 @@ const SCENES: [Scene; 16] = [
     Scene { name: "rm --dead", play: rm_dead },
     Scene { name: "recv to nobody", play: recv_alone },
 ];
-
-fn no_strace(what: &str) -> bool {
-    let tried =
-        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    let none = !tried.is_ok_and(|status| status.success());
-    if none {
-        skip(what, "strace is not there, or may not trace");
-    }
-    none
-}
 
 #[test]
 fn what_the_sweep_has_found() {

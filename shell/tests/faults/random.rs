@@ -6,11 +6,11 @@ use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
 use super::ring::{ask, drain, geometry, message, sit, take};
 use std::thread::sleep;
 use std::time::Duration;
-use whorl::liveness::{OWNER, OwnerIs};
+use whorl::liveness::{ByteLocks, OWNER, OwnerIs};
 use whorl::mailboxes::MailSegment;
-use whorl::segment::Segment;
+use whorl::segment::{OwnedSharedRing, Segment, SharedRing};
 use whorl_core::error::ReadError;
-use whorl_core::ring::Membership;
+use whorl_core::ring::{Membership, Sender};
 use whorl_core::segment::MailGeometry;
 
 /// What happened, shared with the test.
@@ -78,11 +78,17 @@ pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
     Ok(())
 }
 
-fn endless(segment: &Segment, words: Words) -> Outcome {
+/// Becomes the owner, who holds its byte as long as it keeps the locks.
+fn own(segment: &Segment) -> Result<(ByteLocks, Sender<OwnedSharedRing>, Membership<SharedRing>), Fault> {
     let ring = segment.own(geometry()).map_err(|error| Fault::Loss(error.to_string()))?;
     let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
     ensure(locks.try_lock(OWNER) == Ok(true), || "the owner's byte is taken".into())?;
-    let (mut sender, membership) = ring.into_sender();
+    let (sender, membership) = ring.into_sender();
+    Ok((locks, sender, membership))
+}
+
+fn endless(segment: &Segment, words: Words) -> Outcome {
+    let (_locks, mut sender, membership) = own(segment)?;
     drop(membership);
     words.set(OWNED, 1);
     for number in 0.. {
@@ -125,10 +131,7 @@ pub fn senders(mut random: u64, kills: u32, happened: Words) -> Outcome {
 }
 
 fn admitting(segment: &Segment, words: Words) -> Outcome {
-    let ring = segment.own(geometry()).map_err(|error| Fault::Loss(error.to_string()))?;
-    let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
-    ensure(locks.try_lock(OWNER) == Ok(true), || "the owner's byte is taken".into())?;
-    let (mut sender, membership) = ring.into_sender();
+    let (_locks, mut sender, membership) = own(segment)?;
     words.set(OWNED, 1);
     words.wait_for_ever(JOINED);
     membership.admit_all();
