@@ -142,7 +142,7 @@ fn a_wait_that_times_out_saw_no_news() {
 /// Who may not wait gets in or is told so; nothing is half done.
 #[test]
 fn trying_is_whole_or_nothing() {
-    Model::new("mailbox: try to read, try to write", 18519).check(|| {
+    Model::new("mailbox: try to read, try to write", 7768).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let try_read = || {
