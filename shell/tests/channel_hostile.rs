@@ -207,6 +207,31 @@ fn nothing_follows_the_end() {
     assert_eq!(sender.finish(None, None).unwrap().done, 1);
 }
 
+/// A receiver may read everything in the moment between its admission and the desk's note of it.
+#[test]
+fn who_reads_everything_the_moment_it_is_admitted_is_counted() {
+    let home = Home::new();
+    run(&mut home.words("ls")).silent_success();
+    for round in 0..1500 {
+        let small = SenderOptions { slot_size: 16, slots: 2, seats: 2, ..SenderOptions::default() };
+        let mut sender = Sender::create_in(runtime(&home), &name(), small).unwrap();
+        sender.send(b"all", None).unwrap();
+        sender.close(None).unwrap();
+        let receiver = std::thread::spawn({
+            let directory = runtime(&home);
+            move || {
+                let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
+                let mut receiver = Receiver::join_in(&directory, &name(), &options, || ()).unwrap();
+                let mut buffer = [0; 16];
+                while !matches!(receiver.receive(&mut buffer, None).unwrap(), Received::End(_)) {}
+                receiver
+            }
+        });
+        let _receiver = receiver.join().unwrap();
+        assert_eq!(sender.finish(None, Some(std::time::Instant::now() + LIMIT)).unwrap().done, 1, "{round}");
+    }
+}
+
 #[test]
 fn a_name_that_has_gone_to_another_meanwhile_is_not_taken_away() {
     let home = Home::new();

@@ -57,16 +57,31 @@ impl<P: Parts> Membership<P> {
     /// Admits everybody who asks; returns how many seats were decided.
     pub fn admit_all(&self) -> u32 {
         let members = taken(&self.parts);
-        let decided = members.iter().filter(|member| self.admit(member) != Admission::Nothing).count();
+        let decided = members.iter().filter(|member| self.decide(member) != Admission::Nothing).count();
         if decided > 0 {
-            // Applicants sleep on `data`; the sender may have found an `Admitting` seat and sleep on `space`.
-            self.parts.control().ring_all(self.parts.host());
+            self.tell_applicants();
         }
         decided as u32
     }
 
+    /// Admits who asks for this seat, and nobody else: for a host that counts who takes part. What became of it is said
+    /// once; it may have read everything and left by the time this returns.
+    pub fn admit(&self, seat: u32) -> Admission {
+        let Some(member) = self.parts.members().get(seat as usize) else { return Admission::Nothing };
+        let admission = self.decide(member);
+        if admission != Admission::Nothing {
+            self.tell_applicants();
+        }
+        admission
+    }
+
+    fn tell_applicants(&self) {
+        // Applicants sleep on `data`; the sender may have found an `Admitting` seat and sleep on `space`.
+        self.parts.control().ring_all(self.parts.host());
+    }
+
     /// Decides one asking seat.
-    fn admit(&self, member: &Member) -> Admission {
+    fn decide(&self, member: &Member) -> Admission {
         let seen = member.seat.occupancy();
         if !seen.is_asking() || !member.seat.turn(seen.generation, seen.state, State::Admitting) {
             return Admission::Nothing;

@@ -335,8 +335,8 @@ impl Clerk {
             return;
         };
         client.place = Some(place);
-        let joined = self.party.admit(place);
-        self.guests.update(id, |guest| (guest.place, guest.joined) = (Some(place), joined));
+        // In one step for whoever counts the guests: it may read everything the moment it is admitted.
+        self.guests.update(id, |guest| (guest.place, guest.joined) = (Some(place), self.party.admit(place)));
     }
 
     fn say(&self, id: u64, saying: Saying) {

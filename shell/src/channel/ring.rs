@@ -11,7 +11,7 @@ use crate::segment::{Segment, SharedRing};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use whorl_core::ring::{Membership, Parts, disarm};
+use whorl_core::ring::{Admission, Membership, Parts, disarm};
 use whorl_core::seat::State;
 use whorl_core::segment::Geometry;
 
@@ -93,8 +93,14 @@ impl Party for RingParty {
     }
 
     fn admit(&self, seat: u32) -> bool {
-        self.membership.admit_all();
-        self.membership.status_of(seat).is_some_and(|status| status.state == State::Active)
+        match self.membership.admit(seat) {
+            Admission::Admitted => true,
+            Admission::Refused => false,
+            // Decided already, when somebody else named this seat.
+            Admission::Nothing => {
+                self.membership.status_of(seat).is_some_and(|status| status.state == State::Active)
+            }
+        }
     }
 
     fn standing(&self, seat: u32) -> (Standing, Lag) {
