@@ -34,8 +34,8 @@ int main(void) {
     IS(whorl_recv_join("m", false, 20, &receiver), WHORL_TIMED_OUT, "timed out");
     IS(whorl_recv_message(NULL, buffer, sizeof buffer, 0, &message), WHORL_ARGUMENT, "null");
     IS(whorl_mailbox_attach(1, &mailboxes), WHORL_NOTHING, "port 1");
-    IS(whorl_discover("/nowhere at all", 100, &answers), WHORL_SYSTEM, "no such file");
-    IS(whorl_server_start("m", "/nowhere at all", NULL, 0, NULL, 0, &server), WHORL_SYSTEM, "no such file");
+    IS(whorl_discover("nowhere/at all", 100, &answers), WHORL_SYSTEM, "no such file");
+    IS(whorl_server_start("m", "/dev/null/at all", NULL, 0, NULL, 0, &server), WHORL_SYSTEM, "not a directory");
     IS(whorl_server_start("m", ".", NULL, 5, NULL, 0, &server), WHORL_ARGUMENT, "null");
     if (sender || receiver || mailboxes || answers || server)
         failures++;
