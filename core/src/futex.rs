@@ -31,7 +31,8 @@ pub trait Futex {
 
     /// Lets a moment pass before the caller looks again: true; or says that it is time to sleep: false. `looks` counts the
     /// caller's looks so far, from 0. For a given host it is true a bounded number of times in a row. Never true, the
-    /// default, is right everywhere; looking again pays where the other side runs meanwhile.
+    /// default, is right everywhere; looking again pays where the other side runs meanwhile. At 0 it should answer at once,
+    /// without giving the processor away: what the caller has announced may hold others up, until it knows whether to take it back.
     fn spin(&self, looks: u32) -> bool {
         let _ = looks;
         false

@@ -2,12 +2,16 @@
 
 mod threads;
 
+use std::cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::error::LockError;
 use whorl_core::futex::{Futex, Host, Wake};
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, bury_dead};
+
+/// What a reader's cell says.
+const READING: u32 = 1;
 
 struct Words {
     epoch: Epoch,
@@ -133,7 +137,11 @@ fn the_last_owner_comes_last() {
 
 thread_local! {
     /// How often this test was about to let a moment pass.
-    static SPINS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    static SPINS: cell::Cell<u32> = const { cell::Cell::new(0) };
+    /// How often it may.
+    static LINGERS: cell::Cell<u32> = const { cell::Cell::new(0) };
+    /// A cell that must not say that its occupant reads while a moment passes.
+    static WATCHED: cell::Cell<Option<&'static AtomicU32>> = const { cell::Cell::new(None) };
 }
 
 /// A host on which every wait is over at once, and whoever sits in seat 1 is dead.
@@ -142,9 +150,13 @@ struct Impatient;
 impl Futex for Impatient {
     type Deadline = ();
 
-    fn spin(&self, _: u32) -> bool {
+    fn spin(&self, looks: u32) -> bool {
         SPINS.set(SPINS.get() + 1);
-        false
+        if looks > 0 {
+            let state = WATCHED.get().map_or(0, |cell| cell.load(Ordering::Relaxed));
+            assert_ne!(state, READING, "announced, and waits");
+        }
+        looks < LINGERS.get()
     }
     fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> Wake {
         Wake::TimedOut
@@ -217,4 +229,19 @@ fn trying_lets_no_moment_pass() {
     assert!(matches!(me.try_read(), Err(LockError::Busy)));
     drop(writing);
     assert_eq!(SPINS.get(), 0);
+}
+
+/// A writer on its way in lets whoever is announced read first: who lingers must not be.
+#[test]
+fn a_reader_that_lingers_is_not_announced() {
+    let lock: &'static _ = Box::leak(Box::new(Hasty(words())));
+    // SAFETY: one participant for each seat.
+    let [mut me, mut other] = [0, 2].map(|seat| unsafe { Participant::new(lock, seat) });
+    LINGERS.set(5);
+    WATCHED.set(Some(word(&lock.0.cells[0])));
+    let writing = other.write(None).unwrap();
+    assert!(matches!(me.read(Some(())), Err(LockError::TimedOut)));
+    assert!(SPINS.get() > 5, "it lingered {} times", SPINS.get());
+    drop(writing);
+    drop(me.read(Some(())).unwrap());
 }

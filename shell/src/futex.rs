@@ -28,12 +28,13 @@ pub const FEW_YIELDS: u32 = 8;
 /// looks for the dead in time.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Lets a moment pass, the caller having looked in vain `looks` times before: true; or false when it is time to sleep, which
+/// Lets a moment pass (none at the first look), the caller having looked in vain `looks` times before: true; or false when it is time to sleep, which
 /// is after `yields` looks, or sooner where they take long.
 pub fn linger(looks: u32, yields: u32) -> bool {
     thread_local!(static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) });
     if looks == 0 {
         BEGAN.set(Some(Instant::now()));
+        return yields > 0;
     }
     let lingers = looks < yields && BEGAN.get().is_none_or(|began| began.elapsed() < LINGER);
     if lingers {

@@ -1,8 +1,10 @@
 //! Every system call of every command: killed there, and with the call failing. Nobody hangs, exit codes tell the truth,
 //! nothing is left, and every failure is a sentence.
 //!
-//! A part of it by default, evenly spread; everything with `WHORL_FAULTS_LONG` set.
+//! Some of them, evenly spread: `WHORL_FAULTS=N` makes it N kills and N failures of each scene, `WHORL_FAULTS_LONG=1` all.
 
+#[path = "faults/asked.rs"]
+mod asked;
 #[path = "faults/calls.rs"]
 mod calls;
 mod common;
@@ -374,14 +376,7 @@ fn every_call_may_kill_or_fail() {
     if no_strace("killing and failing at every system call") {
         return;
     }
-    let long = std::env::var_os("WHORL_FAULTS_LONG").is_some();
-    if !long && std::env::var_os("WHORL_FAULTS").is_none() {
-        eprintln!(
-            "not run: WHORL_FAULTS=1 plays 20 kills and 20 failures of each scene, WHORL_FAULTS_LONG=1 all"
-        );
-        return;
-    }
-    let reach = if long { Reach { nth: 60, most: usize::MAX } } else { Reach { nth: 60, most: 20 } };
+    let reach = Reach { nth: 60, most: asked::asked().unwrap_or(4) };
     let only = std::env::var("WHORL_FAULTS_ONLY").unwrap_or_default();
     let mut all = calls::Count::default();
     for scene in SCENES.iter().filter(|scene| scene.name.contains(&only)) {

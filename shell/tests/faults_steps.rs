@@ -1,6 +1,6 @@
 //! SIGKILL after the instructions of every operation of the ring, the lock and the mailboxes, alone, while somebody sleeps,
-//! and while somebody is busy: nobody hangs, nothing is lost or torn, and somebody new can take part. At 20 instructions of
-//! each operation, evenly spread, or at all of them where there are no more; at every single one with `WHORL_FAULTS_LONG` set.
+//! and while somebody is busy: nobody hangs, nothing is lost or torn, and somebody new can take part. At some instructions of
+//! each operation, evenly spread: `WHORL_FAULTS=N` makes it N, `WHORL_FAULTS_LONG=1` every single one.
 //!
 //! The test of the test: two operations that are broken on purpose, which the same harness must catch.
 
@@ -14,10 +14,9 @@ use faults::sweep::{Case, Made, Operation, Tally, sweep};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-/// Of an operation with more instructions, every second or third and so on is enough by default. With `WHORL_FAULTS_LONG` set
-/// it is every single one.
+/// At how many instructions of each operation.
 fn most() -> usize {
-    if std::env::var_os("WHORL_FAULTS_LONG").is_some() { usize::MAX } else { 20 }
+    faults::asked().unwrap_or(4)
 }
 
 /// Sweeps, prints each operation's count and the sum, and returns the sum.
@@ -41,12 +40,6 @@ fn run(operations: &[Operation]) -> Tally {
 fn nothing_happens(mut operations: Vec<Operation>, at_least: u32) {
     if let Ok(only) = std::env::var("WHORL_FAULTS_ONLY") {
         operations.retain(|operation| format!("{}, {}", operation.name, operation.state).contains(&only));
-    }
-    if ["WHORL_FAULTS", "WHORL_FAULTS_LONG"].iter().all(|name| std::env::var_os(name).is_none()) {
-        eprintln!(
-            "not run: WHORL_FAULTS=1 kills at 20 instructions of each operation, WHORL_FAULTS_LONG=1 at all"
-        );
-        return;
     }
     if let Some(why) = cannot_trace() {
         eprintln!("SKIPPED: killing after every instruction: {why}");

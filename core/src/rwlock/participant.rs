@@ -114,17 +114,27 @@ impl<P: Parts> Participant<P> {
     #[cold]
     fn enter_busy_read(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
         let mut looks = 0;
-        while matches!(patience, Patience::Until(_)) && self.spin(&mut looks) {
-            if self.enter(at, Patience::None).is_ok() {
-                return Ok(());
+        if matches!(patience, Patience::None) || !self.spin(&mut looks) {
+            return self.enter(at, patience);
+        }
+        loop {
+            // Before any moment passes: a writer on its way in takes whoever is announced for a reader that is in, and lets
+            // it be.
+            // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller; the step instead of queueing.
+            unsafe { finish(&self.parts, at.given_up(), self.actor()) };
+            loop {
+                if !self.spin(&mut looks) {
+                    return self.enter(Step::AnnounceRead, patience);
+                }
+                if !self.parts.epoch().ownership().is_busy() {
+                    break;
+                }
             }
-            while self.parts.epoch().ownership().is_busy() && self.spin(&mut looks) {}
             at = self.look_to_read();
             if matches!(at, Step::Reading) {
                 return Ok(());
             }
         }
-        self.enter(at, patience)
     }
 
     #[inline]

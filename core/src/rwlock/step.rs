@@ -362,12 +362,13 @@ impl Step {
         }
     }
 
-    /// The step after a sleep, or instead of one, for who does not want to wait longer. Nowhere else can one give up:
-    /// between two sleeps nothing waits.
+    /// The step after a sleep, or instead of one, for who does not want to wait longer; and instead of queueing, for a reader
+    /// that does not want to wait at all. Nowhere else can one give up: between two sleeps nothing waits.
     #[must_use]
     pub fn given_up(self) -> Self {
         match self {
-            Self::SleepRead => Self::LeaveRead,
+            // As if it had read: if somebody took it for one that is in, its leaving is waited for.
+            Self::QueueRead | Self::SleepRead => Self::LeaveRead,
             Self::SleepWrite => Self::Withdraw,
             Self::SleepPass(_) => Self::Clear,
             other => other,

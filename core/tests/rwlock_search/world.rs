@@ -285,6 +285,9 @@ impl World {
                     self.end_slice(config, words, count, party.at, &mut emit, &begin, &wake);
                 }
             } else {
+                if may_cancel && party.at == Step::QueueRead {
+                    emit(false, &|party| party.at = party.at.given_up());
+                }
                 // Also a burier that wanted nothing must go on, once it has begun.
                 out.push(Next { world: self.step(config, words, who), who, fair: true });
             }
