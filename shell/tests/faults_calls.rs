@@ -1,7 +1,7 @@
 //! Every system call of every command: killed there, and with the call failing. Nobody hangs, exit codes tell the truth,
 //! nothing is left, and every failure is a sentence.
 //!
-//! Some of them, evenly spread: `WHORL_FAULTS=N` makes it N kills and N failures of each scene, `WHORL_FAULTS_LONG=1` all.
+//! 40 kills and 40 failures of each scene, evenly spread; `WHORL_FAULTS=N` makes it N kills and N failures of each scene, `WHORL_FAULTS_LONG=1` all.
 
 #[path = "faults/asked.rs"]
 mod asked;
@@ -376,7 +376,7 @@ fn every_call_may_kill_or_fail() {
     if no_strace("killing and failing at every system call") {
         return;
     }
-    let reach = Reach { nth: 60, most: asked::asked().unwrap_or(4) };
+    let reach = Reach { nth: 60, most: asked::asked().unwrap_or(40) };
     let only = std::env::var("WHORL_FAULTS_ONLY").unwrap_or_default();
     let mut all = calls::Count::default();
     for scene in SCENES.iter().filter(|scene| scene.name.contains(&only)) {

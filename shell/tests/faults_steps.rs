@@ -1,6 +1,6 @@
 //! SIGKILL after the instructions of every operation of the ring, the lock and the mailboxes, alone, while somebody sleeps,
-//! and while somebody is busy: nobody hangs, nothing is lost or torn, and somebody new can take part. At some instructions of
-//! each operation, evenly spread: `WHORL_FAULTS=N` makes it N, `WHORL_FAULTS_LONG=1` every single one.
+//! and while somebody is busy: nobody hangs, nothing is lost or torn, and somebody new can take part. At 250 instructions of
+//! each operation, evenly spread; `WHORL_FAULTS=N` makes it N, `WHORL_FAULTS_LONG=1` every single one.
 //!
 //! The test of the test: two operations that are broken on purpose, which the same harness must catch.
 
@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// At how many instructions of each operation.
 fn most() -> usize {
-    faults::asked().unwrap_or(4)
+    faults::asked().unwrap_or(250)
 }
 
 /// Sweeps, prints each operation's count and the sum, and returns the sum.
@@ -47,22 +47,22 @@ fn nothing_happens(mut operations: Vec<Operation>, at_least: u32) {
     }
     let sum = run(&operations);
     assert_eq!((sum.hangs, sum.losses), (0, 0));
-    assert!(sum.points >= at_least, "{} points only", sum.points);
+    assert!(faults::asked().is_some() || sum.points >= at_least, "{} points only", sum.points);
 }
 
 #[test]
 fn the_rings_survivors_go_on_wherever_a_peer_is_killed() {
-    nothing_happens(faults::ring::operations(), 150);
+    nothing_happens(faults::ring::operations(), 5000);
 }
 
 #[test]
 fn the_locks_survivors_go_on_wherever_a_peer_is_killed() {
-    nothing_happens(faults::lock::operations(), 300);
+    nothing_happens(faults::lock::operations(), 4000);
 }
 
 #[test]
 fn the_mailboxes_survivors_go_on_wherever_a_peer_is_killed() {
-    nothing_happens(faults::mail::operations(), 150);
+    nothing_happens(faults::mail::operations(), 2000);
 }
 
 /// A lock that nobody takes from the dead: one word, 0 or 1.

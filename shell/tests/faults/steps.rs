@@ -41,8 +41,8 @@ pub enum Stop {
 /// One instruction of an operation: its address, and how often the victim comes by there up to it.
 #[derive(Clone, Copy)]
 pub struct Point {
-    address: u64,
-    visit: u32,
+    pub address: u64,
+    pub visit: u32,
 }
 
 /// A child of this process that is traced by it. Killed when dropped.

@@ -5,7 +5,7 @@ use super::peers::{Fault, Outcome, say, shared_zeroes};
 use super::steps::{Point, Stop, Victim};
 use std::fmt;
 use std::sync::atomic::Ordering::SeqCst;
-use whorl_core::sync::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// One operation in one state of contention, set up anew for each kill.
 pub trait Case {
@@ -73,81 +73,111 @@ impl fmt::Display for Tally {
     }
 }
 
-/// The counters of one operation, shared by all workers.
-#[derive(Default)]
+/// What the workers share of one operation.
 #[repr(C)]
-struct Counters([AtomicU32; 5]);
+struct Board {
+    counters: [AtomicU32; 5],
+    /// How many points there are to kill at, and the next that nobody has taken.
+    count: AtomicU32,
+    next: AtomicU32,
+    points: [(AtomicU64, AtomicU32); POINTS],
+}
 
 const MOST: usize = 128;
+/// Of one operation. The memory for them is there once it is written.
+const POINTS: usize = 1 << 17;
 const WORKERS: u32 = 32;
+/// So many faults of one operation are all it takes.
+const FAULTS: u32 = 3;
 
 /// Kills at every instruction of every operation; of an operation with more than `most` of them only at every second, third
-/// and so on. Of one operation, a worker ends after three faults: they are all it takes.
+/// and so on.
 pub fn sweep(operations: &[Operation], most: usize) -> Vec<Tally> {
     assert!(operations.len() <= MOST);
-    let counters: &'static [Counters; MOST] = shared_zeroes();
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|number| {
-            // SAFETY: the child does nothing that other threads of this process could have locked: it allocates, which the
-            // C library keeps usable, and it writes to stderr without the test's capture.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                // SAFETY: no memory is involved.
-                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-                std::panic::set_hook(Box::new(|panic| _ = say(&panic.to_string(), 0)));
-                let work = || work(operations, most, number, counters);
-                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
-                // SAFETY: ends this process.
-                unsafe { libc::_exit(i32::from(!done)) };
-            }
-            pid
-        })
-        .collect();
+    let boards: &'static [Board; MOST] = shared_zeroes();
+    let all = || operations.iter().zip(boards);
+    in_workers(|number| {
+        for (operation, board) in all().skip(number as usize).step_by(WORKERS as usize) {
+            board.choose(operation, most.min(POINTS));
+        }
+    });
+    in_workers(|_| all().for_each(|(operation, board)| board.kill(operation)));
+    all().map(|(_, board)| board.tally()).collect()
+}
+
+/// Forks all workers, and waits for them.
+fn in_workers(work: impl Fn(u32)) {
+    let fork = |number| {
+        // SAFETY: the child does nothing that other threads of this process could have locked: it allocates, which the
+        // C library keeps usable, and it writes to stderr without the test's capture.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: no memory is involved.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            std::panic::set_hook(Box::new(|panic| _ = say(&panic.to_string(), 0)));
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(number))).is_ok();
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(i32::from(!done)) };
+        }
+        pid
+    };
+    let workers: Vec<_> = (0..WORKERS).map(fork).collect();
     for pid in workers {
         let mut status = 0;
         // SAFETY: our own child.
         unsafe { libc::waitpid(pid, &raw mut status, 0) };
         assert_eq!(status, 0, "a worker fell: see above");
     }
-    let tally = |counters: &Counters| {
-        let [points, over, hangs, losses, instructions] =
-            counters.0.each_ref().map(|counter| counter.load(SeqCst));
-        Tally { points, over, hangs, losses, instructions }
-    };
-    operations.iter().zip(counters).map(|(_, counters)| tally(counters)).collect()
 }
 
-fn work(operations: &[Operation], most: usize, number: u32, counters: &[Counters; MOST]) {
-    for (operation, counters) in operations.iter().zip(counters) {
-        let count = |index: usize| counters.0[index].fetch_add(1, SeqCst);
-        let mut faults = 0;
-        let mut book = |at: String, outcome: Result<bool, Fault>| {
-            match &outcome {
-                Ok(true) => count(0),
-                Ok(false) => count(1),
-                Err(Fault::Hang(_)) => count(2),
-                Err(Fault::Loss(_)) => count(3),
-            };
-            if let Err(fault) = outcome {
-                faults += 1;
-                say(&format!("{}, {}, {at}: {fault:?}", operation.name, operation.state), 0);
-            }
-            faults < 3
-        };
+impl Board {
+    /// Steps through the operation, and chooses where to kill.
+    fn choose(&self, operation: &Operation, most: usize) {
         let mut points = Vec::new();
         if let Err(fault) = step_through(operation, &mut points) {
-            book("stepping through it".into(), Err(fault));
-            continue;
+            self.book(operation, "stepping through it", Err(fault));
+            return;
         }
-        let stride = points.len().div_ceil(most);
-        counters.0[4].fetch_max(points.len() as u32, SeqCst);
-        let mine = points.iter().enumerate().step_by(stride).skip(number as usize).step_by(WORKERS as usize);
-        for (k, point) in mine {
-            let outcome = kill_at(operation, *point);
-            if !book(format!("killed after instruction {k} of {}", points.len() - 1), outcome) {
+        let chosen = points.iter().step_by(points.len().div_ceil(most));
+        for (place, point) in self.points.iter().zip(chosen.clone()) {
+            place.0.store(point.address, SeqCst);
+            place.1.store(point.visit, SeqCst);
+        }
+        self.count.store(chosen.len() as u32, SeqCst);
+        self.counters[4].store(points.len() as u32, SeqCst);
+    }
+
+    /// Kills at points that nobody else has taken, until there are none.
+    fn kill(&self, operation: &Operation) {
+        let count = self.count.load(SeqCst);
+        while self.counters[2].load(SeqCst) + self.counters[3].load(SeqCst) < FAULTS {
+            let next = self.next.fetch_add(1, SeqCst);
+            if next >= count {
                 break;
             }
+            let (address, visit) = &self.points[next as usize];
+            let point = Point { address: address.load(SeqCst), visit: visit.load(SeqCst) };
+            self.book(operation, &format!("killed at point {next} of {count}"), kill_at(operation, point));
         }
+    }
+
+    fn book(&self, operation: &Operation, at: &str, outcome: Result<bool, Fault>) {
+        let counter = match &outcome {
+            Ok(true) => 0,
+            Ok(false) => 1,
+            Err(Fault::Hang(_)) => 2,
+            Err(Fault::Loss(_)) => 3,
+        };
+        self.counters[counter].fetch_add(1, SeqCst);
+        if let Err(fault) = outcome {
+            say(&format!("{}, {}, {at}: {fault:?}", operation.name, operation.state), 0);
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let [points, over, hangs, losses, instructions] =
+            self.counters.each_ref().map(|counter| counter.load(SeqCst));
+        Tally { points, over, hangs, losses, instructions }
     }
 }
 
