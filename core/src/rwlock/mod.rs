@@ -34,7 +34,7 @@
 //!   have. So those that wait are overtaken by it once at most, if it looked before they announced.
 //! - Who announced too late for that either sees the epoch free, or is seen by the poke; the flag makes the wake stick.
 //!
-//! *How long one waits.* `core/tests/rwlock_search.rs` runs these very steps through every interleaving of three and four
+//! *How long one waits.* `core/tests/rwlock_search` runs these very steps through every interleaving of three and four
 //! participants, deaths and cancellations included. Under weak fairness everybody who wants in gets in, and, without deaths:
 //! - from a reader's announcement to its entry **at most one** writer's section begins;
 //! - from a writer's claim to its entry each other reader that announced itself after the claim enters **at most once**
