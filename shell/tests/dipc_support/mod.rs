@@ -139,6 +139,11 @@ pub fn expect(stream: &mut (impl Read + Write), request: &str, reply: &str) {
     assert_eq!(text(&got), reply, "to {request:?}");
 }
 
+/// Sends a signal to a process, by the signal's name.
+pub fn kill(pid: i32, signal: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap().success());
+}
+
 /// Waits until something is so.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
