@@ -30,7 +30,7 @@ pub enum SegmentError {
         free: u64,
     },
     /// A system call failed.
-    #[error("cannot {what} shared memory: {error}")]
+    #[error("cannot {what} shared memory: {}", crate::reason(*.error))]
     System {
         /// What was being done.
         what: &'static str,

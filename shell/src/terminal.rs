@@ -60,7 +60,7 @@ pub fn print(line: &str) -> bool {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            say(&format!("cannot write to standard output: {error}"));
+            say(&format!("cannot write to standard output: {}", whorl::reason_of(&error)));
             false
         }
         _ => true,

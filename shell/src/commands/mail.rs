@@ -161,7 +161,7 @@ fn visible(bytes: &[u8]) -> String {
 fn verdict(written: std::io::Result<()>) -> Exit {
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            say(&format!("mail: cannot write to standard output: {error}"));
+            say(&format!("mail: cannot write to standard output: {}", whorl::reason_of(&error)));
             Exit::Failed
         }
         _ => Exit::Done,
