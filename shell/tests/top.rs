@@ -144,11 +144,11 @@ fn rows_details_and_keys_on_a_terminal() {
     terminal.keys(&["Up", "Enter"]);
     // By now the server was selected, and the selection stays with its row: one up is the ring.
     let detail = terminal.shows(&["STATE", "stopped", "live", "█ ", &stopped, "waiting  for slowest"]);
-    assert!(detail.contains("655kB"), "{detail}");
+    assert!(detail.contains("640KiB"), "{detail}");
     terminal.keys(&["Escape"]);
     terminal.shows(&["s sort"]);
     terminal.keys(&["Down", "Enter"]);
-    terminal.shows(&["12 mailboxes of 4.1kB", "0:0", "11:0"]);
+    terminal.shows(&["12 mailboxes of 4.0KiB", "0:0", "11:0"]);
     run(&mut scene.home.words(&format!("mail -p {port} write 7 x"))).has_code(0);
     terminal.shows(&["7:1"]);
     terminal.resize(200, 50);

@@ -197,23 +197,30 @@ fn waiting(listed: &Listed) -> Option<String> {
 
 /// A number in at most five places: 99999, 1.2M, 34M.
 pub fn in_thousands(number: u64) -> String {
-    if number < 100_000 { number.to_string() } else { scaled(number) }
-}
-
-/// So many bytes in few places: 999B, 1.2kB, 34MB.
-pub fn in_bytes(number: u64) -> String {
-    format!("{}B", scaled(number))
-}
-
-fn scaled(number: u64) -> String {
-    let units = [("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1000)];
-    let Some((unit, scale)) = units.into_iter().find(|(_, scale)| number >= *scale) else {
-        return number.to_string();
-    };
-    match number as f64 / scale as f64 {
-        few if few < 9.95 => format!("{few:.1}{unit}"),
-        many => format!("{many:.0}{unit}"),
+    match number {
+        ..100_000 => number.to_string(),
+        _ => scaled(number, 1000.0, ["k", "M", "G", "T"]),
     }
+}
+
+/// So many bytes in at most six places: 999B, 1.2KiB, 34MiB; counted in 1024s, as everywhere else.
+pub fn in_bytes(number: u64) -> String {
+    match number {
+        ..1000 => format!("{number}B"),
+        _ => scaled(number, 1024.0, ["KiB", "MiB", "GiB", "TiB"]),
+    }
+}
+
+/// In the first of these units that needs three digits at most, or else in the last.
+fn scaled(number: u64, scale: f64, units: [&str; 4]) -> String {
+    let mut value = number as f64 / scale;
+    let mut at = 0;
+    while value >= 999.5 && at + 1 < units.len() {
+        value /= scale;
+        at += 1;
+    }
+    let places = usize::from(value < 9.95);
+    format!("{value:.places$}{}", units[at])
 }
 
 #[cfg(test)]
@@ -232,9 +239,14 @@ mod tests {
         ] {
             assert_eq!(in_thousands(number), text);
         }
-        for (number, text) in
-            [(0, "0B"), (999, "999B"), (1000, "1.0kB"), (675_840, "676kB"), (12_345_678, "12MB")]
-        {
+        for (number, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.0KiB"),
+            (655_360, "640KiB"),
+            (1_047_552, "1.0MiB"),
+            (12_345_678, "12MiB"),
+        ] {
             assert_eq!(in_bytes(number), text);
         }
     }
