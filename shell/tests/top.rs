@@ -185,6 +185,28 @@ fn without_colours_and_after_a_signal_the_terminal_is_as_before() {
 }
 
 #[test]
+fn the_view_ends_with_its_terminal_even_if_hanging_up_is_ignored() {
+    let home = Home::new();
+    for ignore in ["", "trap '' HUP\n"] {
+        // The error goes to a file: the terminal it would go to is gone. The exit code, too.
+        let script = format!("{ignore}shell top --interval 100ms 2>said; echo $? >code");
+        let Some(terminal) = Terminal::open(&home, 80, 24, &script) else { return };
+        terminal.shows(&["q end"]);
+        let top = children(terminal.pid());
+        assert_eq!(top.len(), 1, "the view alone runs there");
+        terminal.close();
+        until(SOON, "it ends", || !is_alive(top[0]));
+        if !ignore.is_empty() {
+            until(SOON, "its code is told", || {
+                std::fs::read(home.place.at("code")).is_ok_and(|code| code == b"1\n")
+            });
+            let said = std::fs::read_to_string(home.place.at("said")).unwrap();
+            assert!(said.starts_with("shell: top: the terminal"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn the_list_is_a_table_that_fits_whatever_a_command_is_called() {
     let home = Home::new();
     let named =

@@ -82,6 +82,11 @@ impl Terminal {
         self.output(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
+    /// Closes it, under whatever runs on it.
+    pub fn close(self) {
+        drop(self);
+    }
+
     /// The process that the script runs in.
     pub fn pid(&self) -> i32 {
         self.output(&["display-message", "-p", "#{pane_pid}"]).trim().parse().expect("a pid")

@@ -6,11 +6,13 @@
 //! | `boxes.rs` | mailboxes, whose versions are read from their memory |
 //! | `app.rs` | keys, and what they change |
 //! | `draw.rs` | the screen |
+//! | `gone.rs` | the end of the terminal, which is also ours |
 
 mod app;
 mod boxes;
 mod draw;
 mod figures;
+mod gone;
 
 use crate::cli::top::Args;
 use crate::exit::Exit;
@@ -44,6 +46,7 @@ pub fn run(args: Args) -> Exit {
         Ok(Err(why)) => return failed(&why),
         Err(_) => return failed("cannot start a thread"),
     };
+    gone::end_with_terminal();
     let result = ratatui::try_init().and_then(|mut terminal| {
         let shown = show(&mut terminal, &figures, App::new(first));
         ratatui::try_restore().and(shown)
