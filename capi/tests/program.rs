@@ -1,21 +1,16 @@
 //! Programs in C, against the shared and the static library, do what they print.
 
+mod common;
+
+use common::{home, is_there, library, run};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use whorl::dipc::reply::Shape;
 use whorl::dipc::server::{LOOPBACK, Options, Server};
 
-/// Where cargo puts the libraries: beside the tests, or one above.
-fn library(file: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("our own path");
-    let found =
-        test.ancestors().skip(1).take(2).map(|directory| directory.join(file)).find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{file} was not built beside {}", test.display()))
-}
-
 /// Compiles a program in every way there is; nothing where there is no compiler.
 fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
-    if Command::new("cc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+    if !is_there("cc") {
         eprintln!("SKIPPED: {source}: there is no cc");
         return Vec::new();
     }
@@ -40,21 +35,6 @@ fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
         program
     };
     ways.into_iter().map(build).collect()
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && err.is_empty(), "{:?}\n{out}{err}", output.status);
-    out.into_owned()
-}
-
-/// A directory of our own, the runtime directory of everything below.
-fn home() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let home = tempfile::tempdir().expect("a directory");
-    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o700)).expect("ours");
-    home
 }
 
 #[test]

@@ -1,0 +1,34 @@
+//! What the tests of the C interface share.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Where cargo puts the libraries: beside the tests, or one above.
+pub fn library(file: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("our own path");
+    let found =
+        test.ancestors().skip(1).take(2).map(|directory| directory.join(file)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{file} was not built beside {}", test.display()))
+}
+
+/// Whether a program can be called.
+pub fn is_there(program: &str) -> bool {
+    let tried = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
+}
+
+/// Runs a command that is to succeed without a complaint, and returns what it prints.
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && err.is_empty(), "{:?}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+/// A directory of our own, the runtime directory of everything below.
+pub fn home() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o700)).expect("ours");
+    home
+}
