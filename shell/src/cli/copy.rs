@@ -17,7 +17,7 @@ use whorl::broadcast::{MAX_PEERS, Template};
         "  shell copy -n 16 bigfile                 to 16, into received-files/\n",
         "  shell copy --socket -n 4 -d out bigfile  through unix sockets, into out/\n",
         "  tar c src | shell copy -n 2 --verify -   a stream, checked at the other end\n",
-        "  shell copy -n 3 --name '{name}.{peer}' a a.01, a.02 and a.03\n",
+        "  shell copy -n 3 --name '{name}.{peer}' f names them f.01, f.02 and f.03\n",
         "\n",
         "A file gets its name only once it is complete; what had that name is replaced.\n",
         "\n",
@@ -43,11 +43,13 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     pub source: PathBuf,
 
-    /// Where to, made if need be
+    /// Where to put the copies
+    ///
+    /// Made if it does not exist.
     #[arg(short, long, value_name = "DIR", default_value = "received-files")]
     pub directory: PathBuf,
 
-    /// What they are called
+    /// How the copies are named
     ///
     /// Text with {peer} (01, 02, ...), {pid} (of the receiving process) and {name} (of the source; a stream's is stdin).
     /// Several peers need {peer} or {pid}.

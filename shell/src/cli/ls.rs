@@ -12,7 +12,7 @@ owner), or stale (its process is dead; 'shell rm --dead' removes what it left).
 Examples:
   shell ls
   shell ls --json | jq '.channels[] | select(.state == \"stale\") | .name'
-  shell ls --sysv        also your System V shared memory, which older programs leave
+  shell ls --sysv        also what older programs left: System V shared memory
 
 Exit codes: 0 done, also if there is nothing; 1 failed; 2 used wrongly."
 )]

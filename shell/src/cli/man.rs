@@ -17,7 +17,7 @@ Exit codes: 0 written; 1 the directory or a page cannot be written; 2 used
 wrongly."
 )]
 pub struct Args {
-    /// Where to
+    /// The directory for them
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 }

@@ -36,7 +36,7 @@ impl From {
         "Examples:\n",
         "  shell recv hello            waits for 'shell send hello', prints what it sends\n",
         "  shell recv x copy.bin       a file, named only once it is complete\n",
-        "  shell recv x --from now --timeout 5s\n                              joins under way; gives up if no sender comes in 5 s\n",
+        "  shell recv x --from now     joins under way, at whatever is sent next\n",
         "\n",
         "Exit codes: 0 everything arrived, or the reader of the output had enough;\n",
         "1 failed, or the beginning was missed; 2 used wrongly; 4 the sender died,\n",

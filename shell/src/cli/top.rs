@@ -9,8 +9,8 @@ use std::time::Duration;
     after_help = "Example: shell top",
     after_long_help = "\
 A row for each channel and server. FILL is how much of the ring the slowest
-receiver has still to take: when it is full, the sender waits. Enter shows one in
-detail: a line for each receiver, or all mailboxes with their versions.
+receiver has still to take: when it is full, the sender waits. Enter shows one
+in detail: a line for each receiver, or all mailboxes with their versions.
 
 Keys: up, down, Enter, Esc; s sorts by another column; ? explains; q ends.
 
