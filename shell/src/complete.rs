@@ -1,7 +1,7 @@
 //! Completion on a command line: asked by the script of `shell completions`, we say how the line may go on. What exists
 //! when the key is pressed is looked up then.
 
-use crate::cli::Cli;
+use crate::cli::{Cli, link};
 use clap::CommandFactory;
 use clap_complete::{CompleteEnv, CompletionCandidate};
 use whorl::Name;
@@ -14,8 +14,16 @@ pub const VARIABLE: &str = "WHORL_COMPLETE";
 /// Answers and ends the process, if a script asks.
 pub fn answer() {
     if std::env::var_os(VARIABLE).is_some() {
-        CompleteEnv::with_factory(Cli::command).var(VARIABLE).complete();
+        CompleteEnv::with_factory(asked).var(VARIABLE).complete();
     }
+}
+
+/// The command whose line is to go on: what is typed follows a `--`, and a link's name stands for its command.
+fn asked() -> clap::Command {
+    let all = Cli::command();
+    let program = std::env::args_os().skip_while(|argument| argument != "--").nth(1);
+    let found = program.and_then(|program| all.find_subcommand(link(&program)?).cloned());
+    found.unwrap_or(all)
 }
 
 /// Channels that somebody owns: for those who receive.

@@ -196,6 +196,10 @@ fn links_called_dipc_and_dipcrm_behave_so() {
         let mut command = Command::new(place.path().join(name));
         command.args(args).env("XDG_RUNTIME_DIR", place.path()).output().unwrap()
     };
+    for name in ["dipc", "dipcrm"] {
+        let help = run(name, &["--help"]);
+        assert!(text(&help.stdout).contains(&format!("Usage: shell {name} [OPTIONS]")), "{help:?}");
+    }
     let output = run("dipc", &["8", "64", "0", "4"]);
     assert!(output.status.success(), "{output:?}");
     let port = text(&output.stdout).trim_end().rsplit(':').next().unwrap().to_owned();

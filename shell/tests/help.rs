@@ -148,6 +148,27 @@ fn names_that_are_there_just_now_are_offered() {
 }
 
 #[test]
+fn links_are_completed_as_the_commands_they_stand_for() {
+    let home = Home::new();
+    let started = run(&mut home.words("dipc 1 1 0 1"));
+    started.has_code(0);
+    let port = started.stdout.trim().rsplit(':').next().unwrap().to_owned();
+    for shell in ["bash", "zsh", "fish"] {
+        assert_eq!(offered(&home, shell, &["dipc", "--foreg"]), ["--foreground"], "{shell}");
+        assert_eq!(offered(&home, shell, &["/usr/bin/dipcrm", "--for"]), ["--force"], "{shell}");
+        assert!(offered(&home, shell, &["dipcrm", ""]).contains(&port), "{shell}");
+        let script = run(&mut home.words(&format!("completions {shell}"))).stdout;
+        for name in ["dipc", "dipcrm"] {
+            let registered = script
+                .lines()
+                .any(|line| line.contains("comp") && line.split_whitespace().any(|word| word == name));
+            assert!(registered, "{shell}: {name} in\n{script}");
+        }
+    }
+    run(&mut home.words(&format!("dipcrm {port}"))).has_code(0);
+}
+
+#[test]
 fn the_scripts_work_in_their_shells() {
     let home = Home::new();
     let _living = home.start_fed("send living");

@@ -16,7 +16,7 @@ pub enum Shell {
 /// Print what sets up completion in a shell.
 ///
 /// Commands, flags and their values are completed, and the names of channels and ports of mailbox servers that are there
-/// when the key is pressed.
+/// when the key is pressed. So are the lines of links named dipc and dipcrm.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example: source <(shell completions bash)",

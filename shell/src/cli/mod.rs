@@ -84,13 +84,20 @@ Exit codes: 0 done; 1 failed; 2 used wrongly; 3 no such channel or server;
 4 peers were lost, or failed while others succeeded; 5 data lost, or a checksum
 that does not match. Stopped by a signal, it dies of that signal.";
 
-/// The arguments as they are meant: called by the name of one of these commands, through a link, we are that command.
+/// The commands that we are when we are called by their names, through a link.
+pub const LINKS: [&str; 2] = ["dipc", "dipcrm"];
+
+/// Which of them a program called so is.
+pub fn link(program: &OsStr) -> Option<&'static str> {
+    let name = Path::new(program).file_name()?;
+    LINKS.into_iter().find(|known| name == *known)
+}
+
+/// The arguments as they are meant: called through a link, we are that command.
 pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    const NAMES: [&str; 2] = ["dipc", "dipcrm"];
     let mut arguments: Vec<_> = arguments.collect();
-    let name = arguments.first().and_then(|first| Path::new(first).file_name()).map(OsStr::to_owned);
-    if let Some(name) = name.filter(|name| NAMES.iter().any(|known| name == known)) {
-        arguments.insert(1, name);
+    if let Some(name) = arguments.first().and_then(|first| link(first)) {
+        arguments.splice(..1, ["shell".into(), name.into()]);
     }
     arguments
 }
@@ -125,7 +132,21 @@ pub fn one_line(error: &clap::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{Command, CommandFactory};
+
+    /// A line that was broken by hand and is broken again reads badly.
+    #[test]
+    fn the_ends_of_the_help_fit_their_width() {
+        fn look(command: &Command) {
+            for end in command.get_after_help().into_iter().chain(command.get_after_long_help()) {
+                for line in end.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+                }
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&super::Cli::command());
+    }
 
     #[test]
     fn the_whole_parser_is_consistent() {

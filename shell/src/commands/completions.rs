@@ -1,5 +1,6 @@
 //! `shell completions`: the script that asks us, whenever the key is pressed, how a line goes on.
 
+use crate::cli::LINKS;
 use crate::cli::completions::{Args, Shell};
 use crate::complete::VARIABLE;
 use crate::exit::Exit;
@@ -15,12 +16,16 @@ pub fn run(args: Args) -> Exit {
         Shell::Fish => &Fish,
     };
     let mut script = Vec::new();
-    // Writing to memory does not fail.
-    let _ = shell.write_registration(VARIABLE, "shell", "shell", &program(), &mut script);
+    for name in ["shell"].iter().chain(&LINKS) {
+        // Writing to memory does not fail.
+        let _ = shell.write_registration(VARIABLE, name, name, &program(), &mut script);
+    }
     let Ok(script) = String::from_utf8(script) else {
         say("completions: the path of this program is no text; call it by another");
         return Exit::Failed;
     };
+    // Zsh reads the first line alone when it looks for what a file on its path completes.
+    let script = script.replacen("#compdef shell\n", &format!("#compdef shell {}\n", LINKS.join(" ")), 1);
     if print(script.trim_end()) { Exit::Done } else { Exit::Failed }
 }
 
