@@ -76,20 +76,21 @@ impl ByteLocks {
     }
 
     fn command(&self, command: i32, kind: i32, byte: u32) -> Result<i16, Errno> {
-        self.range(command, kind, byte.into(), 1)
+        self.range(command, kind, byte, 1)
     }
 
     fn whole(&self, command: i32, kind: i32) -> Result<i16, Errno> {
         self.range(command, kind, 0, 0) // length 0: to the end of everything
     }
 
-    fn range(&self, command: i32, kind: i32, start: i64, length: i64) -> Result<i16, Errno> {
+    fn range(&self, command: i32, kind: i32, start: u32, length: u32) -> Result<i16, Errno> {
         // SAFETY: `flock` is plain integers, for which zero is a value.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as i16;
         lock.l_whence = libc::SEEK_SET as i16;
-        lock.l_start = start;
-        lock.l_len = length;
+        // Bytes below two thousand: they fit wherever offsets have 32 bits, too.
+        lock.l_start = start as libc::off_t;
+        lock.l_len = length as libc::off_t;
         // SAFETY: `lock` lives through the call, which reads and writes only it.
         let result = unsafe { libc::fcntl(self.file.as_fd().as_raw_fd(), command, &raw mut lock) };
         if result == -1 {

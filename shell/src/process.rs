@@ -468,8 +468,9 @@ pub unsafe fn write_raw(
     let count = match at {
         // SAFETY: by the caller's contract.
         None => unsafe { libc::write(fd, start.cast(), length) },
+        // Not `pwrite`, whose offsets have 32 bits on 32-bit machines.
         // SAFETY: by the caller's contract.
-        Some(at) => unsafe { libc::pwrite(fd, start.cast(), length, at as libc::off_t) },
+        Some(at) => unsafe { libc::pwrite64(fd, start.cast(), length, at as libc::off64_t) },
     };
     usize::try_from(count).map_err(|_| last_error())
 }

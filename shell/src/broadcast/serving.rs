@@ -284,7 +284,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
             if self.crowd.is_over() {
                 return Err(ServeError::Over);
             }
-            let room = buffer.len().min((fastest - self.summed) as usize);
+            let room = (fastest - self.summed).min(TURN as u64) as usize;
             let piece = self.supply.source.extent_at(self.summed).map_err(source_failed)?;
             match piece {
                 Piece::Hole(length) => {

@@ -179,7 +179,7 @@ impl Server {
             other => StartError::Mailboxes(other.into()),
         })?;
         let message = shape.capacity.saturating_add(shape.packet).saturating_mul(2).saturating_add(BUDGET);
-        let budget = Budget::new(message.max((free / BUDGET_PART) as usize));
+        let budget = Budget::new(message.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
 
         let post = || Post::new().map(Arc::new).map_err(system("start a worker"));
         let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
