@@ -19,9 +19,14 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse_from(cli::arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // A reader that closes early is a quiet end.
-            let _ = error.print();
-            return Exit::Done.now();
+            return match error.print() {
+                // A reader that closes early is a quiet end.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    terminal::say(&format!("cannot write to standard output: {error}"));
+                    Exit::Failed.now()
+                }
+                _ => Exit::Done.now(),
+            };
         }
         Err(error) => {
             terminal::say(&cli::one_line(&error));

@@ -103,7 +103,7 @@ fn chat(
     let nick = nick.map_or_else(login, str::to_owned);
     let mut seen = listening.read(mailbox)?.version;
     // The process ends with the typing thread, whatever this one waits for.
-    std::thread::spawn(move || {
+    let listen = move || {
         loop {
             match listening.read_since(mailbox, seen, None) {
                 Ok(Some(message)) => {
@@ -117,7 +117,11 @@ fn chat(
                 Err(error) => return say(&format!("mail: {error}")),
             }
         }
-    });
+    };
+    if let Err(error) = std::thread::Builder::new().spawn(listen) {
+        say(&format!("mail: cannot start a thread that listens: {}", whorl::reason_of(&error)));
+        return Ok(Exit::Failed);
+    }
     for line in std::io::stdin().lock().split(b'\n') {
         let line = line?;
         let line = line.strip_suffix(b"\r").unwrap_or(&line);

@@ -94,7 +94,7 @@ fn woken(directory: RuntimeDir) -> Result<Duration, String> {
     let options = SenderOptions { slot_size: 64, slots: 2, seats: 2, ..SenderOptions::default() };
     let patience = Duration::from_secs(5);
     let mut sender = Sender::create_in(directory, &name, options).map_err(|error| error.to_string())?;
-    let sleeper = std::thread::spawn(move || -> Result<Vec<Instant>, String> {
+    let body = move || -> Result<Vec<Instant>, String> {
         let joining = JoinOptions { timeout: Some(patience), ..JoinOptions::default() };
         let mut receiver = Receiver::join(&name, &joining).map_err(|error| error.to_string())?;
         let mut woken = Vec::new();
@@ -105,7 +105,9 @@ fn woken(directory: RuntimeDir) -> Result<Duration, String> {
             woken.push(Instant::now());
         }
         Ok(woken)
-    });
+    };
+    let sleeper = std::thread::Builder::new().spawn(body);
+    let sleeper = sleeper.map_err(|error| format!("no thread: {}", whorl::reason_of(&error)))?;
     let deadline = || Some(Instant::now() + patience);
     let sent = sender.wait_for_receivers(1, deadline()).and_then(|()| {
         let mut sent = Vec::new();
