@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             return match error.print() {
                 // A reader that closes early is a quiet end.
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                    terminal::say(&format!("cannot write to standard output: {error}"));
+                    terminal::say(&format!("cannot write to standard output: {}", whorl::reason_of(&error)));
                     Exit::Failed.now()
                 }
                 _ => Exit::Done.now(),
