@@ -9,6 +9,7 @@ compile_error!(
     "Whorl's shell needs Linux: memfd, futex, pidfd and open-file-description locks. whorl-core builds anywhere."
 );
 
+mod bell;
 pub mod broadcast;
 pub mod channel;
 pub mod dipc;

@@ -209,16 +209,17 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Says it.
-    pub fn tell(self, text: &str) {
+    /// Says it. False: nobody waits for it any more.
+    pub fn tell(self, text: &str) -> bool {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
             match rustix::io::write(&self.pipe, rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::INTR) => {}
-                Err(_) => return, // nobody waits any more
+                Err(_) => return false,
             }
         }
+        true
     }
 }
 
@@ -256,7 +257,8 @@ pub fn daemonize(body: impl FnOnce(Verdict) -> u8) -> Result<String, Errno> {
             Ok(0) => return Ok(String::from_utf8_lossy(&verdict).into_owned()),
             Ok(count) => verdict.extend_from_slice(&bytes[..count]),
             Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+            Err(error) if verdict.is_empty() => return Err(error),
+            Err(_) => return Ok(String::from_utf8_lossy(&verdict).into_owned()), // told in one go
         }
     }
 }

@@ -27,10 +27,10 @@ fn run(operations: &[Operation]) -> Tally {
         eprintln!("  {}, {}: {tally}", operation.name, operation.state);
     }
     let sum = Tally::sum(&tallies);
-    let Tally { points, hangs, losses, over, instructions } = sum;
+    let Tally { points, hangs, losses, over, instructions, again } = sum;
     eprintln!("{} operations, {points} points, {hangs} hangs, {losses} losses", operations.len());
     eprintln!(
-        "  of {instructions} instructions, in {:?}; {over} more kills came after the end",
+        "  of {instructions} instructions, in {:?}; {over} more kills came after the end; {again} tries seemed to hang, and were made again",
         begun.elapsed()
     );
     assert!(tallies.iter().all(|tally| tally.points > 0), "an operation that was never stopped within");

@@ -3,6 +3,7 @@
 
 use super::roster::{Report, Roster};
 use super::{CopyError, Job, system};
+use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::process;
 use rustix::event::epoll;
@@ -61,7 +62,7 @@ pub(super) struct Control {
 
 impl Control {
     /// Watches every receiver; after the last fork, before the thread.
-    pub fn new(job: &Job<'_>, roster: &Roster, knock: Option<&OwnedFd>) -> Result<Self, CopyError> {
+    pub fn new(job: &Job<'_>, roster: &Roster, knock: Option<&Bell>) -> Result<Self, CopyError> {
         let failed = || system("watch the receivers");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed())?;
         let add = |fd: rustix::fd::BorrowedFd<'_>, data| {
@@ -88,7 +89,7 @@ impl Control {
         job: &Job<'_>,
         roster: &Roster,
         link: &impl Link,
-        knock: Option<&OwnedFd>,
+        knock: Option<&Bell>,
         flow: &Flow,
         watch: &mut dyn Watch,
     ) {
@@ -105,7 +106,7 @@ impl Control {
                 match data.u64() {
                     KNOCK => {
                         if let Some(knock) = knock {
-                            let _ = rustix::io::read(knock, &mut [0; 8]);
+                            knock.hush();
                         }
                         welcome(roster, link);
                     }
@@ -142,7 +143,7 @@ impl Control {
             job.remove_part(seat + 1);
         }
         if nobody_left {
-            let _ = rustix::io::write(&job.cancel, &1_u64.to_ne_bytes());
+            job.cancel.ring();
         }
         roster.tell();
     }

@@ -36,13 +36,13 @@ pub use roster::{Fault, PeerOutcome};
 pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
 
+use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::made::Made;
 use crate::process::stop_signal;
 use crate::segment::SegmentError;
 use control::{Control, Link};
 use roster::Roster;
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -187,7 +187,7 @@ struct Job<'p> {
     /// The receivers' reports: one packet each.
     results: (OwnedFd, OwnedFd),
     /// Readable once the sender should stop reading: nobody is left.
-    cancel: OwnedFd,
+    cancel: Bell,
     /// Tells the temporary names of this run from those of others.
     token: String,
     started: Instant,
@@ -218,7 +218,7 @@ fn drive(
     job: &Job<'_>,
     roster: Roster,
     link: &impl Link,
-    knock: Option<&OwnedFd>,
+    knock: Option<&Bell>,
     flow: &Flow,
     watch: &mut dyn Watch,
     pump: impl FnOnce(&Roster) -> Result<u64, CopyError>,
@@ -265,8 +265,7 @@ impl<'p> Job<'p> {
         plan.check_names(&source, &directory)?;
         let results =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(system("make a pipe"))?;
-        let cancel =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("make an event"))?;
+        let cancel = Bell::new().map_err(system("make an event"))?;
         let token = destination::token().map_err(system("get random bytes"))?;
         let (name, length) = (source.name().to_owned(), source.length());
         Ok((Self { plan, name, length, directory, made, results, cancel, token, started }, source))

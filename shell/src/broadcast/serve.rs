@@ -5,13 +5,13 @@ use super::crowd::{Crowd, Newcomer, ServeError, Supply};
 use super::send::{SendPlan, SendingError, Sent, failed, watcher};
 use super::serving::Serving;
 use super::source::Source;
+use crate::bell::Bell;
 use crate::channel::owner::{Desk, Guests, HandOver, Lag, Party, Pulse, Stuck};
 use crate::channel::{CreateError, SendError};
 use crate::process::{Unshared, unread};
 use crate::rendezvous::protocol::{Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Standing, Way};
 use crate::rendezvous::{Listener, RuntimeDir};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -75,7 +75,7 @@ fn patience(plan: &SendPlan) -> Option<Instant> {
 struct Door {
     state: Mutex<State>,
     /// Readable when somebody came or went.
-    bell: OwnedFd,
+    bell: Bell,
     /// How far each place is. For display: orders nothing.
     positions: Box<[AtomicU64]>,
     sent: AtomicU64,
@@ -115,7 +115,7 @@ impl Door {
         };
         Ok(Self {
             state: Mutex::new(state),
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            bell: Bell::new()?,
             positions: (0..plan.seats).map(|_| AtomicU64::new(0)).collect(),
             sent: AtomicU64::new(0),
             guests,
@@ -143,7 +143,7 @@ impl Door {
     }
 
     fn ring(&self) {
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        self.bell.ring();
     }
 }
 

@@ -6,13 +6,13 @@ use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
 use super::source::{Feed, Piece, Source, SourceError};
 use super::{CopyError, Job, system};
+use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::futex::FEW_YIELDS;
 use crate::liveness::OwnerIs;
 use crate::process::stop_signal;
 use crate::segment::{OwnedSharedRing, Segment, SharedRing};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::process::Pid;
 use whorl_core::error::{ClaimError, End, JoinError, ReadError};
 use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Kind, Membership, Sender};
@@ -27,8 +27,7 @@ pub(super) fn run(
     let geometry = job.plan.geometry()?;
     let segment = Segment::reserve(geometry)?.with_yields(FEW_YIELDS);
     let ring = segment.own(geometry)?;
-    let knock =
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("make an event"))?;
+    let knock = Bell::new().map_err(system("make an event"))?;
     let parent = rustix::process::getpid();
     let roster = Roster::fork(job, |peer| {
         receive(job, source, peer, |file| transfer(&segment, &knock, parent, peer - 1, file))
@@ -91,7 +90,7 @@ fn as_slice<'a>(slot: &'a mut ByteWriter<'_>) -> &'a mut [u8] {
 /// A receiver's data path, from taking its seat to the end record.
 fn transfer(
     segment: &Segment,
-    knock: &OwnedFd,
+    knock: &Bell,
     parent: Pid,
     seat: u32,
     file: &mut Destination<'_>,
@@ -104,7 +103,7 @@ fn transfer(
         return Err(Fault::Own(format!("seat {seat} is held by another process")));
     }
     let applicant = Applicant::ask(ring, seat, true, std::process::id()).map_err(|error| own(&error))?;
-    let _ = rustix::io::write(knock, &1_u64.to_ne_bytes()); // a full counter is a knock already
+    knock.ring();
     let mut receiver = applicant.admitted(None).map_err(|error| match error {
         JoinError::Interrupted => Fault::Interrupted,
         JoinError::SenderDied => Fault::Sender(error.to_string()),

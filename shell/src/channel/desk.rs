@@ -3,12 +3,13 @@
 
 use super::guests::{Guest, Guests};
 use super::rate::{Messages, Rate};
+use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::process::{Unshared, leave_signals_to_main_thread};
 use crate::rendezvous::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Participant, Report, Stage, Standing, Way};
 use crate::rendezvous::{Listener, receive_with_descriptors, send_with_descriptors};
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::time::Timespec;
@@ -113,7 +114,7 @@ pub type Watcher = Box<dyn FnMut(&View) + Send>;
 
 /// The desk's handle: dropping it ends the thread and gives the name back.
 pub(crate) struct Desk {
-    end: Arc<OwnedFd>,
+    end: Arc<Bell>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -140,7 +141,7 @@ impl Desk {
         pulse: Arc<Pulse>,
         watcher: Option<Watcher>,
     ) -> Result<Self, Errno> {
-        let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let end = Arc::new(Bell::new()?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         watch(&epoll, listener.as_fd(), LISTENER)?;
         watch(&epoll, end.as_fd(), END)?;
@@ -168,7 +169,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
+        self.end.ring();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

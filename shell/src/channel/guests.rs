@@ -1,9 +1,9 @@
 //! Who came to an owner: what its control thread learns of them, and what its data thread waits for.
 
+use crate::bell::Bell;
 use crate::process::stop_signal;
 use crate::rendezvous::protocol::{Farewell, Token};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,7 +81,7 @@ pub(crate) struct Guests {
     changed: Condvar,
     asked_to_stop: AtomicBool,
     /// Readable once the data thread should stop waiting for whatever it waits for.
-    cancel: OwnedFd,
+    cancel: Bell,
     visits: Option<Arc<Visits>>,
 }
 
@@ -139,7 +139,7 @@ impl Guests {
 
     /// The same, with their visits counted.
     pub fn counted(visits: Option<Arc<Visits>>) -> Result<Self, Errno> {
-        let cancel = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let cancel = Bell::new()?;
         let (state, changed) = (Mutex::default(), Condvar::new());
         Ok(Self { state, changed, asked_to_stop: AtomicBool::new(false), cancel, visits })
     }
@@ -270,13 +270,13 @@ impl Guests {
 
     /// Ends the data thread's wait for its source.
     pub fn cancel(&self) {
-        let _ = rustix::io::write(&self.cancel, &1_u64.to_ne_bytes());
+        self.cancel.ring();
     }
 
     /// Takes that back, for a data thread that looks for the reason now: it may be gone, when somebody came after the last
     /// one went.
     pub fn take_back_cancel(&self) {
-        let _ = rustix::io::read(&self.cancel, &mut [0; 8]);
+        self.cancel.hush();
     }
 
     /// Readable once that happened.

@@ -222,7 +222,11 @@ fn daemon(
         return 1;
     }
     logging::start(log.level, log.json, None);
-    verdict.tell(&format!("0{}", listening(&server)));
+    if !verdict.tell(&format!("0{}", listening(&server))) {
+        // Who started it was told nothing: that must be true.
+        server.close();
+        return 1;
+    }
     if let Some(own) = own {
         server.logs_to(own);
     }

@@ -100,9 +100,9 @@ impl Place {
         self.directory.path_of(name)
     }
 
-    /// Removes a file, if it is there.
-    pub fn remove(&self, name: &str) {
-        let _ = rustix::fs::unlinkat(&self.directory, name, AtFlags::empty());
+    /// Removes a file, if it is there. False: it is there still.
+    pub fn remove(&self, name: &str) -> bool {
+        matches!(rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()), Ok(()) | Err(Errno::NOENT))
     }
 
     fn failed(&self, what: &'static str, name: &str) -> impl FnOnce(Errno) -> PlaceError {
@@ -181,7 +181,7 @@ impl Place {
         }
         // Under its lock nobody else removes it; but it may have been removed, and replaced, before.
         if self.is(&seen.file, &seen.name) {
-            self.remove(&beside(&seen.name, ".sock"));
+            let all_gone = self.remove(&beside(&seen.name, ".sock"));
             if let Some(path) = seen.information.as_ref().and_then(|information| information.unix.as_ref()) {
                 super::listen::remove_dead(path);
             }
@@ -192,7 +192,9 @@ impl Place {
             {
                 self.remove(&log);
             }
-            self.remove(&seen.name);
+            if all_gone {
+                self.remove(&seen.name);
+            }
         }
         seen.locks.unlock(OWNER);
         true
@@ -200,8 +202,8 @@ impl Place {
 
     /// Takes our own file out of its place, and the control socket with it.
     pub fn withdraw(&self, held: &Held) {
-        if self.is(&held.file, &held.name) {
-            self.remove(&beside(&held.name, ".sock"));
+        // As long as its file is there, what is left of a server is found.
+        if self.is(&held.file, &held.name) && self.remove(&beside(&held.name, ".sock")) {
             self.remove(&held.name);
         }
     }

@@ -1,6 +1,6 @@
 //! A worker's letter box: what other threads want it to do, and a descriptor that wakes it.
 
-use rustix::event::{EventfdFlags, eventfd};
+use crate::bell::Bell;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,7 @@ pub enum Letter {
 #[derive(Debug)]
 pub struct Post {
     letters: Mutex<Vec<Letter>>,
-    bell: OwnedFd,
+    bell: Bell,
 }
 
 impl Post {
@@ -41,8 +41,7 @@ impl Post {
     /// # Errors
     /// No descriptor was to be had.
     pub fn new() -> Result<Self, Errno> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { letters: Mutex::new(Vec::new()), bell })
+        Ok(Self { letters: Mutex::new(Vec::new()), bell: Bell::new()? })
     }
 
     /// Leaves a letter.
@@ -51,14 +50,14 @@ impl Post {
         letters.push(letter);
         // Who found letters there already rang, and the worker takes them all at once.
         if letters.len() == 1 {
-            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes()); // full is rung
+            self.bell.ring();
         }
     }
 
     /// Takes all letters. `into` is empty, and gives its memory in exchange.
     pub fn collect(&self, into: &mut Vec<Letter>) {
         let mut letters = unpoisoned(&self.letters);
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]); // empty is quiet
+        self.bell.hush();
         std::mem::swap(&mut *letters, into);
     }
 }

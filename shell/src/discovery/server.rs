@@ -2,6 +2,7 @@
 
 use super::file::{Announcement, FileError, Information};
 use super::wire;
+use crate::bell::Bell;
 use crate::channel::owner::{Visits, WaitEnd};
 use crate::channel::{CreateError, SendError, Sender, SenderOptions};
 use crate::made::Made;
@@ -9,8 +10,8 @@ use crate::process::leave_signals_to_main_thread;
 use crate::rendezvous::protocol::Token;
 use crate::rendezvous::report::Kind;
 use crate::rendezvous::{Name, RuntimeDir};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use std::io::{ErrorKind, Read, Write};
@@ -197,7 +198,7 @@ fn reachable(address: IpAddr) -> IpAddr {
 
 /// The TCP side: one thread for all clients, none of which can hold up another.
 struct Counter {
-    end: Arc<OwnedFd>,
+    end: Arc<Bell>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -217,9 +218,7 @@ struct Customer {
 impl Counter {
     fn open(listener: TcpListener, message: &[u8], visits: Arc<Visits>) -> Result<Self, ServerError> {
         let failed = |what| move |error| ServerError::System { what, error };
-        let end =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed("make an event"))?;
-        let end = Arc::new(end);
+        let end = Arc::new(Bell::new().map_err(failed("make an event"))?);
         rustix::io::ioctl_fionbio(&listener, true).map_err(failed("listen"))?;
         let (over, reply) = (end.clone(), wire::reply(message));
         let thread = std::thread::Builder::new()
@@ -232,7 +231,7 @@ impl Counter {
     }
 
     fn close(&mut self) {
-        let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
+        self.end.ring();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -245,7 +244,7 @@ impl Drop for Counter {
     }
 }
 
-fn serve(listener: &TcpListener, over: &OwnedFd, reply: &[u8], visits: &Visits) {
+fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits) {
     leave_signals_to_main_thread();
     let mut customers: Vec<Customer> = Vec::new();
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };

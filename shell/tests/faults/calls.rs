@@ -118,7 +118,8 @@ fn errors(call: &str) -> &'static [&'static str] {
         "fchmod" | "chmod" | "fchmodat" | "utimensat" | "flistxattr" => &["EPERM"],
         "fsync" | "fdatasync" | "sendfile" | "copy_file_range" => &["EIO", "EINTR"],
         "getsockopt" | "setsockopt" | "getsockname" | "getpeername" | "shutdown" | "ioctl" => &["EINVAL"],
-        "prctl" | "setsid" | "chdir" | "kill" | "pidfd_send_signal" | "prlimit64" => &["EPERM"],
+        // Not `prlimit64`, which cannot fail for who asks for its own limits.
+        "prctl" | "setsid" | "chdir" | "kill" | "pidfd_send_signal" => &["EPERM"],
         "getrandom" => &["EINTR", "ENOSYS"],
         "sched_getaffinity" | "sigaltstack" | "nanosleep" | "clock_nanosleep" => &["EINTR"],
         _ => &[],
@@ -245,6 +246,22 @@ pub fn never_began(ended: &Ended, fault: &Fault) -> bool {
         || ended.stderr.contains("error while loading shared libraries")
         || (memory && ended.stderr.contains("alternative stack"))
         || (memory && ended.signal() == Some(libc::SIGSEGV) && ended.stderr.is_empty())
+}
+
+/// Whether the kernel is made to say of somebody else what is not so: that it is gone, or was never there, or has too much to
+/// do. Who believes that is right.
+pub fn lies(fault: &Fault) -> bool {
+    let said = |call: &str, error: &str| {
+        [
+            ("connect", "ECONNREFUSED"),
+            ("connect", "EAGAIN"),
+            ("sendmsg", "EPIPE"),
+            ("recvmsg", "ECONNRESET"),
+            ("newfstatat", "ENOENT"),
+        ]
+        .contains(&(call, error))
+    };
+    matches!(fault, Fault::Fail { call, error, .. } if said(call, error))
 }
 
 /// strace lets the command wait three seconds for it, on a machine that is too busy not long enough.

@@ -52,6 +52,8 @@ pub struct Tally {
     pub losses: u32,
     /// How many instructions the operation has.
     pub instructions: u32,
+    /// Tries that looked like a hang, and were made again.
+    pub again: u32,
 }
 
 impl Tally {
@@ -62,14 +64,18 @@ impl Tally {
             hangs: sum.hangs + each.hangs,
             losses: sum.losses + each.losses,
             instructions: sum.instructions + each.instructions,
+            again: sum.again + each.again,
         })
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { points, over, hangs, losses, instructions } = self;
-        write!(f, "{points} points of {instructions}, {hangs} hangs, {losses} losses, {over} after the end")
+        let Self { points, over, hangs, losses, instructions, again } = self;
+        write!(
+            f,
+            "{points} points of {instructions}, {hangs} hangs, {losses} losses, {over} after the end, {again} tried again"
+        )
     }
 }
 
@@ -77,6 +83,7 @@ impl fmt::Display for Tally {
 #[repr(C)]
 struct Board {
     counters: [AtomicU32; 5],
+    again: AtomicU32,
     /// How many points there are to kill at, and the next that nobody has taken.
     count: AtomicU32,
     next: AtomicU32,
@@ -87,6 +94,8 @@ const MOST: usize = 128;
 /// Of one operation. The memory for them is there once it is written.
 const POINTS: usize = 1 << 17;
 const WORKERS: u32 = 32;
+/// So often is a hang tried again, at the same point; how often that was so is told.
+const AGAIN: u32 = 2;
 /// So many faults of one operation are all it takes.
 const FAULTS: u32 = 3;
 
@@ -157,7 +166,16 @@ impl Board {
             }
             let (address, visit) = &self.points[next as usize];
             let point = Point { address: address.load(SeqCst), visit: visit.load(SeqCst) };
-            self.book(operation, &format!("killed at point {next} of {count}"), kill_at(operation, point));
+            let mut outcome = kill_at(operation, point);
+            // Whoever waits counts short waits, and on a machine with much else to do even fifty may be too few for the others.
+            for _ in 0..AGAIN {
+                if !matches!(outcome, Err(Fault::Hang(_))) {
+                    break;
+                }
+                self.again.fetch_add(1, SeqCst);
+                outcome = kill_at(operation, point);
+            }
+            self.book(operation, &format!("killed at point {next} of {count}"), outcome);
         }
     }
 
@@ -177,7 +195,8 @@ impl Board {
     fn tally(&self) -> Tally {
         let [points, over, hangs, losses, instructions] =
             self.counters.each_ref().map(|counter| counter.load(SeqCst));
-        Tally { points, over, hangs, losses, instructions }
+        let again = self.again.load(SeqCst);
+        Tally { points, over, hangs, losses, instructions, again }
     }
 }
 
