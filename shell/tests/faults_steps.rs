@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// At how many instructions of each operation.
 fn most() -> usize {
-    faults::asked().unwrap_or(250)
+    faults::asked::asked().unwrap_or(250)
 }
 
 /// Sweeps, prints each operation's count and the sum, and returns the sum.
@@ -47,7 +47,7 @@ fn nothing_happens(mut operations: Vec<Operation>, at_least: u32) {
     }
     let sum = run(&operations);
     assert_eq!((sum.hangs, sum.losses), (0, 0));
-    assert!(faults::asked().is_some() || sum.points >= at_least, "{} points only", sum.points);
+    assert!(faults::asked::asked().is_some() || sum.points >= at_least, "{} points only", sum.points);
 }
 
 #[test]
