@@ -3,6 +3,20 @@
 //! `whorl` is what the command `shell` is made of: shared-memory segments, the broadcast ring in them, and copying one
 //! source to many forked receivers. The lock-free algorithms are `whorl-core`'s; here is everything that touches the
 //! operating system.
+//!
+//! | wanted | here |
+//! |---|---|
+//! | a stream of messages to many processes, by name | [`Sender`], [`Receiver`] |
+//! | the latest message, which many read | [`Mailboxes`], [`dipc`] |
+//! | servers that are found in a directory | [`Server`], [`discover`] |
+//! | a file or stream to forked receivers | [`broadcast`] |
+//! | a ring or mailboxes within one process | [`heap`] |
+//!
+//! A sender and a receiver, in any order:
+//!
+//! ```no_run
+#![doc = include_str!("../examples/hello.rs")]
+//! ```
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -31,6 +45,7 @@ pub use channel::{
     Slot,
 };
 pub use discovery::{Server, ServerOptions, discover};
+pub use mailboxes::Mailboxes;
 pub use rendezvous::Name;
 pub use rendezvous::protocol::Start;
 

@@ -1,8 +1,10 @@
 //! What the documentation says is so: the tour prints what it says, and words in memory lie where its tables say.
 
 mod common;
+mod home;
 
 use common::*;
+use home::Home;
 use rustix::fd::AsFd;
 use std::process::Command;
 use whorl::mailboxes::MailSegment;
@@ -11,6 +13,8 @@ use whorl_core::error::End;
 use whorl_core::ring::Applicant;
 use whorl_core::segment::{Geometry, MailGeometry};
 
+const README: &str = include_str!("../../README.md");
+const HELLO: &str = include_str!("../examples/hello.rs");
 const LAYOUT: &str = include_str!("../../docs/memory-layout.md");
 
 /// The first number of the row, below this heading, whose last cell begins with these words.
@@ -155,4 +159,49 @@ fn the_tour_prints_what_the_readme_says() {
     }
     ended.has_code(0);
     assert!(ended.stdout.contains("the tour is as the README says"), "{ended:?}");
+}
+
+/// What stands in the README between two fences, after this line.
+fn fenced(opening: &str) -> &'static str {
+    let (_, rest) = README.split_once(opening).unwrap_or_else(|| panic!("the README has no '{opening}'"));
+    rest.split_once("\n```").expect("the end of it").0
+}
+
+#[test]
+fn the_library_in_the_readme_is_an_example_that_works() {
+    let (_, program) = HELLO.split_once("\n\n").expect("its head");
+    assert_eq!(fenced("```rust\n"), program.trim_end(), "README.md, and shell/examples/hello.rs");
+    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/hello");
+    if !program.exists() {
+        return skip("example hello", "it was not built with this test");
+    }
+    let home = Home::new();
+    let hello = || {
+        let mut command = home.place.program(program.to_str().unwrap());
+        command.env("XDG_RUNTIME_DIR", home.place.at("run"));
+        command
+    };
+    let receiver = start(&mut hello());
+    run(hello().arg("send")).silent_success();
+    let received = receiver.end(LIMIT);
+    assert_eq!(received.silent_success().stdout, "hello\n");
+    home.nothing_left();
+}
+
+#[test]
+fn the_pictures_in_the_readme_are_captures() {
+    let captures = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/captures");
+    for named in
+        README.lines().filter_map(|line| line.strip_prefix("<!-- docs/captures/")?.strip_suffix(" -->"))
+    {
+        let files =
+            named.split(", ").map(|file| std::fs::read_to_string(format!("{captures}/{file}")).unwrap());
+        // Without the empty lines of the screen.
+        let text: String = files.collect();
+        let kept: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        let picture = fenced(&format!("{named} -->\n```\n"));
+        let shown: Vec<_> = picture.lines().filter(|line| !line.is_empty()).collect();
+        assert!(!shown.is_empty());
+        assert_eq!(shown, kept, "{named}");
+    }
 }
