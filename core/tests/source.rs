@@ -66,3 +66,12 @@ fn the_core_needs_neither_std_nor_alloc_nor_libc() {
         }
     }
 }
+
+#[test]
+fn no_atomic_is_wider_or_narrower_than_32_bits() {
+    for (file, number, line) in lines() {
+        for forbidden in ["AtomicU64", "AtomicI64", "AtomicUsize", "AtomicIsize", "AtomicPtr", "AtomicBool"] {
+            assert!(!line.contains(forbidden), "{file}:{number}: {forbidden}, which not every processor has");
+        }
+    }
+}
