@@ -14,6 +14,18 @@ mod numbers {
     pub const EXIT: usize = 94; // exit_group
 }
 
+#[cfg(target_arch = "arm")]
+mod numbers {
+    pub const WRITE: usize = 4;
+    pub const EXIT: usize = 248; // exit_group
+}
+
+#[cfg(target_arch = "x86")]
+mod numbers {
+    pub const WRITE: usize = 4;
+    pub const EXIT: usize = 252; // exit_group
+}
+
 /// Where the kernel starts the program: aligns the stack and goes on in `main`.
 ///
 /// # Safety
@@ -34,6 +46,28 @@ unsafe extern "C" fn _start() -> ! {
 #[unsafe(naked)]
 unsafe extern "C" fn _start() -> ! {
     naked_asm!("mov x29, #0", "mov x30, #0", "bl {main}", "brk #1", main = sym crate::main)
+}
+
+/// Where the kernel starts the program, with an aligned stack.
+///
+/// # Safety
+/// To be entered by the kernel alone.
+#[cfg(target_arch = "arm")]
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+unsafe extern "C" fn _start() -> ! {
+    naked_asm!("mov r11, #0", "mov lr, #0", "bl {main}", "udf #0", main = sym crate::main)
+}
+
+/// Where the kernel starts the program: aligns the stack and goes on in `main`.
+///
+/// # Safety
+/// To be entered by the kernel alone.
+#[cfg(target_arch = "x86")]
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+unsafe extern "C" fn _start() -> ! {
+    naked_asm!("xor ebp, ebp", "and esp, -16", "call {main}", "ud2", main = sym crate::main)
 }
 
 /// # Safety
@@ -72,6 +106,43 @@ unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
     result
 }
 
+/// # Safety
+/// - The call does with its arguments what Linux says, and that is sound.
+#[cfg(target_arch = "arm")]
+unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
+    let result;
+    // SAFETY: the system call convention; r7 may be the compiler's own, and gets its value back.
+    unsafe {
+        asm!(
+            "mov {kept}, r7", "mov r7, {number}", "svc #0", "mov r7, {kept}",
+            kept = out(reg) _,
+            number = in(reg) number,
+            inlateout("r0") arguments[0] => result,
+            in("r1") arguments[1], in("r2") arguments[2],
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// # Safety
+/// - The call does with its arguments what Linux says, and that is sound.
+#[cfg(target_arch = "x86")]
+unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
+    let result;
+    // SAFETY: the system call convention; ebx may be the compiler's own, and gets its value back.
+    unsafe {
+        asm!(
+            "xchg ebx, {first}", "int 0x80", "xchg ebx, {first}",
+            first = inout(reg) arguments[0] => _,
+            inlateout("eax") number => result,
+            in("ecx") arguments[1], in("edx") arguments[2],
+            options(nostack),
+        );
+    }
+    result
+}
+
 /// Writes a line to standard output; whether all of it went out.
 pub fn print(line: &str) -> bool {
     // SAFETY: write(2) reads `line.len()` bytes from `line`.
@@ -86,3 +157,15 @@ pub fn exit(code: i32) -> ! {
         unsafe { call(numbers::EXIT, [code as usize, 0, 0]) };
     }
 }
+
+/// What compiled code asks about the processor before it picks an instruction for an atomic operation: that nothing is known.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(no_mangle)]
+extern "C" fn getauxval(_: usize) -> usize {
+    0
+}
+
+/// What tables for unwinding refer to. Nothing here unwinds.
+#[cfg(target_arch = "arm")]
+#[unsafe(no_mangle)]
+extern "C" fn __aeabi_unwind_cpp_pr0() {}
