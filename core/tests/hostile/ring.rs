@@ -1,0 +1,274 @@
+//! A live ring with a hostile peer: sender, receivers, admission, eviction and burial, all in one thread.
+
+use super::Tally;
+use super::memory::Guarded;
+use super::peer::{Peer, Script, Words, pick};
+use std::mem::forget;
+use whorl_core::error::End;
+use whorl_core::ring::{Applicant, Kind, Membership, Receiver, Sender};
+use whorl_core::segment::{Geometry, OwnedRing, Ring};
+use whorl_core::sequence::Sequence;
+
+type Shared<'m> = Ring<'m, &'m Peer<'m>>;
+
+/// Steps of a run from a script.
+const STEPS: u32 = 256;
+
+/// What a participant does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    Ask(u32, bool),
+    Admit,
+    Enter(u32),
+    Send {
+        most: u32,
+        waits: bool,
+    },
+    Receive {
+        seat: u32,
+        waits: bool,
+    },
+    Arm(u32),
+    Leave(u32),
+    /// The occupant goes without a word, and is dead.
+    Die(u32),
+    Bury,
+    Evict(u32),
+    Drain,
+    Close,
+}
+
+enum Place<'m> {
+    Empty,
+    Asking(Applicant<Shared<'m>>),
+    In(Receiver<Shared<'m>>),
+}
+
+struct World<'m> {
+    geometry: Geometry,
+    peer: &'m Peer<'m>,
+    ring: Shared<'m>,
+    sender: Sender<OwnedRing<'m, &'m Peer<'m>>>,
+    membership: Membership<Shared<'m>>,
+    places: Vec<Place<'m>>,
+    tally: Tally,
+    buffer: Vec<u8>,
+}
+
+/// The memory of a ring: data, control.
+pub fn memory(geometry: Geometry) -> [Guarded; 2] {
+    [geometry.data_length(), geometry.control_length()].map(|length| Guarded::new(length as usize))
+}
+
+/// The words of a ring that mean something, as `core/src/segment/ring.rs` draws them.
+pub fn words(memory: &[Guarded; 2], geometry: Geometry) -> Words<'_> {
+    let [data, control] = memory.each_ref().map(Guarded::words);
+    let records = 1024..1024 + 4 * geometry.slots() as usize;
+    let mut words =
+        pick(data, &[0..16, 32..64, records.clone(), records.end.next_multiple_of(1024)..data.len()]);
+    words.extend(pick(control, &[0..16, 64..128, 1024..control.len()]));
+    words
+}
+
+/// A small ring of some shape.
+pub fn geometry(shape: u8) -> Geometry {
+    let (slot_size, slots) = [(16, 2), (5, 1), (24, 4), (200, 8)][usize::from(shape & 3)];
+    let geometry = Geometry::new(slot_size, slots, u32::from(shape >> 2 & 3) + 1).expect("possible measures");
+    if shape & 128 == 0 { geometry } else { geometry.evictable() }
+}
+
+/// Runs whatever the bytes say.
+pub fn run(input: &[u8]) -> Tally {
+    let mut script = Script::new(input);
+    let geometry = geometry(script.byte());
+    let memory = memory(geometry);
+    let peer = Peer::scripted(script, words(&memory, geometry), geometry.slots());
+    let mut world = World::new(&memory, geometry, &peer);
+    for _ in 0..STEPS {
+        if peer.is_over() {
+            break;
+        }
+        peer.act();
+        let step = world.decode();
+        world.take(step);
+    }
+    world.tally
+}
+
+/// Runs these steps with one change of one word at one moment; says how many moments and words there were.
+pub fn run_once(
+    memory: &[Guarded; 2],
+    geometry: Geometry,
+    steps: &[Step],
+    at: Option<u32>,
+    word: usize,
+    value: usize,
+) -> (Tally, u32, usize) {
+    let peer = Peer::once(at, word, value, words(memory, geometry), geometry.slots());
+    let mut world = World::new(memory, geometry, &peer);
+    for step in steps {
+        peer.act();
+        world.take(*step);
+    }
+    (world.tally, peer.turns(), peer.reach())
+}
+
+impl<'m> World<'m> {
+    fn new(memory: &'m [Guarded; 2], geometry: Geometry, peer: &'m Peer<'m>) -> Self {
+        let [data, control] = memory.each_ref().map(Guarded::region);
+        // SAFETY: fresh memory of the right lengths; the peer buries only who was forgotten.
+        let mut owned = unsafe { Ring::create(data, control, geometry, 7, peer) }.expect("memory that fits");
+        owned.start_at(Sequence::from_word(u32::MAX - 1));
+        let ring = owned.ring();
+        let (sender, membership) = owned.into_sender();
+        let places = (0..geometry.seats()).map(|_| Place::Empty).collect();
+        let buffer = vec![0; geometry.slot_size() as usize];
+        Self { geometry, peer, ring, sender, membership, places, tally: Tally::default(), buffer }
+    }
+
+    fn decode(&self) -> Step {
+        let byte = self.peer.byte();
+        let (seat, flag) = (u32::from(byte >> 5) % self.geometry.seats(), byte & 128 == 0);
+        match byte % 16 {
+            0..2 => Step::Ask(seat, flag),
+            2 => Step::Admit,
+            3..5 => Step::Enter(seat),
+            5..8 => Step::Send { most: seat + 1, waits: flag },
+            8..11 => Step::Receive { seat, waits: flag },
+            11 => Step::Arm(seat),
+            12 => Step::Leave(seat),
+            13 => Step::Die(seat),
+            14 if flag => Step::Bury,
+            14 => Step::Evict(seat),
+            _ if self.peer.byte() < 250 => Step::Drain,
+            _ => Step::Close,
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Ask(seat, from_first) => self.ask(seat, from_first),
+            Step::Admit => {
+                let decided = self.membership.admit_all();
+                assert!(decided <= self.geometry.seats());
+            }
+            Step::Enter(seat) => self.enter(seat),
+            Step::Send { most, waits } => self.send(most, waits),
+            Step::Receive { seat, waits } => self.receive(seat, waits),
+            Step::Arm(seat) => {
+                if let Place::In(receiver) = &mut self.places[seat as usize] {
+                    let _ = receiver.arm();
+                    whorl_core::ring::disarm(&self.ring, seat);
+                }
+            }
+            Step::Leave(seat) => self.places[seat as usize] = Place::Empty,
+            Step::Die(seat) => match std::mem::replace(&mut self.places[seat as usize], Place::Empty) {
+                Place::Empty => {}
+                Place::Asking(applicant) => self.die(seat, applicant),
+                Place::In(receiver) => self.die(seat, receiver),
+            },
+            Step::Bury => {
+                self.membership.bury_dead();
+                for status in self.membership.status() {
+                    assert!(status.seat < self.geometry.seats() && status.behind <= self.geometry.slots());
+                }
+            }
+            Step::Evict(seat) => {
+                self.membership.evict(seat);
+            }
+            Step::Drain => {
+                let soon = self.peer.soon();
+                let drained = self.sender.drain(soon).is_ok();
+                self.note(drained);
+            }
+            Step::Close => self.sender.close(End { total: 4, checksum: None }),
+        }
+    }
+
+    fn note(&mut self, went: bool) {
+        self.tally.refused += u32::from(!went);
+    }
+
+    fn die(&mut self, seat: u32, occupant: impl Sized) {
+        forget(occupant);
+        self.peer.kill(seat);
+    }
+
+    fn ask(&mut self, seat: u32, from_first: bool) {
+        let place = &mut self.places[seat as usize];
+        if !matches!(place, Place::Empty) {
+            return;
+        }
+        match Applicant::ask(self.ring.clone(), seat, from_first, 1) {
+            Ok(applicant) => *place = Place::Asking(applicant),
+            Err(_) => self.tally.refused += 1,
+        }
+    }
+
+    fn enter(&mut self, seat: u32) {
+        let place = &mut self.places[seat as usize];
+        let Place::Asking(applicant) = std::mem::replace(place, Place::Empty) else { return };
+        match applicant.admitted(self.peer.soon()) {
+            Ok(receiver) => *place = Place::In(receiver),
+            Err(_) => self.tally.refused += 1,
+        }
+    }
+
+    fn send(&mut self, most: u32, waits: bool) {
+        let claim = match waits {
+            true => self.sender.claim(most, self.peer.soon()),
+            false => self.sender.try_claim(most),
+        };
+        let Ok(mut claim) = claim else { return self.note(false) };
+        let count = claim.len();
+        assert!((1..=self.geometry.slots()).contains(&count));
+        for i in 0..count {
+            self.peer.act();
+            let length = usize::from(self.peer.byte());
+            match self.peer.byte() {
+                255 => claim.slot(i).set_hole(length as u64),
+                byte => {
+                    let message = vec![byte; length.min(self.geometry.slot_size() as usize)];
+                    claim.slot(i).write(&message).expect("it fits");
+                }
+            }
+        }
+        self.peer.act();
+        claim.publish(count);
+        self.tally.sent += count;
+    }
+
+    fn receive(&mut self, seat: u32, waits: bool) {
+        let Place::In(receiver) = &mut self.places[seat as usize] else { return };
+        let run = match waits {
+            true => receiver.read(self.peer.soon()),
+            false => receiver.try_read(),
+        };
+        let Ok(run) = run else { return self.note(false) };
+        let count = run.len();
+        assert!((1..=self.geometry.slots()).contains(&count));
+        let mut copied = 0;
+        for i in 0..count {
+            self.peer.act();
+            let item = run.item(i);
+            if let (Ok((Kind::Bytes, length @ 1..)), Some(start)) = (item.kind(), item.as_ptr()) {
+                assert!(length <= self.geometry.slot_size() as usize);
+                let last = start.wrapping_add(length - 1);
+                // SAFETY: inside the slot, as the length was checked; the kernel would read it in write(2).
+                unsafe { last.read_volatile() };
+            }
+            self.peer.act();
+            if let Ok(Ok(length)) = item.copy_to(&mut self.buffer) {
+                assert!(length <= self.geometry.slot_size() as usize);
+                copied += 1;
+            }
+        }
+        self.peer.act();
+        let whole = run.whole();
+        run.release(count);
+        match whole {
+            true => self.tally.received += copied,
+            false => self.tally.refused += 1,
+        }
+    }
+}

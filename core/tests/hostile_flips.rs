@@ -1,0 +1,246 @@
+//! Words of a live segment flipped by one thread at full speed, while others use it: whatever is flipped, every call
+//! returns, and nothing outside the segment is touched. Some million flips; `WHORL_HOSTILE_LONG=1`: 10^8 of each.
+
+#![expect(clippy::disallowed_types, reason = "counters of the test, not shared words")]
+
+mod common;
+mod hostile;
+mod threads;
+
+use common::Random;
+use hostile::peer::Words;
+use hostile::{boxes, ring};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::thread::{scope, sleep, yield_now};
+use std::time::{Duration, Instant};
+use threads::Yielding;
+use whorl_core::ring::Applicant;
+use whorl_core::segment::{Geometry, MailGeometry, Mailboxes, Ring};
+
+/// Operations of each thread before everything begins anew in clean memory: after that little is left to ruin.
+const OPERATIONS: u32 = 200;
+
+fn wanted() -> u64 {
+    let long = std::env::var_os("WHORL_HOSTILE_LONG").is_some_and(|value| value == "1");
+    if long { 100_000_000 } else { 4_000_000 }
+}
+
+fn soon() -> Option<Instant> {
+    Some(Instant::now() + Duration::from_micros(50))
+}
+
+/// What happened so far.
+#[derive(Default)]
+struct Count {
+    flips: AtomicU64,
+    calls: AtomicU64,
+    went: AtomicU64,
+}
+
+impl Count {
+    fn note(&self, went: bool) {
+        self.calls.fetch_add(1, Relaxed);
+        self.went.fetch_add(u64::from(went), Relaxed);
+    }
+
+    /// Ends the process if no call has returned for a minute. Its sleeps are counted, not the time: a machine that stood
+    /// still is no hang.
+    fn watch(&self, over: &AtomicBool) {
+        let (mut seen, mut still) = (0, 0);
+        while !over.load(Relaxed) {
+            sleep(Duration::from_millis(100));
+            let now = self.calls.load(Relaxed);
+            still = if now == seen { still + 1 } else { 0 };
+            seen = now;
+            if still == 600 {
+                eprintln!("a call has not returned for a minute, after {now} calls");
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Rounds until there were enough flips.
+    fn fill(&self, what: &str, round: impl Fn(u64)) {
+        let over = AtomicBool::new(false);
+        scope(|threads| {
+            threads.spawn(|| self.watch(&over));
+            for number in 0.. {
+                if self.flips.load(Relaxed) >= wanted() {
+                    break;
+                }
+                round(number);
+            }
+            over.store(true, Relaxed);
+        });
+        let [flips, calls, went] = [&self.flips, &self.calls, &self.went].map(|count| count.load(Relaxed));
+        println!("{what}: {flips} flips during {calls} calls, of which {went} did what they should");
+        assert!(went > 1000 && went < calls, "{went} of {calls}: nothing was tried");
+    }
+
+    /// Flips until nobody is busy: in some rounds a few words for each call, so that calls come far, in others thousands.
+    fn flip(&self, words: &Words<'_>, busy: &AtomicU32, number: u64) {
+        let mut random = Random::new(number);
+        let each_call = [4, 40, 400, 2000][(number / 4 % 4) as usize];
+        let before = self.calls.load(Relaxed);
+        let mut flips = 0;
+        while busy.load(Relaxed) > 0 {
+            if flips > (self.calls.load(Relaxed) - before + 1) * each_call {
+                yield_now();
+                continue;
+            }
+            for _ in 0..8 {
+                let choice = random.word();
+                let word = words[(choice >> 40) as usize % words.len()];
+                let old = word.load(Relaxed);
+                let new = match choice & 15 {
+                    0..6 => old ^ 1 << (choice >> 8 & 31),
+                    6 => 0,
+                    7 => 1,
+                    8 => u32::MAX,
+                    9 => old.wrapping_add(1),
+                    10 => old.wrapping_sub(1),
+                    11..13 => (choice >> 8 & 7) as u32,
+                    13 => 1 << 31 | (choice >> 8 & 3) as u32,
+                    _ => (choice >> 8) as u32,
+                };
+                word.store(new, Relaxed);
+            }
+            flips += 8;
+        }
+        self.flips.fetch_add(flips, Relaxed);
+    }
+}
+
+/// Counts a thread as busy until it ends.
+struct Busy<'a>(&'a AtomicU32);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[test]
+fn a_ring_under_fire() {
+    let count = Count::default();
+    count.fill("ring", |number| {
+        let geometry = Geometry::new([16, 200][(number & 1) as usize], 4, 3).unwrap();
+        ring_round(if number & 2 == 0 { geometry } else { geometry.evictable() }, &count, number);
+    });
+}
+
+fn ring_round(geometry: Geometry, count: &Count, number: u64) {
+    let memory = ring::memory(geometry);
+    let words = ring::words(&memory, geometry);
+    let [data, control] = memory.each_ref().map(|memory| memory.region());
+    // SAFETY: fresh memory of the right lengths; this host buries nobody.
+    let owned = unsafe { Ring::create(data, control, geometry, 7, Yielding) }.unwrap();
+    let ring = owned.ring();
+    let (mut sender, membership) = owned.into_sender();
+    let busy = AtomicU32::new(geometry.seats() + 1);
+    scope(|threads| {
+        let busy = &busy;
+        for seat in 0..geometry.seats() {
+            let ring = &ring;
+            threads.spawn(move || {
+                let _busy = Busy(busy);
+                let mut buffer = [0; 200];
+                let mut receiver = None;
+                for turn in 0..OPERATIONS {
+                    let Some(joined) = &mut receiver else {
+                        let asked = Applicant::ask(ring.clone(), seat, turn == 0, 1);
+                        receiver = asked.and_then(|applicant| applicant.admitted(soon())).ok();
+                        count.note(receiver.is_some());
+                        continue;
+                    };
+                    let Ok(run) = joined.read(soon()) else {
+                        count.note(false);
+                        if turn % 4 == 0 {
+                            receiver = None;
+                        }
+                        continue;
+                    };
+                    for i in 0..run.len() {
+                        let copied = run.item(i).copy_to(&mut buffer);
+                        assert!(!matches!(copied, Ok(Ok(length)) if length > geometry.slot_size() as usize));
+                        count.note(matches!(copied, Ok(Ok(_))) && run.whole());
+                    }
+                    let all = run.len();
+                    run.release(all);
+                }
+            });
+        }
+        threads.spawn(move || {
+            let _busy = Busy(busy);
+            for turn in 0..OPERATIONS {
+                membership.admit_all();
+                if turn % 16 == 0 {
+                    membership.bury_dead();
+                    assert!(membership.status().all(|status| status.behind <= geometry.slots()));
+                    membership.evict(turn % 3);
+                }
+                let Ok(mut claim) = sender.claim(2, soon()) else {
+                    count.note(false);
+                    continue;
+                };
+                for i in 0..claim.len() {
+                    claim.slot(i).write(&[turn as u8; 16]).unwrap();
+                }
+                let all = claim.len();
+                claim.publish(all);
+                count.note(true);
+            }
+            count.note(sender.drain(soon()).is_ok());
+        });
+        count.flip(&words, busy, number);
+    });
+}
+
+#[test]
+fn mailboxes_under_fire() {
+    let count = Count::default();
+    count.fill("mailboxes", |number| {
+        let geometry = MailGeometry::new(2, [64, 300][(number & 1) as usize], 4).unwrap();
+        let memory = boxes::memory(geometry);
+        let words = boxes::words(&memory, geometry);
+        // SAFETY: fresh memory of the right length; this host buries nobody.
+        let made = unsafe { Mailboxes::create(memory.region(), geometry, 7, Yielding) }.unwrap();
+        let busy = AtomicU32::new(geometry.seats());
+        scope(|threads| {
+            for seat in 0..geometry.seats() {
+                let (made, busy, count) = (&made, &busy, &count);
+                threads.spawn(move || use_boxes(made, seat, Busy(busy), count));
+            }
+            count.flip(&words, &busy, number);
+        });
+    });
+}
+
+fn use_boxes(boxes: &Mailboxes<'_, Yielding>, seat: u32, _busy: Busy<'_>, count: &Count) {
+    let mut buffer = [0; 300];
+    let mut user = None;
+    for turn in 0..OPERATIONS {
+        let index = turn / 3 % 2;
+        let Some(sitting) = &mut user else {
+            user = boxes.sit(seat, 1).ok();
+            count.note(user.is_some());
+            yield_now();
+            continue;
+        };
+        let went = match (turn + seat) % 8 {
+            0 => sitting.write(index, &[turn as u8; 60], soon()).is_ok(),
+            1 => sitting.try_write(index, &[turn as u8; 10]).is_ok(),
+            2 => sitting.wait_newer(index, u64::from(turn), soon()).is_ok(),
+            3 => boxes.users().count() <= 4,
+            4 => sitting.try_read(index, &mut buffer).is_ok(),
+            _ => match sitting.read(index, &mut buffer, soon()) {
+                Ok(message) => message.length <= buffer.len(),
+                Err(_) => false,
+            },
+        };
+        count.note(went);
+        if turn % 32 == 31 {
+            user = None;
+        }
+    }
+}
