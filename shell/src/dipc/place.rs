@@ -236,7 +236,8 @@ impl Seen {
 }
 
 impl Information {
-    fn to_text(&self) -> String {
+    /// The file's text.
+    pub fn to_text(&self) -> String {
         let Self { pid, address, port, unix } = self;
         // A path that would not fit a line is left out: then nobody clears that socket away.
         let unix = unix.as_ref().and_then(|path| path.to_str()).filter(|path| !path.contains('\n'));
@@ -244,7 +245,8 @@ impl Information {
         format!("whorl mailboxes 1\npid={pid}\naddress={address}\nport={port}\n{unix}")
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads the text of a file; `None` for what no server writes.
+    pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         (lines.next() == Some("whorl mailboxes 1")).then_some(())?;
         let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix('=');
