@@ -1,0 +1,213 @@
+//! Memory as a run owns it: a ring, and a mailbox behind its lock, with payloads that notice when two are at them at once.
+
+use crate::mailbox::{self, Payload, Post};
+use crate::parking::Parking;
+use crate::ring::{Control, Head, HeadView, Member, Parts, SenderParts, Slots};
+use crate::rwlock::{self, Cell, Epoch, Taken};
+use crate::sequence::Sequence;
+use shuttle::thread::yield_now;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32 as Plain, Ordering::SeqCst};
+
+/// A value that notices a write beside a read or another write. Others get a chance to come in the middle of each. The
+/// words are plain atomics, outside what shuttle schedules.
+#[derive(Default)]
+pub struct Watched {
+    value: Plain,
+    readers: Plain,
+    writers: Plain,
+}
+
+impl Watched {
+    /// What it holds.
+    ///
+    /// # Panics
+    /// If somebody writes it meanwhile.
+    pub fn get(&self) -> u32 {
+        self.readers.fetch_add(1, SeqCst);
+        assert_eq!(self.writers.load(SeqCst), 0, "it is being written");
+        let value = self.value.load(SeqCst);
+        yield_now();
+        assert_eq!(self.writers.load(SeqCst), 0, "it was written meanwhile");
+        assert_eq!(self.value.load(SeqCst), value, "it changed meanwhile");
+        self.readers.fetch_sub(1, SeqCst);
+        value
+    }
+
+    /// Changes it.
+    ///
+    /// # Panics
+    /// If anybody else is at it.
+    pub fn set(&self, value: u32) {
+        assert_eq!(self.writers.fetch_add(1, SeqCst), 0, "two write it");
+        assert_eq!(self.readers.load(SeqCst), 0, "it is being read");
+        yield_now();
+        self.value.store(value, SeqCst);
+        assert_eq!(self.readers.load(SeqCst), 0, "it was read meanwhile");
+        self.writers.fetch_sub(1, SeqCst);
+    }
+}
+
+struct RingMemory {
+    head: Head,
+    control: Control,
+    members: Vec<Member>,
+    slots: Watching,
+}
+
+/// A handle to a ring's memory, with its host.
+#[derive(Clone)]
+pub struct Ring {
+    memory: Arc<RingMemory>,
+    host: Parking,
+}
+
+impl Ring {
+    /// A ring of `slots` slots for `seats` receivers, whose first item has sequence `first`.
+    pub fn new(slots: u32, seats: u32, first: u32) -> Self {
+        let head = Head::new(Sequence::default());
+        head.start_at(Sequence::from_word(first));
+        let memory = RingMemory {
+            head,
+            control: Control::new(),
+            members: (0..seats).map(|_| Member::new()).collect(),
+            slots: Watching((0..slots).map(|_| Watched::default()).collect()),
+        };
+        Self { memory: Arc::new(memory), host: Parking::new() }
+    }
+}
+
+// SAFETY: the parts of one memory; this host buries nobody.
+unsafe impl Parts for Ring {
+    type Host = Parking;
+    type Slots = Watching;
+
+    fn host(&self) -> &Parking {
+        &self.host
+    }
+    fn head(&self) -> HeadView<'_> {
+        self.memory.head.view()
+    }
+    fn control(&self) -> &Control {
+        &self.memory.control
+    }
+    fn members(&self) -> &[Member] {
+        &self.memory.members
+    }
+    fn slots(&self) -> &Watching {
+        &self.memory.slots
+    }
+}
+
+// SAFETY: as above.
+unsafe impl SenderParts for Ring {
+    fn head_to_write(&self) -> &Head {
+        &self.memory.head
+    }
+}
+
+/// Slots that notice who comes at the wrong moment.
+pub struct Watching(Vec<Watched>);
+
+// SAFETY: of constant measures.
+unsafe impl Slots for Watching {
+    type Writer<'a> = &'a Watched;
+    type Reader<'a> = &'a Watched;
+
+    fn count(&self) -> u32 {
+        self.0.len() as u32
+    }
+    unsafe fn writer(&self, index: u32) -> &Watched {
+        &self.0[index as usize]
+    }
+    unsafe fn reader(&self, index: u32) -> &Watched {
+        &self.0[index as usize]
+    }
+}
+
+struct LockMemory {
+    epoch: Epoch,
+    cells: Vec<Cell>,
+    taken: Taken,
+    post: Post,
+    buffers: Buffers,
+    value: Watched,
+}
+
+/// A handle to a lock with a value and a mailbox behind it, and its host.
+#[derive(Clone)]
+pub struct Lock {
+    memory: Arc<LockMemory>,
+    host: Parking,
+}
+
+impl Lock {
+    /// A free lock with `seats` seats; its mailbox's empty message has `version`.
+    pub fn new(seats: u32, version: u64) -> Self {
+        let memory = LockMemory {
+            epoch: Epoch::new(),
+            cells: (0..seats).map(|_| Cell::new()).collect(),
+            taken: Taken::new(),
+            post: Post::new(),
+            buffers: Buffers::default(),
+            value: Watched::default(),
+        };
+        memory.post.start_at(version);
+        Self { memory: Arc::new(memory), host: Parking::new() }
+    }
+
+    /// What the lock guards.
+    pub fn value(&self) -> &Watched {
+        &self.memory.value
+    }
+}
+
+// SAFETY: the parts of one lock; this host buries nobody.
+unsafe impl rwlock::Parts for Lock {
+    type Host = Parking;
+
+    fn host(&self) -> &Parking {
+        &self.host
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.memory.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        &self.memory.cells
+    }
+    fn taken(&self) -> &Taken {
+        &self.memory.taken
+    }
+}
+
+// SAFETY: as above.
+unsafe impl mailbox::Parts for Lock {
+    type Payload = Buffers;
+
+    fn post(&self) -> &Post {
+        &self.memory.post
+    }
+    fn payload(&self) -> &Buffers {
+        &self.memory.buffers
+    }
+}
+
+/// Two buffers of one word each.
+#[derive(Default)]
+pub struct Buffers([Watched; 2]);
+
+// SAFETY: a constant.
+unsafe impl Payload for Buffers {
+    fn capacity(&self) -> usize {
+        4
+    }
+
+    unsafe fn fill(&self, index: usize, message: &[u8]) {
+        self.0[index].set(u32::from_le_bytes(message.try_into().expect("the runs write whole words")));
+    }
+
+    unsafe fn copy(&self, index: usize, into: &mut [u8]) {
+        let value = self.0[index].get().to_le_bytes();
+        into.copy_from_slice(&value[..into.len()]);
+    }
+}

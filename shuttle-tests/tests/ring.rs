@@ -1,0 +1,140 @@
+//! The ring with four to eight threads: nothing lost, nothing torn, nobody asleep for ever. Sequences start just before
+//! they wrap.
+
+use shuttle::thread;
+use shuttle_tests::error::{End, ReadError};
+use shuttle_tests::memory::Ring;
+use shuttle_tests::ring::{Applicant, Membership, Receiver, Sender};
+use shuttle_tests::run::check;
+
+const ITEMS: u32 = 6;
+const END: End = End { total: ITEMS as u64, checksum: None };
+
+fn ask(ring: &Ring, seat: u32, from_first: bool) -> Applicant<Ring> {
+    Applicant::ask(ring.clone(), seat, from_first, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"))
+}
+
+fn enter(applicant: Applicant<Ring>) -> Receiver<Ring> {
+    applicant.admitted(None).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The sender and the membership of a fresh ring; each run calls this once for each ring.
+fn own(ring: &Ring) -> (Sender<Ring>, Membership<Ring>) {
+    // SAFETY: the only sender and membership of this ring.
+    let membership = unsafe { Membership::new(ring.clone()) };
+    // SAFETY: as above.
+    (unsafe { Sender::new(ring.clone()) }, membership)
+}
+
+/// Reads to the end; every item must be one more than the one before. Returns the first, and how many.
+fn read_all(mut receiver: Receiver<Ring>, most: u32) -> (Option<u32>, u32) {
+    let (mut first, mut count) = (None, 0);
+    loop {
+        match receiver.read(None) {
+            Ok(run) => {
+                let length = run.len().min(most);
+                for i in 0..length {
+                    let value = run.item(i).get();
+                    assert_eq!(value, *first.get_or_insert(value) + count, "an item is missing");
+                    count += 1;
+                }
+                run.release(length);
+            }
+            Err(ReadError::Ended(end)) => {
+                assert_eq!(end, END);
+                return (first, count);
+            }
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
+fn send_all(sender: &mut Sender<Ring>, most: u32) {
+    let mut next = 0;
+    while next < ITEMS {
+        let mut claim = sender.claim(most.min(ITEMS - next), None).unwrap();
+        let count = claim.len();
+        for i in 0..count {
+            claim.slot(i).set(next + i);
+        }
+        claim.publish(count);
+        next += count;
+    }
+}
+
+#[test]
+fn seven_receivers_get_every_item_through_two_slots() {
+    check("ring: 8 threads", || {
+        let ring = Ring::new(2, 7, u32::MAX - 2);
+        let (mut sender, membership) = own(&ring);
+        let applicants: Vec<_> = (0..7).map(|seat| ask(&ring, seat, true)).collect();
+        assert_eq!(membership.admit_all(), 7);
+        let readers: Vec<_> = applicants
+            .into_iter()
+            .map(|applicant| thread::spawn(move || read_all(enter(applicant), 1)))
+            .collect();
+        send_all(&mut sender, 2);
+        sender.close(END);
+        sender.drain(None).unwrap();
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), (Some(0), ITEMS));
+        }
+    });
+}
+
+/// A control thread admits while the sender publishes: whoever comes late misses a beginning, and nothing after it.
+#[test]
+fn receivers_that_come_while_it_runs_miss_nothing_from_their_first_item_on() {
+    check("ring: late receivers", || {
+        let ring = Ring::new(2, 4, u32::MAX);
+        let (mut sender, membership) = own(&ring);
+        let readers: Vec<_> = (0..4)
+            .map(|seat| {
+                let ring = ring.clone();
+                thread::spawn(move || read_all(enter(ask(&ring, seat, false)), 2))
+            })
+            .collect();
+        let control = thread::spawn(move || {
+            let mut admitted = 0;
+            while admitted < 4 {
+                admitted += membership.admit_all();
+                thread::yield_now();
+            }
+        });
+        send_all(&mut sender, 1);
+        sender.close(END);
+        control.join().unwrap();
+        sender.drain(None).unwrap();
+        for reader in readers {
+            let (first, count) = reader.join().unwrap();
+            assert_eq!(first.map_or(0, |first| ITEMS - first), count);
+        }
+    });
+}
+
+/// A full ring's sender sleeps; who leaves without reading must wake it.
+#[test]
+fn receivers_that_leave_hold_up_nobody() {
+    check("ring: leaving", || {
+        let ring = Ring::new(2, 5, u32::MAX - 1);
+        let (mut sender, membership) = own(&ring);
+        let applicants: Vec<_> = (0..5).map(|seat| ask(&ring, seat, true)).collect();
+        assert_eq!(membership.admit_all(), 5);
+        let readers: Vec<_> = applicants
+            .into_iter()
+            .zip(0..)
+            .map(|(applicant, stays)| {
+                thread::spawn(move || {
+                    let mut receiver = enter(applicant);
+                    for _ in 0..stays {
+                        let Ok(run) = receiver.read(None) else { return };
+                        run.release(1);
+                    }
+                })
+            })
+            .collect();
+        send_all(&mut sender, 1);
+        sender.drain(None).unwrap();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+}
