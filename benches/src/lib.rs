@@ -1,25 +1,16 @@
-//! What the benches share: a harness for measurements between processes, and the rivals of Whorl's ring and copy.
+//! What only the full benches have: the rivals from the registry, the targets, and the tables that hold figures against them.
 //!
-//! `README.md` beside this crate says how to run the benches and what each figure means.
-//!
-//! A bench forks its parties anew for every single run ([`process`]), before any thread exists; they meet at a barrier in
-//! shared memory ([`control`]) and run until the parent says stop ([`party`]), or until a deadline kills them.
+//! `README.md` beside this crate says how to run the benches and what each figure means. The harness, and the rivals that
+//! every machine has, are the package `measure`, which `shell bench` uses too.
 
-pub mod clock;
-pub mod collect;
-pub mod control;
 pub mod copying;
-pub mod janitor;
-pub mod latency;
-pub mod load;
 pub mod locks;
 pub mod options;
-pub mod party;
-pub mod process;
 pub mod report;
-pub mod rival;
 pub mod rivals;
-pub mod statistics;
-pub mod streams;
 pub mod targets;
-pub mod waiting;
+
+pub use measure::{
+    clock, collect, control, janitor, latency, load, party, process, rival, servers, statistics, streams,
+    waiting,
+};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use measure::timing::Timing;
+
 pub const HELP: &str = "\
 options, after `cargo bench -p benches --bench NAME --`:
   --quick           few and short rounds, under a minute in all
@@ -22,17 +24,6 @@ pub struct Options {
     pub who: Option<String>,
     pub rounds: Option<usize>,
     pub kills: Option<usize>,
-}
-
-/// How long the parts of a run take.
-#[derive(Clone, Copy)]
-pub struct Timing {
-    pub warm_up: Duration,
-    pub measure: Duration,
-    /// The whole run is killed after this time.
-    pub deadline: Duration,
-    /// After a kill, the sender has this long to come to its end.
-    pub patience: Duration,
 }
 
 impl Options {

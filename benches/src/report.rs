@@ -1,8 +1,7 @@
 //! Figures for people (aligned tables) and for programs (a JSON object per line).
 
 use crate::collect::Collected;
-use crate::rival::Absent;
-use crate::statistics::{median, spread};
+use crate::statistics::{median, number, spread};
 use crate::targets::{Against, Target};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -71,7 +70,7 @@ impl Case<'_> {
                 "rounds": values.len(),
                 "targets": targets,
                 "short": verdicts.iter().any(|v| v.met == Some(false)),
-                "note": note(row),
+                "note": row.note(),
             });
             writeln!(out, "{line}")?;
         }
@@ -95,12 +94,12 @@ impl Case<'_> {
                 let short = if verdict.met == Some(false) { " short" } else { "" };
                 write!(out, "  [{}: {ratio}{short}]", verdict.text)?;
             }
-            writeln!(out, "{}", note(row).map_or(String::new(), |text| format!("  {text}")))?;
+            writeln!(out, "{}", row.note().map_or(String::new(), |text| format!("  {text}")))?;
         }
         // Those of whom the same is to be said share a line.
         let mut absent: Vec<(String, Vec<&str>)> = Vec::new();
         for row in self.rows.iter().filter(|row| row.absent.is_some()) {
-            let why = note(row).unwrap_or_default();
+            let why = row.note().unwrap_or_default();
             match absent.iter_mut().find(|(other, _)| *other == why) {
                 Some((_, names)) => names.push(&row.who),
                 None => absent.push((why, vec![&row.who])),
@@ -126,12 +125,11 @@ impl Case<'_> {
         .collect()
     }
 
-    /// The median over the rounds in which both took part, so that a slow minute of the machine counts for neither.
     fn ratio(&self, row: &Collected<f64>, against: &Against) -> Option<f64> {
+        let middle = |row: &Collected<f64>| row.median().expect("a value");
         if row.values.is_empty() {
             return None;
         }
-        let middle = |row: &Collected<f64>| median(&row.values.iter().map(|(_, v)| *v).collect::<Vec<_>>());
         let names = match against {
             Against::Limit(limit) => return Some(middle(row) / limit),
             Against::Best(names) => names,
@@ -147,42 +145,6 @@ impl Case<'_> {
             };
             if better { rival } else { best }
         })?;
-        let of_round = |round| best.values.iter().find(|(other, _)| *other == round).map(|(_, value)| *value);
-        let ratios: Vec<f64> =
-            row.values.iter().filter_map(|(round, value)| Some(value / of_round(*round)?)).collect();
-        Some(if ratios.is_empty() { middle(row) / middle(best) } else { median(&ratios) })
-    }
-}
-
-/// What must be said about a row besides its value.
-fn note(row: &Collected<f64>) -> Option<String> {
-    match &row.absent {
-        Some(Absent::NotMeasured(why)) => return Some(format!("not measured: {why}")),
-        Some(Absent::LeftOut(why)) => return Some(format!("left out: {why}")),
-        None => (),
-    }
-    let hung = (row.hung > 0).then(|| format!("hung in {} of {} runs", row.hung, row.tried));
-    let failed = row.failure.as_ref().map(|text| format!("failed: {text}"));
-    let parts: Vec<String> = hung.into_iter().chain(failed).collect();
-    (!parts.is_empty()).then(|| parts.join("; "))
-}
-
-/// A number with as many digits as it deserves.
-pub fn number(value: f64) -> String {
-    if value.abs() >= 1000.0 {
-        let digits = format!("{value:.0}");
-        let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |rest| ("-", rest));
-        let mut grouped = String::new();
-        for (i, digit) in digits.chars().enumerate() {
-            if i > 0 && (digits.len() - i) % 3 == 0 {
-                grouped.push(',');
-            }
-            grouped.push(digit);
-        }
-        format!("{sign}{grouped}")
-    } else if value.abs() >= 10.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.3}")
+        row.ratio_to(best)
     }
 }

@@ -47,7 +47,7 @@ impl std::fmt::Display for Target {
         };
         match &self.against {
             Against::Best(names) => write!(f, "{sign} {factor}x {}", names.join(" or ")),
-            Against::Limit(limit) => write!(f, "{sign} {}", crate::report::number(limit * factor)),
+            Against::Limit(limit) => write!(f, "{sign} {}", crate::statistics::number(limit * factor)),
         }
     }
 }

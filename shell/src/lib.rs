@@ -35,6 +35,9 @@ pub mod held;
 pub mod liveness;
 mod made;
 pub mod mailboxes;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod measured;
 pub mod memory;
 pub mod process;
 pub mod rendezvous;

@@ -20,11 +20,7 @@ impl Shell {
     pub fn copier(&self, name: &str, flags: &'static [&'static str]) -> Copier {
         match self.verb("copy", flags) {
             Err(why) => Copier::absent(name, Absent::NotMeasured(why)),
-            Ok(binary) => Copier::new(name, move |job| {
-                let mut command = Command::new(&binary);
-                command.arg("copy").args(flags).arg("-n").arg(job.copies.to_string());
-                tools::succeed(command.arg(&job.source).arg("-d").arg(&job.directory).stdout(Stdio::null()))
-            }),
+            Ok(binary) => tools::whorl(name, binary, flags),
         }
     }
 

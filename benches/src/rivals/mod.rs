@@ -2,25 +2,22 @@
 
 use crate::rival::Rival;
 
-pub mod byte_streams;
 pub mod crossbeam;
 pub mod disruptor;
 pub mod iceoryx;
 pub mod ipc_channel;
-pub mod no_ring;
-pub mod pipes;
 pub mod raw_futex;
 pub mod raw_word;
 pub mod semaphores;
 pub mod shaq;
-pub mod sockets;
-pub mod tee;
-pub mod whorl;
+
+pub use measure::rivals::{byte_streams, no_ring, pipes, sockets, tee};
+pub use whorl::measured::ring as whorl_ring;
 
 /// Everybody, in the order of the tables.
 pub fn all() -> Vec<&'static dyn Rival> {
     vec![
-        &whorl::Whorl,
+        &whorl_ring::Whorl,
         &iceoryx::Iceoryx { events: false },
         &iceoryx::Iceoryx { events: true },
         &shaq::Shaq { sleeping: true },

@@ -2,6 +2,7 @@
 //!
 //! Made once, before the first fork, and reset for every run. All fields are atomics: zeroed memory is a valid value.
 
+use crate::schedule::{Schedule, Timeline};
 use crate::waiting::{futex_wait, futex_wake};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
@@ -30,6 +31,10 @@ pub mod duty {
     pub const HOLD_SENDER: u32 = 2;
     /// After some messages receivers stop receiving until the end: the sender is blocked.
     pub const HOLD_RECEIVERS: u32 = 3;
+    /// The sender keeps to the schedule, receivers note how late each message is.
+    pub const SCHEDULE: u32 = 4;
+    /// The sender keeps to the schedule, everybody notes when it did what, and the first receiver pauses once.
+    pub const TIMELINE: u32 = 5;
 }
 
 /// Keeps its content off its neighbours' cache lines.
@@ -45,7 +50,10 @@ pub struct Control {
     pub sender: Line<SenderRecord>,
     pub receivers: [Line<ReceiverRecord>; MOST_RECEIVERS],
     pub failure: Failure,
-    /// Round trips in ticks.
+    pub schedule: Line<Schedule>,
+    /// The sender's, then the receivers'.
+    pub timelines: [Timeline; MOST_RECEIVERS + 1],
+    /// Round trips in ticks; or how late messages were in nanoseconds, each receiver's after the other's.
     pub samples: [AtomicU32; MOST_SAMPLES],
 }
 
@@ -97,6 +105,7 @@ impl Control {
             [&r.0.end_ns, &r.0.received, &r.0.wrong].into_iter().for_each(|word| word.store(0, Relaxed));
         }
         self.failure.len.store(0, Relaxed);
+        self.timelines.iter().for_each(Timeline::reset);
     }
 
     /// A party is set up: it says so and waits for the start.

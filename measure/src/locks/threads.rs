@@ -1,12 +1,12 @@
-//! Locks for the threads of one process: std's and parking_lot's. Their sleepers cannot be woken from another process.
+//! Locks for the threads of one process: std's, and any with its calls. Their sleepers cannot be woken from another process.
 
-use super::Lock;
-
+/// A lock of which `std::sync::RwLock`'s calls can be asked.
+#[macro_export]
 macro_rules! lock_of_threads {
     ($who:ident, $name:literal, $lock:ty) => {
         pub struct $who(&'static $lock);
 
-        impl Lock for $who {
+        impl $crate::locks::Lock for $who {
             const NAME: &'static str = $name;
             const THREADS: bool = true;
             type Shared = $lock;
@@ -33,4 +33,3 @@ macro_rules! lock_of_threads {
 }
 
 lock_of_threads!(Std, "std, threads", std::sync::RwLock<()>);
-lock_of_threads!(ParkingLot, "parking_lot, threads", parking_lot::RwLock<()>);

@@ -1,7 +1,8 @@
 //! Rounds: every party once per round, so that what drifts on the machine drifts for all of them.
 
-use crate::process::Trouble;
+use crate::process::{Trouble, is_stopped};
 use crate::rival::Absent;
+use crate::statistics::median;
 use crate::streams::Run;
 
 /// All runs of one party in one case.
@@ -27,13 +28,57 @@ impl<T> Collected<T> {
             absent: self.absent.clone(),
         }
     }
+
+    /// What must be said about a row besides its value.
+    pub fn note(&self) -> Option<String> {
+        match &self.absent {
+            Some(Absent::NotMeasured(why)) => return Some(format!("not measured: {why}")),
+            Some(Absent::LeftOut(why)) => return Some(format!("left out: {why}")),
+            None => (),
+        }
+        let hung = (self.hung > 0).then(|| format!("hung in {} of {} runs", self.hung, self.tried));
+        let failed = self.failure.as_ref().map(|text| format!("failed: {text}"));
+        let parts: Vec<String> = hung.into_iter().chain(failed).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+impl Collected<f64> {
+    /// The middle value, if there is any.
+    pub fn median(&self) -> Option<f64> {
+        let values: Vec<f64> = self.values.iter().map(|(_, value)| *value).collect();
+        (!values.is_empty()).then(|| median(&values))
+    }
+
+    /// How many times as much as `other`: the median over the rounds in which both took part, so that a slow minute of the
+    /// machine counts for neither.
+    pub fn ratio_to(&self, other: &Self) -> Option<f64> {
+        let of_round = |round| other.values.iter().find(|(of, _)| *of == round).map(|(_, value)| *value);
+        let ratios: Vec<f64> =
+            self.values.iter().filter_map(|(round, value)| Some(value / of_round(*round)?)).collect();
+        match ratios.is_empty() {
+            true => Some(self.median()? / other.median()?),
+            false => Some(median(&ratios)),
+        }
+    }
 }
 
 /// Runs all parties in turn, `rounds` times. Who is absent is asked once; who hangs or fails `tolerance` times is not
-/// asked again.
+/// asked again. When somebody wants it to end, what was collected by then is returned.
 pub fn interleave<P, T>(
     parties: &[P],
     rounds: usize,
+    tolerance: usize,
+    name: impl Fn(&P) -> String,
+    run: impl FnMut(&P) -> Run<T>,
+) -> Vec<Collected<T>> {
+    interleave_while(parties, |round| round < rounds, tolerance, name, run)
+}
+
+/// The same, for as many rounds as `more` wants: it is asked before each, by its number.
+pub fn interleave_while<P, T>(
+    parties: &[P],
+    more: impl Fn(usize) -> bool,
     tolerance: usize,
     name: impl Fn(&P) -> String,
     mut run: impl FnMut(&P) -> Run<T>,
@@ -47,10 +92,10 @@ pub fn interleave<P, T>(
         absent: None,
     };
     let mut all: Vec<Collected<T>> = parties.iter().map(blank).collect();
-    for round in 0..rounds {
+    for round in (0..).take_while(|&round| more(round)) {
         for (party, collected) in parties.iter().zip(&mut all) {
             let troubles = collected.tried - collected.values.len();
-            if collected.absent.is_some() || troubles >= tolerance {
+            if collected.absent.is_some() || troubles >= tolerance || is_stopped() {
                 continue;
             }
             match run(party) {
@@ -60,6 +105,7 @@ pub fn interleave<P, T>(
                     match result {
                         Ok(value) => collected.values.push((round, value)),
                         Err(Trouble::Hung) => collected.hung += 1,
+                        Err(Trouble::Interrupted) => {}
                         Err(Trouble::Failed(text)) => collected.failure = Some(text),
                     }
                 }

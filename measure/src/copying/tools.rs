@@ -3,7 +3,7 @@
 use super::{Copier, Job, text};
 use crate::rival::Absent;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// In all scripts `$1` is the source, and `$2` and on are the destinations.
@@ -52,6 +52,15 @@ fn shell(script: &str, job: &Job) -> Result<(), String> {
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).arg(&job.source).args(job.destinations());
     succeed(command.stdin(Stdio::null()))
+}
+
+/// Whorl's own command: `shell copy FLAGS... -n COPIES SOURCE -d DIRECTORY`.
+pub fn whorl(name: &str, shell: PathBuf, flags: &'static [&'static str]) -> Copier {
+    Copier::new(name, move |job| {
+        let mut command = Command::new(&shell);
+        command.args(["copy", "--quiet"]).args(flags).arg("-n").arg(job.copies.to_string());
+        succeed(command.arg(&job.source).arg("-d").arg(&job.directory).stdout(Stdio::null()))
+    })
 }
 
 /// Runs a command to its end.

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// How many messages pass before a party that is to hold still does so.
 const BEFORE_HOLDING: u64 = 1000;
 
+/// When, and for how long, the first receiver of a timeline pauses.
+pub const PAUSE_AT: Duration = Duration::from_millis(200);
+pub const PAUSE: Duration = Duration::from_millis(200);
+
 /// The sender's guide: it hands out the numbers of the messages to send and knows when the last one has come.
 pub struct Pace {
     control: &'static Control,
@@ -91,6 +95,16 @@ impl Pace {
                 *longest = (*longest).max(now - self.moved_at);
             }
             self.moved_at = now;
+        } else if self.duty == duty::SCHEDULE || self.duty == duty::TIMELINE {
+            let schedule = &self.control.schedule.0;
+            if self.next == 0 {
+                schedule.begin();
+            }
+            schedule.wait_for(self.next);
+            self.over = self.next + 1 >= schedule.count();
+            if self.duty == duty::TIMELINE {
+                self.control.timelines[0].count(schedule.elapsed());
+            }
         }
     }
 
@@ -111,12 +125,19 @@ pub struct Tally {
     received: u64,
     wrong: u64,
     hold: bool,
+    /// On a schedule, which duty it is.
+    scheduled: Option<u32>,
+    has_paused: bool,
 }
 
 impl Tally {
     pub fn new(control: &'static Control, index: usize) -> Self {
-        let hold = control.duty.0.load(Relaxed) == duty::HOLD_RECEIVERS;
-        Tally { control, index, received: 0, wrong: 0, hold }
+        let duty = control.duty.0.load(Relaxed);
+        let hold = duty == duty::HOLD_RECEIVERS;
+        let scheduled = Some(duty).filter(|duty| [duty::SCHEDULE, duty::TIMELINE].contains(duty));
+        // Of a timeline's receivers only the first has a pause before it.
+        let has_paused = index != 0;
+        Tally { control, index, received: 0, wrong: 0, hold, scheduled, has_paused }
     }
 
     /// The receiver is set up; returns when everybody is.
@@ -134,6 +155,9 @@ impl Tally {
     /// Counts a message that was checked by other means.
     #[inline]
     pub fn count(&mut self, right: bool, last: bool) -> bool {
+        if let Some(duty) = self.scheduled {
+            self.note(duty);
+        }
         self.received += 1;
         self.wrong += u64::from(!right);
         if self.hold && self.received >= BEFORE_HOLDING {
@@ -144,6 +168,23 @@ impl Tally {
             self.finish();
         }
         last
+    }
+
+    /// Notes when this message came.
+    #[cold]
+    fn note(&mut self, duty: u32) {
+        let schedule = &self.control.schedule.0;
+        if duty == duty::SCHEDULE {
+            let place = self.index as u64 * schedule.count() + self.received;
+            let late = u32::try_from(schedule.late(self.received)).unwrap_or(u32::MAX);
+            self.control.samples[place as usize].store(late, Relaxed);
+            return;
+        }
+        self.control.timelines[1 + self.index].count(schedule.elapsed());
+        if !self.has_paused && schedule.elapsed() >= PAUSE_AT {
+            self.has_paused = true;
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// How many messages were received: the number of the next.

@@ -1,9 +1,9 @@
 //! Whorl's seat lock, between processes: core's own, over the library's host.
 
-use super::Lock;
+use crate::liveness::{ByteLocks, OwnerIs, SharedHost};
+use measure::locks::Lock;
 use rustix::fd::OwnedFd;
 use std::sync::OnceLock;
-use whorl::liveness::{ByteLocks, OwnerIs, SharedHost};
 use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, Taken};
 
 const SEATS: usize = 64;
@@ -18,6 +18,7 @@ pub struct Shared {
     cells: [Cell; SEATS],
 }
 
+/// The shared part as one party sees it.
 pub struct Handle {
     shared: &'static Shared,
     host: SharedHost,
@@ -49,6 +50,7 @@ fn object() -> &'static OwnedFd {
     })
 }
 
+/// The lock, as a party.
 pub struct Whorl {
     participant: Participant<Handle>,
     _seat: ByteLocks,

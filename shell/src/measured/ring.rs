@@ -1,20 +1,21 @@
-//! Whorl's own ring, through the library as anybody would use it: segments, byte locks, a control thread for deaths.
+//! Whorl's own ring, as the library makes it: segments, byte locks, a control thread for deaths.
 
-use crate::latency::{Echo, Meter, WORDS, verified};
-use crate::load;
-use crate::party::{Pace, Tally};
-use crate::rival::{
+use crate::liveness::{ByteLocks, OWNER, OwnerIs};
+use crate::segment::{OwnedSharedRing, Segment, SharedRing};
+use measure::latency::{Echo, Meter, WORDS, verified};
+use measure::load;
+use measure::party::{Pace, Tally};
+use measure::rival::{
     Absent, Latency, LatencyCase, LatencyParties, Link, Rival, Stream, StreamCase, StreamParties, Wait,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::time::Duration;
-use whorl::liveness::{ByteLocks, OWNER, OwnerIs};
-use whorl::segment::{OwnedSharedRing, Segment, SharedRing};
 use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Membership, Receiver, Sender};
 use whorl_core::seat::State;
 use whorl_core::segment::Geometry;
 
+/// The ring, as a party.
 pub struct Whorl;
 
 impl Rival for Whorl {

@@ -1,8 +1,8 @@
-//! Reader-writer locks: Whorl's and its rivals, a file for each, behind one trait so that all run the same loops.
+//! Reader-writer locks, a file for each, behind one trait so that all run the same loops (`asking.rs`).
 
+pub mod asking;
 pub mod pthread;
 pub mod threads;
-pub mod whorl;
 
 /// A reader-writer lock as one party holds it.
 pub trait Lock: Sized + 'static {

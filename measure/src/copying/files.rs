@@ -40,6 +40,11 @@ impl Place {
         Ok(Place { root, _janitor: janitor })
     }
 
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A source of so many bytes that no file system can make smaller, in the page cache and written back.
     pub fn source(&self, bytes: u64) -> Result<PathBuf, String> {
         let path = self.root.join(format!("source-{bytes}"));

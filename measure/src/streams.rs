@@ -2,10 +2,11 @@
 
 use crate::clock;
 use crate::control::{Control, duty, phase};
-use crate::options::Timing;
 use crate::party::{Pace, Tally};
-use crate::process::{Group, Trouble};
+use crate::process::{Group, Trouble, nap};
 use crate::rival::{Absent, Rival, Stream, StreamCase};
+use crate::schedule::Timeline;
+use crate::timing::Timing;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
@@ -23,9 +24,9 @@ pub fn throughput(
     with_stream(control, rival, case, duty::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
-        std::thread::sleep(timing.warm_up);
+        nap(timing.warm_up)?;
         control.advance(phase::MEASURE);
-        std::thread::sleep(timing.measure);
+        nap(timing.measure)?;
         control.advance(phase::STOP);
         group.finish(control, deadline)?;
         rate(control, case)
@@ -35,7 +36,14 @@ pub fn throughput(
 /// From the first message that counted until the last receiver has the last one.
 fn rate(control: &Control, case: &StreamCase) -> Result<f64, Trouble> {
     let sender = &control.sender.0;
-    let sent = sender.sent.load(Acquire);
+    let (sent, end) = all_arrived(control, case)?;
+    let messages = sent - sender.first.load(Relaxed);
+    Ok(messages as f64 * 1e9 / (end - sender.start_ns.load(Relaxed)) as f64)
+}
+
+/// How many messages were sent, and when the last receiver had the last one; trouble if any was lost or damaged.
+fn all_arrived(control: &Control, case: &StreamCase) -> Result<(u64, u64), Trouble> {
+    let sent = control.sender.0.sent.load(Acquire);
     let mut end = 0;
     for (index, receiver) in control.receivers[..case.receivers].iter().enumerate() {
         let received = receiver.0.received.load(Relaxed);
@@ -46,8 +54,47 @@ fn rate(control: &Control, case: &StreamCase) -> Result<f64, Trouble> {
         }
         end = end.max(receiver.0.end_ns.load(Acquire));
     }
-    let messages = sent - sender.first.load(Relaxed);
-    Ok(messages as f64 * 1e9 / (end - sender.start_ns.load(Relaxed)) as f64)
+    Ok((sent, end))
+}
+
+/// How late each message was at each receiver, in nanoseconds, when `count` of them are sent at a fixed `rate`: the first
+/// tenth, in which everybody warms up, does not count. `count` times the receivers is at most [`MOST_SAMPLES`](crate::control::MOST_SAMPLES).
+pub fn lateness(
+    control: &'static Control,
+    rival: &dyn Rival,
+    case: &StreamCase,
+    (rate, count): (u64, u64),
+    deadline: Duration,
+) -> Run<Vec<u32>> {
+    control.schedule.0.set(rate, count);
+    with_stream(control, rival, case, duty::SCHEDULE, |group| {
+        let deadline = Instant::now() + deadline;
+        start(control, group, case, deadline)?;
+        group.finish(control, deadline)?;
+        all_arrived(control, case)?;
+        let count = count as usize;
+        let receivers = control.samples.chunks(count).take(case.receivers);
+        Ok(receivers.flat_map(|all| &all[count / 10..]).map(|late| late.load(Relaxed)).collect())
+    })
+}
+
+/// What everybody did in each slice of a stream at a fixed rate whose first receiver pauses: messages of the sender, then
+/// of each receiver.
+pub fn slow_reader(
+    control: &'static Control,
+    rival: &dyn Rival,
+    case: &StreamCase,
+    (rate, count): (u64, u64),
+    deadline: Duration,
+) -> Run<Vec<Vec<u32>>> {
+    control.schedule.0.set(rate, count);
+    with_stream(control, rival, case, duty::TIMELINE, |group| {
+        let deadline = Instant::now() + deadline;
+        start(control, group, case, deadline)?;
+        group.finish(control, deadline)?;
+        all_arrived(control, case)?;
+        Ok(control.timelines[..=case.receivers].iter().map(Timeline::counts).collect())
+    })
 }
 
 /// The sender's longest pauses, in nanoseconds.
@@ -64,14 +111,14 @@ pub fn kill(control: &'static Control, rival: &dyn Rival, case: &StreamCase, tim
     with_stream(control, rival, case, duty::WATCH, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
-        std::thread::sleep(timing.warm_up);
+        nap(timing.warm_up)?;
         control.advance(phase::MEASURE);
         // Not always at the same point of the stream: the clock's low digits are as good as dice.
         let jitter = Duration::from_micros(clock::nanoseconds() / 1000 % 2000);
-        std::thread::sleep(timing.measure + jitter);
+        nap(timing.measure + jitter)?;
         control.killed_at.0.store(clock::nanoseconds(), Relaxed);
         group.kill(case.receivers);
-        std::thread::sleep(timing.measure);
+        nap(timing.measure)?;
         control.advance(phase::STOP);
         // From here on a sender that still hangs has had long enough.
         group.finish(control, Instant::now() + timing.patience)?;
@@ -101,11 +148,11 @@ pub fn idle(
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         // Time to fall asleep.
-        std::thread::sleep(timing.warm_up + Duration::from_millis(50));
+        nap(timing.warm_up + Duration::from_millis(50))?;
         let pid = group.pid(usize::from(blocked == Blocked::Receiver));
         let cpu = || clock::cpu_time_of(pid).ok_or_else(|| Trouble::Failed("ended early".into()));
         let (cpu_before, before) = (cpu()?, Instant::now());
-        std::thread::sleep(timing.measure);
+        nap(timing.measure)?;
         let share = (cpu()? - cpu_before).as_secs_f64() / before.elapsed().as_secs_f64();
         control.advance(phase::STOP);
         group.finish(control, deadline)?;
@@ -120,7 +167,7 @@ pub fn memory(control: &'static Control, rival: &dyn Rival, case: &StreamCase, t
     let bytes = with_stream(control, rival, case, duty::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
-        std::thread::sleep(timing.warm_up);
+        nap(timing.warm_up)?;
         let mut mapped = shared_objects(group.pid(0));
         control.advance(phase::STOP);
         group.finish(control, deadline)?;

@@ -1,8 +1,9 @@
-//! Forked parties, and the deadline that none of them outlives. The bench itself never has a second thread.
+//! Forked parties, and the deadline that none of them outlives. The process that measures never has a second thread.
 
 use crate::control::Control;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The processes of one run. Whoever is left when this is dropped is killed.
@@ -22,7 +23,36 @@ struct Child {
 pub enum Trouble {
     /// Not done by the deadline.
     Hung,
+    /// Somebody wants the measurement to end ([`stop_when`]).
+    Interrupted,
     Failed(String),
+}
+
+static STOP_WHEN: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// From now on a run ends as soon as `stopped` says so. Without this only a signal's own action ends it.
+pub fn stop_when(stopped: fn() -> bool) {
+    let _ = STOP_WHEN.set(stopped);
+}
+
+/// Whether somebody wants the measurement to end.
+pub fn is_stopped() -> bool {
+    STOP_WHEN.get().is_some_and(|stopped| stopped())
+}
+
+/// Sleeps for so long, unless somebody wants the measurement to end.
+pub fn nap(time: Duration) -> Result<(), Trouble> {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if is_stopped() {
+            return Err(Trouble::Interrupted);
+        }
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
 }
 
 impl Group {
@@ -118,6 +148,9 @@ impl Group {
     }
 
     fn reap(&mut self, control: &Control) -> Result<(), Trouble> {
+        if is_stopped() {
+            return Err(Trouble::Interrupted);
+        }
         for child in self.children.iter_mut().filter(|child| child.alive) {
             let mut status = 0;
             // SAFETY: plain numbers; all zero is valid.

@@ -3,10 +3,10 @@
 use crate::clock;
 use crate::control::{Control, MOST_SAMPLES, duty, phase};
 use crate::load::{self, LAST};
-use crate::options::Timing;
-use crate::process::{Group, Trouble, cores, pin};
+use crate::process::{Group, Trouble, cores, nap, pin};
 use crate::rival::{Absent, Cores, Latency, LatencyCase, Link, Rival};
 use crate::statistics::percentile;
+use crate::timing::Timing;
 use std::sync::atomic::Ordering::*;
 use std::time::Instant;
 
@@ -144,9 +144,9 @@ fn steer(control: &'static Control, group: &mut Group, timing: &Timing) -> Resul
     let deadline = Instant::now() + timing.deadline;
     group.wait_until(control, deadline, || control.ready.0.load(Acquire) == 2)?;
     control.advance(phase::WARM);
-    std::thread::sleep(timing.warm_up);
+    nap(timing.warm_up)?;
     control.advance(phase::MEASURE);
-    std::thread::sleep(timing.measure);
+    nap(timing.measure)?;
     control.advance(phase::STOP);
     group.finish(control, deadline)?;
 

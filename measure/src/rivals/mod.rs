@@ -1,0 +1,7 @@
+//! What every Linux machine has to carry a stream to many, a file each.
+
+pub mod byte_streams;
+pub mod no_ring;
+pub mod pipes;
+pub mod sockets;
+pub mod tee;

@@ -1,0 +1,240 @@
+//! Servers that hold messages for many clients: Whorl's, redis, memcached; started, asked over TCP, ended.
+
+use crate::process::{Trouble, is_stopped};
+use crate::rival::Absent;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Who {
+    Whorl,
+    Redis,
+    Memcached,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Verb {
+    Get,
+    Set,
+}
+
+/// What is asked.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub verb: Verb,
+    /// Bytes of a message.
+    pub size: usize,
+    pub connections: usize,
+    /// Requests in a batch.
+    pub pipeline: usize,
+}
+
+/// A running server, ended with this, or with the process that measures.
+pub struct Server {
+    who: Who,
+    pub port: u16,
+    process: Child,
+    /// Its working directory, and for Whorl's its runtime directory.
+    pub directory: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SAFETY: the pid is that of a child that was not reaped yet.
+        unsafe { libc::kill(self.process.id() as libc::pid_t, libc::SIGTERM) };
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Who {
+    pub const ALL: [Who; 3] = [Who::Whorl, Who::Redis, Who::Memcached];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Who::Whorl => "whorl",
+            Who::Redis => "redis",
+            Who::Memcached => "memcached",
+        }
+    }
+
+    /// Starts it in a directory of its own below `place`; `shell` is Whorl's command.
+    pub fn start(self, shell: &Path, place: &Path) -> Result<Server, Absent> {
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+        let port = free.map_err(Absent::from)?.port();
+        let directory = place.join(format!("{}-{port}", self.name()));
+        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        let number = port.to_string();
+        let mut command = match self {
+            Who::Whorl => {
+                let mut command = Command::new(shell);
+                command.args(["dipc", "8", "64", &number, "64", "--foreground"]);
+                command.env("XDG_RUNTIME_DIR", &directory);
+                command
+            }
+            Who::Redis => {
+                let mut command = Command::new("redis-server");
+                command.args(["--port", &number, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+                command
+            }
+            Who::Memcached => {
+                let mut command = Command::new("memcached");
+                command.args(["-p", &number, "-l", "127.0.0.1", "-t", "2", "-u", "nobody"]);
+                command
+            }
+        };
+        command.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A terminal's signals are for the process that measures; it ends its servers.
+        command.process_group(0);
+        // SAFETY: one system call, which may be made between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            })
+        };
+        let process = command.spawn().map_err(|why| {
+            let _ = std::fs::remove_dir_all(&directory);
+            Absent::cannot(match why.kind() {
+                ErrorKind::NotFound => {
+                    format!("{} is not installed", command.get_program().to_string_lossy())
+                }
+                _ => format!("{}: {why}", self.name()),
+            })
+        })?;
+        let mut server = Server { who: self, port, process, directory };
+        let until = Instant::now() + Duration::from_secs(5);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if let Ok(Some(status)) = server.process.try_wait() {
+                return Err(Absent::cannot(format!("{} ended at once: {status}", self.name())));
+            }
+            if Instant::now() > until {
+                return Err(Absent::cannot("it does not listen"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+
+    fn request(self, verb: Verb, body: &str) -> String {
+        let size = body.len();
+        match (self, verb) {
+            (Who::Whorl, Verb::Get) => "r 1\n".into(),
+            (Who::Whorl, Verb::Set) => format!("w 1 {size}\n{body}\n"),
+            (Who::Redis, Verb::Get) => "*2\r\n$3\r\nGET\r\n$1\r\n1\r\n".into(),
+            (Who::Redis, Verb::Set) => format!("*3\r\n$3\r\nSET\r\n$1\r\n1\r\n${size}\r\n{body}\r\n"),
+            (Who::Memcached, Verb::Get) => "get 1\r\n".into(),
+            (Who::Memcached, Verb::Set) => format!("set 1 0 0 {size}\r\n{body}\r\n"),
+        }
+    }
+}
+
+/// Requests per second.
+pub fn rate(server: &Server, load: Load, time: Duration) -> Result<f64, Trouble> {
+    let failed = |why: std::io::Error| match why.kind() {
+        ErrorKind::WouldBlock => Trouble::Hung,
+        _ => Trouble::Failed(why.to_string()),
+    };
+    let mut clients = Clients::connect(server, load).map_err(failed)?;
+    let rounds = |clients: &mut Clients, time: Duration| {
+        let (begun, mut rounds) = (Instant::now(), 0);
+        while begun.elapsed() < time {
+            if is_stopped() {
+                return Err(Trouble::Interrupted);
+            }
+            clients.round().map_err(failed)?;
+            rounds += 1;
+        }
+        Ok((rounds * load.connections * load.pipeline) as f64 / begun.elapsed().as_secs_f64())
+    };
+    rounds(&mut clients, time / 4)?;
+    rounds(&mut clients, time)
+}
+
+/// All connections of a load, driven by one thread: it writes a batch to each, then reads the replies of each. Only the
+/// bytes differ between servers.
+struct Clients {
+    streams: Vec<TcpStream>,
+    batch: Vec<u8>,
+    /// Bytes, or for writes lines, of a batch's replies.
+    replies: usize,
+    counts_lines: bool,
+    buffer: Vec<u8>,
+}
+
+impl Clients {
+    fn connect(server: &Server, load: Load) -> std::io::Result<Self> {
+        let Load { verb, size, connections, pipeline } = load;
+        let body = "x".repeat(size);
+        let mut buffer = vec![0; 256 << 10];
+        let connect = || {
+            let stream = TcpStream::connect(("127.0.0.1", server.port))?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            Ok::<_, std::io::Error>(stream)
+        };
+        let mut first = connect()?;
+        first.write_all(server.who.request(Verb::Set, &body).as_bytes())?;
+        some(&mut first, &mut buffer)?;
+        // Replies to reads all have the length of the first, so that the client need not look at the bytes: its part must
+        // not hide the servers'. Those to writes are short lines.
+        let length = match verb {
+            Verb::Set => 1,
+            Verb::Get => first_reply(&mut first, server.who, &body, &mut buffer)?,
+        };
+        let streams = (0..connections).map(|_| connect()).collect::<std::io::Result<_>>()?;
+        let batch = server.who.request(verb, &body).repeat(pipeline).into_bytes();
+        Ok(Clients { streams, batch, replies: pipeline * length, counts_lines: verb == Verb::Set, buffer })
+    }
+
+    fn round(&mut self) -> std::io::Result<()> {
+        for stream in &mut self.streams {
+            stream.write_all(&self.batch)?;
+        }
+        for stream in &mut self.streams {
+            let mut seen = 0;
+            while seen < self.replies {
+                let bytes = some(stream, &mut self.buffer)?;
+                seen += if self.counts_lines { line_ends(bytes) } else { bytes.len() };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What there is to read, of which there must be something.
+fn some<'b>(stream: &mut TcpStream, buffer: &'b mut [u8]) -> std::io::Result<&'b [u8]> {
+    loop {
+        match stream.read(buffer) {
+            Ok(0) => return Err(std::io::Error::other("the server hung up")),
+            Ok(count) => return Ok(&buffer[..count]),
+            Err(why) if why.kind() == ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
+    }
+}
+
+/// The length of a reply to a read: its header, the message, and what ends it.
+fn first_reply(stream: &mut TcpStream, who: Who, body: &str, buffer: &mut [u8]) -> std::io::Result<usize> {
+    stream.write_all(who.request(Verb::Get, body).as_bytes())?;
+    let mut reply = Vec::new();
+    let end = match who {
+        Who::Whorl => "x\n",
+        Who::Redis => "x\r\n",
+        Who::Memcached => "END\r\n",
+    };
+    while reply.len() < body.len() || !reply.ends_with(end.as_bytes()) {
+        reply.extend_from_slice(some(stream, buffer)?);
+    }
+    Ok(reply.len())
+}
+
+/// Line ends in a piece of replies.
+fn line_ends(bytes: &[u8]) -> usize {
+    bytes.iter().map(|&byte| usize::from(byte == b'\n')).sum()
+}
