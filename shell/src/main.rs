@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "top")]
         cli::Command::Top(args) => commands::top::run(args),
         cli::Command::Doctor(args) => commands::doctor::run(args),
+        #[cfg(feature = "bench")]
+        cli::Command::Bench(args) => commands::bench::run(args),
         cli::Command::Completions(args) => commands::completions::run(args),
         cli::Command::Man(args) => commands::man::run(args),
     }

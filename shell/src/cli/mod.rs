@@ -1,5 +1,7 @@
 //! What can be typed: clap's types with their help texts, one file for each command, and nothing else.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod completions;
 pub mod copy;
 pub mod dipc;
@@ -60,6 +62,9 @@ pub enum Command {
     Top(top::Args),
     /// Check whether this machine has what the commands need
     Doctor(doctor::Args),
+    /// Measure this machine: Whorl beside pipes, cp, locks, redis
+    #[cfg(feature = "bench")]
+    Bench(bench::Args),
     /// Print what sets up completion in a shell
     #[command(hide = true)]
     Completions(completions::Args),

@@ -1,5 +1,7 @@
 //! The commands, one file each: from what was typed to what the library does, and back to people.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod completions;
 pub mod copy;
 pub mod dipc;
