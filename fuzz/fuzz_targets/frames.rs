@@ -1,0 +1,6 @@
+//! What arrives in sockets.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = fuzz::inputs::frames::run(input);
+});

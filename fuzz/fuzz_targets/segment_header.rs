@@ -1,0 +1,6 @@
+//! Any bytes as a segment.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = fuzz::hostile::header::run(input);
+});
