@@ -176,6 +176,21 @@ pub struct Message {
 
 /// Mailboxes, for one user: it has a seat, and does one thing at a time. A thread that wants to do another
 /// [takes a seat of its own](Mailboxes::try_clone).
+///
+/// A server's are attached to by its port, `Mailboxes::attach(9000)`; these are made here:
+///
+/// ```
+/// use whorl::mailboxes::MailSegment;
+/// use whorl_core::segment::MailGeometry;
+///
+/// let segment = MailSegment::create(MailGeometry::new(8, 1024, 16)?)?;
+/// let (mut writer, mut reader) = (segment.sit()?, segment.sit()?);
+/// assert_eq!(writer.write(3, b"hello")?, 1);
+/// assert_eq!(writer.write(3, b"hello again")?, 2);
+/// let message = reader.read(3)?;
+/// assert_eq!((message.version, &message.bytes[..]), (2, &b"hello again"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Mailboxes {
     /// Dropped first, and by hand: a forked child must not leave its parent's seat.
     user: ManuallyDrop<core::User<'static, SharedHost>>,

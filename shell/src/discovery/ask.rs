@@ -46,6 +46,13 @@ const STACK: usize = 512 << 10;
 
 /// Asks every server that is announced in a directory; the answers are sorted by file.
 ///
+/// ```no_run
+/// for answer in whorl::discover("servers".as_ref(), std::time::Duration::from_secs(2))? {
+///     println!("{}: {:?}", answer.file.display(), answer.place);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Blocking
 /// At most about `timeout` for all of them together, up to 512, which are asked at once; then for the next 512.
 ///
