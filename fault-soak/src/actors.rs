@@ -1,0 +1,105 @@
+//! Processes of the soak's own, which use the library: a ring's sender and receiver, and a user of mailboxes.
+
+use crate::stage::{Random, checksum};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use whorl::mailboxes::Mailboxes;
+use whorl::{JoinError, JoinOptions, ReceiveError, Received, Receiver, Sender, SenderOptions, Start};
+
+const SLOT: u32 = 4096;
+
+/// The exit code of a receiver whose sender died.
+pub const SENDER_DIED: i32 = 44;
+
+/// The exit code of a receiver that no sender let in.
+pub const NOBODY_CAME: i32 = 45;
+
+/// The message of this number.
+fn message(number: u64) -> Vec<u8> {
+    let mut random = Random::new(number);
+    let length = 8 + random.below(u64::from(SLOT) - 8) as usize;
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.extend(random.bytes(length - 8));
+    bytes
+}
+
+/// Sends message after message until standard input ends.
+pub fn send(name: &str) -> Result<()> {
+    let options = SenderOptions { slot_size: SLOT, slots: 64, seats: 16, ..SenderOptions::default() };
+    let mut sender = Sender::create(&name.parse()?, options)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let told = over.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        told.store(true, Relaxed);
+    });
+    sender.wait_for_receivers(1, None)?;
+    for number in 0.. {
+        if over.load(Relaxed) {
+            break;
+        }
+        sender.send(&message(number), None)?;
+    }
+    sender.finish(None, None)?;
+    Ok(())
+}
+
+/// Receives from the next message on, each the successor of the one before and whole, and says how much it was.
+pub fn receive(name: &str) -> Result<()> {
+    let timeout = Some(Duration::from_secs(5));
+    let options = JoinOptions { from: Start::Now, timeout, ..JoinOptions::default() };
+    let mut receiver = match Receiver::join(&name.parse()?, &options) {
+        Err(JoinError::TimedOut) => std::process::exit(NOBODY_CAME),
+        joined => joined?,
+    };
+    let mut buffer = vec![0; receiver.longest()];
+    let (mut last, mut total, mut sum) = (None, 0u64, 0u64);
+    loop {
+        match receiver.receive(&mut buffer, None) {
+            Ok(Received::Bytes(length)) => {
+                let bytes = &buffer[..length];
+                let number = u64::from_le_bytes(*bytes.first_chunk().context("a number")?);
+                ensure!(last.is_none_or(|last: u64| last + 1 == number), "{number} came after {last:?}");
+                ensure!(bytes == message(number), "message {number} is torn");
+                (last, total, sum) = (Some(number), total + length as u64, sum.wrapping_add(checksum(bytes)));
+            }
+            Ok(Received::Hole(_)) => bail!("a hole that nobody sent"),
+            Ok(Received::End(_)) => {
+                println!("{total} {sum}");
+                return Ok(());
+            }
+            Err(ReceiveError::SenderDied) => {
+                println!("{total} {sum}");
+                std::process::exit(SENDER_DIED);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Writes sealed messages and reads them, until it is killed, or its parent was.
+pub fn mail(port: u16, seed: u64) -> Result<()> {
+    let parent = rustix::process::getppid();
+    let mut mailboxes = Mailboxes::attach(port)?;
+    let mut random = Random::new(seed);
+    let (boxes, most) = (u64::from(mailboxes.count()), mailboxes.capacity());
+    let mut known = vec![0; boxes as usize];
+    loop {
+        ensure!(rustix::process::getppid() == parent, "the soak is gone");
+        let index = random.below(boxes) as u32;
+        if random.below(3) == 0 {
+            let mut message = message(random.below(1 << 40));
+            message.truncate(most);
+            mailboxes.write(index, &message)?;
+        }
+        let found = mailboxes.read(index)?;
+        let before = std::mem::replace(&mut known[index as usize], found.version);
+        ensure!(found.version >= before, "version {} after {before}", found.version);
+        if let Some(number) = found.bytes.first_chunk() {
+            ensure!(found.bytes == message(u64::from_le_bytes(*number)), "mailbox {index} is torn");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What must not become more and more: descriptors, zombies, files, memory.
+
+use crate::stage::Stage;
+use anyhow::Result;
+use std::fs;
+use std::time::Duration;
+
+/// A few pages more or less are no leak.
+const SLACK: f64 = 4.0 * 1024.0;
+
+pub struct Census {
+    /// Our descriptors and the server's, before anything happened.
+    before: [usize; 2],
+    /// When, and the server's memory in KiB.
+    samples: Vec<(f64, f64)>,
+    most_zombies: usize,
+}
+
+fn descriptors(pid: &str) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Ours and the server's.
+fn all_descriptors(stage: &Stage) -> [usize; 2] {
+    [descriptors("self"), descriptors(&stage.server().to_string())]
+}
+
+/// Memory of a process that is no file's, in KiB.
+fn memory(pid: i32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// Our own children that ended and were not reaped.
+fn zombies() -> usize {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_one = |path: std::path::PathBuf| {
+        let stat = fs::read_to_string(path.join("stat")).unwrap_or_default();
+        let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+        let mut fields = rest.split_whitespace();
+        fields.next() == Some("Z") && fields.next() == Some(&own)
+    };
+    entries.filter(|entry| is_one(entry.path())).count()
+}
+
+/// How much it grows in an hour, by least squares.
+fn slope(samples: &[(f64, f64)]) -> f64 {
+    let count = samples.len() as f64;
+    let mean = |pick: fn(&(f64, f64)) -> f64| samples.iter().map(pick).sum::<f64>() / count;
+    let (time, size) = (mean(|sample| sample.0), mean(|sample| sample.1));
+    let above: f64 = samples.iter().map(|sample| (sample.0 - time) * (sample.1 - size)).sum();
+    let below: f64 = samples.iter().map(|sample| (sample.0 - time).powi(2)).sum();
+    if below == 0.0 { 0.0 } else { above / below * 3600.0 }
+}
+
+impl Census {
+    /// Counts for the first time, once the server has answered and thus has everything that it needs.
+    pub fn new(stage: &Stage) -> Result<Self> {
+        stage.shell(stage.home(), &format!("mail -p {} read 0", stage.port()))?.end()?.has(&[0])?;
+        Ok(Self { before: all_descriptors(stage), samples: Vec::new(), most_zombies: 0 })
+    }
+
+    pub fn count(&mut self, stage: &Stage, at: Duration) {
+        self.samples.extend(memory(stage.server()).map(|size| (at.as_secs_f64(), size)));
+        self.most_zombies = self.most_zombies.max(zombies());
+    }
+
+    /// One line that says how it went, and whether it went well. Everybody has ended but the server, which this ends.
+    pub fn verdict(self, stage: &Stage, time: Duration) -> (String, bool) {
+        let mut after = all_descriptors(stage);
+        // The server may be hearing of the last ones' end just now.
+        for _ in 0..50 {
+            if after != self.before {
+                std::thread::sleep(Duration::from_millis(100));
+                after = all_descriptors(stage);
+            }
+        }
+        let zombies = zombies();
+        let lives = memory(stage.server()).is_some();
+        let ended = stage.stop_server();
+        // What the killed left is cleared away by whoever is asked to; nothing else may be there.
+        let cleared = stage.shell(stage.home(), "rm --dead").and_then(|rm| rm.end()?.has(&[0]));
+        let cleared = cleared.is_ok();
+        // Names, sockets and information files; the lock of the directory stays by design.
+        let left: Vec<_> = walk(&stage.home().join("whorl"))
+            .into_iter()
+            .filter(|name| name != "lock" && name != ".lock")
+            .collect();
+        // The first half is warming up.
+        let late = &self.samples[self.samples.len() / 2..];
+        let slope = slope(late);
+        let grown = late.last().map_or(0.0, |last| last.1) - late.first().map_or(0.0, |first| first.1);
+        let [rounds, kills, bytes, sum] = stage.counted();
+        let errors = stage.errors();
+        let well = errors == 0
+            && lives
+            && ended
+            && cleared
+            && after == self.before
+            && zombies == 0
+            && left.is_empty()
+            && grown <= SLACK
+            && rounds > 0;
+        let line = format!(
+            "{}: {:.0} s, {rounds} rounds, {kills} kills, {:.2} GiB looked at (checksum {sum:016x}), {errors} errors; \
+             descriptors {} then {}, the server's {} then {}; zombies {zombies} (at most {} for a moment); \
+             files left {left:?}; the server's memory {:+.2} MiB/h{}",
+            if well { "well" } else { "WRONG" },
+            time.as_secs_f64(),
+            bytes as f64 / f64::from(1 << 30),
+            self.before[0],
+            after[0],
+            self.before[1],
+            after[1],
+            self.most_zombies,
+            slope / 1024.0,
+            if lives { "" } else { "; the server died" },
+        );
+        (line, well)
+    }
+}
+
+fn walk(directory: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slope;
+
+    #[test]
+    fn a_slope_is_what_grows_in_an_hour() {
+        let samples: Vec<_> = (0..100).map(|at| (f64::from(at), 1000.0 + 2.0 * f64::from(at))).collect();
+        assert!((slope(&samples) - 7200.0).abs() < 1e-6);
+        assert_eq!(slope(&[(1.0, 5.0)]), 0.0);
+    }
+}

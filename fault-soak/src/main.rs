@@ -1,0 +1,127 @@
+//! Everything at once for a given time, with kills: a ring, mailboxes, `copy`, `send` and `recv`.
+//!
+//!     cargo run -p fault-soak -- --for 60s
+//!
+//! What arrives is checked byte by byte; who is killed may lose what it had, nobody else anything. In the end one line says how
+//! it went, and the exit code is 0 if nothing was wrong: no error, no descriptor, zombie, file or memory that became more
+//! and more.
+
+mod actors;
+mod census;
+mod rounds;
+mod stage;
+
+use anyhow::{Context, Result};
+use census::Census;
+use clap::{Parser, Subcommand};
+use stage::Stage;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Everything at once for a given time, with kills.
+#[derive(Parser)]
+struct Args {
+    /// How long: 60s, 10m, 8h
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    time: Duration,
+
+    /// Where the random numbers begin
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// The command to use, instead of building it
+    #[arg(long, value_name = "PATH")]
+    shell: Option<PathBuf>,
+
+    #[command(subcommand)]
+    actor: Option<Actor>,
+}
+
+/// Processes that the soak starts itself.
+#[derive(Subcommand)]
+enum Actor {
+    /// Sends numbered messages until its standard input ends
+    #[command(hide = true)]
+    Sender { name: String },
+    /// Receives them and looks at every byte
+    #[command(hide = true)]
+    Receiver { name: String },
+    /// Writes and reads mailboxes until it is killed
+    #[command(hide = true)]
+    Mail { port: u16, seed: u64 },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("want a whole number and s, m or h, as in 60s".into()),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| "want a whole number and s, m or h, as in 60s".to_owned())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "so long nobody waits".into())
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match &args.actor {
+        Some(Actor::Sender { name }) => actors::send(name).map(|()| true),
+        Some(Actor::Receiver { name }) => actors::receive(name).map(|()| true),
+        Some(Actor::Mail { port, seed }) => actors::mail(*port, *seed).map(|()| true),
+        None => soak(args.time, args.seed, args.shell),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("fault-soak: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command, built anew: `cargo run` builds only this package.
+fn build() -> Result<PathBuf> {
+    let here = std::env::current_exe().context("where am I")?;
+    // Without cargo it is taken as it lies there.
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let release: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
+        let mut command = Command::new(cargo);
+        command.args(["build", "--quiet", "--package", "shell"]).args(release);
+        anyhow::ensure!(command.status().context("cargo")?.success(), "cargo cannot build the command");
+    }
+    Ok(here.with_file_name("shell"))
+}
+
+/// Soaks, and says how it went; whether nothing was wrong.
+fn soak(time: Duration, seed: u64, shell: Option<PathBuf>) -> Result<bool> {
+    let shell = shell.map_or_else(build, Ok)?;
+    let stage = Arc::new(Stage::new(shell)?);
+    let mut census = Census::new(&stage)?;
+    let begun = Instant::now();
+    let players: Vec<_> = rounds::ALL
+        .iter()
+        .zip(seed..)
+        .map(|((name, round), seed)| {
+            let stage = stage.clone();
+            std::thread::spawn(move || stage.play(name, *round, seed))
+        })
+        .collect();
+    while begun.elapsed() < time && !stage.is_over() {
+        std::thread::sleep(Duration::from_millis(500));
+        census.count(&stage, begun.elapsed());
+    }
+    stage.end();
+    for player in players {
+        if player.join().is_err() {
+            stage.wrong("a player panicked".into());
+        }
+    }
+    let (line, well) = census.verdict(&stage, begun.elapsed());
+    println!("{line}");
+    Ok(well)
+}

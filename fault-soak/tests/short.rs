@@ -1,0 +1,29 @@
+//! A short soak ends well, and one that cannot begin says why.
+
+use std::path::Path;
+use std::process::Command;
+
+const SOAK: &str = env!("CARGO_BIN_EXE_fault-soak");
+
+#[test]
+fn five_seconds_end_well() {
+    let shell = Path::new(SOAK).with_file_name("shell");
+    if !shell.exists() {
+        return eprintln!("SKIPPED: a short soak: {} was not built", shell.display());
+    }
+    let ended = Command::new(SOAK).args(["--for", "5s", "--shell"]).arg(shell).output().expect("it starts");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.starts_with("well: "), "{ended:?}");
+    assert_eq!(said.lines().count(), 1, "one line of verdict: {said}");
+    let kills = said.split(", ").find_map(|part| part.strip_suffix(" kills")?.parse::<u64>().ok());
+    assert!(kills.is_some_and(|kills| kills > 0), "nobody was killed: {said}");
+}
+
+#[test]
+fn what_cannot_begin_says_why() {
+    let ended = Command::new(SOAK).args(["--shell", "/nonexistent/shell"]).output().expect("it starts");
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("/nonexistent/shell"), "{ended:?}");
+    let ended = Command::new(SOAK).args(["--for", "some time"]).output().expect("it starts");
+    assert_eq!(ended.status.code(), Some(2));
+}
