@@ -196,8 +196,9 @@ pub fn channels(home: &Home, along: &Along, length: usize) {
 pub fn mailboxes(home: &Home, along: &Along, writes: u64) {
     let said = begin(home, along, "dipc 2 1 0 1").end(LIMIT);
     said.silent_success();
-    let port: u16 =
-        said.stdout.trim_end().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let port = said.stdout.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
+    let server = Server { home, port: port.expect("a port") };
+    let port = server.port;
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         stream.set_read_timeout(Some(LIMIT)).expect("a time");
@@ -233,6 +234,19 @@ pub fn mailboxes(home: &Home, along: &Along, writes: u64) {
         }
     });
     begin(home, along, &format!("dipcrm {port}")).end(LIMIT).has_code(0);
+}
+
+/// A mailbox server in the background, which must not outlive a test that fails.
+struct Server<'a> {
+    home: &'a Home,
+    port: u16,
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        // Usually it is gone already.
+        let _ = self.home.words(&format!("dipcrm {} --force", self.port)).stderr(Stdio::null()).status();
+    }
 }
 
 /// What the writer of a mailbox writes as its `version`th message: at most a packet.
