@@ -120,15 +120,20 @@ impl<P: Parts> Applicant<P> {
             let parts = &self.place.parts;
             match parts.control().data.wait(parts.host(), ticket, deadline) {
                 Wake::Woken => {}
-                // Also when time is up: who always waits less than a slice must learn of it, too.
-                Wake::Slice | Wake::TimedOut
-                    if parts.host().owner_is_dead() && self.decision() == Ok(false) =>
-                {
+                Wake::Slice if parts.host().owner_is_dead() && self.decision() == Ok(false) => {
                     return Err(JoinError::SenderDied);
                 }
                 Wake::Slice => {}
-                Wake::TimedOut if self.decision() == Ok(false) => return Err(JoinError::TimedOut),
-                Wake::TimedOut => {}
+                Wake::TimedOut => {
+                    // Who always waits less than a slice must learn of it, too.
+                    let dead = parts.host().owner_is_dead();
+                    let verdict = if dead { JoinError::SenderDied } else { JoinError::TimedOut };
+                    // What was decided just before the deadline still counts. There is no look after this one: a hostile
+                    // peer that takes its decision back could hold us for ever.
+                    return self
+                        .try_admitted()
+                        .map_err(|(why, asking)| if asking.is_some() { verdict } else { why });
+                }
                 Wake::Interrupted => return Err(JoinError::Interrupted),
             }
         }

@@ -110,8 +110,10 @@ impl<P: SenderParts> Sender<P> {
     /// # Errors
     /// As [`claim`](Self::claim).
     pub fn drain(&mut self, deadline: Option<Deadline<P>>) -> Result<(), ClaimError> {
-        while !self.is_drained() {
-            self.park(self.tail, deadline, |sender| sender.is_drained())?;
+        // Once it was drained it counts, also if a hostile peer has gone back since: else that could hold us for ever.
+        let mut was_drained = false;
+        while !self.is_drained() && !was_drained {
+            was_drained = self.park(self.tail, deadline, |sender| sender.is_drained())?;
         }
         Ok(())
     }
@@ -190,25 +192,25 @@ impl<P: SenderParts> Sender<P> {
         }
     }
 
-    /// Sleeps once, until every receiver has reached `wanted`, unless `enough` already holds.
+    /// Sleeps once, until every receiver has reached `wanted`, unless `enough` already holds: then true.
     fn park(
         &mut self,
         wanted: Sequence,
         deadline: Option<Deadline<P>>,
         mut enough: impl FnMut(&mut Self) -> bool,
-    ) -> Result<(), ClaimError> {
+    ) -> Result<bool, ClaimError> {
         // Relaxed: ordered by the fence in `prepare`.
         self.parts.control().wanted.0.store(wanted.to_word(), Ordering::Relaxed);
         let ticket = self.parts.control().space.prepare();
         if enough(self) {
             self.parts.control().space.cancel();
-            return Ok(());
+            return Ok(true);
         }
         match self.parts.control().space.wait(self.parts.host(), ticket, deadline) {
-            Wake::Woken | Wake::Slice => Ok(()),
+            Wake::Woken | Wake::Slice => Ok(false),
             Wake::TimedOut => {
                 if enough(self) {
-                    Ok(())
+                    Ok(true)
                 } else {
                     Err(ClaimError::TimedOut)
                 }

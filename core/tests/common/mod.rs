@@ -34,6 +34,15 @@ impl Memory {
         self.region(self.layout.size())
     }
 
+    /// One word of it, as a peer reaches it.
+    pub fn word(&self, at: usize) -> &std::sync::atomic::AtomicU32 {
+        assert!((at + 1) * 4 <= self.layout.size());
+        // SAFETY: inside the memory.
+        let word = unsafe { self.start.cast::<std::sync::atomic::AtomicU32>().add(at) };
+        // SAFETY: allocated and initialised; aligned, as all of it is; atomic.
+        unsafe { word.as_ref() }
+    }
+
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: allocated, initialised with zeroes or by a ring, and borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }

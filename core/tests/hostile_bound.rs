@@ -1,0 +1,91 @@
+//! A peer that changes its mind at every look: a call with a deadline must not go on looking for ever.
+
+mod common;
+
+use common::{Alone, create, regions};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use whorl_core::ring::{Applicant, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
+use whorl_core::segment::Geometry;
+
+/// The words of seat 0, as `core/src/segment/ring.rs` draws the control region.
+const SEAT: usize = 1024;
+const CURSOR: usize = SEAT + 2;
+
+/// A ring's parts; each time that its seats are looked at, a word gets the other of two values.
+struct Fickle<'m, R> {
+    ring: R,
+    word: &'m AtomicU32,
+    values: [u32; 2],
+    looks: Rc<Cell<Option<usize>>>,
+}
+
+// SAFETY: the ring's own parts; the word is atomic and belongs to it, as any that a peer may write.
+unsafe impl<R: Parts> Parts for Fickle<'_, R> {
+    type Host = R::Host;
+    type Slots = R::Slots;
+
+    fn host(&self) -> &R::Host {
+        self.ring.host()
+    }
+    fn head(&self) -> HeadView<'_> {
+        self.ring.head()
+    }
+    fn control(&self) -> &Control {
+        self.ring.control()
+    }
+    fn members(&self) -> &[Member] {
+        if let Some(looks) = self.looks.get() {
+            self.word.store(self.values[looks % 2], Relaxed);
+            self.looks.set((looks < 1000).then_some(looks + 1));
+            assert!(looks < 1000, "it looks for ever, and its deadline has passed");
+        }
+        self.ring.members()
+    }
+    fn slots(&self) -> &R::Slots {
+        self.ring.slots()
+    }
+}
+
+// SAFETY: as above.
+unsafe impl<R: SenderParts> SenderParts for Fickle<'_, R> {
+    fn head_to_write(&self) -> &Head {
+        self.ring.head_to_write()
+    }
+}
+
+#[test]
+fn draining_ends_although_a_receiver_takes_back_what_it_gave_back() {
+    let geometry = Geometry::new(16, 2, 1).unwrap();
+    let memory = regions(geometry);
+    let owned = create(&memory, geometry, Alone::default());
+    let ring = owned.ring();
+    let looks = Rc::new(Cell::new(None));
+    let parts = Fickle { ring: owned, word: memory[1].word(CURSOR), values: [0, 1], looks: looks.clone() };
+    // SAFETY: the only sender of this ring.
+    let mut sender = unsafe { Sender::new(parts) };
+    // SAFETY: the only membership of this ring.
+    let membership = unsafe { Membership::new(ring.clone()) };
+    let applicant = Applicant::ask(ring, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(membership.admit_all(), 1);
+    let _receiver = applicant.admitted(Some(())).unwrap_or_else(|why| panic!("{why}"));
+    sender.try_claim(1).unwrap().publish(1);
+    looks.set(Some(0));
+    assert_eq!(sender.drain(Some(())), Ok(()));
+}
+
+#[test]
+fn asking_ends_although_the_decision_is_taken_back_each_time() {
+    const ASKING: u32 = 1;
+    const ACTIVE: u32 = 4;
+    let geometry = Geometry::new(16, 2, 1).unwrap();
+    let memory = regions(geometry);
+    let owned = create(&memory, geometry, Alone::default());
+    let looks = Rc::new(Cell::new(None));
+    let word = memory[1].word(SEAT);
+    let parts = Fickle { ring: owned.ring(), word, values: [ASKING, ACTIVE], looks: looks.clone() };
+    let applicant = Applicant::ask(parts, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
+    looks.set(Some(0));
+    assert!(applicant.admitted(Some(())).is_ok());
+}
