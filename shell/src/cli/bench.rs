@@ -17,7 +17,7 @@ column says how many times as fast Whorl is. Leave the machine alone meanwhile.
 ring   a stream to 1, 4, 16 receivers: pipes, unix sockets, tee(2), and the bare
        loops over the data; how late messages are at a fixed rate; a slow reader
 copy   a file to many: cp, xargs -P2 cp, tee, and two processes that only write
-lock   the reader-writer lock: pthread_rwlock between processes, std's in threads
+lock   the reader-writer lock: pthread_rwlock in processes, std's in threads
 dipc   the mailbox server: redis-server and memcached, where they are installed
 
 With --rate a message's latency counts from when it was due, not from when a
