@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::control::{Control, MOST_SAMPLES, duty, phase};
 use crate::load::{self, LAST};
-use crate::process::{Group, Trouble, cores, nap, pin};
+use crate::process::{Group, Trouble, cores, pin};
 use crate::rival::{Absent, Cores, Latency, LatencyCase, Link, Rival};
 use crate::statistics::percentile;
 use crate::timing::Timing;
@@ -142,13 +142,7 @@ pub fn run(
 
 fn steer(control: &'static Control, group: &mut Group, timing: &Timing) -> Result<RoundTrips, Trouble> {
     let deadline = Instant::now() + timing.deadline;
-    group.wait_until(control, deadline, || control.ready.0.load(Acquire) == 2)?;
-    control.advance(phase::WARM);
-    nap(timing.warm_up)?;
-    control.advance(phase::MEASURE);
-    nap(timing.measure)?;
-    control.advance(phase::STOP);
-    group.finish(control, deadline)?;
+    group.measure(control, 2, timing, deadline)?;
 
     let record = &control.sender.0;
     let span = |end: u64, start: u64| (end - start) as f64;

@@ -1,9 +1,11 @@
 //! Forked parties, and the deadline that none of them outlives. The process that measures never has a second thread.
 
-use crate::control::Control;
+use crate::control::{Control, phase};
+use crate::timing::Timing;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 /// The processes of one run. Whoever is left when this is dropped is killed.
@@ -114,6 +116,23 @@ impl Group {
             unsafe { libc::waitpid(child.pid, &mut status, 0) };
             child.alive = false;
         }
+    }
+
+    /// Once so many parties are ready: lets them warm up, measure and stop, and waits for their ends.
+    pub fn measure(
+        &mut self,
+        control: &Control,
+        parties: u32,
+        timing: &Timing,
+        deadline: Instant,
+    ) -> Result<(), Trouble> {
+        self.wait_until(control, deadline, || control.ready.0.load(Acquire) == parties)?;
+        control.advance(phase::WARM);
+        nap(timing.warm_up)?;
+        control.advance(phase::MEASURE);
+        nap(timing.measure)?;
+        control.advance(phase::STOP);
+        self.finish(control, deadline)
     }
 
     /// Waits until `done`, looking once per millisecond, and gives up at the deadline or when a process has failed.

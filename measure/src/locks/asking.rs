@@ -4,7 +4,7 @@
 use super::Lock;
 use crate::clock;
 use crate::control::{Control, MOST_RECEIVERS, duty, map_shared, phase};
-use crate::process::{Group, Trouble, nap};
+use crate::process::{Group, Trouble};
 use crate::streams::Run;
 use crate::timing::Timing;
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -91,13 +91,7 @@ fn steer(
     board: *mut Board,
 ) -> Result<Vec<f64>, Trouble> {
     let deadline = Instant::now() + timing.deadline + timing.measure;
-    group.wait_until(control, deadline, || control.ready.0.load(Acquire) == question.parties())?;
-    control.advance(phase::WARM);
-    nap(timing.warm_up)?;
-    control.advance(phase::MEASURE);
-    nap(timing.measure)?;
-    control.advance(phase::STOP);
-    group.finish(control, deadline)?;
+    group.measure(control, question.parties(), timing, deadline)?;
     if let Question::Wait { .. } = question {
         let count = control.receivers[0].0.received.load(Acquire) as usize;
         // SAFETY: mapped, zeroed at the start, and every party has ended.

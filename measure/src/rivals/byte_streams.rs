@@ -46,15 +46,26 @@ impl StreamParties for ByteStreams {
     }
 
     fn receive(mut self: Box<Self>, index: usize, tally: &mut Tally) {
-        let mut reader = self.readers.swap_remove(index);
-        self.readers.clear();
-        self.writers.clear();
-        receive(&mut reader, &self.case, tally);
+        receive_alone(&mut self.readers, &mut self.writers, index, &self.case, tally);
     }
 }
 
+/// One of the readers reads and checks messages until the last one; all other ends are closed in its process.
+pub fn receive_alone(
+    readers: &mut Vec<File>,
+    writers: &mut Vec<File>,
+    index: usize,
+    case: &StreamCase,
+    tally: &mut Tally,
+) {
+    let mut reader = readers.swap_remove(index);
+    readers.clear();
+    writers.clear();
+    receive(&mut reader, case, tally);
+}
+
 /// Reads and checks messages until the last one.
-pub fn receive(reader: &mut File, case: &StreamCase, tally: &mut Tally) {
+fn receive(reader: &mut File, case: &StreamCase, tally: &mut Tally) {
     let mut buffer = vec![0u64; messages_at_a_time(case) * case.words()];
     tally.ready();
     loop {

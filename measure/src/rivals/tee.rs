@@ -89,10 +89,7 @@ impl StreamParties for Parties {
     }
 
     fn receive(mut self: Box<Self>, index: usize, tally: &mut Tally) {
-        let mut reader = self.readers.swap_remove(index);
-        self.readers.clear();
-        self.writers.clear();
-        byte_streams::receive(&mut reader, &self.case, tally);
+        byte_streams::receive_alone(&mut self.readers, &mut self.writers, index, &self.case, tally);
     }
 }
 
