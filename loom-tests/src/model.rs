@@ -3,9 +3,12 @@
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 use std::env;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+/// Side by side they take longer than one after another: each wants the caches for itself.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A model: what is tried, how far, and how many executions that was when it was written.
 #[derive(Clone, Copy)]
@@ -34,6 +37,7 @@ impl Model {
     /// # Panics
     /// If an execution fails, if there were too few, or if a limit from outside would end the search early.
     pub fn check(self, model: impl Fn() + Send + Sync + 'static) {
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         for limit in ["LOOM_MAX_PERMUTATIONS", "LOOM_MAX_DURATION"] {
             assert!(
                 env::var_os(limit).is_none(),

@@ -247,7 +247,8 @@ impl Information {
 
     /// Reads the text of a file; `None` for what no server writes.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
+        // Not `lines`, which would take a carriage return at the end of a path away.
+        let mut lines = text.split('\n');
         (lines.next() == Some("whorl mailboxes 1")).then_some(())?;
         let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix('=');
         let pid = field("pid")?.parse().ok()?;
