@@ -1,15 +1,13 @@
 //! Live mailboxes with a hostile peer: users, their locks, news and burial, all in one thread.
 
-use super::Tally;
 use super::memory::Guarded;
 use super::peer::{Peer, Script, Words, pick};
+use super::{Stage, Tally, play_script, play_steps};
 use std::mem::forget;
 use whorl_core::error::{MailReadError, MailWriteError};
 use whorl_core::segment::{MailGeometry, Mailboxes, User};
 
 type Host<'m> = &'m Peer<'m>;
-
-const STEPS: u32 = 256;
 
 /// What a user does, or somebody without a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,16 +67,7 @@ pub fn run(input: &[u8]) -> Tally {
     let geometry = geometry(script.byte());
     let memory = memory(geometry);
     let peer = Peer::scripted(script, words(&memory, geometry), geometry.seats());
-    let mut world = World::new(&memory, geometry, &peer);
-    for _ in 0..STEPS {
-        if peer.is_over() {
-            break;
-        }
-        peer.act();
-        let step = world.decode();
-        world.take(step);
-    }
-    world.tally
+    play_script(&peer, World::new(&memory, geometry, &peer))
 }
 
 /// Runs these steps with one change of one word at one moment; says how many moments and words there were.
@@ -91,12 +80,7 @@ pub fn run_once(
     value: usize,
 ) -> (Tally, u32, usize) {
     let peer = Peer::once(at, word, value, words(memory, geometry), geometry.seats());
-    let mut world = World::new(memory, geometry, &peer);
-    for step in steps {
-        peer.act();
-        world.take(*step);
-    }
-    (world.tally, peer.turns(), peer.reach())
+    play_steps(&peer, World::new(memory, geometry, &peer), steps)
 }
 
 impl<'m> World<'m> {
@@ -108,6 +92,10 @@ impl<'m> World<'m> {
         let buffer = vec![0; geometry.capacity() as usize];
         Self { geometry, peer, boxes, users, tally: Tally::default(), buffer }
     }
+}
+
+impl Stage for World<'_> {
+    type Step = Step;
 
     fn decode(&self) -> Step {
         let byte = self.peer.byte();
@@ -158,6 +146,12 @@ impl<'m> World<'m> {
         }
     }
 
+    fn tally(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl<'m> World<'m> {
     fn write(&mut self, seat: u32, index: u32, waits: bool) {
         let Some(user) = &mut self.users[seat as usize] else { return };
         let length = usize::from(self.peer.byte()) * 4;

@@ -11,6 +11,8 @@ pub mod memory;
 pub mod peer;
 pub mod ring;
 
+use peer::Peer;
+
 /// What became of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
@@ -20,6 +22,43 @@ pub struct Tally {
     pub received: u32,
     /// Calls that said no: full, empty, timed out, corrupt, taken, evicted.
     pub refused: u32,
+}
+
+/// What a hostile peer is tried on.
+trait Stage {
+    type Step: Copy;
+
+    /// What the script says to do next.
+    fn decode(&self) -> Self::Step;
+
+    fn take(&mut self, step: Self::Step);
+
+    fn tally(&self) -> Tally;
+}
+
+/// So many steps of a script at most.
+const STEPS: u32 = 256;
+
+/// Plays what the peer's script says, to its end.
+fn play_script(peer: &Peer<'_>, mut stage: impl Stage) -> Tally {
+    for _ in 0..STEPS {
+        if peer.is_over() {
+            break;
+        }
+        peer.act();
+        let step = stage.decode();
+        stage.take(step);
+    }
+    stage.tally()
+}
+
+/// Plays these steps; says how many moments and words there were for the peer.
+fn play_steps<S: Stage>(peer: &Peer<'_>, mut stage: S, steps: &[S::Step]) -> (Tally, u32, usize) {
+    for step in steps {
+        peer.act();
+        stage.take(*step);
+    }
+    (stage.tally(), peer.turns(), peer.reach())
 }
 
 impl Tally {

@@ -1,8 +1,8 @@
 //! A live ring with a hostile peer: sender, receivers, admission, eviction and burial, all in one thread.
 
-use super::Tally;
 use super::memory::Guarded;
 use super::peer::{Peer, Script, Words, pick};
+use super::{Stage, Tally, play_script, play_steps};
 use std::mem::forget;
 use whorl_core::error::End;
 use whorl_core::ring::{Applicant, Kind, Membership, Receiver, Sender};
@@ -12,8 +12,6 @@ use whorl_core::sequence::Sequence;
 type Shared<'m> = Ring<'m, &'m Peer<'m>>;
 
 /// Steps of a run from a script.
-const STEPS: u32 = 256;
-
 /// What a participant does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -83,16 +81,7 @@ pub fn run(input: &[u8]) -> Tally {
     let geometry = geometry(script.byte());
     let memory = memory(geometry);
     let peer = Peer::scripted(script, words(&memory, geometry), geometry.slots());
-    let mut world = World::new(&memory, geometry, &peer);
-    for _ in 0..STEPS {
-        if peer.is_over() {
-            break;
-        }
-        peer.act();
-        let step = world.decode();
-        world.take(step);
-    }
-    world.tally
+    play_script(&peer, World::new(&memory, geometry, &peer))
 }
 
 /// Runs these steps with one change of one word at one moment; says how many moments and words there were.
@@ -105,12 +94,7 @@ pub fn run_once(
     value: usize,
 ) -> (Tally, u32, usize) {
     let peer = Peer::once(at, word, value, words(memory, geometry), geometry.slots());
-    let mut world = World::new(memory, geometry, &peer);
-    for step in steps {
-        peer.act();
-        world.take(*step);
-    }
-    (world.tally, peer.turns(), peer.reach())
+    play_steps(&peer, World::new(memory, geometry, &peer), steps)
 }
 
 impl<'m> World<'m> {
@@ -125,6 +109,10 @@ impl<'m> World<'m> {
         let buffer = vec![0; geometry.slot_size() as usize];
         Self { geometry, peer, ring, sender, membership, places, tally: Tally::default(), buffer }
     }
+}
+
+impl Stage for World<'_> {
+    type Step = Step;
 
     fn decode(&self) -> Step {
         let byte = self.peer.byte();
@@ -185,6 +173,12 @@ impl<'m> World<'m> {
         }
     }
 
+    fn tally(&self) -> Tally {
+        self.tally
+    }
+}
+
+impl<'m> World<'m> {
     fn note(&mut self, went: bool) {
         self.tally.refused += u32::from(!went);
     }

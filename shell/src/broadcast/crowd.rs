@@ -1,14 +1,15 @@
 //! Those who are sent to through sockets, as their host knows them; and what a serving gets from it.
 
 use super::source::{Source, SourceError};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use crate::bell::Bell;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::time::Duration;
 
 /// Those who are sent to, as their host knows them.
 pub(super) trait Crowd {
     /// Readable when somebody came or went.
-    fn bell(&self) -> Option<BorrowedFd<'_>> {
+    fn bell(&self) -> Option<&Bell> {
         None
     }
     /// The places of those who went since the last call, and after them those who came.
@@ -61,7 +62,7 @@ pub(super) struct Supply<'a> {
     pub blocks: usize,
     pub verify: bool,
     /// Readable once there may be no point in going on: [`Crowd::is_over`] says whether.
-    pub cancel: BorrowedFd<'a>,
+    pub cancel: &'a Bell,
 }
 
 /// Why it ended before the end.

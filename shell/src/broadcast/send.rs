@@ -130,7 +130,7 @@ fn through_ring(
                 return Err(SendError::Stopped.into());
             }
             // The last receiver went: the loop looks whether another came meanwhile.
-            Err(SourceError::Interrupted) => guests.take_back_cancel(),
+            Err(SourceError::Interrupted) => guests.cancel_bell().hush(),
             Err(error) => return Err(failed(plan, error)),
         }
     }

@@ -12,7 +12,7 @@ use crate::process::{Unshared, unread};
 use crate::rendezvous::protocol::{Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Standing, Way};
 use crate::rendezvous::{Listener, RuntimeDir};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ pub(super) fn run(
         block: plan.block as usize,
         blocks: plan.slots as usize,
         verify: plan.verify,
-        cancel: guests.cancelled(),
+        cancel: guests.cancel_bell(),
     };
     let served = Serving::new(supply, &public).and_then(|serving| serving.run(Vec::new()));
     if matches!(served, Err(ServeError::Over)) {
@@ -239,8 +239,8 @@ struct Public<'a> {
 }
 
 impl Crowd for Public<'_> {
-    fn bell(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.door.bell.as_fd())
+    fn bell(&self) -> Option<&Bell> {
+        Some(&self.door.bell)
     }
 
     fn changes(&self) -> (Vec<u32>, Vec<Newcomer>) {

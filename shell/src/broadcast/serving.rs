@@ -60,11 +60,11 @@ impl<'a, C: Crowd> Serving<'a, C> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed())?;
         let add =
             |fd: BorrowedFd<'_>, data, flags| epoll::add(&epoll, fd, epoll::EventData::new_u64(data), flags);
-        for stop in [crate::process::stop_event().map_err(failed())?, supply.cancel] {
+        for stop in [crate::process::stop_event().map_err(failed())?, supply.cancel.as_fd()] {
             add(stop, STOP, epoll::EventFlags::IN).map_err(failed())?;
         }
         if let Some(bell) = crowd.bell() {
-            add(bell, BELL, epoll::EventFlags::IN).map_err(failed())?;
+            add(bell.as_fd(), BELL, epoll::EventFlags::IN).map_err(failed())?;
         }
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         let window = match supply.source.is_file() {
@@ -102,7 +102,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
     /// Lets go of whoever went, and lets in whoever came; returns their numbers.
     fn welcome(&mut self) -> Result<Vec<usize>, ServeError> {
         if let Some(bell) = self.crowd.bell() {
-            let _ = rustix::io::read(bell, &mut [0; 8]); // it does not wait
+            bell.hush();
         }
         let (gone, newcomers) = self.crowd.changes();
         gone.into_iter().for_each(|place| self.connections.let_go_of(&self.epoll, place));
@@ -206,7 +206,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
     /// The host cancelled, because of something that may have changed since: somebody came after the last one had gone.
     fn heed_cancel(&mut self) -> Result<(), ServeError> {
         // Taken back first, then looked at: no cancelling is missed.
-        let _ = rustix::io::read(self.supply.cancel, &mut [0; 8]);
+        self.supply.cancel.hush();
         match (self.crowd.is_over(), self.total) {
             (false, _) => {}
             (true, None) => return Err(ServeError::Over),
@@ -240,7 +240,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
         if self.total.is_some() || !window.readable || !window.has_room() {
             return Ok(false);
         }
-        let piece = window.read(|buffer| self.supply.source.next(buffer, self.supply.cancel));
+        let piece = window.read(|buffer| self.supply.source.next(buffer, self.supply.cancel.as_fd()));
         if matches!(piece, Err(SourceError::Interrupted)) && stop_signal().is_none() {
             return self.heed_cancel().map(|()| false);
         }

@@ -10,7 +10,7 @@ use super::serving::{Serving, TURN};
 use super::source::Source;
 use super::{CopyError, Job, system};
 use crate::flow::Flow;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ pub(super) fn run(
             block: job.plan.block as usize,
             blocks: job.plan.slots as usize,
             verify: job.plan.care.verify,
-            cancel: job.cancel.as_fd(),
+            cancel: &job.cancel,
         };
         let family = Family { roster, flow: &flow, lags: &lags };
         let served = Serving::new(supply, &family).and_then(|serving| serving.run(newcomers));

@@ -273,10 +273,10 @@ impl Guests {
         self.cancel.ring();
     }
 
-    /// Takes that back, for a data thread that looks for the reason now: it may be gone, when somebody came after the last
-    /// one went.
-    pub fn take_back_cancel(&self) {
-        self.cancel.hush();
+    /// What that rings. A data thread that looks for the reason now hushes it: that may be gone, when somebody came after the
+    /// last one went.
+    pub fn cancel_bell(&self) -> &Bell {
+        &self.cancel
     }
 
     /// Readable once that happened.
