@@ -5,7 +5,7 @@ use super::mail;
 use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
 use super::ring::{ask, drain, geometry, message, sit, take};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use whorl::liveness::{ByteLocks, OWNER, OwnerIs};
 use whorl::mailboxes::MailSegment;
 use whorl::segment::{OwnedSharedRing, Segment, SharedRing};
@@ -69,9 +69,11 @@ pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
         // The dead one is known by its byte alone, also where it was killed before it sat down.
         membership.bury_dead();
         let before = words.get(SENT);
-        patiently("the sender, after a death", |_| {
-            sleep(Duration::from_micros(100));
-            membership.admit_all();
+        patiently("the sender, after a death", |deadline| {
+            while words.get(SENT) == before && Instant::now() < deadline {
+                sleep(Duration::from_micros(100));
+                membership.admit_all();
+            }
             (words.get(SENT) != before).then_some(())
         })?;
     }
