@@ -244,6 +244,7 @@ impl<P: Parts> Receiver<P> {
             0 => {}
             count => return Ok(count),
         }
+        parts.slots().prefetch(self.next.index(parts.slots().count()));
         let head = parts.head();
         let seen = match self.published(head)? {
             seen if seen != self.next => seen,

@@ -36,6 +36,10 @@ pub unsafe trait Slots {
     /// - the slot is published and the caller has not given it back: nobody writes it during the borrow.
     unsafe fn reader(&self, index: u32) -> Self::Reader<'_>;
 
+    /// A hint: this slot will be read as soon as it is published. Called by a receiver that looks for news, so that the
+    /// slot's memory comes together with the tail that announces it, not after it. May do nothing.
+    fn prefetch(&self, _index: u32) {}
+
     /// Whether a receiver may be evicted from this ring: then slots can change under a reader.
     fn may_evict(&self) -> bool {
         false
@@ -137,8 +141,27 @@ unsafe impl Slots for ByteSlots<'_> {
         }
     }
 
+    #[inline]
+    fn prefetch(&self, index: u32) {
+        if let Some(record) = self.records.get(index as usize) {
+            prefetch(record);
+            prefetch(self.payload.as_ptr().wrapping_add(index as usize * self.stride));
+        }
+    }
+
     fn may_evict(&self) -> bool {
         self.evictable
+    }
+}
+
+/// Asks for the cache line at an address, on processors for which the language has a name for that.
+#[inline(always)]
+fn prefetch<T>(_address: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch neither reads into a register nor faults, whatever the address; SSE is part of x86-64.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(_address.cast());
     }
 }
 
