@@ -14,7 +14,7 @@
 //! epoch   bit 31: busy; the rest: the seat of the owner, or of the last one
 //! ```
 //!
-//! A *reader* stores `READING` and looks at the epoch; if it is free, the reader is in: its own cache line and one load.
+//! A *reader* puts `READING` there and looks at the epoch; if it is free, the reader is in: its own cache line and one load.
 //! Otherwise it turns to `READ_WAIT` and sleeps on its cell. A *writer* looks; if the epoch is free and no other writer
 //! waits, it claims it. Otherwise it stores `WRITE_WAIT`, looks again, lets those before it (in the cyclic order of seats
 //! from the last owner on) go first, and then claims. Owning the epoch, it passes each seat that is reading: it sets the
@@ -46,7 +46,7 @@
 //!
 //! | name | one half | the other half |
 //! |---|---|---|
-//! | *look* | a reader stores or exchanges its cell, fence, loads the epoch | a writer claims the epoch, fence, looks at the cells |
+//! | *look* | a reader exchanges its cell, fence, loads the epoch | a writer claims the epoch, fence, looks at the cells |
 //! | *queue* | a waiter announces, fence, looks at the epoch and at the cells before it | who frees the epoch, or clears its cell, fences and pokes |
 //! | *free* | the owner frees the epoch, Release | a reader loads it, Acquire; the next owner claims it and fences |
 //! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a passing writer finds the cell changed, Acquire |

@@ -127,12 +127,13 @@ impl Step {
             Self::Idle | Self::SleepRead | Self::SleepWrite | Self::SleepPass(_) => self,
 
             Self::AnnounceRead => {
-                // Release: *leave*. A writer that waits for our last section may miss its end and find this instead.
-                own.store(READING, Ordering::Release);
+                // Release: *leave*. A writer that waits for our last section may miss its end and find this instead. A swap,
+                // since with it the fence of the next step is free where an exchange is one already.
+                own.swap(READING, Ordering::Release);
                 Self::LookRead
             }
             Self::LookRead => {
-                fence(Ordering::SeqCst); // *look*: announced, now look; against the fence in `Claim`
+                fence_after_exchange(Ordering::SeqCst); // *look*: announced, now look; against the fence in `Claim`
                 // Acquire: the reader's half of *free*: in, we see what the last writer wrote.
                 match Ownership(epoch.load(Ordering::Acquire)).is_busy() {
                     false => Self::Reading,
