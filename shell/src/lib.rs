@@ -39,6 +39,7 @@ pub mod mailboxes;
 #[doc(hidden)]
 pub mod measured;
 pub mod memory;
+mod named;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;

@@ -57,16 +57,22 @@ pub fn start(level: LevelFilter, json: bool, file: Option<OwnedFd>) {
 /// # Errors
 /// It cannot be written.
 pub fn open(path: &Path) -> Result<OwnedFd, String> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+    open_with(path, OFlags::empty())
+}
+
+fn open_with(path: &Path, more: OFlags) -> Result<OwnedFd, String> {
+    let flags = more | OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| cannot(path, error))
 }
 
-/// From now on stderr goes there: for a server whose stderr nobody reads.
+/// From now on stderr goes there: for a server whose stderr nobody reads. A path that nobody chose leads to no other
+/// place, and is not waited for.
 ///
 /// # Errors
 /// As [`open`].
-pub fn redirect_stderr(path: &Path) -> Result<(), String> {
-    rustix::stdio::dup2_stderr(open(path)?).map_err(|error| cannot(path, error))
+pub fn redirect_stderr(path: &Path, chosen: bool) -> Result<(), String> {
+    let more = if chosen { OFlags::empty() } else { OFlags::NOFOLLOW | OFlags::NONBLOCK };
+    rustix::stdio::dup2_stderr(open_with(path, more)?).map_err(|error| cannot(path, error))
 }
 
 fn cannot(path: &Path, error: Errno) -> String {

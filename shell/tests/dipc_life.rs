@@ -153,6 +153,31 @@ fn after_a_crash_everything_is_cleared_away() {
     expect(&mut server.connect(), "r 0\n", "data 0 0 0\n\n");
 }
 
+/// The kernel refuses a connection to a regular file as it does to a socket on which nobody listens.
+#[test]
+fn a_file_that_is_no_socket_keeps_its_place() {
+    let place = Place::new();
+    let (file, link) = (place.path().join("file"), place.path().join("link"));
+    std::fs::write(&file, "text").unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    for path in [&file, &link] {
+        let output = place.run(&["dipc", "1", "1", "0", "1", "--unix", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains("exists, and is no socket of yours"), "{output:?}");
+    }
+    assert_eq!(place.leftovers(), Vec::<String>::new());
+    // Nor is it removed for what a leftover says.
+    let left = place.path().join("whorl/dipc-9.info");
+    std::fs::write(
+        &left,
+        format!("whorl mailboxes 1\npid=1\naddress=::1\nport=9\nunix={}\n", file.display()),
+    )
+    .unwrap();
+    assert_eq!(place.run(&["dipcrm", "9"]).status.code(), Some(0));
+    assert!(!left.exists() && link.is_symlink());
+    assert_eq!(std::fs::read(&file).unwrap(), b"text");
+}
+
 #[test]
 fn a_stopped_server_is_killed_only_by_force() {
     let server = Server::start(&["1", "1", "0", "1"]);

@@ -3,11 +3,12 @@
 use super::checksum::Checksum;
 use super::destination::{Care, Destination, DestinationError, token};
 use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
+use crate::named::path_of;
 use crate::process::{stop_signal, write_raw};
 use crate::rendezvous::protocol::Start;
 use crate::rendezvous::{Name, RuntimeDir, RuntimeError};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -118,8 +119,8 @@ fn drain(plan: &RecvPlan, receiver: &mut Receiver, output: &mut Output<'_>) -> R
 /// Where the bytes go, with what has to live as long.
 enum Target {
     Stdout,
-    /// Something that is no regular file: it is written as it is.
-    Special(PathBuf),
+    /// Something that is no regular file, as it was met: it is written as it is.
+    Special(OwnedFd),
     File {
         directory: OwnedFd,
         name: OsString,
@@ -133,11 +134,12 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
-        if let Ok(stat) = rustix::fs::statat(CWD, path, AtFlags::empty()) {
-            match FileType::from_raw_mode(stat.st_mode) {
+        // Opened for looking alone: when it is written, it is what was looked at, whatever has its name by then.
+        if let Ok(met) = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            match FileType::from_raw_mode(rustix::fs::fstat(&met).map_err(failed)?.st_mode) {
                 FileType::RegularFile => {}
                 FileType::Directory => return Err(failed(Errno::ISDIR)),
-                _ => return Ok(Self::Special(path.to_owned())),
+                _ => return Ok(Self::Special(met)),
             }
         }
         if path.as_os_str().as_bytes().ends_with(b"/") {
@@ -160,11 +162,11 @@ impl Target {
                     stdout.map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::BADF)))?,
                 )
             }
-            Self::Special(path) => {
+            Self::Special(met) => {
                 let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
                 // A fifo is waited for until somebody reads it.
                 let opened = loop {
-                    match rustix::fs::open(path, flags, Mode::empty()) {
+                    match rustix::fs::open(path_of(met), flags, Mode::empty()) {
                         Err(Errno::INTR) if stop_signal().is_some() => return Err(RecvError::Interrupted),
                         Err(Errno::INTR) => {}
                         other => break other.map_err(failed)?,

@@ -1,11 +1,11 @@
 //! What exists, who holds it, who is behind; and removing it.
 
+use crate::named::Refused;
 use crate::process::Peer;
-use crate::rendezvous::judging::{identity, is_live, probe, remove, remove_if_stale};
+use crate::rendezvous::judging::{dismiss, identity, is_live, probe, remove, remove_if_stale};
 use crate::rendezvous::protocol::{Saying, Token};
 use crate::rendezvous::report::{Kind, Report, Stage, Standing};
-use crate::rendezvous::{Client, ConnectError, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
-use rustix::fs::AtFlags;
+use crate::rendezvous::{Client, ConnectError, Identity, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -69,6 +69,12 @@ pub enum RemoveError {
     /// Another owner has the name by now.
     #[error("its owner (pid {0}) did not answer, and meanwhile another has the name")]
     Passed(u32),
+    /// Somebody changes what has the name, without the directory's lock.
+    #[error("what has that name was changed just now; try again")]
+    Changed,
+    /// There is a file like that of a process that waits, which is none of ours.
+    #[error("{0} is in the way: it is no regular file of ours")]
+    InTheWay(String),
     /// It is not ours.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -169,7 +175,7 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
             };
             return match probe(&locked, name) {
                 Probe::Nothing => None,
-                Probe::Stale => Some(Listed::new(name.clone(), State::Stale)),
+                Probe::Stale(_) => Some(Listed::new(name.clone(), State::Stale)),
                 _ => Some(live(None, Some("it has just begun".into()))),
             };
         }
@@ -207,9 +213,8 @@ pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<V
     let locked = directory.lock().map_err(RemoveError::System)?;
     match probe(&locked, name) {
         Probe::Nothing => drop(locked),
-        Probe::Stale => {
-            remove(&locked, name).map_err(RemoveError::System)?;
-            removed.push(Removed::Stale);
+        Probe::Stale(file) => {
+            removed.push(remove_stale(&locked, name, file)?);
             drop(locked);
         }
         Probe::InTheWay => return Err(ConnectError::InTheWay.into()),
@@ -230,16 +235,23 @@ pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<V
 
 /// Whoever waits is in nobody's way: its file goes, and it ends.
 fn remove_waiter(locked: &Locked<'_>, file: &str, waiter: &Waiter) -> Result<Option<Removed>, RemoveError> {
-    let stale = match remove_if_stale(locked, file) {
-        Err(Errno::NOENT) => return Ok(None),
-        other => other.map_err(RemoveError::System)?,
+    let removed = match remove_if_stale(locked, file) {
+        Ok(true) => Ok(Some(Removed::StaleWait(waiter.pid))),
+        Ok(false) => dismiss(locked, file).map(|told| told.then_some(Removed::Waiter(waiter.pid))),
+        Err(refused) => Err(refused),
     };
-    if stale {
-        return Ok(Some(Removed::StaleWait(waiter.pid)));
+    match removed {
+        Err(Refused::System(Errno::NOENT)) => Ok(None),
+        Err(Refused::System(error)) => Err(RemoveError::System(error)),
+        Err(Refused::Foreign) => Err(RemoveError::InTheWay(file.to_owned())),
+        Ok(removed) => Ok(removed),
     }
-    match rustix::fs::unlinkat(locked.directory(), file, AtFlags::empty()) {
-        Ok(()) => Ok(Some(Removed::Waiter(waiter.pid))),
-        Err(Errno::NOENT) => Ok(None),
+}
+
+fn remove_stale(locked: &Locked<'_>, name: &Name, file: Identity) -> Result<Removed, RemoveError> {
+    match remove(locked, name, file) {
+        Ok(true) => Ok(Removed::Stale),
+        Ok(false) => Err(RemoveError::Changed),
         Err(error) => Err(RemoveError::System(error)),
     }
 }
@@ -288,17 +300,20 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
 fn take_away(
     directory: &RuntimeDir,
     name: &Name,
-    file: Result<(u64, u64), Errno>,
+    file: Result<Identity, Errno>,
     pid: u32,
 ) -> Result<Removed, RemoveError> {
     let locked = directory.lock().map_err(RemoveError::System)?;
+    let was = file.map_err(RemoveError::System)?;
     match identity(directory, name) {
-        now if now == file => {}
         Err(Errno::NOENT) => return Err(RemoveError::Nothing),
-        _ => return Err(RemoveError::Passed(pid)),
+        Err(error) => return Err(RemoveError::System(error)),
+        Ok(_) => {}
     }
-    remove(&locked, name).map_err(RemoveError::System)?;
-    Ok(Removed::Taken(pid))
+    match remove(&locked, name, was).map_err(RemoveError::System)? {
+        true => Ok(Removed::Taken(pid)),
+        false => Err(RemoveError::Passed(pid)),
+    }
 }
 
 /// What was removed, and what could not be.
@@ -318,8 +333,8 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
             (Some(name), _) => {
                 let locked = directory.lock().map_err(RemoveError::System)?;
                 let gone = match probe(&locked, &name) {
-                    Probe::Stale => Some(remove(&locked, &name).map(|()| Removed::Stale)),
-                    Probe::Unknown(error) => Some(Err(error)),
+                    Probe::Stale(file) => Some(remove_stale(&locked, &name, file)),
+                    Probe::Unknown(error) => Some(Err(RemoveError::System(error))),
                     _ => None,
                 };
                 (name, gone)
@@ -328,8 +343,9 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
                 let locked = directory.lock().map_err(RemoveError::System)?;
                 let gone = match remove_if_stale(&locked, &file) {
                     Ok(true) => Some(Ok(Removed::StaleWait(waiter.pid))),
-                    Ok(false) | Err(Errno::NOENT) => None,
-                    Err(error) => Some(Err(error)),
+                    Ok(false) | Err(Refused::System(Errno::NOENT)) => None,
+                    Err(Refused::System(error)) => Some(Err(RemoveError::System(error))),
+                    Err(Refused::Foreign) => Some(Err(RemoveError::InTheWay(file.clone()))),
                 };
                 (waiter.name, gone)
             }
@@ -337,7 +353,7 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
         };
         match result {
             Some(Ok(what)) => removed.push((name, what)),
-            Some(Err(error)) => failed.push((name, RemoveError::System(error))),
+            Some(Err(error)) => failed.push((name, error)),
             None => {}
         }
     }

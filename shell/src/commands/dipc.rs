@@ -118,7 +118,7 @@ fn listening(server: &Server) -> String {
 fn foreground(args: &Args, options: Options, inherited: Option<Listeners>, log: Log) -> Exit {
     process::catch_stop_signals();
     if let Some(path) = &args.log_file
-        && let Err(why) = logging::redirect_stderr(path)
+        && let Err(why) = logging::redirect_stderr(path, true)
     {
         say(&format!("dipc: {why}"));
         return Exit::Failed;
@@ -216,7 +216,7 @@ fn daemon(
         (None, Some(name), Some(place)) => place.path(name),
         _ => PathBuf::from("/dev/null"),
     };
-    if let Err(why) = logging::redirect_stderr(&path) {
+    if let Err(why) = logging::redirect_stderr(&path, log_file.is_some()) {
         verdict.tell(&format!("1{why}"));
         server.close();
         return 1;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::place::{Place, socket_name};
+use crate::named::Refused;
 use crate::reason;
 use crate::rendezvous::{receive_with_descriptors, send_with_descriptors};
 
@@ -83,7 +84,11 @@ pub struct Answer {
 /// # Errors
 /// It did not.
 pub fn ask(place: &Place, port: u16, request: Request) -> Result<Answer, AskError> {
-    ask_at(&place.short(&socket_name(port)), request)
+    let file = place.socket(port).map_err(|refused| match refused {
+        Refused::Foreign => AskError::NoAnswer(Errno::NOTSOCK),
+        Refused::System(error) => AskError::NoAnswer(error),
+    })?;
+    ask_at(&file.path(), request)
 }
 
 /// Asks the server whose control socket is at `path`.

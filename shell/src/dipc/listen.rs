@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+use crate::named::{Refused, SocketFile, remove_if};
 use crate::{reason, shown};
 
 /// Connections that may wait to be taken in; the kernel allows fewer where it is told to.
@@ -123,13 +124,17 @@ pub fn unix(path: &Path) -> Result<OwnedFd, ListenError> {
     let listener = socket().map_err(failed)?;
     let mut bound = bind_privately(&listener, &address);
     if bound == Err(Errno::ADDRINUSE) {
-        match rustix::net::connect(&socket().map_err(failed)?, &address) {
-            Err(Errno::CONNREFUSED) => {}
-            Ok(()) | Err(Errno::AGAIN) => return Err(taken("belongs to a running server")),
-            Err(Errno::NOTSOCK) => return Err(taken("exists, and is no socket")),
-            Err(error) => return Err(failed(error)),
+        // The kernel also refuses a connection to what is no socket: that alone does not make it a leftover.
+        match SocketFile::open(CWD, path) {
+            Ok(file) => match file.connect(socket().map_err(failed)?) {
+                Err(Errno::CONNREFUSED) => _ = remove_if(CWD, path, file.identity).map_err(failed)?,
+                Ok(()) | Err(Errno::AGAIN) => return Err(taken("belongs to a running server")),
+                Err(error) => return Err(failed(error)),
+            },
+            Err(Refused::System(Errno::NOENT)) => {} // gone meanwhile
+            Err(Refused::Foreign) => return Err(taken("exists, and is no socket of yours")),
+            Err(Refused::System(error)) => return Err(failed(error)),
         }
-        rustix::fs::unlink(path).map_err(failed)?;
         bound = bind_privately(&listener, &address);
     }
     bound.map_err(failed)?;
@@ -150,12 +155,11 @@ fn remove_own(path: &Path) {
     // A socket and its file are different inodes, so ask whether the path still leads to us.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    let Ok(probe) = probe else { return };
-    let Ok(address) = SocketAddrUnix::new(path) else { return };
-    let ours = rustix::net::connect(&probe, &address).is_ok()
+    let (Ok(probe), Ok(file)) = (probe, SocketFile::open(CWD, path)) else { return };
+    let ours = file.connect(&probe).is_ok()
         && sockopt::socket_peercred(&probe).is_ok_and(|peer| peer.pid == rustix::process::getpid());
     if ours {
-        let _ = rustix::fs::unlink(path);
+        let _ = remove_if(CWD, path, file.identity);
     }
 }
 
@@ -163,10 +167,9 @@ fn remove_own(path: &Path) {
 pub fn remove_dead(path: &Path) {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    let Ok(probe) = probe else { return };
-    let Ok(address) = SocketAddrUnix::new(path) else { return };
-    if rustix::net::connect(&probe, &address) == Err(Errno::CONNREFUSED) {
-        let _ = rustix::fs::unlink(path);
+    let (Ok(probe), Ok(file)) = (probe, SocketFile::open(CWD, path)) else { return };
+    if file.connect(&probe) == Err(Errno::CONNREFUSED) {
+        let _ = remove_if(CWD, path, file.identity);
     }
 }
 

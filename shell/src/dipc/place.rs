@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::liveness::{ByteLocks, OWNER};
+use crate::named::{Refused, SocketFile};
 use crate::{reason, shown};
 
 /// Why there is no place, or a server is not found in it.
@@ -98,6 +99,11 @@ impl Place {
     /// A short path of a file in it, for sockets. Good for as long as this lives.
     pub fn short(&self, name: &str) -> PathBuf {
         self.directory.path_of(name)
+    }
+
+    /// The control socket of `port`.
+    pub(crate) fn socket(&self, port: u16) -> Result<SocketFile, Refused> {
+        SocketFile::open(&self.directory, socket_name(port))
     }
 
     /// Removes a file, if it is there. False: it is there still.

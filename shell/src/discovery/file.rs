@@ -12,12 +12,12 @@
 //! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
 //! who holds its lock, after a look whether the name still leads to it.
 
+use crate::named::{Identity, Refused, open_regular, path_of, remove_if};
 use crate::process::Unshared;
 use crate::rendezvous::Name;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -68,6 +68,15 @@ impl From<Errno> for FileError {
     }
 }
 
+impl From<Refused> for FileError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Foreign => Self::Foreign,
+            Refused::System(error) => Self::System(error),
+        }
+    }
+}
+
 impl Information {
     /// The file's text.
     pub fn text(&self) -> String {
@@ -107,7 +116,7 @@ impl Information {
     /// # Errors
     /// What is wrong with it.
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let (file, _) = open(path, OFlags::RDONLY)?;
+        let (file, _) = open_regular(CWD, path, OFlags::RDONLY)?;
         let mut text = vec![0; LONGEST + 1];
         let mut length = 0;
         while length < text.len() {
@@ -126,21 +135,6 @@ impl Information {
             return Err(FileError::Stale);
         }
         Self::parse(&text[..length])
-    }
-}
-
-/// Opens a file that must be a regular one of ours, whatever was planted there.
-fn open(path: &Path, access: OFlags) -> Result<(Unshared, Stat), FileError> {
-    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match Unshared::open(|| rustix::fs::open(path, flags, Mode::empty())) {
-        Err(Errno::LOOP | Errno::NXIO) => return Err(FileError::Foreign), // a link, a socket
-        other => other?,
-    };
-    let stat = rustix::fs::fstat(&file)?;
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    match regular && stat.st_uid == geteuid().as_raw() {
-        true => Ok((file, stat)),
-        false => Err(FileError::Foreign),
     }
 }
 
@@ -174,7 +168,7 @@ impl Announcement {
             other => other?,
         };
         let made = Self { directory: above, file, name: format!("{name}{ENDING}") };
-        let result = made.fill(information).and_then(|()| made.publish(directory));
+        let result = made.fill(information).and_then(|()| made.publish());
         if has_name {
             let _ = rustix::fs::unlinkat(&made.directory, &temporary, AtFlags::empty());
         }
@@ -191,20 +185,18 @@ impl Announcement {
         Ok(rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)?)
     }
 
-    fn publish(&self, directory: &Path) -> Result<(), FileError> {
-        let ours = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
+    fn publish(&self) -> Result<(), FileError> {
+        let ours = path_of(&self.file);
         for _ in 0..TRIES {
             match rustix::fs::linkat(CWD, &ours, &self.directory, &self.name, AtFlags::SYMLINK_FOLLOW) {
                 Err(Errno::EXIST) => {}
                 other => return Ok(other?),
             }
             // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.
-            let path = directory.join(&self.name);
-            let Ok((stale, stat)) = open(&path, OFlags::RDWR) else {
-                match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Err(Errno::NOENT) => continue,
-                    _ => return Err(FileError::Foreign),
-                }
+            let (stale, stat) = match open_regular(&self.directory, &*self.name, OFlags::RDWR) {
+                Ok(opened) => opened,
+                Err(Refused::System(Errno::NOENT)) => continue,
+                Err(_) => return Err(FileError::Foreign),
             };
             let locked = (0..20).any(|_| {
                 let got = rustix::fs::flock(&stale, FlockOperation::NonBlockingLockExclusive).is_ok();
@@ -216,7 +208,7 @@ impl Announcement {
             if !locked {
                 return Err(FileError::InUse);
             }
-            remove(&self.directory, &self.name, &stat);
+            let _ = remove_if(&self.directory, &*self.name, Identity::of(&stat));
         }
         Err(FileError::InUse)
     }
@@ -227,16 +219,9 @@ impl Drop for Announcement {
         if !self.file.born().is_elsewhere()
             && let Ok(stat) = rustix::fs::fstat(&self.file)
         {
-            remove(&self.directory, &self.name, &stat);
+            // We hold its lock: none of us has removed or replaced it.
+            let _ = remove_if(&self.directory, &*self.name, Identity::of(&stat));
         }
-    }
-}
-
-/// Removes a name if it still leads to the file whose lock the caller holds: nobody else removes or replaces that one.
-fn remove(directory: &OwnedFd, name: &str, file: &Stat) {
-    let there = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-    if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino)) {
-        let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
     }
 }
 

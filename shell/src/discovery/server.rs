@@ -113,6 +113,18 @@ impl Server {
     /// # Errors
     /// Its name is in use, or something is not to be had; nothing is left then.
     pub fn start(name: &Name, options: &ServerOptions) -> Result<Self, ServerError> {
+        Self::start_in(RuntimeDir::open().map_err(CreateError::from)?, name, options)
+    }
+
+    /// The same, with its channel in a given runtime directory.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_in(
+        directory: RuntimeDir,
+        name: &Name,
+        options: &ServerOptions,
+    ) -> Result<Self, ServerError> {
         let longest = options.socket_message.len().max(options.shm_message.len());
         if longest as u64 > wire::LONGEST {
             return Err(ServerError::TooLong);
@@ -121,7 +133,6 @@ impl Server {
         let slot_size = (options.shm_message.len() as u32).max(1);
         let memory = SenderOptions { slot_size, slots: 2, seats: 256, ..SenderOptions::default() };
         let owner = (Kind::Server, Some(visits.clone()));
-        let directory = RuntimeDir::open().map_err(CreateError::from)?;
         let mut channel = Sender::create_as(owner, directory, name, memory)?;
         // One message in a ring of two: whoever comes reads it from the first byte to the end.
         channel.send(&options.shm_message, None)?;

@@ -90,7 +90,7 @@ impl Client {
         }) {
             Ok(socket) => socket,
             Err(Probe::Nothing) => return Err(ConnectError::Nobody),
-            Err(Probe::Stale) => return Err(ConnectError::Dead),
+            Err(Probe::Stale(_)) => return Err(ConnectError::Dead),
             Err(Probe::Busy) => return Err(ConnectError::Busy),
             Err(Probe::InTheWay) => return Err(ConnectError::InTheWay),
             Err(Probe::Unknown(error)) => return Err(ConnectError::System(error)),

@@ -4,9 +4,10 @@
 //! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
 //! Everything in it is reached through the opened directory, never by its path again.
 
+use crate::named::path_of;
 use crate::process::Unshared;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::path::{Path, PathBuf};
@@ -67,8 +68,15 @@ impl RuntimeDir {
             return refuse(parent, why);
         }
         match rustix::fs::mkdirat(&above, name, Mode::RWXU) {
-            // Whatever the umask. What is ours there nobody else can have replaced.
-            Ok(()) => rustix::fs::chmodat(&above, name, Mode::RWXU, AtFlags::empty()).map_err(failed)?,
+            // Whatever the umask; and of a directory, not of what a link in its place leads to.
+            Ok(()) => {
+                let made = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let made = match rustix::fs::openat(&above, name, made, Mode::empty()) {
+                    Err(Errno::LOOP | Errno::NOTDIR) => return refuse(&path, "it is a link or no directory"),
+                    other => other.map_err(failed)?,
+                };
+                rustix::fs::chmodat(CWD, path_of(&made), Mode::RWXU, AtFlags::empty()).map_err(failed)?;
+            }
             Err(Errno::EXIST) => {}
             Err(error) => return Err(failed(error)),
         }

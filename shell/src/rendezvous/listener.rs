@@ -5,9 +5,10 @@
 
 use super::directory::{Locked, RuntimeDir};
 use super::name::Name;
+use crate::named::{Identity, Refused, SocketFile, remove_if};
 use crate::process::{Unshared, peer_of};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::geteuid;
@@ -22,8 +23,8 @@ pub struct Listener {
     directory: RuntimeDir,
     name: Name,
     socket: Unshared,
-    /// Device and inode of the file, so that another's is not removed.
-    file: (u64, u64),
+    /// So that another's file is not removed.
+    file: Identity,
 }
 
 /// Why a name cannot be ours.
@@ -69,29 +70,28 @@ impl Listener {
         let locked = directory.lock().map_err(system("lock the runtime directory"))?;
         match probe(&locked, name) {
             Probe::Nothing => {}
-            Probe::Stale => remove(&locked, name).map_err(system("remove a stale socket"))?,
+            Probe::Stale(file) => _ = remove(&locked, name, file).map_err(system("remove a stale socket"))?,
             Probe::Alive(_) | Probe::Busy => return Err(BindError::InUse(name.clone())),
-            Probe::InTheWay => return Err(BindError::InTheWay(directory.path().join(file_of(name)))),
+            Probe::InTheWay => return Err(in_the_way(&directory, name)),
             Probe::Unknown(error) => return Err(system("look at the name")(error)),
         }
         let socket = Unshared::open(socket).map_err(system("make a socket"))?;
         // The file gets the socket's mode, less the umask, and then all of it.
-        let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::fchmod(&socket, mode).map_err(system("protect a socket"))?;
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
         let address = address(&directory, name).map_err(system("name a socket"))?;
         rustix::net::bind(&socket, &address).map_err(system("bind a socket"))?;
-        let listening = rustix::fs::chmodat(&directory, file_of(name), mode, AtFlags::empty())
-            .and_then(|()| rustix::net::listen(&socket, BACKLOG))
-            .and_then(|()| identity(&directory, name));
-        let file = match listening {
+        let file = match SocketFile::open(&directory, file_of(name)) {
             Ok(file) => file,
-            Err(error) => {
-                let _ = remove(&locked, name);
-                return Err(system("listen")(error));
-            }
+            Err(Refused::Foreign) => return Err(in_the_way(&directory, name)), // it came since, and ours is gone
+            Err(Refused::System(error)) => return Err(system("find a socket that was just made")(error)),
         };
+        let listening = file.make_private().and_then(|()| rustix::net::listen(&socket, BACKLOG));
+        if let Err(error) = listening {
+            let _ = remove(&locked, name, file.identity);
+            return Err(system("listen")(error));
+        }
         drop(locked);
-        Ok(Self { directory, name: name.clone(), socket, file })
+        Ok(Self { directory, name: name.clone(), socket, file: file.identity })
     }
 
     /// The name.
@@ -127,9 +127,7 @@ impl Drop for Listener {
         }
         // Without the lock it stays, stale: safe, and the next owner replaces it.
         let Ok(locked) = self.directory.lock() else { return };
-        if identity(&self.directory, &self.name) == Ok(self.file) {
-            let _ = remove(&locked, &self.name);
-        }
+        let _ = remove(&locked, &self.name, self.file);
     }
 }
 
@@ -139,7 +137,7 @@ pub enum Probe {
     /// Nothing.
     Nothing,
     /// A socket that nobody listens on any more.
-    Stale,
+    Stale(Identity),
     /// Somebody who took our connection.
     Alive(OwnedFd),
     /// Somebody whose queue of connections is full.
@@ -157,32 +155,28 @@ pub(crate) fn probe(locked: &Locked<'_>, name: &Name) -> Probe {
 
 /// Tries to connect. Without the lock `Stale` can also mean that its owner is just about to listen.
 pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
-    let stat = match rustix::fs::statat(directory, file_of(name), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Probe::Nothing,
-        Err(error) => return Probe::Unknown(error),
+    let file = match SocketFile::open(directory, file_of(name)) {
+        Ok(file) => file,
+        Err(Refused::System(Errno::NOENT)) => return Probe::Nothing,
+        Err(Refused::System(error)) => return Probe::Unknown(error),
+        Err(Refused::Foreign) => return Probe::InTheWay,
     };
-    let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
-    if !is_socket || stat.st_uid != geteuid().as_raw() {
-        return Probe::InTheWay;
-    }
-    let connected = socket().and_then(|socket| {
-        let address = address(directory, name)?;
-        rustix::net::connect(&socket, &address).map(|()| socket)
-    });
-    match connected {
+    match socket().and_then(|socket| file.connect(&socket).map(|()| socket)) {
         Ok(socket) => Probe::Alive(socket),
-        Err(Errno::CONNREFUSED) => Probe::Stale,
+        Err(Errno::CONNREFUSED) => Probe::Stale(file.identity),
         Err(Errno::AGAIN) => Probe::Busy,
-        Err(Errno::NOENT) => Probe::Nothing,
         Err(Errno::PROTOTYPE) => Probe::InTheWay,
         Err(error) => Probe::Unknown(error),
     }
 }
 
-/// Removes a name's socket.
-pub(crate) fn remove(locked: &Locked<'_>, name: &Name) -> Result<(), Errno> {
-    rustix::fs::unlinkat(locked.directory(), file_of(name), AtFlags::empty())
+/// Removes a name's socket. False: the name has gone to something else, or nothing, without the lock.
+pub(crate) fn remove(locked: &Locked<'_>, name: &Name, file: Identity) -> Result<bool, Errno> {
+    remove_if(locked.directory(), &*file_of(name), file)
+}
+
+fn in_the_way(directory: &RuntimeDir, name: &Name) -> BindError {
+    BindError::InTheWay(directory.path().join(file_of(name)))
 }
 
 fn socket() -> Result<OwnedFd, Errno> {
@@ -195,9 +189,8 @@ fn address(directory: &RuntimeDir, name: &Name) -> Result<SocketAddrUnix, Errno>
 }
 
 /// What tells a name's file from others that had, or will have, that name.
-pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<(u64, u64), Errno> {
-    let stat = rustix::fs::statat(directory, file_of(name), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok((stat.st_dev, stat.st_ino))
+pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<Identity, Errno> {
+    Identity::at(directory, file_of(name))
 }
 
 #[cfg(test)]
@@ -222,7 +215,7 @@ mod tests {
         // What a killed owner leaves is replaced; what is no socket is not.
         let directory = here(parent.path());
         rustix::net::bind(socket().unwrap(), &address(&directory, &name).unwrap()).unwrap();
-        assert!(file.exists() && matches!(connect(&directory, &name), Probe::Stale));
+        assert!(file.exists() && matches!(connect(&directory, &name), Probe::Stale(_)));
         drop(Listener::bind(directory, &name).unwrap());
         assert!(!file.exists());
         std::fs::write(&file, "text").unwrap();

@@ -15,6 +15,7 @@ pub mod protocol;
 pub mod report;
 mod waiting;
 
+pub use crate::named::Identity;
 pub(crate) use client::readable;
 pub use client::{Answer, Client, ConnectError, TalkError};
 pub use directory::{Locked, RuntimeDir, RuntimeError};
@@ -26,5 +27,5 @@ pub use waiting::{Changes, Ended, WaitFile, Waiter};
 /// What `shell ls` and `shell rm` need of all this.
 pub(crate) mod judging {
     pub(crate) use super::listener::{identity, probe, remove};
-    pub(crate) use super::waiting::{is_live, remove_if_stale};
+    pub(crate) use super::waiting::{dismiss, is_live, remove_if_stale};
 }

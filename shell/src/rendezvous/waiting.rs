@@ -6,10 +6,11 @@
 
 use super::directory::{Locked, RuntimeDir};
 use super::name::Name;
+use crate::named::{Identity, Refused, open_regular, remove_if};
 use crate::process::Unshared;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, inotify};
+use rustix::fs::{FlockOperation, Mode, OFlags, inotify};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use std::time::{Duration, Instant};
@@ -75,8 +76,8 @@ impl<'d> WaitFile<'d> {
 impl Drop for WaitFile<'_> {
     fn drop(&mut self) {
         if !self.file.born().is_elsewhere() && !self.is_removed() {
-            // Locked by us, so nobody has taken it for dead and put another in its place.
-            let _ = rustix::fs::unlinkat(self.directory, &self.name, AtFlags::empty());
+            // Locked by us, so none of us has taken it for dead and put another in its place.
+            let _ = remove_own(self.directory, &self.name, &self.file);
         }
     }
 }
@@ -85,8 +86,12 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let create = || rustix::fs::openat(locked.directory(), name, flags, Mode::RUSR | Mode::WUSR);
     let file = match Unshared::open(create) {
-        Err(Errno::EXIST) if remove_if_stale(locked, name)? => Unshared::open(create)?,
-        Err(Errno::EXIST) => return Ok(None),
+        Err(Errno::EXIST) => match remove_if_stale(locked, name).map(|_gone| Unshared::open(create)) {
+            Ok(Ok(file)) => file,
+            // In use; or in the way, and whatever that is, there are other names.
+            Ok(Err(Errno::EXIST)) | Err(_) => return Ok(None),
+            Ok(Err(error)) => return Err(error),
+        },
         other => other?,
     };
     let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR); // whatever the umask: others open it to look
@@ -98,25 +103,36 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
             other => return other.map(|()| Some(file)),
         }
     }
-    let _ = rustix::fs::unlinkat(locked.directory(), name, AtFlags::empty());
+    let _ = remove_own(locked.directory(), name, &file);
     Err(Errno::TIMEDOUT)
 }
 
+fn remove_own(directory: &RuntimeDir, name: &str, file: &Unshared) -> Result<bool, Errno> {
+    remove_if(directory, name, Identity::of(&rustix::fs::fstat(file)?))
+}
+
 /// Whether the process of a wait file still waits. "Cannot tell" is true.
-pub(crate) fn is_live(directory: &RuntimeDir, name: &str) -> Result<bool, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = Unshared::open(|| rustix::fs::openat(directory, name, flags, Mode::empty()))?;
+pub(crate) fn is_live(directory: &RuntimeDir, name: &str) -> Result<bool, Refused> {
+    judge(directory, name).map(|(is_live, _)| is_live)
+}
+
+fn judge(directory: &RuntimeDir, name: &str) -> Result<(bool, Identity), Refused> {
+    let (file, stat) = open_regular(directory, name, OFlags::RDONLY)?;
     // Shared: two that ask at the same time do not take each other for the one that waits.
-    Ok(rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+    let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+    Ok((is_live, Identity::of(&stat)))
 }
 
 /// Removes a wait file whose process is gone; false if it is not gone.
-pub(crate) fn remove_if_stale(locked: &Locked<'_>, name: &str) -> Result<bool, Errno> {
-    if is_live(locked.directory(), name)? {
-        return Ok(false);
-    }
-    rustix::fs::unlinkat(locked.directory(), name, AtFlags::empty())?;
-    Ok(true)
+pub(crate) fn remove_if_stale(locked: &Locked<'_>, name: &str) -> Result<bool, Refused> {
+    let (is_live, file) = judge(locked.directory(), name)?;
+    Ok(!is_live && remove_if(locked.directory(), name, file)?)
+}
+
+/// Removes a wait file whose process waits, which tells it to end. False: it is gone already.
+pub(crate) fn dismiss(locked: &Locked<'_>, name: &str) -> Result<bool, Refused> {
+    let (_, file) = judge(locked.directory(), name)?;
+    Ok(remove_if(locked.directory(), name, file)?)
 }
 
 /// Why a wait ended without what was waited for.
@@ -216,7 +232,7 @@ mod tests {
         assert_eq!(is_live(&directory, &first.name), Ok(true));
         let locked = directory.lock().unwrap();
         assert_eq!(remove_if_stale(&locked, &first.name), Ok(false));
-        rustix::fs::unlinkat(&directory, &second.name, AtFlags::empty()).unwrap();
+        assert_eq!(dismiss(&locked, &second.name), Ok(true));
         assert!(second.is_removed() && !first.is_removed());
         drop((first, second));
         assert_eq!(directory.names().unwrap(), [".", ".."]);
