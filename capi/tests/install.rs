@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{home, is_there, library, run};
+use common::{SONAME, home, is_there, library, run};
 use std::path::Path;
 use std::process::Command;
 
@@ -19,6 +19,11 @@ fn programs_are_built_with_what_pkg_config_says() {
     let libraries = library("libwhorl_c.so").parent().expect("a directory").to_owned();
     let mut install = Command::new(here.join("../packaging/c"));
     run(install.arg(&prefix).env("WHORL_LIBRARIES", libraries).env_remove("DESTDIR"));
+    let link = |name: &str| std::fs::read_link(prefix.join("lib").join(name)).expect("a link");
+    assert_eq!(link("libwhorl_c.so").as_os_str(), SONAME);
+    let real = link(SONAME);
+    assert_eq!(real.as_os_str(), concat!("libwhorl_c.so.", env!("CARGO_PKG_VERSION")));
+    assert!(prefix.join("lib").join(&real).is_file());
     let asked = |arguments: &[&str]| {
         let mut command = Command::new("pkg-config");
         command.args(arguments).arg("whorl").env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
@@ -43,5 +48,13 @@ fn programs_are_built_with_what_pkg_config_says() {
             command.env("LD_LIBRARY_PATH", prefix.join("lib"));
         }
         assert_eq!(run(&mut command), "0 mistakes\n", "{way}");
+        if is_there("readelf") {
+            let dynamic = |file: &Path| run(Command::new("readelf").arg("-d").arg(file));
+            assert!(dynamic(&prefix.join("lib").join(&real)).contains(&format!("soname: [{SONAME}]")));
+            let needed = dynamic(&program).contains(&format!("Shared library: [{SONAME}]"));
+            assert_eq!(needed, way == "shared", "{way}");
+        } else {
+            eprintln!("SKIPPED: the library's soname: there is no readelf");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{home, is_there, library, run};
+use common::{SONAME, home, is_there, library, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use whorl::dipc::reply::Shape;
@@ -16,8 +16,9 @@ fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
     }
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (shared, fixed) = (library("libwhorl_c.so"), library("libwhorl_c.a"));
-    let directory = shared.parent().expect("a directory");
-    let run_path = format!("-Wl,-rpath,{}", directory.display());
+    // As installed: the loader knows it by another name than the compiler.
+    let _ = std::os::unix::fs::symlink(&shared, to.join(SONAME)); // there already, for the second program
+    let run_path = format!("-Wl,-rpath,{}", to.display());
     let ways: [(&str, Vec<&std::ffi::OsStr>); 2] = [
         ("shared", vec![shared.as_os_str(), run_path.as_ref()]),
         (

@@ -11,6 +11,10 @@ pub fn library(file: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{file} was not built beside {}", test.display()))
 }
 
+/// The name by which programs that were built with the shared library ask the loader for it.
+#[allow(dead_code, reason = "each test uses a part of this")]
+pub const SONAME: &str = "libwhorl_c.so.0";
+
 /// Whether a program can be called.
 pub fn is_there(program: &str) -> bool {
     let tried = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
