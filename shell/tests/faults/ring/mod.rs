@@ -1,0 +1,167 @@
+//! The ring's operations. Two worlds: a [receiver] that is killed, beside a sender and another receiver that go on; and a
+//! [sender] that is killed, beside a receiver that must get what was published, and not a byte more.
+//!
+//! The tester plays the sender's control thread: it admits, and it buries whoever it has seen die.
+
+mod receiver;
+mod sender;
+
+use super::peers::{Fault, loss, patiently};
+use super::sweep::{Made, Operation};
+use receiver::{KilledReceiver, Receiving};
+use sender::{KilledSender, Sending};
+use std::time::Instant;
+use whorl::liveness::{ByteLocks, OwnerIs};
+use whorl::segment::{Segment, SharedRing};
+use whorl_core::error::ReadError;
+use whorl_core::ring::{Applicant, Receiver};
+use whorl_core::segment::Geometry;
+
+const SLOTS: u32 = 4;
+/// Messages published before the operation, unless the sender is to fill the ring.
+const BEFORE: u64 = 2;
+/// Messages published after the death.
+const AFTER: u64 = 6;
+
+const VICTIM: u32 = 0;
+const WITNESS: u32 = 1;
+
+// The words by which tester, sender and witness arrange themselves.
+const OWNED: usize = 0;
+const JOINED: usize = 1;
+const FILL: usize = 2;
+const FILLED: usize = 3;
+const GO: usize = 4;
+
+pub fn geometry() -> Geometry {
+    Geometry::new(64, SLOTS, 4).expect("a possible ring")
+}
+
+/// A message that shows whether it is whole, and which one it is.
+pub fn message(number: u64) -> [u8; 40] {
+    let mut bytes = [0; 40];
+    for (word, i) in bytes.chunks_exact_mut(8).zip(0u64..) {
+        let value = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(i as u32 * 7) ^ i;
+        word.copy_from_slice(&if i == 0 { number } else { value }.to_le_bytes());
+    }
+    bytes
+}
+
+/// The number of a whole message.
+pub fn number_of(bytes: &[u8]) -> Result<u64, Fault> {
+    let number = bytes.first_chunk().map(|first| u64::from_le_bytes(*first));
+    match number.filter(|&number| message(number) == bytes) {
+        Some(number) => Ok(number),
+        None => loss(format!("a torn message: {bytes:02x?}")),
+    }
+}
+
+/// A receiver's place: its own view of the ring, its own locks, and its seat's byte.
+pub fn sit(segment: &Segment, seat: u32) -> Result<(SharedRing, ByteLocks), Fault> {
+    let ring = match segment.attach(OwnerIs::Whoever) {
+        Ok(ring) => ring,
+        Err(error) => return loss(format!("cannot attach: {error}")),
+    };
+    let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
+    let held = patiently("the seat's byte", |_| locks.try_lock(seat).is_ok_and(|held| held).then_some(()));
+    held.map(|()| (ring, locks))
+}
+
+pub fn ask(ring: SharedRing, seat: u32, from_first: bool) -> Result<Applicant<SharedRing>, Fault> {
+    Applicant::ask(ring, seat, from_first, 0).map_err(|error| Fault::Loss(format!("seat {seat}: {error}")))
+}
+
+/// Reads what is there, checks that it follows what was read, and gives it back. `None` at the end of the patience of one try.
+pub fn take(
+    receiver: &mut Receiver<SharedRing>,
+    next: &mut Option<u64>,
+    deadline: Option<Instant>,
+) -> Result<Option<Result<(), ReadError>>, Fault> {
+    let run = match receiver.read(deadline) {
+        Ok(run) => run,
+        Err(ReadError::TimedOut) => return Ok(None),
+        Err(why) => return Ok(Some(Err(why))),
+    };
+    for i in 0..run.len() {
+        let mut bytes = [0; 64];
+        let length = match run.item(i).copy_to(&mut bytes) {
+            Ok(Ok(length)) => length,
+            other => return loss(format!("item {i}: {other:?}")),
+        };
+        let number = number_of(&bytes[..length])?;
+        if let Some(next) = next.filter(|next| *next != number) {
+            return loss(format!("message {number} where {next} was to come"));
+        }
+        *next = Some(number + 1);
+    }
+    let count = run.len();
+    run.release(count);
+    Ok(Some(Ok(())))
+}
+
+/// Reads to the end, whatever it is.
+pub fn drain(receiver: &mut Receiver<SharedRing>, next: &mut Option<u64>) -> Result<ReadError, Fault> {
+    loop {
+        let mut outcome = Ok(());
+        let met = patiently("a receiver that waits for messages", |deadline| {
+            match take(receiver, next, Some(deadline)) {
+                Ok(None) => None,
+                Ok(Some(met)) => Some(Some(met)),
+                Err(fault) => {
+                    outcome = Err(fault);
+                    Some(None)
+                }
+            }
+        })?;
+        outcome?;
+        if let Some(Err(why)) = met {
+            return Ok(why);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Everybody else waits for the operation to be over, and not on the ring.
+    Alone,
+    /// Somebody sleeps on the ring: the sender as it is full, where the victim reads; a receiver, where the sender is killed.
+    Sleeper,
+    /// Somebody works on the ring all the time.
+    Busy,
+}
+
+const STATES: [(State, &str); 3] =
+    [(State::Alone, "alone"), (State::Sleeper, "somebody sleeps"), (State::Busy, "somebody is busy")];
+
+/// All of them, in all states.
+pub fn operations() -> Vec<Operation> {
+    let receiving = [
+        ("join: ask", Receiving::Ask),
+        ("join: take part", Receiving::TakePart),
+        ("read", Receiving::Read),
+        ("arm", Receiving::Arm),
+        ("release", Receiving::Release),
+        ("leave", Receiving::Leave),
+    ];
+    let sending = [
+        ("claim", Sending::Claim),
+        ("claim: ring full", Sending::ClaimFull),
+        ("publish", Sending::Publish),
+        ("admit", Sending::Admit),
+        ("close", Sending::Close),
+        ("abandon", Sending::Abandon),
+        ("bury a receiver", Sending::Bury),
+    ];
+    let mut all = Vec::new();
+    for (state, said) in STATES {
+        for (name, kind) in receiving {
+            let make = move || -> Made { Ok(Box::new(KilledReceiver::new(kind, state)?)) };
+            all.push(Operation { name, state: said, make: Box::new(make) });
+        }
+        for (name, kind) in sending {
+            let make = move || -> Made { Ok(Box::new(KilledSender::new(kind, state))) };
+            all.push(Operation { name, state: said, make: Box::new(make) });
+        }
+    }
+    all
+}

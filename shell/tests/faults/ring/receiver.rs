@@ -1,0 +1,204 @@
+//! A receiver that is killed, beside a sender and another receiver that go on.
+
+use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss};
+use super::super::steps::{operation, pause};
+use super::super::sweep::Case;
+use super::{
+    AFTER, BEFORE, FILL, FILLED, GO, JOINED, OWNED, State, VICTIM, WITNESS, ask, drain, geometry, message,
+    sit, take,
+};
+use std::hint::black_box;
+use whorl::liveness::{OWNER, OwnerIs};
+use whorl::segment::{Segment, SharedRing};
+use whorl_core::error::{ClaimError, End, ReadError};
+use whorl_core::ring::{Applicant, Membership};
+
+/// What a receiver is killed in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Receiving {
+    Ask,
+    TakePart,
+    Read,
+    Arm,
+    Release,
+    Leave,
+}
+
+/// A receiver that is killed.
+pub struct KilledReceiver {
+    operation: Receiving,
+    words: Words,
+    segment: Segment,
+    membership: Membership<SharedRing>,
+    ring: SharedRing,
+    sender: Peer,
+    witness: Peer,
+    state: State,
+    filled: bool,
+}
+
+impl KilledReceiver {
+    pub fn new(operation: Receiving, state: State) -> Result<Self, Fault> {
+        let words = Words::new();
+        let segment = Segment::reserve(geometry()).expect("a segment");
+        let sender = Peer::fork("the sender", || sender(&segment, words, state, operation));
+        words.wait(OWNED, "the sender")?;
+        let ring = segment.attach(OwnerIs::Whoever).expect("it has a ring");
+        // SAFETY: the sender has dropped its own.
+        let membership = unsafe { Membership::new(ring.clone()) };
+        let witness = Peer::fork("the witness", || witness(&segment, words, state));
+        words.wait(JOINED, "the witness")?;
+        membership.admit_all();
+        Ok(Self { operation, words, segment, membership, ring, sender, witness, state, filled: false })
+    }
+
+    fn fill(&mut self) -> Outcome {
+        if self.filled {
+            return Ok(());
+        }
+        self.filled = true;
+        self.words.set(FILL, 1);
+        self.words.wait(FILLED, "the sender")?;
+        match (self.state, self.operation) {
+            (State::Sleeper, Receiving::Ask) => self.witness.asleep(),
+            (State::Sleeper, _) => self.sender.asleep(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Case for KilledReceiver {
+    fn victim(&mut self) {
+        let (ring, _locks) = sit(&self.segment, VICTIM).expect("a seat");
+        let seat = |ring| ask(ring, VICTIM, true).expect("a free seat");
+        if self.operation == Receiving::Ask {
+            black_box(operation(|| seat(ring)));
+            return;
+        }
+        let applicant = seat(ring);
+        pause();
+        let admitted = |applicant: Applicant<_>| applicant.try_admitted().ok().expect("admitted");
+        if self.operation == Receiving::TakePart {
+            black_box(operation(|| admitted(applicant)));
+            return;
+        }
+        let mut receiver = admitted(applicant);
+        pause();
+        let mut bytes = [0; 64];
+        match self.operation {
+            Receiving::Read => operation(|| {
+                let run = receiver.try_read().expect("there are some");
+                for i in 0..run.len() {
+                    black_box(run.item(i).copy_to(&mut bytes)).expect("whole").expect("it fits");
+                }
+            }),
+            Receiving::Arm => operation(|| _ = black_box(receiver.arm())),
+            Receiving::Release => {
+                let run = receiver.try_read().expect("there are some");
+                let count = run.len();
+                operation(|| run.release(count));
+            }
+            _ => operation(|| drop(receiver)),
+        }
+    }
+
+    fn at_pause(&mut self, number: u32) -> Outcome {
+        if number == 0 {
+            self.membership.admit_all();
+            return Ok(());
+        }
+        self.fill()
+    }
+
+    fn at_begin(&mut self) -> Outcome {
+        self.fill()
+    }
+
+    fn survive(self: Box<Self>) -> Outcome {
+        // What the control thread does when it learns of the death.
+        self.membership.admit_all();
+        self.membership.bury_dead();
+        // Somebody new takes the seat, and takes part from here on.
+        let (ring, locks) = sit(&self.segment, VICTIM)?;
+        let applicant = ask(ring, VICTIM, false)?;
+        self.membership.admit_all();
+        let Ok(mut receiver) = applicant.try_admitted() else { return loss("nobody new can join") };
+        self.words.set(GO, 1);
+        let mut next = None;
+        match drain(&mut receiver, &mut next)? {
+            ReadError::Ended(_) => {}
+            why => return loss(format!("the new receiver met: {why}")),
+        }
+        drop(receiver);
+        drop(locks);
+        self.witness.end("the witness")?;
+        self.sender.end("the sender")?;
+        ensure(self.membership.status().next().is_none(), || "somebody still sits".into())?;
+        drop(self.ring);
+        self.words.free();
+        Ok(())
+    }
+}
+
+/// The sender beside a receiver that is killed.
+fn sender(segment: &Segment, words: Words, state: State, killed_in: Receiving) -> Outcome {
+    let ring = segment.own(geometry()).map_err(|error| Fault::Loss(error.to_string()))?;
+    let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
+    ensure(locks.try_lock(OWNER) == Ok(true), || "the owner's byte is taken".into())?;
+    let (mut sender, membership) = ring.into_sender();
+    drop(membership); // the tester has one
+    words.set(OWNED, 1);
+    words.wait_for_ever(FILL);
+    let mut sent = 0;
+    let mut left = AFTER;
+    while left > 0 {
+        let gone = words.get(GO) != 0;
+        if sent == BEFORE {
+            words.set(FILLED, 1);
+            // Nobody holds it up who only asks; then it is the witness that sleeps.
+            if state == State::Alone || (state == State::Sleeper && killed_in == Receiving::Ask) {
+                words.wait_for_ever(GO);
+            }
+        }
+        let claim = match state {
+            State::Busy if !gone => sender.try_claim(1),
+            _ => sender.claim(1, None), // if this is for ever, the tester's patience says so
+        };
+        let mut claim = match claim {
+            Ok(claim) => claim,
+            Err(ClaimError::Full) => continue,
+            Err(why) => return loss(why.to_string()),
+        };
+        claim.slot(0).write(&message(sent)).expect("it fits");
+        claim.publish(1);
+        sent += 1;
+        left -= u64::from(gone);
+    }
+    sender.close(End { total: sent * 40, checksum: None });
+    sender.drain(None).map_err(|why| Fault::Loss(why.to_string()))
+}
+
+/// The other receiver: gets everything, from the first message to the end record.
+fn witness(segment: &Segment, words: Words, state: State) -> Outcome {
+    let (ring, _locks) = sit(segment, WITNESS)?;
+    let applicant = ask(ring, WITNESS, true)?;
+    words.set(JOINED, 1);
+    let admitted = applicant.admitted(None);
+    let mut receiver = admitted.map_err(|why| Fault::Loss(why.to_string()))?;
+    if state == State::Alone {
+        words.wait_for_ever(GO);
+    }
+    let mut next = Some(0);
+    // Asleep in the ring without a deadline for as long as the tester does something else.
+    while words.get(GO) == 0 {
+        if let Some(Err(why)) = take(&mut receiver, &mut next, None)? {
+            return loss(format!("the witness met: {why}"));
+        }
+    }
+    match drain(&mut receiver, &mut next)? {
+        ReadError::Ended(end) => ensure(Some(end.total) == next.map(|next| next * 40), || {
+            format!("{next:?} messages read, but the end says {} bytes", end.total)
+        }),
+        why => loss(format!("the witness met: {why}")),
+    }
+}

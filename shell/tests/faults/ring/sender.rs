@@ -1,0 +1,190 @@
+//! A sender that is killed, and the receiver that it leaves.
+
+use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
+use super::super::steps::{operation, pause};
+use super::super::sweep::Case;
+use super::{
+    BEFORE, FILL, FILLED, GO, JOINED, SLOTS, State, VICTIM, WITNESS, ask, drain, geometry, message, sit, take,
+};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use whorl::liveness::{ByteLocks, OWNER, OwnerIs};
+use whorl::segment::{Segment, SharedRing};
+use whorl_core::error::{End, JoinError, ReadError};
+use whorl_core::ring::Applicant;
+
+/// What a sender is killed in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sending {
+    Claim,
+    ClaimFull,
+    Publish,
+    Admit,
+    Close,
+    Abandon,
+    Bury,
+}
+
+/// A sender that is killed.
+pub struct KilledSender {
+    operation: Sending,
+    state: State,
+    words: Words,
+    segment: Segment,
+    witness: Option<Peer>,
+    /// A seat's byte that nobody but the dead ever held.
+    applicant: Option<(Applicant<SharedRing>, ByteLocks)>,
+}
+
+impl KilledSender {
+    pub fn new(operation: Sending, state: State) -> Self {
+        let segment = Segment::reserve(geometry()).expect("a segment");
+        Self { operation, state, words: Words::new(), segment, witness: None, applicant: None }
+    }
+}
+
+impl Case for KilledSender {
+    fn victim(&mut self) {
+        let ring = self.segment.own(geometry()).expect("a ring");
+        let locks = self.segment.byte_locks().expect("locks");
+        assert_eq!(locks.try_lock(OWNER), Ok(true));
+        let (mut sender, membership) = ring.into_sender();
+        pause();
+        membership.admit_all();
+        let before = if self.operation == Sending::ClaimFull { u64::from(SLOTS) } else { BEFORE };
+        for number in 0..before {
+            let mut claim = sender.try_claim(1).expect("there is room");
+            claim.slot(0).write(&message(number)).expect("it fits");
+            claim.publish(1);
+        }
+        pause();
+        match self.operation {
+            Sending::Claim => operation(|| {
+                let mut claim = sender.try_claim(1).expect("there is room");
+                claim.slot(0).write(&message(before)).expect("it fits");
+                black_box(claim.len());
+            }),
+            Sending::ClaimFull => operation(|| {
+                let soon = Instant::now() + Duration::from_millis(1);
+                black_box(sender.claim(1, Some(soon)).is_ok());
+            }),
+            Sending::Publish => {
+                let mut claim = sender.try_claim(1).expect("there is room");
+                claim.slot(0).write(&message(before)).expect("it fits");
+                operation(|| claim.publish(1));
+            }
+            Sending::Admit => _ = black_box(operation(|| membership.admit_all())),
+            Sending::Close => operation(|| sender.close(End { total: before * 40, checksum: Some([7; 16]) })),
+            Sending::Abandon => operation(|| drop(sender)),
+            Sending::Bury => _ = black_box(operation(|| membership.bury_dead())),
+        }
+    }
+
+    fn at_pause(&mut self, number: u32) -> Outcome {
+        if number == 0 {
+            let (segment, words, state, operation) = (&self.segment, self.words, self.state, self.operation);
+            self.witness = Some(Peer::fork("the witness", || heir(segment, words, state, operation)));
+            return self.words.wait(JOINED, "the witness");
+        }
+        if matches!(self.operation, Sending::Admit | Sending::Bury) {
+            // Somebody asks; for the burial it is dead before it is admitted.
+            let (ring, locks) = sit(&self.segment, VICTIM)?;
+            let applicant = ask(ring, VICTIM, false)?;
+            if self.operation == Sending::Bury {
+                locks.unlock(VICTIM);
+            }
+            self.applicant = Some((applicant, locks));
+        }
+        self.words.set(FILLED, 1);
+        match self.state {
+            State::Sleeper => {
+                self.words.wait(GO, "the witness has read").and_then(|()| self.witness().asleep())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn survive(mut self: Box<Self>) -> Outcome {
+        self.words.set(FILL, 1);
+        let witness = self.witness.take().expect("it was started");
+        // Nobody is admitted any more, and nobody waits for that for ever.
+        let (ring, _locks) = sit(&self.segment, 3)?;
+        let mut applicant = Some(ask(ring, 3, true)?);
+        let met = patiently("somebody new waits to be admitted", |deadline| {
+            let again = applicant.take().or_else(|| {
+                let ring = self.segment.attach(OwnerIs::Whoever).ok()?;
+                Applicant::ask(ring, 3, true, 0).ok()
+            });
+            match again?.admitted(Some(deadline + Duration::from_millis(50))) {
+                Err(JoinError::TimedOut) => None,
+                other => Some(other.err()),
+            }
+        })?;
+        ensure(met == Some(JoinError::SenderDied), || format!("somebody new met: {met:?}"))?;
+        if let (Sending::Admit, Some((applicant, _locks))) = (self.operation, self.applicant.take()) {
+            let soon = Instant::now() + Duration::from_millis(500);
+            match applicant.admitted(Some(soon)) {
+                Err(JoinError::SenderDied) => {}
+                Err(why) => return loss(format!("who had asked met: {why}")),
+                Ok(mut receiver) => match drain(&mut receiver, &mut None)? {
+                    ReadError::SenderDied => {}
+                    why => return loss(format!("who was admitted met: {why}")),
+                },
+            }
+        }
+        witness.end("the witness")?;
+        self.words.free();
+        Ok(())
+    }
+}
+
+impl KilledSender {
+    fn witness(&self) -> &Peer {
+        self.witness.as_ref().expect("it was started")
+    }
+}
+
+/// The receiver that a killed sender leaves: everything published, whole, and then the truth about the end.
+fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Outcome {
+    let (ring, _locks) = sit(segment, WITNESS)?;
+    let applicant = ask(ring, WITNESS, true)?;
+    words.set(JOINED, 1);
+    let admitted = applicant.admitted(None);
+    let mut receiver = admitted.map_err(|why| Fault::Loss(why.to_string()))?;
+    words.wait_for_ever(FILLED);
+    let before = if killed_in == Sending::ClaimFull { u64::from(SLOTS) } else { BEFORE };
+    let mut next = Some(0);
+    let met = match state {
+        State::Alone => {
+            words.wait_for_ever(FILL);
+            drain(&mut receiver, &mut next)?
+        }
+        State::Sleeper => loop {
+            if next >= Some(before) {
+                words.set(GO, 1);
+            }
+            if let Some(Err(why)) = take(&mut receiver, &mut next, None)? {
+                break why;
+            }
+        },
+        State::Busy => loop {
+            // A deadline that is over: announces, looks and goes, as fast as it can.
+            let deadline = if words.get(FILL) == 0 { Instant::now() } else { Instant::now() + SLICES };
+            if let Some(Err(why)) = take(&mut receiver, &mut next, Some(deadline))? {
+                break why;
+            }
+        },
+    };
+    let read = next.unwrap_or(0);
+    let more = if killed_in == Sending::Publish { 1 } else { 0 };
+    ensure((before..=before + more).contains(&read), || format!("{read} messages of {before}"))?;
+    let closed = End { total: before * 40, checksum: Some([7; 16]) };
+    match met {
+        ReadError::SenderDied => Ok(()),
+        ReadError::Ended(end) if killed_in == Sending::Close && end == closed => Ok(()),
+        why => loss(format!("the witness met: {why}")),
+    }
+}
+
+/// Longer than a slice, at the end of which a waiter asks who is dead.
+const SLICES: Duration = Duration::from_millis(120);
