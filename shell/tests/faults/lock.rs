@@ -156,9 +156,17 @@ enum Peers {
 /// How the tester holds the lock meanwhile.
 type Held = Option<Kind>;
 
-enum Guard {
-    Reading { _guard: ReadGuard<'static, Lock> },
-    Writing { _guard: WriteGuard<'static, Lock> },
+enum Guard<'a> {
+    Reading { _guard: ReadGuard<'a, Lock> },
+    Writing { _guard: WriteGuard<'a, Lock> },
+}
+
+/// Enters where nobody is in the way.
+fn enter(me: &mut Participant<Lock>, kind: Kind) -> Guard<'_> {
+    match kind {
+        Kind::Read => Guard::Reading { _guard: me.try_read().expect("nobody is in") },
+        Kind::Write => Guard::Writing { _guard: me.try_write().expect("nobody is in") },
+    }
 }
 
 struct Killed {
@@ -167,7 +175,7 @@ struct Killed {
     place: Place,
     peer: Peer,
     dead: Option<Peer>,
-    guard: Option<Guard>,
+    guard: Option<Guard<'static>>,
     /// The tester's seat. Leaked until the end, since the guard borrows from it.
     tester: *mut (Participant<Lock>, ByteLocks),
 }
@@ -178,15 +186,7 @@ impl Killed {
         let tester = Box::into_raw(Box::new(place.sit(TESTER)?));
         // SAFETY: leaked just now; freed after the guard is dropped.
         let participant: &'static mut _ = unsafe { &mut (*tester).0 };
-        let guard = match held {
-            None => None,
-            Some(Kind::Read) => {
-                Some(Guard::Reading { _guard: participant.try_read().expect("nobody is in") })
-            }
-            Some(Kind::Write) => {
-                Some(Guard::Writing { _guard: participant.try_write().expect("nobody is in") })
-            }
-        };
+        let guard = held.map(|kind| enter(participant, kind));
         let peer = Peer::fork("the peer", || peer(place, state));
         place.words.wait(READY, "the peer")?;
         let mut killed = Self { locking, state, place, peer, dead: None, guard, tester };
@@ -218,20 +218,10 @@ impl Killed {
 /// Enters in seat 3, and is killed there.
 fn die_inside(place: Place, kind: Kind) -> Outcome {
     let (mut me, _locks) = place.sit(3)?;
-    let guard = match kind {
-        Kind::Read => Guard2::R(me.try_read().ok()),
-        Kind::Write => Guard2::W(me.try_write().ok()),
-    };
+    let _guard = enter(&mut me, kind);
     place.words.set(DEAD, 1);
     std::thread::sleep(Duration::from_secs(600));
-    drop(guard);
     Ok(())
-}
-
-#[expect(dead_code, reason = "held")]
-enum Guard2<'a> {
-    R(Option<ReadGuard<'a, Lock>>),
-    W(Option<WriteGuard<'a, Lock>>),
 }
 
 fn peer(place: Place, state: Peers) -> Outcome {
@@ -263,7 +253,6 @@ fn peer(place: Place, state: Peers) -> Outcome {
 impl Case for Killed {
     fn victim(&mut self) {
         let (mut me, _locks) = self.place.sit(VICTIM).expect("a seat");
-        let soon = || Some(Instant::now() + Duration::from_millis(1));
         match self.locking {
             Locking::Leave(Kind::Read) => {
                 let guard = me.read(None).expect("in");
@@ -275,19 +264,13 @@ impl Case for Killed {
                 pause();
                 operation(|| drop(guard));
             }
-            Locking::Enter(kind) => {
+            Locking::Enter(kind) | Locking::Timed(kind) => {
                 pause();
+                let soon = Instant::now() + Duration::from_millis(1);
+                let deadline = matches!(self.locking, Locking::Timed(_)).then_some(soon);
                 match kind {
-                    Kind::Read => drop(black_box(operation(|| me.read(None)))),
-                    Kind::Write => drop(black_box(operation(|| me.write(None)))),
-                }
-            }
-            Locking::Timed(kind) => {
-                pause();
-                let soon = soon();
-                match kind {
-                    Kind::Read => drop(black_box(operation(|| me.read(soon)))),
-                    Kind::Write => drop(black_box(operation(|| me.write(soon)))),
+                    Kind::Read => drop(black_box(operation(|| me.read(deadline)))),
+                    Kind::Write => drop(black_box(operation(|| me.write(deadline)))),
                 }
             }
             Locking::Try(kind) => {
