@@ -75,3 +75,39 @@ fn no_atomic_is_wider_or_narrower_than_32_bits() {
         }
     }
 }
+
+/// What a caller of an unsafe function must keep is said at the function, or at the trait that asks for it. (That blocks
+/// and implementations have their arguments, and public functions their contracts, is clippy's business.)
+#[test]
+fn every_unsafe_function_says_what_its_callers_must_keep() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = Vec::new();
+    for package in ["core", "shell", "capi", "measure"] {
+        sources(&root.join(package).join("src"), &mut found);
+    }
+    let (mut documented, mut silent) = (Vec::new(), Vec::new());
+    for path in found {
+        let source = fs::read_to_string(&path).unwrap();
+        let mut says = false;
+        for (number, line) in source.lines().map(str::trim).enumerate() {
+            if let Some(name) = unsafe_function(line) {
+                let at = (name.to_owned(), format!("{}:{}", path.display(), number + 1));
+                if says { documented.push(at) } else { silent.push(at) }
+            }
+            let is_above = line.starts_with("//") || line.starts_with("#[");
+            says = is_above && (says || line.contains("# Safety"));
+        }
+    }
+    assert!(documented.len() > 50, "looked in the wrong place");
+    // A trait's functions are implemented elsewhere, under the same name.
+    silent.retain(|(name, _)| !documented.iter().any(|(other, _)| other == name));
+    assert!(silent.is_empty(), "no # Safety: {silent:?}");
+}
+
+/// The name of the unsafe function that a line begins.
+fn unsafe_function(line: &str) -> Option<&str> {
+    let code = line.split("//").next()?;
+    let (_, after) = code.split_once("unsafe ")?;
+    let after = after.strip_prefix("extern \"C\" ").unwrap_or(after);
+    after.strip_prefix("fn ")?.split(['(', '<']).next()
+}
