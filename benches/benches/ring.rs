@@ -5,12 +5,13 @@ use benches::control::Control;
 use benches::janitor::Janitor;
 use benches::latency;
 use benches::options::Options;
+use benches::process::raise_descriptor_limit;
 use benches::report::{Better, Case};
 use benches::rival::{Cores, LatencyCase, Rival, StreamCase, Wait};
 use benches::statistics::percentile;
 use benches::streams::{self, Blocked, Run};
 use benches::targets::{Target, at_least, at_most, limit};
-use benches::{rivals, targets};
+use benches::{rivals, scale, targets};
 
 const SIZES: [(usize, &str, usize); 3] = [(64, "64 B", 64), (4096, "4 KiB", 64), (81920, "80 KiB", 16)];
 const RECEIVERS: [usize; 3] = [1, 4, 16];
@@ -29,6 +30,7 @@ struct Bench {
 
 fn main() {
     let options = Options::from_args();
+    raise_descriptor_limit();
     let mut parties = rivals::all();
     parties.retain(|party| options.wants(party.name()));
     let clean = || rivals::all().iter().for_each(|party| party.clean_up());
@@ -45,6 +47,9 @@ fn main() {
         for receivers in RECEIVERS {
             bench.throughput("single", label, StreamCase { size, receivers, slots, batch: 1 });
         }
+    }
+    if bench.wants("scale") {
+        scale::run(&bench.options, bench.control, &bench.parties);
     }
     bench.latency("spin", LatencyCase { wait: Wait::Spin, cores: Cores::Two });
     bench.latency("sleep", LatencyCase { wait: Wait::Sleep, cores: Cores::Two });

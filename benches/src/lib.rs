@@ -8,6 +8,7 @@ pub mod locks;
 pub mod options;
 pub mod report;
 pub mod rivals;
+pub mod scale;
 pub mod targets;
 
 pub use measure::{

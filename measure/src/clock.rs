@@ -1,4 +1,4 @@
-//! Time: nanoseconds for spans, the processor's own counter for round trips, and the CPU time of a child.
+//! Time: nanoseconds for spans, the processor's own counter for round trips, and the CPU time of processes.
 
 use std::time::Duration;
 
@@ -27,6 +27,11 @@ pub fn cpu_time_of(pid: libc::pid_t) -> Option<Duration> {
     // SAFETY: `clock` is writable for the call.
     let error = unsafe { libc::clock_getcpuclockid(pid, &mut clock) };
     (error == 0).then(|| Duration::from_nanos(read_clock(clock)))
+}
+
+/// The CPU time, in nanoseconds, that this process has used so far.
+pub fn own_cpu_time() -> u64 {
+    read_clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 fn read_clock(clock: libc::clockid_t) -> u64 {

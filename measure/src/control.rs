@@ -7,7 +7,10 @@ use crate::waiting::{futex_wait, futex_wake};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
+/// In a run that notes when what came.
 pub const MOST_RECEIVERS: usize = 64;
+/// In any other.
+pub const MOST_IN_A_CROWD: usize = 1000;
 pub const MOST_SAMPLES: usize = 1 << 20;
 
 /// Where a run stands. Only the parent moves it on.
@@ -48,7 +51,7 @@ pub struct Control {
     pub duty: Line<AtomicU32>,
     pub killed_at: Line<AtomicU64>,
     pub sender: Line<SenderRecord>,
-    pub receivers: [Line<ReceiverRecord>; MOST_RECEIVERS],
+    pub receivers: [Line<ReceiverRecord>; MOST_IN_A_CROWD],
     pub failure: Failure,
     pub schedule: Line<Schedule>,
     /// The sender's, then the receivers'.
@@ -69,12 +72,16 @@ pub struct SenderRecord {
     /// Longest pause between two messages before and after the kill, ns.
     pub pause_before: AtomicU64,
     pub pause_after: AtomicU64,
+    /// CPU time of its process from the start on, ns.
+    pub cpu_ns: AtomicU64,
 }
 
 pub struct ReceiverRecord {
     pub end_ns: AtomicU64,
     pub received: AtomicU64,
     pub wrong: AtomicU64,
+    /// CPU time of its process from the start on, ns.
+    pub cpu_ns: AtomicU64,
 }
 
 /// The first failure of a run, as text.
@@ -100,9 +107,10 @@ impl Control {
         let s = &self.sender.0;
         let words =
             [&s.start_ns, &s.end_ns, &s.start_ticks, &s.end_ticks, &s.first, &s.sent, &s.pause_before];
-        words.into_iter().chain([&s.pause_after]).for_each(|word| word.store(0, Relaxed));
+        words.into_iter().chain([&s.pause_after, &s.cpu_ns]).for_each(|word| word.store(0, Relaxed));
         for r in &self.receivers {
-            [&r.0.end_ns, &r.0.received, &r.0.wrong].into_iter().for_each(|word| word.store(0, Relaxed));
+            let words = [&r.0.end_ns, &r.0.received, &r.0.wrong, &r.0.cpu_ns];
+            words.into_iter().for_each(|word| word.store(0, Relaxed));
         }
         self.failure.len.store(0, Relaxed);
         self.timelines.iter().for_each(Timeline::reset);

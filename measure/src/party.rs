@@ -22,6 +22,7 @@ pub struct Pace {
     over: bool,
     moved_at: u64,
     pauses: [u64; 2],
+    cpu_at_start: u64,
 }
 
 /// A run of messages to send.
@@ -45,12 +46,22 @@ impl Batch {
 impl Pace {
     pub fn new(control: &'static Control) -> Self {
         let duty = control.duty.0.load(Relaxed);
-        Pace { control, next: 0, phase: phase::SETUP, duty, over: false, moved_at: 0, pauses: [0; 2] }
+        Pace {
+            control,
+            next: 0,
+            phase: phase::SETUP,
+            duty,
+            over: false,
+            moved_at: 0,
+            pauses: [0; 2],
+            cpu_at_start: 0,
+        }
     }
 
     /// The sender is set up; returns when everybody is.
     pub fn ready(&mut self) {
         self.control.arrive();
+        self.cpu_at_start = clock::own_cpu_time();
     }
 
     /// The next `len` messages, all of which must be sent. After a batch that is the `last` nothing may be sent.
@@ -113,6 +124,7 @@ impl Pace {
         let record = &self.control.sender.0;
         record.pause_before.store(self.pauses[0], Relaxed);
         record.pause_after.store(self.pauses[1], Relaxed);
+        record.cpu_ns.store(clock::own_cpu_time() - self.cpu_at_start, Relaxed);
         record.end_ns.store(clock::nanoseconds(), Relaxed);
         record.sent.store(self.next, Release);
     }
@@ -128,6 +140,7 @@ pub struct Tally {
     /// On a schedule, which duty it is.
     scheduled: Option<u32>,
     has_paused: bool,
+    cpu_at_start: u64,
 }
 
 impl Tally {
@@ -137,12 +150,13 @@ impl Tally {
         let scheduled = Some(duty).filter(|duty| [duty::SCHEDULE, duty::TIMELINE].contains(duty));
         // Of a timeline's receivers only the first has a pause before it.
         let has_paused = index != 0;
-        Tally { control, index, received: 0, wrong: 0, hold, scheduled, has_paused }
+        Tally { control, index, received: 0, wrong: 0, hold, scheduled, has_paused, cpu_at_start: 0 }
     }
 
     /// The receiver is set up; returns when everybody is.
     pub fn ready(&mut self) {
         self.control.arrive();
+        self.cpu_at_start = clock::own_cpu_time();
     }
 
     /// Reads and checks the next message, in place. True says that it was the last.
@@ -197,6 +211,7 @@ impl Tally {
         let record = &self.control.receivers[self.index].0;
         record.wrong.store(self.wrong, Relaxed);
         record.received.store(self.received, Relaxed);
+        record.cpu_ns.store(clock::own_cpu_time() - self.cpu_at_start, Relaxed);
         record.end_ns.store(clock::nanoseconds(), Release);
     }
 }

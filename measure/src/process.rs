@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// The processes of one run. Whoever is left when this is dropped is killed.
 pub struct Group {
     children: Vec<Child>,
+    /// The system had no process for one of them.
+    incomplete: bool,
 }
 
 struct Child {
@@ -59,20 +61,23 @@ pub fn nap(time: Duration) -> Result<(), Trouble> {
 
 impl Group {
     pub fn new() -> Self {
-        Group { children: Vec::new() }
+        Group { children: Vec::new(), incomplete: false }
     }
 
     /// Forks a process that does `work` and ends. It dies with the bench, and leads a process group of its own so that
-    /// whatever it starts can be killed with it.
-    ///
-    /// # Panics
-    /// When the system has no process to give.
+    /// whatever it starts can be killed with it. Where the system has no process to give, the run fails and says so.
     pub fn spawn(&mut self, control: &'static Control, work: impl FnOnce() -> Result<(), String>) {
         // What stands in the buffers would be written twice.
         std::io::stdout().flush().ok();
+        let bench = std::process::id() as libc::pid_t;
         // SAFETY: no other thread exists in this process.
         let pid = unsafe { libc::fork() };
-        assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+        if pid < 0 {
+            let why = std::io::Error::last_os_error();
+            control.failure.report(&format!("no process after {} of them: {why}", self.children.len()));
+            self.incomplete = true;
+            return;
+        }
         if pid > 0 {
             self.children.push(Child { pid, alive: true, cpu: Duration::ZERO });
             return;
@@ -81,6 +86,11 @@ impl Group {
         unsafe { libc::setpgid(0, 0) };
         // SAFETY: as above.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        // SAFETY: as above. The bench may have died before that call.
+        if unsafe { libc::getppid() } != bench {
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(1) };
+        }
         std::panic::set_hook(Box::new(|_| ()));
         let result = std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -135,7 +145,7 @@ impl Group {
         self.finish(control, deadline)
     }
 
-    /// Waits until `done`, looking once per millisecond, and gives up at the deadline or when a process has failed.
+    /// Waits until `done`, looking about once per millisecond, and gives up at the deadline or when a process has failed.
     pub fn wait_until(
         &mut self,
         control: &Control,
@@ -147,7 +157,7 @@ impl Group {
             if Instant::now() > deadline {
                 return Err(Trouble::Hung);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.pause();
         }
         Ok(())
     }
@@ -162,13 +172,21 @@ impl Group {
             if Instant::now() > deadline {
                 return Err(Trouble::Hung);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.pause();
         }
+    }
+
+    /// Looking takes a call per child: of a crowd's time the looks must not take much.
+    fn pause(&self) {
+        std::thread::sleep(Duration::from_micros(1000.max(10 * self.children.len() as u64)));
     }
 
     fn reap(&mut self, control: &Control) -> Result<(), Trouble> {
         if is_stopped() {
             return Err(Trouble::Interrupted);
+        }
+        if self.incomplete {
+            return Err(Trouble::Failed(control.failure.text().unwrap_or_default()));
         }
         for child in self.children.iter_mut().filter(|child| child.alive) {
             let mut status = 0;
@@ -204,6 +222,16 @@ impl Drop for Group {
 
 fn duration(time: libc::timeval) -> Duration {
     Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+}
+
+/// Raises how many descriptors this process and its children may have open, as far as anybody may.
+pub fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is readable; a refusal leaves all as it was.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
 }
 
 /// The cores that this process may use.

@@ -1,4 +1,4 @@
-//! One run of a stream: how fast it goes, how long a kill stops it, what it costs to wait, how much memory it maps.
+//! One run of a stream: how fast it goes, what it costs, how long a kill stops it, what it costs to wait, how much memory it maps.
 
 use crate::clock;
 use crate::control::{Control, duty, phase};
@@ -23,13 +23,35 @@ pub fn throughput(
 ) -> Run<f64> {
     with_stream(control, rival, case, duty::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
-        start(control, group, case, deadline)?;
-        nap(timing.warm_up)?;
-        control.advance(phase::MEASURE);
-        nap(timing.measure)?;
-        control.advance(phase::STOP);
-        group.finish(control, deadline)?;
+        group.measure(control, case.receivers as u32 + 1, timing, deadline)?;
         rate(control, case)
+    })
+}
+
+/// What a stream brings to its receivers, and what that takes.
+pub struct Delivery {
+    /// Messages per second, each seen whole by every receiver.
+    pub rate: f64,
+    /// CPU time of the sender and all receivers, in nanoseconds for each message and receiver. The warm-up counts.
+    pub cpu: f64,
+}
+
+/// Both at once, of parties that are processes: threads cannot be told apart.
+pub fn delivery(
+    control: &'static Control,
+    rival: &dyn Rival,
+    case: &StreamCase,
+    timing: &Timing,
+) -> Run<Delivery> {
+    with_stream(control, rival, case, duty::NONE, |group| {
+        let deadline = Instant::now() + timing.deadline;
+        group.measure(control, case.receivers as u32 + 1, timing, deadline)?;
+        let rate = rate(control, case)?;
+        let receivers = control.receivers[..case.receivers].iter();
+        let cpu: u64 = receivers.map(|receiver| receiver.0.cpu_ns.load(Relaxed)).sum();
+        let cpu = cpu + control.sender.0.cpu_ns.load(Relaxed);
+        let delivered = control.sender.0.sent.load(Relaxed) * case.receivers as u64;
+        Ok(Delivery { rate, cpu: cpu as f64 / delivered as f64 })
     })
 }
 

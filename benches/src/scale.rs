@@ -1,0 +1,74 @@
+//! The ring to more and more receivers: what does one more of them cost?
+
+use crate::collect::{interleave, present};
+use crate::control::Control;
+use crate::options::{Options, Timing};
+use crate::report::{Better, Case};
+use crate::rival::{Rival, StreamCase};
+use crate::streams::{Delivery, delivery};
+use crate::targets::{Target, at_most};
+use std::time::Duration;
+
+const RECEIVERS: [usize; 8] = [1, 2, 4, 8, 16, 64, 256, 1000];
+const QUICK: [usize; 3] = [1, 16, 256];
+/// Who is asked: those who publish runs between processes, and the kernel's own.
+const PARTIES: [&str; 6] = ["whorl", "iceoryx2, polling", "shaq", "pipe", "unix socket", "tee(2)"];
+/// A page: what tee(2) duplicates whole. Of 64 B there is only the switching between processes to be seen, of 80 KiB only the
+/// loops over the data.
+const SIZE: usize = 4096;
+const SLOTS: usize = 64;
+const RUN: usize = 32;
+
+/// Runs the case and prints its two tables.
+pub fn run(options: &Options, control: &'static Control, parties: &[&'static dyn Rival]) {
+    let all: &[usize] = if options.quick { &QUICK } else { &RECEIVERS };
+    let chosen = |party: &&&dyn Rival| PARTIES.iter().any(|name| party.name().starts_with(name));
+    let chosen = parties.iter().filter(chosen);
+    let points: Vec<(&dyn Rival, usize)> =
+        chosen.flat_map(|party| all.iter().map(|&receivers| (*party, receivers))).collect();
+    let rows = interleave(
+        &points,
+        options.rounds(1, 3),
+        1,
+        |(party, receivers)| format!("{} x{receivers}", party.name()),
+        |(party, receivers)| {
+            let case = StreamCase { size: SIZE, receivers: *receivers, slots: SLOTS, batch: RUN };
+            let delivered = delivery(control, *party, &case, &timing(options, *receivers))?;
+            let kib = SIZE as f64 / 1024.0;
+            Ok(delivered.map(|Delivery { rate, cpu }| Delivery {
+                rate: rate * *receivers as f64 * kib / 1024.0,
+                cpu: cpu / kib,
+            }))
+        },
+    );
+    let rates: Vec<_> = rows.iter().map(|row| row.map(|delivery| delivery.rate)).collect();
+    let cpus: Vec<_> = present(&rows).map(|row| row.map(|delivery| delivery.cpu)).collect();
+    let flat = [at_most(1.25, &["whorl x16"]).of("whorl x1000")];
+    let none: &[Target] = &[];
+    let tables = [
+        ("scale-rate", "to all receivers together", "MiB/s", Better::Higher, &rates, none),
+        ("scale-cpu", "CPU time of all for each KiB to each receiver", "ns/KiB", Better::Lower, &cpus, &flat),
+    ];
+    for (name, what, unit, better, rows, targets) in tables {
+        Case {
+            bench: "ring",
+            name: name.into(),
+            title: format!("{name}: 4 KiB, published in runs of up to {RUN}, {what}"),
+            size: Some(SIZE as u64),
+            receivers: None,
+            unit,
+            better,
+            rows,
+            targets,
+        }
+        .print(options.json);
+    }
+}
+
+/// A lap of the ring takes a turn of every receiver: the more of them, the longer the run.
+fn timing(options: &Options, receivers: usize) -> Timing {
+    let receivers = receivers as u64;
+    let timing = options.timing(40 + receivers / 2, 300 + receivers);
+    // Setting up, and taking down, is not what is measured here.
+    Timing { deadline: timing.deadline + Duration::from_millis(20 * receivers), ..timing }
+}
