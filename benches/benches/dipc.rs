@@ -1,12 +1,15 @@
 //! The mailbox server against redis and memcached: requests per second over TCP, client and server on the same cores;
 //! and a mailbox read through shared memory.
 
-use benches::collect::{Collected, interleave};
+use benches::collect::{Collected, interleave, present};
+use benches::control::Control;
 use benches::copying::files::Place;
-use benches::options::Options;
+use benches::crowd::{self, UNDER_WAY};
+use benches::options::{Options, Timing};
+use benches::process::raise_descriptor_limit;
 use benches::report::{Better, Case};
 use benches::servers::{Load, Verb, Who, rate};
-use benches::targets::{Against, Bound, Target, at_least};
+use benches::targets::{Against, Bound, Target, at_least, beside};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,10 +25,14 @@ const CASES: [(usize, usize, usize, f64); 7] = [
     (65536, 8, 1, 1.15),
     (65536, 8, 16, 1.15),
 ];
+/// How many connections are open, and for `--quick`.
+const CROWDS: [usize; 5] = [1, 10, 100, 1000, 10_000];
+const QUICK_CROWDS: [usize; 3] = [1, 100, 1000];
 const RIVALS: &[&str] = &["redis", "memcached"];
 
 fn main() {
     let options = Options::from_args();
+    raise_descriptor_limit();
     let shell = match build() {
         Ok(shell) => shell,
         Err(why) => {
@@ -68,12 +75,75 @@ fn main() {
             print(&options, &name, &rows, size, &[at_least(factor, RIVALS)], connections);
         }
     }
+    connections(&options, (&shell, place.root()));
     let name = "attached read 4 KiB";
     if options.wants_case(name) && !options.list {
         attached(&options, (&shell, place.root()), name, time, rounds);
     } else if options.list {
         println!("{name}");
     }
+}
+
+/// Reads through more and more connections, each of which is used in turn; and what an idle one costs.
+fn connections(options: &Options, (shell, place): (&Path, &Path)) {
+    let parties: Vec<Who> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
+    let control = Control::map();
+    let crowds: &[usize] = if options.quick { &QUICK_CROWDS } else { &CROWDS };
+    for &connections in crowds {
+        let name = format!("connections x{connections}");
+        if !options.wants_case(&name) {
+            continue;
+        }
+        if options.list {
+            println!("{name}");
+            continue;
+        }
+        let timing = options.timing(150, 800);
+        // Not to connect in time is not to hang: a server may take its time with so many.
+        let deadline = timing.deadline + Duration::from_millis(2 * connections as u64);
+        let timing = Timing { deadline, ..timing };
+        let rows = interleave(
+            &parties,
+            options.rounds(1, 3),
+            1,
+            |who| who.name().into(),
+            |who| {
+                let server = who.start_for(shell, place, connections)?;
+                Ok(crowd::serve(control, &server, 4096, connections, &timing))
+            },
+        );
+        let rates: Vec<_> = rows.iter().map(|row| row.map(|served| served.rate)).collect();
+        let title = format!("{name} open, all used in turn: get 4 KiB, at most {UNDER_WAY} under way");
+        table(options, (&name, &title, "requests/s"), Better::Higher, &rates, connections);
+        if connections >= 1000 && Some(&connections) == crowds.last() {
+            let memory: Vec<_> = present(&rows).map(|row| row.map(|served| served.memory)).collect();
+            let name = "connections-memory";
+            let title =
+                format!("{name}: resident memory of the server for each of {connections} connections");
+            table(options, (name, &title, "bytes"), Better::Lower, &memory, connections);
+        }
+    }
+}
+
+fn table(
+    options: &Options,
+    (name, title, unit): (&str, &str, &'static str),
+    better: Better,
+    rows: &[Collected<f64>],
+    connections: usize,
+) {
+    Case {
+        bench: "dipc",
+        name: name.to_owned(),
+        title: title.to_owned(),
+        size: Some(4096),
+        receivers: Some(connections),
+        unit,
+        better,
+        rows,
+        targets: &[beside(RIVALS)],
+    }
+    .print(options.json);
 }
 
 /// Reads by a process that is attached to the mailboxes, beside the best that one core of a server gives: half of what a

@@ -12,6 +12,6 @@ pub mod scale;
 pub mod targets;
 
 pub use measure::{
-    clock, collect, control, janitor, latency, load, party, process, rival, servers, statistics, streams,
-    waiting,
+    clock, collect, control, crowd, janitor, latency, load, party, process, rival, servers, statistics,
+    streams, waiting,
 };

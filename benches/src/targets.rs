@@ -20,6 +20,8 @@ pub enum Against {
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
+    /// Nothing is asked; the ratio is of interest.
+    Beside,
 }
 
 impl Bound {
@@ -27,6 +29,7 @@ impl Bound {
         match self {
             Bound::AtLeast(least) => ratio >= least,
             Bound::AtMost(most) => ratio <= most,
+            Bound::Beside => true,
         }
     }
 
@@ -35,6 +38,7 @@ impl Bound {
         match self {
             Bound::AtLeast(least) => ratio / least,
             Bound::AtMost(most) => most / ratio,
+            Bound::Beside => f64::INFINITY,
         }
     }
 }
@@ -44,8 +48,12 @@ impl std::fmt::Display for Target {
         let (sign, factor) = match self.bound {
             Bound::AtLeast(least) => (">=", least),
             Bound::AtMost(most) => ("<=", most),
+            Bound::Beside => ("beside", 1.0),
         };
         match &self.against {
+            Against::Best(names) if matches!(self.bound, Bound::Beside) => {
+                write!(f, "{sign} {}", names.join(" or "))
+            }
             Against::Best(names) => write!(f, "{sign} {factor}x {}", names.join(" or ")),
             Against::Limit(limit) => write!(f, "{sign} {}", crate::statistics::number(limit * factor)),
         }
@@ -60,6 +68,11 @@ pub fn at_least(factor: f64, names: &'static [&'static str]) -> Target {
 /// At most so many times as much as the best of these.
 pub fn at_most(factor: f64, names: &'static [&'static str]) -> Target {
     Target { of: "whorl", against: Against::Best(names), bound: Bound::AtMost(factor) }
+}
+
+/// How many times as much as the best of these; nothing is asked.
+pub fn beside(names: &'static [&'static str]) -> Target {
+    Target { of: "whorl", against: Against::Best(names), bound: Bound::Beside }
 }
 
 /// At most this.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod collect;
 pub mod control;
 pub mod copying;
+pub mod crowd;
 pub mod janitor;
 pub mod latency;
 pub mod load;

@@ -34,6 +34,9 @@ pub struct Load {
     pub pipeline: usize,
 }
 
+/// Every server has room for so many connections by itself, and some.
+const FEW: usize = 500;
+
 /// A running server, ended with this, or with the process that measures.
 pub struct Server {
     who: Who,
@@ -41,6 +44,20 @@ pub struct Server {
     process: Child,
     /// Its working directory, and for Whorl's its runtime directory.
     pub directory: PathBuf,
+}
+
+impl Server {
+    /// Bytes of resident memory, if it still runs.
+    pub fn resident(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    pub(crate) fn read_request(&self) -> String {
+        self.who.request(Verb::Get, "")
+    }
 }
 
 impl Drop for Server {
@@ -65,6 +82,11 @@ impl Who {
 
     /// Starts it in a directory of its own below `place`; `shell` is Whorl's command.
     pub fn start(self, shell: &Path, place: &Path) -> Result<Server, Absent> {
+        self.start_for(shell, place, 0)
+    }
+
+    /// The same, with room for so many connections where that is more than it has by itself.
+    pub fn start_for(self, shell: &Path, place: &Path, connections: usize) -> Result<Server, Absent> {
         let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
         let port = free.map_err(Absent::from)?.port();
         let directory = place.join(format!("{}-{port}", self.name()));
@@ -80,11 +102,17 @@ impl Who {
             Who::Redis => {
                 let mut command = Command::new("redis-server");
                 command.args(["--port", &number, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+                if connections > FEW {
+                    command.args(["--maxclients", &(connections + FEW).to_string()]);
+                }
                 command
             }
             Who::Memcached => {
                 let mut command = Command::new("memcached");
                 command.args(["-p", &number, "-l", "127.0.0.1", "-t", "2", "-u", "nobody"]);
+                if connections > FEW {
+                    command.args(["-c", &(connections + FEW).to_string()]);
+                }
                 command
             }
         };
@@ -170,24 +198,10 @@ struct Clients {
 impl Clients {
     fn connect(server: &Server, load: Load) -> std::io::Result<Self> {
         let Load { verb, size, connections, pipeline } = load;
-        let body = "x".repeat(size);
         let mut buffer = vec![0; 256 << 10];
-        let connect = || {
-            let stream = TcpStream::connect(("127.0.0.1", server.port))?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            Ok::<_, std::io::Error>(stream)
-        };
-        let mut first = connect()?;
-        first.write_all(server.who.request(Verb::Set, &body).as_bytes())?;
-        some(&mut first, &mut buffer)?;
-        // Replies to reads all have the length of the first, so that the client need not look at the bytes: its part must
-        // not hide the servers'. Those to writes are short lines.
-        let length = match verb {
-            Verb::Set => 1,
-            Verb::Get => first_reply(&mut first, server.who, &body, &mut buffer)?,
-        };
-        let streams = (0..connections).map(|_| connect()).collect::<std::io::Result<_>>()?;
+        let (_first, length) = prepare(server, verb, size, &mut buffer)?;
+        let streams = (0..connections).map(|_| connect(server)).collect::<std::io::Result<_>>()?;
+        let body = "x".repeat(size);
         let batch = server.who.request(verb, &body).repeat(pipeline).into_bytes();
         Ok(Clients { streams, batch, replies: pipeline * length, counts_lines: verb == Verb::Set, buffer })
     }
@@ -207,8 +221,36 @@ impl Clients {
     }
 }
 
+pub(crate) fn connect(server: &Server) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", server.port))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
+/// Writes the message that is read later; the connection, and how long a reply is.
+///
+/// Replies to reads all have the length of the first, so that a client need not look at the bytes: its part must not hide
+/// the servers'. Those to writes are short lines.
+pub(crate) fn prepare(
+    server: &Server,
+    verb: Verb,
+    size: usize,
+    buffer: &mut [u8],
+) -> std::io::Result<(TcpStream, usize)> {
+    let body = "x".repeat(size);
+    let mut first = connect(server)?;
+    first.write_all(server.who.request(Verb::Set, &body).as_bytes())?;
+    some(&mut first, buffer)?;
+    let length = match verb {
+        Verb::Set => 1,
+        Verb::Get => first_reply(&mut first, server.who, &body, buffer)?,
+    };
+    Ok((first, length))
+}
+
 /// What there is to read, of which there must be something.
-fn some<'b>(stream: &mut TcpStream, buffer: &'b mut [u8]) -> std::io::Result<&'b [u8]> {
+pub(crate) fn some<'b>(stream: &mut TcpStream, buffer: &'b mut [u8]) -> std::io::Result<&'b [u8]> {
     loop {
         match stream.read(buffer) {
             Ok(0) => return Err(std::io::Error::other("the server hung up")),
