@@ -5,7 +5,6 @@ use crate::janitor::Janitor;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -74,14 +73,9 @@ fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 fn room(path: &Path) -> std::io::Result<u64> {
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: plain numbers; all zero is valid.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a terminated string and a writable struct.
-    if unsafe { libc::statvfs(path.as_ptr(), &mut stat) } < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    Ok(stat.f_bavail * stat.f_frsize)
+    // Not libc's: its numbers have 32 bits on 32-bit machines.
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 fn write_noise(path: &Path, bytes: u64) -> std::io::Result<()> {

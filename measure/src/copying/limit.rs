@@ -38,7 +38,8 @@ pub struct Mapping {
 impl Mapping {
     pub fn of(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(text("open the source"))?;
-        let len = file.metadata().map_err(text("stat the source"))?.len() as usize;
+        let len = file.metadata().map_err(text("stat the source"))?.len();
+        let len = usize::try_from(len).map_err(|_| "the source is too long to be mapped on this machine")?;
         if len == 0 {
             return Ok(Mapping { start: std::ptr::null(), len });
         }

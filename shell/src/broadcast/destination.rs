@@ -9,6 +9,7 @@ use super::checksum::{Checksum, Sum};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 use std::ffi::{CString, OsStr};
 use thiserror::Error;
 
@@ -195,10 +196,10 @@ impl<'a> Destination<'a> {
             self.set_mode(mode)?;
         }
         let stat = rustix::fs::fstat(source).map_err(cannot("read the source's times"))?;
-        let time = |tv_sec, nanoseconds: u64| rustix::time::Timespec { tv_sec, tv_nsec: nanoseconds as _ };
+        // `as _`: how wide nanoseconds are depends on the machine.
         let times = Timestamps {
-            last_access: time(stat.st_atime, stat.st_atime_nsec),
-            last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+            last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
+            last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
         };
         rustix::fs::futimens(&self.file, &times).map_err(cannot("set the times"))
     }
