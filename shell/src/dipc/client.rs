@@ -78,12 +78,7 @@ impl Client {
         }
         client.send(&[b"i\n"])?;
         let line = client.line()?;
-        client.shape = match numbers(&line, "info")?[..] {
-            [1, boxes, capacity, packet] if packet > 0 => {
-                Shape { boxes: boxes as u32, capacity: capacity as usize, packet: packet as usize }
-            }
-            _ => return Err(foreign(&line)),
-        };
+        client.shape = shape_of(&numbers(&line, "info")?).ok_or_else(|| foreign(&line))?;
         Ok(client)
     }
 
@@ -194,6 +189,17 @@ impl Client {
     }
 }
 
+/// A server's sizes, if it speaks our version and its numbers mean anything on this machine.
+fn shape_of(numbers: &[u64]) -> Option<Shape> {
+    let &[1, boxes, capacity, packet] = numbers else { return None };
+    let shape = Shape {
+        boxes: boxes.try_into().ok()?,
+        capacity: capacity.try_into().ok()?,
+        packet: packet.try_into().ok()?,
+    };
+    (shape.packet > 0).then_some(shape)
+}
+
 /// The numbers after the word that a line begins with.
 fn numbers(line: &str, word: &str) -> Result<Vec<u64>, ClientError> {
     let mut fields = line.split(' ');
@@ -206,4 +212,22 @@ fn numbers(line: &str, word: &str) -> Result<Vec<u64>, ClientError> {
 
 fn foreign(line: &str) -> ClientError {
     ClientError::Foreign(line.chars().take(40).flat_map(char::escape_debug).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_do_not_fit_are_not_cut_to_fit() {
+        assert_eq!(shape_of(&[1, 8, 65536, 4096]), Some(Shape { boxes: 8, capacity: 65536, packet: 4096 }));
+        assert_eq!(shape_of(&[1, 1 << 32, 65536, 4096]), None);
+        // On a 32-bit machine these became 0, and a message in packets of 0 bytes has no end.
+        let fits = usize::try_from(1_u64 << 32).is_ok();
+        assert_eq!(shape_of(&[1, 8, 1 << 32, 4096]).is_some(), fits);
+        assert_eq!(shape_of(&[1, 8, 65536, 1 << 32]).is_some(), fits);
+        assert_eq!(shape_of(&[1, 8, 65536, 0]), None);
+        assert_eq!(shape_of(&[2, 8, 65536, 4096]), None);
+        assert_eq!(shape_of(&[1, 8, 65536]), None);
+    }
 }
