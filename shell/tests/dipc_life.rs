@@ -167,6 +167,7 @@ fn a_file_that_is_no_socket_keeps_its_place() {
     }
     assert_eq!(place.leftovers(), Vec::<String>::new());
     // Nor is it removed for what a leftover says.
+    assert!(place.run(&["ls"]).status.success()); // makes the directory
     let left = place.path().join("whorl/dipc-9.info");
     std::fs::write(
         &left,

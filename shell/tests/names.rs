@@ -71,7 +71,9 @@ fn what_the_runtime_directory_is_may_change_at_any_moment() {
     let outside = Arc::new(Outside::new(&home.place.at("")));
     let parent = home.place.at("run");
     let names = [parent.join("whorl")];
-    race("runtime directory", &outside, &names, &PLANTS, move |_| {
+    // Mostly what can come between making it and giving it its mode.
+    let plants = PLANTS.into_iter().chain([Plant::Nothing; 8]).chain([Plant::LinkToDirectory; 8]);
+    race("runtime directory", &outside, &names, &plants.collect::<Vec<_>>(), move |_| {
         told("open", RuntimeDir::open_in(&parent, "whorl"))
     });
 }
@@ -147,7 +149,7 @@ fn what_the_output_of_a_receiver_is_may_change_at_any_moment() {
 /// A run's end: success without a word, or failure with lines and without a signal.
 fn is_told(ended: common::Ended) -> String {
     let code = ended.code().unwrap_or_else(|| panic!("no way to end: {ended:?}"));
-    assert!(code == 0 || code == 1, "{ended:?}");
+    assert!([0, 1, 4].contains(&code), "{ended:?}"); // 4: a peer failed
     assert_eq!(ended.stderr.is_empty(), code == 0, "{ended:?}");
     for line in ended.stderr.lines() {
         assert!(line.starts_with("shell: ") && !line.contains("panicked"), "{ended:?}");

@@ -80,10 +80,14 @@ impl Listener {
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
         let address = address(&directory, name).map_err(system("name a socket"))?;
         rustix::net::bind(&socket, &address).map_err(system("bind a socket"))?;
+        let made = identity(&directory, name).map_err(system("find a socket that was just made"))?;
         let file = match SocketFile::open(&directory, file_of(name)) {
             Ok(file) => file,
             Err(Refused::Foreign) => return Err(in_the_way(&directory, name)), // it came since, and ours is gone
-            Err(Refused::System(error)) => return Err(system("find a socket that was just made")(error)),
+            Err(Refused::System(error)) => {
+                let _ = remove(&locked, name, made);
+                return Err(system("open a socket that was just made")(error));
+            }
         };
         let listening = file.make_private().and_then(|()| rustix::net::listen(&socket, BACKLOG));
         if let Err(error) = listening {
