@@ -50,7 +50,7 @@ mod slots;
 pub use membership::{Admission, Membership, Status, disarm};
 pub use receiver::{Applicant, Receiver, Run};
 pub use sender::{Claim, Sender};
-pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Record, Slots};
+pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Purpose, Record, Slots};
 
 use crate::error::End;
 use crate::event::Event;

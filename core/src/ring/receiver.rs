@@ -1,6 +1,6 @@
 //! A receiver's half: ask, read, release, leave.
 
-use super::{ABANDONED, CLOSED, HeadView, Member, Parts, Slots, taken};
+use super::{ABANDONED, CLOSED, HeadView, Member, Parts, Purpose, Slots, taken};
 use crate::error::{Corrupt, JoinError, ReadError};
 use crate::futex::{Futex, Host, Wake};
 use crate::seat::{Generation, State};
@@ -244,7 +244,7 @@ impl<P: Parts> Receiver<P> {
             0 => {}
             count => return Ok(count),
         }
-        parts.slots().prefetch(self.next.index(parts.slots().count()));
+        parts.slots().prefetch(self.next.index(parts.slots().count()), Purpose::Read);
         let head = parts.head();
         let seen = match self.published(head)? {
             seen if seen != self.next => seen,

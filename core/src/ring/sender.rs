@@ -1,6 +1,6 @@
 //! The sender's half: claim, publish, wait for the slowest receiver, close.
 
-use super::{ABANDONED, CLOSED, SenderParts, Slots, taken};
+use super::{ABANDONED, CLOSED, Purpose, SenderParts, Slots, taken};
 use crate::error::{ClaimError, End};
 use crate::futex::{Futex, Wake};
 use crate::seat::State;
@@ -85,6 +85,7 @@ impl<P: SenderParts> Sender<P> {
     }
 
     fn hand_out(&mut self, free: u32, most: u32) -> Claim<'_, P> {
+        self.parts.slots().prefetch(self.tail.index(self.capacity), Purpose::Write);
         Claim { count: most.clamp(1, free), sender: self }
     }
 

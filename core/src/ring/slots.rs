@@ -36,14 +36,24 @@ pub unsafe trait Slots {
     /// - the slot is published and the caller has not given it back: nobody writes it during the borrow.
     unsafe fn reader(&self, index: u32) -> Self::Reader<'_>;
 
-    /// A hint: this slot will be read as soon as it is published. Called by a receiver that looks for news, so that the
-    /// slot's memory comes together with the tail that announces it, not after it. May do nothing.
-    fn prefetch(&self, _index: u32) {}
+    /// A hint: this slot is about to be touched. A receiver that looks for news gives it, so that the slot's memory comes
+    /// together with the tail that announces it, not after it; a sender gives it of the first slot that it claims, so that
+    /// all of it comes at once. May do nothing.
+    fn prefetch(&self, _index: u32, _purpose: Purpose) {}
 
     /// Whether a receiver may be evicted from this ring: then slots can change under a reader.
     fn may_evict(&self) -> bool {
         false
     }
+}
+
+/// What a slot is about to be touched for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// A receiver will read it.
+    Read,
+    /// The sender will write it.
+    Write,
 }
 
 /// What a slot holds.
@@ -142,10 +152,10 @@ unsafe impl Slots for ByteSlots<'_> {
     }
 
     #[inline]
-    fn prefetch(&self, index: u32) {
+    fn prefetch(&self, index: u32, purpose: Purpose) {
         if let Some(record) = self.records.get(index as usize) {
-            prefetch(record);
-            prefetch(self.payload.as_ptr().wrapping_add(index as usize * self.stride));
+            prefetch(record, purpose);
+            prefetch(self.payload.as_ptr().wrapping_add(index as usize * self.stride), purpose);
         }
     }
 
@@ -156,12 +166,17 @@ unsafe impl Slots for ByteSlots<'_> {
 
 /// Asks for the cache line at an address, on processors for which the language has a name for that.
 #[inline(always)]
-fn prefetch<T>(_address: *const T) {
+fn prefetch<T>(_address: *const T, _purpose: Purpose) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch neither reads into a register nor faults, whatever the address; SSE is part of x86-64.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(_address.cast());
+    match _purpose {
+        // SAFETY: a prefetch changes no memory and no register, and does not fault, whatever the address.
+        Purpose::Read => unsafe {
+            core::arch::asm!("prefetcht0 [{}]", in(reg) _address, options(nostack, preserves_flags, readonly));
+        },
+        // SAFETY: as above; processors without this one take it for no operation.
+        Purpose::Write => unsafe {
+            core::arch::asm!("prefetchw [{}]", in(reg) _address, options(nostack, preserves_flags, readonly));
+        },
     }
 }
 
