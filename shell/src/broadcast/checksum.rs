@@ -1,10 +1,15 @@
 //! The checksum of `--verify`: XXH3 with 128 bits. It finds accidents, not attackers.
+//!
+//! The faster of the two crates counts bytes in a machine word, which is too narrow for streams on 32-bit machines.
 
-use twox_hash::XxHash3_128;
+#[cfg(target_pointer_width = "64")]
+use twox_hash::XxHash3_128 as State;
+#[cfg(not(target_pointer_width = "64"))]
+use xxhash_rust::xxh3::Xxh3 as State;
 
 /// A checksum over a stream of bytes.
 pub struct Checksum {
-    state: XxHash3_128,
+    state: State,
 }
 
 /// A finished checksum, in the order its hex digits are printed.
@@ -13,12 +18,15 @@ pub type Sum = [u8; 16];
 impl Checksum {
     /// Over nothing yet.
     pub fn new() -> Self {
-        Self { state: XxHash3_128::new() }
+        Self { state: State::new() }
     }
 
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
+        #[cfg(target_pointer_width = "64")]
         self.state.write(bytes);
+        #[cfg(not(target_pointer_width = "64"))]
+        self.state.update(bytes);
     }
 
     /// Takes in `length` zero bytes.
@@ -33,7 +41,11 @@ impl Checksum {
 
     /// The checksum.
     pub fn finish(&self) -> Sum {
-        self.state.finish_128().to_be_bytes()
+        #[cfg(target_pointer_width = "64")]
+        let sum = self.state.finish_128();
+        #[cfg(not(target_pointer_width = "64"))]
+        let sum = self.state.digest128();
+        sum.to_be_bytes()
     }
 }
 

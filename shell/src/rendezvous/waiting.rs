@@ -103,8 +103,9 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
             other => return other.map(|()| Some(file)),
         }
     }
+    // Who looks was stopped in that moment. It does not look at another file meanwhile.
     let _ = remove_own(locked.directory(), name, &file);
-    Err(Errno::TIMEDOUT)
+    Ok(None)
 }
 
 fn remove_own(directory: &RuntimeDir, name: &str, file: &Unshared) -> Result<bool, Errno> {
@@ -219,6 +220,36 @@ mod tests {
         for other in ["a.wait", "a.x.wait", ".17.wait", "a.17", "a.sock", "a.-1.wait"] {
             assert_eq!(waiter(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn who_looks_and_does_not_go_on_holds_up_nobody_for_long() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let parent = tempfile::tempdir().unwrap();
+        let directory = RuntimeDir::open_in(parent.path(), "whorl").unwrap();
+        let name: Name = "x".parse().unwrap();
+        let path = directory.path().join(format!("x.{}.wait", std::process::id()));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Looks at the first file in the moment between its making and its lock, and stays there for a while.
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(file) = std::fs::File::open(&path) else { continue };
+                    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+                        std::thread::sleep(Duration::from_millis(500));
+                    }
+                }
+            });
+            let until = Instant::now() + Duration::from_secs(20);
+            let mut met = false;
+            while !met && Instant::now() < until {
+                let made = WaitFile::create(&directory, &name);
+                met = made.as_ref().map_or(true, |made| made.name.contains('-'));
+                assert!(made.is_ok(), "{made:?}");
+            }
+            over.store(true, Ordering::Relaxed);
+            assert!(met, "the two never met: not tried");
+        });
     }
 
     #[test]
