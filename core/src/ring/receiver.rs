@@ -326,6 +326,10 @@ impl<P: Parts> Run<'_, P> {
     pub fn item(&self, i: u32) -> <P::Slots as Slots>::Reader<'_> {
         assert!(i < self.count, "item {i} of a run of {}", self.count);
         let slots = self.receiver.place.parts.slots();
+        let ahead = i.saturating_add(slots.ahead());
+        if i < ahead && ahead < self.count {
+            slots.prefetch(self.receiver.next.plus(ahead).index(slots.count()), Purpose::Read);
+        }
         // SAFETY: the index masks to the count; the item is published (*publish*) and ours until we release it.
         unsafe { slots.reader(self.receiver.next.plus(i).index(slots.count())) }
     }

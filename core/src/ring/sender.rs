@@ -248,10 +248,16 @@ impl<P: SenderParts> Claim<'_, P> {
     /// If `i` is not below [`len`](Self::len).
     pub fn slot(&mut self, i: u32) -> <P::Slots as Slots>::Writer<'_> {
         assert!(i < self.count, "slot {i} of a claim of {}", self.count);
-        let index = self.sender.tail.plus(i).index(self.sender.capacity);
+        let sender = &*self.sender;
+        let slots = sender.parts.slots();
+        let ahead = i.saturating_add(slots.ahead());
+        if i < ahead && ahead < self.count {
+            slots.prefetch(sender.tail.plus(ahead).index(sender.capacity), Purpose::Write);
+        }
+        let index = sender.tail.plus(i).index(sender.capacity);
         // SAFETY: `index` masks to the capacity; the slot lies before the limit, so every receiver that takes part has
         // given it back (*release*), there is one sender (`Sender::new`), and this claim is borrowed mutably.
-        unsafe { self.sender.parts.slots().writer(index) }
+        unsafe { slots.writer(index) }
     }
 
     /// Publishes the first `count` of the claimed slots: receivers see them at once. The others are as if never claimed.

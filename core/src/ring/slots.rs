@@ -41,6 +41,12 @@ pub unsafe trait Slots {
     /// all of it comes at once. May do nothing.
     fn prefetch(&self, _index: u32, _purpose: Purpose) {}
 
+    /// So many slots ahead of the one in hand that hint is given, too; 0 where touching one slot takes long enough to hide
+    /// the way of the next, or the processor sees by itself what follows.
+    fn ahead(&self) -> u32 {
+        0
+    }
+
     /// Whether a receiver may be evicted from this ring: then slots can change under a reader.
     fn may_evict(&self) -> bool {
         false
@@ -159,10 +165,19 @@ unsafe impl Slots for ByteSlots<'_> {
         }
     }
 
+    #[inline]
+    fn ahead(&self) -> u32 {
+        // Measured: at 64 bytes it is worth a fifth to one receiver, at a page it costs one.
+        if self.stride <= FEW_LINES { 4 } else { 0 }
+    }
+
     fn may_evict(&self) -> bool {
         self.evictable
     }
 }
+
+/// Bytes of a slot that are few lines.
+const FEW_LINES: usize = 128;
 
 /// Asks for the cache line at an address, on processors for which the language has a name for that.
 #[inline(always)]
