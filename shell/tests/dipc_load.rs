@@ -1,5 +1,5 @@
 //! Many clients, many servers, many starts: ten thousand connections that do nothing, a thousand that drip, sixty-four
-//! servers that want one port, a thousand rounds of starting and stopping.
+//! servers that want one port, a thousand rounds of starting and stopping. With `WHORL_FAULTS_LONG` set more of each.
 
 mod dipc_support;
 
@@ -15,6 +15,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// So many, or in the long mode more.
+fn or_long(short: usize, long: usize) -> usize {
+    if std::env::var_os("WHORL_FAULTS_LONG").is_some() { long } else { short }
 }
 
 /// Serves and measures with `count` busy clients until `end`: requests answered, and their times, sorted.
@@ -56,8 +61,9 @@ fn percentile(times: &[Duration], per_thousand: usize) -> Duration {
 fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
     let _alone = alone();
     let server = Server::start(&["4", "64", "0", "4"]);
-    let allowed = whorl::process::raise_descriptor_limit();
-    let idle = 10_000.min(allowed.saturating_sub(400) as usize);
+    let allowed = whorl::process::raise_descriptor_limit() as usize;
+    let active = or_long(200, 500);
+    let idle = 10_000.min(allowed.saturating_sub(2 * active));
     if idle < 10_000 {
         eprintln!("only {idle} idle connections: no more descriptors are allowed");
     }
@@ -79,13 +85,13 @@ fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
     let each = (server.memory() - before) * 1024 / idle as u64;
     let end = AtomicBool::new(false);
     let times = std::thread::scope(|scope| {
-        let times = scope.spawn(|| busy(&server, 200, &end));
+        let times = scope.spawn(|| busy(&server, active, &end));
         std::thread::sleep(Duration::from_secs(4));
         end.store(true, Relaxed);
         times.join().unwrap()
     });
     println!(
-        "{idle} idle connections: {each} bytes each; {} rounds by 200 busy ones: median {:?}, p99 {:?}",
+        "{idle} idle connections: {each} bytes each; {} rounds by {active} busy ones: median {:?}, p99 {:?}",
         times.len(),
         percentile(&times, 500),
         percentile(&times, 990)
@@ -106,7 +112,9 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     let memory = server.memory();
     let drops: [&[u8]; 4] =
         [b"r            ", b"w 0 4000\ndripping", b"w 3\ntyped by hand", b"w 0 -\na pipe that drips"];
-    let slow: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
+    whorl::process::raise_descriptor_limit();
+    let crowd = or_long(1000, 5000);
+    let slow: Vec<TcpStream> = (0..crowd).map(|_| server.connect()).collect();
     slow.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
     let mut gone = [0; 4];
     let end = AtomicBool::new(false);
@@ -131,17 +139,20 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     });
     let grown = grown.load(Relaxed);
     let p99 = percentile(&times, 990);
-    println!("sent away: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}", noise.worst());
+    println!(
+        "{crowd} drip; sent away: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
+        noise.worst()
+    );
     // Half a line has 10 s. The data of the others began later, and have longer.
-    assert_eq!(gone, [250, 0, 0, 0]);
+    assert_eq!(gone, [crowd / 4, 0, 0, 0]);
     assert!(p99 < Duration::from_millis(50), "{p99:?}");
-    assert!(grown < 32 << 10, "{grown} KiB");
+    assert!(grown < 32 * crowd as u64, "{grown} KiB");
 }
 
 #[test]
 fn sixty_four_servers_want_one_port() {
     let _alone = alone();
-    for round in 0..12 {
+    for round in 0..or_long(12, 200) {
         let place = Place::new();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let argument = port.to_string();

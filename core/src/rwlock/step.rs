@@ -127,9 +127,10 @@ impl Step {
             Self::Idle | Self::SleepRead | Self::SleepWrite | Self::SleepPass(_) => self,
 
             Self::AnnounceRead => {
-                // Release: *leave*. A writer that waits for our last section may miss its end and find this instead. A swap,
-                // since with it the fence of the next step is free where an exchange is one already.
-                own.swap(READING, Ordering::Release);
+                // Relaxed: as an exchange it carries on our last leaving's *leave*: a writer that waits for that section may
+                // miss its end and find this instead. Not a store, since with an exchange the fence of the next step is free
+                // where that is one already.
+                own.swap(READING, Ordering::Relaxed);
                 Self::LookRead
             }
             Self::LookRead => {

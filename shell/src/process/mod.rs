@@ -1,5 +1,5 @@
 //! Forking, reaping and signals. The only file that forks, and it forks before any thread exists. What forked children do
-//! not inherit is in [`inherited`].
+//! not inherit is in `inherited.rs`.
 
 mod inherited;
 
