@@ -6,7 +6,6 @@ use benches::control::Control;
 use benches::copying::files::Place;
 use benches::crowd::{self, UNDER_WAY};
 use benches::options::{Options, Timing};
-use benches::process::raise_descriptor_limit;
 use benches::report::{Better, Case};
 use benches::servers::{Load, Verb, Who, rate};
 use benches::targets::{Against, Bound, Target, at_least, beside};
@@ -32,7 +31,7 @@ const RIVALS: &[&str] = &["redis", "memcached"];
 
 fn main() {
     let options = Options::from_args();
-    raise_descriptor_limit();
+    whorl::process::raise_descriptor_limit();
     let shell = match build() {
         Ok(shell) => shell,
         Err(why) => {

@@ -5,7 +5,6 @@ use benches::control::Control;
 use benches::janitor::Janitor;
 use benches::latency;
 use benches::options::Options;
-use benches::process::raise_descriptor_limit;
 use benches::report::{Better, Case};
 use benches::rival::{Cores, LatencyCase, Rival, StreamCase, Wait};
 use benches::statistics::percentile;
@@ -30,7 +29,7 @@ struct Bench {
 
 fn main() {
     let options = Options::from_args();
-    raise_descriptor_limit();
+    whorl::process::raise_descriptor_limit();
     let mut parties = rivals::all();
     parties.retain(|party| options.wants(party.name()));
     let clean = || rivals::all().iter().for_each(|party| party.clean_up());

@@ -15,6 +15,7 @@
 //! | 1024 | the owner: a ring's sender |
 //! | 1025 | the watchman: the one waiter that is asking for every seat just now |
 
+use crate::named::path_of;
 use crate::process::Unshared;
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{Mode, OFlags};
@@ -46,9 +47,8 @@ impl ByteLocks {
     /// # Errors
     /// What the kernel said; `/proc` must be mounted.
     pub fn open(object: impl AsFd) -> Result<Self, Errno> {
-        let path = format!("/proc/self/fd/{}", object.as_fd().as_raw_fd());
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        Unshared::open(|| rustix::fs::open(path, flags, Mode::empty())).map(|file| Self { file })
+        Unshared::open(|| rustix::fs::open(path_of(object), flags, Mode::empty())).map(|file| Self { file })
     }
 
     /// Takes a byte, without waiting; false if somebody else holds it.

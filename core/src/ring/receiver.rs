@@ -1,5 +1,6 @@
 //! A receiver's half: ask, read, release, leave.
 
+use super::slots::prefetch_ahead;
 use super::{ABANDONED, CLOSED, HeadView, Member, Parts, Purpose, Slots, taken};
 use crate::error::{Corrupt, JoinError, ReadError};
 use crate::futex::{Futex, Host, Wake};
@@ -326,10 +327,7 @@ impl<P: Parts> Run<'_, P> {
     pub fn item(&self, i: u32) -> <P::Slots as Slots>::Reader<'_> {
         assert!(i < self.count, "item {i} of a run of {}", self.count);
         let slots = self.receiver.place.parts.slots();
-        let ahead = i.saturating_add(slots.ahead());
-        if i < ahead && ahead < self.count {
-            slots.prefetch(self.receiver.next.plus(ahead).index(slots.count()), Purpose::Read);
-        }
+        prefetch_ahead(slots, self.receiver.next, i, self.count, Purpose::Read);
         // SAFETY: the index masks to the count; the item is published (*publish*) and ours until we release it.
         unsafe { slots.reader(self.receiver.next.plus(i).index(slots.count())) }
     }

@@ -1,5 +1,6 @@
 //! The sender's half: claim, publish, wait for the slowest receiver, close.
 
+use super::slots::prefetch_ahead;
 use super::{ABANDONED, CLOSED, Purpose, SenderParts, Slots, taken};
 use crate::error::{ClaimError, End};
 use crate::futex::{Futex, Wake};
@@ -250,10 +251,7 @@ impl<P: SenderParts> Claim<'_, P> {
         assert!(i < self.count, "slot {i} of a claim of {}", self.count);
         let sender = &*self.sender;
         let slots = sender.parts.slots();
-        let ahead = i.saturating_add(slots.ahead());
-        if i < ahead && ahead < self.count {
-            slots.prefetch(sender.tail.plus(ahead).index(sender.capacity), Purpose::Write);
-        }
+        prefetch_ahead(slots, sender.tail, i, self.count, Purpose::Write);
         let index = sender.tail.plus(i).index(sender.capacity);
         // SAFETY: `index` masks to the capacity; the slot lies before the limit, so every receiver that takes part has
         // given it back (*release*), there is one sender (`Sender::new`), and this claim is borrowed mutably.

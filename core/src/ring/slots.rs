@@ -1,6 +1,7 @@
 //! Where a ring's items lie. The algorithms only decide *when* a slot may be touched; this says what is in it.
 
 use crate::error::{Corrupt, TooLong};
+use crate::sequence::Sequence;
 use crate::sync::{AtomicU32, Ordering};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -173,6 +174,15 @@ unsafe impl Slots for ByteSlots<'_> {
 
     fn may_evict(&self) -> bool {
         self.evictable
+    }
+}
+
+/// Gives the hint of the slot some way ahead of the `i`-th in a run of `count` from `start` on, if the run goes so far.
+#[inline]
+pub(super) fn prefetch_ahead<S: Slots>(slots: &S, start: Sequence, i: u32, count: u32, purpose: Purpose) {
+    let ahead = slots.ahead();
+    if ahead > 0 && ahead < count - i {
+        slots.prefetch(start.plus(i + ahead).index(slots.count()), purpose);
     }
 }
 

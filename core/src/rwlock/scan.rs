@@ -65,7 +65,7 @@ impl Scan {
 }
 
 impl Step {
-    /// The step after the rest of a round, if nobody else wants anything, as is most often so; otherwise the same step
+    /// The step after the rest of a round, if nobody wants anything, as is most often so; otherwise the same step
     /// further on in its round, past seats that want nothing. [`take`](Self::take) would pass them one by one, with the
     /// same loads.
     #[inline(always)]

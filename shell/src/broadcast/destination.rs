@@ -6,7 +6,8 @@
 //! it stays, complete.
 
 use super::checksum::{Checksum, Sum};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use crate::named::path_of;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
@@ -238,8 +239,7 @@ impl<'a> Destination<'a> {
     }
 
     fn link(&self, name: &OsStr) -> Result<(), Errno> {
-        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        rustix::fs::linkat(CWD, unnamed, self.directory, name, AtFlags::SYMLINK_FOLLOW)
+        rustix::fs::linkat(CWD, path_of(&self.file), self.directory, name, AtFlags::SYMLINK_FOLLOW)
     }
 
     fn set_mode(&self, mode: u32) -> Result<(), DestinationError> {

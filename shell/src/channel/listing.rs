@@ -235,16 +235,23 @@ pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<V
 
 /// Whoever waits is in nobody's way: its file goes, and it ends.
 fn remove_waiter(locked: &Locked<'_>, file: &str, waiter: &Waiter) -> Result<Option<Removed>, RemoveError> {
-    let removed = match remove_if_stale(locked, file) {
-        Ok(true) => Ok(Some(Removed::StaleWait(waiter.pid))),
-        Ok(false) => dismiss(locked, file).map(|told| told.then_some(Removed::Waiter(waiter.pid))),
-        Err(refused) => Err(refused),
-    };
-    match removed {
+    Ok(match met(file, remove_if_stale(locked, file))? {
+        None => None,
+        Some(true) => Some(Removed::StaleWait(waiter.pid)),
+        Some(false) => {
+            let told = met(file, dismiss(locked, file))?;
+            told.filter(|told| *told).map(|_| Removed::Waiter(waiter.pid))
+        }
+    })
+}
+
+/// What was met under the name of a wait file; `None`: nothing is there any more.
+fn met(file: &str, looked: Result<bool, Refused>) -> Result<Option<bool>, RemoveError> {
+    match looked {
+        Ok(answer) => Ok(Some(answer)),
         Err(Refused::System(Errno::NOENT)) => Ok(None),
         Err(Refused::System(error)) => Err(RemoveError::System(error)),
         Err(Refused::Foreign) => Err(RemoveError::InTheWay(file.to_owned())),
-        Ok(removed) => Ok(removed),
     }
 }
 
@@ -341,11 +348,10 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
             }
             (None, Some(waiter)) => {
                 let locked = directory.lock().map_err(RemoveError::System)?;
-                let gone = match remove_if_stale(&locked, &file) {
-                    Ok(true) => Some(Ok(Removed::StaleWait(waiter.pid))),
-                    Ok(false) | Err(Refused::System(Errno::NOENT)) => None,
-                    Err(Refused::System(error)) => Some(Err(RemoveError::System(error))),
-                    Err(Refused::Foreign) => Some(Err(RemoveError::InTheWay(file.clone()))),
+                let gone = match met(&file, remove_if_stale(&locked, &file)) {
+                    Ok(Some(true)) => Some(Ok(Removed::StaleWait(waiter.pid))),
+                    Ok(_) => None,
+                    Err(error) => Some(Err(error)),
                 };
                 (waiter.name, gone)
             }

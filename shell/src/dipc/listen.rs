@@ -119,14 +119,12 @@ pub fn unix(path: &Path) -> Result<OwnedFd, ListenError> {
         Errno::NAMETOOLONG => taken("is too long for a socket, at most 107 bytes are possible"),
         error => failed(error),
     })?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = || rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    let listener = socket().map_err(failed)?;
+    let listener = unix_socket().map_err(failed)?;
     let mut bound = bind_privately(&listener, &address);
     if bound == Err(Errno::ADDRINUSE) {
         // The kernel also refuses a connection to what is no socket: that alone does not make it a leftover.
         match SocketFile::open(CWD, path) {
-            Ok(file) => match file.connect(socket().map_err(failed)?) {
+            Ok(file) => match file.connect(unix_socket().map_err(failed)?) {
                 Err(Errno::CONNREFUSED) => _ = remove_if(CWD, path, file.identity).map_err(failed)?,
                 Ok(()) | Err(Errno::AGAIN) => return Err(taken("belongs to a running server")),
                 Err(error) => return Err(failed(error)),
@@ -153,24 +151,28 @@ pub fn bind_privately(socket: &OwnedFd, address: &SocketAddrUnix) -> Result<(), 
 /// Removes the file of a unix socket, unless another has taken its place.
 fn remove_own(path: &Path) {
     // A socket and its file are different inodes, so ask whether the path still leads to us.
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    let (Ok(probe), Ok(file)) = (probe, SocketFile::open(CWD, path)) else { return };
-    let ours = file.connect(&probe).is_ok()
-        && sockopt::socket_peercred(&probe).is_ok_and(|peer| peer.pid == rustix::process::getpid());
-    if ours {
-        let _ = remove_if(CWD, path, file.identity);
-    }
+    remove_where(path, |probe, connected| {
+        connected.is_ok()
+            && sockopt::socket_peercred(probe).is_ok_and(|peer| peer.pid == rustix::process::getpid())
+    });
 }
 
 /// Removes the file of a unix socket on which nobody listens.
 pub fn remove_dead(path: &Path) {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    let (Ok(probe), Ok(file)) = (probe, SocketFile::open(CWD, path)) else { return };
-    if file.connect(&probe) == Err(Errno::CONNREFUSED) {
+    remove_where(path, |_, connected| connected == Err(Errno::CONNREFUSED));
+}
+
+/// Removes the file of a unix socket if that is so of a connection to it.
+fn remove_where(path: &Path, is_so: impl FnOnce(&OwnedFd, Result<(), Errno>) -> bool) {
+    let (Ok(probe), Ok(file)) = (unix_socket(), SocketFile::open(CWD, path)) else { return };
+    if is_so(&probe, file.connect(&probe)) {
         let _ = remove_if(CWD, path, file.identity);
     }
+}
+
+fn unix_socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
 /// The sockets that a supervisor opened for this process, if it did.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::liveness::{ByteLocks, OWNER};
-use crate::named::{Refused, SocketFile};
+use crate::named::{Refused, SocketFile, path_of};
 use crate::{reason, shown};
 
 /// Why there is no place, or a server is not found in it.
@@ -286,9 +286,7 @@ fn beside(information_name: &str, ending: &str) -> String {
 }
 
 fn link(file: impl AsFd, directory: impl AsFd, name: &str) -> Result<(), Errno> {
-    use rustix::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    rustix::fs::linkat(rustix::fs::CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)
+    rustix::fs::linkat(rustix::fs::CWD, path_of(file), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
 fn write_all(file: &OwnedFd, text: &[u8]) -> Result<(), Errno> {
