@@ -48,7 +48,8 @@ impl ByteLocks {
     /// What the kernel said; `/proc` must be mounted.
     pub fn open(object: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        Unshared::open(|| rustix::fs::open(path_of(object), flags, Mode::empty())).map(|file| Self { file })
+        let open = || rustix::fs::open(path_of(object.as_fd()), flags, Mode::empty());
+        Unshared::open(open).map(|file| Self { file })
     }
 
     /// Takes a byte, without waiting; false if somebody else holds it.

@@ -5,7 +5,7 @@
 //! judged; and those of us who change names in the runtime directory do so under its lock.
 
 use crate::process::Unshared;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
@@ -69,9 +69,10 @@ fn look(directory: impl AsFd, name: impl Arg, kind: FileType) -> Result<(OwnedFd
     if ours { Ok((file, stat)) } else { Err(Refused::Foreign) }
 }
 
-/// A path that leads to what is open, whatever its names.
-pub(crate) fn path_of(file: impl AsFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+/// A path that leads to what is open, whatever its names, for as long as it is. (Borrowed, for whoever gave it away here
+/// would have closed it before the path is used.)
+pub(crate) fn path_of(file: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Opens a file that must be a regular one of ours.
@@ -81,7 +82,7 @@ pub(crate) fn open_regular(
     access: OFlags,
 ) -> Result<(Unshared, Stat), Refused> {
     let (file, stat) = look(directory, name, FileType::RegularFile)?;
-    let again = || rustix::fs::openat(CWD, path_of(&file), access | OFlags::CLOEXEC, Mode::empty());
+    let again = || rustix::fs::openat(CWD, path_of(file.as_fd()), access | OFlags::CLOEXEC, Mode::empty());
     Ok((Unshared::open(again)?, stat))
 }
 
@@ -102,7 +103,7 @@ impl SocketFile {
 
     /// A path to it, whatever its names; good for as long as this lives.
     pub fn path(&self) -> PathBuf {
-        path_of(&self.file)
+        path_of(self.file.as_fd())
     }
 
     /// Connects to who listens on it.

@@ -239,7 +239,7 @@ impl<'a> Destination<'a> {
     }
 
     fn link(&self, name: &OsStr) -> Result<(), Errno> {
-        rustix::fs::linkat(CWD, path_of(&self.file), self.directory, name, AtFlags::SYMLINK_FOLLOW)
+        rustix::fs::linkat(CWD, path_of(self.file.as_fd()), self.directory, name, AtFlags::SYMLINK_FOLLOW)
     }
 
     fn set_mode(&self, mode: u32) -> Result<(), DestinationError> {

@@ -166,7 +166,7 @@ impl Target {
                 let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
                 // A fifo is waited for until somebody reads it.
                 let opened = loop {
-                    match rustix::fs::open(path_of(met), flags, Mode::empty()) {
+                    match rustix::fs::open(path_of(met.as_fd()), flags, Mode::empty()) {
                         Err(Errno::INTR) if stop_signal().is_some() => return Err(RecvError::Interrupted),
                         Err(Errno::INTR) => {}
                         other => break other.map_err(failed)?,

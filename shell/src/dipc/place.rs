@@ -286,7 +286,7 @@ fn beside(information_name: &str, ending: &str) -> String {
 }
 
 fn link(file: impl AsFd, directory: impl AsFd, name: &str) -> Result<(), Errno> {
-    rustix::fs::linkat(rustix::fs::CWD, path_of(file), directory, name, AtFlags::SYMLINK_FOLLOW)
+    rustix::fs::linkat(rustix::fs::CWD, path_of(file.as_fd()), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
 fn write_all(file: &OwnedFd, text: &[u8]) -> Result<(), Errno> {

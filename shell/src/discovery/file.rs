@@ -15,7 +15,7 @@
 use crate::named::{Identity, Refused, open_regular, path_of, remove_if};
 use crate::process::Unshared;
 use crate::rendezvous::Name;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt::Write;
@@ -186,7 +186,7 @@ impl Announcement {
     }
 
     fn publish(&self) -> Result<(), FileError> {
-        let ours = path_of(&self.file);
+        let ours = path_of(self.file.as_fd());
         for _ in 0..TRIES {
             match rustix::fs::linkat(CWD, &ours, &self.directory, &self.name, AtFlags::SYMLINK_FOLLOW) {
                 Err(Errno::EXIST) => {}

@@ -75,7 +75,8 @@ impl RuntimeDir {
                     Err(Errno::LOOP | Errno::NOTDIR) => return refuse(&path, "it is a link or no directory"),
                     other => other.map_err(failed)?,
                 };
-                rustix::fs::chmodat(CWD, path_of(&made), Mode::RWXU, AtFlags::empty()).map_err(failed)?;
+                rustix::fs::chmodat(CWD, path_of(made.as_fd()), Mode::RWXU, AtFlags::empty())
+                    .map_err(failed)?;
             }
             Err(Errno::EXIST) => {}
             Err(error) => return Err(failed(error)),
