@@ -214,22 +214,24 @@ impl Bench {
 
     /// N times the size stays the same while N grows: what does a byte to one peer cost?
     fn peers(&self, shell: &Shell, place: &Place, total: u64) {
-        let all: &[(usize, &'static str, &'static str)] = &[
-            (1, "whorl x1", "limit x1"),
-            (4, "whorl x4", "limit x4"),
-            (16, "whorl x16", "limit x16"),
-            (64, "whorl x64", "limit x64"),
-            (256, "whorl x256", "limit x256"),
-            (1000, "whorl x1000", "limit x1000"),
+        let all: &[(usize, &'static str)] = &[
+            (1, "whorl x1"),
+            (4, "whorl x4"),
+            (16, "whorl x16"),
+            (64, "whorl x64"),
+            (256, "whorl x256"),
+            (1000, "whorl x1000"),
         ];
         let most = if self.options.quick { 64 } else { 1000 };
-        let points: Vec<_> = all.iter().filter(|(peers, ..)| *peers <= most).collect();
-        let mut copiers = Vec::new();
-        for &&(peers, whorl, limit) in &points {
-            copiers.push((peers, shell.copier(whorl, &["--shm"])));
-            copiers.push((peers, Copier::new(limit, limit::copy)));
-        }
-        copiers.sort_by_key(|(peers, copier)| (copier.name.starts_with("limit"), *peers));
+        let points = || all.iter().copied().filter(|(peers, _)| *peers <= most);
+        let mut copiers: Vec<(usize, Copier)> = Vec::new();
+        copiers.extend(points().map(|(peers, name)| (peers, shell.copier(name, &["--shm"]))));
+        copiers.extend(
+            points()
+                .map(|(peers, _)| (peers, shell.copier(&format!("whorl --socket x{peers}"), &["--socket"]))),
+        );
+        copiers
+            .extend(points().map(|(peers, _)| (peers, Copier::new(&format!("limit x{peers}"), limit::copy))));
         copiers.retain(|(_, copier)| self.options.wants(&copier.name));
         let rows = interleave(
             &copiers,
@@ -248,7 +250,7 @@ impl Bench {
                 }))
             },
         );
-        let whorls = points.iter().map(|(_, whorl, _)| *whorl).filter(|name| *name != "whorl x16");
+        let whorls = points().map(|(_, name)| name).filter(|name| *name != "whorl x16");
         let targets: Vec<Target> = whorls.map(|name| at_most(1.25, &["whorl x16"]).of(name)).collect();
         let walls: Vec<_> = rows.iter().map(|row| row.map(|taken| taken.wall)).collect();
         let cpus: Vec<_> = present(&rows).map(|row| row.map(|taken| taken.cpu)).collect();
