@@ -96,11 +96,20 @@ impl Step {
 /// Whether nobody wants anything, ourselves included: who has announced itself goes on step by step.
 #[inline(always)]
 fn all_are_idle<P: Parts>(parts: &P, me: u16, ordering: Ordering) -> bool {
-    let any = |cells: &[Cell]| cells.iter().fold(IDLE, |any, cell| any | cell.word.load(ordering));
-    // Eight at a time, without a branch for each. That may be a few more than were ever taken: those are idle.
+    // Eight at a time, without a branch for each. That may be a few more than were ever taken: those are idle. Loops, for
+    // a fold is compiled as a function of its own, which asks for every load with which ordering it is.
     let (eights, rest) = parts.cells().as_chunks::<8>();
     let count = usize::from(count(parts, me));
-    let in_eights = eights.iter().take(count.div_ceil(8)).fold(IDLE, |found, eight| found | any(eight));
-    let in_rest = if count > eights.len() * 8 { any(rest) } else { IDLE };
-    in_eights | in_rest == IDLE
+    let mut found = IDLE;
+    for eight in &eights[..count.div_ceil(8).min(eights.len())] {
+        for cell in eight {
+            found |= cell.word.load(ordering);
+        }
+    }
+    if count > eights.len() * 8 {
+        for cell in rest {
+            found |= cell.word.load(ordering);
+        }
+    }
+    found == IDLE
 }
