@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::replies::Replies;
 use super::reply::Fault;
 use super::session::Boxes;
 use crate::mailboxes::{MailboxError, Mailboxes};
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 
 /// Mailboxes whose numbers agree modulo this share a guess at how long the next message is.
 const GUESSES: usize = 64;
-/// No guess is larger: room for a message is made by writing to it.
+/// No guess is larger: room that was never used is made by writing to it.
 const GUESSED: usize = 128 << 10;
 
 /// The mailboxes, for one worker.
@@ -31,7 +32,7 @@ pub struct SharedBoxes {
     patience: Duration,
     stuck: HashSet<u32>,
     /// The last reply's head.
-    line: Vec<u8>,
+    line: Replies,
     /// How long the messages were that were read last.
     sizes: [usize; GUESSES],
 }
@@ -44,7 +45,7 @@ impl SharedBoxes {
             mailboxes,
             patience: PATIENCE + copying,
             stuck: HashSet::new(),
-            line: Vec::new(),
+            line: Replies::default(),
             sizes: [0; GUESSES],
         }
     }
@@ -89,8 +90,8 @@ impl Boxes for SharedBoxes {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Vec<u8>,
-        mut head: impl FnMut(&mut Vec<u8>, u64, usize),
+        out: &mut Replies,
+        mut head: impl FnMut(&mut Replies, u64, usize),
     ) -> Result<(), Fault> {
         let start = out.len();
         let mut line = std::mem::take(&mut self.line);
@@ -100,9 +101,9 @@ impl Boxes for SharedBoxes {
         let done = self.attempt(mailbox, |mailboxes, deadline| {
             loop {
                 out.truncate(start);
-                out.try_reserve(line.len() + size + 1).map_err(|_| MailboxError::Memory(size))?;
-                out.resize(at + size, 0);
-                match mailboxes.read_to(mailbox, &mut out[at..], Some(deadline)) {
+                // And for the line end.
+                out.room(line.len() + size + 1).map_err(|_| MailboxError::Memory(size))?;
+                match mailboxes.read_to(mailbox, &mut out[at..at + size], Some(deadline)) {
                     Err(MailboxError::Read(MailReadError::TooShort(needed))) if needed > size => {
                         size = needed
                     }
@@ -110,17 +111,20 @@ impl Boxes for SharedBoxes {
                 }
             }
         });
-        let done = done.map(|(version, length)| {
+        let done = done.and_then(|(version, length)| {
             out.truncate(at + length);
             self.sizes[last] = length.min(GUESSED);
-            let guess = line.len();
             line.clear();
             head(&mut line, version, length);
-            if line.len() == guess {
-                out[start..at].copy_from_slice(&line);
-            } else {
-                out.splice(start..at, line.iter().copied());
+            let behind = start + line.len();
+            if behind != at {
+                let more = line.len().saturating_sub(at - start);
+                out.room(more).map_err(|_| Fault::Memory)?;
+                out.copy_within(at..at + length, behind);
+                out.truncate(behind + length);
             }
+            out[start..behind].copy_from_slice(&line);
+            Ok(())
         });
         self.line = line;
         done

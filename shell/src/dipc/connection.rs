@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::sync::Arc;
 
 use super::budget::{Budget, Held};
+use super::replies::Replies;
 use super::reply::Bye;
 use super::session::{Boxes, Millis, Need, Rules, Session, Turn};
 
@@ -36,7 +37,7 @@ pub struct Desk<'a, B> {
     /// Where input is received.
     pub input: &'a mut [u8],
     /// Where replies are collected. Empty between calls.
-    pub output: &'a mut Vec<u8>,
+    pub output: &'a mut Replies,
 }
 
 /// What becomes of a connection.
@@ -253,7 +254,7 @@ impl Connection {
     }
 
     /// Sends `replies`, and keeps what the socket does not take.
-    fn send(&mut self, replies: &mut Vec<u8>) -> Verdict {
+    fn send(&mut self, replies: &mut Replies) -> Verdict {
         let mut taken = 0;
         if self.gone {
             taken = replies.len();

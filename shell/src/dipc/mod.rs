@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`wire`] | the first line of a request, as a pure function over bytes |
 //! | [`reply`] | the lines that go back |
+//! | [`replies`] | what collects them until they are sent |
 //! | [`budget`] | memory for data in flight, bounded for all connections together |
 //! | [`session`] | one connection's dialogue: bytes in, replies out, no socket and no clock |
 //! | [`connection`] | a socket and its dialogue |
@@ -34,6 +35,7 @@ pub mod notify;
 pub mod place;
 pub mod post;
 pub mod remove;
+pub mod replies;
 pub mod reply;
 pub mod server;
 pub mod session;

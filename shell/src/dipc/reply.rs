@@ -1,6 +1,7 @@
 //! The lines that go back. Always LF, never CR; the first word decides the shape, programs look at no text beyond the
 //! code, and what a peer sent comes back only escaped.
 
+use super::replies::Replies;
 use std::io::Write;
 
 /// How large things are, fixed when the server starts.
@@ -84,42 +85,42 @@ macro_rules! put {
 }
 
 /// `ok BOX VERSION`.
-pub fn ok(out: &mut Vec<u8>, mailbox: u32, version: u64) {
+pub fn ok(out: &mut Replies, mailbox: u32, version: u64) {
     words(out, b"ok", &[mailbox.into(), version]);
     out.push(b'\n');
 }
 
 /// `ok auth`.
-pub fn welcome(out: &mut Vec<u8>) {
+pub fn welcome(out: &mut Replies) {
     out.extend_from_slice(b"ok auth\n");
 }
 
 /// `more BOX TOTAL`.
-pub fn more(out: &mut Vec<u8>, mailbox: u32, total: u64) {
+pub fn more(out: &mut Replies, mailbox: u32, total: u64) {
     words(out, b"more", &[mailbox.into(), total]);
     out.push(b'\n');
 }
 
 /// `same BOX VERSION`.
-pub fn same(out: &mut Vec<u8>, mailbox: u32, version: u64) {
+pub fn same(out: &mut Replies, mailbox: u32, version: u64) {
     words(out, b"same", &[mailbox.into(), version]);
     out.push(b'\n');
 }
 
 /// `data BOX VERSION SIZE` or `SIZE+`, before a packet's bytes.
-pub fn data(out: &mut Vec<u8>, mailbox: u32, version: u64, size: usize, last: bool) {
+pub fn data(out: &mut Replies, mailbox: u32, version: u64, size: usize, last: bool) {
     words(out, b"data", &[mailbox.into(), version, size as u64]);
     out.extend_from_slice(if last { b"\n" } else { b"+\n" });
 }
 
 /// `info 1 K M P`: the protocol's version and the server's shape.
-pub fn info(out: &mut Vec<u8>, shape: &Shape) {
+pub fn info(out: &mut Replies, shape: &Shape) {
     words(out, b"info", &[1, shape.boxes.into(), shape.capacity as u64, shape.packet as u64]);
     out.push(b'\n');
 }
 
 /// `err verb ...`.
-pub fn unknown(out: &mut Vec<u8>, verb: &[u8]) {
+pub fn unknown(out: &mut Replies, verb: &[u8]) {
     /// Enough to recognise a slip of the fingers; a line of rubbish is not sent back whole.
     const SHOWN: usize = 16;
     let shown = verb[..verb.len().min(SHOWN)].escape_ascii();
@@ -128,12 +129,12 @@ pub fn unknown(out: &mut Vec<u8>, verb: &[u8]) {
 }
 
 /// `err args usage: ...`.
-pub fn usage(out: &mut Vec<u8>, usage: &str) {
+pub fn usage(out: &mut Replies, usage: &str) {
     put!(out, "err args usage: {usage}\n");
 }
 
 /// `err CODE ...`.
-pub fn refuse(out: &mut Vec<u8>, shape: &Shape, refusal: Refusal) {
+pub fn refuse(out: &mut Replies, shape: &Shape, refusal: Refusal) {
     match refusal {
         Refusal::Box(number) => put!(out, "err box {number} is not 0..{}\n", shape.boxes.saturating_sub(1)),
         Refusal::Size(size) => put!(out, "err size {size} exceeds the packet, {}\n", shape.packet),
@@ -143,7 +144,7 @@ pub fn refuse(out: &mut Vec<u8>, shape: &Shape, refusal: Refusal) {
 }
 
 /// `bye CODE ...`: the last line.
-pub fn bye(out: &mut Vec<u8>, bye: Bye) {
+pub fn bye(out: &mut Replies, bye: Bye) {
     match bye {
         Bye::Quit => put!(out, "bye quit\n"),
         Bye::Args => put!(out, "bye args usage: w BOX SIZE, data on the next line\n"),
@@ -159,7 +160,7 @@ pub fn bye(out: &mut Vec<u8>, bye: Bye) {
 }
 
 /// A word and numbers, with spaces between. By hand, for these lines are most of what a busy server formats.
-fn words(out: &mut Vec<u8>, word: &[u8], numbers: &[u64]) {
+fn words(out: &mut Replies, word: &[u8], numbers: &[u64]) {
     out.extend_from_slice(word);
     for &number in numbers {
         let mut digits = [0; 21];
@@ -183,10 +184,10 @@ fn words(out: &mut Vec<u8>, word: &[u8], numbers: &[u64]) {
 mod tests {
     use super::*;
 
-    fn line(write: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
+    fn line(write: impl FnOnce(&mut Replies)) -> String {
+        let mut out = Replies::default();
         write(&mut out);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]

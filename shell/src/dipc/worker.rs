@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::connection::{Connection, Desk, Verdict};
 use super::news::News;
 use super::post::{Key, Letter, Post};
+use super::replies::Replies;
 use super::reply::Fault;
 use super::session::{Boxes, Millis, Rules};
 use super::timers::{Armed, Timers};
@@ -82,8 +83,8 @@ impl<B: Boxes> Boxes for Telling<'_, B> {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Vec<u8>,
-        head: impl FnMut(&mut Vec<u8>, u64, usize),
+        out: &mut Replies,
+        head: impl FnMut(&mut Replies, u64, usize),
     ) -> Result<(), Fault> {
         self.boxes.read(mailbox, out, head)
     }
@@ -106,7 +107,7 @@ pub struct Worker<B> {
     free: Vec<u32>,
     timers: Timers,
     input: Vec<u8>,
-    output: Vec<u8>,
+    output: Replies,
     stopping: Option<Stopping>,
     /// Who stopped for others to have their turn.
     unfinished: Vec<Key>,
@@ -148,7 +149,7 @@ impl<B: Boxes> Worker<B> {
             free: Vec::new(),
             timers: Timers::default(),
             input: vec![0; size],
-            output: Vec::new(),
+            output: Replies::default(),
             stopping: None,
             unfinished: Vec::new(),
         })
@@ -306,8 +307,8 @@ impl<B: Boxes> Worker<B> {
                 verdict = client.connection.told(&mut desk);
             }
         }
-        if self.output.capacity() > OUTPUT_KEPT {
-            self.output = Vec::new();
+        if self.output.memory() > OUTPUT_KEPT {
+            self.output = Replies::default();
         }
         match verdict {
             Verdict::Stay => self.settle(key),

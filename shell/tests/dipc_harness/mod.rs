@@ -1,6 +1,7 @@
 //! Drives a session without sockets: mailboxes in a `Vec`, input cut into pieces at will.
 
 use whorl::dipc::budget::Budget;
+use whorl::dipc::replies::Replies;
 use whorl::dipc::reply::{Fault, Shape};
 use whorl::dipc::session::{Boxes, Need, Rules, Session, Turn};
 
@@ -16,12 +17,12 @@ impl Boxes for Plain {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Vec<u8>,
-        mut head: impl FnMut(&mut Vec<u8>, u64, usize),
+        out: &mut Replies,
+        mut head: impl FnMut(&mut Replies, u64, usize),
     ) -> Result<(), Fault> {
         let (version, message) = &self.0[mailbox as usize];
         head(out, *version, message.len());
-        out.extend(message);
+        out.extend_from_slice(message);
         Ok(())
     }
 
@@ -56,11 +57,11 @@ pub fn converse<'a>(
             None => end = true,
         }
         loop {
-            let mut out = Vec::new();
+            let mut out = Replies::default();
             let mut turn = Turn { now: 0, rules, boxes, out: &mut out };
             let (used, need) = session.advance(&input, end, brim, &mut turn);
             input.drain(..used);
-            replies.extend(out);
+            replies.extend_from_slice(&out);
             match need {
                 Need::Room => {}
                 Need::Input => {

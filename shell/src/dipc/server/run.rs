@@ -17,6 +17,7 @@ use crate::dipc::control::{self, Request};
 use crate::dipc::listen;
 use crate::dipc::news::News;
 use crate::dipc::post::{Letter, Post};
+use crate::dipc::replies::Replies;
 use crate::dipc::reply::{self, Bye, Shape};
 use crate::mailboxes::MailSegment;
 use crate::{process, reason};
@@ -204,7 +205,7 @@ impl Server {
 
     /// Takes clients in and hands them to workers. False: there are no descriptors for more.
     fn take_in(&mut self, number: usize, stopping: bool) -> bool {
-        let mut line = Vec::new();
+        let mut line = Replies::default();
         for _ in 0..ROUND {
             let Some((listener, is_tcp)) = self.listener(number) else { return true };
             let client = match listen::accept(listener, is_tcp) {

@@ -13,6 +13,7 @@ mod data;
 use std::sync::Arc;
 
 use crate::dipc::budget::{Budget, Held};
+use crate::dipc::replies::Replies;
 use crate::dipc::reply::{self, Bye, Fault, Refusal, Shape};
 use crate::dipc::wire::{self, Fatal, Parsed, Request};
 
@@ -39,8 +40,8 @@ pub trait Boxes {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Vec<u8>,
-        head: impl FnMut(&mut Vec<u8>, u64, usize),
+        out: &mut Replies,
+        head: impl FnMut(&mut Replies, u64, usize),
     ) -> Result<(), Fault>;
 
     /// Stores `message`, and says which version it became.
@@ -67,7 +68,7 @@ pub struct Turn<'a, B> {
     /// The mailboxes.
     pub boxes: &'a mut B,
     /// Where replies are appended.
-    pub out: &'a mut Vec<u8>,
+    pub out: &'a mut Replies,
 }
 
 /// What a session waits for, told to who looks after it.
@@ -240,7 +241,7 @@ impl Session {
 
     /// The deadline has passed: a wait is answered, anything else ends the connection. Call
     /// [`advance`](Session::advance) next.
-    pub fn expire(&mut self, now: Millis, out: &mut Vec<u8>) {
+    pub fn expire(&mut self, now: Millis, out: &mut Replies) {
         match self.state {
             // Time is up for this wait: one more look, then `same`.
             State::Wait { mailbox, since, .. } => {
@@ -264,7 +265,7 @@ impl Session {
     }
 
     /// Ends the dialogue with a last line, unless it has ended.
-    pub fn finish(&mut self, bye: Bye, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, bye: Bye, out: &mut Replies) {
         if !self.is_done() {
             reply::bye(out, bye);
             self.state = State::Done;
@@ -431,7 +432,9 @@ fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) {
     if size <= packet {
         return out.push(b'\n');
     }
-    let message = out.split_off(out.len() - size);
+    let at = out.len() - size;
+    let message = out[at..].to_vec();
+    out.truncate(at);
     let mut packets = message.chunks(packet).peekable();
     while let Some(bytes) = packets.next() {
         reply::data(out, mailbox, version, bytes.len(), packets.peek().is_none());

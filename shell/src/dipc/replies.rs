@@ -1,0 +1,123 @@
+//! What collects replies until they are sent.
+
+use std::collections::TryReserveError;
+use std::io;
+use std::ops::{Deref, DerefMut};
+
+/// Bytes to be sent, one after the other. Unlike a `Vec`, it keeps what it once wrote to its memory, so that room for a message costs no
+/// writing before the message is copied there: zeroing took a twelfth of a worker's time with messages of 64 KiB.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// Its length is the most that was ever in use.
+    memory: Vec<u8>,
+    used: usize,
+}
+
+impl Replies {
+    /// Room for `count` more bytes, which hold anything.
+    ///
+    /// # Errors
+    /// There is no memory for them; nothing has changed.
+    pub fn room(&mut self, count: usize) -> Result<&mut [u8], TryReserveError> {
+        let start = self.used;
+        let end = start.saturating_add(count); // for which there is no memory
+        if let more @ 1.. = end.saturating_sub(self.memory.len()) {
+            self.memory.try_reserve(more)?;
+            self.memory.resize(end, 0);
+        }
+        self.used = end;
+        Ok(&mut self.memory[start..end])
+    }
+
+    /// Appends bytes.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let end = self.used + bytes.len();
+        match self.memory.get_mut(self.used..end) {
+            Some(there) => there.copy_from_slice(bytes),
+            None => {
+                self.memory.truncate(self.used);
+                self.memory.extend_from_slice(bytes);
+            }
+        }
+        self.used = end;
+    }
+
+    /// Appends a byte.
+    pub fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    /// Keeps the first `length` bytes, if there are more.
+    pub fn truncate(&mut self, length: usize) {
+        self.used = self.used.min(length);
+    }
+
+    /// Forgets all bytes, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// How much memory it holds, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory.capacity()
+    }
+}
+
+impl Deref for Replies {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[..self.used]
+    }
+}
+
+impl DerefMut for Replies {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[..self.used]
+    }
+}
+
+impl io::Write for Replies {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_what_was_appended_whatever_was_there_before() {
+        let mut replies = Replies::default();
+        replies.extend_from_slice(b"a long first reply");
+        replies.clear();
+        assert!(replies.is_empty());
+        replies.extend_from_slice(b"one");
+        replies.push(b' ');
+        replies.room(3).unwrap().copy_from_slice(b"two");
+        assert_eq!(*replies, *b"one two");
+        replies.truncate(100);
+        replies.truncate(4);
+        // Over the end of what was ever in use.
+        replies.extend_from_slice(b"and much more than there was before");
+        assert_eq!(*replies, *b"one and much more than there was before");
+        assert_eq!(replies.room(100).unwrap().len(), 100);
+        assert_eq!(replies.len(), 139);
+        assert!(replies[..39].ends_with(b"before"));
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_changes_nothing() {
+        let mut replies = Replies::default();
+        replies.extend_from_slice(b"here");
+        replies.room(usize::MAX).unwrap_err();
+        replies.room(isize::MAX as usize).unwrap_err();
+        assert_eq!(*replies, *b"here");
+    }
+}
