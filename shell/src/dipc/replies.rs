@@ -4,8 +4,9 @@ use std::collections::TryReserveError;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes to be sent, one after the other. Unlike a `Vec`, it keeps what it once wrote to its memory, so that room for a message costs no
-/// writing before the message is copied there: zeroing took a twelfth of a worker's time with messages of 64 KiB.
+/// Bytes to be sent, one after the other. Unlike a `Vec`, it keeps what it once wrote to its memory, so that room for a
+/// message costs no writing before the message is copied there: zeroing took a twelfth of a worker's time with messages
+/// of 64 KiB.
 #[derive(Debug, Default)]
 pub struct Replies {
     /// Its length is the most that was ever in use.

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // every test file uses a part of it
 
 use crate::common::{Live, Place, SOON, run, start, until};
+use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
@@ -83,12 +84,16 @@ impl Home {
         });
     }
 
-    /// Waits until so many processes wait for a name.
+    /// Waits until so many processes wait for a name: until their files are theirs, which is what locks them.
     #[track_caller]
     pub fn awaited(&self, name: &str, count: usize) {
         until(SOON, "somebody waits", || {
             let waits = |file: &String| file.starts_with(&format!("{name}.")) && file.ends_with(".wait");
-            self.left().iter().filter(|file| waits(file)).count() == count
+            let is_locked = |file: &String| {
+                let opened = fs::File::open(self.place.at("run/whorl").join(file));
+                opened.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+            };
+            self.left().iter().filter(|file| waits(file) && is_locked(file)).count() == count
         });
     }
 
