@@ -32,7 +32,7 @@ impl Futex for Poll {
     /// There is no clock: waits have no deadline.
     type Deadline = core::convert::Infallible;
 
-    fn spin(&self, looks: u32) -> bool {
+    fn spin(&self, looks: u32, _: Option<Self::Deadline>) -> bool {
         core::hint::spin_loop();
         looks < 1_000_000
     }

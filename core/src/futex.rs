@@ -30,11 +30,12 @@ pub trait Futex {
     type Deadline: Copy;
 
     /// Lets a moment pass before the caller looks again: true; or says that it is time to sleep: false. `looks` counts the
-    /// caller's looks so far, from 0. For a given host it is true a bounded number of times in a row. Never true, the
-    /// default, is right everywhere; looking again pays where the other side runs meanwhile. At 0 it should answer at once,
-    /// without giving the processor away: what the caller has announced may hold others up, until it knows whether to take it back.
-    fn spin(&self, looks: u32) -> bool {
-        let _ = looks;
+    /// caller's looks so far, from 0. For a given host it is true a bounded number of times in a row, and never after the
+    /// deadline. Never true, the default, is right everywhere; looking again pays where the other side runs meanwhile. At 0
+    /// it should answer at once, without giving the processor away: what the caller has announced may hold others up, until
+    /// it knows whether to take it back.
+    fn spin(&self, looks: u32, deadline: Option<Self::Deadline>) -> bool {
+        let _ = (looks, deadline);
         false
     }
 
@@ -50,12 +51,16 @@ pub trait Futex {
 
 /// A [`Futex`] that also knows who is dead. "Cannot tell" counts as alive.
 pub trait Host: Futex {
-    /// Runs `bury` if the occupant of `seat` is surely dead, and only while nobody else can bury the same seat or sit
-    /// in it. Returns whether it ran.
+    /// Runs `bury` if the occupant of `seat` is surely dead, and only while nobody can sit down in that seat. Returns
+    /// whether it ran.
+    ///
+    /// Others may bury the same seat at the same time. So a participant that is stopped in the middle of a burial holds
+    /// up nobody, except that its host gives the seat to nobody until it goes on or dies.
     fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool;
 
-    /// Runs `round` unless somebody else is making such a round just now: of all the waiters whose slice ends, one at a
-    /// time asks for every seat.
+    /// Runs `round` unless another participant is making such a round just now: of all the waiters whose slice ends, one
+    /// at a time asks for every seat. This only saves work. A participant that is stopped in the middle of its round must
+    /// not keep the others from theirs for more than a few slices.
     fn watch(&self, round: impl FnOnce());
 
     /// Whether the segment's owner (a ring's sender) is surely dead.

@@ -9,7 +9,7 @@
 //!     ^        `-> AskNow(g)                    `------------> Refused(g)
 //!     |                                                                 |
 //!     '------ leave, by the occupant: Free(g + 1)  <--------------------' from any of them
-//!             bury, by whoever holds the dead one's byte lock: the same step
+//!             bury, by anybody who knows of the occupant's death: the same step
 //! ```
 //!
 //! Every step is one compare-exchange that names the generation. So leaving and being buried can race and only one of
@@ -153,7 +153,7 @@ impl Seat {
     }
 
     /// Clears the seat of a dead occupant. To be called only through [`Host::try_bury`](crate::futex::Host::try_bury).
-    /// False if the seat was free. May be repeated, also after a burier that died half-way.
+    /// False if the seat was free. It may be repeated, and several callers may do it at the same time.
     pub fn bury(&self) -> bool {
         let seen = self.occupancy();
         seen.is_taken() && self.leave(seen.generation)

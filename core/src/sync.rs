@@ -20,7 +20,29 @@ pub fn fence(order: Ordering) {
     core::sync::atomic::fence(order);
 }
 
-/// A fence that stands directly behind the caller's own compare-exchange, and is free where that is one already.
+/// Exchanges a word, Relaxed, and is a full barrier wherever [`fence_after_exchange`] relies on that.
+///
+/// Where the caller needs no result, a compiler may turn the ordinary exchange into a store, which is no barrier. So on
+/// x86-64 this is the instruction itself.
+#[inline(always)]
+pub fn exchange_before_fence(word: &AtomicU32, value: u32) -> u32 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let mut old = value;
+        // SAFETY: changes the word that the reference is to, and nothing else: one atomic access, since `xchg` with memory
+        // locks always. Without `nomem` it is a fence for the compiler, too.
+        unsafe {
+            core::arch::asm!("xchg dword ptr [{word}], {old:e}", word = in(reg) word.as_ptr(), old = inout(reg) old,
+                options(nostack, preserves_flags));
+        }
+        old
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    word.swap(value, Ordering::Relaxed)
+}
+
+/// A fence that stands directly behind the caller's own compare-exchange or [`exchange_before_fence`], and is free where that
+/// is one already.
 #[inline(always)]
 pub fn fence_after_exchange(order: Ordering) {
     // On this processor a compare-exchange is a locked instruction, won or lost: a full barrier (see `fence`). What is left

@@ -211,3 +211,26 @@ fn who_waits_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
         assert!(started.elapsed() < Duration::from_secs(10));
     });
 }
+
+/// A seat whose word says that it is free may still own a lock: if a living occupant was once taken for dead, say. Who sits
+/// down in it clears that, so the mailbox is not locked for as long as the newcomer lives.
+#[test]
+fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
+    let geometry = MailGeometry::new(2, 8, 2).unwrap();
+    let mut pages = memory(geometry.length());
+    let buffer = bytes(&mut pages);
+    let words = buffer.as_mut_ptr().cast::<AtomicU32>();
+    // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
+    let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
+    let mut other = boxes.sit(1, 2).unwrap();
+    // The second mailbox: its epoch, and the cell of seat 0 (the layout is drawn in core/src/segment/mailboxes.rs).
+    let at = (4096 + 2 * 8u32).next_multiple_of(64) as usize + 192 + 2 * 64;
+    for (offset, value) in [(at, 1 << 31), (at + 192, 3)] {
+        // SAFETY: inside the buffer, aligned, atomic.
+        unsafe { &*words.add(offset / 4) }.store(value, Ordering::Relaxed);
+    }
+    assert!(other.try_write(0, b"free").is_ok());
+    assert!(other.try_write(1, b"held").is_err(), "seat 0 owns the lock");
+    let _newcomer = boxes.sit(0, 3).unwrap();
+    assert_eq!(other.try_write(1, b"free"), Ok(1));
+}

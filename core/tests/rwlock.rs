@@ -150,7 +150,7 @@ struct Impatient;
 impl Futex for Impatient {
     type Deadline = ();
 
-    fn spin(&self, looks: u32) -> bool {
+    fn spin(&self, looks: u32, _: Option<()>) -> bool {
         SPINS.set(SPINS.get() + 1);
         if looks > 0 {
             let state = WATCHED.get().map_or(0, |cell| cell.load(Ordering::Relaxed));

@@ -280,7 +280,7 @@ fn a_writer_gets_in_whichever_step_a_reader_dies_at() {
 #[test]
 fn a_burial_may_be_begun_by_one_and_ended_by_another() {
     for steps in 0..16 {
-        Model::new("rwlock: a burier dies", 80).bounded(2).check(move || {
+        Model::new("rwlock: a burier dies", 27).bounded(2).check(move || {
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
             std::mem::forget(lock.sit(0).write(None).unwrap());
@@ -291,6 +291,51 @@ fn a_burial_may_be_begun_by_one_and_ended_by_another() {
                 lock.bury(0);
             };
             race(bury_twice, move || assert_eq!(read(&there, &mut b), 1));
+            lock.assert_idle();
+        });
+    }
+}
+
+/// Two bury a dead owner at once, and one of them goes on to use the lock: whichever is stopped wherever, the lock is freed
+/// once, and no step of the slower one harms the faster one's section.
+#[test]
+fn two_may_bury_at_once() {
+    for writes in [false, true] {
+        Model::new("rwlock: two bury at once", 137).bounded(3).check(move || {
+            let lock = Lock::new(2);
+            let mut b = lock.sit(1);
+            std::mem::forget(lock.sit(0).write(None).unwrap());
+            lock.add();
+            let there = lock.clone();
+            let bury_and_enter = move || {
+                there.bury(0);
+                match writes {
+                    true => write(&there, &mut b),
+                    false => assert_eq!(read(&there, &mut b), 1),
+                }
+            };
+            race(|| lock.bury(0), bury_and_enter);
+            lock.assert_idle();
+            assert_eq!(lock.get(), 1 + u32::from(writes));
+        });
+    }
+}
+
+/// One of two buriers dies at each of its steps, also between the freeing and the rousing: the other one rouses a reader that
+/// announced itself meanwhile, although it found the lock freed already.
+#[test]
+fn one_of_two_buriers_may_die() {
+    for steps in 0..6 {
+        Model::new("rwlock: one of two buriers dies", 186).bounded(3).check(move || {
+            let lock = Lock::new(2);
+            let mut b = lock.sit(1);
+            std::mem::forget(lock.sit(0).write(None).unwrap());
+            lock.add();
+            let (first, second) = (lock.clone(), lock.clone());
+            let other = loom::thread::spawn(move || first.bury_for(0, steps));
+            let there = lock.clone();
+            race(move || second.bury(0), move || assert_eq!(read(&there, &mut b), 1));
+            other.join().unwrap();
             lock.assert_idle();
         });
     }
@@ -338,7 +383,7 @@ fn a_waiter_buries_the_dead_itself_when_its_slice_ends() {
 /// An owner that is buried by mistake leaves late: the one that owns the lock by then goes on owning it.
 #[test]
 fn a_late_leaving_does_not_free_the_successor_s_lock() {
-    Model::new("rwlock: late leaving", 2434).bounded(4).check(|| {
+    Model::new("rwlock: late leaving", 1970).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.sit(0), lock.sit(1));
         let late = a.write(None).unwrap();

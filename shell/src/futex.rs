@@ -28,15 +28,22 @@ pub const FEW_YIELDS: u32 = 8;
 /// looks for the dead in time.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// Lets a moment pass (none at the first look), the caller having looked in vain `looks` times before: true; or false when it is time to sleep, which
-/// is after `yields` looks, or sooner where they take long.
-pub fn linger(looks: u32, yields: u32) -> bool {
+/// Backs off before sleeping. Returns true if the caller should look again, or false if it should sleep. Attempt 0 returns
+/// without yielding. The answer is false after `yields` attempts, after 2 ms in all, and once the deadline has passed.
+pub fn linger(looks: u32, yields: u32, deadline: Option<Instant>) -> bool {
     thread_local!(static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) });
-    if looks == 0 {
-        BEGAN.set(Some(Instant::now()));
-        return yields > 0;
+    if looks >= yields {
+        return false;
     }
-    let lingers = looks < yields && BEGAN.get().is_none_or(|began| began.elapsed() < LINGER);
+    let now = Instant::now();
+    if deadline.is_some_and(|deadline| now >= deadline) {
+        return false;
+    }
+    if looks == 0 {
+        BEGAN.set(Some(now));
+        return true;
+    }
+    let lingers = BEGAN.get().is_none_or(|began| now.saturating_duration_since(began) < LINGER);
     if lingers {
         std::thread::yield_now();
     }
@@ -50,8 +57,8 @@ pub struct SharedFutex;
 impl Futex for SharedFutex {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32) -> bool {
-        linger(looks, YIELDS)
+    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
+        linger(looks, YIELDS, deadline)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
@@ -59,6 +66,8 @@ impl Futex for SharedFutex {
             return Wake::Interrupted;
         }
         let (nap, last) = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+            // Before the word is compared: a peer that changes it all the time must not hold the caller.
+            Some(Duration::ZERO) => return Wake::TimedOut,
             Some(left) if left <= SLICE => (left, true),
             _ => (SLICE, false),
         };
@@ -88,8 +97,8 @@ pub struct ThreadFutex;
 impl Futex for ThreadFutex {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32) -> bool {
-        linger(looks, YIELDS)
+    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
+        linger(looks, YIELDS, deadline)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
@@ -97,9 +106,12 @@ impl Futex for ThreadFutex {
             atomic_wait::wait(word, expected);
             return Wake::Woken;
         };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Wake::TimedOut;
+        }
         // atomic-wait has no timed wait; this is the same private futex with one.
-        let left = timespec(deadline.saturating_duration_since(Instant::now()));
-        match futex::wait(word, Flags::PRIVATE, expected, Some(&left)) {
+        match futex::wait(word, Flags::PRIVATE, expected, Some(&timespec(left))) {
             Err(Errno::TIMEDOUT) => Wake::TimedOut,
             _ => Wake::Woken,
         }

@@ -51,8 +51,8 @@ pub struct ThreadHost;
 impl Futex for ThreadHost {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32) -> bool {
-        ThreadFutex.spin(looks)
+    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
+        ThreadFutex.spin(looks, deadline)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {

@@ -11,9 +11,23 @@
 //!
 //! | byte | held by |
 //! |---|---|
-//! | 0 to 1023 | the occupant of that seat, or for a moment whoever buries it |
+//! | 0 to 1023 | the occupant of that seat |
 //! | 1024 | the owner: a ring's sender |
-//! | 1025 | the watchman: the one waiter that is asking for every seat just now |
+//! | 1025 to 1040 | the watchman: the one waiter that is asking for every seat just now |
+//! | 2048 to 3071 | those that bury the occupant of that seat (shared), or a newcomer that sits down in it (exclusive) |
+//! | 3072 to 4095 | a newcomer that looks whether it can sit down in that seat |
+//!
+//! *Burying and sitting down.* A burier takes the seat's burial byte, shared, then asks whether the seat's byte is free: then
+//! the occupant is dead. So several may bury at once, and one that is stopped in the middle keeps nobody from burying. A
+//! newcomer takes the newcomer's byte, and goes on only if the seat is free: from then on it stays free, so a newcomer that
+//! is stopped here holds up nobody. It takes the burial byte, exclusively, then the seat's byte, sits down, and gives back all
+//! but the seat's byte. So nobody sits down in a seat for which a burier may still act, and a burier that comes later finds
+//! the seat's byte held. The threads of one process ask through one description, which the kernel takes for one holder: a
+//! mutex lets one of them bury at a time.
+//!
+//! *The watchman.* Waiters that ask for every seat take turns, because with a thousand of them all asking takes long. The byte
+//! for this changes every [`PERIOD`], so a watchman that is stopped with a byte in its hand keeps the others from asking for
+//! one period at a time, one in sixteen.
 
 use crate::named::path_of;
 use crate::process::Unshared;
@@ -22,18 +36,29 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use whorl_core::futex::{Futex, Host, Wake};
 use whorl_core::segment::MAX_SEATS;
 use whorl_core::sync::AtomicU32;
 
 use crate::futex::{SharedFutex, YIELDS, linger};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The byte that a segment's owner holds.
 pub const OWNER: u32 = MAX_SEATS;
-/// The byte that the watchman holds.
+/// The first of the bytes that the watchman holds, each in its period.
 pub const WATCHMAN: u32 = MAX_SEATS + 1;
+/// How many there are.
+const WATCHMEN: u32 = 16;
+/// How long one of them is the watchman's.
+const PERIOD: Duration = Duration::from_millis(100);
+/// The burial byte of seat 0; those of the other seats follow.
+pub const BURIAL: u32 = 2 * MAX_SEATS;
+
+/// The newcomer's byte of seat 0; those of the other seats follow.
+const NEWCOMER: u32 = 3 * MAX_SEATS;
+
+const _: () = assert!(WATCHMAN + WATCHMEN <= BURIAL);
 
 /// An open file description of one's own, to lock bytes through. Dropping it drops its locks. In a forked child it is closed.
 #[derive(Debug)]
@@ -62,6 +87,64 @@ impl ByteLocks {
             Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes a byte, without waiting, together with others that take it so; false if another description holds it alone.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn try_share(&self, byte: u32) -> Result<bool, Errno> {
+        match self.command(libc::F_OFD_SETLK, libc::F_RDLCK, byte) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a seat's byte and lets `sit` sit down in the seat. Keeps the byte if that returned something. `None` if the
+    /// seat is not free, or if a burier may still act for its last occupant. Does not wait.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn occupy<T>(
+        &self,
+        seat: u32,
+        is_free: impl Fn() -> bool,
+        sit: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<T>, Errno> {
+        if !is_free() {
+            return Ok(None);
+        }
+        self.holding(NEWCOMER + seat, || {
+            // Again: from here on nobody else sits down.
+            if !is_free() {
+                return Ok(None);
+            }
+            self.holding(BURIAL + seat, || {
+                if !self.try_lock(seat)? {
+                    return Ok(None);
+                }
+                let sat = sit();
+                if sat.is_none() {
+                    self.unlock(seat);
+                }
+                Ok(sat)
+            })
+        })
+    }
+
+    /// Runs `act` while it holds a byte; `None` if the byte is held by another description.
+    fn holding<T>(
+        &self,
+        byte: u32,
+        act: impl FnOnce() -> Result<Option<T>, Errno>,
+    ) -> Result<Option<T>, Errno> {
+        if !self.try_lock(byte)? {
+            return Ok(None);
+        }
+        let result = act();
+        self.unlock(byte);
+        result
     }
 
     /// Gives a byte back.
@@ -131,10 +214,18 @@ pub enum OwnerIs {
 /// The host of everything that lies in a mapping: the shared futex, and byte locks for who is dead.
 #[derive(Clone, Debug)]
 pub struct SharedHost {
-    locks: Arc<ByteLocks>,
+    asking: Arc<Asking>,
     owner: OwnerIs,
     hooks: Arc<Hooks>,
     yields: u32,
+}
+
+/// What the threads of this process ask through, one at a time: the kernel takes them for one holder of a byte.
+#[derive(Debug)]
+struct Asking {
+    locks: ByteLocks,
+    burial: Mutex<()>,
+    round: Mutex<()>,
 }
 
 /// What a process hangs on its waits and wakes of one ring.
@@ -172,7 +263,8 @@ impl fmt::Debug for Hooks {
 impl SharedHost {
     /// A host that asks through `locks`, a description through which no seat is held.
     pub fn new(locks: ByteLocks, owner: OwnerIs) -> Self {
-        Self { locks: Arc::new(locks), owner, hooks: Arc::default(), yields: YIELDS }
+        let asking = Arc::new(Asking { locks, burial: Mutex::default(), round: Mutex::default() });
+        Self { asking, owner, hooks: Arc::default(), yields: YIELDS }
     }
 
     /// The same, whose waiters yield so many times before they sleep.
@@ -190,8 +282,8 @@ impl SharedHost {
 impl Futex for SharedHost {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32) -> bool {
-        linger(looks, self.yields)
+    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
+        linger(looks, self.yields, deadline)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
@@ -213,19 +305,34 @@ impl Futex for SharedHost {
 
 impl Host for SharedHost {
     fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
-        // Holding the dead one's byte keeps other buriers and its successor away; a burier that dies drops it.
-        let dead = self.locks.try_lock(seat) == Ok(true);
+        let Asking { locks, burial, .. } = &*self.asking;
+        // First without the burial byte: nearly always the answer is that the occupant lives.
+        if locks.is_held(seat) {
+            return false;
+        }
+        let _one_of_us = burial.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.try_share(BURIAL + seat) != Ok(true) {
+            return false; // somebody sits down just now
+        }
+        let dead = !locks.is_held(seat);
         if dead {
             bury();
-            self.locks.unlock(seat);
         }
+        locks.unlock(BURIAL + seat);
         dead
     }
 
     fn watch(&self, round: impl FnOnce()) {
-        if self.locks.try_lock(WATCHMAN) == Ok(true) {
+        let Asking { locks, round: rounds, .. } = &*self.asking;
+        let _one_of_us = match rounds.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let byte = WATCHMAN + period(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic));
+        if locks.try_lock(byte) == Ok(true) {
             round();
-            self.locks.unlock(WATCHMAN);
+            locks.unlock(byte);
         }
     }
 
@@ -233,7 +340,14 @@ impl Host for SharedHost {
         match self.owner {
             OwnerIs::Myself => false,
             OwnerIs::Parent(parent) => rustix::process::getppid() != Some(parent),
-            OwnerIs::Whoever => !self.locks.is_held(OWNER),
+            OwnerIs::Whoever => !self.asking.locks.is_held(OWNER),
         }
     }
+}
+
+/// Which of the watchman's bytes a moment belongs to. All processes have the same clock; where one has another, two may ask
+/// at once, which is only more work.
+fn period(now: rustix::time::Timespec) -> u32 {
+    let milliseconds = (now.tv_sec as u64).wrapping_mul(1000) + now.tv_nsec as u64 / 1_000_000;
+    (milliseconds / PERIOD.as_millis() as u64 % u64::from(WATCHMEN)) as u32
 }

@@ -111,31 +111,25 @@ impl MailSegment {
         let locks = ByteLocks::open(&self.object).map_err(system("open a lock on"))?;
         let (pid, forks) = (std::process::id(), process::forks());
         let seats = self.mailboxes.geometry().seats();
-        for seat in 0..seats {
-            if !locks.try_lock(seat).map_err(system("lock a seat of"))? {
-                continue;
-            }
-            // The byte was free: whoever sat here is dead.
-            self.mailboxes.bury(seat);
-            match self.mailboxes.sit(seat, pid) {
-                Ok(user) => {
-                    let segment = self.clone();
-                    let user = ManuallyDrop::new(user);
-                    let alone = NotInherited::new(&locks);
-                    return Ok(Mailboxes {
-                        user,
-                        _alone: alone,
-                        _locks: locks,
-                        segment,
-                        buffer: Vec::new(),
-                        forks,
-                        tie: None,
-                    });
-                }
-                Err(_) => locks.unlock(seat),
-            }
+        let sit = |seat: u32| {
+            let is_free = || self.mailboxes.is_free(seat);
+            locks.occupy(seat, is_free, || self.mailboxes.sit(seat, pid).ok()).transpose()
+        };
+        let mut sat = (0..seats).find_map(sit);
+        if sat.is_none() {
+            self.mailboxes.bury_dead();
+            sat = (0..seats).find_map(sit);
         }
-        Err(MailboxError::Seats(seats))
+        let user = sat.ok_or(MailboxError::Seats(seats))?.map_err(system("lock a seat of"))?;
+        Ok(Mailboxes {
+            user: ManuallyDrop::new(user),
+            _alone: NotInherited::new(&locks),
+            _locks: locks,
+            segment: self.clone(),
+            buffer: Vec::new(),
+            forks,
+            tie: None,
+        })
     }
 
     /// The measures.
@@ -256,6 +250,7 @@ impl Mailboxes {
         look: impl FnOnce(&[u8], u64) -> R,
     ) -> Result<R, MailboxError> {
         self.check()?;
+        // Each round but the last makes the buffer longer, up to the capacity.
         loop {
             match self.user.read(index, &mut self.buffer, deadline) {
                 Ok(message) => {
@@ -320,14 +315,14 @@ impl Mailboxes {
         self.segment.version(index).ok_or(MailboxError::Wait(WaitError::NoSuchBox))
     }
 
-    /// The latest message of mailbox `index`, once it is newer than version `than`; nothing if that did not happen before
+    /// The latest message of mailbox `index`, once it is newer than version `than`; nothing if it could not be read before
     /// `deadline`. How much the version grew says how many messages were missed.
     ///
     /// # Blocking
-    /// Waits for a writer.
+    /// Waits for a writer, then as [`read`](Self::read); both until `deadline`.
     ///
     /// # Errors
-    /// There is no such mailbox.
+    /// As [`read_by`](Self::read_by), but for the deadline.
     pub fn wait_newer(
         &mut self,
         index: u32,
@@ -335,14 +330,42 @@ impl Mailboxes {
         deadline: Option<Instant>,
     ) -> Result<Option<Message>, MailboxError> {
         self.check()?;
+        if self.wait_for_version(index, than, deadline)?.is_none() {
+            return Ok(None);
+        }
+        // A writer may own the mailbox by now, and be stopped.
+        match self.read_by(index, deadline, |message, version| Message { version, bytes: message.to_vec() }) {
+            Err(error) if error.is_lock() == Some(LockError::TimedOut) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// The version of the latest message of mailbox `index`, once it is newer than version `than`; nothing if that did not
+    /// happen before `deadline`. Reads no message, so no writer can hold this up.
+    ///
+    /// # Blocking
+    /// Waits for a writer.
+    ///
+    /// # Errors
+    /// There is no such mailbox, or a signal asks this process to stop.
+    pub fn wait_for_version(
+        &mut self,
+        index: u32,
+        than: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Option<u64>, MailboxError> {
+        self.check()?;
         match self.user.wait_newer(index, than, deadline) {
-            Ok(_) => self.read(index).map(Some),
+            Ok(version) => Ok(Some(version)),
             Err(WaitError::TimedOut) => Ok(None),
             Err(error) => Err(MailboxError::Wait(error)),
         }
     }
 
+    /// Makes room for a message. At least twice as much as before: a hostile peer that makes its message one byte longer
+    /// each time must not keep us here.
     fn grow(&mut self, needed: usize) -> Result<(), MailboxError> {
+        let needed = needed.max(2 * self.buffer.len()).min(self.capacity());
         let more = needed.saturating_sub(self.buffer.len());
         self.buffer.try_reserve_exact(more).map_err(|_| MailboxError::Memory(needed))?;
         self.buffer.resize(needed, 0);

@@ -56,7 +56,7 @@ fn who_forks_all_the_time_is_not_taken_for_dead() {
     let mut asked = 0u64;
     while asked < queries() || forks[0].done() < 50 {
         let seat = (asked % 8) as u32;
-        // Both ways of asking: looking, and trying to take the byte as a burier does.
+        // Both ways of asking: looking, and trying to take the byte as a newcomer does.
         let dead =
             if asked.is_multiple_of(2) { !asking.is_held(seat) } else { asking.try_lock(seat) != Ok(false) };
         wrong += u64::from(dead);

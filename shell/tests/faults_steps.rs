@@ -118,8 +118,8 @@ fn broken_operations_are_caught() {
     }
     let spin = move || -> Made { Ok(Box::new(SpinLock(Words::new()))) };
     let torn = move || -> Made { Ok(Box::new(Torn(Words::new()))) };
-    let spin = Operation { name: "a plain spin lock", state: "broken", make: Box::new(spin) };
-    let torn = Operation { name: "announced too early", state: "broken", make: Box::new(torn) };
+    let spin = Operation { name: "a plain spin lock", state: "broken", stops: false, make: Box::new(spin) };
+    let torn = Operation { name: "announced too early", state: "broken", stops: false, make: Box::new(torn) };
     eprintln!("The hangs and losses that follow are meant to be:");
     let tallies = sweep(&[spin, torn], usize::MAX);
     eprintln!("  {}\n  {}", tallies[0], tallies[1]);

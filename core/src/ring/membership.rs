@@ -45,6 +45,11 @@ pub fn disarm<P: Parts>(parts: &P, seat: u32) -> bool {
     member.armed.load(Ordering::Relaxed) != 0 && member.armed.swap(0, Ordering::Relaxed) != 0
 }
 
+/// Whether nobody sits in a seat, at one moment. False for a seat that does not exist.
+pub fn is_free<P: Parts>(parts: &P, seat: u32) -> bool {
+    parts.members().get(seat as usize).is_some_and(|member| !member.seat.occupancy().is_taken())
+}
+
 impl<P: Parts> Membership<P> {
     /// The membership of a ring.
     ///

@@ -47,7 +47,7 @@ mod receiver;
 mod sender;
 mod slots;
 
-pub use membership::{Admission, Membership, Status, disarm};
+pub use membership::{Admission, Membership, Status, disarm, is_free};
 pub use receiver::{Applicant, Receiver, Run};
 pub use sender::{Claim, Sender};
 pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Purpose, Record, Slots};

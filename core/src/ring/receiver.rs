@@ -208,7 +208,7 @@ impl<P: Parts> Receiver<P> {
             let mut looks = 0;
             loop {
                 match self.available()? {
-                    0 if self.place.parts.host().spin(looks) => looks += 1,
+                    0 if self.place.parts.host().spin(looks, deadline) => looks += 1,
                     0 => break,
                     count => return Ok(count),
                 }

@@ -183,7 +183,7 @@ impl<P: SenderParts> Sender<P> {
             let mut looks = 0;
             loop {
                 match self.free() {
-                    0 if self.parts.host().spin(looks) => looks += 1,
+                    0 if self.parts.host().spin(looks, deadline) => looks += 1,
                     0 => break,
                     free => return Ok(free),
                 }

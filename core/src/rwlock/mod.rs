@@ -28,8 +28,8 @@
 //!   `READING`) are made only by the owner outside its section, before the next owner passes the seats.
 //! - A passing writer may go on at *any* change of a cell: `READING` without the flag was stored after the claim, so that
 //!   reader's own look finds the epoch busy.
-//! - Every claim, used, given up or buried, ends by granting all who announced reading. So a reader waits for at most
-//!   one writer.
+//! - Every claim that its owner ends, used or given up, ends by granting all who announced reading. So a reader waits for
+//!   at most one writer. A claim that a burial ends grants nobody: each writer that dies may cost a reader one writer more.
 //! - A writer that has not announced itself has only looked, until its claim succeeds; and it claims only past writers that
 //!   have. So those that wait are overtaken by it once at most, if it looked before they announced.
 //! - Who announced too late for that either sees the epoch free, or is seen by the poke; the flag makes the wake stick.
@@ -52,10 +52,13 @@
 //! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a passing writer finds the cell changed, Acquire |
 //! | *grant* | the owner exchanges a reader's cell, Release, or after the fence of its claim | the reader finds its cell exchanged, Acquire |
 //!
-//! *Deaths.* A participant may die between any two steps. Whoever holds its seat's byte lock then buries it: clears its
-//! cell and, if it owned the epoch, leaves in its name. A burier that dies leaves the same state again. What the dead one
-//! may have done without waking anybody is made up for by rousing everybody. The dead have no late acts; should a live
-//! owner be buried by mistake, its late leaving fails, since it exchanges busy(me) and nothing else.
+//! *Deaths.* A participant may die between any two steps. Whoever knows of its death buries it, in three steps: it clears
+//! the dead one's cell, frees the epoch if the dead one owned it, and rouses everybody, which makes up for what the dead one
+//! may have done without waking anybody. A burier may die, too, or be stopped in the middle for any time. So burial excludes
+//! no second burier: every step may be repeated, and may come late, because nobody sits down in the seat before every burier
+//! has finished or died (the host sees to that). Clearing finds the cell idle. Freeing exchanges busy(dead) and nothing else.
+//! Rousing tells waiters to look again, which is always allowed. A grant would not be: from a burier that was stopped before
+//! it, it would let a reader in beside a later writer.
 //!
 //! *Hostile words.* A cell or an epoch that holds nonsense is never used to reach memory beyond the table, each exchange
 //! is tried a bounded number of times, each scan counts its steps, and each wait passes the caller's deadline to the host.
@@ -64,7 +67,7 @@ mod participant;
 mod scan;
 mod step;
 
-pub use participant::{Participant, ReadGuard, WriteGuard, bury, bury_dead};
+pub use participant::{Participant, ReadGuard, WriteGuard, bury, bury_dead, has_traces};
 pub use scan::Scan;
 pub use step::{Actor, Bid, Step};
 

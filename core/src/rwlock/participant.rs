@@ -1,7 +1,7 @@
 //! Who takes the steps: participants, which sleep where the steps say so, and buriers.
 
 use super::step::{Actor, Step};
-use super::{Ownership, Parts, count, state};
+use super::{Cell, Ownership, Parts, count, state};
 use crate::error::LockError;
 use crate::futex::{Futex, Host, Wake};
 use crate::sync::Ordering;
@@ -12,7 +12,8 @@ type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 /// the words must not keep us from the host, which knows the deadline. Too few would cost a slice at most.
 const RETURNS: u32 = 64;
 
-/// How long somebody is willing to wait.
+/// How long a participant is willing to wait.
+#[derive(Clone, Copy)]
 enum Patience<D> {
     None,
     Until(Option<D>),
@@ -114,7 +115,8 @@ impl<P: Parts> Participant<P> {
     #[cold]
     fn enter_busy_read(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
         let mut looks = 0;
-        if matches!(patience, Patience::None) || !self.spin(&mut looks) {
+        let Patience::Until(deadline) = patience else { return self.enter(at, patience) };
+        if !self.spin(&mut looks, deadline) {
             return self.enter(at, patience);
         }
         loop {
@@ -123,7 +125,7 @@ impl<P: Parts> Participant<P> {
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller; the step instead of queueing.
             unsafe { finish(&self.parts, at.given_up(), self.actor()) };
             loop {
-                if !self.spin(&mut looks) {
+                if !self.spin(&mut looks, deadline) {
                     return self.enter(Step::AnnounceRead, patience);
                 }
                 if !self.parts.epoch().ownership().is_busy() {
@@ -146,7 +148,7 @@ impl<P: Parts> Participant<P> {
                 // As a reader does, a writer looks again for a while before it asks to be woken.
                 Step::AnnounceWrite => match patience {
                     Patience::None => return Err(LockError::Busy),
-                    Patience::Until(_) if self.spin(&mut looks) => {}
+                    Patience::Until(deadline) if self.spin(&mut looks, deadline) => {}
                     Patience::Until(_) => break self.enter(Step::AnnounceWrite, patience)?,
                 },
                 at => break self.enter(at, patience)?,
@@ -175,9 +177,9 @@ impl<P: Parts> Participant<P> {
         let actor = self.actor();
         let (mut returns, mut looks) = (0, 0);
         loop {
-            if let (Step::Pass(scan), Patience::Until(_)) = (at, &patience) {
+            if let (Step::Pass(scan), Patience::Until(deadline)) = (at, patience) {
                 // A reader that is gone in a moment need not be asked to wake us.
-                self.spin_while(scan.seat(), state::READING, &mut looks);
+                self.spin_while(scan.seat(), state::READING, &mut looks, deadline);
             }
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and go from step to step.
             at = unsafe { at.take(&self.parts, actor) }.skip(&self.parts, actor);
@@ -193,7 +195,7 @@ impl<P: Parts> Participant<P> {
             let Some((seat, expected)) = at.sleeps(actor) else { continue };
             let verdict = match patience {
                 Patience::None => Err(LockError::Busy),
-                Patience::Until(_) if self.spin_while(seat, expected, &mut looks) => Ok(()),
+                Patience::Until(deadline) if self.spin_while(seat, expected, &mut looks, deadline) => Ok(()),
                 Patience::Until(deadline) => self.sleep(seat, expected, deadline),
             };
             match verdict {
@@ -207,21 +209,21 @@ impl<P: Parts> Participant<P> {
         }
     }
 
-    /// Lets a moment pass; false when there were enough of them.
-    fn spin(&self, looks: &mut u32) -> bool {
+    /// Lets a moment pass; false when there were enough of them, or the deadline has passed.
+    fn spin(&self, looks: &mut u32, deadline: Option<Deadline<P>>) -> bool {
         *looks += 1;
-        self.parts.host().spin(*looks - 1)
+        self.parts.host().spin(*looks - 1, deadline)
     }
 
     /// Looks at a cell while it holds `value`, for a while; whether it changed.
-    fn spin_while(&self, seat: u16, value: u32, looks: &mut u32) -> bool {
+    fn spin_while(&self, seat: u16, value: u32, looks: &mut u32, deadline: Option<Deadline<P>>) -> bool {
         // Relaxed: only decides when to look properly.
         let has_changed = || self.parts.cells()[usize::from(seat)].word.load(Ordering::Relaxed) != value;
         loop {
             if has_changed() {
                 return true;
             }
-            if !self.spin(looks) {
+            if !self.spin(looks, deadline) {
                 return false;
             }
         }
@@ -323,17 +325,26 @@ unsafe fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
 }
 
 /// Clears away, in one lock, what the dead occupant of `seat` left, and wakes whoever may have waited for it. For every
-/// lock of a segment, before the seat is given out again. May be repeated, also after a burier that died half-way. Does
-/// nothing for a seat that does not exist.
+/// lock of a segment, before the seat is given out again. It may be repeated, and several callers may do it at the same
+/// time. Does nothing for a seat that does not exist.
 ///
 /// # Safety
 /// - The occupant of `seat`, if there was one, will never act again;
-/// - nobody else buries the same seat, or sits down in it, before this returns ([`Host::try_bury`]).
+/// - nobody sits down in the seat before this returns ([`Host::try_bury`]).
 pub unsafe fn bury<P: Parts>(parts: &P, seat: u32) {
     if (seat as usize) < parts.cells().len() {
         // SAFETY: by the caller's contract.
         unsafe { finish(parts, Step::Bury, Actor { seat: seat as u16, burying: true }) };
     }
+}
+
+/// Whether the seat still wants something of this lock, or owns it. For a seat that nobody uses this must be false; what
+/// remains there can only be cleared by [`bury`].
+pub fn has_traces<P: Parts>(parts: &P, seat: u32) -> bool {
+    // Relaxed, both: whoever asks has taken the seat, which orders it after its last occupant.
+    let wants = |cell: &Cell| cell.word.load(Ordering::Relaxed) != state::IDLE;
+    let owner = Ownership(parts.epoch().word.load(Ordering::Relaxed));
+    parts.cells().get(seat as usize).is_some_and(wants) || owner.is_busy() && u32::from(owner.seat()) == seat
 }
 
 /// Asks for every seat that wants something of this lock, and for its owner, whether it is dead, and buries those that
@@ -347,7 +358,7 @@ fn bury_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
     let mut buried = 0;
     let mut ask = |seat: u16| {
         if Some(seat) != alive && usize::from(seat) < parts.cells().len() {
-            // SAFETY: `try_bury` runs this only for the dead (`Parts`), and for one burier at a time.
+            // SAFETY: `try_bury` runs this only for the dead (`Parts`), and keeps others from sitting down meanwhile.
             let bury = || unsafe { bury(parts, seat.into()) };
             buried += u32::from(parts.host().try_bury(seat.into(), bury));
         }

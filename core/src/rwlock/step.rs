@@ -6,7 +6,7 @@ use super::scan::Scan;
 use super::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
 use super::{Ownership, Parts, count};
 use crate::futex::Futex;
-use crate::sync::{AtomicU32, Ordering, fence, fence_after_exchange};
+use crate::sync::{AtomicU32, Ordering, exchange_before_fence, fence, fence_after_exchange};
 
 /// In whose name steps are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,8 +110,9 @@ impl Step {
     /// return themselves.
     ///
     /// # Safety
-    /// - The caller is the only one who acts for the actor's seat in this lock: its occupant, or, burying, who knows that
-    ///   the occupant will never act again;
+    /// - The caller is the only one who acts for the actor's seat in this lock: its occupant. Or it buries: then the
+    ///   occupant will never act again, and nobody takes the seat before every burier has finished or died. Several
+    ///   buriers may act for one seat at the same time;
     /// - it takes each step after the one that the last returned, [`woken`](Self::woken) or [`given_up`](Self::given_up);
     ///   or begins, glancing, announcing or burying, where the last was `Idle`; `AnnounceWrite` is as good as that.
     #[inline(always)]
@@ -130,7 +131,7 @@ impl Step {
                 // Relaxed: as an exchange it carries on our last leaving's *leave*: a writer that waits for that section may
                 // miss its end and find this instead. Not a store, since with an exchange the fence of the next step is free
                 // where that is one already.
-                own.swap(READING, Ordering::Relaxed);
+                exchange_before_fence(own, READING);
                 Self::LookRead
             }
             Self::LookRead => {
@@ -283,12 +284,13 @@ impl Step {
                 Self::granted(scan)
             }
             Self::Free => {
-                // An exchange, so that the late act of an owner that was buried by mistake fails. Release: the owner's
-                // half of *free*.
+                // An exchange, so that a second burier of the same owner, or an owner that was buried by mistake, frees
+                // nothing of a later owner's. Release: the owner's half of *free*.
                 let (busy, free) = (Ownership::busy(me).0, Ownership::free(me).0);
                 let _ = epoch.compare_exchange(busy, free, Ordering::Release, Ordering::Relaxed);
                 fence_after_exchange(Ordering::SeqCst); // *queue*: freed, now look who waits; against `LookAgain` and `LookWrite`
-                Self::Poke(scan_after(me), false)
+                // Rousing tells all whom a poke would tell.
+                if actor.burying { Self::Rouse(scan_after(me)) } else { Self::Poke(scan_after(me), false) }
             }
             Self::Poke(scan, met) => {
                 let cell = &cells[usize::from(scan.seat())].word;
@@ -300,12 +302,12 @@ impl Step {
                 // Relaxed: the fence before it (`Free`, `LookWithdraw`) makes visible what the flag stands for.
                 match update(cell, Ordering::Relaxed, Ordering::Relaxed, flag) {
                     Ok(told) => Self::PokeWake(scan, met || told & !FLAG == WRITE_WAIT),
-                    Err(_) => Self::poked(scan, met, parts, actor),
+                    Err(_) => Self::poked(scan, met),
                 }
             }
             Self::PokeWake(scan, met) => {
                 wake(scan.seat());
-                Self::poked(scan, met, parts, actor)
+                Self::poked(scan, met)
             }
 
             Self::Bury => {
@@ -321,8 +323,10 @@ impl Step {
             Self::BuryLook => {
                 fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind the dead one
                 // Relaxed: if it names the dead one, the byte lock orders us after that.
+                // Nobody is granted in the dead one's name: this burier may be stopped here while another one finishes, and a
+                // grant that comes after the next writer's claim would let a reader in beside it.
                 match epoch.load(Ordering::Relaxed) == Ownership::busy(me).0 {
-                    true => Self::Grant(scan_after(me)),
+                    true => Self::Free,
                     false => Self::Rouse(scan_after(me)),
                 }
             }
@@ -418,12 +422,8 @@ impl Step {
         scan.next().map_or(Self::Free, Self::Grant)
     }
 
-    fn poked<P: Parts>(scan: Scan, met: bool, parts: &P, actor: Actor) -> Self {
-        match scan.next() {
-            Some(next) => Self::Poke(next, met),
-            None if actor.burying => Self::Rouse(Scan::after(actor.seat, count(parts, actor.seat))),
-            None => Self::Idle,
-        }
+    fn poked(scan: Scan, met: bool) -> Self {
+        scan.next().map_or(Self::Idle, |next| Self::Poke(next, met))
     }
 
     fn roused(scan: Scan) -> Self {

@@ -180,8 +180,9 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         self.nonce
     }
 
-    /// Sits down in a seat. On a host where participants can die, the caller already holds that seat's byte lock, and has
-    /// [buried](Self::bury) whoever may have died in it.
+    /// Sits down in a seat. On a host where participants can die, the caller already holds that seat's byte lock, and
+    /// nobody can bury the seat's last occupant meanwhile ([`Host::try_bury`]). Whatever was left of the seat in any mailbox
+    /// is cleared first.
     ///
     /// # Errors
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
@@ -189,7 +190,19 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         let place = self.seats().get(seat as usize).ok_or(JoinError::Taken)?;
         self.taken().raise(seat); // before the seat is taken, so that who sees it taken scans far enough
         let generation = place.sit(State::Active, pid).ok_or(JoinError::Taken)?;
-        Ok(User { mailboxes: self.clone(), seat, generation })
+        // After the seat is taken, so that it is ours alone. Should we die before all is cleared, a burier clears the rest.
+        let user = User { mailboxes: self.clone(), seat, generation };
+        for index in 0..self.geometry.boxes {
+            if self.parts(index).is_some_and(|parts| rwlock::has_traces(&parts, seat)) {
+                self.clear(index, seat);
+            }
+        }
+        Ok(user)
+    }
+
+    /// Whether nobody sits in a seat, at one moment. False for a seat that does not exist.
+    pub fn is_free(&self, seat: u32) -> bool {
+        self.seats().get(seat as usize).is_some_and(|place| !place.occupancy().is_taken())
     }
 
     /// Sits down in the first free seat, for hosts where nobody dies.
@@ -201,24 +214,29 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     }
 
     /// Clears away what the dead occupant of `seat` left in every mailbox, then the seat, and wakes whoever may have
-    /// waited for it. To be called only while nobody else can bury or take the same seat, by who holds its byte lock
-    /// ([`Host::try_bury`]). May be repeated, also after a burier that died half-way. False if the seat was free.
+    /// waited for it. To be called only while nobody can take the seat ([`Host::try_bury`]). It may be repeated, and several
+    /// callers may do it at the same time. False if the seat was free.
     pub fn bury(&self, seat: u32) -> bool {
         let Some(place) = self.seats().get(seat as usize) else { return false };
         if !place.occupancy().is_taken() {
             return false;
         }
         for index in 0..self.geometry.boxes {
-            let Some(parts) = self.parts(index) else { continue };
-            // SAFETY: by the contract of this function. Should it be broken, there are only atomics here: messages may
-            // come out torn.
-            unsafe { rwlock::bury(&parts, seat) };
-            // It may have flipped and told nobody.
-            mailbox::Parts::post(&parts).ring(&self.host);
+            self.clear(index, seat);
         }
         self.news().ring(&self.host);
         // Last: if we die before this, the next burier repeats the rest.
         place.bury()
+    }
+
+    /// Clears away what the dead occupant of `seat` left in one mailbox.
+    fn clear(&self, index: u32, seat: u32) {
+        let Some(parts) = self.parts(index) else { return };
+        // SAFETY: by the contracts of the two callers. Should they be broken, there are only atomics here: messages may
+        // come out torn.
+        unsafe { rwlock::bury(&parts, seat) };
+        // It may have flipped and told nobody.
+        mailbox::Parts::post(&parts).ring(&self.host);
     }
 
     /// Buries every occupant whom the host knows to be dead; returns how many.

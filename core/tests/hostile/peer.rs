@@ -147,7 +147,7 @@ impl<'a> Peer<'a> {
 impl Futex for &Peer<'_> {
     type Deadline = u32;
 
-    fn spin(&self, looks: u32) -> bool {
+    fn spin(&self, looks: u32, _: Option<u32>) -> bool {
         self.act();
         looks < 3
     }

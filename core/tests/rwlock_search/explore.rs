@@ -232,6 +232,7 @@ impl Graph {
                 let burying = party.errand.map_or(String::new(), |errand| format!(" for {}", errand.seat));
                 text += &match party.life {
                     Life::Dead => " | dead".into(),
+                    Life::Buried => " | buried".into(),
                     Life::Asleep => format!(" | {:?} asleep", party.at),
                     Life::Awake => format!(" | {:?}{burying}", party.at),
                 };

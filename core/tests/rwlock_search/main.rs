@@ -25,6 +25,8 @@ const fn of(roles: &'static str) -> Config {
         cancels: false,
         slices: false,
         burial: Burial::Told,
+        buriers: 2,
+        stops: false,
         mutant: Mutant::None,
         count: false,
     }
@@ -33,10 +35,10 @@ const fn of(roles: &'static str) -> Config {
 fn verify(config: Config) -> Overtaking {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (begin, mut most) = (Instant::now(), Overtaking::default());
-    let Config { roles, deaths, cancels, slices, burial, .. } = config;
+    let Config { roles, deaths, cancels, slices, burial, stops, .. } = config;
     match search(&config, &mut most) {
         Verdict::Fine { states, edges } => println!(
-            "{roles}, {deaths} deaths, cancels {cancels}, slices {slices}, {burial:?}: {states} states, {edges} edges, \
+            "{roles}, {deaths} deaths, cancels {cancels}, slices {slices}, {burial:?}, stops {stops}: {states} states, {edges} edges, \
              overtaken by {} and {}, {:.1?}",
             most.writers,
             most.readers,
@@ -50,20 +52,22 @@ fn verify(config: Config) -> Overtaking {
 
 #[derive(PartialEq, Eq, Debug)]
 enum Failure {
+    None,
     Unsafe,
     Starves,
 }
 
 /// Whether a mutant fails in one of the searches, and how.
-fn fails(mutant: Mutant, configs: &[Config]) -> Option<Failure> {
+fn fails(mutant: Mutant, configs: &[Config]) -> Failure {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    configs.iter().find_map(|config| {
+    let mut verdicts = configs.iter().map(|config| {
         match search(&Config { mutant, ..*config }, &mut Overtaking::default()) {
-            Verdict::Fine { .. } => None,
-            Verdict::Unsafe(_) => Some(Failure::Unsafe),
-            Verdict::Starves(_) => Some(Failure::Starves),
+            Verdict::Fine { .. } => Failure::None,
+            Verdict::Unsafe(_) => Failure::Unsafe,
+            Verdict::Starves(_) => Failure::Starves,
         }
-    })
+    });
+    verdicts.find(|failure| *failure != Failure::None).unwrap_or(Failure::None)
 }
 
 fn long() -> bool {
@@ -85,6 +89,13 @@ fn three_with_one_watchman_who_asks_for_those_that_the_code_asks_for() {
     let config = Config { deaths: 2, cancels: true, burial: Burial::Watch, ..of("BBB") };
     verify(config);
     verify(Config { slices: true, deaths: if long() { 2 } else { 1 }, ..config });
+}
+
+#[test]
+fn a_burier_that_stops_for_ever_holds_up_nobody() {
+    for roles in ["BBB", "RRW", "RWW", "WRR"] {
+        verify(Config { deaths: 1, cancels: true, burial: Burial::ToldIdle, stops: true, ..of(roles) });
+    }
 }
 
 #[test]
@@ -148,7 +159,7 @@ macro_rules! mutants {
     ($($name:ident: $mutant:ident, $failure:ident, [$($config:expr),+];)+) => {$(
         #[test]
         fn $name() {
-            assert_eq!(fails(Mutant::$mutant, &[$($config),+]), Some(Failure::$failure));
+            assert_eq!(fails(Mutant::$mutant, &[$($config),+]), Failure::$failure);
         }
     )+};
 }
@@ -156,6 +167,7 @@ macro_rules! mutants {
 const THREE: Config = of("BBB");
 const CANCELS: Config = Config { cancels: true, ..THREE };
 const DEATHS: Config = Config { deaths: 2, cancels: true, ..THREE };
+const ALONE: Config = Config { deaths: 1, burial: Burial::ToldIdle, buriers: 1, ..THREE };
 
 mutants! {
     without_grants_a_reader_starves: NoGrant, Starves, [of("RWW")];
@@ -174,5 +186,8 @@ mutants! {
     freeing_first_lets_two_in: FreeFirst, Unsafe, [of("RWW")];
     without_a_pass_two_are_in: NoPass, Unsafe, [of("RW")];
     giving_up_without_grants_starves_a_reader: AbandonWithoutGrant, Starves, [of("RWW"), CANCELS];
-    burial_that_does_not_leave_for_the_dead_blocks_all: NoRelease, Starves, [DEATHS];
+    burial_that_does_not_free_for_the_dead_blocks_all: NoRelease, Starves, [DEATHS];
+    burial_that_grants_lets_two_in: GrantInBurial, Unsafe, [DEATHS];
+    one_burier_at_a_time_is_safe_even_if_it_grants: GrantInBurial, None, [ALONE];
+    one_burier_at_a_time_may_stop_and_hold_up_all: None, Starves, [Config { stops: true, ..ALONE }];
 }

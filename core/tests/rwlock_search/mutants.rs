@@ -26,7 +26,7 @@ pub enum Mutant {
     PokeWithoutFlag,
     /// A queued writer that gives up says nothing.
     NoPokeOnWithdrawal,
-    /// A burier wakes nobody but those that the leaving in the dead one's name wakes.
+    /// A burier tells nobody to look again.
     NoRouse,
     /// A writer claims a free epoch whoever waits.
     Barge,
@@ -42,8 +42,10 @@ pub enum Mutant {
     NoPass,
     /// An owner that gives up while it passes only clears its cell and frees the epoch.
     AbandonWithoutGrant,
-    /// A burier does not leave in the dead owner's name.
+    /// A burier does not free the epoch in the dead owner's name.
     NoRelease,
+    /// A burier grants in the dead owner's name, as an owner does that leaves.
+    GrantInBurial,
 }
 
 impl Mutant {
@@ -95,7 +97,7 @@ impl Mutant {
                 let _ = real();
                 return Step::Grant(around);
             }
-            (Self::FreeFirst, Step::Grant(scan) | Step::GrantWake(scan)) if !actor.burying => {
+            (Self::FreeFirst, Step::Grant(scan) | Step::GrantWake(scan)) => {
                 return match real() {
                     Step::Free => Step::Poke(Scan::after(scan.from(), count), false),
                     other => other,
@@ -107,8 +109,7 @@ impl Mutant {
         match (self, step, after) {
             (Self::NoGrant, _, Step::Grant(scan)) if scan.visited() == 0 => Step::Free,
             (Self::NoSecondLook, Step::QueueRead, Step::LookAgain) => Step::SleepRead,
-            (Self::NoPoke, Step::Free, _) if actor.burying => Step::Rouse(around),
-            (Self::NoPoke, Step::Free, _) => Step::Idle,
+            (Self::NoPoke, Step::Free, _) if !actor.burying => Step::Idle,
             (Self::NoPokeOnWithdrawal, Step::LookWithdraw, _) => Step::Idle,
             (Self::NoRouse, _, Step::Rouse(_)) => Step::Idle,
             (Self::Barge, Step::GlanceWrite | Step::LookWrite, Step::Defer(_, bid)) => Step::Claim(bid),
@@ -117,6 +118,7 @@ impl Mutant {
             (Self::NoPass, Step::Claim(_), Step::Pass(_)) => Step::Writing,
             (Self::AbandonWithoutGrant, Step::Clear, _) => Step::Free,
             (Self::NoRelease, Step::BuryLook, _) => Step::Rouse(around),
+            (Self::GrantInBurial, Step::BuryLook, Step::Free) => Step::Grant(around),
             _ => after,
         }
     }

@@ -47,7 +47,7 @@ impl World {
         for seat in 0..count {
             world.tally.readers[seat] = bits.get(2) as u8;
             world.cells[seat] = bits.get(3).into();
-            let life = [Life::Awake, Life::Asleep, Life::Dead][usize::from(bits.get(2))];
+            let life = [Life::Awake, Life::Asleep, Life::Dead, Life::Buried][usize::from(bits.get(2))];
             let at = bits.get_step(count as u16);
             let (buries, whom, kind, visited) = (bits.get(1), bits.get(2), bits.get(2), bits.get(2));
             let resume = match kind {

@@ -20,6 +20,10 @@ pub struct Config {
     /// Whether any sleep may end by itself, at any time. Off shows lost wakes.
     pub slices: bool,
     pub burial: Burial,
+    /// How many may bury the same seat at the same time.
+    pub buriers: usize,
+    /// Whether somebody who wants nothing of the lock may stop for ever in the middle of a burial.
+    pub stops: bool,
     pub mutant: Mutant,
     /// Counts who overtakes seat 0.
     pub count: bool,
@@ -28,12 +32,12 @@ pub struct Config {
 /// Who buries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Burial {
-    /// Any sleeper, as soon as somebody is dead and nobody else buries it.
+    /// Any sleeper, as soon as somebody is dead.
     Told,
-    /// The same, and those who want nothing of the lock.
+    /// Also those who want nothing of the lock.
     ToldIdle,
     /// As the waiting loop does: a slice ends only while somebody is dead; one waiter at a time asks for those seats for
-    /// which the code asks; the others go on as if woken. And who sits down in a dead one's seat buries it first.
+    /// which the code asks; the others go on as if woken. Those who want nothing of the lock may bury, too.
     Watch,
 }
 
@@ -42,6 +46,14 @@ pub enum Life {
     Awake,
     Asleep,
     Dead,
+    /// Dead, and buried by somebody; nobody sits there yet.
+    Buried,
+}
+
+impl Life {
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Dead | Self::Buried)
+    }
 }
 
 /// Burying somebody: in whose seat, and where to go on afterwards (`Idle`: wanted nothing).
@@ -64,7 +76,7 @@ impl Party {
     /// Whether it wants in, or is in, or on its way out.
     pub fn wants(&self) -> bool {
         let own = self.errand.map_or(self.at, |errand| errand.resume);
-        self.life != Life::Dead && own != Step::Idle
+        !self.life.is_over() && own != Step::Idle
     }
 
     pub fn is(&self, step: Step) -> bool {
@@ -213,11 +225,16 @@ impl World {
         writers > 1 || writers == 1 && readers > 0
     }
 
-    fn buriable(&self, seat: usize) -> bool {
-        let buries = |party: &Party| {
-            party.life != Life::Dead && party.errand.is_some_and(|errand| usize::from(errand.seat) == seat)
+    /// How many bury the occupant of a seat just now.
+    fn buriers(&self, seat: usize) -> usize {
+        let buries = |party: &&Party| {
+            !party.life.is_over() && party.errand.is_some_and(|errand| usize::from(errand.seat) == seat)
         };
-        self.parties[seat].life == Life::Dead && !self.parties.iter().any(buries)
+        self.parties.iter().filter(buries).count()
+    }
+
+    fn buriable(&self, config: &Config, seat: usize) -> bool {
+        self.parties[seat].life == Life::Dead && self.buriers(seat) < config.buriers
     }
 
     /// Everything that can happen next.
@@ -244,11 +261,10 @@ impl World {
                     *party = Party { life: Life::Awake, at: Step::Bury, errand: Some(errand) };
                 }
             };
-            if party.life == Life::Dead {
-                // Whoever sits down here next buries it first, in its own good time.
-                if config.burial == Burial::Watch && self.buriable(who) {
-                    emit(false, &begin(who, Step::Idle));
-                }
+            if party.life == Life::Buried && self.buriers(who) == 0 {
+                emit(false, &|party| *party = IDLE); // somebody fresh sits down
+            }
+            if party.life.is_over() {
                 continue;
             }
             let mortal = who != 0 && self.deaths < config.deaths;
@@ -264,8 +280,8 @@ impl World {
                 if role != b'R' {
                     emit(false, &|party| party.at = Step::GlanceWrite);
                 }
-                if config.burial == Burial::ToldIdle {
-                    for seat in (0..count).filter(|seat| self.buriable(*seat)) {
+                if config.burial != Burial::Told {
+                    for seat in (0..count).filter(|seat| self.buriable(config, *seat)) {
                         emit(false, &begin(seat, Step::Idle));
                     }
                 }
@@ -288,8 +304,9 @@ impl World {
                 if may_cancel && party.at == Step::QueueRead {
                     emit(false, &|party| party.at = party.at.given_up());
                 }
-                // Also a burier that wanted nothing must go on, once it has begun.
-                out.push(Next { world: self.step(config, words, who), who, fair: true });
+                // Also a burier that wanted nothing must go on, once it has begun, unless it may stop.
+                let stops = config.stops && party.errand.is_some_and(|errand| errand.resume == Step::Idle);
+                out.push(Next { world: self.step(config, words, who), who, fair: !stops });
             }
         }
     }
@@ -305,7 +322,7 @@ impl World {
         begin: &impl Fn(usize, Step) -> F,
         wake: &dyn Fn(&mut Party),
     ) {
-        let dead: Vec<usize> = (0..count).filter(|seat| self.buriable(*seat)).collect();
+        let dead: Vec<usize> = (0..count).filter(|seat| self.buriable(config, *seat)).collect();
         if config.burial != Burial::Watch {
             for seat in &dead {
                 emit(true, &begin(*seat, at));
@@ -315,7 +332,7 @@ impl World {
             }
             return;
         }
-        let alive = |party: &Party| party.life != Life::Dead;
+        let alive = |party: &Party| !party.life.is_over();
         let watched = self
             .parties
             .iter()
@@ -364,9 +381,9 @@ impl World {
         let party = &mut world.parties[who];
         party.at = after;
         if let Some(errand) = party.errand.filter(|_| after == Step::Idle) {
-            // Buried: somebody fresh sits there, and we go on as if woken.
+            // Buried: we go on as if woken. Somebody fresh may sit there once no burier is at it any more.
             *party = Party { at: errand.resume.woken(), errand: None, ..*party };
-            world.parties[usize::from(errand.seat)] = IDLE;
+            world.parties[usize::from(errand.seat)].life = Life::Buried;
         }
         if config.count {
             world.tally(config, who, before);

@@ -13,9 +13,9 @@ pub struct Yielding;
 impl Futex for Yielding {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32) -> bool {
+    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
         std::hint::spin_loop();
-        looks < 16
+        looks < 16 && deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {

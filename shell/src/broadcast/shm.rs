@@ -15,7 +15,7 @@ use crate::segment::{OwnedSharedRing, Segment, SharedRing};
 use rustix::fd::AsFd;
 use rustix::process::Pid;
 use whorl_core::error::{ClaimError, End, JoinError, ReadError};
-use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Kind, Membership, Sender};
+use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Kind, Membership, Sender, is_free};
 use whorl_core::seat::State;
 
 /// Runs the whole copy; returns the bytes sent and what became of each peer.
@@ -98,11 +98,10 @@ fn transfer(
     let own = |error: &dyn std::fmt::Display| Fault::Own(error.to_string());
     let ring = segment.attach(OwnerIs::Parent(parent)).map_err(|error| own(&error))?;
     let locks = segment.byte_locks().map_err(|error| own(&error))?;
-    // The byte first, then the seat: whoever finds the seat taken and the byte free knows that we are dead.
-    if !locks.try_lock(seat).map_err(|error| Fault::Own(crate::reason(error)))? {
-        return Err(Fault::Own(format!("seat {seat} is held by another process")));
-    }
-    let applicant = Applicant::ask(ring, seat, true, std::process::id()).map_err(|error| own(&error))?;
+    let ask = || Applicant::ask(ring.clone(), seat, true, std::process::id()).ok();
+    let applicant = locks.occupy(seat, || is_free(&ring, seat), ask);
+    let applicant = applicant.map_err(|error| Fault::Own(crate::reason(error)))?;
+    let applicant = applicant.ok_or_else(|| Fault::Own(format!("seat {seat} is held by another process")))?;
     knock.ring();
     let mut receiver = applicant.admitted(None).map_err(|error| match error {
         JoinError::Interrupted => Fault::Interrupted,

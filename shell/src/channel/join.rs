@@ -11,7 +11,7 @@ use crate::segment::{Segment, SharedRing};
 use rustix::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use whorl_core::error::JoinError as CoreJoinError;
-use whorl_core::ring::{Applicant, Receiver as CoreReceiver};
+use whorl_core::ring::{Applicant, Receiver as CoreReceiver, is_free};
 
 /// What came of one try.
 pub(super) enum Attempt {
@@ -92,13 +92,9 @@ fn sit(
     let begun = Instant::now();
     let applicant = loop {
         let sat = (0..seats).map(|step| (hint % seats + step) % seats).find_map(|seat| {
-            // The byte first, then the seat: whoever finds the seat taken and the byte free knows that we are dead.
-            if locks.try_lock(seat) != Ok(true) {
-                return None;
-            }
             let from_first = options.from == Start::First;
-            let applicant = Applicant::ask(ring.clone(), seat, from_first, std::process::id());
-            applicant.map_err(|_| locks.unlock(seat)).ok()
+            let ask = || Applicant::ask(ring.clone(), seat, from_first, std::process::id()).ok();
+            locks.occupy(seat, || is_free(&ring, seat), ask).ok().flatten()
         });
         match sat {
             Some(applicant) => break applicant,

@@ -166,7 +166,7 @@ impl<B: Boxes> Worker<B> {
         let mut looks = 0;
         loop {
             events.clear();
-            let lingers = linger(looks, YIELDS);
+            let lingers = linger(looks, YIELDS, None);
             let timeout = if lingers { Some(NOW) } else { self.timeout() };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(0) if lingers && self.unfinished.is_empty() => {

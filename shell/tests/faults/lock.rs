@@ -19,7 +19,8 @@ use whorl_core::sync::AtomicU32;
 const VICTIM: u32 = 0;
 const PEER: u32 = 1;
 const TESTER: u32 = 2;
-const SEATS: usize = 4;
+const FREE: u32 = 4;
+const SEATS: usize = 5;
 
 const READY: usize = 0;
 const GO: usize = 1;
@@ -82,9 +83,12 @@ impl Place {
     /// Sits down, after burying whoever may have died there.
     fn sit(self, seat: u32) -> Result<(Participant<Lock>, ByteLocks), Fault> {
         let (lock, mine) = (self.lock(), ByteLocks::open(self.object).expect("a description"));
-        patiently("the seat's byte", |_| mine.try_lock(seat).is_ok_and(|held| held).then_some(()))?;
-        // SAFETY: the byte was free, and is ours now.
-        unsafe { rwlock::bury(&lock, seat) };
+        let bury = || {
+            // SAFETY: the byte was free, and is ours now.
+            unsafe { rwlock::bury(&lock, seat) };
+            Some(())
+        };
+        patiently("the seat's byte", |_| mine.occupy(seat, || true, bury).ok().flatten())?;
         // SAFETY: as above.
         Ok((unsafe { Participant::new(lock, seat) }, mine))
     }
@@ -172,6 +176,7 @@ fn enter(me: &mut Participant<Lock>, kind: Kind) -> Guard<'_> {
 struct Killed {
     locking: Locking,
     state: Peers,
+    stops: bool,
     place: Place,
     peer: Peer,
     dead: Option<Peer>,
@@ -181,7 +186,7 @@ struct Killed {
 }
 
 impl Killed {
-    fn new(locking: Locking, state: Peers, held: Held) -> Result<Self, Fault> {
+    fn new(locking: Locking, state: Peers, held: Held, stops: bool) -> Result<Self, Fault> {
         let place = Place::new();
         let tester = Box::into_raw(Box::new(place.sit(TESTER)?));
         // SAFETY: leaked just now; freed after the guard is dropped.
@@ -189,7 +194,7 @@ impl Killed {
         let guard = held.map(|kind| enter(participant, kind));
         let peer = Peer::fork("the peer", || peer(place, state));
         place.words.wait(READY, "the peer")?;
-        let mut killed = Self { locking, state, place, peer, dead: None, guard, tester };
+        let mut killed = Self { locking, state, stops, place, peer, dead: None, guard, tester };
         // Where the victim lets nobody wait, the tester does, and the peer is to sleep before the victim comes.
         if killed.guard.is_some() {
             killed.settle()?;
@@ -281,8 +286,12 @@ impl Case for Killed {
                 }
             }
             Locking::Bury(_) => {
-                pause();
                 let lock = me.parts();
+                // A burial of a free seat, so that what is only done at a first call is not stepped through.
+                // SAFETY: nobody ever sits there.
+                let bury = || unsafe { rwlock::bury(lock, FREE) };
+                lock.host.watch(|| _ = lock.host.try_bury(FREE, bury));
+                pause();
                 // As a waiter does it: the one that gets the watchman's byte asks for all.
                 operation(|| lock.host.watch(|| _ = black_box(rwlock::bury_dead(lock))));
             }
@@ -314,8 +323,8 @@ impl Case for Killed {
         drop(unsafe { Box::from_raw(self.tester) });
         let place = self.place;
         place.words.set(GO, 1);
-        // Somebody new in the dead one's seat.
-        let (mut new, locks) = place.sit(VICTIM)?;
+        // Somebody new in the dead one's seat, or in another if the victim is only stopped.
+        let (mut new, locks) = place.sit(if self.stops { TESTER } else { VICTIM })?;
         rounds(place, &mut new)?;
         self.peer.end("the peer")?;
         // With all who live gone, a last look: the lock is free for everybody.
@@ -417,10 +426,31 @@ pub fn operations() -> Vec<Operation> {
         ),
     ];
     let mut operations = Vec::new();
-    for (name, locking, states) in all {
+    let stopped = [
+        (
+            "stopped while it buries a writer",
+            Bury(Write),
+            &[
+                ("alone", Wait, None),
+                ("a reader sleeps", Sleep(Read), None),
+                ("a writer sleeps", Sleep(Write), None),
+            ] as States,
+        ),
+        (
+            "stopped while it buries a reader",
+            Bury(Read),
+            &[
+                ("alone", Wait, None),
+                ("a writer sleeps", Sleep(Write), None),
+                ("somebody is busy", Busy, None),
+            ],
+        ),
+    ];
+    let each = all.into_iter().map(|row| (row, false)).chain(stopped.map(|row| (row, true)));
+    for ((name, locking, states), stops) in each {
         for &(state, peers, held) in states {
-            let make = move || -> Made { Ok(Box::new(Killed::new(locking, peers, held)?)) };
-            operations.push(Operation { name, state, make: Box::new(make) });
+            let make = move || -> Made { Ok(Box::new(Killed::new(locking, peers, held, stops)?)) };
+            operations.push(Operation { name, state, stops, make: Box::new(make) });
         }
     }
     operations

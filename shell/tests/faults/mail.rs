@@ -64,6 +64,7 @@ pub fn read(user: &mut Mailboxes) -> Result<(u64, u64), Fault> {
 struct Killed {
     posting: Posting,
     state: State,
+    stops: bool,
     segment: MailSegment,
     words: Words,
     peer: Peer,
@@ -74,7 +75,7 @@ struct Killed {
 const VICTIMS: u64 = 1000;
 
 impl Killed {
-    fn new(posting: Posting, state: State) -> Result<Self, Fault> {
+    fn new(posting: Posting, state: State, stops: bool) -> Result<Self, Fault> {
         let words = Words::new();
         let geometry = MailGeometry::new(1, 64, 4).expect("possible mailboxes");
         let segment = MailSegment::create(geometry).expect("a segment");
@@ -83,7 +84,7 @@ impl Killed {
         drop(tester);
         let peer = Peer::fork("the peer", || peer(&segment, words, state, version));
         words.wait(READY, "the peer")?;
-        Ok(Self { posting, state, segment, words, peer, version })
+        Ok(Self { posting, state, stops, segment, words, peer, version })
     }
 }
 
@@ -171,7 +172,7 @@ impl Case for Killed {
     }
 
     fn survive(self: Box<Self>) -> Outcome {
-        let Self { words, segment, .. } = *self;
+        let Self { words, ref segment, .. } = *self;
         words.set(GO, 1);
         let mut new = segment.sit().map_err(met)?;
         let (number, version) = read(&mut new)?;
@@ -186,13 +187,14 @@ impl Case for Killed {
         let (_, seen) = read(&mut new)?;
         ensure(seen >= written, || format!("version {seen} after {written}"))?;
         self.peer.end("the peer")?;
-        // Everybody who lived has left, and the dead are buried: all seats but ours are free.
+        // Everybody who lived has left, and the dead are buried: all seats but ours are free. A victim that is stopped
+        // keeps one: its own, or that of the one whom it buries.
         segment.bury_dead();
         let mut others = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..if self.stops { 2 } else { 3 } {
             others.push(segment.sit().map_err(met)?);
         }
-        ensure(segment.sit().is_err(), || "a seat too many".into())?;
+        ensure(self.stops || segment.sit().is_err(), || "a seat too many".into())?;
         drop((others, new));
         words.free();
         Ok(())
@@ -202,19 +204,21 @@ impl Case for Killed {
 /// All of them, in all states.
 pub fn operations() -> Vec<Operation> {
     let kinds = [
-        ("mailbox: sit", Posting::Sit),
-        ("mailbox: write and flip", Posting::Write),
-        ("mailbox: read", Posting::Read),
-        ("mailbox: leave", Posting::Leave),
-        ("mailbox: bury", Posting::Bury),
+        ("mailbox: sit", Posting::Sit, false),
+        ("mailbox: write and flip", Posting::Write, false),
+        ("mailbox: read", Posting::Read, false),
+        ("mailbox: leave", Posting::Leave, false),
+        ("mailbox: bury", Posting::Bury, false),
+        ("mailbox: stopped while it sits down", Posting::Sit, true),
+        ("mailbox: stopped while it buries", Posting::Bury, true),
     ];
     let states =
         [(State::Alone, "alone"), (State::Sleeper, "somebody sleeps"), (State::Busy, "somebody is busy")];
     let mut all = Vec::new();
-    for (name, posting) in kinds {
+    for (name, posting, stops) in kinds {
         for (state, said) in states {
-            let make = move || -> Made { Ok(Box::new(Killed::new(posting, state)?)) };
-            all.push(Operation { name, state: said, make: Box::new(make) });
+            let make = move || -> Made { Ok(Box::new(Killed::new(posting, state, stops)?)) };
+            all.push(Operation { name, state: said, stops, make: Box::new(make) });
         }
     }
     all

@@ -28,7 +28,7 @@ pub trait Case {
         Ok(())
     }
 
-    /// In the tester: the victim is dead. What must hold?
+    /// In the tester: the victim is dead, or stopped for good. What must hold?
     fn survive(self: Box<Self>) -> Outcome;
 }
 
@@ -38,6 +38,8 @@ pub type Made = Result<Box<dyn Case>, Fault>;
 pub struct Operation {
     pub name: &'static str,
     pub state: &'static str,
+    /// Whether the victim is only stopped at each instruction: nobody may wait for it then.
+    pub stops: bool,
     pub make: Box<dyn Fn() -> Made>,
 }
 
@@ -224,10 +226,15 @@ fn step_through(operation: &Operation, points: &mut Vec<Point>) -> Outcome {
     case.survive()
 }
 
-/// Kills at one point; whether the victim was there when it was killed.
+/// Kills or stops the victim at one point; whether it was there by then.
 fn kill_at(operation: &Operation, point: Point) -> Result<bool, Fault> {
     let (case, victim) = prepare(operation)?;
     let there = victim.reach(point);
+    if operation.stops {
+        let outcome = case.survive();
+        victim.kill();
+        return outcome.map(|()| there);
+    }
     victim.kill();
     case.survive().map(|()| there)
 }

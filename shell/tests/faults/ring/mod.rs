@@ -156,11 +156,11 @@ pub fn operations() -> Vec<Operation> {
     for (state, said) in STATES {
         for (name, kind) in receiving {
             let make = move || -> Made { Ok(Box::new(KilledReceiver::new(kind, state)?)) };
-            all.push(Operation { name, state: said, make: Box::new(make) });
+            all.push(Operation { name, state: said, stops: false, make: Box::new(make) });
         }
         for (name, kind) in sending {
             let make = move || -> Made { Ok(Box::new(KilledSender::new(kind, state))) };
-            all.push(Operation { name, state: said, make: Box::new(make) });
+            all.push(Operation { name, state: said, stops: false, make: Box::new(make) });
         }
     }
     all

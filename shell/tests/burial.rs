@@ -1,0 +1,238 @@
+//! Burying the dead: by several processes at once, by many threads of one process, and beside processes that stop in the
+//! middle of it. The living are never buried, and a stopped burier, watchman or newcomer holds up nobody.
+
+mod common;
+
+use common::{LIMIT, until};
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use whorl::liveness::{ByteLocks, OwnerIs, SharedHost};
+use whorl::mailboxes::{MailSegment, MailboxError};
+use whorl_core::futex::{Futex, Host};
+use whorl_core::segment::MailGeometry;
+use whorl_core::sync::AtomicU32 as Word;
+
+const SEAT: u32 = 3;
+
+fn object() -> std::fs::File {
+    tempfile::tempfile().expect("a file")
+}
+
+fn host(object: &std::fs::File) -> SharedHost {
+    SharedHost::new(ByteLocks::open(object).expect("a description"), OwnerIs::Myself)
+}
+
+fn locks(object: &std::fs::File) -> ByteLocks {
+    ByteLocks::open(object).expect("a description")
+}
+
+/// A burial that has begun and does not end, as by a process that was stopped: others bury the same seat all the same,
+/// and nobody sits down in it before both have ended.
+#[test]
+fn a_burier_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
+    let object = object();
+    let (stopped, other, newcomer) = (host(&object), host(&object), locks(&object));
+    let sit = || newcomer.occupy(SEAT, || true, || Some(()));
+    assert!(stopped.try_bury(SEAT, || {
+        let buried = Cell::new(false);
+        assert!(other.try_bury(SEAT, || buried.set(true)) && buried.get());
+        assert_eq!(sit(), Ok(None), "a burier may still act");
+    }));
+    assert_eq!(sit(), Ok(Some(())));
+    assert!(!other.try_bury(SEAT, || panic!("the living")));
+    assert!(!stopped.try_bury(SEAT, || panic!("the living")));
+}
+
+/// A newcomer looks at a seat while it holds nothing by which its last occupant would count as alive. So if it is stopped
+/// there, the dead one is buried all the same.
+#[test]
+fn a_newcomer_that_stops_does_not_make_the_dead_look_alive() {
+    let object = object();
+    let (newcomer, burier) = (locks(&object), host(&object));
+    let looks = Cell::new(0);
+    let is_free = || {
+        looks.set(looks.get() + 1);
+        // The seat is still taken by a dead one when the newcomer looks again, and it is stopped here.
+        assert!(burier.try_bury(SEAT, || ()), "at look {}", looks.get());
+        looks.get() == 1
+    };
+    assert_eq!(newcomer.occupy(SEAT, is_free, || Some(())), Ok(None));
+    assert_eq!(looks.get(), 2);
+    assert!(burier.try_bury(SEAT, || ()), "it left nothing behind");
+}
+
+/// A watchman's round that does not end, as of a stopped process: others make theirs after some slices.
+#[test]
+fn a_watchman_that_stops_keeps_nobody_from_looking() {
+    let object = object();
+    let (stopped, other) = (host(&object), host(&object));
+    let rounds = Cell::new(0);
+    stopped.watch(|| {
+        until(LIMIT, "another's round", || {
+            other.watch(|| rounds.set(rounds.get() + 1));
+            rounds.get() > 0
+        });
+    });
+    assert!(rounds.get() > 0);
+}
+
+/// The threads of one process ask through one description, which the kernel takes for one holder of a byte. Each burial
+/// here lasts for a while, and newcomers sit down all the time: nobody is buried who lives.
+#[test]
+fn many_threads_of_one_process_never_bury_the_living() {
+    const SEATS: u32 = 2;
+    let object = object();
+    let asking = host(&object);
+    let living = [const { AtomicU32::new(0) }; SEATS as usize];
+    let (burials, sat) = (AtomicU64::new(0), AtomicU64::new(0));
+    let over = || burials.load(SeqCst) > 2000 && sat.load(SeqCst) > 2000;
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while !over() {
+                    for seat in 0..SEATS {
+                        asking.try_bury(seat, || {
+                            for _ in 0..20 {
+                                assert_eq!(living[seat as usize].load(SeqCst), 0, "buried alive");
+                                thread::yield_now();
+                            }
+                            burials.fetch_add(1, SeqCst);
+                        });
+                    }
+                    assert!(begun.elapsed() < LIMIT, "{burials:?} burials, {sat:?} seats taken");
+                }
+            });
+        }
+        for seat in 0..SEATS {
+            let (living, object, over, sat) = (&living[seat as usize], &object, &over, &sat);
+            scope.spawn(move || {
+                while !over() {
+                    let locks = locks(object);
+                    // Sits, lives for a while, and dies without a word.
+                    let sit = || Some(living.swap(1, SeqCst));
+                    if locks.occupy(seat, || true, sit) == Ok(Some(0)) {
+                        thread::yield_now();
+                        living.store(0, SeqCst);
+                        sat.fetch_add(1, SeqCst);
+                    }
+                    assert!(begun.elapsed() < LIMIT);
+                }
+            });
+        }
+    });
+}
+
+/// Threads of one process wait for a mailbox whose writers die inside, while others sit down in the seats of the dead: no
+/// version is given to two writers, and everybody goes on.
+#[test]
+fn writers_die_under_many_threads_of_one_process() {
+    let segment = MailSegment::create(MailGeometry::new(1, 1 << 16, 8).unwrap()).unwrap();
+    let kills = if std::env::var_os("WHORL_FAULTS_LONG").is_some() { 1000 } else { 40 };
+    let (versions, stop, written) = (mpsc::channel(), AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for id in 0..4u8 {
+            let (segment, stop, versions, written) = (&segment, &stop, versions.0.clone(), &written);
+            scope.spawn(move || {
+                let mut me = segment.sit().expect("a seat");
+                while stop.load(SeqCst) == 0 {
+                    let deadline = Instant::now() + LIMIT;
+                    versions
+                        .send(me.write_until(0, &[id; 1 << 16], Some(deadline)).expect("the lock"))
+                        .unwrap();
+                    let same = |bytes: &[u8], _| bytes.iter().all(|byte| *byte == bytes[0]);
+                    assert!(me.read_by(0, Some(deadline), same).expect("the lock"), "torn");
+                    let first = |bytes: &[u8], _| u32::from(bytes[0]);
+                    written.store(me.read_by(0, Some(deadline), first).expect("the lock"), SeqCst);
+                }
+            });
+        }
+        for _ in 0..kills {
+            let child = Writer::start(&segment);
+            until(LIMIT, "it writes", || written.load(SeqCst) == 9);
+            drop(child);
+            // Somebody else sits down in a seat of the dead, and leaves.
+            until(LIMIT, "a seat", || match segment.sit() {
+                Ok(newcomer) => newcomer.version(0).is_ok(),
+                Err(MailboxError::Seats(_)) => false,
+                Err(error) => panic!("{error}"),
+            });
+        }
+        stop.store(1, SeqCst);
+    });
+    drop(versions.0);
+    let mut seen: Vec<u64> = versions.1.into_iter().collect();
+    let written = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), written, "one version was given to two writers");
+    segment.bury_dead();
+    assert_eq!((0..9).map_while(|_| segment.sit().ok()).collect::<Vec<_>>().len(), 8, "all seats are free");
+}
+
+/// A child that writes for ever: this very program, running one test.
+struct Writer(Child);
+
+impl Writer {
+    fn start(segment: &MailSegment) -> Self {
+        let path = format!("/proc/{}/fd/{}", std::process::id(), segment.as_fd().as_raw_fd());
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["write_if_asked", "--exact", "--nocapture"]).env(SEGMENT, path).stdout(Stdio::null());
+        Self(command.spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.kill().expect("our own child");
+        self.0.wait().expect("our own child");
+    }
+}
+
+/// Where the child finds the segment.
+const SEGMENT: &str = "WHORL_TEST_SEGMENT";
+
+#[test]
+fn write_if_asked() {
+    let Some(path) = std::env::var_os(SEGMENT) else { return };
+    let object = std::fs::File::options().read(true).write(true).open(path).expect("the segment");
+    let segment = MailSegment::open(object.into()).expect("the segment");
+    let mut me = loop {
+        match segment.sit() {
+            Ok(me) => break me,
+            Err(MailboxError::Seats(_)) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    loop {
+        me.write(0, &[9; 1 << 16]).expect("the lock");
+    }
+}
+
+/// A deadline that has passed is told although the word differs: a peer that changes it all the time holds nobody.
+#[test]
+fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
+    let (word, past) = (Word::new(7), Instant::now());
+    let shared = host(&object());
+    for wake in [
+        shared.wait(&word, 8, Some(past)),
+        whorl::futex::SharedFutex.wait(&word, 8, Some(past)),
+        whorl::futex::ThreadFutex.wait(&word, 8, Some(past)),
+        whorl::heap::ThreadHost.wait(&word, 8, Some(past)),
+    ] {
+        assert_eq!(wake, whorl_core::futex::Wake::TimedOut);
+    }
+    for looks in [0, 1, 50] {
+        assert!(!shared.spin(looks, Some(past)) && !whorl::futex::ThreadFutex.spin(looks, Some(past)));
+        assert!(!whorl::futex::SharedFutex.spin(looks, Some(past)));
+    }
+    assert!(
+        shared.spin(0, Some(Instant::now() + Duration::from_secs(60))),
+        "before it, there is time to look"
+    );
+}
