@@ -2,20 +2,42 @@
 //! when the key is pressed is looked up then.
 
 use crate::cli::{Cli, link};
+use crate::terminal::{say, wrote};
 use clap::CommandFactory;
-use clap_complete::{CompleteEnv, CompletionCandidate};
-use whorl::Name;
+use clap_complete::CompletionCandidate;
+use clap_complete::env::Shells;
+use std::io::Write;
+use std::path::Path;
 use whorl::channel::{State, mailbox_servers};
 use whorl::rendezvous::{Client, RuntimeDir, Waiter};
+use whorl::standard::output;
+use whorl::{Name, shown};
 
 /// The variable by which the script asks.
 pub const VARIABLE: &str = "WHORL_COMPLETE";
 
-/// Answers and ends the process, if a script asks.
-pub fn answer() {
-    if std::env::var_os(VARIABLE).is_some() {
-        CompleteEnv::with_factory(asked).var(VARIABLE).complete();
-    }
+/// Answers, if a script asks; whether that could be written.
+pub fn answer() -> Option<bool> {
+    let shell = std::env::var_os(VARIABLE).filter(|shell| !shell.is_empty() && shell != "0")?;
+    let shells = Shells::builtins();
+    let Some(shell) = Path::new(&shell).file_stem().and_then(|name| shells.completer(name.to_str()?)) else {
+        let known = shells.names().collect::<Vec<_>>().join(", ");
+        say(&format!("{VARIABLE} is {}; it may be one of {known}", shown(shell.as_ref())));
+        return Some(false);
+    };
+    let mut command = asked();
+    command.build();
+    let line = std::env::args_os().skip_while(|argument| argument != "--").skip(1).collect();
+    let mut answer = Vec::new();
+    Some(
+        match shell.write_complete(&mut command, line, std::env::current_dir().ok().as_deref(), &mut answer) {
+            Ok(()) => wrote(output().write_all(&answer)),
+            Err(error) => {
+                say(&format!("completion: {}", whorl::reason_of(&error)));
+                false
+            }
+        },
+    )
 }
 
 /// The command whose line is to go on: what is typed follows a `--`, and a link's name stands for its command.

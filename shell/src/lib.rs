@@ -43,6 +43,8 @@ mod named;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;
+#[doc(hidden)]
+pub mod standard;
 
 pub use channel::{
     CreateError, JoinError, JoinOptions, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions,

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use whorl::standard::errors;
 
 /// The variable that says how much.
 const VARIABLE: &str = "WHORL_LOG";
@@ -38,12 +39,14 @@ pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
 pub fn start(level: LevelFilter, json: bool, file: Option<OwnedFd>) {
     let writer = match file {
         Some(file) => BoxMakeWriter::new(Mutex::new(File::from(file))),
-        None => BoxMakeWriter::new(std::io::stderr),
+        None => BoxMakeWriter::new(errors),
     };
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
+        // It would panic where standard error cannot be written either.
+        .log_internal_errors(false)
         .with_writer(writer);
     // A second start would be refused, and change nothing.
     let _ = match json {

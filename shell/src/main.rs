@@ -12,25 +12,48 @@ mod units;
 use clap::Parser;
 use clap::error::ErrorKind;
 use exit::Exit;
+use std::io::Write;
 use std::process::ExitCode;
+use whorl::standard::{self, errors, output};
+
+/// Runs before `main`, and before the runtime of the standard library.
+#[used]
+// SAFETY: the dynamic loader, or the C library's start, calls what is listed in this section as functions without a
+// result, when the C library is ready and before `main`. The function needs neither the runtime of the standard library
+// nor anything that another function listed there sets up.
+#[unsafe(link_section = ".init_array")]
+static OCCUPY_MISSING: extern "C" fn() = {
+    extern "C" fn occupy_missing() {
+        standard::occupy_missing();
+    }
+    occupy_missing
+};
 
 fn main() -> ExitCode {
-    complete::answer();
-    let cli = match cli::Cli::try_parse_from(cli::arguments(std::env::args_os())) {
+    std::panic::set_hook(Box::new(|panic| terminal::say(&panicked(panic))));
+    conclude(run()).now()
+}
+
+fn run() -> Exit {
+    if let Some(answered) = complete::answer() {
+        return if answered { Exit::Done } else { Exit::Failed };
+    }
+    let arguments = cli::arguments(std::env::args_os());
+    let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return match error.print() {
-                // A reader that closes early is a quiet end.
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                    terminal::say(&format!("cannot write to standard output: {}", whorl::reason_of(&error)));
-                    Exit::Failed.now()
-                }
-                _ => Exit::Done.now(),
+            let help = error.render();
+            let help = if terminal::Paint::for_stdout().colours() {
+                help.ansi().to_string()
+            } else {
+                help.to_string()
             };
+            let written = output().write_all(help.as_bytes());
+            return if terminal::wrote(written) { Exit::Done } else { Exit::Failed };
         }
         Err(error) => {
             terminal::say(&cli::one_line(&error));
-            return Exit::Usage.now();
+            return Exit::Usage;
         }
     };
     match cli.command {
@@ -52,5 +75,23 @@ fn main() -> ExitCode {
         cli::Command::Completions(args) => commands::completions::run(args),
         cli::Command::Man(args) => commands::man::run(args),
     }
-    .now()
+}
+
+/// How the command ends, seen what became of its output: success means that everything that was written has arrived.
+fn conclude(exit: Exit) -> Exit {
+    let finished = match output().was_written() {
+        true => terminal::wrote(output().finish()),
+        false => true,
+    };
+    match exit {
+        Exit::Done if !finished || output().has_lost() || errors().has_lost() => Exit::Failed,
+        exit => exit,
+    }
+}
+
+/// A panic in a line.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    let why = panic.payload_as_str().unwrap_or("no reason given");
+    let place = panic.location().map_or(String::new(), |at| format!(" at {at}"));
+    format!("panicked{place}: {why}; this is a bug, please report it")
 }

@@ -1,11 +1,12 @@
 //! Columns for people: as wide as what stands in them is on a terminal, where some characters take two places and some none.
 
-use rustix::termios::tcgetwinsize;
+use crate::terminal::size_of;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use whorl::standard::output;
 
 /// The width of the terminal on standard output, if it is one.
 pub fn terminal_width() -> Option<usize> {
-    tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&width| width > 0)
+    size_of(output()).map(|(width, _)| width.into())
 }
 
 /// How much of the last column is seen however long the first one is.

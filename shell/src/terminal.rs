@@ -1,9 +1,13 @@
 //! What a person sees: lines on stderr, the progress bar, when to use colour.
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use rustix::fd::AsFd;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::sync::Mutex;
 use whorl::broadcast::{Stalled, Watch};
+use whorl::standard::{self, errors, output};
 
 /// Whether to show progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -16,6 +20,22 @@ pub enum When {
     Never,
 }
 
+/// Whether the terminal, by what the environment says of it, cannot move its cursor.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+/// The size of a terminal, columns and rows, within what a screen can have: a terminal that says nothing, or nonsense, is
+/// not taken at its word. Nothing if it is no terminal.
+pub fn size_of(terminal: impl AsFd) -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    let sane = |said, usual| if said == 0 { usual } else { u16::min(said, LARGEST) };
+    Some((sane(size.ws_col, 80), sane(size.ws_row, 24)))
+}
+
+/// No screen has more columns or rows.
+const LARGEST: u16 = 1000;
+
 /// Colour, where somebody sees it and did not refuse it (<https://no-color.org>).
 pub struct Paint {
     colours: bool,
@@ -25,12 +45,10 @@ impl Paint {
     /// For what goes to standard output.
     pub fn for_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self { colours: std::io::stdout().is_terminal() && !refused && !dumb }
+        Self { colours: output().is_terminal() && !refused && !is_dumb() }
     }
 
     /// Whether there is any.
-    #[cfg(feature = "top")]
     pub fn colours(&self) -> bool {
         self.colours
     }
@@ -50,20 +68,74 @@ impl Paint {
     }
 }
 
-/// One line on stderr. A closed stderr is nobody's fault.
+/// Writes one line to standard error.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "shell: {line}");
+    // Where it is lost there is no place to say so; the exit code tells, see `crate::conclude`.
+    let _ = errors().write_all(format!("shell: {line}\n").as_bytes());
 }
 
-/// One line on stdout; false if it cannot be written. A closed pipe is a quiet end, and true.
-pub fn print(line: &str) -> bool {
-    let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+/// Writes lines to standard output. Returns false if they cannot be written; a closed pipe is a quiet end, and true.
+pub fn print(text: &str) -> bool {
+    wrote(output().write_all(format!("{text}\n").as_bytes()))
+}
+
+/// Says why standard output could not be written, and returns false; a closed pipe is a quiet end, and true.
+pub fn wrote(result: std::io::Result<()>) -> bool {
+    match result {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            say(&format!("cannot write to standard output: {}", whorl::reason_of(&error)));
+            say(&format!("cannot write to standard output: {}", standard::reason(&error)));
             false
         }
         _ => true,
+    }
+}
+
+/// Standard error as the progress bar's terminal: what is drawn is written when it is complete.
+#[derive(Debug, Default)]
+struct Screen(Mutex<String>);
+
+impl Screen {
+    fn add(&self, text: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+        let mut drawn = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        drawn.write_fmt(text).map_err(std::io::Error::other)
+    }
+
+    fn go(&self, steps: usize, direction: char) -> std::io::Result<()> {
+        if steps > 0 { self.add(format_args!("\x1b[{steps}{direction}")) } else { Ok(()) }
+    }
+}
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        size_of(errors()).map_or(80, |(width, _)| width)
+    }
+    fn height(&self) -> u16 {
+        size_of(errors()).map_or(24, |(_, height)| height)
+    }
+    fn move_cursor_up(&self, steps: usize) -> std::io::Result<()> {
+        self.go(steps, 'A')
+    }
+    fn move_cursor_down(&self, steps: usize) -> std::io::Result<()> {
+        self.go(steps, 'B')
+    }
+    fn move_cursor_right(&self, steps: usize) -> std::io::Result<()> {
+        self.go(steps, 'C')
+    }
+    fn move_cursor_left(&self, steps: usize) -> std::io::Result<()> {
+        self.go(steps, 'D')
+    }
+    fn write_line(&self, text: &str) -> std::io::Result<()> {
+        self.add(format_args!("{text}\n"))
+    }
+    fn write_str(&self, text: &str) -> std::io::Result<()> {
+        self.add(format_args!("{text}"))
+    }
+    fn clear_line(&self) -> std::io::Result<()> {
+        self.add(format_args!("\r\x1b[2K"))
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        let drawn = std::mem::take(&mut *self.0.lock().unwrap_or_else(|broken| broken.into_inner()));
+        errors().write_all(drawn.as_bytes())
     }
 }
 
@@ -80,7 +152,7 @@ impl CopyView {
     /// A view; nothing is drawn before the first progress.
     pub fn new(verb: &'static str, when: When) -> Self {
         let shown = match when {
-            When::Auto => std::io::stderr().is_terminal(),
+            When::Auto => errors().is_terminal(),
             When::Always => true,
             When::Never => false,
         };
@@ -89,7 +161,7 @@ impl CopyView {
 
     /// Says on a terminal, once, that receivers of `name` are waited for.
     pub fn gathers(mut self, name: &str, says: bool) -> Self {
-        self.gathering = (says && std::io::stderr().is_terminal()).then(|| name.to_owned());
+        self.gathering = (says && errors().is_terminal()).then(|| name.to_owned());
         self
     }
 
@@ -112,9 +184,10 @@ impl CopyView {
                 None => (ProgressBar::no_length(), plain),
             };
             // Asked for without a terminal: plain lines, where a bar would be nothing at all.
-            if when == When::Always && !std::io::stderr().is_terminal() {
-                bar.set_draw_target(ProgressDrawTarget::hidden());
-            }
+            bar.set_draw_target(match when == When::Always && !errors().is_terminal() || is_dumb() {
+                true => ProgressDrawTarget::hidden(),
+                false => ProgressDrawTarget::term_like_with_hz(Box::<Screen>::default(), 20),
+            });
             bar.with_style(
                 ProgressStyle::with_template(template).expect("a constant template").progress_chars("=> "),
             )

@@ -2,12 +2,13 @@
 
 use crate::cli::mail::{Action, Args};
 use crate::exit::Exit;
-use crate::terminal::{print, say};
-use std::io::{BufRead, IsTerminal, Read, Write};
+use crate::terminal::{print, say, wrote};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use whorl::dipc::client::{Client, ClientError};
 use whorl::dipc::token;
 use whorl::mailboxes::Message;
+use whorl::standard::{input, output};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -49,15 +50,14 @@ pub fn run(args: Args) -> Exit {
 
 fn read(client: &mut Client, mailbox: u32) -> Result<Exit, ClientError> {
     let message = client.read(mailbox)?;
-    let mut stdout = std::io::stdout().lock();
-    let written = if stdout.is_terminal() {
+    let written = if output().is_terminal() {
         let text = visible(&message.bytes);
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        write!(stdout, "{text}{end}")
+        output().write_all(format!("{text}{end}").as_bytes())
     } else {
-        stdout.write_all(&message.bytes)
+        output().write_all(&message.bytes)
     };
-    Ok(verdict(written.and_then(|()| stdout.flush())))
+    Ok(if wrote(written) { Exit::Done } else { Exit::Failed })
 }
 
 fn write(client: &mut Client, mailbox: u32, text: Option<&[u8]>) -> Result<Exit, ClientError> {
@@ -67,7 +67,7 @@ fn write(client: &mut Client, mailbox: u32, text: Option<&[u8]>) -> Result<Exit,
             // One byte more than fits tells that it does not.
             let most = client.shape().capacity as u64 + 1;
             let mut message = Vec::new();
-            std::io::stdin().lock().take(most).read_to_end(&mut message)?;
+            input().take(most).read_to_end(&mut message)?;
             if message.len() as u64 == most {
                 say(&format!(
                     "mail: standard input has more than the {} bytes that a mailbox holds",
@@ -122,7 +122,7 @@ fn chat(
         say(&format!("mail: cannot start a thread that listens: {}", whorl::reason_of(&error)));
         return Ok(Exit::Failed);
     }
-    for line in std::io::stdin().lock().split(b'\n') {
+    for line in BufReader::new(input()).split(b'\n') {
         let line = line?;
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
         if !line.is_empty() {
@@ -137,8 +137,7 @@ fn show(message: &Message, missed: u64) -> bool {
     let text = visible(&message.bytes);
     let text = text.strip_suffix('\n').unwrap_or(&text).replace('\n', "\\n");
     let missed = if missed > 0 { format!("({missed} missed) ") } else { String::new() };
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{missed}{text}").and_then(|()| stdout.flush()).is_ok()
+    output().write_all(format!("{missed}{text}\n").as_bytes()).is_ok()
 }
 
 /// Text that does nothing to a terminal: control characters and what is no text are escaped, line ends stay.
@@ -160,16 +159,6 @@ fn visible(bytes: &[u8]) -> String {
         text.push_str(&chunk.invalid().escape_ascii().to_string());
     }
     text
-}
-
-fn verdict(written: std::io::Result<()>) -> Exit {
-    match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            say(&format!("mail: cannot write to standard output: {}", whorl::reason_of(&error)));
-            Exit::Failed
-        }
-        _ => Exit::Done,
-    }
 }
 
 #[cfg(test)]

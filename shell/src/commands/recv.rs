@@ -3,10 +3,10 @@
 use crate::cli::recv::{Args, From};
 use crate::exit::Exit;
 use crate::terminal::say;
-use std::io::IsTerminal;
 use whorl::broadcast::{Care, RecvError, RecvPlan, recv};
 use whorl::process::{catch_stop_signals, stop_signal};
 use whorl::rendezvous::TalkError;
+use whorl::standard::errors;
 use whorl::{JoinError, ReceiveError};
 
 /// Runs it.
@@ -26,7 +26,7 @@ pub fn run(args: Args) -> Exit {
         care: Care { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
     };
     let waiting = || {
-        if !args.quiet && std::io::stderr().is_terminal() {
+        if !args.quiet && errors().is_terminal() {
             say(&format!("recv: waiting for a sender of '{}'", args.name));
         }
     };

@@ -4,11 +4,11 @@ use crate::cli::serve::Args;
 use crate::exit::Exit;
 use crate::logging;
 use crate::terminal::say;
-use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Instant;
 use whorl::discovery::ServerError;
 use whorl::process::{catch_stop_signals, stop_signal};
+use whorl::standard::errors;
 use whorl::{Server, ServerOptions};
 
 /// Runs it.
@@ -34,7 +34,7 @@ pub fn run(args: Args) -> Exit {
     options.shm_message = args.shm_message.into_vec();
     options.address = args.bind.unwrap_or(options.address);
     let served = Server::start(&args.name, &options).and_then(|mut server| {
-        if !args.quiet && std::io::stderr().is_terminal() {
+        if !args.quiet && errors().is_terminal() {
             let (address, port) = server.address();
             say(&format!("serve: {} listens at {address}, port {port}", args.name));
         }

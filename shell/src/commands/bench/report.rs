@@ -9,6 +9,7 @@ use measure::statistics::{number, spread};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use std::time::Instant;
+use whorl::standard::output;
 
 /// Whether more is better.
 #[derive(Clone, Copy, PartialEq)]
@@ -143,7 +144,7 @@ impl Report {
 
 /// Whether whoever read our standard output has closed it: a quiet end, and no reason to measure on.
 pub fn is_unread() -> bool {
-    let stdout = std::io::stdout();
+    let stdout = output();
     let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
