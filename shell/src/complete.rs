@@ -3,15 +3,18 @@
 
 use crate::cli::{Cli, link};
 use crate::terminal::{say, wrote};
-use clap::CommandFactory;
-use clap_complete::CompletionCandidate;
+use clap::{CommandFactory, ValueHint};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::Shells;
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use whorl::channel::{State, mailbox_servers};
 use whorl::rendezvous::{Client, RuntimeDir, Waiter};
 use whorl::standard::output;
-use whorl::{Name, shown};
+use whorl::{Name, escape, shown};
 
 /// The variable by which the script asks.
 pub const VARIABLE: &str = "WHORL_COMPLETE";
@@ -45,7 +48,25 @@ fn asked() -> clap::Command {
     let all = Cli::command();
     let program = std::env::args_os().skip_while(|argument| argument != "--").nth(1);
     let found = program.and_then(|program| all.find_subcommand(link(&program)?).cloned());
-    found.unwrap_or(all)
+    with_safe_paths(found.unwrap_or(all))
+}
+
+/// The same command, whose paths are completed by [`paths`].
+fn with_safe_paths(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| match argument.get_value_hint() {
+        ValueHint::AnyPath => argument.add(ArgValueCompleter::new(paths)),
+        _ => argument,
+    });
+    command.mut_subcommands(with_safe_paths)
+}
+
+/// Files whose names begin so. A shell shows candidates as they come, and takes them apart at line ends: what a terminal
+/// acts on is not offered.
+fn paths(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let mut found = PathCompleter::any().complete(typed);
+    found.sort();
+    found.retain(|path| matches!(escape::line(path.get_value().as_bytes()), Cow::Borrowed(_)));
+    found
 }
 
 /// Channels that somebody owns: for those who receive.

@@ -28,6 +28,8 @@ pub mod broadcast;
 pub mod channel;
 pub mod dipc;
 pub mod discovery;
+#[doc(hidden)]
+pub mod escape;
 mod flow;
 pub mod futex;
 pub mod heap;
@@ -56,6 +58,7 @@ pub use rendezvous::Name;
 pub use rendezvous::protocol::Start;
 
 use rustix::io::Errno;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// What the kernel said, in words and without its number.
@@ -71,12 +74,13 @@ pub fn reason_of(error: &std::io::Error) -> String {
 
 /// A path for people: quoted where it needs to be, and nothing in it reaches a terminal as a command.
 pub fn shown(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == char::REPLACEMENT_CHARACTER)
-        || text.is_empty()
-    {
-        format!("'{}'", text.escape_debug())
-    } else {
-        text.into_owned()
+    let bytes = path.as_os_str().as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(text)
+            if !text.is_empty() && !text.contains(|c: char| escape::is_hazard(c) || c.is_whitespace()) =>
+        {
+            text.to_owned()
+        }
+        _ => escape::quoted(bytes),
     }
 }

@@ -3,11 +3,13 @@
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::Arc;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use whorl::escape;
 use whorl::standard::errors;
 
 /// The variable that says how much.
@@ -21,7 +23,6 @@ pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
     let Some(said) = std::env::var_os(VARIABLE).filter(|said| !said.is_empty()) else {
         return Ok(if asked_for { LevelFilter::INFO } else { LevelFilter::WARN });
     };
-    let said = said.to_string_lossy();
     let known = [
         ("off", LevelFilter::OFF),
         ("error", LevelFilter::ERROR),
@@ -31,16 +32,17 @@ pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
     ];
     let found = known.into_iter().find(|(word, _)| said.eq_ignore_ascii_case(word));
     found.map(|(_, level)| level).ok_or_else(|| {
-        format!("{VARIABLE} is '{}'; it may be off, error, warn, info or debug", said.escape_debug())
+        format!(
+            "{VARIABLE} is {}; it may be off, error, warn, info or debug",
+            escape::quoted(said.as_bytes())
+        )
     })
 }
 
 /// Begins to log, to this file or to stderr. In the process that logs, after its last fork; once.
 pub fn start(level: LevelFilter, json: bool, file: Option<OwnedFd>) {
-    let writer = match file {
-        Some(file) => BoxMakeWriter::new(Mutex::new(File::from(file))),
-        None => BoxMakeWriter::new(errors),
-    };
+    let to = file.map(|file| Arc::new(File::from(file)));
+    let writer = move || Escaping { to: to.clone(), json };
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
@@ -53,6 +55,31 @@ pub fn start(level: LevelFilter, json: bool, file: Option<OwnedFd>) {
         true => lines.json().flatten_event(true).try_init(),
         false => lines.try_init(),
     };
+}
+
+/// Where an event goes, which comes whole and ends in a line end: nothing in it forges another, or reaches a terminal as a
+/// command.
+struct Escaping {
+    /// Standard error if absent.
+    to: Option<Arc<File>>,
+    json: bool,
+}
+
+impl Write for Escaping {
+    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
+        let line = if self.json { escape::json(&text) } else { escape::line(text.as_ref()) };
+        let line = format!("{line}\n");
+        match &self.to {
+            Some(file) => file.as_ref().write_all(line.as_bytes())?,
+            None => errors().write_all(line.as_bytes())?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Opens a log; what is written goes to its end.

@@ -9,10 +9,8 @@ mod table;
 mod terminal;
 mod units;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use exit::Exit;
-use std::io::Write;
 use std::process::ExitCode;
 use whorl::standard::{self, errors, output};
 
@@ -38,18 +36,10 @@ fn run() -> Exit {
     if let Some(answered) = complete::answer() {
         return if answered { Exit::Done } else { Exit::Failed };
     }
-    let arguments = cli::arguments(std::env::args_os());
-    let cli = match cli::Cli::try_parse_from(arguments) {
+    let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            let help = error.render();
-            let help = if terminal::Paint::for_stdout().colours() {
-                help.ansi().to_string()
-            } else {
-                help.to_string()
-            };
-            let written = output().write_all(help.as_bytes());
-            return if terminal::wrote(written) { Exit::Done } else { Exit::Failed };
+            return if terminal::print_help(&error.render()) { Exit::Done } else { Exit::Failed };
         }
         Err(error) => {
             terminal::say(&cli::one_line(&error));

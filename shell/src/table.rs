@@ -2,6 +2,7 @@
 
 use crate::terminal::size_of;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use whorl::escape;
 use whorl::standard::output;
 
 /// The width of the terminal on standard output, if it is one.
@@ -15,6 +16,9 @@ const LEAST: usize = 12;
 /// One line for each row, its cells under each other. The last cell of a row is cut to what is left of `width`; where that is
 /// next to nothing, the first column is cut too.
 pub fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
+    // As they will be seen: an escape is wider than what it stands for.
+    let seen = |row: &Vec<String>| row.iter().map(|cell| escape::line(cell).into_owned()).collect();
+    let rows: &[Vec<String>] = &rows.iter().map(seen).collect::<Vec<_>>();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |column: usize| {
         // The last cell of a row stands alone: nothing has to be aligned after it.

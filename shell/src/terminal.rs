@@ -1,12 +1,15 @@
 //! What a person sees: lines on stderr, the progress bar, when to use colour.
 
 use clap::ValueEnum;
+use clap::builder::StyledStr;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use rustix::fd::AsFd;
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Mutex;
 use whorl::broadcast::{Stalled, Watch};
+use whorl::escape;
 use whorl::standard::{self, errors, output};
 
 /// Whether to show progress.
@@ -52,32 +55,55 @@ impl Paint {
     pub fn colours(&self) -> bool {
         self.colours
     }
+}
 
-    /// For what could be better.
-    pub fn yellow(&self, text: &str) -> String {
-        self.with("33", text)
-    }
-
+/// A colour, by its number in escape sequences.
+#[derive(Clone, Copy, Debug)]
+pub enum Colour {
     /// For what is wrong.
-    pub fn red(&self, text: &str) -> String {
-        self.with("31", text)
-    }
-
-    fn with(&self, code: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
+    Red = 31,
+    /// For what could be better.
+    Yellow = 33,
 }
 
 /// Writes one line to standard error.
 pub fn say(line: &str) {
-    // Where it is lost there is no place to say so; the exit code tells, see `crate::conclude`.
-    let _ = errors().write_all(format!("shell: {line}\n").as_bytes());
+    // Where it is lost there is no place to say so; the exit code tells, see `main`.
+    let _ = errors().write_all(format!("shell: {}\n", escape::line(line)).as_bytes());
 }
 
 /// Writes lines to standard output. Returns false if they cannot be written; a closed pipe is a quiet end, and true.
 pub fn print(text: &str) -> bool {
-    wrote(output().write_all(format!("{text}\n").as_bytes()))
+    wrote(output().write_all(format!("{}\n", escape::text(text, LAYOUT)).as_bytes()))
 }
+
+/// Writes lines to standard output, as [`print`], in colours where those are wanted.
+pub fn print_painted(lines: &[(Option<Colour>, String)]) -> bool {
+    let paint = Paint::for_stdout();
+    let lines = lines.iter().map(|(colour, line)| {
+        let line = escape::text(line, LAYOUT);
+        match colour {
+            Some(colour) if paint.colours() => format!("\x1b[{}m{line}\x1b[0m\n", *colour as u8),
+            _ => format!("{line}\n"),
+        }
+    });
+    wrote(output().write_all(lines.collect::<String>().as_bytes()))
+}
+
+/// Writes a JSON value to standard output, on one line, as [`print`].
+pub fn print_json(value: &impl Serialize) -> bool {
+    let text = serde_json::to_string(value).expect("plain data");
+    wrote(output().write_all(format!("{}\n", escape::json(&text)).as_bytes()))
+}
+
+/// Writes a help text to standard output, as [`print`]. It holds nothing from elsewhere: see `cli::arguments`.
+pub fn print_help(help: &StyledStr) -> bool {
+    let help = if Paint::for_stdout().colours() { help.ansi().to_string() } else { help.to_string() };
+    wrote(output().write_all(help.as_bytes()))
+}
+
+/// What stays as it is in output of several lines.
+const LAYOUT: &[char] = &['\n', '\t'];
 
 /// Says why standard output could not be written, and returns false; a closed pipe is a quiet end, and true.
 pub fn wrote(result: std::io::Result<()>) -> bool {

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::control::{Control, duty};
 use crate::process::Group;
 use crate::streams::Run;
+use std::io::Write;
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,8 @@ pub fn fork(work: impl FnOnce() -> Result<(), String>) {
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         let result = work();
         if let Err(text) = &result {
-            eprintln!("{text}");
+            // Not `eprintln`, which panics where that cannot be written.
+            let _ = writeln!(std::io::stderr(), "{}", text.escape_debug());
         }
         // SAFETY: as above.
         unsafe { libc::_exit(i32::from(result.is_err())) }

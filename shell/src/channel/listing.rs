@@ -73,7 +73,7 @@ pub enum RemoveError {
     #[error("what has that name was changed just now; try again")]
     Changed,
     /// There is a file like that of a process that waits, which is none of ours.
-    #[error("{0} is in the way: it is no regular file of ours")]
+    #[error("{} is in the way: it is no regular file of ours", crate::shown(.0.as_ref()))]
     InTheWay(String),
     /// It is not ours.
     #[error(transparent)]

@@ -19,10 +19,12 @@ pub mod top;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use whorl::Name;
 use whorl::rendezvous::NameError;
+use whorl::{Name, escape};
 
 /// One process talks to many on one Linux machine.
 #[derive(Parser, Debug)]
@@ -98,13 +100,31 @@ pub fn link(program: &OsStr) -> Option<&'static str> {
     LINKS.into_iter().find(|known| name == *known)
 }
 
-/// The arguments as they are meant: called through a link, we are that command.
+/// The arguments as they are meant: called through a link, we are that command. Help names the program as it was called,
+/// unless that is not fit for a terminal.
 pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<_> = arguments.collect();
-    if let Some(name) = arguments.first().and_then(|first| link(first)) {
-        arguments.splice(..1, ["shell".into(), name.into()]);
+    if let Some(first) = arguments.first_mut() {
+        match link(first) {
+            Some(name) => drop(arguments.splice(..1, ["shell".into(), name.into()])),
+            None if matches!(escape::line(first.as_bytes()), Cow::Owned(_)) => *first = "shell".into(),
+            None => {}
+        }
     }
     arguments
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// Why it is none. The error names arguments with what a terminal acts on escaped.
+pub fn parse(line: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let arguments = arguments(line);
+    Cli::try_parse_from(&arguments).map_err(|error| {
+        // clap itself drops escape sequences from what it says, which hides what was wrong.
+        let escaped = arguments.iter().map(|argument| escape::line(argument.as_bytes()).into_owned());
+        Cli::try_parse_from(escaped).err().filter(|again| again.kind() == error.kind()).unwrap_or(error)
+    })
 }
 
 /// Reads the name of a channel or server.
@@ -130,9 +150,8 @@ pub fn one_line(error: &clap::Error) -> String {
     // clap's own text is: what is wrong, perhaps tips, then the usage.
     let said = text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more").next().unwrap_or(text);
     let parts = said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
-    // It drops escape sequences, but not every character that a terminal acts on.
-    let said = parts.collect::<Vec<_>>().join("; ").replace(char::is_control, "\u{fffd}");
-    format!("{said}{hint}")
+    let said = parts.collect::<Vec<_>>().join("; ");
+    format!("{}{hint}", escape::line(&said))
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use crate::complete::VARIABLE;
 use crate::exit::Exit;
 use crate::terminal::{print, say};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use std::borrow::Cow;
 use std::path::Path;
+use whorl::escape;
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -20,9 +22,15 @@ pub fn run(args: Args) -> Exit {
         // Writing to memory does not fail.
         let _ = shell.write_registration(VARIABLE, name, name, &program(), &mut script);
     }
-    let Ok(script) = String::from_utf8(script) else {
-        say("completions: the path of this program is no text; call it by another");
-        return Exit::Failed;
+    let script = match escape::text(&script, &['\n']) {
+        Cow::Borrowed(script) => script,
+        // Escaped, the script would not find the program.
+        Cow::Owned(_) => {
+            say(
+                "completions: the path of this program has characters that a terminal acts on; call it by another",
+            );
+            return Exit::Failed;
+        }
     };
     // Zsh reads the first line alone when it looks for what a file on its path completes.
     let script = script.replacen("#compdef shell\n", &format!("#compdef shell {}\n", LINKS.join(" ")), 1);

@@ -2,7 +2,7 @@
 
 use crate::cli::copy::Args;
 use crate::exit::Exit;
-use crate::terminal::{CopyView, When, print, say};
+use crate::terminal::{CopyView, When, print_json, say};
 use serde::Serialize;
 use whorl::broadcast::{Care, CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, copy};
 use whorl::process::{catch_stop_signals, stop_signal};
@@ -52,7 +52,7 @@ fn plan(args: &Args) -> Result<Plan, whorl::broadcast::TemplateError> {
 
 fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
     tell(&outcome.peers);
-    if args.json && !print(&json(plan, outcome)) {
+    if args.json && !print_json(&json(plan, outcome)) {
         return Exit::Failed;
     }
     verdict(&outcome.peers)
@@ -100,7 +100,7 @@ struct PeerJson {
     error: Option<String>,
 }
 
-fn json(plan: &Plan, outcome: &Outcome) -> String {
+fn json(plan: &Plan, outcome: &Outcome) -> Json<'static> {
     let peers = outcome.peers.iter().map(|peer| PeerJson {
         peer: peer.peer,
         pid: peer.pid,
@@ -110,7 +110,7 @@ fn json(plan: &Plan, outcome: &Outcome) -> String {
         seconds: peer.seconds,
         error: peer.fault.as_ref().map(ToString::to_string),
     });
-    let all = Json {
+    Json {
         bytes: outcome.bytes,
         transport: match plan.transport {
             Transport::Shm => "shm",
@@ -118,6 +118,5 @@ fn json(plan: &Plan, outcome: &Outcome) -> String {
         },
         seconds: outcome.elapsed.as_secs_f64(),
         peers: peers.collect(),
-    };
-    serde_json::to_string(&all).expect("plain data")
+    }
 }

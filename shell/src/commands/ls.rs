@@ -4,9 +4,10 @@ use super::survey::{command, in_short, kind, standing, state, survey};
 use crate::cli::ls::Args;
 use crate::exit::Exit;
 use crate::table::{aligned, terminal_width};
-use crate::terminal::{print, say};
+use crate::terminal::{print, print_json, say};
 use serde::Serialize;
 use whorl::channel::{Listed, State};
+use whorl::escape;
 use whorl::memory::in_words;
 
 /// Runs it.
@@ -23,17 +24,18 @@ pub fn run(args: Args) -> Exit {
     }
     let sysv = if args.sysv { sysv() } else { Vec::new() };
     let channels: Vec<_> = listed.iter().map(Channel::of).collect();
-    let text = if args.json {
+    let printed = if args.json {
         let sysv = args.sysv.then_some(sysv);
-        serde_json::to_string(&Json { channels, sysv }).expect("plain data")
+        print_json(&Json { channels, sysv })
     } else {
         let sysv = sysv.iter().map(Sysv::line);
-        match terminal_width() {
+        let text = match terminal_width() {
             Some(width) => table(&channels, width).into_iter().chain(sysv).collect::<Vec<_>>().join("\n"),
             None => channels.iter().flat_map(Channel::lines).chain(sysv).collect::<Vec<_>>().join("\n"),
-        }
+        };
+        text.is_empty() || print(&text)
     };
-    if text.is_empty() || print(&text) { Exit::Done } else { Exit::Failed }
+    if printed { Exit::Done } else { Exit::Failed }
 }
 
 #[derive(Serialize)]
@@ -134,7 +136,7 @@ impl Channel {
 
 fn who(pid: Option<u32>, command: &Option<String>) -> String {
     match (pid, command) {
-        (Some(pid), Some(command)) => format!("pid {pid} ({command})"),
+        (Some(pid), Some(command)) => format!("pid {pid} ({})", escape::line(command)),
         (Some(pid), None) => format!("pid {pid}"),
         (None, _) => "a process of another namespace".into(),
     }

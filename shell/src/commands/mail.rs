@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use whorl::dipc::client::{Client, ClientError};
 use whorl::dipc::token;
+use whorl::escape;
 use whorl::mailboxes::Message;
 use whorl::standard::{input, output};
 
@@ -25,7 +26,7 @@ pub fn run(args: Args) -> Exit {
     };
     let server = match &args.unix {
         Some(path) => whorl::shown(path),
-        None => format!("{}:{}", args.host.escape_debug(), args.port),
+        None => format!("{}:{}", escape::line(&args.host), args.port),
     };
     let done = match &args.action {
         Action::Read { mailbox } => connect().and_then(|mut client| read(&mut client, *mailbox)),
@@ -51,7 +52,7 @@ pub fn run(args: Args) -> Exit {
 fn read(client: &mut Client, mailbox: u32) -> Result<Exit, ClientError> {
     let message = client.read(mailbox)?;
     let written = if output().is_terminal() {
-        let text = visible(&message.bytes);
+        let text = escape::text(&message.bytes, &['\n', '\t']);
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         output().write_all(format!("{text}{end}").as_bytes())
     } else {
@@ -134,41 +135,8 @@ fn chat(
 
 /// One message on one line, and how many came before it that nobody saw. False: nobody reads us.
 fn show(message: &Message, missed: u64) -> bool {
-    let text = visible(&message.bytes);
-    let text = text.strip_suffix('\n').unwrap_or(&text).replace('\n', "\\n");
+    let text = message.bytes.strip_suffix(b"\n").unwrap_or(&message.bytes);
+    let text = escape::text(text, &['\t']);
     let missed = if missed > 0 { format!("({missed} missed) ") } else { String::new() };
     output().write_all(format!("{missed}{text}\n").as_bytes()).is_ok()
-}
-
-/// Text that does nothing to a terminal: control characters and what is no text are escaped, line ends stay.
-fn visible(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\n' | '\t' => text.push(c),
-                // Also those that turn the direction of writing, or hide.
-                c if c.is_control()
-                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
-                {
-                    text.extend(c.escape_unicode());
-                }
-                c => text.push(c),
-            }
-        }
-        text.push_str(&chunk.invalid().escape_ascii().to_string());
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::visible;
-
-    #[test]
-    fn nothing_that_moves_a_terminal_gets_through() {
-        assert_eq!(visible("plain, grün\n\ttext".as_bytes()), "plain, grün\n\ttext");
-        assert_eq!(visible(b"\x1b[2J\r\x07\x9b\xff"), "\\u{1b}[2J\\u{d}\\u{7}\\x9b\\xff");
-        assert_eq!(visible("\u{9b}\u{202e}x\u{feff}".as_bytes()), "\\u{9b}\\u{202e}x\\u{feff}");
-    }
 }

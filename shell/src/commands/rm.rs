@@ -26,7 +26,7 @@ fn dead(directory: &RuntimeDir) -> Exit {
     let (removed, failed) = match remove_dead(directory) {
         Ok(done) => done,
         Err(error) => {
-            say(&format!("rm: {}: {error}", directory.path().display()));
+            say(&format!("rm: {}: {error}", whorl::shown(directory.path())));
             return Exit::Failed;
         }
     };

@@ -2,10 +2,10 @@
 
 use crate::cli::servers::Args;
 use crate::exit::Exit;
-use crate::terminal::{print, say};
+use crate::terminal::{print, print_json, say};
 use serde::Serialize;
 use whorl::discovery::{Answer, Place, discover};
-use whorl::{reason, shown};
+use whorl::{escape, reason, shown};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -20,8 +20,8 @@ pub fn run(args: Args) -> Exit {
         let error = answer.error.as_deref().unwrap_or("nothing works");
         say(&format!("servers: {}: {error}", shown(&answer.file)));
     }
-    let text = if args.json { json(&answers) } else { text(&answers) };
-    if print(&text) { Exit::Done } else { Exit::Failed }
+    let printed = if args.json { print_json(&json(&answers)) } else { print(&text(&answers)) };
+    if printed { Exit::Done } else { Exit::Failed }
 }
 
 fn count(answers: &[Answer], place: Place) -> usize {
@@ -32,7 +32,7 @@ fn count(answers: &[Answer], place: Place) -> usize {
 fn text(answers: &[Answer]) -> String {
     let messages = answers.iter().flat_map(|answer| [&answer.socket_message, &answer.shm_message]);
     let messages: Vec<_> =
-        messages.flatten().filter(|message| !message.is_empty()).map(|message| for_people(message)).collect();
+        messages.flatten().filter(|message| !message.is_empty()).map(escape::line).collect();
     format!(
         "Total Servers: {}\nHost: {}\nContainer: {}\nVM: {}\nMessages: {}",
         answers.len(),
@@ -41,12 +41,6 @@ fn text(answers: &[Answer]) -> String {
         count(answers, Place::Vm),
         messages.join(" "),
     )
-}
-
-/// A message on one line, from which nothing reaches a terminal as a command.
-fn for_people(message: &[u8]) -> String {
-    let text = String::from_utf8_lossy(message);
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 #[derive(Serialize)]
@@ -67,7 +61,7 @@ struct ServerJson {
     error: Option<String>,
 }
 
-fn json(answers: &[Answer]) -> String {
+fn json(answers: &[Answer]) -> Json {
     let text = |message: &Option<Vec<u8>>| Some(String::from_utf8_lossy(message.as_ref()?).into_owned());
     let servers = answers.iter().map(|answer| ServerJson {
         file: answer.file.to_string_lossy().into_owned(),
@@ -80,12 +74,11 @@ fn json(answers: &[Answer]) -> String {
         shm_message: text(&answer.shm_message),
         error: answer.error.clone(),
     });
-    let all = Json {
+    Json {
         total: answers.len(),
         host: count(answers, Place::Host),
         container: count(answers, Place::Container),
         vm: count(answers, Place::Vm),
         servers: servers.collect(),
-    };
-    serde_json::to_string(&all).expect("plain data")
+    }
 }

@@ -1,6 +1,7 @@
 //! What exists, and the words for it: for the commands that show it.
 
 use whorl::channel::{Listed, State, list, mailbox_servers};
+use whorl::escape;
 use whorl::rendezvous::RuntimeDir;
 use whorl::rendezvous::report::{Kind, Participant, Standing};
 
@@ -43,23 +44,23 @@ pub fn standing(peer: &Participant) -> &'static str {
     }
 }
 
-/// What a process was started as, on one line and fit for a terminal.
+/// The beginning of what a process was started as.
 pub fn command(pid: u32) -> Option<String> {
     const LONGEST: usize = 80;
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());
     let text = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ");
-    let shown: String = text.escape_debug().take(LONGEST).collect();
+    let shown: String = text.chars().take(LONGEST).collect();
     (!shown.is_empty()).then_some(shown)
 }
 
-/// A process in few places: its pid, and its command without the program's directory.
+/// A process in few places and fit for a terminal: its pid, and its command without the program's directory.
 pub fn in_short(pid: Option<u32>, command: &Option<String>) -> String {
     let command = command.as_deref().unwrap_or_default();
     let (program, rest) = command.split_once(' ').unwrap_or((command, ""));
     let program = program.rsplit('/').next().unwrap_or(program);
     let pid = pid.map_or("in another namespace".into(), |pid| pid.to_string());
-    format!("{pid} {program} {rest}").trim_end().to_owned()
+    escape::line(format!("{pid} {program} {rest}").trim_end()).into_owned()
 }
 
 fn is_stopped(pid: u32) -> bool {

@@ -3,7 +3,7 @@
 use super::machine;
 use crate::cli::bench::Args;
 use crate::table::{aligned, terminal_width};
-use crate::terminal::print;
+use crate::terminal::{print, print_json};
 use measure::collect::Collected;
 use measure::statistics::{number, spread};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -133,7 +133,7 @@ impl Report {
                 "lateness": self.lateness,
                 "slow_reader": self.slow_reader,
             });
-            self.written &= print(&all.to_string());
+            self.written &= print_json(&all);
         }
         match self.written && self.failed.is_empty() {
             true => Ok(()),

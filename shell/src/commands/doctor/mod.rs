@@ -8,7 +8,7 @@ mod limits;
 use crate::cli::doctor::Args;
 use crate::exit::Exit;
 use crate::table::{aligned, terminal_width};
-use crate::terminal::{Paint, print};
+use crate::terminal::{Colour, print_json, print_painted};
 use serde::Serialize;
 
 /// How something is.
@@ -59,16 +59,16 @@ pub fn run(args: Args) -> Exit {
         .flatten()
         .collect();
     let healthy = findings.iter().all(|finding| finding.verdict != Verdict::Fail);
-    let text = if args.json {
-        serde_json::to_string(&Json { ok: healthy, checks: &findings }).expect("plain data")
+    let printed = if args.json {
+        print_json(&Json { ok: healthy, checks: &findings })
     } else {
-        text(&findings)
+        print_painted(&lines(&findings))
     };
-    if print(&text) && healthy { Exit::Done } else { Exit::Failed }
+    if printed && healthy { Exit::Done } else { Exit::Failed }
 }
 
 /// Columns on a terminal, where long lines wrap rather than lose what to do; tabs elsewhere, for programs.
-fn text(findings: &[Finding]) -> String {
+fn lines(findings: &[Finding]) -> Vec<(Option<Colour>, String)> {
     let word = |verdict| match verdict {
         Verdict::Ok => "ok",
         Verdict::Warn => "warn",
@@ -79,15 +79,14 @@ fn text(findings: &[Finding]) -> String {
         vec![word(finding.verdict).into(), finding.name.into(), format!("{}{advice}", finding.finding)]
     };
     let rows: Vec<_> = findings.iter().map(row).collect();
-    if terminal_width().is_none() {
-        return rows.iter().map(|row| row.join("\t")).collect::<Vec<_>>().join("\n");
-    }
-    let paint = Paint::for_stdout();
-    let lines =
-        aligned(&rows, usize::MAX).into_iter().zip(findings).map(|(line, finding)| match finding.verdict {
-            Verdict::Ok => line,
-            Verdict::Warn => paint.yellow(&line),
-            Verdict::Fail => paint.red(&line),
-        });
-    lines.collect::<Vec<_>>().join("\n")
+    let lines = match terminal_width() {
+        Some(_) => aligned(&rows, usize::MAX),
+        None => rows.iter().map(|row| row.join("\t")).collect(),
+    };
+    let colour = |finding: &Finding| match finding.verdict {
+        Verdict::Ok => None,
+        Verdict::Warn => Some(Colour::Yellow),
+        Verdict::Fail => Some(Colour::Red),
+    };
+    findings.iter().map(colour).zip(lines).collect()
 }

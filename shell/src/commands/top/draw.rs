@@ -9,6 +9,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Table, TableState};
+use whorl::escape;
 
 /// Places of a fill bar.
 const BAR: usize = 8;
@@ -107,7 +108,7 @@ fn detail(frame: &mut Frame, area: Rect, app: &mut App) {
         Line::from(format!("waiting  {}", row.waiting())),
     ];
     if let Some(why) = &row.silent {
-        head.push(Line::from(format!("silent   {why}")));
+        head.push(Line::from(format!("silent   {}", escape::line(why))));
     }
     head.push(Line::default());
     let width = usize::from(area.width);

@@ -17,7 +17,7 @@ mod gone;
 use crate::cli::top::Args;
 use crate::exit::Exit;
 use crate::table::{aligned, terminal_width};
-use crate::terminal::{print, say};
+use crate::terminal::{print, print_json, say};
 use app::App;
 use figures::{Figures, Row, Sampler};
 use ratatui::crossterm::event::{self, Event};
@@ -113,15 +113,15 @@ fn once(json: bool) -> Exit {
         Ok(figures) => figures,
         Err(why) => return failed(&why),
     };
-    let text = if json {
-        serde_json::to_string(&figures).expect("plain data")
+    let printed = if json {
+        print_json(&figures)
     } else {
         let head = Row::HEAD.map(String::from).to_vec();
         let rows: Vec<_> = std::iter::once(head).chain(figures.channels.iter().map(Row::cells)).collect();
-        match terminal_width() {
+        print(&match terminal_width() {
             Some(width) => aligned(&rows, width).join("\n"),
             None => rows.iter().map(|row| row.join("\t")).collect::<Vec<_>>().join("\n"),
-        }
+        })
     };
-    if print(&text) { Exit::Done } else { Exit::Failed }
+    if printed { Exit::Done } else { Exit::Failed }
 }
