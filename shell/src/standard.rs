@@ -118,6 +118,13 @@ impl Write for Output {
     }
 }
 
+impl Input {
+    /// Whether it is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        self.as_fd().is_terminal()
+    }
+}
+
 impl AsFd for Input {
     fn as_fd(&self) -> BorrowedFd<'_> {
         rustix::stdio::stdin()

@@ -7,6 +7,7 @@ use crate::terminal::say;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::time::Duration;
 use whorl::process::{die_of, stop_signal};
+use whorl::standard::input;
 
 /// How long the view may take to end by itself, as the signal asks.
 const GRACE: Duration = Duration::from_millis(200);
@@ -30,7 +31,7 @@ pub fn end_with_terminal() {
 
 /// Waits until standard input's terminal has hung up; false if that cannot be waited for.
 fn hung_up() -> bool {
-    let stdin = std::io::stdin();
+    let stdin = input();
     loop {
         // No events are asked for: a hang-up is told always.
         let mut watched = [PollFd::new(&stdin, PollFlags::empty())];

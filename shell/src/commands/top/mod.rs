@@ -6,6 +6,7 @@
 //! | `boxes.rs` | mailboxes, whose versions are read from their memory |
 //! | `app.rs` | keys, and what they change |
 //! | `draw.rs` | the screen |
+//! | `screen.rs` | the terminal, taken and given back |
 //! | `gone.rs` | the end of the terminal, which is also ours |
 
 mod app;
@@ -13,18 +14,20 @@ mod boxes;
 mod draw;
 mod figures;
 mod gone;
+mod screen;
 
 use crate::cli::top::Args;
 use crate::exit::Exit;
 use crate::table::{aligned, terminal_width};
-use crate::terminal::{print, print_json, say};
+use crate::terminal::{is_dumb, print, print_json, say};
 use app::App;
 use figures::{Figures, Row, Sampler};
 use ratatui::crossterm::event::{self, Event};
-use std::io::IsTerminal;
+use screen::Screen;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 use whorl::process::{catch_stop_signals, stop_signal};
+use whorl::standard::{input, output};
 
 /// How long a signal, or fresh figures, may lie unnoticed while no key is pressed.
 const LOOK: Duration = Duration::from_millis(50);
@@ -34,8 +37,14 @@ pub fn run(args: Args) -> Exit {
     if args.once || args.json {
         return once(args.json);
     }
-    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+    if !output().is_terminal() || !input().is_terminal() {
         say("top: this is no terminal; use --once or --json");
+        return Exit::Usage;
+    }
+    if is_dumb() {
+        say(
+            "top: TERM is not set, or dumb: it names no terminal that can be drawn on; set TERM, or use --once or --json",
+        );
         return Exit::Usage;
     }
     catch_stop_signals();
@@ -47,9 +56,9 @@ pub fn run(args: Args) -> Exit {
         Err(_) => return failed("cannot start a thread"),
     };
     gone::end_with_terminal();
-    let result = ratatui::try_init().and_then(|mut terminal| {
-        let shown = show(&mut terminal, &figures, App::new(first));
-        ratatui::try_restore().and(shown)
+    let result = Screen::take().and_then(|mut screen| {
+        let shown = show(&mut screen, &figures, App::new(first));
+        screen.give_back().and(shown)
     });
     match (result, stop_signal()) {
         (_, Some(signal)) => Exit::Signal(signal),
@@ -80,13 +89,16 @@ fn sample_every(interval: Duration) -> Receiver<Result<Figures, String>> {
 
 /// Draws until somebody wants to end; an inner error is why there are no figures any more.
 fn show(
-    terminal: &mut ratatui::DefaultTerminal,
+    screen: &mut Screen,
     figures: &Receiver<Result<Figures, String>>,
     mut app: App,
 ) -> std::io::Result<Result<(), String>> {
     loop {
-        terminal.draw(|frame| draw::screen(frame, &mut app))?;
+        screen.draw(|frame| draw::screen(frame, &mut app))?;
         loop {
+            if screen.has_changed() {
+                break;
+            }
             if stop_signal().is_some() {
                 return Ok(Ok(()));
             }
