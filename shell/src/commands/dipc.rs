@@ -176,7 +176,15 @@ fn background(args: &Args, options: Options, inherited: Option<Listeners>, log: 
     let (code, text) = verdict.split_at_checked(1).unwrap_or_default();
     match code {
         "0" if print(text) => Exit::Done,
-        "0" => Exit::Failed,
+        "0" => {
+            // Nobody was told where it listens, so it does not go on.
+            if let Some(port) = text.rsplit(':').next().and_then(|port| port.parse().ok())
+                && let Err(error) = remove(port, false)
+            {
+                say(&format!("dipc: {error}"));
+            }
+            Exit::Failed
+        }
         "2" => {
             say(&format!("dipc: {text}"));
             Exit::Usage

@@ -146,6 +146,13 @@ pub fn start_with_stdout(command: &mut Command, stdout: Stdio) -> Live {
     start_as_is(command, tempfile::tempfile().expect("a file"), err)
 }
 
+/// Starts a command whose standard output and standard error were chosen already.
+#[track_caller]
+pub fn start_with_streams(command: &mut Command, stdout: Stdio, stderr: Stdio) -> Live {
+    command.stdout(stdout).stderr(stderr);
+    start_as_is(command, tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"))
+}
+
 #[track_caller]
 fn start_as_is(command: &mut Command, out: File, err: File) -> Live {
     Live { child: command.spawn().expect("it starts"), out, err, over: false }
