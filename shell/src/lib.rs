@@ -31,6 +31,8 @@ pub mod discovery;
 #[doc(hidden)]
 pub mod escape;
 mod flow;
+#[doc(hidden)]
+pub mod flush;
 pub mod futex;
 pub mod heap;
 pub mod held;

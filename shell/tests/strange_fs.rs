@@ -28,7 +28,7 @@ fn the_file_system_of_these_tests_keeps_files_and_refuses_what_it_lacks() {
     files.refuse(Operation::Link, Errno::PERM).refuse(Operation::Flush, Errno::DQUOT);
     let refused = std::fs::hard_link(files.at("a"), files.at("d")).unwrap_err();
     assert_eq!(Errno::from_io_error(&refused), Some(Errno::PERM));
-    assert!(run(&mut place.program("cp").args(["mnt/a", "mnt/d"])).stderr.contains("quota"));
+    assert!(run(place.program("cp").args(["mnt/a", "mnt/d"])).stderr.contains("quota"));
     assert!(files.asked(Operation::Flush) > 0);
     let names: Vec<_> =
         std::fs::read_dir(files.at(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
