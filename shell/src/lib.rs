@@ -44,6 +44,8 @@ pub mod mailboxes;
 pub mod measured;
 pub mod memory;
 mod named;
+#[doc(hidden)]
+pub mod new_file;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;

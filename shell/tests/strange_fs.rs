@@ -5,32 +5,219 @@ mod home;
 #[path = "strange_fs/mod.rs"]
 mod strange;
 
-use common::{Place, noise, run};
+use common::{SOON, TRANSPORTS, assert_holds, noise, run, signal, start, until};
+use home::Home;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use strange::{Operation, StrangeFs};
+use whorl::discovery::Information;
 
-/// A place with a file system mounted on `mnt` in it.
-fn place(what: &str) -> Option<(Place, StrangeFs)> {
-    let place = Place::new();
-    std::fs::create_dir(place.at("mnt")).expect("a directory");
-    let files = StrangeFs::mount(place.at("mnt"), what)?;
-    Some((place, files))
+/// A home with a file system mounted on `mnt` in it.
+fn home(what: &str) -> Option<(Home, StrangeFs)> {
+    let home = Home::new();
+    std::fs::create_dir(home.place.at("mnt")).expect("a directory");
+    let files = StrangeFs::mount(home.place.at("mnt"), what)?;
+    Some((home, files))
 }
+
+/// A home whose runtime directory lies in such a file system.
+fn strange_home(what: &str) -> Option<(Home, StrangeFs)> {
+    let home = Home::new();
+    let files = StrangeFs::mount(home.place.at("run"), what)?;
+    Some((home, files))
+}
+
+/// What a disk says at close(2) that has no room.
+const FULL: [(Errno, &str); 3] = [
+    (Errno::NOSPC, "no space left on device"),
+    (Errno::DQUOT, "quota exceeded"),
+    (Errno::IO, "input/output error"),
+];
 
 #[test]
 fn the_file_system_of_these_tests_keeps_files_and_refuses_what_it_lacks() {
-    let Some((place, files)) = place("the file system of these tests") else { return };
+    let Some((home, files)) = home("the file system of these tests") else { return };
     let bytes = noise(300_000, 1);
     std::fs::write(files.at("a"), &bytes).unwrap();
     std::fs::hard_link(files.at("a"), files.at("b")).unwrap();
     std::fs::rename(files.at("b"), files.at("c")).unwrap();
-    common::assert_holds(&files.at("c"), &bytes);
+    assert_holds(&files.at("c"), &bytes);
     files.refuse(Operation::Link, Errno::PERM).refuse(Operation::Flush, Errno::DQUOT);
     let refused = std::fs::hard_link(files.at("a"), files.at("d")).unwrap_err();
     assert_eq!(Errno::from_io_error(&refused), Some(Errno::PERM));
-    assert!(run(place.program("cp").args(["mnt/a", "mnt/d"])).stderr.contains("quota"));
+    assert!(run(home.place.program("cp").args(["mnt/a", "mnt/d"])).stderr.contains("quota"));
     assert!(files.asked(Operation::Flush) > 0);
     let names: Vec<_> =
         std::fs::read_dir(files.at(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["a", "c", "d"]);
+}
+
+#[test]
+fn copy_reports_a_disk_that_is_full_at_close_and_names_no_file() {
+    let Some((home, files)) = home("copy to a disk that is full at close") else { return };
+    home.place.file("f", &noise(300_000, 2));
+    for (error, words) in FULL {
+        files.refuse(Operation::Flush, error);
+        for transport in TRANSPORTS {
+            for more in [&[][..], &["--verify"], &["--fsync"], &["--no-clobber"], &["--preserve"]] {
+                let arguments = ["copy", transport, "-n", "2", "-d", "mnt", "f"];
+                let ended = run(&mut home.shell(arguments.iter().chain(more)));
+                ended.has_code(1);
+                assert_eq!(ended.stderr.matches(words).count(), 2, "a line for each peer: {ended:?}");
+                assert_eq!(home.place.names("mnt"), Vec::<String>::new(), "{ended:?}");
+            }
+        }
+    }
+    files.allow(Operation::Flush);
+    run(&mut home.words("copy --verify -n 2 -d mnt f")).silent_success();
+    home.nothing_left();
+}
+
+#[test]
+fn recv_reports_a_disk_that_is_full_at_close_and_does_not_confirm() {
+    let Some((home, files)) = home("recv to a disk that is full at close") else { return };
+    home.place.file("f", &noise(300_000, 3));
+    files.refuse(Operation::Flush, Errno::DQUOT);
+    for script in ["shell recv x mnt/g", "shell recv --verify x mnt/g", "shell recv x > mnt/out"] {
+        let send = start(&mut home.words("send --verify --peers 1 x f"));
+        run(&mut home.script(script)).refusal(1, &["recv: x: ", "quota exceeded"]);
+        send.end(SOON).has_code(4);
+        assert!(!files.at("g").exists(), "{script}");
+    }
+    home.nothing_left();
+}
+
+#[test]
+fn man_names_no_page_that_a_full_disk_did_not_take() {
+    let Some((home, files)) = home("man pages on a disk that is full at close") else { return };
+    files.refuse(Operation::Flush, Errno::NOSPC);
+    let ended = run(&mut home.words("man mnt/pages"));
+    ended.refusal(1, &["man: mnt/pages/shell-", ".1: no space left on device"]);
+    assert_eq!(home.place.names("mnt/pages"), Vec::<String>::new());
+    files.allow(Operation::Flush);
+    run(&mut home.words("man mnt/pages")).silent_success();
+    run(&mut home.words("man mnt/pages")).silent_success();
+    assert!(home.place.names("mnt/pages").len() > 10);
+    home.nothing_left();
+}
+
+#[test]
+fn servers_do_not_announce_themselves_by_a_file_that_a_full_disk_did_not_take() {
+    let Some((home, files)) = strange_home("announcing on a disk that is full at close") else { return };
+    files.refuse(Operation::Flush, Errno::NOSPC);
+    run(&mut home.words("dipc 1 1 0 1")).refusal(1, &["cannot write", "dipc-", "no space left on device"]);
+    let ended = run(&mut home.words("serve x --dir run --socket-message hi --for 1s"));
+    ended.refusal(1, &["no space left on device"]);
+    assert_eq!(home.place.names("run").into_iter().filter(|name| name != "whorl").count(), 0);
+    home.nothing_left();
+}
+
+#[test]
+fn no_clobber_keeps_files_where_rename_cannot() {
+    let Some((home, files)) = home("--no-clobber without RENAME_NOREPLACE") else { return };
+    let bytes = noise(300_000, 4);
+    home.place.file("f", &bytes);
+    files.refuse(Operation::RenameWithFlags, Errno::INVAL);
+    run(&mut home.words("copy --no-clobber -n 2 -d mnt f")).silent_success();
+    assert_holds(&files.at("peer-01_f"), &bytes);
+    run(&mut home.words("copy --no-clobber -n 1 -d mnt --name peer-02_f f")).refusal(1, &["file exists"]);
+    assert_eq!(home.place.names("mnt"), ["peer-01_f", "peer-02_f"]);
+    for (target, code) in [("mnt/g", 0), ("mnt/peer-01_f", 1)] {
+        let send = start(&mut home.words("send --peers 1 x f"));
+        run(&mut home.words(&format!("recv --no-clobber x {target}"))).has_code(code);
+        if code == 1 {
+            signal(send.pid(), Signal::TERM);
+            send.end(SOON);
+        } else {
+            send.end(SOON).has_code(0);
+        }
+    }
+    assert_holds(&files.at("g"), &bytes);
+    home.nothing_left();
+}
+
+/// What a file system may lack that a file needs to get its name without replacing another.
+fn without_ways_to_keep(files: &StrangeFs) {
+    files.refuse(Operation::RenameWithFlags, Errno::INVAL).refuse(Operation::Link, Errno::PERM);
+}
+
+#[test]
+fn no_clobber_is_refused_before_anything_is_sent_where_nothing_can_keep_files() {
+    let Some((home, files)) = home("--no-clobber where nothing can keep files") else { return };
+    home.place.file("f", &noise(1000, 5));
+    without_ways_to_keep(&files);
+    let words = ["file system", "--no-clobber", "another directory"];
+    run(&mut home.words("copy --no-clobber -n 2 -d mnt f")).refusal(1, &words);
+    run(&mut home.words("recv --no-clobber x mnt/g")).refusal(1, &words);
+    assert_eq!(home.place.names("mnt"), Vec::<String>::new());
+    run(&mut home.words("copy -n 2 -d mnt f")).silent_success();
+    run(&mut home.words("copy -n 2 -d mnt f")).silent_success();
+    home.nothing_left();
+}
+
+/// Every kind of server and channel in a runtime directory, and announced in a directory.
+#[track_caller]
+fn everything_works(home: &Home, directory: &str) {
+    let ended = run(&mut home
+        .script("echo hi | shell send x --peers 1 --timeout 20s & shell recv x --timeout 20s && wait"));
+    ended.has_code(0);
+    assert_eq!(ended.stdout, "hi\n");
+
+    let started = run(&mut home.words("dipc 1 1 0 1"));
+    started.has_code(0);
+    let port = started.stdout.trim().rsplit(':').next().expect("a port").to_owned();
+    run(&mut home.words(&format!("dipc 1 1 {port} 1"))).has_code(1);
+    run(&mut home.words(&format!("dipcrm {port}"))).has_code(0);
+
+    let announce = format!("serve one --dir {directory} --socket-message hi --shm-message ho");
+    let server = home.start(&announce);
+    let file = home.place.at(directory).join("one.server");
+    until(SOON, "it is announced", || Information::read(&file).is_ok());
+    run(&mut home.words(&announce)).refusal(1, &["in use"]);
+    let asked = run(&mut home.words(&format!("servers --dir {directory}")));
+    asked.silent_success();
+    assert!(asked.stdout.contains("hi") && asked.stdout.contains("ho"), "{asked:?}");
+    // What a killed server leaves is replaced.
+    signal(server.pid(), Signal::KILL);
+    drop(server);
+    assert!(file.exists());
+    let server = home.start(&announce);
+    until(SOON, "it is announced again", || Information::read(&file).is_ok());
+    signal(server.pid(), Signal::TERM);
+    server.end(SOON);
+    assert_eq!(home.place.names(directory), Vec::<String>::new());
+    home.nothing_left();
+}
+
+#[test]
+fn servers_and_channels_work_where_there_are_no_unnamed_files() {
+    let Some((home, files)) = strange_home("a runtime directory without unnamed files") else { return };
+    std::fs::create_dir(files.at("servers")).unwrap();
+    everything_works(&home, "run/servers");
+}
+
+#[test]
+fn servers_and_channels_work_where_there_are_no_hard_links() {
+    let Some((home, files)) = strange_home("a runtime directory without hard links") else { return };
+    std::fs::create_dir(files.at("servers")).unwrap();
+    files.refuse(Operation::Link, Errno::PERM);
+    everything_works(&home, "run/servers");
+}
+
+#[test]
+fn servers_and_channels_work_where_rename_knows_no_flags() {
+    let Some((home, files)) = strange_home("a runtime directory where rename knows no flags") else { return };
+    std::fs::create_dir(files.at("servers")).unwrap();
+    files.refuse(Operation::RenameWithFlags, Errno::INVAL);
+    everything_works(&home, "run/servers");
+}
+
+#[test]
+fn servers_and_channels_work_where_nothing_can_keep_files() {
+    let Some((home, files)) = strange_home("a runtime directory where nothing can keep files") else {
+        return;
+    };
+    std::fs::create_dir(files.at("servers")).unwrap();
+    without_ways_to_keep(&files);
+    everything_works(&home, "run/servers");
 }

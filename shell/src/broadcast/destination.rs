@@ -1,14 +1,11 @@
-//! Where the bytes go: a file that gets its name only when it is complete.
-//!
-//! Until then it has no name at all (`O_TMPFILE`), so nothing is left of it whoever is killed. Where the file system does
-//! not know unnamed files, it has a short name ending in `.part`, which its writer, or whoever survives it, removes. To
-//! replace an existing file a complete one is linked as `.part` for the moment until the rename: killed within that moment
-//! it stays, complete.
+//! Where the bytes go: a file that gets its name only when it is complete ([`NewFile`]). A `.part` file of a killed receiver
+//! is removed by the process that survives it.
 
 use super::checksum::{Checksum, Sum};
-use crate::named::path_of;
+use crate::flush::flush;
+use crate::new_file::{Existing, NewFile};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use std::ffi::{CString, OsStr};
@@ -25,24 +22,12 @@ pub struct Care {
     pub no_clobber: bool,
 }
 
-/// Tells the temporary names of one run from those of others, and from what those left that were killed.
-///
-/// # Errors
-/// There is no randomness.
-pub fn token() -> Result<String, Errno> {
-    let mut random = [0; 4];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-    Ok(format!("{:08x}", u32::from_ne_bytes(random)))
-}
-
 /// A file being received.
 pub struct Destination<'a> {
     directory: BorrowedFd<'a>,
     file: OwnedFd,
+    new: NewFile<'a>,
     name: &'a OsStr,
-    part: &'a OsStr,
-    /// Whether `part` exists and is ours to remove.
-    has_part: bool,
     written: u64,
     ends_in_hole: bool,
     care: Care,
@@ -74,25 +59,16 @@ impl<'a> Destination<'a> {
     pub fn create(
         directory: BorrowedFd<'a>,
         name: &'a OsStr,
-        part: &'a OsStr,
+        part: &OsStr,
         mode: Mode,
         care: Care,
     ) -> Result<Self, DestinationError> {
         if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot("create the file")(Errno::EXIST));
         }
-        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let (file, has_part) = match rustix::fs::openat(directory, ".", unnamed, mode) {
-            Ok(file) => (file, false),
-            // The file system, or the kernel, does not know unnamed files.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let named = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                (rustix::fs::openat(directory, part, named, mode).map_err(cannot("create the file"))?, true)
-            }
-            Err(error) => return Err(cannot("create the file")(error)),
-        };
+        let (new, file) = NewFile::create(directory, part, mode).map_err(cannot("create the file"))?;
         let direct = care.fsync && !care.verify && set_direct(&file, true).is_ok();
-        Ok(Self { directory, file, name, part, has_part, written: 0, ends_in_hole: false, care, direct })
+        Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, care, direct })
     }
 
     /// How many bytes it has, holes included.
@@ -211,35 +187,16 @@ impl<'a> Destination<'a> {
     /// It stays without that name, and nothing is left of it.
     pub fn commit(mut self) -> Result<(), DestinationError> {
         self.fill_up()?;
+        flush(&self.file).map_err(cannot("write"))?;
         if self.care.fsync {
             rustix::fs::fsync(&self.file).map_err(cannot("write to disk"))?;
         }
-        self.name_it().map_err(cannot("give the file its name"))?;
+        let existing = if self.care.no_clobber { Existing::Keep } else { Existing::Replace };
+        self.new.publish(self.file.as_fd(), self.name, existing).map_err(cannot("give the file its name"))?;
         if self.care.fsync {
             rustix::fs::fsync(self.directory).map_err(cannot("write the directory to disk"))?;
         }
         Ok(())
-    }
-
-    fn name_it(&mut self) -> Result<(), Errno> {
-        if !self.has_part {
-            match self.link(self.name) {
-                Err(Errno::EXIST) if !self.care.no_clobber => self.link(self.part)?,
-                other => return other,
-            }
-            self.has_part = true;
-        }
-        let (directory, flags) = (
-            self.directory,
-            if self.care.no_clobber { RenameFlags::NOREPLACE } else { RenameFlags::empty() },
-        );
-        rustix::fs::renameat_with(directory, self.part, directory, self.name, flags)?;
-        self.has_part = false;
-        Ok(())
-    }
-
-    fn link(&self, name: &OsStr) -> Result<(), Errno> {
-        rustix::fs::linkat(CWD, path_of(self.file.as_fd()), self.directory, name, AtFlags::SYMLINK_FOLLOW)
     }
 
     fn set_mode(&self, mode: u32) -> Result<(), DestinationError> {
@@ -253,14 +210,6 @@ impl<'a> Destination<'a> {
             self.ends_in_hole = false;
         }
         Ok(())
-    }
-}
-
-impl Drop for Destination<'_> {
-    fn drop(&mut self) {
-        if self.has_part {
-            let _ = rustix::fs::unlinkat(self.directory, self.part, AtFlags::empty());
-        }
     }
 }
 

@@ -39,11 +39,12 @@ pub use source::SourceError;
 use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::made::Made;
+use crate::new_file::{check_keep, part_name, token};
 use crate::process::stop_signal;
 use crate::segment::SegmentError;
 use control::{Control, Link};
 use roster::Roster;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -128,6 +129,9 @@ pub enum CopyError {
     /// The destination directory.
     #[error("{}: {}", crate::shown(.0), crate::reason(*.1))]
     Directory(PathBuf, Errno),
+    /// The file system has no way to keep existing files.
+    #[error("{}: {}", crate::shown(.0), crate::new_file::CANNOT_KEEP)]
+    CannotKeep(PathBuf),
     /// A directory has the name of a file to be received.
     #[error("{}: a directory has this name", crate::shown(.0))]
     TargetIsDirectory(PathBuf),
@@ -266,7 +270,13 @@ impl<'p> Job<'p> {
         let results =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(system("make a pipe"))?;
         let cancel = Bell::new().map_err(system("make an event"))?;
-        let token = destination::token().map_err(system("get random bytes"))?;
+        let token = token();
+        if plan.care.no_clobber {
+            check_keep(directory.as_fd(), &token).map_err(|error| match error {
+                Errno::OPNOTSUPP => CopyError::CannotKeep(plan.directory.clone()),
+                error => CopyError::Directory(plan.directory.clone(), error),
+            })?;
+        }
         let (name, length) = (source.name().to_owned(), source.length());
         Ok((Self { plan, name, length, directory, made, results, cancel, token, started }, source))
     }
@@ -282,7 +292,7 @@ impl<'p> Job<'p> {
 
     /// The temporary name of a peer's file, where it needs one. Short, so that a name of 255 bytes fits.
     fn part(&self, peer: u32) -> OsString {
-        format!(".{}-{peer}.part", self.token).into()
+        part_name(&format!("{}-{peer}", self.token))
     }
 
     /// Removes what a peer that was killed may have left.

@@ -1,9 +1,11 @@
 //! What a receiver that was started by itself does with what it gets: write, check, commit, say so.
 
 use super::checksum::Checksum;
-use super::destination::{Care, Destination, DestinationError, token};
+use super::destination::{Care, Destination, DestinationError};
 use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
+use crate::flush::flush;
 use crate::named::path_of;
+use crate::new_file::{check_keep, part_name, token};
 use crate::process::{stop_signal, write_raw};
 use crate::rendezvous::protocol::Start;
 use crate::rendezvous::{Name, RuntimeDir, RuntimeError};
@@ -60,6 +62,9 @@ pub enum RecvError {
         /// What the kernel said.
         error: Errno,
     },
+    /// The file system has no way to keep an existing file.
+    #[error("{}: {}", crate::shown(.0), crate::new_file::CANNOT_KEEP)]
+    CannotKeep(PathBuf),
     /// What arrived is not as long as the sender says.
     #[error("{arrived} bytes arrived of {sent} that were sent")]
     Length {
@@ -149,7 +154,7 @@ impl Target {
         let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
-        let part = format!(".{}.part", token().map_err(failed)?).into();
+        let part = part_name(&token());
         Ok(Self::File { directory, name, part })
     }
 
@@ -176,6 +181,12 @@ impl Target {
             }
             Self::File { directory, name, part } => {
                 let (name, part): (&OsStr, &OsStr) = (name, part);
+                if plan.care.no_clobber {
+                    check_keep(directory.as_fd(), &token()).map_err(|error| match error {
+                        Errno::OPNOTSUPP => RecvError::CannotKeep(plan.target.clone()),
+                        error => failed(error),
+                    })?;
+                }
                 let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
                 let file = Destination::create(directory.as_fd(), name, part, new, plan.care);
                 Way::File(file.map_err(|error| RecvError::Target { path: plan.target.clone(), error })?)
@@ -269,8 +280,10 @@ impl Output<'_> {
         if whole && sum != end.checksum {
             return Err(RecvError::Checksum);
         }
-        if let Some(Way::File(file)) = self.way.take() {
-            file.commit().map_err(failed)?;
+        match self.way.take() {
+            Some(Way::File(file)) => file.commit().map_err(failed)?,
+            Some(Way::Stream(to)) => flush(to).map_err(|error| why(&self.path, error))?,
+            None => {}
         }
         Ok(self.written)
     }

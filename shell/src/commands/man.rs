@@ -42,12 +42,16 @@ fn write_all(command: &clap::Command, directory: &Path) -> Result<(), Failed> {
     let source = concat!("Whorl ", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command.clone()).source(source).manual("Whorl");
     let path = directory.join(man.get_filename());
-    page(&man, command).and_then(|page| std::fs::write(&path, page)).map_err(|error| (path, error))
+    page(&man, command).and_then(|page| write(&path, &page)).map_err(|error| (path, error))
 }
 
 fn write_link(directory: &Path, name: &str) -> Result<(), Failed> {
     let path = directory.join(format!("{name}.1"));
-    std::fs::write(&path, format!(".so man1/shell-{name}.1\n")).map_err(|error| (path, error))
+    write(&path, format!(".so man1/shell-{name}.1\n").as_bytes()).map_err(|error| (path, error))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    Ok(whorl::new_file::write(path, bytes)?)
 }
 
 /// A page: as clap_mangen makes it, but the end of the help in sections of its own, where its lines stay lines.

@@ -9,12 +9,13 @@ use crate::rendezvous::{RuntimeDir, RuntimeError};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::liveness::{ByteLocks, OWNER};
-use crate::named::{Refused, SocketFile, path_of};
+use crate::named::{Refused, SocketFile};
+use crate::new_file::{Existing, NewFile, fill, part_name, token};
 use crate::{reason, shown};
 
 /// Why there is no place, or a server is not found in it.
@@ -44,6 +45,9 @@ pub enum PlaceError {
         pid: u32,
     },
 }
+
+/// The temporary name of an information file, where the file system does not know unnamed files.
+const PART: &str = "dipc.part";
 
 /// The runtime directory, as a place for servers.
 #[derive(Debug)]
@@ -122,19 +126,36 @@ impl Place {
     /// A living server's file is there, or the directory cannot be written.
     pub fn hold(&self, information: &Information) -> Result<Held, PlaceError> {
         let name = information_name(information.port);
-        let open = self.failed("write", &name);
-        let file = self.unnamed().map_err(open)?;
-        write_all(&file, information.to_text().as_bytes()).map_err(self.failed("write", &name))?;
-        let locks = ByteLocks::open(&file).map_err(self.failed("lock", &name))?;
-        if !locks.try_lock(OWNER).map_err(self.failed("lock", &name))? {
-            return Err(self.failed("lock", &name)(Errno::AGAIN));
+        let cannot = |what| self.failed(what, &name);
+        let (directory, mode) = (self.directory.as_fd(), Mode::RUSR | Mode::WUSR);
+        let mut _lock = None;
+        let (mut new, file) =
+            match NewFile::create_unnamed(directory, part_name(&token()), mode).map_err(cannot("write"))? {
+                Some(unnamed) => unnamed,
+                None => {
+                    // Under the directory's lock there is one such file at a time; what is there was left by a killed one.
+                    _lock = Some(self.directory.lock().map_err(cannot("write"))?);
+                    self.remove(PART);
+                    NewFile::create_named(directory, PART, mode).map_err(cannot("write"))?
+                }
+            };
+        fill(&file, information.to_text().as_bytes()).map_err(cannot("write"))?;
+        let locks = ByteLocks::open(&file).map_err(cannot("lock"))?;
+        if !locks.try_lock(OWNER).map_err(cannot("lock"))? {
+            return Err(cannot("lock")(Errno::AGAIN));
         }
+        // Every server whose file had a temporary name holds the directory's lock.
+        let mut existing = Existing::Keep;
         // Bounded: each round that fails has seen another starter's file come or go.
         for _ in 0..1000 {
-            match link(&file, &self.directory, &name) {
+            match new.publish(file.as_fd(), name.as_ref(), existing) {
                 Ok(()) => return Ok(Held { file, _locks: locks, name }),
                 Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.failed("write", &name)(error)),
+                Err(Errno::OPNOTSUPP) if existing == Existing::Keep && new.has_part() => {
+                    existing = Existing::KeepUnderLock;
+                    continue;
+                }
+                Err(error) => return Err(cannot("write")(error)),
             }
             if let Some(seen) = self.see(information.port)?
                 && !self.clear(&seen)
@@ -143,14 +164,7 @@ impl Place {
                 return Err(PlaceError::Taken { port: information.port, pid });
             }
         }
-        Err(self.failed("write", &name)(Errno::EXIST))
-    }
-
-    /// A file without a name, so that a crash leaves none.
-    fn unnamed(&self) -> Result<OwnedFd, Errno> {
-        let mode = Mode::RUSR | Mode::WUSR;
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.directory, ".", flags, mode)
+        Err(cannot("write")(Errno::EXIST))
     }
 
     /// Looks at the information file of `port`, if there is one.
@@ -283,14 +297,4 @@ pub fn log_name(port: u16) -> String {
 /// The file of another kind beside an information file.
 fn beside(information_name: &str, ending: &str) -> String {
     information_name.replace(".info", ending)
-}
-
-fn link(file: impl AsFd, directory: impl AsFd, name: &str) -> Result<(), Errno> {
-    rustix::fs::linkat(rustix::fs::CWD, path_of(file.as_fd()), directory, name, AtFlags::SYMLINK_FOLLOW)
-}
-
-fn write_all(file: &OwnedFd, text: &[u8]) -> Result<(), Errno> {
-    let again = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-    let mut file = std::fs::File::from(file.try_clone().map_err(again)?);
-    file.write_all(text).map_err(again)
 }

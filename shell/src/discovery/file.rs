@@ -12,11 +12,12 @@
 //! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
 //! who holds its lock, after a look whether the name still leads to it.
 
-use crate::named::{Identity, Refused, open_regular, path_of, remove_if};
+use crate::named::{Identity, Refused, open_regular, remove_if};
+use crate::new_file::{Existing, NewFile, fill, part_name, token};
 use crate::process::Unshared;
-use crate::rendezvous::Name;
+use crate::rendezvous::{DirectoryLock, Name};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -154,64 +155,61 @@ impl Announcement {
     pub fn make(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = rustix::fs::open(directory, flags, Mode::empty())?;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let temporary = format!(".{name}.{}.tmp", std::process::id());
-        let mut has_name = false;
-        let file = match Unshared::open(|| rustix::fs::openat(&above, ".", unnamed, mode)) {
-            // A file system without unnamed files: a short-lived name of its own.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let named = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                has_name = true;
-                Unshared::open(|| rustix::fs::openat(&above, &temporary, named, mode))?
+        let name = format!("{name}{ENDING}");
+        let file = {
+            let mut new = None;
+            let file = Unshared::open(|| {
+                let mode = Mode::RUSR | Mode::WUSR;
+                let (unpublished, file) = NewFile::create(above.as_fd(), part_name(&token()), mode)?;
+                new = Some(unpublished);
+                Ok::<_, Errno>(file)
+            })?;
+            rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?; // whatever the umask
+            fill(&file, information.text().as_bytes())?;
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            if let Some(mut new) = new {
+                publish(&mut new, &above, &file, &name)?;
             }
-            other => other?,
+            file
         };
-        let made = Self { directory: above, file, name: format!("{name}{ENDING}") };
-        let result = made.fill(information).and_then(|()| made.publish());
-        if has_name {
-            let _ = rustix::fs::unlinkat(&made.directory, &temporary, AtFlags::empty());
-        }
-        result.map(|()| made)
+        Ok(Self { directory: above, file, name })
     }
+}
 
-    fn fill(&self, information: &Information) -> Result<(), FileError> {
-        rustix::fs::fchmod(&self.file, Mode::RUSR | Mode::WUSR)?; // whatever the umask
-        let text = information.text();
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            rest = &rest[rustix::io::write(&self.file, rest)?..];
-        }
-        Ok(rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)?)
-    }
-
-    fn publish(&self) -> Result<(), FileError> {
-        let ours = path_of(self.file.as_fd());
-        for _ in 0..TRIES {
-            match rustix::fs::linkat(CWD, &ours, &self.directory, &self.name, AtFlags::SYMLINK_FOLLOW) {
-                Err(Errno::EXIST) => {}
-                other => return Ok(other?),
+/// Gives a complete file its name. A leftover that has it is removed.
+fn publish(new: &mut NewFile<'_>, directory: &OwnedFd, file: &Unshared, name: &str) -> Result<(), FileError> {
+    let mut existing = Existing::Keep;
+    let mut _lock = None;
+    for _ in 0..TRIES {
+        match new.publish(file.as_fd(), name.as_ref(), existing) {
+            Err(Errno::EXIST) => {}
+            // Neither hard links nor a rename that keeps what is there. Then servers take turns.
+            Err(Errno::OPNOTSUPP) if existing == Existing::Keep => {
+                _lock = Some(DirectoryLock::take(directory)?);
+                existing = Existing::KeepUnderLock;
+                continue;
             }
-            // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.
-            let (stale, stat) = match open_regular(&self.directory, &*self.name, OFlags::RDWR) {
-                Ok(opened) => opened,
-                Err(Refused::System(Errno::NOENT)) => continue,
-                Err(_) => return Err(FileError::Foreign),
-            };
-            let locked = (0..20).any(|_| {
-                let got = rustix::fs::flock(&stale, FlockOperation::NonBlockingLockExclusive).is_ok();
-                if !got {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                got
-            });
-            if !locked {
-                return Err(FileError::InUse);
-            }
-            let _ = remove_if(&self.directory, &*self.name, Identity::of(&stat));
+            other => return Ok(other?),
         }
-        Err(FileError::InUse)
+        // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.
+        let (stale, stat) = match open_regular(directory, name, OFlags::RDWR) {
+            Ok(opened) => opened,
+            Err(Refused::System(Errno::NOENT)) => continue,
+            Err(_) => return Err(FileError::Foreign),
+        };
+        let locked = (0..20).any(|_| {
+            let got = rustix::fs::flock(&stale, FlockOperation::NonBlockingLockExclusive).is_ok();
+            if !got {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            got
+        });
+        if !locked {
+            return Err(FileError::InUse);
+        }
+        let _ = remove_if(directory, name, Identity::of(&stat));
     }
+    Err(FileError::InUse)
 }
 
 impl Drop for Announcement {

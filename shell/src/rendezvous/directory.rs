@@ -112,6 +112,12 @@ impl RuntimeDir {
 #[derive(Debug)]
 pub struct Locked<'d> {
     directory: &'d RuntimeDir,
+    _lock: DirectoryLock,
+}
+
+/// A directory's lock, held. The kernel drops it with a killed holder.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
     file: Unshared,
 }
 
@@ -127,21 +133,7 @@ impl RuntimeDir {
     /// # Errors
     /// [`Errno::TIMEDOUT`], or what the kernel said.
     pub fn lock(&self) -> Result<Locked<'_>, Errno> {
-        // A description of its own: through a shared one the threads of a process would not exclude each other.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let file = Unshared::open(|| rustix::fs::openat(&self.directory, ".", flags, Mode::empty()))?;
-        let begun = Instant::now();
-        let mut nap = Duration::from_micros(100);
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Locked { directory: self, file }),
-                Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(nap),
-                Err(Errno::WOULDBLOCK) => return Err(Errno::TIMEDOUT),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
-            nap = (nap * 2).min(Duration::from_millis(5));
-        }
+        Ok(Locked { directory: self, _lock: DirectoryLock::take(self)? })
     }
 
     /// The names in it, sorted; what is no UTF-8 is none of ours.
@@ -167,7 +159,34 @@ impl<'d> Locked<'d> {
     }
 }
 
-impl Drop for Locked<'_> {
+impl DirectoryLock {
+    /// Takes the lock of an opened directory.
+    ///
+    /// # Blocking
+    /// Until the holder is done, at most ten seconds.
+    ///
+    /// # Errors
+    /// [`Errno::TIMEDOUT`], or what the kernel said.
+    pub fn take(directory: impl AsFd) -> Result<Self, Errno> {
+        // A description of its own: through a shared one the threads of a process would not exclude each other.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = Unshared::open(|| rustix::fs::openat(&directory, ".", flags, Mode::empty()))?;
+        let begun = Instant::now();
+        let mut nap = Duration::from_micros(100);
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { file }),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(nap),
+                Err(Errno::WOULDBLOCK) => return Err(Errno::TIMEDOUT),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            nap = (nap * 2).min(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for DirectoryLock {
     fn drop(&mut self) {
         // Not by closing alone: a child that was forked just now may still have a copy.
         if !self.file.born().is_elsewhere() {

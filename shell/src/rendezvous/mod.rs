@@ -18,6 +18,7 @@ mod waiting;
 pub use crate::named::Identity;
 pub(crate) use client::readable;
 pub use client::{Answer, Client, ConnectError, TalkError};
+pub(crate) use directory::DirectoryLock;
 pub use directory::{Locked, RuntimeDir, RuntimeError};
 pub use handover::{MAX_DESCRIPTORS, receive_with_descriptors, send_with_descriptors};
 pub use listener::{BindError, Listener, Probe};

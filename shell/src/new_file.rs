@@ -1,0 +1,270 @@
+//! A file that gets its name only when it is complete, whatever the file system can do.
+//!
+//! Until then it has no name at all (`O_TMPFILE`), so nothing is left of it, whoever is killed. Network disks, layered file
+//! systems and FUSE do not know unnamed files. There the file has a temporary name that ends in `.part`, which is removed
+//! when the [`NewFile`] is dropped.
+//!
+//! | to give the name | unnamed file | file with a temporary name |
+//! |---|---|---|
+//! | and replace what has it | `linkat`; if the name is taken, `linkat` to the temporary name, then `rename` | `rename` |
+//! | and keep what has it | `linkat` | `renameat2(RENAME_NOREPLACE)`, else `linkat` and `unlink` |
+
+use crate::flush::flush;
+use crate::named::{Identity, path_of};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+
+/// What is to happen to a file that has the name already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Existing {
+    /// It is replaced in one step. A symbolic link is replaced, not followed.
+    Replace,
+    /// It stays, and the new file does not get the name: [`Errno::EXIST`]. [`Errno::OPNOTSUPP`] if the file system has no
+    /// way to do that in one step.
+    Keep,
+    /// It stays, if it is there at a look just before the name is given. Only for callers that hold a lock which every
+    /// process takes before it gives such a name.
+    KeepUnderLock,
+}
+
+/// The name of a file that is being made.
+#[derive(Debug)]
+pub(crate) struct NewFile<'d> {
+    directory: BorrowedFd<'d>,
+    part: OsString,
+    /// Whether `part` exists and is ours to remove.
+    has_part: bool,
+}
+
+/// What [`Errno::OPNOTSUPP`] of [`Existing::Keep`] means, in words.
+pub(crate) const CANNOT_KEEP: &str = "this file system can give a file its name only by replacing a file that has it; leave \
+     --no-clobber out, or choose another directory";
+
+/// The temporary name of a file, told from those of others by a token.
+pub(crate) fn part_name(token: &str) -> OsString {
+    format!(".{token}.part").into()
+}
+
+/// Tells the temporary names of one run from those of others, and from what killed runs left. No secret.
+pub fn token() -> String {
+    // The standard library has other ways to random numbers where getrandom(2) is filtered.
+    format!("{:08x}", RandomState::new().build_hasher().finish() as u32)
+}
+
+impl<'d> NewFile<'d> {
+    /// Makes a file, open for reading and writing, with the permissions `mode` less the umask. It has the name `part` only
+    /// where it needs one.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn create(
+        directory: BorrowedFd<'d>,
+        part: impl Into<OsString>,
+        mode: Mode,
+    ) -> Result<(Self, OwnedFd), Errno> {
+        let part = part.into();
+        match Self::create_unnamed(directory, part.clone(), mode)? {
+            Some(unnamed) => Ok(unnamed),
+            None => Self::create_named(directory, part, mode),
+        }
+    }
+
+    /// Makes a file without a name. Returns `None` where there are no such files, or no way to give them a name.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn create_unnamed(
+        directory: BorrowedFd<'d>,
+        part: impl Into<OsString>,
+        mode: Mode,
+    ) -> Result<Option<(Self, OwnedFd)>, Errno> {
+        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(directory, ".", unnamed, mode) {
+            // Without /proc there is no way to its name.
+            Ok(file) if rustix::fs::stat(path_of(file.as_fd())).is_err() => Ok(None),
+            Ok(file) => Ok(Some((Self { directory, part: part.into(), has_part: false }, file))),
+            // The file system, or the kernel, does not know unnamed files.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a file with the temporary name `part`.
+    ///
+    /// # Errors
+    /// What the kernel said; [`Errno::EXIST`] if there is something of that name.
+    pub fn create_named(
+        directory: BorrowedFd<'d>,
+        part: impl Into<OsString>,
+        mode: Mode,
+    ) -> Result<(Self, OwnedFd), Errno> {
+        let part = part.into();
+        let named = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(directory, &part, named, mode)?;
+        Ok((Self { directory, part, has_part: true }, file))
+    }
+
+    /// Whether the file has a temporary name.
+    pub fn has_part(&self) -> bool {
+        self.has_part
+    }
+
+    /// Gives the file its name. `file` is what [`create`](Self::create) returned.
+    ///
+    /// # Errors
+    /// What the kernel said. The file does not have the name then, and its temporary name is removed by dropping this.
+    pub fn publish(&mut self, file: BorrowedFd<'_>, name: &OsStr, existing: Existing) -> Result<(), Errno> {
+        if !self.has_part {
+            match link_open(file, self.directory, name) {
+                Err(Errno::EXIST) if existing == Existing::Replace => {
+                    // Killed before the rename, the complete file stays under its temporary name.
+                    link_open(file, self.directory, &self.part)?;
+                }
+                other => return other,
+            }
+            self.has_part = true;
+        }
+        match existing {
+            Existing::Replace => self.rename(name)?,
+            Existing::Keep => self.rename_or_keep(name)?,
+            Existing::KeepUnderLock => {
+                match rustix::fs::statat(self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => return Err(Errno::EXIST),
+                    Err(Errno::NOENT) => self.rename(name)?,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.has_part = false;
+        Ok(())
+    }
+
+    fn rename(&self, name: &OsStr) -> Result<(), Errno> {
+        rustix::fs::renameat(self.directory, &self.part, self.directory, name)
+    }
+
+    fn rename_or_keep(&self, name: &OsStr) -> Result<(), Errno> {
+        let directory = self.directory;
+        let refused =
+            match rustix::fs::renameat_with(directory, &self.part, directory, name, RenameFlags::NOREPLACE) {
+                Err(error @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM)) => error,
+                other => return other,
+            };
+        match rustix::fs::linkat(directory, &self.part, directory, name, AtFlags::empty()) {
+            // A network file system whose answer got lost repeats the request, and then finds its own name.
+            Err(Errno::EXIST) if self.has_name(name) => {}
+            // A directory that may not be changed says the same as a filter that knows no such call.
+            Err(Errno::PERM) if refused == Errno::PERM => return Err(refused),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                return Err(Errno::OPNOTSUPP);
+            }
+            other => other?,
+        }
+        rustix::fs::unlinkat(directory, &self.part, AtFlags::empty())
+    }
+
+    fn has_name(&self, name: &OsStr) -> bool {
+        let at = |name: &OsStr| Identity::at(self.directory, name);
+        at(name).is_ok_and(|there| at(&self.part) == Ok(there))
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if self.has_part {
+            let _ = rustix::fs::unlinkat(self.directory, &self.part, AtFlags::empty());
+        }
+    }
+}
+
+fn link_open(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    rustix::fs::linkat(CWD, path_of(file), directory, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// Finds out, before there is anything to lose, whether a file can get its name in this directory without replacing another
+/// ([`Existing::Keep`]).
+///
+/// # Errors
+/// [`Errno::OPNOTSUPP`] if the file system has no way. What the kernel said.
+pub(crate) fn check_keep(directory: BorrowedFd<'_>, token: &str) -> Result<(), Errno> {
+    let (mut new, file) = NewFile::create(directory, part_name(token), Mode::RUSR | Mode::WUSR)?;
+    if !new.has_part() {
+        return Ok(());
+    }
+    let trial = part_name(&format!("{token}-0"));
+    new.publish(file.as_fd(), &trial, Existing::Keep)?;
+    rustix::fs::unlinkat(directory, &trial, AtFlags::empty())
+}
+
+/// Writes a whole file. It gets its name, and replaces what had it, only when the file system has taken all of it.
+///
+/// # Errors
+/// What the kernel said; the name leads to what it led to before.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Errno> {
+    let name = path.file_name().ok_or(Errno::ISDIR)?;
+    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(parent, flags, Mode::empty())?;
+    let mode = Mode::from_raw_mode(0o666); // less the umask, as every new file
+    let (mut new, file) = NewFile::create(directory.as_fd(), part_name(&token()), mode)?;
+    fill(&file, bytes)?;
+    new.publish(file.as_fd(), name, Existing::Replace)
+}
+
+/// Writes all bytes to a file, and through its file system.
+///
+/// # Errors
+/// What the kernel said.
+pub(crate) fn fill(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&file, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    flush(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_has_no_name_before_it_is_given_one_and_keeps_what_is_to_be_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(place.path()).unwrap();
+        let path = place.path().join("file");
+        write(&path, b"old").unwrap();
+        for (existing, expected, text) in [
+            (Existing::Keep, Err(Errno::EXIST), "old"),
+            (Existing::KeepUnderLock, Err(Errno::EXIST), "old"),
+            (Existing::Replace, Ok(()), "new"),
+        ] {
+            let mode = Mode::RUSR | Mode::WUSR;
+            let (mut new, file) = NewFile::create(directory.as_fd(), ".a.part", mode).unwrap();
+            fill(&file, b"new").unwrap();
+            assert_eq!(new.publish(file.as_fd(), "file".as_ref(), existing), expected);
+            drop(new);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(names(place.path()), ["file"]);
+        }
+        assert_eq!(check_keep(directory.as_fd(), "a"), Ok(()));
+        assert_eq!(write(&place.path().join("none/file"), b""), Err(Errno::NOENT));
+        assert_eq!(write(place.path(), b""), Err(Errno::ISDIR));
+        assert_eq!(names(place.path()), ["file"]);
+    }
+}
