@@ -44,8 +44,7 @@ pub mod mailboxes;
 pub mod measured;
 pub mod memory;
 mod named;
-#[doc(hidden)]
-pub mod new_file;
+mod new_file;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;

@@ -16,7 +16,6 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
 
 /// What is to happen to a file that has the name already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,21 +199,6 @@ pub(crate) fn check_keep(directory: BorrowedFd<'_>, token: &str) -> Result<(), E
     rustix::fs::unlinkat(directory, &trial, AtFlags::empty())
 }
 
-/// Writes a whole file. It gets its name, and replaces what had it, only when the file system has taken all of it.
-///
-/// # Errors
-/// What the kernel said; the name leads to what it led to before.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Errno> {
-    let name = path.file_name().ok_or(Errno::ISDIR)?;
-    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(parent, flags, Mode::empty())?;
-    let mode = Mode::from_raw_mode(0o666); // less the umask, as every new file
-    let (mut new, file) = NewFile::create(directory.as_fd(), part_name(&token()), mode)?;
-    fill(&file, bytes)?;
-    new.publish(file.as_fd(), name, Existing::Replace)
-}
-
 /// Writes all bytes to a file, and through its file system.
 ///
 /// # Errors
@@ -234,6 +218,7 @@ pub(crate) fn fill(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn names(directory: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(directory).unwrap();
@@ -248,7 +233,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = std::fs::File::open(place.path()).unwrap();
         let path = place.path().join("file");
-        write(&path, b"old").unwrap();
+        std::fs::write(&path, "old").unwrap();
         for (existing, expected, text) in [
             (Existing::Keep, Err(Errno::EXIST), "old"),
             (Existing::KeepUnderLock, Err(Errno::EXIST), "old"),
@@ -263,8 +248,6 @@ mod tests {
             assert_eq!(names(place.path()), ["file"]);
         }
         assert_eq!(check_keep(directory.as_fd(), "a"), Ok(()));
-        assert_eq!(write(&place.path().join("none/file"), b""), Err(Errno::NOENT));
-        assert_eq!(write(place.path(), b""), Err(Errno::ISDIR));
         assert_eq!(names(place.path()), ["file"]);
     }
 }

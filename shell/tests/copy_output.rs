@@ -174,6 +174,26 @@ fn preserve_keeps_times_and_attributes() {
     }
 }
 
+#[test]
+fn what_gives_rights_is_not_preserved() {
+    let place = Place::new();
+    let source = place.file("f", b"contents");
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o6755)).unwrap();
+    // CAP_NET_RAW, permitted and effective, in the kernel's second format.
+    let capability = [0x0200_0001_u32, 1 << 13, 0, 0, 0].map(u32::to_le_bytes).concat();
+    let (name, flags) = ("security.capability", rustix::fs::XattrFlags::empty());
+    if let Err(error) = rustix::fs::setxattr(&source, name, &capability, flags) {
+        return skip("file capabilities", &error.to_string());
+    }
+    for more in [&[][..], &["--preserve"]] {
+        run(place.shell(["copy", "-n", "1", "f"]).args(more)).silent_success();
+        let copy = place.received(1, "f");
+        assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o755);
+        let found = rustix::fs::getxattr(&copy, name, &mut [0; 32]);
+        assert_eq!(found, Err(rustix::io::Errno::NODATA), "{more:?}");
+    }
+}
+
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
@@ -190,7 +210,11 @@ fn json_has_the_documented_shape() {
         let seconds = all["seconds"].as_f64().unwrap();
         assert!(seconds > 0.0 && seconds < 60.0);
         for (peer, number) in all["peers"].as_array().unwrap().iter().zip(1..) {
-            assert_eq!(keys(peer), ["bytes", "checksum", "error", "path", "peer", "pid", "seconds"]);
+            assert_eq!(
+                keys(peer),
+                ["bytes", "checksum", "error", "path", "peer", "pid", "seconds", "warnings"]
+            );
+            assert_eq!(peer["warnings"], json!([]));
             assert_eq!(peer["peer"], json!(number));
             assert_eq!(peer["bytes"], json!(200_000));
             assert_eq!(peer["path"], json!(format!("./out/peer-{number:02}_f")));

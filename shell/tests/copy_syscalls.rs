@@ -175,6 +175,20 @@ fn calls_that_are_interrupted_are_made_again() {
 }
 
 #[test]
+fn a_directory_is_judged_without_faccessat2() {
+    if no_strace("kernels and filters without faccessat2") {
+        return;
+    }
+    for error in ["ENOSYS", "EPERM"] {
+        let place = Place::new();
+        place.file("source", b"contents");
+        let arguments = ["copy", "-n", "2", "source"];
+        injected(&place, &arguments, &format!("faccessat2:error={error}")).silent_success();
+        assert_holds(&place.received(2, "source"), b"contents");
+    }
+}
+
+#[test]
 fn any_call_that_fails_is_a_sentence_and_leaves_nothing() {
     if no_strace("failing calls") {
         return;
@@ -201,7 +215,7 @@ fn any_call_that_fails_is_a_sentence_and_leaves_nothing() {
         ("sendfile", "EIO"),
         ("sendto", "ENOMEM"),
         ("linkat", "EDQUOT"),
-        ("renameat2", "EIO"),
+        ("/^renameat", "EIO"),
         ("ftruncate", "EFBIG"),
         ("fsync", "EIO"),
         ("lseek", "EIO"),

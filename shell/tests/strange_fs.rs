@@ -5,10 +5,11 @@ mod home;
 #[path = "strange_fs/mod.rs"]
 mod strange;
 
-use common::{SOON, TRANSPORTS, assert_holds, noise, run, signal, start, until};
+use common::{SOON, TRANSPORTS, assert_holds, noise, run, signal, skip, start, until};
 use home::Home;
 use rustix::io::Errno;
 use rustix::process::Signal;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use strange::{Operation, StrangeFs};
 use whorl::discovery::Information;
 
@@ -92,7 +93,7 @@ fn man_names_no_page_that_a_full_disk_did_not_take() {
     let Some((home, files)) = home("man pages on a disk that is full at close") else { return };
     files.refuse(Operation::Flush, Errno::NOSPC);
     let ended = run(&mut home.words("man mnt/pages"));
-    ended.refusal(1, &["man: mnt/pages/shell-", ".1: no space left on device"]);
+    ended.refusal(1, &["man: mnt/pages/shell-", ".1: ", "no space left on device"]);
     assert_eq!(home.place.names("mnt/pages"), Vec::<String>::new());
     files.allow(Operation::Flush);
     run(&mut home.words("man mnt/pages")).silent_success();
@@ -133,6 +134,63 @@ fn no_clobber_keeps_files_where_rename_cannot() {
         }
     }
     assert_holds(&files.at("g"), &bytes);
+    home.nothing_left();
+}
+
+#[test]
+fn preserve_keeps_the_data_and_warns_of_what_is_refused() {
+    let Some((home, files)) = home("--preserve where times are refused") else { return };
+    let (source, bytes) = (home.place.at("f"), noise(300_000, 6));
+    home.place.file("f", &bytes);
+    std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o444)).unwrap();
+    files.refuse(Operation::SetTimes, Errno::PERM);
+    let times = "peers 1, 2: the file is complete, but cannot keep its times: operation not permitted";
+    for transport in TRANSPORTS {
+        let ended = run(&mut home.words(&format!("copy {transport} --preserve --verify -n 2 -d mnt f")));
+        ended.refusal(1, &[times]);
+        [1, 2].iter().for_each(|peer| assert_holds(&files.at(format!("peer-0{peer}_f")), &bytes));
+    }
+    let ended = run(&mut home.words("copy --preserve --json -n 1 -d mnt f"));
+    ended.has_code(1).one_line(&["copy: peer 1: ", "times"]);
+    assert_eq!(ended.json()["peers"][0]["error"], serde_json::Value::Null);
+    assert!(ended.json()["peers"][0]["warnings"][0].as_str().unwrap().contains("its times"));
+
+    files.allow(Operation::SetTimes);
+    run(&mut home.words("copy --preserve -n 2 -d mnt f")).silent_success();
+    let flags = rustix::fs::XattrFlags::empty();
+    if let Err(error) = rustix::fs::setxattr(&source, "user.colour", b"green", flags) {
+        return skip("--preserve where attributes are refused", &error.to_string());
+    }
+    run(&mut home.words("copy --preserve -n 2 -d mnt f")).silent_success();
+    let mut value = [0; 9];
+    assert_eq!(rustix::fs::getxattr(files.at("peer-01_f"), "user.colour", &mut value), Ok(5));
+    files.refuse(Operation::SetAttribute, Errno::OPNOTSUPP);
+    let ended = run(&mut home.words("copy --preserve -n 2 -d mnt f"));
+    ended.refusal(1, &["peers 1, 2: ", "cannot keep its attribute user.colour: operation not supported"]);
+    assert_holds(&files.at("peer-02_f"), &bytes);
+    assert_eq!(std::fs::metadata(files.at("peer-02_f")).unwrap().mode() & 0o7777, 0o444);
+    home.nothing_left();
+}
+
+#[test]
+fn fsync_warns_where_directories_cannot_be_synced_and_fails_where_the_disk_does() {
+    let Some((home, files)) = home("--fsync where directories cannot be synced") else { return };
+    let bytes = noise(300_000, 7);
+    home.place.file("f", &bytes);
+    for (error, code, words) in [
+        (Errno::INVAL, 0, "the file is on the disk, but its directory cannot be written to disk: invalid"),
+        (Errno::IO, 1, "cannot write the directory to disk: input/output error"),
+    ] {
+        files.refuse(Operation::SyncDirectory, error);
+        let ended = run(&mut home.words("copy --fsync -n 1 -d mnt f"));
+        ended.refusal(code, &["copy: peer 1", words]);
+        assert_holds(&files.at("peer-01_f"), &bytes);
+        let send = start(&mut home.words("send --peers 1 x f"));
+        run(&mut home.words("recv --fsync x mnt/g")).refusal(code, &["recv: x: ", words]);
+        send.end(SOON);
+        assert_holds(&files.at("g"), &bytes);
+    }
+    assert!(files.asked(Operation::Sync) >= 4);
     home.nothing_left();
 }
 

@@ -3,12 +3,15 @@
 
 use super::checksum::{Checksum, Sum};
 use crate::flush::flush;
-use crate::new_file::{Existing, NewFile};
+use crate::new_file::{Existing, NewFile, part_name, token};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
-use std::ffi::{CString, OsStr};
+use serde::{Deserialize, Serialize};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use thiserror::Error;
 
 /// How a file is to be made.
@@ -38,16 +41,41 @@ pub struct Destination<'a> {
 /// What a direct write must be a multiple of: as much as any disk asks for.
 const DIRECT: usize = 4096;
 
+/// What a complete file lacks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Warning {
+    /// Something of the source that the file system refuses, and why.
+    NotKept(String),
+    /// The file is on the disk. Its name may not be yet, because the directory cannot be synced; and why not.
+    NotSynced(String),
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotKept(what) => write!(f, "the file is complete, but cannot keep {what}"),
+            Self::NotSynced(why) => {
+                write!(f, "the file is on the disk, but its directory cannot be written to disk: {why}")
+            }
+        }
+    }
+}
+
 /// What could not be done with a file.
 #[derive(Debug, Error)]
-#[error("cannot {what}: {}", crate::reason(*.error))]
-pub struct DestinationError {
-    what: &'static str,
-    error: Errno,
+pub enum DestinationError {
+    /// A system call failed.
+    #[error("cannot {what}: {}", crate::reason(*.error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
 }
 
 fn cannot(what: &'static str) -> impl FnOnce(Errno) -> DestinationError {
-    move |error| DestinationError { what, error }
+    move |error| DestinationError::System { what, error }
 }
 
 impl<'a> Destination<'a> {
@@ -156,36 +184,62 @@ impl<'a> Destination<'a> {
         Ok(sum.finish())
     }
 
-    /// Gives it times and extended attributes of the source. Attributes that this file system does not take are left out.
+    /// Gives the file the times and extended attributes of the source. Attributes that only the kernel or a file system
+    /// sets are left out, and so are those that give rights (`security.*`), as set-user-ID bits are.
+    ///
+    /// Returns what this file system refuses.
     ///
     /// # Errors
-    /// The times cannot be set.
-    pub fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<(), DestinationError> {
+    /// The length of the file cannot be set.
+    pub fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<Vec<Warning>, DestinationError> {
         self.fill_up()?;
-        let mode = rustix::fs::fstat(&self.file).map_err(cannot("read the mode"))?.st_mode & 0o777;
+        let mut refused = Vec::new();
+        self.copy_attributes(source, &mut refused);
+        match rustix::fs::fstat(source).and_then(|stat| self.set_times(&stat)) {
+            Ok(()) => {}
+            Err(error) => refused.push(not_kept("its times", error)),
+        }
+        Ok(refused)
+    }
+
+    fn copy_attributes(&self, source: BorrowedFd<'_>, refused: &mut Vec<Warning>) {
+        let attributes = attributes(source, refused);
+        if attributes.is_empty() {
+            return;
+        }
         // Attributes ask for permission to write each time, not when the file is opened.
-        let is_read_only = mode & 0o200 == 0;
-        if is_read_only {
-            self.set_mode(mode | 0o200)?;
+        let mode = rustix::fs::fstat(&self.file).map_or(0o777, |stat| stat.st_mode & 0o777);
+        let set_mode = |mode| rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+        let was_opened_up = mode & 0o200 == 0 && set_mode(mode | 0o200).is_ok();
+        for (name, value) in attributes {
+            let set = rustix::fs::fsetxattr(&self.file, &name, &value, XattrFlags::empty());
+            if let Err(error) = set
+                && is_the_users(&name)
+            {
+                refused.push(not_kept(&format!("its attribute {}", shown(&name)), error));
+            }
         }
-        copy_attributes(source, self.file.as_fd());
-        if is_read_only {
-            self.set_mode(mode)?;
+        if was_opened_up && let Err(error) = set_mode(mode) {
+            refused.push(not_kept("its permissions", error));
         }
-        let stat = rustix::fs::fstat(source).map_err(cannot("read the source's times"))?;
+    }
+
+    fn set_times(&self, source: &Stat) -> Result<(), Errno> {
         // `as _`: how wide nanoseconds are depends on the machine.
         let times = Timestamps {
-            last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
-            last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+            last_access: Timespec { tv_sec: source.st_atime, tv_nsec: source.st_atime_nsec as _ },
+            last_modification: Timespec { tv_sec: source.st_mtime, tv_nsec: source.st_mtime_nsec as _ },
         };
-        rustix::fs::futimens(&self.file, &times).map_err(cannot("set the times"))
+        rustix::fs::futimens(&self.file, &times)
     }
 
     /// Gives the complete file its name, replacing what had it. A symbolic link is replaced, not followed.
     ///
+    /// Returns a warning where the file is on the disk and its name may not be.
+    ///
     /// # Errors
     /// It stays without that name, and nothing is left of it.
-    pub fn commit(mut self) -> Result<(), DestinationError> {
+    pub fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
         self.fill_up()?;
         flush(&self.file).map_err(cannot("write"))?;
         if self.care.fsync {
@@ -193,14 +247,14 @@ impl<'a> Destination<'a> {
         }
         let existing = if self.care.no_clobber { Existing::Keep } else { Existing::Replace };
         self.new.publish(self.file.as_fd(), self.name, existing).map_err(cannot("give the file its name"))?;
-        if self.care.fsync {
-            rustix::fs::fsync(self.directory).map_err(cannot("write the directory to disk"))?;
+        match if self.care.fsync { sync_directory(self.directory) } else { Ok(()) } {
+            Ok(()) => Ok(None),
+            // The file system has no such call for directories.
+            Err(error @ (Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP | Errno::NOSYS)) => {
+                Ok(Some(Warning::NotSynced(crate::reason(error))))
+            }
+            Err(error) => Err(cannot("write the directory to disk")(error)),
         }
-        Ok(())
-    }
-
-    fn set_mode(&self, mode: u32) -> Result<(), DestinationError> {
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).map_err(cannot("set the mode"))
     }
 
     /// A hole at the end is only there once the length says so.
@@ -213,20 +267,80 @@ impl<'a> Destination<'a> {
     }
 }
 
+/// Writes a small file in one go: complete under its name, or not at all.
+///
+/// # Errors
+/// It cannot be made or written.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
+    let Some(name) = path.file_name() else { return Err(cannot("create the file")(Errno::ISDIR)) };
+    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let directory = open_directory(parent).map_err(cannot("open the directory"))?;
+    let part = part_name(&token());
+    let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
+    let mut file = Destination::create(directory.as_fd(), name, &part, new, Care::default())?;
+    file.write(bytes)?;
+    file.commit().map(|_| ())
+}
+
+/// Opens a directory, to make files in it. The right to list it is not needed.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Waits until the names in a directory are on the disk. Only for this it is opened for reading.
+fn sync_directory(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::fsync(rustix::fs::openat(directory, ".", flags, Mode::empty())?)
+}
+
 fn set_direct(file: &OwnedFd, direct: bool) -> Result<(), Errno> {
     let mut flags = rustix::fs::fcntl_getfl(file)?;
     flags.set(OFlags::DIRECT, direct);
     rustix::fs::fcntl_setfl(file, flags)
 }
 
-fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+fn not_kept(what: &str, error: Errno) -> Warning {
+    Warning::NotKept(format!("{what}: {}", crate::reason(error)))
+}
+
+fn shown(name: &CStr) -> String {
+    crate::shown(Path::new(OsStr::from_bytes(name.to_bytes())))
+}
+
+/// Whether an attribute is of the kinds that people set: their own, and access control lists. Others are a file system's
+/// own affair (`btrfs.compression`, `system.nfs4_acl`, `trusted.overlay.origin`), which another one need not know.
+fn is_the_users(name: &CStr) -> bool {
+    name.to_bytes().starts_with(b"user.") || name == c"system.posix_acl_access"
+}
+
+/// The attributes of a source that may be copied. Those of the kind `security` are not: file capabilities give rights as
+/// set-user-ID bits do, and labels and signatures are what this system says of a file.
+fn attributes(source: BorrowedFd<'_>, refused: &mut Vec<Warning>) -> Vec<(CString, Vec<u8>)> {
     let mut names = vec![0; 1 << 16]; // the kernel's own limit for the list
-    let Ok(length) = rustix::fs::flistxattr(from, &mut names) else { return };
-    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-        let Ok(name) = CString::new(name) else { continue };
+    let length = match rustix::fs::flistxattr(source, &mut names) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => return Vec::new(), // the source's file system has none
+        Err(error) => {
+            refused.push(not_kept("its attributes", error));
+            return Vec::new();
+        }
+    };
+    let names = names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    let names = names.filter(|name| !name.starts_with(b"security."));
+    let mut found = Vec::new();
+    for name in names.filter_map(|name| CString::new(name).ok()) {
         let mut value = vec![0; 1 << 16]; // and for a value
-        if let Ok(length) = rustix::fs::fgetxattr(from, &name, &mut value) {
-            let _ = rustix::fs::fsetxattr(to, &name, &value[..length], XattrFlags::empty());
+        match rustix::fs::fgetxattr(source, &name, &mut value) {
+            Ok(length) => {
+                value.truncate(length);
+                found.push((name, value));
+            }
+            Err(Errno::NODATA) => {} // removed just now
+            Err(error) if is_the_users(&name) => {
+                refused.push(not_kept(&format!("its attribute {}", shown(&name)), error));
+            }
+            Err(_) => {}
         }
     }
+    found
 }

@@ -29,9 +29,9 @@ mod window;
 
 pub use checksum::{Sum, hex};
 pub use control::{Stalled, Watch};
-pub use destination::Care;
+pub use destination::{Care, DestinationError, Warning, write_file};
 pub use names::{STDIN_NAME, Template, TemplateError};
-pub use recv::{RecvError, RecvPlan, recv};
+pub use recv::{Receipt, RecvError, RecvPlan, recv};
 pub use roster::{Fault, PeerOutcome};
 pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
@@ -45,7 +45,7 @@ use crate::segment::SegmentError;
 use control::{Control, Link};
 use roster::Roster;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use source::Source;
@@ -343,15 +343,20 @@ fn open_directory(path: &Path) -> Result<(Made, OwnedFd), CopyError> {
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         failed(if exists { Errno::NOTDIR } else { Errno::from_io_error(&error).unwrap_or(Errno::IO) })
     })?;
-    let directory =
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed)?;
-    rustix::fs::accessat(
-        &directory,
-        ".",
-        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-        AtFlags::EACCESS,
-    )
-    .map_err(failed)?;
+    let directory = destination::open_directory(path).map_err(failed)?;
+    check_writable(&directory).map_err(failed)?;
     Ok((made, directory))
+}
+
+/// Looks whether files can be made in a directory, so that a refusal comes before the first fork.
+fn check_writable(directory: &OwnedFd) -> Result<(), Errno> {
+    let allowed = |flags| rustix::fs::accessat(directory, ".", Access::WRITE_OK | Access::EXEC_OK, flags);
+    match allowed(AtFlags::EACCESS) {
+        // A container's filter that is older than the call says this, and so does a directory that nobody may change. The
+        // call without flags is as old as the others here.
+        Err(Errno::PERM) => allowed(AtFlags::empty()),
+        // Making the files will tell.
+        Err(Errno::NOSYS) => Ok(()),
+        other => other,
+    }
 }

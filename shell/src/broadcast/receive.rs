@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::checksum::Sum;
-use super::destination::{Destination, DestinationError};
+use super::destination::{Destination, DestinationError, Warning};
 use super::roster::{Fault, Report};
 use super::source::Source;
 use rustix::fd::AsFd;
@@ -36,15 +36,20 @@ pub(super) fn receive(
             bytes = file.written();
             finish(job, source, file, end?)
         });
-    let (checksum, fault) = match result {
-        Ok(checksum) => (checksum, None),
-        Err(fault) => (None, Some(fault)),
+    let (checksum, warnings, fault) = match result {
+        Ok((checksum, warnings)) => (checksum, warnings, None),
+        Err(fault) => (None, Vec::new(), Some(fault)),
     };
-    Report { peer, bytes, checksum, seconds: started.elapsed().as_secs_f64(), fault }
+    Report { peer, bytes, checksum, seconds: started.elapsed().as_secs_f64(), fault, warnings }
 }
 
 /// Only what matches the end record gets its name.
-fn finish(job: &Job<'_>, source: &Source, mut file: Destination<'_>, end: End) -> Result<Option<Sum>, Fault> {
+fn finish(
+    job: &Job<'_>,
+    source: &Source,
+    mut file: Destination<'_>,
+    end: End,
+) -> Result<(Option<Sum>, Vec<Warning>), Fault> {
     if file.written() != end.total {
         let text = format!("{} of {} bytes arrived", file.written(), end.total);
         return Err(Fault::Sender(text));
@@ -53,9 +58,7 @@ fn finish(job: &Job<'_>, source: &Source, mut file: Destination<'_>, end: End) -
     if checksum != end.checksum {
         return Err(Fault::Checksum);
     }
-    if job.plan.preserve {
-        file.preserve(source.as_fd())?;
-    }
-    file.commit()?;
-    Ok(checksum)
+    let mut warnings = if job.plan.preserve { file.preserve(source.as_fd())? } else { Vec::new() };
+    warnings.extend(file.commit()?);
+    Ok((checksum, warnings))
 }

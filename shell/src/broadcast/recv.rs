@@ -1,7 +1,7 @@
 //! What a receiver that was started by itself does with what it gets: write, check, commit, say so.
 
 use super::checksum::Checksum;
-use super::destination::{Care, Destination, DestinationError};
+use super::destination::{Care, Destination, DestinationError, Warning};
 use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
 use crate::flush::flush;
 use crate::named::path_of;
@@ -87,14 +87,23 @@ pub enum RecvError {
     Interrupted,
 }
 
-/// Receives a whole stream; returns its bytes.
+/// What was received.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// Bytes of the stream.
+    pub bytes: u64,
+    /// What the file lacks.
+    pub warning: Option<Warning>,
+}
+
+/// Receives a whole stream.
 ///
 /// # Blocking
 /// Until a sender of that name came, and its stream ended. `waiting` is called once if there is none yet.
 ///
 /// # Errors
 /// Why it is not whole; a file does not get its name then.
-pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<u64, RecvError> {
+pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<Receipt, RecvError> {
     let target = Target::of(&plan.target)?;
     let mut output = target.open(plan)?;
     let options = JoinOptions { from: plan.start, timeout: plan.timeout, confirms: true };
@@ -262,7 +271,7 @@ impl Output<'_> {
     }
 
     /// Compares with the end record; only what matches gets its name.
-    fn conclude(&mut self, plan: &RecvPlan, end: End) -> Result<u64, RecvError> {
+    fn conclude(&mut self, plan: &RecvPlan, end: End) -> Result<Receipt, RecvError> {
         // Who joined later cannot know what it missed.
         let whole = plan.start == Start::First;
         if whole && self.written != end.total {
@@ -280,12 +289,15 @@ impl Output<'_> {
         if whole && sum != end.checksum {
             return Err(RecvError::Checksum);
         }
-        match self.way.take() {
+        let warning = match self.way.take() {
             Some(Way::File(file)) => file.commit().map_err(failed)?,
-            Some(Way::Stream(to)) => flush(to).map_err(|error| why(&self.path, error))?,
-            None => {}
-        }
-        Ok(self.written)
+            Some(Way::Stream(to)) => {
+                flush(to).map_err(|error| why(&self.path, error))?;
+                None
+            }
+            None => None,
+        };
+        Ok(Receipt { bytes: self.written, warning })
     }
 }
 

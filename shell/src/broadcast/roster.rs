@@ -1,6 +1,7 @@
 //! The forked receivers: what they report, how they ended, and waiting for them.
 
 use super::checksum::{Sum, hex};
+use super::destination::Warning;
 use super::{CopyError, Job};
 use crate::process::{self, Child};
 use rustix::fd::{AsFd, AsRawFd};
@@ -45,16 +46,23 @@ pub(super) struct Report {
     pub checksum: Option<Sum>,
     pub seconds: f64,
     pub fault: Option<Fault>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Report {
     /// The longest text that still fits one atomic write to a pipe, with all the rest and every character escaped.
     const LONGEST_TEXT: usize = 500;
+    /// As many as fit beside it.
+    const MOST_WARNINGS: usize = 4;
 
     /// Writes the report as one packet. A parent that is gone does not want it.
     pub fn send(mut self, pipe: impl AsFd) {
         if let Some(Fault::Own(text) | Fault::Sender(text)) = &mut self.fault {
             *text = text.chars().take(Self::LONGEST_TEXT).collect();
+        }
+        self.warnings.truncate(Self::MOST_WARNINGS);
+        for Warning::NotKept(text) | Warning::NotSynced(text) in &mut self.warnings {
+            *text = text.chars().take(Self::LONGEST_TEXT / Self::MOST_WARNINGS).collect();
         }
         let packet = serde_json::to_vec(&self).expect("plain data");
         while let Err(Errno::INTR) = rustix::io::write(&pipe, &packet) {}
@@ -78,6 +86,8 @@ pub struct PeerOutcome {
     pub seconds: f64,
     /// Why it has no file; `None` if it has.
     pub fault: Option<Fault>,
+    /// What its file lacks.
+    pub warnings: Vec<Warning>,
 }
 
 impl PeerOutcome {
@@ -216,6 +226,7 @@ fn outcome(job: &Job<'_>, number: u32, peer: Peer) -> PeerOutcome {
         bytes: 0,
         checksum: None,
         seconds: job.started.elapsed().as_secs_f64(),
+        warnings: Vec::new(),
         fault: Some(Fault::Lost(peer.ended.map_or_else(|| "it cannot be reaped".into(), how))),
     });
     PeerOutcome {
@@ -226,6 +237,7 @@ fn outcome(job: &Job<'_>, number: u32, peer: Peer) -> PeerOutcome {
         checksum: report.checksum,
         seconds: report.seconds,
         fault: report.fault,
+        warnings: report.warnings,
     }
 }
 

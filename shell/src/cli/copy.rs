@@ -21,9 +21,11 @@ use whorl::broadcast::{MAX_PEERS, Template};
         "\n",
         "A file gets its name only once it is complete; what had that name is replaced.\n",
         "\n",
-        "Exit codes: 0 every peer has everything; 1 the source failed, or every peer did;\n",
-        "2 used wrongly; 4 some peers failed or were lost; 5 a checksum does not match.\n",
-        "Stopped by a signal, it dies of it."
+        "Set-user-ID and set-group-ID bits and file capabilities are never copied.\n",
+        "\n",
+        "Exit codes: 0 every peer has everything; 1 the source failed, every peer did, or\n",
+        "--preserve was refused; 2 used wrongly; 4 some peers failed or were lost; 5 a\n",
+        "checksum does not match. Stopped by a signal, it dies of it."
     )
 )]
 pub struct Args {
@@ -69,10 +71,15 @@ pub struct Args {
     pub verify: bool,
 
     /// Return only when the files are on the disk
+    ///
+    /// A warning says so where the file system cannot do that for the directory they are in.
     #[arg(long)]
     pub fsync: bool,
 
     /// Keep the source's times and extended attributes
+    ///
+    /// Attributes of the kind security (file capabilities, labels) are not copied. What the file system refuses is said
+    /// in a warning: the copies stay, and the exit code is 1.
     #[arg(long)]
     pub preserve: bool,
 

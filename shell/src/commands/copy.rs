@@ -4,7 +4,9 @@ use crate::cli::copy::Args;
 use crate::exit::Exit;
 use crate::terminal::{CopyView, When, print_json, say};
 use serde::Serialize;
-use whorl::broadcast::{Care, CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, copy};
+use whorl::broadcast::{
+    Care, CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, Warning, copy,
+};
 use whorl::process::{catch_stop_signals, stop_signal};
 
 /// How many peers' troubles are told one by one.
@@ -66,12 +68,37 @@ fn tell(peers: &[PeerOutcome]) {
     if let Some(more) = troubled().count().checked_sub(TOLD).filter(|&more| more > 0) {
         say(&format!("copy: and {more} more peers failed"));
     }
+    for (warning, lacking) in warnings(peers) {
+        let first = lacking.iter().take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let more = match lacking.len().saturating_sub(TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let plural = if lacking.len() == 1 { "" } else { "s" };
+        say(&format!("copy: peer{plural} {first}{more}: {warning}"));
+    }
+}
+
+/// What complete files lack, and the peers that wrote them. Most often all files lack the same.
+fn warnings(peers: &[PeerOutcome]) -> Vec<(&Warning, Vec<u32>)> {
+    let mut found: Vec<(&Warning, Vec<u32>)> = Vec::new();
+    for (peer, warning) in
+        peers.iter().flat_map(|peer| peer.warnings.iter().map(|warning| (peer.peer, warning)))
+    {
+        match found.iter_mut().find(|(other, _)| *other == warning) {
+            Some((_, lacking)) => lacking.push(peer),
+            None => found.push((warning, vec![peer])),
+        }
+    }
+    found
 }
 
 /// Peers that failed on their own make the whole fail only if nobody succeeded.
 fn verdict(peers: &[PeerOutcome]) -> Exit {
     let faults = || peers.iter().filter_map(|peer| peer.fault.as_ref());
+    let mut warnings = peers.iter().flat_map(|peer| &peer.warnings);
     match faults().count() {
+        0 if warnings.any(|warning| matches!(warning, Warning::NotKept(_))) => Exit::Failed,
         0 => Exit::Done,
         _ if faults().any(|fault| *fault == Fault::Checksum) => Exit::Damaged,
         failed if failed == peers.len() && faults().all(|fault| matches!(fault, Fault::Own(_))) => {
@@ -98,6 +125,7 @@ struct PeerJson {
     checksum: Option<String>,
     seconds: f64,
     error: Option<String>,
+    warnings: Vec<String>,
 }
 
 fn json(plan: &Plan, outcome: &Outcome) -> Json<'static> {
@@ -109,6 +137,7 @@ fn json(plan: &Plan, outcome: &Outcome) -> Json<'static> {
         checksum: peer.checksum_hex(),
         seconds: peer.seconds,
         error: peer.fault.as_ref().map(ToString::to_string),
+        warnings: peer.warnings.iter().map(ToString::to_string).collect(),
     });
     Json {
         bytes: outcome.bytes,

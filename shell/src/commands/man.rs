@@ -8,7 +8,8 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use whorl::broadcast::write_file;
 use whorl::{reason_of, shown};
 
 /// Links to the program under these names are the commands; so are their pages.
@@ -20,20 +21,20 @@ pub fn run(args: Args) -> Exit {
     command.build();
     let directory = &args.directory;
     let written = std::fs::create_dir_all(directory)
-        .map_err(|error| (directory.clone(), error))
+        .map_err(|error| (directory.clone(), reason_of(&error)))
         .and_then(|()| write_all(&command, directory))
         .and_then(|()| LINKS.iter().try_for_each(|link| write_link(directory, link)));
     match written {
         Ok(()) => Exit::Done,
         Err((path, error)) => {
-            say(&format!("man: {}: {}", shown(&path), reason_of(&error)));
+            say(&format!("man: {}: {}", shown(&path), error));
             Exit::Failed
         }
     }
 }
 
 /// Which page was not written, and why.
-type Failed = (std::path::PathBuf, io::Error);
+type Failed = (PathBuf, String);
 
 fn write_all(command: &clap::Command, directory: &Path) -> Result<(), Failed> {
     for below in command.get_subcommands() {
@@ -42,16 +43,17 @@ fn write_all(command: &clap::Command, directory: &Path) -> Result<(), Failed> {
     let source = concat!("Whorl ", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command.clone()).source(source).manual("Whorl");
     let path = directory.join(man.get_filename());
-    page(&man, command).and_then(|page| write(&path, &page)).map_err(|error| (path, error))
+    // Writing to memory does not fail.
+    let page = page(&man, command).unwrap_or_default();
+    write(path, &page)
 }
 
 fn write_link(directory: &Path, name: &str) -> Result<(), Failed> {
-    let path = directory.join(format!("{name}.1"));
-    write(&path, format!(".so man1/shell-{name}.1\n").as_bytes()).map_err(|error| (path, error))
+    write(directory.join(format!("{name}.1")), format!(".so man1/shell-{name}.1\n").as_bytes())
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    Ok(whorl::new_file::write(path, bytes)?)
+fn write(path: PathBuf, text: &[u8]) -> Result<(), Failed> {
+    write_file(&path, text).map_err(|error| (path, error.to_string()))
 }
 
 /// A page: as clap_mangen makes it, but the end of the help in sections of its own, where its lines stay lines.

@@ -31,7 +31,13 @@ pub fn run(args: Args) -> Exit {
         }
     };
     let error = match recv(&plan, waiting) {
-        Ok(_) | Err(RecvError::Closed) => return Exit::Done,
+        Ok(received) => {
+            if let Some(warning) = received.warning {
+                say(&format!("recv: {}: {warning}", args.name));
+            }
+            return Exit::Done;
+        }
+        Err(RecvError::Closed) => return Exit::Done,
         Err(error) => error,
     };
     let exit = match &error {
