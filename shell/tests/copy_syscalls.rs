@@ -189,6 +189,34 @@ fn a_directory_is_judged_without_faccessat2() {
 }
 
 #[test]
+fn receivers_are_watched_without_pidfds() {
+    if no_strace("kernels and filters without pidfds") {
+        return;
+    }
+    for (transport, error) in [("--shm", "ENOSYS"), ("--socket", "EPERM")] {
+        let place = Place::new();
+        let bytes = noise(500_000, 4);
+        place.file("source", &bytes);
+        let inject = format!("pidfd_open:error={error}");
+        injected(&place, &["copy", transport, "-n", "3", "source"], &inject).silent_success();
+        (1..=3).for_each(|peer| assert_holds(&place.received(peer, "source"), &bytes));
+        // One that is killed is missed at once, and the others go on.
+        let mut command = place.program("strace");
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={inject}")]);
+        command.arg(env!("CARGO_BIN_EXE_shell")).args(["copy", transport, "-n", "3", "-"]);
+        let mut copy = start(command.stdin(Stdio::piped()));
+        copy.stdin().write_all(&bytes).unwrap();
+        let receivers = copy.receivers(3);
+        copy.have(&receivers, &place.at("received-files"), bytes.len() as u64);
+        signal(receivers[1], Signal::KILL);
+        until(SOON, "it is reaped", || children(copy.pid()).len() == 2);
+        copy.close_stdin();
+        copy.end(LIMIT).has_code(4).one_line(&["peer 2 ", "killed by SIGKILL"]);
+        place.nothing_left(SOON);
+    }
+}
+
+#[test]
 fn any_call_that_fails_is_a_sentence_and_leaves_nothing() {
     if no_strace("failing calls") {
         return;

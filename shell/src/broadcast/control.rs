@@ -2,7 +2,7 @@
 //! noticed within a millisecond, also while the data path sits in `read`.
 
 use super::roster::{Report, Roster};
-use super::{CopyError, Job, system};
+use super::{CopyError, Job, lifeline, system};
 use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::process;
@@ -69,8 +69,8 @@ impl Control {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN).map_err(failed())
         };
         let mut pidfds = Vec::new();
-        for (peer, seat) in roster.lock().iter().zip(0..) {
-            let pidfd = peer.child.pidfd().map_err(failed())?;
+        for (peer, seat) in roster.lock().iter_mut().zip(0..) {
+            let pidfd = lifeline::end_of(&peer.child, peer.lifeline.take()).map_err(failed())?;
             add(pidfd.as_fd(), seat)?;
             pidfds.push(pidfd);
         }

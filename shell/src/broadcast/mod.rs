@@ -15,6 +15,7 @@ mod control;
 mod crowd;
 mod destination;
 pub(crate) mod frame;
+mod lifeline;
 mod names;
 mod receive;
 mod recv;

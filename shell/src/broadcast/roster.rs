@@ -2,9 +2,10 @@
 
 use super::checksum::{Sum, hex};
 use super::destination::Warning;
+use super::lifeline::{self, Lifeline};
 use super::{CopyError, Job};
 use crate::process::{self, Child};
-use rustix::fd::{AsFd, AsRawFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitStatus};
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,8 @@ impl PeerOutcome {
 /// One receiver, as its parent knows it.
 pub(super) struct Peer {
     pub child: Child,
+    /// What tells of its end where there are no pidfds, until the control thread has it.
+    pub lifeline: Option<OwnedFd>,
     pub joined: bool,
     pub report: Option<Report>,
     pub ended: Option<WaitStatus>,
@@ -115,7 +118,15 @@ impl Roster {
     /// Forks all receivers. If one cannot be forked, the others are ended again.
     pub fn fork(job: &Job<'_>, receive: impl Fn(u32) -> Report) -> Result<Self, CopyError> {
         let roster = Self { peers: Mutex::new(Vec::new()), changed: Condvar::new() };
+        let needs_pipes = lifeline::needs_pipes();
         for peer in 1..=job.plan.peers {
+            let lifeline = match Lifeline::prepare(needs_pipes) {
+                Ok(lifeline) => lifeline,
+                Err(error) => {
+                    roster.kill_all(job);
+                    return Err(CopyError::Fork { peer, error });
+                }
+            };
             let child = process::fork(|| {
                 // Without a reader a report has nowhere to go. While anybody holds this end, a full pipe would keep the
                 // receivers of a sender that was killed for ever.
@@ -127,7 +138,13 @@ impl Roster {
                 failed.into()
             });
             match child {
-                Ok(child) => roster.lock().push(Peer { child, joined: false, report: None, ended: None }),
+                Ok(child) => roster.lock().push(Peer {
+                    child,
+                    lifeline: lifeline.forked(),
+                    joined: false,
+                    report: None,
+                    ended: None,
+                }),
                 Err(error) => {
                     roster.kill_all(job);
                     return Err(CopyError::Fork { peer, error });
