@@ -30,7 +30,7 @@ pub enum SegmentError {
         free: u64,
     },
     /// A system call failed.
-    #[error("cannot {what} shared memory: {}", crate::reason(*.error))]
+    #[error("cannot {what} shared memory: {}{}", crate::reason(*.error), if *.error == Errno::FBIG { "; the limit of file sizes (ulimit -f) counts for it too" } else { "" })]
     System {
         /// What was being done.
         what: &'static str,

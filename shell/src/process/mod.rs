@@ -60,6 +60,29 @@ pub fn catch_stop_signals() {
     }
 }
 
+extern "C" fn on_file_size_limit(_: i32) {}
+
+/// From now on a write beyond the limit of file sizes (`ulimit -f`) fails with `EFBIG`, instead of killing this process. For
+/// programs, before they write: a library leaves that to its program.
+///
+/// A handler that does nothing, and not `SIG_IGN`: programs that are executed from here start with the default again.
+pub fn survive_file_size_limit() {
+    let none = std::ptr::null_mut();
+    // SAFETY: `sigaction` is plain data for which zero is a value.
+    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: asks only; `old` lives through the call.
+    unsafe { libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &raw mut old) };
+    if old.sa_sigaction == libc::SIG_IGN {
+        return; // which serves as well
+    }
+    // SAFETY: as above.
+    let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
+    new.sa_sigaction = on_file_size_limit as extern "C" fn(i32) as usize;
+    new.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler is async-signal-safe, because it does nothing; `new` lives through the call.
+    unsafe { libc::sigaction(libc::SIGXFSZ, &raw const new, none) };
+}
+
 /// The signal that asked this process to stop, if one did.
 pub fn stop_signal() -> Option<i32> {
     Some(STOP.load(Ordering::Relaxed)).filter(|&signal| signal != 0)
