@@ -12,6 +12,10 @@
 //! | a file or stream to forked receivers | [`broadcast`] |
 //! | a ring or mailboxes within one process | [`heap`] |
 //!
+//! The library leaves signals to its program. Beyond the limit of file sizes (`RLIMIT_FSIZE`), which counts for shared memory
+//! too, the kernel sends SIGXFSZ, which kills a program that neither ignores nor handles it. A program that does gets an
+//! error instead: `EFBIG`, "file too large".
+//!
 //! A sender and a receiver, in any order:
 //!
 //! ```no_run
@@ -45,6 +49,8 @@ pub mod measured;
 pub mod memory;
 mod named;
 mod new_file;
+#[doc(hidden)]
+pub mod output;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;

@@ -1,7 +1,6 @@
 //! Logs, for who runs a server: lines, or JSON objects, on stderr or in a file; how much, `WHORL_LOG` says.
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -10,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tracing_subscriber::filter::LevelFilter;
 use whorl::escape;
+use whorl::output::OutputError;
 use whorl::standard::errors;
 
 /// The variable that says how much.
@@ -91,8 +91,7 @@ pub fn open(path: &Path) -> Result<OwnedFd, String> {
 }
 
 fn open_with(path: &Path, more: OFlags) -> Result<OwnedFd, String> {
-    let flags = more | OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| cannot(path, error))
+    whorl::output::open_to_append(path, more).map_err(|error| cannot(path, error))
 }
 
 /// From now on stderr goes there: for a server whose stderr nobody reads. A path that nobody chose leads to no other
@@ -102,9 +101,9 @@ fn open_with(path: &Path, more: OFlags) -> Result<OwnedFd, String> {
 /// As [`open`].
 pub fn redirect_stderr(path: &Path, chosen: bool) -> Result<(), String> {
     let more = if chosen { OFlags::empty() } else { OFlags::NOFOLLOW | OFlags::NONBLOCK };
-    rustix::stdio::dup2_stderr(open_with(path, more)?).map_err(|error| cannot(path, error))
+    rustix::stdio::dup2_stderr(open_with(path, more)?).map_err(|error| cannot(path, error.into()))
 }
 
-fn cannot(path: &Path, error: Errno) -> String {
-    format!("cannot log to {}: {}", whorl::shown(path), whorl::reason(error))
+fn cannot(path: &Path, error: OutputError) -> String {
+    format!("cannot log to {}: {error}", whorl::shown(path))
 }

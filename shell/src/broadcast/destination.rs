@@ -2,8 +2,10 @@
 //! is removed by the process that survives it.
 
 use super::checksum::{Checksum, Sum};
+use super::source::{Piece, extent};
 use crate::flush::flush;
 use crate::new_file::{Existing, NewFile, part_name, token};
+use crate::output::{Output, OutputError};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timestamps, XattrFlags};
 use rustix::io::Errno;
@@ -72,6 +74,9 @@ pub enum DestinationError {
         /// What the kernel said.
         error: Errno,
     },
+    /// What has the name is not replaced.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 fn cannot(what: &'static str) -> impl FnOnce(Errno) -> DestinationError {
@@ -83,7 +88,7 @@ impl<'a> Destination<'a> {
     /// the permissions `mode`, less the umask.
     ///
     /// # Errors
-    /// It cannot be made; or `name` exists and must not be replaced.
+    /// It cannot be made; or `name` exists and must not be replaced, as nothing is that is no regular file or link to one.
     pub fn create(
         directory: BorrowedFd<'a>,
         name: &'a OsStr,
@@ -94,6 +99,7 @@ impl<'a> Destination<'a> {
         if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot("create the file")(Errno::EXIST));
         }
+        Output::is_replaceable(directory, name.as_ref())?;
         let (new, file) = NewFile::create(directory, part, mode).map_err(cannot("create the file"))?;
         let direct = care.fsync && !care.verify && set_direct(&file, true).is_ok();
         Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, care, direct })
@@ -166,12 +172,22 @@ impl<'a> Destination<'a> {
         self.fill_up()?;
         let mut sum = Checksum::new();
         let mut buffer = vec![0; 1 << 17];
-        let mut at = 0;
+        let (mut at, mut data_until) = (0, 0);
         while at < self.written {
             if crate::process::stop_signal().is_some() {
                 return Err(cannot("read back")(Errno::INTR)); // a file's reading is not interrupted by itself
             }
-            match rustix::io::pread(&self.file, &mut buffer, at) {
+            // Holes hold zeros, which are not read: the time goes by what is stored.
+            let room = match extent(&self.file, at, &mut data_until).map_err(cannot("read back"))? {
+                Piece::Hole(length) => {
+                    sum.update_zeros(length);
+                    at += length;
+                    continue;
+                }
+                Piece::Bytes(length) => length.min(buffer.len()),
+                Piece::End => break,
+            };
+            match rustix::io::pread(&self.file, &mut buffer[..room], at) {
                 Ok(0) => break,
                 Ok(count) => {
                     sum.update(&buffer[..count]);
@@ -270,7 +286,7 @@ impl<'a> Destination<'a> {
 /// Writes a small file in one go: complete under its name, or not at all.
 ///
 /// # Errors
-/// It cannot be made or written.
+/// It cannot be made or written, or what has the name is not replaced.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
     let Some(name) = path.file_name() else { return Err(cannot("create the file")(Errno::ISDIR)) };
     let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));

@@ -41,6 +41,7 @@ use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::made::Made;
 use crate::new_file::{check_keep, part_name, token};
+use crate::output::{Output, OutputError};
 use crate::process::stop_signal;
 use crate::segment::SegmentError;
 use control::{Control, Link};
@@ -136,6 +137,14 @@ pub enum CopyError {
     /// A directory has the name of a file to be received.
     #[error("{}: a directory has this name", crate::shown(.0))]
     TargetIsDirectory(PathBuf),
+    /// What has the name of a file to be received is not replaced.
+    #[error("{}: {error}", crate::shown(.path), error = .error)]
+    Target {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: OutputError,
+    },
     /// The ring's measures.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -322,6 +331,8 @@ impl Plan {
             if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
                 return Err(CopyError::TargetIsDirectory(self.directory.join(name)));
             }
+            Output::is_replaceable(directory.as_fd(), name.as_ref())
+                .map_err(|error| CopyError::Target { path: self.directory.join(&name), error })?;
         }
         Ok(())
     }

@@ -1,16 +1,17 @@
 //! What a receiver that was started by itself does with what it gets: write, check, commit, say so.
 
 use super::checksum::Checksum;
-use super::destination::{Care, Destination, DestinationError, Warning};
+use super::destination::{Care, Destination, DestinationError, Warning, open_directory};
 use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
 use crate::flush::flush;
 use crate::named::path_of;
 use crate::new_file::{check_keep, part_name, token};
+use crate::output::{Descriptor, Output as Leads, OutputError};
 use crate::process::{stop_signal, write_raw};
 use crate::rendezvous::protocol::Start;
 use crate::rendezvous::{Name, RuntimeDir, RuntimeError};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -65,6 +66,14 @@ pub enum RecvError {
     /// The file system has no way to keep an existing file.
     #[error("{}: {}", crate::shown(.0), crate::new_file::CANNOT_KEEP)]
     CannotKeep(PathBuf),
+    /// What the target leads to is not written.
+    #[error("{}: {error}", crate::shown(.path), error = .error)]
+    Refused {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: OutputError,
+    },
     /// What arrived is not as long as the sender says.
     #[error("{arrived} bytes arrived of {sent} that were sent")]
     Length {
@@ -135,6 +144,8 @@ enum Target {
     Stdout,
     /// Something that is no regular file, as it was met: it is written as it is.
     Special(OwnedFd),
+    /// What is open already: it is written from where it stands.
+    Descriptor(Descriptor),
     File {
         directory: OwnedFd,
         name: OsString,
@@ -148,21 +159,22 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
-        // Opened for looking alone: when it is written, it is what was looked at, whatever has its name by then.
-        if let Ok(met) = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            match FileType::from_raw_mode(rustix::fs::fstat(&met).map_err(failed)?.st_mode) {
-                FileType::RegularFile => {}
-                FileType::Directory => return Err(failed(Errno::ISDIR)),
-                _ => return Ok(Self::Special(met)),
-            }
+        // Opened for looking only: what is written later is what was looked at, whatever has its name by then.
+        match Leads::find(CWD, path) {
+            Ok(Leads::Name) => {}
+            Ok(Leads::Directory) => return Err(failed(Errno::ISDIR)),
+            Ok(Leads::Special(_) | Leads::Descriptor(_)) if path.as_os_str().as_bytes().ends_with(b"/") => {}
+            Ok(Leads::Special(met)) => return Ok(Self::Special(met)),
+            Ok(Leads::Descriptor(met)) => return Ok(Self::Descriptor(met)),
+            Err(OutputError::System(error)) => return Err(failed(error)),
+            Err(error) => return Err(RecvError::Refused { path: path.to_owned(), error }),
         }
         if path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(failed(Errno::NOTDIR));
         }
         let name = path.file_name().ok_or(failed(Errno::ISDIR))?.to_owned();
         let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
+        let directory = open_directory(parent).map_err(failed)?;
         let part = part_name(&token());
         Ok(Self::File { directory, name, part })
     }
@@ -176,18 +188,12 @@ impl Target {
                     stdout.map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::BADF)))?,
                 )
             }
-            Self::Special(met) => {
-                let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-                // A fifo is waited for until somebody reads it.
-                let opened = loop {
-                    match rustix::fs::open(path_of(met.as_fd()), flags, Mode::empty()) {
-                        Err(Errno::INTR) if stop_signal().is_some() => return Err(RecvError::Interrupted),
-                        Err(Errno::INTR) => {}
-                        other => break other.map_err(failed)?,
-                    }
-                };
-                Way::Stream(opened)
-            }
+            Self::Special(met) => Way::Stream(open_special(met, OFlags::empty(), failed)?),
+            Self::Descriptor(met) => Way::Stream(match met.duplicate(OFlags::WRONLY).map_err(failed)? {
+                Some(own) => own,
+                // A file behind another process's descriptor: written as `cat > FILE` does.
+                None => open_special(&met.file, OFlags::TRUNC, failed)?,
+            }),
             Self::File { directory, name, part } => {
                 let (name, part): (&OsStr, &OsStr) = (name, part);
                 if plan.care.no_clobber {
@@ -206,6 +212,22 @@ impl Target {
         }
         let sum = (plan.care.verify && matches!(way, Way::Stream(_))).then(Checksum::new);
         Ok(Output { path: plan.target.clone(), way: Some(way), sum, scratch: Vec::new(), written: 0 })
+    }
+}
+
+/// Opens for writing what was looked at. A FIFO is waited for until another process reads it.
+fn open_special(
+    met: &OwnedFd,
+    more: OFlags,
+    failed: impl FnOnce(Errno) -> RecvError,
+) -> Result<OwnedFd, RecvError> {
+    let flags = more | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    loop {
+        match rustix::fs::open(path_of(met.as_fd()), flags, Mode::empty()) {
+            Err(Errno::INTR) if stop_signal().is_some() => return Err(RecvError::Interrupted),
+            Err(Errno::INTR) => {}
+            other => return other.map_err(failed),
+        }
     }
 }
 

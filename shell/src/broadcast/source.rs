@@ -2,7 +2,8 @@
 
 use super::checksum::Checksum;
 use super::names::STDIN_NAME;
-use rustix::event::{PollFd, PollFlags, poll};
+use crate::output::{Descriptor, duplicate};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -20,7 +21,7 @@ pub struct Source {
 }
 
 enum SourceKind {
-    /// A regular file, read by position. Its length is 0 where it means nothing.
+    /// A regular file whose length means something, read by position.
     File { at: u64, length_at_open: u64, sparse: bool, data_until: u64 },
     /// Anything else: read until it ends.
     Stream,
@@ -52,6 +53,9 @@ pub enum SourceError {
     /// It is a directory.
     #[error("it is a directory")]
     Directory,
+    /// Standard input, or what a path to a descriptor leads to, is closed or open for writing only.
+    #[error("it is closed, or not open for reading")]
+    NotReadable,
     /// Reading failed.
     #[error("reading failed: {}", crate::reason(*.0))]
     Read(Errno),
@@ -75,34 +79,40 @@ impl Source {
     /// Why it cannot be read.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         if path == Path::new("-") {
-            // Whatever it is, it is read from where it stands: others may share its position.
-            let file = rustix::stdio::stdin()
-                .try_clone_to_owned()
-                .map_err(|error| SourceError::Open(Errno::from_io_error(&error).unwrap_or(Errno::BADF)))?;
-            return match FileType::from_raw_mode(stat(&file)?.st_mode) {
-                FileType::Directory => Err(SourceError::Directory),
-                _ => Ok(Self { file, name: STDIN_NAME.into(), mode: NEW, kind: SourceKind::Stream }),
-            };
+            let stdin = duplicate(rustix::stdio::stdin(), OFlags::RDONLY).map_err(open_failed)?;
+            return Self::open_already(stdin, STDIN_NAME.into());
         }
-        // Without waiting, so that a fifo's writer is waited for where a signal can end it: in `next`.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(SourceError::Open)?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_owned();
+        if let Some(descriptor) = Descriptor::at(path)
+            && let Some(file) = descriptor.duplicate(OFlags::RDONLY).map_err(open_failed)?
+        {
+            return Self::open_already(file, name);
+        }
+        let file = open_waiting(path)?;
         let stat = stat(&file)?;
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
+        let (kind, mode) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return Err(SourceError::Directory),
             FileType::RegularFile => {
                 let length = honest_length(&file, &stat);
                 let sparse = (stat.st_blocks as u64).saturating_mul(512) < length;
-                SourceKind::File { at: 0, length_at_open: length, sparse, data_until: 0 }
+                let kind = match length {
+                    0 => SourceKind::Stream,
+                    _ => SourceKind::File { at: 0, length_at_open: length, sparse, data_until: 0 },
+                };
+                (kind, Mode::from_raw_mode(stat.st_mode & 0o777))
             }
-            _ => SourceKind::Stream,
-        };
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_owned();
-        let mode = match kind {
-            SourceKind::File { .. } => Mode::from_raw_mode(stat.st_mode & 0o777),
-            SourceKind::Stream => NEW,
+            _ => (SourceKind::Stream, NEW),
         };
         Ok(Self { file, name, mode, kind })
+    }
+
+    /// A source that was open before: whatever it is, it is read from where it stands, because others may share its
+    /// position.
+    fn open_already(file: OwnedFd, name: OsString) -> Result<Self, SourceError> {
+        match FileType::from_raw_mode(stat(&file)?.st_mode) {
+            FileType::Directory => Err(SourceError::Directory),
+            _ => Ok(Self { file, name, mode: NEW, kind: SourceKind::Stream }),
+        }
     }
 
     /// What it is called, without directories.
@@ -119,9 +129,8 @@ impl Source {
     /// Its length as it was opened, where that means anything.
     pub fn length(&self) -> Option<u64> {
         match self.kind {
-            // Files of /proc say 0 and hold more.
-            SourceKind::File { length_at_open, .. } if length_at_open > 0 => Some(length_at_open),
-            _ => None,
+            SourceKind::File { length_at_open, .. } => Some(length_at_open),
+            SourceKind::Stream => None,
         }
     }
 
@@ -143,7 +152,7 @@ impl Source {
             SourceKind::File { at, length_at_open, sparse, data_until } => {
                 let mut room = buffer.len();
                 if *sparse {
-                    match extent(&self.file, *at, data_until)? {
+                    match extent(&self.file, *at, data_until).map_err(SourceError::Read)? {
                         Piece::Hole(length) => {
                             *at += length;
                             return Ok(Piece::Hole(length));
@@ -185,7 +194,7 @@ impl Source {
             });
         }
         let mut until = at;
-        match extent(&self.file, at, &mut until)? {
+        match extent(&self.file, at, &mut until).map_err(SourceError::Read)? {
             Piece::Bytes(_) => Ok(Piece::Bytes((until - at).try_into().unwrap_or(usize::MAX))),
             other => Ok(other),
         }
@@ -254,12 +263,44 @@ fn stat(file: &OwnedFd) -> Result<rustix::fs::Stat, SourceError> {
     rustix::fs::fstat(file).map_err(SourceError::Read)
 }
 
-/// A regular file's length, or 0 where it means nothing. Files of /proc say 0. Files of /sys say one page and hold less;
-/// they say that nothing is stored, which is rare elsewhere, so only then a look at the last byte is needed.
+fn open_failed(error: Errno) -> SourceError {
+    if error == Errno::BADF { SourceError::NotReadable } else { SourceError::Open(error) }
+}
+
+/// Opens a path for reading. A FIFO is not waited for here, but in [`Source::next`], where a signal can end the wait.
+///
+/// # Blocking
+/// Until another process gives up its lease on the file, or the kernel takes it away.
+fn open_waiting(path: &Path) -> Result<OwnedFd, SourceError> {
+    const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    loop {
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let stop = crate::process::stop_event().map_err(SourceError::Open)?;
+                let _ = poll(&mut [PollFd::from_borrowed_fd(stop, PollFlags::IN)], Some(&SLICE));
+            }
+            other => return other.map_err(SourceError::Open),
+        }
+        if crate::process::stop_signal().is_some() {
+            return Err(SourceError::Interrupted);
+        }
+    }
+}
+
+/// A regular file's length, or 0 where it means nothing, so that the file is to be read as a stream until it ends.
+///
+/// Files of /proc say 0 and hold more. Files of /sys say a page, or whatever they could hold at most, and hold less: nothing
+/// of them is stored on any block, and yet they claim to have no hole. Some files cannot be read by position.
 fn honest_length(file: &OwnedFd, stat: &rustix::fs::Stat) -> u64 {
-    let length = stat.st_size as u64;
-    let is_suspect = stat.st_blocks == 0 && length > 0;
-    if is_suspect && rustix::io::pread(file, &mut [0], length - 1) == Ok(0) { 0 } else { length }
+    let has_position = || rustix::fs::seek(file, SeekFrom::Current(0)) != Err(Errno::SPIPE);
+    let claims_data = || match rustix::fs::seek(file, SeekFrom::Data(0)) {
+        Ok(data) => data == 0,
+        Err(error) => error != Errno::NXIO,
+    };
+    let means_nothing = stat.st_size > 0 && (!has_position() || stat.st_blocks == 0 && claims_data());
+    if means_nothing { 0 } else { stat.st_size as u64 }
 }
 
 fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
@@ -274,19 +315,29 @@ fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, SourceEr
     }
 }
 
-/// The extent at `at`; `data_until` remembers where known data ends, so that each extent is asked for once.
-fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Piece, SourceError> {
+/// The extent at `at`; `data_until` remembers where known data ends, so that each extent is asked for once. Where holes
+/// cannot be asked for, everything is data.
+pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Piece, Errno> {
     if at >= *data_until {
-        match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            // No data follows: what is left is a hole, up to the length that the file has by now.
-            Err(Errno::NXIO) => {
-                let length = stat(file)?.st_size as u64;
-                return Ok(if length > at { hole(length - at) } else { Piece::End });
-            }
-            Err(error) => return Err(SourceError::Read(error)),
+        let found = match rustix::fs::seek(file, SeekFrom::Data(at)) {
             Ok(data) if data > at => return Ok(hole(data - at)),
-            Ok(_) => *data_until = rustix::fs::seek(file, SeekFrom::Hole(at)).map_err(SourceError::Read)?,
-        }
+            Ok(_) => rustix::fs::seek(file, SeekFrom::Hole(at)),
+            Err(error) => Err(error),
+        };
+        *data_until = match found {
+            Ok(end) => end,
+            Err(error) => {
+                let length = rustix::fs::fstat(file)?.st_size as u64;
+                if length <= at {
+                    return Ok(Piece::End);
+                }
+                // No data follows: what is left is a hole, up to the length that the file has by now.
+                if error == Errno::NXIO {
+                    return Ok(hole(length - at));
+                }
+                length
+            }
+        };
     }
     Ok(Piece::Bytes((*data_until - at).try_into().unwrap_or(usize::MAX)))
 }

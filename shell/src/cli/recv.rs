@@ -50,6 +50,10 @@ pub struct Args {
     pub name: Name,
 
     /// Where to put it; - is the standard output
+    ///
+    /// A file gets its name once it is complete; what had the name is replaced. A FIFO, a device and an open descriptor
+    /// (/dev/stdout, /dev/fd/3) are written as the data arrives. What another user put into a directory that others may
+    /// write, such as /tmp, is refused.
     #[arg(value_name = "FILE", default_value = "-")]
     pub target: PathBuf,
 

@@ -153,7 +153,7 @@ const TRIES: u32 = 100;
 impl Announcement {
     /// Makes the file, complete and locked, and then gives it its name.
     pub fn make(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = rustix::fs::open(directory, flags, Mode::empty())?;
         let name = format!("{name}{ENDING}");
         let file = {
