@@ -1,8 +1,8 @@
 //! What exists, who holds it, who is behind; and removing it.
 
 use crate::named::Refused;
-use crate::process::Peer;
-use crate::rendezvous::judging::{dismiss, identity, is_live, probe, remove, remove_if_stale};
+use crate::process::{Peer, pid_in_words, shares_pid_namespace};
+use crate::rendezvous::judging::{dismiss, identity, is_live, probe, remove, remove_if_stale, visible_pid};
 use crate::rendezvous::protocol::{Saying, Token};
 use crate::rendezvous::report::{Kind, Report, Stage, Standing};
 use crate::rendezvous::{Client, ConnectError, Identity, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
@@ -38,11 +38,11 @@ pub struct Listed {
     pub kind: Option<Kind>,
     /// How it is.
     pub state: State,
-    /// The owner's process, as far as we can see it; of a stale wait file, the process that waited.
+    /// The owner's process, if it is visible here; of a stale wait file, the process that waited.
     pub owner: Option<u32>,
-    /// What its owner says.
+    /// What its owner says. Pids in it are 0 if the owner counts them in another pid namespace.
     pub report: Option<Report>,
-    /// Processes that wait for an owner.
+    /// Processes that wait for an owner; 0 for one of another pid namespace.
     pub waiting: Vec<u32>,
     /// Why there is no report of a live owner.
     pub silent: Option<String>,
@@ -61,13 +61,13 @@ pub enum RemoveError {
     #[error("in use by {0} process{end}; --force ends it all the same", end = if *.0 == 1 { "" } else { "es" })]
     InUse(usize),
     /// Its owner does not answer.
-    #[error("its owner (pid {0}) does not answer; --force takes the name away from it")]
+    #[error("its owner ({}) does not answer; --force takes the name away from it", pid_in_words(*.0))]
     Silent(u32),
     /// Its owner was asked, and goes on.
-    #[error("its owner (pid {0}) was asked to end and goes on")]
+    #[error("its owner ({}) was asked to end and goes on", pid_in_words(*.0))]
     GoesOn(u32),
     /// Another owner has the name by now.
-    #[error("its owner (pid {0}) did not answer, and meanwhile another has the name")]
+    #[error("its owner ({}) did not answer, and meanwhile another has the name", pid_in_words(*.0))]
     Passed(u32),
     /// Somebody changes what has the name, without the directory's lock.
     #[error("what has that name was changed just now; try again")]
@@ -83,7 +83,7 @@ pub enum RemoveError {
     System(Errno),
 }
 
-/// What was removed.
+/// What was removed. A pid is 0 if the process is not visible here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Removed {
     /// The socket of a dead owner.
@@ -111,10 +111,12 @@ pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
         if let Some(name) = socket_of(&file) {
             sockets.push(name);
         } else if let Some(waiter) = Waiter::parse(&file) {
+            let pid = visible_pid(directory, &file, &waiter);
             match is_live(directory, &file) {
-                Ok(true) => waiting.entry(waiter.name).or_insert_with(Vec::new).push(waiter.pid),
+                Ok(true) => waiting.entry(waiter.name).or_insert_with(Vec::new).push(pid),
                 Ok(false) if judged_stale(directory, &file) => {
-                    listed.push(Listed { owner: Some(waiter.pid), ..Listed::new(waiter.name, State::Stale) })
+                    let owner = Some(pid).filter(|&pid| pid != 0);
+                    listed.push(Listed { owner, ..Listed::new(waiter.name, State::Stale) })
                 }
                 _ => {} // gone meanwhile, or just made
             }
@@ -195,7 +197,12 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
 fn report(client: &Client) -> Result<Report, TalkError> {
     let answer = client.ask(Saying::Status, Token::default(), Some(Instant::now() + ANSWER))?;
     let report = Report::decode(&answer.rest).filter(|_| answer.record.saying == Saying::Report);
-    report.ok_or(crate::rendezvous::protocol::Misunderstanding::Nonsense.into())
+    let mut report = report.ok_or(crate::rendezvous::protocol::Misunderstanding::Nonsense)?;
+    if !shares_pid_namespace(client.owner().pid) {
+        // The owner tells how it sees its participants: here these numbers are other processes.
+        report.participants.iter_mut().for_each(|participant| participant.pid = 0);
+    }
+    Ok(report)
 }
 
 /// Removes everything of a name: asks a live owner to end, tells who waits to end, removes what the dead left.
@@ -235,12 +242,13 @@ pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<V
 
 /// Whoever waits is in nobody's way: its file goes, and it ends.
 fn remove_waiter(locked: &Locked<'_>, file: &str, waiter: &Waiter) -> Result<Option<Removed>, RemoveError> {
+    let pid = visible_pid(locked.directory(), file, waiter);
     Ok(match met(file, remove_if_stale(locked, file))? {
         None => None,
-        Some(true) => Some(Removed::StaleWait(waiter.pid)),
+        Some(true) => Some(Removed::StaleWait(pid)),
         Some(false) => {
             let told = met(file, dismiss(locked, file))?;
-            told.filter(|told| *told).map(|_| Removed::Waiter(waiter.pid))
+            told.filter(|told| *told).map(|_| Removed::Waiter(pid))
         }
     })
 }
@@ -348,8 +356,9 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
             }
             (None, Some(waiter)) => {
                 let locked = directory.lock().map_err(RemoveError::System)?;
+                let pid = visible_pid(directory, &file, &waiter);
                 let gone = match met(&file, remove_if_stale(&locked, &file)) {
-                    Ok(Some(true)) => Some(Ok(Removed::StaleWait(waiter.pid))),
+                    Ok(Some(true)) => Some(Ok(Removed::StaleWait(pid))),
                     Ok(_) => None,
                     Err(error) => Some(Err(error)),
                 };

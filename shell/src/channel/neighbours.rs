@@ -2,7 +2,7 @@
 //! `dipc-PORT.sock`. They judge and clear their own; channels leave names of this form to them.
 
 use super::listing::{Listed, State};
-use crate::dipc::place::{Place, PlaceError};
+use crate::dipc::place::{Information, Place, PlaceError};
 use crate::rendezvous::Name;
 use crate::rendezvous::report::Kind;
 
@@ -14,10 +14,15 @@ pub fn mailbox_servers() -> Result<Vec<Listed>, PlaceError> {
     let place = Place::open()?;
     let seen = place.ports().into_iter().filter_map(|port| Some((port, place.see(port).ok()??)));
     let listed = seen.filter_map(|(port, seen)| {
+        let state = if seen.is_live() { State::Live } else { State::Stale };
+        let owner = match state {
+            State::Stale => seen.information.as_ref().map_or(0, Information::visible_pid),
+            _ => place.pid_of(port, &seen),
+        };
         Some(Listed {
             kind: Some(Kind::Mailboxes),
-            owner: seen.information.as_ref().map(|information| information.pid),
-            ..Listed::new(name_of(port)?, if seen.is_live() { State::Live } else { State::Stale })
+            owner: Some(owner).filter(|&pid| pid != 0),
+            ..Listed::new(name_of(port)?, state)
         })
     });
     Ok(listed.collect())

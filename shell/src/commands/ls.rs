@@ -81,11 +81,9 @@ impl Channel {
             let state = standing(peer);
             Receiver { pid, command: pid.and_then(command), behind: Some(peer.behind), state }
         });
-        let waiting = listed.waiting.iter().map(|&pid| Receiver {
-            pid: Some(pid),
-            command: command(pid),
-            behind: None,
-            state: "waiting",
+        let waiting = listed.waiting.iter().map(|&pid| {
+            let pid = (pid != 0).then_some(pid);
+            Receiver { pid, command: pid.and_then(command), behind: None, state: "waiting" }
         });
         // What waits for an owner is a receiver, and receivers wait for rings.
         let awaited = (listed.state == State::Waiting).then_some("ring");

@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::terminal::{print, say};
 use whorl::Name;
 use whorl::channel::{RemoveError, Removed, clear_mailbox_servers, remove_dead, remove_name};
+use whorl::process::pid_in_words;
 use whorl::rendezvous::RuntimeDir;
 
 /// Runs it.
@@ -69,9 +70,11 @@ fn named(directory: &RuntimeDir, args: &Args) -> Exit {
 fn tell(name: &Name, what: Removed) -> bool {
     print(&match what {
         Removed::Stale => format!("{name}: removed, its owner is dead"),
-        Removed::StaleWait(pid) => format!("{name}: removed what pid {pid} left, which is dead"),
-        Removed::Ended(pid) => format!("{name}: its owner (pid {pid}) ended"),
-        Removed::Taken(pid) => format!("{name}: taken away from its owner (pid {pid}), which still runs"),
-        Removed::Waiter(pid) => format!("{name}: pid {pid} no longer waits for it"),
+        Removed::StaleWait(pid) => format!("{name}: removed what {} left, which is dead", pid_in_words(pid)),
+        Removed::Ended(pid) => format!("{name}: its owner ({}) ended", pid_in_words(pid)),
+        Removed::Taken(pid) => {
+            format!("{name}: taken away from its owner ({}), which still runs", pid_in_words(pid))
+        }
+        Removed::Waiter(pid) => format!("{name}: {} no longer waits for it", pid_in_words(pid)),
     })
 }

@@ -6,7 +6,7 @@ use crate::terminal::{CopyView, When, say};
 use whorl::SendError;
 use whorl::broadcast::{SendPlan, SendingError, Transport, send};
 use whorl::channel::Tally;
-use whorl::process::{catch_stop_signals, stop_signal};
+use whorl::process::{catch_stop_signals, pid_in_words, stop_signal};
 
 /// How many receivers are told one by one.
 const TOLD: usize = 10;
@@ -49,7 +49,7 @@ pub fn run(args: Args) -> Exit {
 fn verdict(tally: &Tally) -> Exit {
     let troubled = |pids: &[u32], what: &str| {
         for pid in pids.iter().take(TOLD) {
-            say(&format!("send: receiver with pid {pid} {what}"));
+            say(&format!("send: a receiver ({}) {what}", pid_in_words(*pid)));
         }
         if let Some(more) = pids.len().checked_sub(TOLD).filter(|&more| more > 0) {
             say(&format!("send: and {more} more {what}"));

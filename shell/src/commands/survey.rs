@@ -2,6 +2,7 @@
 
 use whorl::channel::{Listed, State, list, mailbox_servers};
 use whorl::escape;
+use whorl::process::proc_of;
 use whorl::rendezvous::RuntimeDir;
 use whorl::rendezvous::report::{Kind, Participant, Standing};
 
@@ -47,7 +48,7 @@ pub fn standing(peer: &Participant) -> &'static str {
 /// The beginning of what a process was started as.
 pub fn command(pid: u32) -> Option<String> {
     const LONGEST: usize = 80;
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let bytes = std::fs::read(proc_of(pid)?.join("cmdline")).ok()?;
     let words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());
     let text = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ");
     let shown: String = text.chars().take(LONGEST).collect();
@@ -64,6 +65,7 @@ pub fn in_short(pid: Option<u32>, command: &Option<String>) -> String {
 }
 
 fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = proc_of(pid).and_then(|process| std::fs::read_to_string(process.join("stat")).ok());
+    let stat = stat.unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::place::{Place, socket_name};
 use crate::named::Refused;
+use crate::process::{Peer, peer_of};
 use crate::reason;
 use crate::rendezvous::{receive_with_descriptors, send_with_descriptors};
 
@@ -89,6 +90,21 @@ pub fn ask(place: &Place, port: u16, request: Request) -> Result<Answer, AskErro
         Refused::System(error) => AskError::NoAnswer(error),
     })?;
     ask_at(&file.path(), request)
+}
+
+/// Who listens on the control socket of `port`, as the kernel says. Does not wait for the server.
+///
+/// # Errors
+/// Nobody listens, or too many callers wait to be heard.
+pub(super) fn listener_of(place: &Place, port: u16) -> Result<Peer, Errno> {
+    let file = place.socket(port).map_err(|refused| match refused {
+        Refused::Foreign => Errno::NOTSOCK,
+        Refused::System(error) => error,
+    })?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    file.connect(&socket)?;
+    peer_of(&socket)
 }
 
 /// Asks the server whose control socket is at `path`.

@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::liveness::{ByteLocks, OWNER};
 use crate::named::{Refused, SocketFile};
 use crate::new_file::{Existing, NewFile, fill, part_name, token};
+use crate::process::{is_own_pid_namespace, pid_in_words};
 use crate::{reason, shown};
 
 /// Why there is no place, or a server is not found in it.
@@ -36,12 +37,13 @@ pub enum PlaceError {
     },
     /// Another server of this user has the port, perhaps at another address.
     #[error(
-        "port {port} belongs to another mailbox server of yours (process {pid}); 'shell dipcrm {port}' stops it"
+        "port {port} belongs to another mailbox server of yours ({}); 'shell dipcrm {port}' stops it",
+        pid_in_words(*pid)
     )]
     Taken {
         /// The port.
         port: u16,
-        /// The other's process id, as it says.
+        /// The other's process id; 0 if it cannot be seen from here.
         pid: u32,
     },
 }
@@ -58,7 +60,7 @@ pub struct Place {
 /// An information file's text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Information {
-    /// The server's process id.
+    /// The server's process id, as the server's pid namespace counts.
     pub pid: u32,
     /// Where it listens.
     pub address: String,
@@ -66,6 +68,8 @@ pub struct Information {
     pub port: u16,
     /// The unix socket that it made, if any.
     pub unix: Option<PathBuf>,
+    /// The number of the server's pid namespace, where it is known.
+    pub namespace: Option<u64>,
 }
 
 /// An information file, held for as long as this lives.
@@ -160,7 +164,7 @@ impl Place {
             if let Some(seen) = self.see(information.port)?
                 && !self.clear(&seen)
             {
-                let pid = seen.information.map_or(0, |other| other.pid);
+                let pid = self.pid_of(information.port, &seen);
                 return Err(PlaceError::Taken { port: information.port, pid });
             }
         }
@@ -192,6 +196,17 @@ impl Place {
         let information = read.ok().and_then(|_| Information::parse(&text));
         let locks = ByteLocks::open(&file).map_err(self.failed("lock", &name))?;
         Ok(Some(Seen { file, locks, name, information }))
+    }
+
+    /// The process id of a live server, as this process can use it; 0 if the server cannot be seen from here. The kernel
+    /// says it for whoever listens on the control socket. What the file says counts only if nothing can be asked there, and
+    /// only in the server's own pid namespace.
+    pub fn pid_of(&self, port: u16, seen: &Seen) -> u32 {
+        match super::control::listener_of(self, port) {
+            Ok(peer) if peer.uid == rustix::process::geteuid().as_raw() => peer.pid,
+            Ok(_) => 0,
+            Err(_) => seen.information.as_ref().map_or(0, Information::visible_pid),
+        }
     }
 
     /// Removes a leftover, and its control socket with it. False: its server lives.
@@ -256,13 +271,19 @@ impl Seen {
 }
 
 impl Information {
+    /// The server's process id if the file's writer counted as this process does, or 0.
+    pub fn visible_pid(&self) -> u32 {
+        if is_own_pid_namespace(self.namespace) { self.pid } else { 0 }
+    }
+
     /// The file's text.
     pub fn to_text(&self) -> String {
-        let Self { pid, address, port, unix } = self;
+        let Self { pid, address, port, unix, namespace } = self;
         // A path that would not fit a line is left out: then nobody clears that socket away.
         let unix = unix.as_ref().and_then(|path| path.to_str()).filter(|path| !path.contains('\n'));
         let unix = unix.map_or(String::new(), |path| format!("unix={path}\n"));
-        format!("whorl mailboxes 1\npid={pid}\naddress={address}\nport={port}\n{unix}")
+        let namespace = namespace.map_or(String::new(), |number| format!("namespace={number}\n"));
+        format!("whorl mailboxes 1\npid={pid}\naddress={address}\nport={port}\n{unix}{namespace}")
     }
 
     /// Reads the text of a file; `None` for what no server writes.
@@ -274,8 +295,16 @@ impl Information {
         let pid = field("pid")?.parse().ok()?;
         let address = field("address")?.to_owned();
         let port = field("port")?.parse().ok()?;
-        let unix = field("unix").map(PathBuf::from);
-        Some(Self { pid, address, port, unix })
+        // Older servers say nothing of a namespace, and not all have a unix socket.
+        let (mut unix, mut namespace) = (None, None);
+        for line in lines.by_ref().take(2) {
+            match line.split_once('=') {
+                Some(("unix", path)) if namespace.is_none() => unix = Some(PathBuf::from(path)),
+                Some(("namespace", number)) => namespace = number.parse().ok(),
+                _ => break,
+            }
+        }
+        Some(Self { pid, address, port, unix, namespace })
     }
 }
 

@@ -35,9 +35,15 @@ pub enum RemoveError {
     Stays {
         /// The port.
         port: u16,
-        /// Its process id, as it says.
+        /// Its process id.
         pid: u32,
     },
+    /// It did not go, and cannot be signalled from here.
+    #[error(
+        "the server on port {0} is still there after 5 s, and cannot be signalled: it runs in another pid namespace; \
+         run 'shell dipcrm --force {0}' in its container, or where that container was started"
+    )]
+    OutOfSight(u16),
     /// Its files cannot be looked at.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -57,26 +63,29 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
         return Ok(Removed::Leftovers);
     }
     if control::ask(&place, port, Request::Stop).is_err() {
-        signal(&seen, Signal::TERM);
+        signal(place.pid_of(port, &seen), &seen, Signal::TERM);
     }
     let mut killed = false;
     if !wait(&seen) {
-        if force && signal(&seen, Signal::KILL) {
+        let pid = place.pid_of(port, &seen);
+        if force && signal(pid, &seen, Signal::KILL) {
             killed = wait(&seen);
         }
         if !killed {
-            let pid = seen.information.as_ref().map_or(0, |information| information.pid);
-            return Err(RemoveError::Stays { port, pid });
+            return Err(match pid {
+                0 => RemoveError::OutOfSight(port),
+                pid => RemoveError::Stays { port, pid },
+            });
         }
     }
     place.clear(&seen); // a server that was killed could not do so
     Ok(if killed { Removed::Killed } else { Removed::Server })
 }
 
-/// Signals the process that the file names, while it still holds the file's lock: its number cannot be another's then.
-fn signal(seen: &Seen, signal: Signal) -> bool {
-    let pid =
-        seen.information.as_ref().and_then(|information| Pid::from_raw(information.pid.try_into().ok()?));
+/// Signals the server's process, while the server still holds its file's lock: the number cannot be another's then. False:
+/// it cannot be signalled.
+fn signal(pid: u32, seen: &Seen, signal: Signal) -> bool {
+    let pid = pid.try_into().ok().and_then(Pid::from_raw);
     let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return false };
     if !seen.is_live() {
         return true; // it is gone already

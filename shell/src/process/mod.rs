@@ -2,8 +2,10 @@
 //! not inherit is in `inherited.rs`.
 
 mod inherited;
+mod pids;
 
 pub use inherited::{Birthplace, NotInherited, Unshared, forks};
+pub use pids::{is_own_pid_namespace, pid_in_words, pid_namespace, proc_of, shares_pid_namespace};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -28,5 +28,5 @@ pub use waiting::{Changes, Ended, WaitFile, Waiter};
 /// What `shell ls` and `shell rm` need of all this.
 pub(crate) mod judging {
     pub(crate) use super::listener::{identity, probe, remove};
-    pub(crate) use super::waiting::{dismiss, is_live, remove_if_stale};
+    pub(crate) use super::waiting::{dismiss, is_live, remove_if_stale, visible_pid};
 }

@@ -7,7 +7,7 @@
 use super::directory::{Locked, RuntimeDir};
 use super::name::Name;
 use crate::named::{Identity, Refused, open_regular, remove_if};
-use crate::process::Unshared;
+use crate::process::{Unshared, is_own_pid_namespace, pid_namespace};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, inotify};
@@ -28,7 +28,7 @@ pub struct WaitFile<'d> {
     name: String,
 }
 
-/// What a wait file's name says.
+/// What a wait file's name says. Its pid counts in its process's pid namespace, of which the file's text tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Waiter {
     /// What it waits for.
@@ -95,6 +95,9 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
         other => other?,
     };
     let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR); // whatever the umask: others open it to look
+    // For display alone: without it nobody takes the pid for one of their own.
+    let namespace = pid_namespace().map_or(String::new(), |number| format!("namespace={number}\n"));
+    let _ = rustix::io::write(&file, namespace.as_bytes());
     // Fresh, so only somebody who is just looking whether it is locked (`is_live`) can be in the way, for a moment.
     let lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
     for _ in 0..100 {
@@ -115,6 +118,16 @@ fn remove_own(directory: &RuntimeDir, name: &str, file: &Unshared) -> Result<boo
 /// Whether the process of a wait file still waits. "Cannot tell" is true.
 pub(crate) fn is_live(directory: &RuntimeDir, name: &str) -> Result<bool, Refused> {
     judge(directory, name).map(|(is_live, _)| is_live)
+}
+
+/// The process of a wait file, as this process can use the pid; 0 if it cannot.
+pub(crate) fn visible_pid(directory: &RuntimeDir, file: &str, waiter: &Waiter) -> u32 {
+    let mut text = [0; 64];
+    let read = open_regular(directory, file, OFlags::RDONLY).ok();
+    let read = read.and_then(|(file, _)| rustix::io::read(&file, &mut text).ok()).unwrap_or(0);
+    let text = std::str::from_utf8(&text[..read]).ok();
+    let number = text.and_then(|text| text.strip_prefix("namespace=")?.strip_suffix('\n')?.parse().ok());
+    if is_own_pid_namespace(number) { waiter.pid } else { 0 }
 }
 
 fn judge(directory: &RuntimeDir, name: &str) -> Result<(bool, Identity), Refused> {

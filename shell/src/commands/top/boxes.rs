@@ -1,6 +1,7 @@
 //! Mailboxes as an onlooker sees them: their versions lie in memory that is mapped once, so looking costs the server
 //! nothing.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use serde::Serialize;
 use whorl::dipc::control::{Request, ask};
@@ -31,14 +32,14 @@ pub struct Boxes {
 
 /// A server that was attached to, without a seat.
 pub struct Attached {
-    /// Its process: another one is another server.
+    /// Its process, 0 if that is not visible: another one is another server.
     pub pid: u32,
     port: u16,
     place: Place,
     segment: MailSegment,
     versions: Vec<u64>,
-    /// While it is open the server counts us as attached.
-    _socket: OwnedFd,
+    /// While it is open the server counts us as attached. A server that ends closes it.
+    socket: OwnedFd,
 }
 
 impl Attached {
@@ -47,7 +48,14 @@ impl Attached {
         let place = Place::open().ok()?;
         let answer = ask(&place, port, Request::Attach).ok()?;
         let segment = MailSegment::open(answer.object?).ok()?;
-        Some(Self { pid, port, place, segment, versions: Vec::new(), _socket: answer.socket })
+        Some(Self { pid, port, place, segment, versions: Vec::new(), socket: answer.socket })
+    }
+
+    /// Whether the server is gone.
+    pub fn has_ended(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut heard = [PollFd::new(&self.socket, PollFlags::IN)];
+        poll(&mut heard, Some(&now)).is_ok_and(|count| count > 0)
     }
 
     /// Looks. How many messages were written since the last time comes along, from the second time on.

@@ -89,8 +89,8 @@ impl Sampler {
 
     fn row(&mut self, listed: &Listed) -> Row {
         let mut row = Row::of(listed);
-        if let (Some(port), Some(pid), State::Live) = (listed.name.mailbox_port(), listed.owner, listed.state)
-            && let Some((boxes, written)) = self.boxes(port, pid)
+        if let (Some(port), State::Live) = (listed.name.mailbox_port(), listed.state)
+            && let Some((boxes, written)) = self.boxes(port, listed.owner.unwrap_or(0))
         {
             row.message_rate = written;
             row.messages = Some(boxes.versions.iter().sum());
@@ -103,7 +103,7 @@ impl Sampler {
 
     /// A server's mailboxes, and how many messages a second were written since the last look.
     fn boxes(&mut self, port: u16, pid: u32) -> Option<(Boxes, Option<u64>)> {
-        if self.servers.get(&port).is_none_or(|(attached, _)| attached.pid != pid) {
+        if self.servers.get(&port).is_none_or(|(attached, _)| attached.pid != pid || attached.has_ended()) {
             self.servers.insert(port, (Attached::to(port, pid)?, Instant::now()));
         }
         let (attached, since) = self.servers.get_mut(&port)?;

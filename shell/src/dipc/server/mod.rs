@@ -214,6 +214,7 @@ impl Server {
             address: address.ip().to_string(),
             port: address.port(),
             unix: options.unix.clone(),
+            namespace: process::pid_namespace(),
         };
         let held = place.hold(&information)?;
         let control = control::listen(&place, address.port()).and_then(|control| {
