@@ -104,6 +104,14 @@ pub fn redirect_stderr(path: &Path, chosen: bool) -> Result<(), String> {
     rustix::stdio::dup2_stderr(open_with(path, more)?).map_err(|error| cannot(path, error.into()))
 }
 
+/// From now on stderr goes to what is open already; `path` is what leads there, for people.
+///
+/// # Errors
+/// It cannot be duplicated.
+pub fn redirect_stderr_to(path: &Path, stream: &OwnedFd) -> Result<(), String> {
+    rustix::stdio::dup2_stderr(stream).map_err(|error| cannot(path, error.into()))
+}
+
 fn cannot(path: &Path, error: OutputError) -> String {
     format!("cannot log to {}: {error}", whorl::shown(path))
 }

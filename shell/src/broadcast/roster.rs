@@ -192,15 +192,15 @@ impl Roster {
 
     /// Ends every receiver: asks, and a second later insists, for a stopped one does not listen.
     pub fn end_all(&self) {
-        let everybody = |signal| {
+        let everybody = |end: fn(&Child)| {
             for peer in self.lock().iter().filter(|peer| peer.ended.is_none()) {
-                peer.child.kill(signal);
+                end(&peer.child);
             }
         };
-        everybody(Signal::TERM);
+        everybody(Child::ask_to_stop);
         let ended = |peer: &Peer| peer.ended.is_some();
         if !self.wait_even_if_stopping(Some(Instant::now() + Duration::from_secs(1)), ended) {
-            everybody(Signal::KILL);
+            everybody(|child| child.kill(Signal::KILL));
             self.wait_even_if_stopping(None, ended);
         }
     }

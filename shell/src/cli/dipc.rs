@@ -62,7 +62,9 @@ pub struct Args {
 
     /// Ask clients for the token in this file
     ///
-    /// They send it in a first line: a TOKEN.
+    /// They send it in a first line: a TOKEN. Other users must not be able to read the file.
+    /// Its group may, if root owns the file or it is mounted read-only, as secrets of
+    /// containers are. A pipe works too: <(command).
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 

@@ -4,6 +4,7 @@ use crate::cli::dipc::{Args, RemoveArgs};
 use crate::exit::Exit;
 use crate::logging;
 use crate::terminal::{print, say};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tracing_subscriber::filter::LevelFilter;
 use whorl::dipc::listen::{self, Listeners};
@@ -19,10 +20,7 @@ const KIB: usize = 1 << 10;
 
 /// Runs `shell dipc`.
 pub fn run(args: Args) -> Exit {
-    // What whoever started us left open by mistake would stay open for as long as the server lives.
-    if std::env::var_os("LISTEN_FDS").is_none() {
-        process::close_inherited(3);
-    }
+    // Read and opened first: /dev/fd/63, as the shells write `<(command)`, is a descriptor that is closed right after.
     let options = match options(&args) {
         Ok(options) => options,
         Err(why) => {
@@ -30,6 +28,20 @@ pub fn run(args: Args) -> Exit {
             return Exit::Usage;
         }
     };
+    let stream = match args.log_file.as_deref().filter(|path| leads_to_descriptor(path)) {
+        Some(path) => match logging::open(path) {
+            Ok(stream) => Some(stream),
+            Err(why) => {
+                say(&format!("dipc: {why}"));
+                return Exit::Failed;
+            }
+        },
+        None => None,
+    };
+    // What whoever started us left open by mistake would stay open for as long as the server lives.
+    if std::env::var_os("LISTEN_FDS").is_none() {
+        process::close_inherited(3, stream.as_ref().map(AsFd::as_fd));
+    }
     let inherited = match listen::inherited() {
         Ok(inherited) => inherited,
         Err(error) => {
@@ -42,7 +54,7 @@ pub fn run(args: Args) -> Exit {
         return Exit::Usage;
     }
     let log = match logging::level(args.log_json || args.log_file.is_some()) {
-        Ok(level) => Log { level, json: args.log_json },
+        Ok(level) => Log { level, json: args.log_json, stream },
         Err(why) => {
             say(&format!("dipc: {why}"));
             return Exit::Usage;
@@ -56,10 +68,29 @@ pub fn run(args: Args) -> Exit {
 }
 
 /// How much is logged, and how.
-#[derive(Clone, Copy)]
 struct Log {
     level: LevelFilter,
     json: bool,
+    /// Where to, if that was open already.
+    stream: Option<OwnedFd>,
+}
+
+impl Log {
+    /// From now on stderr goes to the log: to what was open already, or to the file at `path`.
+    fn redirect(&self, path: &Path, chosen: bool) -> Result<(), String> {
+        match &self.stream {
+            Some(stream) => logging::redirect_stderr_to(path, stream),
+            None => logging::redirect_stderr(path, chosen),
+        }
+    }
+}
+
+/// Whether a path leads to a descriptor that is open in this process. In the daemon the number means something else.
+fn leads_to_descriptor(path: &Path) -> bool {
+    let above = path.parent();
+    above == Some(Path::new("/dev/fd"))
+        || above == Some(Path::new("/proc/self/fd"))
+        || [Path::new("/dev/stdout"), Path::new("/dev/stderr")].contains(&path)
 }
 
 /// Everything that can be found wrong without trying.
@@ -116,9 +147,9 @@ fn listening(server: &Server) -> String {
 }
 
 fn foreground(args: &Args, options: Options, inherited: Option<Listeners>, log: Log) -> Exit {
-    process::catch_stop_signals();
+    process::catch_stop_signals_of_server();
     if let Some(path) = &args.log_file
-        && let Err(why) = logging::redirect_stderr(path, true)
+        && let Err(why) = log.redirect(path, true)
     {
         say(&format!("dipc: {why}"));
         return Exit::Failed;
@@ -208,7 +239,7 @@ fn daemon(
     log: Log,
     verdict: Verdict,
 ) -> u8 {
-    process::catch_stop_signals();
+    process::catch_stop_signals_of_server();
     let mut server = match Server::open(options, inherited) {
         Ok(server) => server,
         Err(error) => {
@@ -224,7 +255,7 @@ fn daemon(
         (None, Some(name), Some(place)) => place.path(name),
         _ => PathBuf::from("/dev/null"),
     };
-    if let Err(why) = logging::redirect_stderr(&path, log_file.is_some()) {
+    if let Err(why) = log.redirect(&path, log_file.is_some()) {
         verdict.tell(&format!("1{why}"));
         server.close();
         return 1;

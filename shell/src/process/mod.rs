@@ -25,6 +25,8 @@ static STOP_EVENT: AtomicI32 = AtomicI32::new(-1);
 
 /// The signals that ask to stop. After cleaning up we die of them.
 const STOPPING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+/// What stops forked processes where they ignore SIGTERM, as `trap '' TERM` makes them do. They treat it as SIGTERM.
+const INSTEAD_OF_TERM: i32 = libc::SIGUSR2;
 
 extern "C" fn on_stop(signal: i32) {
     // Only async-signal-safe calls here: two atomics and write(2). errno is restored for whoever was interrupted.
@@ -32,6 +34,7 @@ extern "C" fn on_stop(signal: i32) {
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: that address is valid for as long as the thread lives.
     let before = unsafe { *errno };
+    let signal = if signal == INSTEAD_OF_TERM { libc::SIGTERM } else { signal };
     let _ = STOP.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     let event = STOP_EVENT.load(Ordering::Relaxed);
     if event >= 0 {
@@ -44,22 +47,62 @@ extern "C" fn on_stop(signal: i32) {
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP are noted instead of killing us at once, except those that were ignored when
-/// we were started (as `nohup` does). System calls return `EINTR`.
+/// we were started: `nohup` ignores SIGHUP, and a script's shell ignores SIGINT for its jobs in the background. They are
+/// noted also if they were blocked when we were started, which nobody does on purpose. System calls return `EINTR`.
 pub fn catch_stop_signals() {
-    for signal in STOPPING {
-        // SAFETY: `sigaction` is plain data for which zero is a value.
-        let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: asks only; `old` lives through the call.
-        unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut old) };
-        if old.sa_sigaction == libc::SIG_IGN {
-            continue;
-        }
-        // SAFETY: as above.
-        let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
-        new.sa_sigaction = on_stop as extern "C" fn(i32) as usize;
-        // SAFETY: the handler is async-signal-safe; `new` lives through the call.
-        unsafe { libc::sigaction(signal, &raw const new, std::ptr::null_mut()) };
+    for signal in STOPPING.into_iter().filter(|&signal| !is_ignored(signal)) {
+        catch(signal);
     }
+    change_mask(libc::SIG_UNBLOCK, &STOPPING);
+}
+
+/// The same for a server, which a supervisor ends with SIGTERM: noted also if it was ignored when we were started, for a
+/// supervisor may ignore it on its own account.
+pub fn catch_stop_signals_of_server() {
+    catch(libc::SIGTERM);
+    catch_stop_signals();
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: `sigaction` is plain data for which zero is a value.
+    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: asks only; `old` lives through the call.
+    unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut old) };
+    old.sa_sigaction == libc::SIG_IGN
+}
+
+fn catch(signal: i32) {
+    // SAFETY: `sigaction` is plain data for which zero is a value.
+    let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
+    new.sa_sigaction = on_stop as extern "C" fn(i32) as usize;
+    // SAFETY: the handler is async-signal-safe; `new` lives through the call.
+    unsafe { libc::sigaction(signal, &raw const new, std::ptr::null_mut()) };
+}
+
+/// Changes this thread's signal mask.
+fn change_mask(how: i32, signals: &[i32]) {
+    // SAFETY: plain data; the calls write only to `set`, which lives through them.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for &signal in signals {
+        // SAFETY: as above.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Takes back what a daemon inherited: blocked signals, and ignored ones. Those that this program ignores by itself stay
+/// so: the errors EPIPE and EFBIG take their place.
+fn reset_signals() {
+    for signal in (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGPIPE, libc::SIGXFSZ].contains(signal)) {
+        if is_ignored(signal) {
+            // SAFETY: the default action takes no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+    change_mask(libc::SIG_SETMASK, &[]);
 }
 
 extern "C" fn on_file_size_limit(_: i32) {}
@@ -118,16 +161,8 @@ pub fn die_of(signal: i32) -> ! {
 
 /// Keeps this thread from being picked for the stop signals, so that the main thread's system calls are interrupted.
 pub fn leave_signals_to_main_thread() {
-    // SAFETY: plain data; the calls write only to `set`, which lives through them.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    unsafe { libc::sigemptyset(&raw mut set) };
-    for signal in STOPPING {
-        // SAFETY: as above.
-        unsafe { libc::sigaddset(&raw mut set, signal) };
-    }
-    // SAFETY: as above.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    change_mask(libc::SIG_BLOCK, &STOPPING);
+    change_mask(libc::SIG_BLOCK, &[INSTEAD_OF_TERM]);
 }
 
 /// A forked process that we have to reap.
@@ -168,6 +203,11 @@ impl Child {
         }
     }
 
+    /// Asks it to stop: with SIGTERM, or with another signal where that is ignored.
+    pub fn ask_to_stop(&self) {
+        self.kill(if is_ignored(libc::SIGTERM) { Signal::USR2 } else { Signal::TERM });
+    }
+
     /// Sends it a signal. It is not reaped yet, so the pid is still its own.
     pub fn kill(&self, signal: Signal) {
         let _ = kill_process(self.pid, signal); // it may have ended just now
@@ -183,7 +223,7 @@ fn assert_one_thread() {
 }
 
 /// Forks. The child runs `body`, ends with the code it returns, and never outlives its parent for long: the kernel sends it
-/// SIGTERM when the parent dies.
+/// SIGTERM when the parent dies, or another signal that it notes as SIGTERM where that is ignored.
 ///
 /// # Panics
 /// If this process has other threads already: their locks would be copied as they are.
@@ -212,7 +252,15 @@ pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
 fn born(parent: Pid, body: impl FnOnce() -> u8) -> u8 {
     // A signal to the child is not news for the parent's event loop.
     STOP_EVENT.store(-1, Ordering::Relaxed);
-    let armed = set_parent_process_death_signal(Some(Signal::TERM));
+    let signal = match is_ignored(libc::SIGTERM) {
+        false => Signal::TERM,
+        true => {
+            catch(INSTEAD_OF_TERM);
+            Signal::USR2
+        }
+    };
+    change_mask(libc::SIG_UNBLOCK, &[signal.as_raw()]);
+    let armed = set_parent_process_death_signal(Some(signal));
     if armed.is_err() || getppid() != Some(parent) {
         return 1; // the parent died before it could be watched
     }
@@ -226,10 +274,24 @@ pub fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Closes what whoever started us left open by mistake, from descriptor `first` on. To be called before anything is opened.
-pub fn close_inherited(first: u32) {
-    // SAFETY: nobody here owns these descriptors; a kernel before 5.9 refuses, and they stay open.
-    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+/// Closes what whoever started us left open by mistake, from descriptor `first` on, except `kept`. To be called when this
+/// process has opened nothing else.
+pub fn close_inherited(first: u32, kept: Option<BorrowedFd<'_>>) {
+    let close = |first: u32, last: u32| {
+        if first <= last {
+            // SAFETY: nobody here owns these descriptors; a kernel before 5.9 refuses, and they stay open.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    };
+    match kept.map(|kept| kept.as_raw_fd() as u32).filter(|&kept| kept >= first) {
+        Some(kept) => {
+            if kept > first {
+                close(first, kept - 1);
+            }
+            close(kept + 1, u32::MAX);
+        }
+        None => close(first, u32::MAX),
+    }
 }
 
 /// The one chance of a daemon to say how its start went, to who waits for it.
@@ -253,8 +315,8 @@ impl Verdict {
     }
 }
 
-/// Runs `body` in a daemon: a process of its own session without a terminal, in `/`, with an umask of 077 and `/dev/null`
-/// as its three standard streams. Returns its verdict: what it [told](Verdict::tell), or nothing if it ended without.
+/// Runs `body` in a daemon: a process of its own session without a terminal, in `/`, with an umask of 077, no signal blocked
+/// or ignored, and `/dev/null` as its three standard streams. Returns its verdict: what it [told](Verdict::tell), or nothing if it ended without.
 ///
 /// # Blocking
 /// Until the daemon has told its verdict, or ended.
@@ -304,6 +366,7 @@ fn detach(pipe: OwnedFd, body: impl FnOnce(Verdict) -> u8) -> u8 {
         0 => {}
         _ => return 0,
     }
+    reset_signals();
     let private = rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO;
     rustix::process::umask(private);
     let null = || -> Result<(), Errno> {
