@@ -3,9 +3,11 @@
 mod dipc_support;
 
 use dipc_support::{Place, SHELL, Server, eventually, text};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+use whorl::dipc::client::{Client, ClientError};
 
 fn mail(server: &Server, args: &[&str], input: &[u8]) -> Output {
     let mut child = spawn(server, args);
@@ -95,16 +97,160 @@ fn who_looks_too_late_is_told_how_much_was_missed() {
 }
 
 #[test]
-fn no_server_is_one_line_and_exit_1() {
+fn no_server_is_one_line_and_exit_3() {
     let place = Place::new();
-    let missing = place.path().join("nothing").to_str().unwrap().to_owned();
-    let output = place.run(&["mail", "--unix", &missing, "read", "0"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stderr).lines().count(), 1, "{output:?}");
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    drop(std::os::unix::net::UnixListener::bind(at("left")).unwrap());
+    // A port where nobody listens: bound, so that nobody else takes it.
+    let bound =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&bound, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let port = std::net::SocketAddr::try_from(rustix::net::getsockname(&bound).unwrap()).unwrap().port();
+    for to in [["--unix", &at("nothing")], ["--unix", &at("left")], ["--port", &port.to_string()]] {
+        let output = place.run(&["mail", to[0], to[1], "read", "0"]);
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(3), 1), "{output:?}");
+        assert!(said.contains("no mailbox server listens there"), "{said}");
+    }
+    let long = at(&"x".repeat(200));
+    let output = place.run(&["mail", "--unix", &long, "read", "0"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("the path has {} bytes", long.len())) && said.contains("107"), "{said}");
     for wrong in
         [&["mail"][..], &["mail", "read"], &["mail", "read", "x"], &["mail", "--port", "0", "read", "1"]]
     {
         let output = place.run(wrong);
         assert_eq!((output.status.code(), text(&output.stderr).lines().count()), (Some(2), 1), "{output:?}");
     }
+}
+
+/// A server that is none of ours: it answers each line it reads with what `reply` says, and then waits for the next.
+fn foreign_server(reply: impl Fn(&str) -> Vec<u8> + Send + 'static) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for line in lines.map_while(Result::ok) {
+                if stream.write_all(&reply(&line)).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+fn mail_to(port: u16, args: &[&str]) -> Output {
+    let mut command = Command::new(SHELL);
+    command.args(["mail", "--port", &port.to_string(), "--timeout", "500ms"]).args(args);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+#[track_caller]
+fn does_not_answer(output: &Output) {
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(4), 1), "{output:?}");
+    assert!(said.contains("the server does not answer: no reply within 0.5 s"), "{said}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_not_waited_for() {
+    let info = |line: &str| if line == "i" { b"info 1 1 65536 4096\n".to_vec() } else { Vec::new() };
+    let (silent, stopped) = (foreign_server(|_| Vec::new()), foreign_server(info));
+    std::thread::scope(|scope| {
+        // These wait for messages on purpose, so they ask a stopped server again before they know.
+        let watching = scope.spawn(move || mail_to(stopped, &["watch", "0"]));
+        does_not_answer(&mail_to(silent, &["read", "0"]));
+        does_not_answer(&mail_to(stopped, &["read", "0"]));
+        does_not_answer(&mail_to(stopped, &["write", "0", "text"]));
+        does_not_answer(&watching.join().unwrap());
+    });
+    let mut client =
+        Client::tcp_within("127.0.0.1", stopped, None, Some(Duration::from_millis(200))).unwrap();
+    let waited = client.read_since(0, 0, Some(Duration::from_millis(300)));
+    assert!(matches!(waited, Err(ClientError::TimedOut(_))), "{waited:?}");
+    // One that drips moves, and does not answer either.
+    let dripping = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = dripping.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut stream = dripping.accept().unwrap().0;
+        while stream.write_all(b"9").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    does_not_answer(&mail_to(port, &["read", "0"]));
+    // Nor does one that accepts nobody, at a unix socket with a full queue.
+    let place = Place::new();
+    let path = place.path().join("full");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let unix = ["mail", "--timeout", "500ms", "--unix", path.to_str().unwrap(), "read", "0"];
+    does_not_answer(&place.run(&unix));
+}
+
+#[test]
+fn a_server_takes_no_more_memory_than_a_mailbox_can_have() {
+    let huge = 1_u64 << 62;
+    let replies = [
+        format!("data 0 1 {huge}\n"),
+        format!("data 0 1 {}\n", (1_u64 << 31) + 1),
+        // Packets that bring nothing, without end; of another mailbox; of another version.
+        "data 0 1 0+\n\n".repeat(1000),
+        "data 1 1 1\nx\n".into(),
+        format!("data 0 1 4096+\n{}\ndata 0 2 1\nx\n", "x".repeat(4096)),
+    ];
+    for reply in replies {
+        let (shown, info) = (reply[..20.min(reply.len())].to_owned(), format!("info 1 1 {huge} 4096\n"));
+        let port = foreign_server(move |line| if line == "i" { info.clone() } else { reply.clone() }.into());
+        let output = mail_to(port, &["read", "0"]);
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{shown} {output:?}");
+        assert!(said.contains("this is no mailbox server: it answered 'data "), "{shown} {said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_or_read_is_an_error_of_its_own() {
+    let server = Server::start(&["1", "1", "0", "1"]);
+    assert!(mail(&server, &["write", "0", "hello"], b"").status.success());
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let to_full = |args: &[&str], input: Stdio| {
+        let mut command = Command::new(SHELL);
+        command.args(["mail", "--port", &server.port.to_string()]).args(args);
+        command.stdin(input).stdout(full()).output().unwrap()
+    };
+    for args in [&["watch", "0"][..], &["read", "0"], &["write", "0", "x"]] {
+        let output = to_full(args, Stdio::null());
+        assert_eq!(output.status.code(), Some(1), "{args:?} {output:?}");
+        assert!(
+            text(&output.stderr).contains("cannot write to standard output: no space left"),
+            "{output:?}"
+        );
+    }
+    for args in [&["write", "0", "-"][..], &["chat", "0"]] {
+        let directory = Stdio::from(std::fs::File::open("/").unwrap());
+        let output = to_full(args, directory);
+        assert_eq!(output.status.code(), Some(1), "{args:?} {output:?}");
+        let said = "shell: mail: cannot read standard input: is a directory\n";
+        assert_eq!(text(&output.stderr), said, "{args:?}");
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_told_and_the_chat_goes_on() {
+    let server = Server::start(&["1", "1", "0", "1"]);
+    let input = format!("one\n{}\n\nthree", "x".repeat(100_000));
+    let output = mail(&server, &["chat", "0", "--nick", "me"], input.as_bytes());
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{output:?}");
+    assert!(said.contains("a line was not sent") && said.contains("1024 bytes"), "{said}");
+    assert_eq!(text(&mail(&server, &["read", "0"], b"").stdout), "me: three");
+    // Exactly what fits goes through.
+    let fits = "y".repeat(1024 - "me: ".len());
+    assert!(mail(&server, &["chat", "0", "--nick", "me"], fits.as_bytes()).status.success());
+    assert_eq!(text(&mail(&server, &["read", "0"], b"").stdout), format!("me: {fits}"));
 }

@@ -1,15 +1,20 @@
 //! `shell mail`.
 
 use crate::complete::ports;
+use crate::units::parse_duration;
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The same for all that can be done.
 macro_rules! exits {
     () => {
-        "Exit codes: 0 done; 1 the server refused or is gone; 2 used wrongly."
+        concat!(
+            "Exit codes: 0 done; 1 the server refused or ended the connection, or a stream\n",
+            "failed; 2 used wrongly; 3 no server listens there; 4 it does not answer."
+        )
     };
 }
 
@@ -47,6 +52,13 @@ pub struct Args {
     /// Send the token in this file first
     #[arg(long, value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,
+
+    /// Give up if the server does not answer for this long: 500ms, 30s
+    ///
+    /// It counts for connecting, for each answer, and for each 64 KiB of a message. The time that watch and chat wait for a
+    /// message does not count.
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = parse_duration, global = true, allow_negative_numbers = true)]
+    pub timeout: Duration,
 
     /// What to do.
     #[command(subcommand)]

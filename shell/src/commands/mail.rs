@@ -5,7 +5,9 @@ use crate::exit::Exit;
 use crate::terminal::{print, say, wrote};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use whorl::dipc::client::{Client, ClientError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use whorl::dipc::client::{Client, ClientError, MESSAGE_MAX};
 use whorl::dipc::token;
 use whorl::escape;
 use whorl::mailboxes::Message;
@@ -20,9 +22,10 @@ pub fn run(args: Args) -> Exit {
             return Exit::Usage;
         }
     };
+    let timeout = Some(args.timeout);
     let connect = || match &args.unix {
-        Some(path) => Client::unix(path, token.as_deref()),
-        None => Client::tcp(&args.host, args.port, token.as_deref()),
+        Some(path) => Client::unix_within(path, token.as_deref(), timeout),
+        None => Client::tcp_within(&args.host, args.port, token.as_deref(), timeout),
     };
     let server = match &args.unix {
         Some(path) => whorl::shown(path),
@@ -44,7 +47,11 @@ pub fn run(args: Args) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             say(&format!("mail: {server}: {error}"));
-            Exit::Failed
+            match error {
+                ClientError::NoServer(_) => Exit::Nothing,
+                ClientError::TimedOut(_) => Exit::Peers,
+                _ => Exit::Failed,
+            }
         }
     }
 }
@@ -66,9 +73,11 @@ fn write(client: &mut Client, mailbox: u32, text: Option<&[u8]>) -> Result<Exit,
         Some(text) => client.write(mailbox, text)?,
         None => {
             // One byte more than fits tells that it does not.
-            let most = client.shape().capacity as u64 + 1;
+            let most = longest(client) as u64 + 1;
             let mut message = Vec::new();
-            input().take(most).read_to_end(&mut message)?;
+            if let Err(error) = input().take(most).read_to_end(&mut message) {
+                return Ok(unreadable(&error));
+            }
             if message.len() as u64 == most {
                 say(&format!(
                     "mail: standard input has more than the {} bytes that a mailbox holds",
@@ -88,8 +97,8 @@ fn watch(client: &mut Client, mailbox: u32) -> Result<Exit, ClientError> {
         let Some(message) = client.read_since(mailbox, seen, None)? else { continue };
         let missed = if seen == 0 { 0 } else { message.version.saturating_sub(seen + 1) };
         seen = message.version;
-        if !show(&message, missed) {
-            return Ok(Exit::Done);
+        if let Err(error) = show(&message, missed) {
+            return Ok(verdict(Err(error)));
         }
     }
 }
@@ -103,6 +112,8 @@ fn chat(
     let login = || std::env::var("USER").unwrap_or_else(|_| "somebody".into());
     let nick = nick.map_or_else(login, str::to_owned);
     let mut seen = listening.read(mailbox)?.version;
+    let failed = Arc::new(AtomicBool::new(false));
+    let (has_failed, most) = (failed.clone(), longest(&talking));
     // The process ends with the typing thread, whatever this one waits for.
     let listen = move || {
         loop {
@@ -110,12 +121,16 @@ fn chat(
                 Ok(Some(message)) => {
                     let missed = message.version.saturating_sub(seen + 1);
                     seen = message.version;
-                    if !show(&message, missed) {
-                        return;
+                    if let Err(error) = show(&message, missed) {
+                        let is_done = verdict(Err(error)) == Exit::Done;
+                        return has_failed.store(!is_done, Ordering::Relaxed);
                     }
                 }
                 Ok(None) => {}
-                Err(error) => return say(&format!("mail: {error}")),
+                Err(error) => {
+                    say(&format!("mail: {error}"));
+                    return has_failed.store(true, Ordering::Relaxed);
+                }
             }
         }
     };
@@ -123,20 +138,81 @@ fn chat(
         say(&format!("mail: cannot start a thread that listens: {}", whorl::reason_of(&error)));
         return Ok(Exit::Failed);
     }
-    for line in BufReader::new(input()).split(b'\n') {
-        let line = line?;
+    let mut input = BufReader::new(input());
+    loop {
+        // One byte more than fits tells that it does not, wherever the line ends.
+        let line = match line_of(&mut input, most + 1) {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(error) => return Ok(unreadable(&error)),
+        };
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
-        if !line.is_empty() {
-            talking.write(mailbox, &[nick.as_bytes(), b": ", line].concat())?;
+        if line.is_empty() {
+            continue;
+        }
+        let text = [nick.as_bytes(), b": ", line].concat();
+        if text.len() > most {
+            say(&format!(
+                "mail: a line was not sent: with its name it is longer than the {most} bytes that a mailbox holds"
+            ));
+            failed.store(true, Ordering::Relaxed);
+            continue;
+        }
+        match talking.write(mailbox, &text) {
+            // This line alone: the connection can be used on.
+            Err(error @ ClientError::Refused(_)) => {
+                say(&format!("mail: a line was not sent: {error}"));
+                failed.store(true, Ordering::Relaxed);
+            }
+            other => _ = other?,
         }
     }
-    Ok(Exit::Done)
+    Ok(if failed.load(Ordering::Relaxed) { Exit::Failed } else { Exit::Done })
 }
 
-/// One message on one line, and how many came before it that nobody saw. False: nobody reads us.
-fn show(message: &Message, missed: u64) -> bool {
+/// A line without its end, of which the first `most` bytes are kept; nothing at the end of the input.
+fn line_of(input: &mut impl BufRead, most: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut is_end = true;
+    loop {
+        let bytes = match input.fill_buf() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        line.extend_from_slice(&part[..part.len().min(most - line.len())]);
+        let used = end.map_or(bytes.len(), |end| end + 1);
+        input.consume(used);
+        if used == 0 {
+            return Ok((!is_end).then_some(line));
+        }
+        is_end = false;
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+    }
+}
+
+/// The longest message that can be sent, whatever the server says.
+fn longest(client: &Client) -> usize {
+    client.shape().capacity.min(MESSAGE_MAX)
+}
+
+fn unreadable(error: &std::io::Error) -> Exit {
+    say(&format!("mail: cannot read standard input: {}", whorl::reason_of(error)));
+    Exit::Failed
+}
+
+/// One message on one line, and how many came before it that nobody saw.
+fn show(message: &Message, missed: u64) -> std::io::Result<()> {
     let text = message.bytes.strip_suffix(b"\n").unwrap_or(&message.bytes);
     let text = escape::text(text, &['\t']);
     let missed = if missed > 0 { format!("({missed} missed) ") } else { String::new() };
-    output().write_all(format!("{missed}{text}\n").as_bytes()).is_ok()
+    output().write_all(format!("{missed}{text}\n").as_bytes())
+}
+
+/// How the command ends because standard output could not be written.
+fn verdict(written: std::io::Result<()>) -> Exit {
+    if wrote(written) { Exit::Done } else { Exit::Failed }
 }

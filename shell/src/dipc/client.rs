@@ -1,24 +1,42 @@
-//! A client of a mailbox server, over TCP or a unix socket: one request at a time, waiting for each reply.
+//! A client of a mailbox server, over TCP or a unix socket: one request at a time, waiting for each reply. A server that
+//! does not answer is not waited for without end, and takes no more memory than a mailbox can hold.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use rustix::io::Errno;
 use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
 
 use super::reply::Shape;
+use super::timed::TimedSocket;
 use crate::mailboxes::Message;
 
 /// A longer reply line comes from no server of ours.
-const LINE_MAX: u64 = 1024;
+const LINE_MAX: usize = 1024;
+/// How long a server may take to answer, where nothing else is asked for.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest message that a client takes: no mailbox is larger.
+pub const MESSAGE_MAX: usize = 1 << 31;
+/// A longer message is taken only if there is memory for it.
+const LARGE: u64 = 64 << 20;
+/// A wait for a message without end is asked for in parts of this length, so that a stopped server is noticed.
+const PART: Duration = Duration::from_secs(10);
 
 /// Why a request was not answered as wished.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ClientError {
+    /// Nobody listens there.
+    #[error("no mailbox server listens there: {}", crate::reason_of(.0))]
+    NoServer(std::io::Error),
+    /// The server did not answer in time.
+    #[error("the server does not answer: no reply within {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
     /// The connection failed.
     #[error("the connection failed: {}", crate::reason_of(.0))]
-    Connection(#[from] std::io::Error),
+    Connection(std::io::Error),
+    /// The path does not fit a socket's address.
+    #[error("the path has {0} bytes, and the path of a unix socket has 107 at most; use a shorter one")]
+    Path(usize),
     /// The server refused this request; the connection can be used on.
     #[error("the server refused: {0}")]
     Refused(String),
@@ -36,42 +54,74 @@ pub enum ClientError {
         /// What a mailbox holds.
         capacity: usize,
     },
+    /// There is no memory for the message.
+    #[error("the message needs {}, and {} is free", crate::memory::in_words(*.needed), crate::memory::in_words(*.free))]
+    Memory {
+        /// Bytes of the message, as far as the server told.
+        needed: u64,
+        /// Bytes that there are.
+        free: u64,
+    },
 }
 
 /// A connection.
 pub struct Client {
-    input: BufReader<Box<dyn Read + Send>>,
-    output: Box<dyn Write + Send>,
+    socket: TimedSocket,
     shape: Shape,
 }
 
 impl Client {
-    /// Connects over TCP, and proves who we are where there is a token.
+    /// Connects over TCP, and proves who we are where there is a token. Each answer may take [`TIMEOUT`].
     ///
     /// # Errors
     /// There is no such server, or it does not want us.
     pub fn tcp(host: &str, port: u16, token: Option<&[u8]>) -> Result<Self, ClientError> {
-        let stream = TcpStream::connect((host, port))?;
-        stream.set_nodelay(true)?;
-        Self::with(Box::new(stream.try_clone()?), Box::new(stream), token)
+        Self::tcp_within(host, port, token, Some(TIMEOUT))
     }
 
-    /// Connects to a unix socket.
+    /// Connects over TCP, to a server that may take this long to be reached and for each answer. Waiting for a message
+    /// does not count, see [`read_since`](Self::read_since).
+    ///
+    /// # Errors
+    /// As [`tcp`](Self::tcp).
+    pub fn tcp_within(
+        host: &str,
+        port: u16,
+        token: Option<&[u8]>,
+        timeout: Option<Duration>,
+    ) -> Result<Self, ClientError> {
+        let connected = TimedSocket::tcp(host, port, timeout);
+        Self::with(connected.map_err(|error| unreached(error, timeout))?, token)
+    }
+
+    /// Connects to a unix socket. Each answer may take [`TIMEOUT`].
     ///
     /// # Errors
     /// As [`tcp`](Self::tcp).
     pub fn unix(path: &Path, token: Option<&[u8]>) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path)?;
-        Self::with(Box::new(stream.try_clone()?), Box::new(stream), token)
+        Self::unix_within(path, token, Some(TIMEOUT))
     }
 
-    fn with(
-        input: Box<dyn Read + Send>,
-        output: Box<dyn Write + Send>,
+    /// Connects to a unix socket, as [`tcp_within`](Self::tcp_within).
+    ///
+    /// # Errors
+    /// As [`tcp`](Self::tcp).
+    pub fn unix_within(
+        path: &Path,
         token: Option<&[u8]>,
+        timeout: Option<Duration>,
     ) -> Result<Self, ClientError> {
+        let connected =
+            TimedSocket::unix(path, timeout).map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::NAMETOOLONG) => ClientError::Path(path.as_os_str().len()),
+                _ => unreached(error, timeout),
+            });
+        Self::with(connected?, token)
+    }
+
+    fn with(socket: TimedSocket, token: Option<&[u8]>) -> Result<Self, ClientError> {
         let shape = Shape { boxes: 0, capacity: 0, packet: 1 };
-        let mut client = Self { input: BufReader::new(input), output, shape };
+        let mut client = Self { socket, shape };
         if let Some(token) = token {
             client.send(&[b"a ", token, b"\n"])?;
             client.line()?;
@@ -94,10 +144,14 @@ impl Client {
     pub fn read(&mut self, mailbox: u32) -> Result<Message, ClientError> {
         self.send(&[format!("r {mailbox}\n").as_bytes()])?;
         let line = self.line()?;
-        self.message(&line)
+        self.message(mailbox, &line)
     }
 
     /// The latest message, once it has another version than `since`; nothing if that takes longer than `most`.
+    ///
+    /// # Blocking
+    /// Until there is one, or `most` is over. A server that does not answer after that, or every 10 s if `most` is
+    /// nothing, is waited for no longer than the connection's timeout.
     ///
     /// # Errors
     /// As the server says.
@@ -107,10 +161,19 @@ impl Client {
         since: u64,
         most: Option<Duration>,
     ) -> Result<Option<Message>, ClientError> {
-        let most = most.map_or(String::new(), |most| format!(" {}", most.as_millis().min(9_999_999_999)));
-        self.send(&[format!("r {mailbox} {since}{most}\n").as_bytes()])?;
-        let line = self.line()?;
-        if line.starts_with("same ") { Ok(None) } else { self.message(&line).map(Some) }
+        let without_end = most.is_none() && self.socket.timeout().is_some();
+        let part = if without_end { Some(PART) } else { most };
+        loop {
+            let millis = part.map(|part| part.as_millis().min(9_999_999_999));
+            let millis = millis.map_or(String::new(), |millis| format!(" {millis}"));
+            self.send(&[format!("r {mailbox} {since}{millis}\n").as_bytes()])?;
+            let line = self.line_after(part.unwrap_or_default())?;
+            match line.starts_with("same ") {
+                true if without_end => {}
+                true => return Ok(None),
+                false => return self.message(mailbox, &line).map(Some),
+            }
+        }
     }
 
     /// Replaces the message of a mailbox; returns its version.
@@ -140,22 +203,38 @@ impl Client {
     }
 
     /// All packets of a message, of which `line` is the first line.
-    fn message(&mut self, line: &str) -> Result<Message, ClientError> {
+    fn message(&mut self, mailbox: u32, line: &str) -> Result<Message, ClientError> {
         let mut line = line.to_owned();
         let mut message = Message { version: 0, bytes: Vec::new() };
+        let (mut is_first, mut checked) = (true, LARGE);
         loop {
             let more = line.strip_suffix('+');
             let head = numbers(more.unwrap_or(&line), "data")?;
-            let [_, version, size] = head[..] else { return Err(foreign(&line)) };
-            message.version = version;
-            let before = message.bytes.len() as u64;
-            if size > (self.shape.capacity as u64).saturating_sub(before) {
+            let [named, version, size] = head[..] else { return Err(foreign(&line)) };
+            let (before, packet) = (message.bytes.len() as u64, self.shape.packet as u64);
+            let most = self.shape.capacity.min(MESSAGE_MAX) as u64;
+            // Every packet but the last is full, so that a message has an end.
+            let is_wrong = named != u64::from(mailbox)
+                || !is_first && version != message.version
+                || more.is_some() && size != packet
+                || size > most.saturating_sub(before);
+            if is_wrong {
                 return Err(foreign(&line));
             }
-            (&mut self.input).take(size).read_to_end(&mut message.bytes)?;
-            let mut end = [0];
-            self.input.read_exact(&mut end)?;
-            if message.bytes.len() as u64 != before + size || end != *b"\n" {
+            let needed = before + size;
+            if needed > checked {
+                checked = needed + LARGE;
+                // The copies of growing memory count too.
+                let free = crate::memory::available().saturating_add(before) / 2;
+                if needed > free {
+                    return Err(ClientError::Memory { needed, free });
+                }
+            }
+            (message.version, is_first) = (version, false);
+            let mut end = Vec::new();
+            let taken = self.socket.take(size as usize, &mut message.bytes);
+            taken.and_then(|()| self.socket.take(1, &mut end)).map_err(|error| self.failed(error))?;
+            if end != *b"\n" {
                 return Err(foreign(&line));
             }
             if more.is_none() {
@@ -166,14 +245,25 @@ impl Client {
     }
 
     fn send(&mut self, parts: &[&[u8]]) -> Result<(), ClientError> {
-        self.output.write_all(&parts.concat())?;
-        Ok(())
+        match self.socket.send(&parts.concat()) {
+            Ok(()) => Ok(()),
+            // A server that ends a connection says why, perhaps before it has read everything.
+            Err(error @ (Errno::PIPE | Errno::CONNRESET)) => match self.line() {
+                Err(said @ (ClientError::Ended(_) | ClientError::Refused(_))) => Err(said),
+                _ => Err(self.failed(error)),
+            },
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     /// A reply's line, unless it is an error.
     fn line(&mut self) -> Result<String, ClientError> {
-        let mut line = Vec::new();
-        (&mut self.input).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        self.line_after(Duration::ZERO)
+    }
+
+    /// A reply's line, to a request that waits for so long on purpose.
+    fn line_after(&mut self, wait: Duration) -> Result<String, ClientError> {
+        let line = self.socket.line(LINE_MAX, wait).map_err(|error| self.failed(error))?;
         if line.is_empty() {
             return Err(ClientError::Ended("without a word".into()));
         }
@@ -186,6 +276,22 @@ impl Client {
             _ if line.ends_with(b"\n") => Ok(text.to_owned()),
             _ => Err(foreign(text)),
         }
+    }
+
+    fn failed(&self, error: Errno) -> ClientError {
+        match (error, self.socket.timeout()) {
+            (Errno::TIMEDOUT, Some(timeout)) => ClientError::TimedOut(timeout),
+            _ => ClientError::Connection(error.into()),
+        }
+    }
+}
+
+/// Why nobody was reached.
+fn unreached(error: std::io::Error, timeout: Option<Duration>) -> ClientError {
+    match (Errno::from_io_error(&error), timeout) {
+        (Some(Errno::CONNREFUSED | Errno::NOENT | Errno::NOTDIR), _) => ClientError::NoServer(error),
+        (_, Some(timeout)) if error.kind() == std::io::ErrorKind::TimedOut => ClientError::TimedOut(timeout),
+        _ => ClientError::Connection(error),
     }
 }
 

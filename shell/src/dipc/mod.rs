@@ -39,6 +39,7 @@ pub mod replies;
 pub mod reply;
 pub mod server;
 pub mod session;
+mod timed;
 pub mod timers;
 pub mod token;
 pub mod wire;
