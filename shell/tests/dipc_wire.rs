@@ -84,6 +84,47 @@ fn the_documents_vectors() {
     assert_eq!(answers(b"a whatever\n"), "ok auth\n");
     assert_eq!(answers(b"get 0\n"), "err verb unknown request \"get\", want r, w or q\n");
     assert_eq!(answers(b"r x\n"), "err args usage: r BOX [SINCE [MS]]\n");
+    assert_eq!(answers(b"Host: x\n"), NO_WEB);
+    assert_eq!(answers(b"H:\n"), "err verb unknown request \"H:\", want r, w or q\n");
+}
+
+const NO_WEB: &str = "bye http this is not a web server\n";
+
+#[test]
+fn a_web_page_cannot_send_requests_through_a_browser() {
+    let body = "w 3 2\nhi\nr 3\n";
+    let post =
+        format!("POST / HTTP/1.1\r\nHost: localhost:9000\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(in_every_way(&small(), post.as_bytes()), NO_WEB);
+    // Whichever of the lines comes first, also with a line that is too long for us before it, or after requests.
+    for line in post.split_inclusive("\r\n").filter(|line| *line != "\r\n") {
+        let rest = &post[post.find(line).unwrap()..];
+        if line != body {
+            assert_eq!(in_every_way(&small(), rest.as_bytes()), NO_WEB, "{line}");
+            let after = in_every_way(&small(), format!("r 1\n\n{rest}").as_bytes());
+            assert_eq!(after, format!("data 1 0 0\n\n{NO_WEB}"), "{line}");
+        }
+    }
+    let long = format!("GET /{} HTTP/1.1\r\n{body}", "x".repeat(128));
+    assert_eq!(in_every_way(&small(), long.as_bytes()), "bye line longer than 128 bytes\n");
+    // TLS says so with its first byte, whatever follows; later that byte is as unknown as any other.
+    assert_eq!(in_every_way(&small(), b"\x16\x03\x01\x02\0\nw 3 2\nhi\n"), NO_WEB);
+    assert_eq!(in_every_way(&small(), b"\x16"), NO_WEB);
+    assert!(in_every_way(&small(), b"\n\x16\nr 0\n").starts_with("err verb"));
+    // Data are never judged, in any form.
+    let data = "GET / HTTP/1.1";
+    let stored =
+        format!("w 1\n{data}\nw 1 14\n{data}\nw 1 14+\n{data}\nw 1 14\n{data}\nw 1 -\n{data}\nHost: x\n");
+    assert_eq!(
+        in_every_way(&small(), stored.as_bytes()),
+        "ok 1 1\nok 1 2\nmore 1 14\nok 1 3\nok 1 4\nbye quit\n"
+    );
+    // Nor does a token that is asked for make a difference.
+    let asking = Oracle { token: Some(b"0123456789abcdef".to_vec()), ..small() };
+    assert_eq!(in_every_way(&asking, post.as_bytes()), NO_WEB);
+    // A staged message is dropped.
+    let staged = "w 0 16+\n0123456789abcdef\nHost: x\nw 0 1\nx\n";
+    assert_eq!(in_every_way(&small(), staged.as_bytes()), format!("more 0 16\n{NO_WEB}"));
 }
 
 #[test]
@@ -216,7 +257,13 @@ fn random_request(dice: &mut Dice, out: &mut Vec<u8>) {
                 out.push(b"rwqai 0123456789+-\r\n\0\xff"[dice.roll(22)]);
             }
         }
-        6 => out.extend(dice.pick(&["\n", "i\n", "a b\n", "\r\n", "  \n", "q x\n", "get\n"]).bytes()),
+        6 => out.extend(
+            dice.pick(&[
+                "\n", "i\n", "a b\n", "\r\n", "  \n", "q x\n", "get\n", "GET\n", "GET x\n", "ab: \n",
+                "a: b\n", "\x16\n",
+            ])
+            .bytes(),
+        ),
         _ => {
             let size = dice.roll(20);
             let plus = dice.pick(&["", "+", "+"]);

@@ -71,6 +71,8 @@ pub enum Bye {
     Idle,
     /// It did not prove who it is.
     Auth,
+    /// It speaks HTTP or TLS.
+    Http,
     /// There are too many connections.
     Busy(usize),
     /// The server goes down.
@@ -154,6 +156,7 @@ pub fn bye(out: &mut Replies, bye: Bye) {
         Bye::Size(size, most) => put!(out, "bye size {size} is over {most}\n"),
         Bye::Idle => put!(out, "bye idle\n"),
         Bye::Auth => put!(out, "bye auth send a TOKEN first\n"),
+        Bye::Http => put!(out, "bye http this is not a web server\n"),
         Bye::Busy(limit) => put!(out, "bye busy {limit} connections\n"),
         Bye::Stop => put!(out, "bye stop\n"),
     }

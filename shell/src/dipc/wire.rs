@@ -8,9 +8,19 @@
 //! A line has at most 128 bytes with its end, which is LF; one CR before it is ignored. Fields are separated by spaces.
 //! Which form a `w` has depends on its first line alone, so there is nothing to guess about the data that follow; a `w`
 //! that cannot be understood is the end of the connection, since nobody knows where its data stop.
+//!
+//! A web page can make a browser send lines of its choice to a port of this machine, but only after a line or two of HTTP,
+//! or inside TLS. So the first sign of either ends the connection, and nothing after it is executed.
 
 /// The longest first line, its end included.
 pub const LINE_MAX: usize = 128;
+
+/// The first byte of a TLS connection. No request begins with it.
+pub const TLS: u8 = 0x16;
+
+/// The methods of HTTP requests that a browser sends, and the first word of HTTP/2.
+const METHODS: [&[u8]; 10] =
+    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"];
 
 /// How many digits a number has at most; a version may have [`VERSION_DIGITS`].
 const NUMBER_DIGITS: usize = 10;
@@ -96,6 +106,8 @@ pub enum Fatal {
     Line,
     /// A `w` of unknown length.
     WriteArgs,
+    /// A line of HTTP.
+    Http,
 }
 
 /// Reads the line at the start of `input`.
@@ -107,6 +119,9 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     let used = end + 1;
     let line = &window[..end];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if is_http(line) {
+        return Parsed::Fatal(Fatal::Http);
+    }
     let mut fields = Fields { rest: line };
     let Some(verb) = fields.next() else {
         return Parsed::Blank { used };
@@ -124,6 +139,19 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
         other => Request::Unknown(other),
     };
     Parsed::Request { used, request }
+}
+
+/// Whether a line is one of HTTP: a method and a space, or a header's name, a colon and a space. A header's name has two or
+/// more letters, digits or hyphens. Spaces before the first field are ignored, as in every line.
+fn is_http(line: &[u8]) -> bool {
+    let start = line.iter().position(|&byte| byte != b' ').unwrap_or(line.len());
+    let line = &line[start..];
+    let Some(space) = line.iter().position(|&byte| byte == b' ') else { return false };
+    let word = &line[..space];
+    let is_header = |name: &[u8]| {
+        name.len() >= 2 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    };
+    METHODS.contains(&word) || word.strip_suffix(b":").is_some_and(is_header)
 }
 
 fn read(mut fields: Fields<'_>) -> Request<'_> {
@@ -275,6 +303,44 @@ mod tests {
             assert_eq!(parse(line.as_bytes()), Parsed::Fatal(Fatal::WriteArgs), "{line}");
         }
         assert_eq!(parse(b"w 18446744073709551616 1\n"), Parsed::Fatal(Fatal::WriteArgs));
+    }
+
+    #[test]
+    fn a_line_of_http_is_fatal_and_nothing_that_only_resembles_one() {
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"]
+        {
+            for line in
+                [format!("{method} / HTTP/1.1\r\n"), format!("  {method} *\n"), format!("{method} \n")]
+            {
+                assert_eq!(parse(line.as_bytes()), Parsed::Fatal(Fatal::Http), "{line:?}");
+            }
+            for line in
+                [format!("{method}\n"), format!("{method}\t/\n"), format!("{method}: x\n").to_lowercase()]
+            {
+                let is_header = line.contains(": ");
+                assert_eq!(parse(line.as_bytes()) == Parsed::Fatal(Fatal::Http), is_header, "{line:?}");
+            }
+        }
+        for line in ["Host: x\n", "x-y: \n", "--: 1\n", "42: 1\r\n", " Accept: */*\n"] {
+            assert_eq!(parse(line.as_bytes()), Parsed::Fatal(Fatal::Http), "{line:?}");
+        }
+        for line in [
+            "H:\n",
+            "H: x\n",
+            ": x\n",
+            "Host:x\n",
+            "Host :x\n",
+            "Ho_st: x\n",
+            "get / HTTP/1.1\n",
+            "\tGET /\n",
+        ] {
+            assert!(
+                matches!(parse(line.as_bytes()), Parsed::Request { request: Request::Unknown(_), .. }),
+                "{line:?}"
+            );
+        }
+        // A verdict needs the whole line.
+        assert_eq!(parse(b"GET / HTTP/1.1"), Parsed::NeedMore);
     }
 
     #[test]

@@ -41,6 +41,9 @@ impl Oracle {
 
     /// All replies to a client that sends `text` and then closes its half.
     pub fn converse(&mut self, text: &[u8]) -> Vec<Expect> {
+        if text.starts_with(b"\x16") {
+            return vec![Expect::Line("bye http")];
+        }
         let proven = self.token.is_none();
         let mut talk = Talk { server: self, text, replies: Vec::new(), open_message: None, proven };
         let last = loop {
@@ -87,6 +90,20 @@ fn box_number(field: &[u8]) -> Option<u128> {
     decimal(field, 10)
 }
 
+/// Whether a line, without its end, is one that a web browser sends.
+fn from_a_browser(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line);
+    let Some((first, _)) = line.trim_start_matches(' ').split_once(' ') else { return false };
+    let methods = "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PRI";
+    if methods.split(' ').any(|method| method == first) {
+        return true;
+    }
+    let mut name = first.chars();
+    name.next_back() == Some(':')
+        && name.clone().count() > 1
+        && name.all(|c| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '-'))
+}
+
 impl Talk<'_> {
     fn request(&mut self) -> Result<(), Over> {
         let line_end = self.text.iter().position(|&b| b == b'\n').map(|at| at + 1);
@@ -103,6 +120,9 @@ impl Talk<'_> {
         self.text = text;
         let line = &line[..taken - 1];
         let line = if line.ends_with(b"\r") { &line[..line.len() - 1] } else { line };
+        if from_a_browser(line) {
+            return Err(Over("bye http"));
+        }
         let fields: Vec<&[u8]> = line.split(|&b| b == b' ').filter(|field| !field.is_empty()).collect();
         if fields.is_empty() {
             return Ok(());

@@ -5,7 +5,8 @@
 //! 1. The data of a `w` are received completely into private memory before the mailbox is touched, and a read is copied
 //!    out before it is sent: a client that stalls or dies holds nothing.
 //! 2. Any doubt about where data end closes the connection: payload never becomes a command.
-//! 3. Packets of a message are staged here; another request in between discards them. Once a packet of a message was
+//! 3. A line of HTTP, or a first byte of TLS, closes the connection: a web page cannot send requests through a browser.
+//! 4. Packets of a message are staged here; another request in between discards them. Once a packet of a message was
 //!    refused, the message's other packets are too, so that no message is ever stored with a hole.
 
 mod data;
@@ -98,6 +99,8 @@ pub struct Session {
     stage: Option<Stage>,
     /// It need not, or need no longer, prove who it is.
     known: bool,
+    /// No byte has been looked at.
+    is_new: bool,
     /// The client will send no more, so nothing is worth waiting for.
     hurried: bool,
     /// When the request in hand began.
@@ -167,6 +170,7 @@ impl Session {
             held: Held::new(budget),
             stage: None,
             known,
+            is_new: true,
             hurried: false,
             began: None,
             last: now,
@@ -301,6 +305,15 @@ impl Session {
     }
 
     fn line<B: Boxes>(&mut self, input: &[u8], turn: &mut Turn<'_, B>) -> Step {
+        if self.is_new
+            && let Some(&first) = input.first()
+        {
+            self.is_new = false;
+            if first == wire::TLS {
+                self.finish(Bye::Http, turn.out);
+                return Step::Used(input.len());
+            }
+        }
         let (used, request) = match wire::parse(input) {
             Parsed::Request { used, request } => (used, request),
             Parsed::Blank { used } => {
@@ -318,6 +331,7 @@ impl Session {
                     Fatal::Line => Bye::Line,
                     Fatal::WriteArgs if !self.known => Bye::Auth,
                     Fatal::WriteArgs => Bye::Args,
+                    Fatal::Http => Bye::Http,
                 };
                 self.finish(bye, turn.out);
                 return Step::Used(input.len());
