@@ -48,12 +48,14 @@ pub mod mailboxes;
 pub mod measured;
 pub mod memory;
 mod named;
+mod netlink;
 mod new_file;
 #[doc(hidden)]
 pub mod output;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;
+pub mod socket_owner;
 #[doc(hidden)]
 pub mod standard;
 

@@ -40,8 +40,17 @@ fn here_where_the_tests_run_everything_that_they_need_is_found() {
     let home = Home::new();
     let (code, all) = checks(&mut home.words("doctor --json"));
     assert_eq!(code, Some(0), "{all:?}");
-    let needed =
-        ["kernel", "memfd", "sealing", "OFD locks", "pidfd", "/proc", "runtime directory", "unnamed files"];
+    let needed = [
+        "kernel",
+        "memfd",
+        "sealing",
+        "OFD locks",
+        "pidfd",
+        "sock_diag",
+        "/proc",
+        "runtime directory",
+        "unnamed files",
+    ];
     for name in needed.iter().chain(&["leftovers", "loopback", "open files"]) {
         assert_eq!(verdict(&all, name), "ok", "{all:?}");
     }

@@ -2,6 +2,7 @@
 
 mod common;
 mod home;
+mod users;
 
 use common::{LIMIT, Live, SOON, is_root, run, signal, skip, start, until};
 use home::Home;
@@ -179,7 +180,8 @@ fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
         for (socket, number) in listener.incoming().flatten().zip(0..) {
             let mut socket = socket;
             let _ = socket.read(&mut [0; 24]);
-            match number % 4 {
+            match number % 5 {
+                4 => drop(socket.write_all(b"bye user this server serves user \x1b[31mroot\n")),
                 0 => kept.push(socket),
                 1 => drop(socket),
                 2 => drop(socket.write_all(&[0xff; 4096])),
@@ -215,14 +217,51 @@ fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
     assert!(asked.stdout.ends_with("Messages: good-socket good-shm\n"), "{asked:?}");
     assert_eq!(asked.stderr.lines().count(), 46, "{asked:?}");
     assert!(!asked.stderr.contains('\u{1b}'), "{asked:?}");
-    for what in
-        ["empty.server", "huge.server", "link.server: it is no regular file", "fifo.server: it is no regular"]
-    {
+    for what in [
+        "it refused: bye user this server serves user \\u{1b}[31mroot;",
+        "empty.server",
+        "huge.server",
+        "link.server: it is no regular file",
+        "fifo.server: it is no regular",
+    ] {
         assert!(asked.stderr.contains(what), "{what}: {asked:?}");
     }
     signal(good.pid(), Signal::INT);
     assert_eq!(good.end(SOON).status.signal(), Some(2));
     run(&mut home.words("servers --dir nowhere")).refusal(1, &["nowhere", "no such file"]);
+}
+
+/// The head of a client, then all that it gets.
+fn visit(mut client: std::net::TcpStream) -> Vec<u8> {
+    let _ = client.write_all(b"WHSV\x01\0\0\x000123456789abcdef");
+    let _ = client.shutdown(std::net::Shutdown::Write);
+    let mut got = Vec::new();
+    let _ = client.read_to_end(&mut got);
+    got
+}
+
+#[test]
+fn another_user_is_told_so_and_counts_as_no_client() {
+    if !users::is_root("another_user_is_told_so_and_counts_as_no_client") {
+        return;
+    }
+    let home = home();
+    let mut server = serve(&home, "x", "--clients 1");
+    let address = |name| {
+        let information = Information::read(&file(&home, name)).unwrap();
+        std::net::SocketAddr::new(information.address, information.port)
+    };
+    for _ in 0..3 {
+        let got = visit(users::connect(users::OTHER, address("x")));
+        let line = "bye user this server serves user root; start it with --any-user to serve others\n";
+        assert_eq!(String::from_utf8_lossy(&got), line);
+    }
+    assert!(server.is_running());
+    servers(&home).has_code(0);
+    server.end(LIMIT).silent_success();
+    let server = serve(&home, "y", "--clients 1 --any-user");
+    assert!(visit(users::connect(users::OTHER, address("y"))).ends_with(b"y-socket"));
+    server.end(LIMIT).silent_success();
 }
 
 #[test]

@@ -72,6 +72,12 @@ pub struct Args {
     #[arg(long)]
     pub insecure: bool,
 
+    /// Serve every user of this machine, not only you and root
+    ///
+    /// With --token-file or --insecure it does so anyway.
+    #[arg(long)]
+    pub any_user: bool,
+
     /// Close what is idle for so long: 30s, 5m, 2h
     #[arg(long, value_name = "D", value_parser = parse_duration, allow_negative_numbers = true)]
     pub idle: Option<Duration>,

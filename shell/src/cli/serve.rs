@@ -21,6 +21,9 @@ Examples:
   shell serve one --dir servers --socket-message hi --shm-message ho
   shell serve two --dir /shared --bind --for 10m    for other machines too
 
+On loopback it serves you and root, unless --any-user is given. With --bind to
+another address it serves whoever reaches it.
+
 Exit codes: 0 served; 1 failed, or the name is in use; 2 used wrongly. Stopped
 by a signal, it dies of it."
 )]
@@ -52,6 +55,12 @@ pub struct Args {
     /// Listen beyond this machine, at every address or one
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "0.0.0.0")]
     pub bind: Option<IpAddr>,
+
+    /// Serve every user of this machine, not only you and root
+    ///
+    /// With --bind to another address than loopback it serves whoever reaches it.
+    #[arg(long, hide_short_help = true)]
+    pub any_user: bool,
 
     /// Where the server logs; stderr if absent
     #[arg(long, value_name = "FILE", hide_short_help = true)]

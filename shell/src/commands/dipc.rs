@@ -111,6 +111,7 @@ fn options(args: &Args) -> Result<Options, String> {
         shape,
         address: (args.bind, args.port).into(),
         unix: args.unix.as_deref().map(absolute),
+        any_user: args.any_user || args.insecure || token.is_some(),
         token,
         idle: args.idle,
         max_connections: args.max_connections,

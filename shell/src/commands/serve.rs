@@ -33,6 +33,7 @@ pub fn run(args: Args) -> Exit {
     options.socket_message = args.socket_message.into_vec();
     options.shm_message = args.shm_message.into_vec();
     options.address = args.bind.unwrap_or(options.address);
+    options.any_user = args.any_user;
     let served = Server::start(&args.name, &options).and_then(|mut server| {
         if !args.quiet && errors().is_terminal() {
             let (address, port) = server.address();

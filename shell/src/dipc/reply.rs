@@ -2,6 +2,7 @@
 //! code, and what a peer sent comes back only escaped.
 
 use super::replies::Replies;
+use crate::socket_owner::Refused;
 use std::io::Write;
 
 /// How large things are, fixed when the server starts.
@@ -160,6 +161,11 @@ pub fn bye(out: &mut Replies, bye: Bye) {
         Bye::Busy(limit) => put!(out, "bye busy {limit} connections\n"),
         Bye::Stop => put!(out, "bye stop\n"),
     }
+}
+
+/// `bye user ...`: the last line, and the only one, to a client that is not served.
+pub fn bye_user(out: &mut Replies, refused: &Refused) {
+    put!(out, "bye user {refused}\n");
 }
 
 /// A word and numbers, with spaces between. By hand, for these lines are most of what a busy server formats.

@@ -156,6 +156,15 @@ fn over_socket(
     };
     let mut head = [0; wire::HEAD];
     fill(&mut head)?;
+    if wire::is_refusal(&head) {
+        let mut line = head.to_vec();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") && line.len() < wire::REFUSAL_MAX && fill(&mut byte).is_ok() {
+            line.push(byte[0]);
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        return Err(format!("it refused: {}", String::from_utf8_lossy(line).escape_debug()));
+    }
     let length = wire::length_of(&head).ok_or("it does not speak this language")?;
     let mut message = vec![0; length];
     fill(&mut message)?;

@@ -10,6 +10,7 @@ use crate::process::leave_signals_to_main_thread;
 use crate::rendezvous::protocol::Token;
 use crate::rendezvous::report::Kind;
 use crate::rendezvous::{Name, RuntimeDir};
+use crate::socket_owner::{OwnerCheck, Refused};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -33,13 +34,16 @@ pub struct ServerOptions {
     pub shm_message: Vec<u8>,
     /// Where it listens. The unspecified address: everywhere, and the file names one where others may reach it.
     pub address: IpAddr,
+    /// On loopback, serve every user of this machine, and not only this process's user and root. On another address
+    /// whoever reaches it is served.
+    pub any_user: bool,
 }
 
 impl ServerOptions {
     /// A server that announces itself in a directory, listens to this machine alone, and has nothing to say.
     pub fn new(directory: PathBuf) -> Self {
         let (socket_message, shm_message, address) = (Vec::new(), Vec::new(), Ipv4Addr::LOCALHOST.into());
-        Self { directory, socket_message, shm_message, address }
+        Self { directory, socket_message, shm_message, address, any_user: false }
     }
 }
 
@@ -143,9 +147,12 @@ impl Server {
             ServerError::Listen { address: options.address, error }
         };
         let listener = TcpListener::bind((options.address, 0)).map_err(failed)?;
-        let port = listener.local_addr().map_err(failed)?.port();
+        let bound = listener.local_addr().map_err(failed)?;
+        let port = bound.port();
         let address = reachable(options.address);
-        let counter = Counter::open(listener, &options.socket_message, visits.clone())?;
+        let is_local = options.address.to_canonical().is_loopback();
+        let owners = (is_local && !options.any_user).then(|| OwnerCheck::open(bound));
+        let counter = Counter::open(listener, &options.socket_message, visits.clone(), owners)?;
         let information = Information { address, port, channel: name.clone(), id: channel.id() };
         let mut made = Made::all(&options.directory, 0o700).map_err(|error| ServerError::File {
             path: options.directory.clone(),
@@ -227,14 +234,19 @@ struct Customer {
 }
 
 impl Counter {
-    fn open(listener: TcpListener, message: &[u8], visits: Arc<Visits>) -> Result<Self, ServerError> {
+    fn open(
+        listener: TcpListener,
+        message: &[u8],
+        visits: Arc<Visits>,
+        owners: Option<OwnerCheck>,
+    ) -> Result<Self, ServerError> {
         let failed = |what| move |error| ServerError::System { what, error };
         let end = Arc::new(Bell::new().map_err(failed("make an event"))?);
         rustix::io::ioctl_fionbio(&listener, true).map_err(failed("listen"))?;
         let (over, reply) = (end.clone(), wire::reply(message));
         let thread = std::thread::Builder::new()
             .name("counter".into())
-            .spawn(move || serve(&listener, &over, &reply, &visits))
+            .spawn(move || serve(&listener, &over, &reply, &visits, owners.as_ref()))
             .map_err(|error| {
                 failed("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
             })?;
@@ -255,7 +267,7 @@ impl Drop for Counter {
     }
 }
 
-fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits) {
+fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, owners: Option<&OwnerCheck>) {
     leave_signals_to_main_thread();
     let mut customers: Vec<Customer> = Vec::new();
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -289,6 +301,11 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits) {
         if is_ready[1] {
             match listener.accept() {
                 Ok((socket, from)) if rustix::io::ioctl_fionbio(&socket, true).is_ok() => {
+                    if let Some(Err(refused)) = owners.map(|owners| owners.check(&socket)) {
+                        tracing::debug!("connection from {from} refused: {refused}");
+                        dismiss(socket, &refused);
+                        continue;
+                    }
                     tracing::debug!("connection from {from}");
                     let (since, hello, token, sent) = (Instant::now(), Vec::new(), None, 0);
                     customers.push(Customer { socket, since, hello, token, sent });
@@ -303,6 +320,14 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits) {
             }
         }
     }
+}
+
+/// Sends a client away with one line, which its message's head cannot begin with. What it has sent is taken first, or the
+/// kernel would discard the line.
+fn dismiss(mut socket: TcpStream, refused: &Refused) {
+    let _ = socket.write(wire::refusal(refused).as_bytes());
+    let _ = socket.shutdown(std::net::Shutdown::Write);
+    let _ = socket.read(&mut [0; 512]);
 }
 
 impl Customer {

@@ -5,6 +5,12 @@
 //! server    0 magic "WHSV"   4 version   8 length, 8 bytes   then the message
 //! ```
 //!
+//! A client that is not served gets a line instead of that head:
+//!
+//! ```text
+//! server    "bye user REASON", LF
+//! ```
+//!
 //! The client hangs up when its whole run is through, so that the server can tell the ways of one run together.
 
 use crate::rendezvous::protocol::Token;
@@ -42,6 +48,21 @@ pub fn reply(message: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&(message.len() as u64).to_le_bytes());
     bytes.extend_from_slice(message);
     bytes
+}
+
+/// The beginning of the line that a client gets if it is not served.
+const REFUSAL: &[u8] = b"bye ";
+/// The longest such line.
+pub const REFUSAL_MAX: usize = 512;
+
+/// The line for a client that is not served.
+pub fn refusal(why: &dyn std::fmt::Display) -> String {
+    format!("bye user {why}\n")
+}
+
+/// Whether what a client reads instead of a head is the beginning of such a line.
+pub fn is_refusal(head: &[u8; HEAD]) -> bool {
+    head.starts_with(REFUSAL)
 }
 
 /// How long the message is that follows a server's head; `None` for what no server sends.

@@ -5,12 +5,13 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use whorl::liveness::ByteLocks;
 use whorl::reason;
+use whorl::socket_owner::{OwnerCheck, Source};
 
 /// The version from which everything is there.
 const OLDEST: (u32, u32) = (5, 6);
 
 pub(super) fn look() -> Vec<Finding> {
-    vec![version(), memory_objects(), sealing(), byte_locks(), pidfd(), proc()]
+    vec![version(), memory_objects(), sealing(), byte_locks(), pidfd(), socket_owners(), proc()]
 }
 
 /// What a call that failed means here.
@@ -76,6 +77,34 @@ fn pidfd() -> Finding {
     match rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()) {
         Ok(_) => Finding::ok("pidfd", "the end of a process is heard of at once"),
         Err(error) => Finding::fail("pidfd", why(error), UPDATE),
+    }
+}
+
+/// Whether the kernel tells whose a connection on loopback is: asks for one of our own.
+fn socket_owners() -> Finding {
+    let name = "sock_diag";
+    let advice = "'shell dipc' and 'shell serve' refuse clients on loopback, unless --any-user is given";
+    let listener = match std::net::TcpListener::bind(("127.0.0.1", 0)) {
+        Ok(listener) => listener,
+        Err(error) => return Finding::warn(name, format!("not tried: {}", whorl::reason_of(&error)), advice),
+    };
+    let connected = listener.local_addr().and_then(|address| {
+        let client = std::net::TcpStream::connect(address)?;
+        Ok((address, client, listener.accept()?.0))
+    });
+    let (address, _client, accepted) = match connected {
+        Ok(connected) => connected,
+        Err(error) => return Finding::warn(name, format!("not tried: {}", whorl::reason_of(&error)), advice),
+    };
+    let check = OwnerCheck::open(address);
+    match (check.owner(&accepted), check.source()) {
+        (Ok(_), Source::SockDiag) => Finding::ok(name, "the kernel tells whose a connection on loopback is"),
+        (Ok(_), Source::ProcNet { why: error }) => Finding::warn(
+            name,
+            why(error),
+            "servers read /proc/net/tcp instead, which takes long if there are many connections",
+        ),
+        (Err(unknown), _) => Finding::fail(name, unknown.to_string(), advice),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::dipc::worker::{Shared, Worker};
 use crate::mailboxes::{MailSegment, MailboxError};
 use crate::process;
 use crate::segment::SegmentError;
+use crate::socket_owner::OwnerCheck;
 use crate::{memory, reason};
 
 /// Seats for programs that attach, beside the workers'.
@@ -51,6 +52,9 @@ pub struct Options {
     pub unix: Option<PathBuf>,
     /// What clients must send first, where anything.
     pub token: Option<Vec<u8>>,
+    /// Serve every user of this machine. If not, clients over TCP must belong to this process's user or to root, so all
+    /// sockets have to listen on loopback.
+    pub any_user: bool,
     /// How long a client may be idle.
     pub idle: Option<Duration>,
     /// How many clients at a time.
@@ -127,6 +131,8 @@ pub struct Server {
     workers: Vec<Worker<SharedBoxes>>,
     ended: Arc<Post>,
     most: usize,
+    /// Who is served over TCP; everybody if absent.
+    owners: Option<OwnerCheck>,
     epoll: OwnedFd,
     reserve: Option<OwnedFd>,
     log: Option<String>,
@@ -170,6 +176,7 @@ impl Server {
             listeners.unix.push((socket, Some(path.clone())));
         }
         let address = listeners.address().unwrap_or(options.address);
+        let owners = (!options.any_user).then(|| OwnerCheck::open(address));
 
         let free = memory::available();
         let segment = MailSegment::create(geometry).map_err(|error| match error {
@@ -237,6 +244,7 @@ impl Server {
             workers,
             ended,
             most,
+            owners,
             epoll,
             reserve: None,
             log: None,

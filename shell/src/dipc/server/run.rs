@@ -236,6 +236,12 @@ impl Server {
                 listen::dismiss(&client, &line);
                 continue;
             }
+            if is_tcp && let Some(Err(refused)) = self.owners.as_ref().map(|owners| owners.check(&client)) {
+                tracing::debug!("connection from {} refused: {refused}", listen::peer(&client));
+                reply::bye_user(&mut line, &refused);
+                listen::dismiss(&client, &line);
+                continue;
+            }
             let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
             let loads = self.shared.loads.iter().zip(&self.posts);
             if let Some((load, post)) = loads.min_by_key(|(load, _)| load.load(Ordering::Relaxed)) {

@@ -1,0 +1,312 @@
+//! Which local users a mailbox server serves over loopback, and which socket counts as whose.
+
+mod dipc_support;
+mod users;
+
+use dipc_support::{Place, Server, converse, eventually, expect, kill, text};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use users::{NOBODY, OTHER, as_user, connect, is_root, refuse_netlink, reset};
+
+const SIZES: [&str; 4] = ["2", "1", "0", "1"];
+const REFUSED: &str = "bye user this server serves user root; start it with --any-user to serve others\n";
+
+fn local(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+/// All that a client gets which writes into mailbox 0 and reads it. The server may have ended the connection before the
+/// client has written; what it said is there all the same.
+fn tamper(mut stream: TcpStream) -> String {
+    let _ = stream.write_all(b"w 0 8\ntampered\nr 0\n");
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    text(&said)
+}
+
+/// Asserts that the owner is served, and that mailbox 0 is as it was.
+#[track_caller]
+fn untouched(port: u16) {
+    let mut own = TcpStream::connect(local(port)).unwrap();
+    own.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    expect(&mut own, "r 0\n", "data 0 0 0\n\n");
+}
+
+#[test]
+fn another_user_is_told_so_and_nothing_else() {
+    if !is_root("another_user_is_told_so_and_nothing_else") {
+        return;
+    }
+    let server = Server::start(&SIZES);
+    let address = local(server.port);
+    assert_eq!(tamper(connect(NOBODY, address)), REFUSED);
+    assert_eq!(tamper(connect(OTHER, address)), REFUSED);
+    // IPv4 through a socket of IPv6 is the same connection.
+    let mapped = SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), server.port);
+    assert_eq!(tamper(connect(OTHER, mapped)), REFUSED);
+    // So is one that comes from another address of this machine.
+    let elsewhere = as_user(OTHER, || {
+        let socket =
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
+        let socket = socket.unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 9, 9, 9], 0))).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        TcpStream::from(socket)
+    });
+    assert_eq!(tamper(elsewhere), REFUSED);
+    untouched(server.port);
+    // Many of them are in nobody's way.
+    let crowd: Vec<_> = (0..200).map(|_| connect(OTHER, address)).collect();
+    untouched(server.port);
+    drop(crowd);
+    // The owner is served, however it connects; a half that is closed is no socket that is closed.
+    assert_eq!(converse(server.connect(), b"w 0 2\nhi\n"), "ok 0 1\nbye quit\n");
+    let own = TcpStream::connect(mapped).unwrap();
+    assert_eq!(converse(own, b"r 0\n"), "data 0 1 2\nhi\nbye quit\n");
+}
+
+#[test]
+fn who_closes_before_it_is_looked_at_is_not_served() {
+    if !is_root("who_closes_before_it_is_looked_at_is_not_served") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path().join("log");
+    let mut command = place.shell(&[&["dipc"], &SIZES[..], &["--foreground", "--log-file"]].concat());
+    let server = Foreground::start(command.arg(&log).env("WHORL_LOG", "debug"));
+    let address = local(server.port);
+    let write = |mut stream: TcpStream| {
+        stream.write_all(b"w 0 2\nhi\n").unwrap();
+        stream
+    };
+    kill(server.pid(), "STOP");
+    // Closed in order: the kernel calls the socket root's then.
+    close_until_roots(write(connect(OTHER, address)));
+    // Closed at once: it is gone, and the kernel finds whatever has its address and port now.
+    let listened = write(connect(OTHER, address));
+    let port = listened.local_addr().unwrap();
+    reset(listened);
+    let _listener = TcpListener::bind(port).unwrap();
+    let reused = write(connect(OTHER, address));
+    let port = reused.local_addr().unwrap();
+    reset(reused);
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
+    let socket = socket.unwrap();
+    rustix::net::bind(&socket, &port).unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    let own = TcpStream::from(socket);
+    kill(server.pid(), "CONT");
+    first_are_refused(&log, 3);
+    untouched(server.port);
+    assert_eq!(converse(own, b"r 0\n"), "data 0 0 0\n\nbye quit\n");
+}
+
+/// Closes a socket, and waits until the kernel says of it that it is root's.
+fn close_until_roots(stream: TcpStream) {
+    let end = format!(":{:04X}", stream.local_addr().unwrap().port());
+    drop(stream);
+    eventually("what is left of the socket is root's", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.any(|fields| fields[1].ends_with(&end) && (fields[7], fields[9]) == ("0", "0"))
+    });
+}
+
+/// Waits until a server has looked at so many clients, and asserts that it served none of them.
+#[track_caller]
+fn first_are_refused(log: &std::path::Path, clients: usize) {
+    let lines = || std::fs::read_to_string(log).unwrap();
+    eventually("all are looked at", || lines().matches("connection from ").count() >= clients);
+    let all = lines();
+    let first: Vec<_> = all.lines().filter(|line| line.contains("connection from ")).take(clients).collect();
+    assert!(first.iter().all(|line| line.contains(" refused: ")), "{all}");
+}
+
+#[test]
+fn who_asks_for_it_serves_every_user() {
+    if !is_root("who_asks_for_it_serves_every_user") {
+        return;
+    }
+    let place = Place::new();
+    let token = place.path().join("token");
+    std::fs::write(&token, "0123456789abcdef").unwrap();
+    std::fs::set_permissions(&token, PermissionsExt::from_mode(0o600)).unwrap();
+    let token = token.to_str().unwrap();
+    for (more, hello, welcome) in [
+        (&["--any-user"][..], "", ""),
+        (&["--insecure"], "", ""),
+        (&["--token-file", token], "a 0123456789abcdef\n", "ok auth\n"),
+    ] {
+        let server = Server::start(&[&SIZES[..], more].concat());
+        let mut stream = connect(OTHER, local(server.port));
+        expect(&mut stream, &format!("{hello}w 0 2\nhi\n"), &format!("{welcome}ok 0 1\n"));
+    }
+}
+
+/// A server in the foreground. Dropping it kills it.
+struct Foreground {
+    child: Child,
+    port: u16,
+}
+
+impl Foreground {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = Vec::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        while !line.ends_with(b"\n") {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "it ended: {}", text(&line));
+            line.push(byte[0]);
+        }
+        let port = text(&line).trim_end().rsplit(':').next().unwrap().parse().unwrap();
+        Self { child, port }
+    }
+}
+
+impl Foreground {
+    fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server of another user, with a runtime directory of its own.
+fn of_user(user: u32, place: &Place) -> Foreground {
+    let shell = place.path().join("shell");
+    // Not by this process: another test may fork meanwhile, and a file that is open for writing cannot be started.
+    assert!(Command::new("cp").arg(dipc_support::SHELL).arg(&shell).status().unwrap().success());
+    let run = place.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    std::os::unix::fs::chown(&run, Some(user), Some(user)).unwrap();
+    std::fs::set_permissions(&run, PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(shell);
+    command.arg("dipc").args(SIZES).arg("--foreground").env("XDG_RUNTIME_DIR", run);
+    Foreground::start(command.uid(user).gid(user))
+}
+
+#[test]
+fn a_users_server_serves_that_user_and_root() {
+    if !is_root("a_users_server_serves_that_user_and_root") {
+        return;
+    }
+    let place = Place::new();
+    let server = of_user(OTHER, &place);
+    let address = local(server.port);
+    assert_eq!(converse(connect(OTHER, address), b"w 0 2\nhi\n"), "ok 0 1\nbye quit\n");
+    assert_eq!(converse(connect(0, address), b"r 0\n"), "data 0 1 2\nhi\nbye quit\n");
+    let refused = tamper(connect(NOBODY, address));
+    assert!(
+        refused.starts_with("bye user this server serves user 54321; start it with --any-user"),
+        "{refused}"
+    );
+    assert_eq!(converse(connect(0, address), b"r 0\n"), "data 0 1 2\nhi\nbye quit\n");
+}
+
+#[test]
+fn the_number_of_users_without_a_number_matches_nobody() {
+    if !is_root("the_number_of_users_without_a_number_matches_nobody") {
+        return;
+    }
+    let place = Place::new();
+    let server = of_user(NOBODY, &place);
+    let refused = tamper(connect(NOBODY, local(server.port)));
+    assert!(refused.starts_with("bye user this server serves user nobody; "), "{refused}");
+    assert!(refused.ends_with("(many users may share its number here)\n"), "{refused}");
+    untouched(server.port);
+}
+
+#[test]
+fn where_netlink_is_refused_the_tables_of_proc_tell() {
+    if !is_root("where_netlink_is_refused_the_tables_of_proc_tell") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path().join("log");
+    let mut command = place.shell(&[&["dipc"], &SIZES[..], &["--foreground", "--log-file"]].concat());
+    command.arg(&log).env("WHORL_LOG", "debug");
+    // SAFETY: it makes system calls, and nothing else.
+    unsafe { command.pre_exec(refuse_netlink) };
+    let server = Foreground::start(&mut command);
+    let address = local(server.port);
+    assert_eq!(tamper(connect(OTHER, address)), REFUSED);
+    kill(server.pid(), "STOP");
+    for close in [close_until_roots, reset] {
+        let mut stream = connect(OTHER, address);
+        stream.write_all(b"w 0 2\nhi\n").unwrap();
+        close(stream);
+    }
+    kill(server.pid(), "CONT");
+    first_are_refused(&log, 3);
+    untouched(server.port);
+    let mut doctor = place.shell(&["doctor"]);
+    // SAFETY: as above.
+    unsafe { doctor.pre_exec(refuse_netlink) };
+    let said = text(&doctor.output().unwrap().stdout);
+    assert!(said.contains("warn\tsock_diag\tforbidden, "), "{said}");
+}
+
+#[test]
+fn a_client_in_another_network_namespace_is_refused_with_the_reason() {
+    let test = "a_client_in_another_network_namespace_is_refused_with_the_reason";
+    let tried = Command::new("unshare").args(["-n", "true"]).stderr(Stdio::null()).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: {test}: no network namespace can be made");
+        return;
+    }
+    // A supervisor opens the socket here, and starts the server where no network is.
+    let place = Place::new();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec unshare -n \"$0\" dipc 2 1 0 1 --foreground";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, dipc_support::SHELL]).env("XDG_RUNTIME_DIR", place.path());
+    let high = rustix::io::fcntl_dupfd_cloexec(&listener, 10).unwrap();
+    let hand_over = move || {
+        // SAFETY: a plain system call.
+        let done = unsafe { libc::dup2(high.as_raw_fd(), 3) };
+        if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: async-signal-safe.
+    unsafe { command.pre_exec(hand_over) };
+    let server = Foreground::start(&mut command);
+    let refused = tamper(TcpStream::connect(local(server.port)).unwrap());
+    assert!(refused.starts_with("bye user this server serves user "), "{refused}");
+    assert!(
+        refused.ends_with("(your socket is closed already, or in another network namespace)\n"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_unix_socket_is_the_owners_as_before() {
+    if !is_root("a_unix_socket_is_the_owners_as_before") {
+        return;
+    }
+    use std::os::unix::net::UnixStream;
+    let place = Place::new();
+    std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let path = place.path().join("mail.sock");
+    let unix = path.to_str().unwrap().to_owned();
+    let server = Server::start_in(place, &[&SIZES[..], &["--unix", &unix]].concat());
+    let refused = as_user(OTHER, || UnixStream::connect(&path).map_err(|error| error.kind()));
+    assert_eq!(refused.unwrap_err(), std::io::ErrorKind::PermissionDenied);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    expect(&mut stream, "w 0 2\nhi\nr 0\n", "ok 0 1\ndata 0 1 2\nhi\n");
+    // There a client that closes altogether is heard.
+    UnixStream::connect(&path).unwrap().write_all(b"w 1 4\ngone\n").unwrap();
+    eventually("what it sent was stored", || {
+        converse(server.connect(), b"r 1\n") == "data 1 1 4\ngone\nbye quit\n"
+    });
+}
