@@ -20,6 +20,7 @@ use whorl_core::segment::{LayoutError, MailGeometry};
 use crate::dipc::boxes::SharedBoxes;
 use crate::dipc::budget::Budget;
 use crate::dipc::control;
+use crate::dipc::departures::Departures;
 use crate::dipc::listen::{self, ListenError, Listeners};
 use crate::dipc::news::News;
 use crate::dipc::place::{Held, Information, Place, PlaceError};
@@ -133,6 +134,7 @@ pub struct Server {
     most: usize,
     /// Who is served over TCP; everybody if absent.
     owners: Option<OwnerCheck>,
+    departures: Departures,
     epoll: OwnedFd,
     reserve: Option<OwnedFd>,
     log: Option<String>,
@@ -142,6 +144,7 @@ pub struct Server {
 const STOP: u64 = 0;
 const CONTROL: u64 = 1;
 const ENDED: u64 = 2;
+const DEPARTURES: u64 = 3;
 const LISTENER: u64 = 16;
 const CALLER: u64 = 1 << 32;
 
@@ -214,6 +217,8 @@ impl Server {
         for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
             watch(&epoll, socket, LISTENER + number as u64).map_err(system("wait for events"))?;
         }
+        let departures = Departures::new().map_err(system("wait for events"))?;
+        watch(&epoll, &departures, DEPARTURES).map_err(system("wait for events"))?;
         // Last, so that nobody finds a server that then fails to start.
         let place = Place::open()?;
         let information = Information {
@@ -245,6 +250,7 @@ impl Server {
             ended,
             most,
             owners,
+            departures,
             epoll,
             reserve: None,
             log: None,
