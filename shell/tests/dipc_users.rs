@@ -3,13 +3,13 @@
 mod dipc_support;
 mod users;
 
-use dipc_support::{Place, Server, converse, eventually, expect, kill, text};
-use std::io::{Read, Write};
+use dipc_support::{Foreground, Place, Server, converse, eventually, expect, kill, text};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use users::{NOBODY, OTHER, as_user, connect, is_root, refuse_netlink, reset};
 
 const SIZES: [&str; 4] = ["2", "1", "0", "1"];
@@ -145,40 +145,6 @@ fn who_asks_for_it_serves_every_user() {
         let server = Server::start(&[&SIZES[..], more].concat());
         let mut stream = connect(OTHER, local(server.port));
         expect(&mut stream, &format!("{hello}w 0 2\nhi\n"), &format!("{welcome}ok 0 1\n"));
-    }
-}
-
-/// A server in the foreground. Dropping it kills it.
-struct Foreground {
-    child: Child,
-    port: u16,
-}
-
-impl Foreground {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = Vec::new();
-        let stdout = child.stdout.as_mut().unwrap();
-        while !line.ends_with(b"\n") {
-            let mut byte = [0];
-            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "it ended: {}", text(&line));
-            line.push(byte[0]);
-        }
-        let port = text(&line).trim_end().rsplit(':').next().unwrap().parse().unwrap();
-        Self { child, port }
-    }
-}
-
-impl Foreground {
-    fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-}
-
-impl Drop for Foreground {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

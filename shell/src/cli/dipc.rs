@@ -6,7 +6,7 @@ use clap_complete::ArgValueCandidates;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use whorl::dipc::server::LOOPBACK;
+use whorl::dipc::address::parse_ip;
 
 /// Serve mailboxes over TCP, in the background.
 #[derive(clap::Args, Debug)]
@@ -50,11 +50,11 @@ pub struct Args {
     #[arg(long)]
     pub foreground: bool,
 
-    /// Where to listen; 127.0.0.1 if absent
+    /// Where to listen; 127.0.0.1 and ::1 if absent
     ///
     /// Other addresses than loopback need --token-file or --insecure.
-    #[arg(long, value_name = "ADDR", default_value_t = LOOPBACK, hide_default_value = true)]
-    pub bind: IpAddr,
+    #[arg(long, value_name = "ADDR", value_parser = ip)]
+    pub bind: Option<IpAddr>,
 
     /// Serve on this unix socket too, for this user alone
     #[arg(long, value_name = "PATH")]
@@ -144,6 +144,11 @@ fn kibibytes(text: &str) -> Result<u32, String> {
 /// A port that can be named.
 pub fn port(text: &str) -> Result<u16, String> {
     whole(text, 1, 65535, "").map(|number| number as u16)
+}
+
+/// An address to listen at, also as a server prints it.
+pub fn ip(text: &str) -> Result<IpAddr, String> {
+    parse_ip(text).ok_or_else(|| "it must be an IP address without a port, as 127.0.0.1 or [::1]".into())
 }
 
 fn port_or_any(text: &str) -> Result<u16, String> {

@@ -7,6 +7,7 @@ use clap_complete::ArgValueCandidates;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+use whorl::dipc::address::HostPort;
 
 /// The same for all that can be done.
 macro_rules! exits {
@@ -37,13 +38,13 @@ macro_rules! exits {
     )
 )]
 pub struct Args {
-    /// The server's machine
+    /// The server's machine, or its HOST:PORT
     #[arg(long, value_name = "HOST", default_value = "localhost", global = true)]
-    pub host: String,
+    pub host: HostPort,
 
-    /// The server's port
-    #[arg(short, long, value_name = "PORT", default_value = "9000", value_parser = super::dipc::port, global = true, add = ArgValueCandidates::new(ports))]
-    pub port: u16,
+    /// The server's port; 9000 if absent
+    #[arg(short, long, value_name = "PORT", value_parser = super::dipc::port, global = true, add = ArgValueCandidates::new(ports))]
+    pub port: Option<u16>,
 
     /// The server's unix socket, instead of host and port
     #[arg(long, value_name = "PATH", global = true)]

@@ -53,7 +53,7 @@ pub struct Args {
     pub time: Option<Duration>,
 
     /// Listen beyond this machine, at every address or one
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "0.0.0.0")]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "0.0.0.0", value_parser = super::dipc::ip)]
     pub bind: Option<IpAddr>,
 
     /// Serve every user of this machine, not only you and root

@@ -99,17 +99,20 @@ fn options(args: &Args) -> Result<Options, String> {
         Some(path) => Some(token::read(path).map_err(|error| format!("--token-file: {error}"))?),
         None => None,
     };
-    if !args.bind.is_loopback() && token.is_none() && !args.insecure {
+    if let Some(address) = args.bind.filter(|address| !address.is_loopback())
+        && token.is_none()
+        && !args.insecure
+    {
         return Err(format!(
-            "--bind {}: other machines could use the mailboxes; add --token-file FILE, or --insecure to allow it",
-            args.bind
+            "--bind {address}: other machines could use the mailboxes; add --token-file FILE, or --insecure to allow it",
         ));
     }
     let shape =
         Shape { boxes: args.boxes, capacity: args.size as usize * KIB, packet: args.packet as usize * KIB };
     Ok(Options {
         shape,
-        address: (args.bind, args.port).into(),
+        address: args.bind,
+        port: args.port,
         unix: args.unix.as_deref().map(absolute),
         any_user: args.any_user || args.insecure || token.is_some(),
         token,

@@ -7,11 +7,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use whorl::dipc::address::{self, HostPort};
 use whorl::dipc::client::{Client, ClientError, MESSAGE_MAX};
 use whorl::dipc::token;
 use whorl::escape;
 use whorl::mailboxes::Message;
 use whorl::standard::{input, output};
+
+/// The port that is meant where none is given.
+const PORT: u16 = 9000;
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -22,14 +26,22 @@ pub fn run(args: Args) -> Exit {
             return Exit::Usage;
         }
     };
+    let HostPort { host, port } = &args.host;
+    if let (Some(one), Some(other)) = (args.port, port)
+        && one != *other
+    {
+        say(&format!("mail: --host names port {other} and --port {one}; give one of them"));
+        return Exit::Usage;
+    }
+    let port = args.port.or(*port).unwrap_or(PORT);
     let timeout = Some(args.timeout);
     let connect = || match &args.unix {
         Some(path) => Client::unix_within(path, token.as_deref(), timeout),
-        None => Client::tcp_within(&args.host, args.port, token.as_deref(), timeout),
+        None => Client::tcp_within(host, port, token.as_deref(), timeout),
     };
     let server = match &args.unix {
         Some(path) => whorl::shown(path),
-        None => format!("{}:{}", escape::line(&args.host), args.port),
+        None => address::shown(host, port),
     };
     let done = match &args.action {
         Action::Read { mailbox } => connect().and_then(|mut client| read(&mut client, *mailbox)),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use thiserror::Error;
 
+use super::address::without_brackets;
 use super::reply::Shape;
 use super::timed::TimedSocket;
 use crate::mailboxes::Message;
@@ -71,7 +72,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects over TCP, and proves who we are where there is a token. Each answer may take [`TIMEOUT`].
+    /// Connects over TCP, and proves who we are where there is a token. An IPv6 address may stand in brackets. Each answer
+    /// may take [`TIMEOUT`].
     ///
     /// # Errors
     /// There is no such server, or it does not want us.
@@ -90,7 +92,7 @@ impl Client {
         token: Option<&[u8]>,
         timeout: Option<Duration>,
     ) -> Result<Self, ClientError> {
-        let connected = TimedSocket::tcp(host, port, timeout);
+        let connected = TimedSocket::tcp(without_brackets(host), port, timeout);
         Self::with(connected.map_err(|error| unreached(error, timeout))?, token)
     }
 

@@ -4,7 +4,7 @@ use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -13,6 +13,8 @@ use crate::{reason, shown};
 
 /// Connections that may wait to be taken in; the kernel allows fewer where it is told to.
 const BACKLOG: i32 = 4096;
+/// How many numbers are tried for one that is free on both loopback addresses.
+const PAIRS: usize = 16;
 /// The first descriptor that a supervisor hands over.
 const FIRST_INHERITED: i32 = 3;
 
@@ -30,6 +32,9 @@ pub enum ListenError {
     /// The port is not for ordinary users.
     #[error("port {0} needs privileges; take one from 1024 to 65535, or port 0 for any that is free")]
     Privileged(u16),
+    /// No number is free on both loopback addresses.
+    #[error("no port was found that is free at 127.0.0.1 and at ::1 ({PAIRS} tries); name one")]
+    NoPair,
     /// Anything else about TCP.
     #[error("cannot listen on {address}: {}", reason(*error))]
     Tcp {
@@ -69,9 +74,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// The port that names this server.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.tcp.first().map(|(_, address)| *address)
+    /// The address and port that name this server.
+    ///
+    /// # Panics
+    /// If it does not listen on TCP.
+    pub fn address(&self) -> SocketAddr {
+        self.tcp[0].1
     }
 }
 
@@ -81,6 +89,34 @@ impl Drop for Listeners {
             remove_own(path);
         }
     }
+}
+
+/// Listens on both loopback addresses, IPv4 first, with one port. Without IPv6 on this machine, on the other alone. A port of
+/// 0 becomes one that is free on both.
+///
+/// # Errors
+/// The port is in use on one of them, or not for us.
+pub fn loopbacks(port: u16) -> Result<Vec<(OwnedFd, SocketAddr)>, ListenError> {
+    // Kept meanwhile, so that no number is tried twice.
+    let mut tried = Vec::new();
+    for _ in 0..PAIRS {
+        let four = match tcp((Ipv4Addr::LOCALHOST, port).into()) {
+            Err(ListenError::InUse { .. }) if port == 0 => break, // there are fewer numbers than tries
+            four => four?,
+        };
+        match tcp((Ipv6Addr::LOCALHOST, four.1.port()).into()) {
+            Ok(six) => return Ok(vec![four, six]),
+            Err(ListenError::Tcp { error, .. }) if is_no_ipv6(error) => return Ok(vec![four]),
+            Err(ListenError::InUse { .. }) if port == 0 => tried.push(four),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ListenError::NoPair)
+}
+
+/// Whether the kernel said that there is no IPv6 here: not built in, switched off, or kept from this process.
+fn is_no_ipv6(error: Errno) -> bool {
+    matches!(error, Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::ADDRNOTAVAIL | Errno::PERM)
 }
 
 /// Listens at `address`. A port of 0 becomes a free one.

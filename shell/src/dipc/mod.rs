@@ -21,9 +21,11 @@
 //! | [`notify`] | telling a supervisor that we are ready |
 //! | [`token`] | the token file |
 //! | [`remove`] | stopping a server, and clearing away what a dead one left |
+//! | [`address`] | where a server is, as people write it |
 //! | [`client`] | a client over sockets |
 //! | [`attach`] | using a server's mailboxes through shared memory |
 
+pub mod address;
 pub mod attach;
 pub mod boxes;
 pub mod budget;

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -108,6 +108,41 @@ impl Drop for Server {
         if !self.place.leftovers().is_empty() {
             let _ = self.remove(&["--force"]);
         }
+    }
+}
+
+/// A server in the foreground. Dropping it kills it.
+pub struct Foreground {
+    child: Child,
+    pub port: u16,
+}
+
+impl Foreground {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = Vec::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        while !line.ends_with(b"\n") {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "it ended: {}", text(&line));
+            line.push(byte[0]);
+        }
+        let port = text(&line).trim_end().rsplit(':').next().unwrap().parse().unwrap();
+        Self { child, port }
+    }
+}
+
+impl Foreground {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -45,11 +45,19 @@ pub fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
-/// Lets a process that this becomes make no netlink sockets: what a container's filter does.
+/// Lets a process that this becomes make no netlink sockets, as a container's filter does.
 ///
 /// # Errors
 /// The kernel allows no filter.
 pub fn refuse_netlink() -> std::io::Result<()> {
+    refuse_family(libc::AF_NETLINK, libc::EPERM)
+}
+
+/// Lets a process that this becomes make no sockets of a family.
+///
+/// # Errors
+/// The kernel allows no filter.
+pub fn refuse_family(family: i32, error: i32) -> std::io::Result<()> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const END: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -60,8 +68,8 @@ pub fn refuse_netlink() -> std::io::Result<()> {
         step(LOAD, 0, 0, 0),
         step(IS, 0, 3, libc::SYS_socket as u32),
         step(LOAD, 0, 0, first_argument),
-        step(IS, 0, 1, libc::AF_NETLINK as u32),
-        step(END, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(IS, 0, 1, family as u32),
+        step(END, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
         step(END, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };

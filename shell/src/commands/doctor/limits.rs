@@ -94,7 +94,10 @@ fn temporary_files() -> Finding {
 
 fn loopback() -> Finding {
     match std::net::TcpListener::bind(("127.0.0.1", 0)) {
-        Ok(_) => Finding::ok("loopback", "127.0.0.1 can be listened at"),
+        Ok(_) if std::net::TcpListener::bind(("::1", 0)).is_ok() => {
+            Finding::ok("loopback", "127.0.0.1 and ::1 can be listened at")
+        }
+        Ok(_) => Finding::ok("loopback", "127.0.0.1 can be listened at; there is no ::1"),
         Err(error) => Finding::fail(
             "loopback",
             whorl::reason_of(&error),

@@ -47,8 +47,10 @@ const BUDGET_PART: u64 = 8;
 pub struct Options {
     /// The sizes.
     pub shape: Shape,
-    /// Where to listen.
-    pub address: SocketAddr,
+    /// Where to listen; both loopback addresses if absent.
+    pub address: Option<IpAddr>,
+    /// The port; 0 becomes a free one.
+    pub port: u16,
     /// A unix socket beside that.
     pub unix: Option<PathBuf>,
     /// What clients must send first, where anything.
@@ -172,13 +174,16 @@ impl Server {
 
         let mut listeners = inherited.unwrap_or(Listeners { tcp: Vec::new(), unix: Vec::new() });
         if listeners.tcp.is_empty() {
-            listeners.tcp.push(listen::tcp(options.address)?);
+            listeners.tcp = match options.address {
+                Some(address) => vec![listen::tcp((address, options.port).into())?],
+                None => listen::loopbacks(options.port)?,
+            };
         }
         if let Some(path) = &options.unix {
             let socket = listen::unix(path)?;
             listeners.unix.push((socket, Some(path.clone())));
         }
-        let address = listeners.address().unwrap_or(options.address);
+        let address = listeners.address();
         let owners = (!options.any_user).then(|| OwnerCheck::open(address));
 
         let free = memory::available();
@@ -287,9 +292,6 @@ impl Server {
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(8)
 }
-
-/// The address that is meant where none is given.
-pub const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn watch(epoll: &OwnedFd, source: impl AsFd, data: u64) -> Result<(), Errno> {
     epoll::add(epoll, source, EventData::new_u64(data), EventFlags::IN)

@@ -1,0 +1,135 @@
+//! Where a mailbox server listens, and how people write that.
+
+mod dipc_support;
+mod users;
+
+use dipc_support::{Foreground, Place, Server, converse, text};
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+const SIZES: [&str; 4] = ["2", "1", "0", "1"];
+
+/// Whether this machine has `::1`; says so if not.
+fn has_ipv6(test: &str) -> bool {
+    let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !has {
+        eprintln!("SKIPPED: {test}: this machine has no IPv6");
+    }
+    has
+}
+
+fn refused(output: &Output, code: i32, words: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(code), 1), "{output:?}");
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+}
+
+#[test]
+fn whichever_loopback_a_client_takes_it_finds_the_server() {
+    if !has_ipv6("whichever_loopback_a_client_takes_it_finds_the_server") {
+        return;
+    }
+    let server = Server::start(&SIZES);
+    let six = TcpStream::connect((Ipv6Addr::LOCALHOST, server.port)).unwrap();
+    assert_eq!(converse(six, b"w 0 2\nhi\n"), "ok 0 1\nbye quit\n");
+    assert_eq!(converse(server.connect(), b"r 0\n"), "data 0 1 2\nhi\nbye quit\n");
+    // Whoever comes over either is looked at.
+    if users::is_root("another user over ::1") {
+        let other = users::connect(users::OTHER, (Ipv6Addr::LOCALHOST, server.port).into());
+        assert!(converse(other, b"").starts_with("bye user this server serves user root;"));
+    }
+    // An address that is named is the only one.
+    for (bind, other) in [("127.0.0.1", "::1"), ("[::1]", "127.0.0.1"), ("::1", "127.0.0.1")] {
+        let server = Server::start(&[&SIZES[..], &["--bind", bind]].concat());
+        let own = TcpStream::connect((bind.trim_matches(['[', ']']), server.port)).unwrap();
+        assert_eq!(converse(own, b"r 0\n"), "data 0 0 0\n\nbye quit\n");
+        assert!(TcpStream::connect((other, server.port)).is_err(), "{bind}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_on_either_loopback_is_in_use() {
+    if !has_ipv6("a_port_that_is_taken_on_either_loopback_is_in_use") {
+        return;
+    }
+    for (host, other) in [("::1", "127.0.0.1"), ("127.0.0.1", "::1")] {
+        let taken = TcpListener::bind((host, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let place = Place::new();
+        let output = place.run(&["dipc", "2", "1", &port.to_string(), "1"]);
+        refused(&output, 1, &["in use", host, &port.to_string()]);
+        assert!(TcpStream::connect((other, port)).is_err(), "nothing is left at {other}");
+        assert_eq!(place.leftovers(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn without_ipv6_it_listens_on_ipv4_alone_and_says_nothing() {
+    let no_ipv6 = || users::refuse_family(libc::AF_INET6, libc::EAFNOSUPPORT);
+    let place = Place::new();
+    let mut command = place.shell(&[&["dipc"], &SIZES[..]].concat());
+    // SAFETY: it makes system calls, and nothing else.
+    let output = unsafe { command.pre_exec(no_ipv6) }.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let port = text(&output.stdout).trim_end().rsplit(':').next().unwrap().parse().unwrap();
+    let server = Server { place, port };
+    assert_eq!(converse(server.connect(), b"r 0\n"), "data 0 0 0\n\nbye quit\n");
+}
+
+#[test]
+fn a_picked_port_is_free_on_both_loopbacks() {
+    let test = "a_picked_port_is_free_on_both_loopbacks";
+    // A network of four ports, of which three are taken at ::1, then all.
+    let script = "ip link set lo up && echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range || exit 77
+        for port in 40000 40001 40003; do \"$0\" dipc 1 1 $port 1 --bind ::1 > /dev/null || exit 77; done
+        \"$0\" dipc 1 1 0 1; \"$0\" dipcrm 40002 > /dev/null; \"$0\" dipc 1 1 40002 1 --bind ::1 > /dev/null
+        \"$0\" dipc 1 1 0 1; echo $?
+        for port in 40000 40001 40002 40003; do \"$0\" dipcrm $port > /dev/null; done";
+    let place = Place::new();
+    let mut command = Command::new("unshare");
+    command.args(["-n", "sh", "-c", script, dipc_support::SHELL]).env("XDG_RUNTIME_DIR", place.path());
+    let output = command.output();
+    let Some(output) = output.ok().filter(|output| output.stdout.len() > 1) else {
+        eprintln!("SKIPPED: {test}: no network namespace with IPv6 can be made");
+        return;
+    };
+    assert_eq!(text(&output.stdout), "listening on 127.0.0.1:40002\n1\n", "{output:?}");
+    assert!(text(&output.stderr).contains("free at 127.0.0.1 and at ::1"), "{output:?}");
+}
+
+#[test]
+fn an_address_is_understood_as_a_server_prints_it() {
+    let place = Place::new();
+    let mut command = place.shell(&[&["dipc"], &SIZES[..], &["--foreground"]].concat());
+    let server = Foreground::start(command.stderr(Stdio::null()));
+    let port = server.port.to_string();
+    let mail = |args: &[&str]| place.run(&[&["mail", "read", "0"], args].concat());
+    let (four, six) = (format!("127.0.0.1:{port}"), format!("[::1]:{port}"));
+    let mut understood = vec![vec!["--host", &*four], vec!["--host", "127.0.0.1", "--port", &*port]];
+    understood.push(vec!["--host", &*four, "--port", &*port]);
+    if has_ipv6("an_address_is_understood_as_a_server_prints_it") {
+        understood.push(vec!["--host", &*six]);
+        for host in ["[::1]", "::1", "[::ffff:127.0.0.1]"] {
+            understood.push(vec!["--host", host, "--port", &*port]);
+        }
+    }
+    for args in understood {
+        let output = mail(&args);
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+    refused(&mail(&["--host", &four, "--port", "1"]), 2, &[&port, "port 1;"]);
+    for host in ["", "[::1", "[localhost]", "localhost:", "[::1]:0", ":1"] {
+        refused(&mail(&["--host", host]), 2, &["--host"]);
+    }
+    // Nobody is there: where it was looked for is written as a server would.
+    let output = mail(&["--host", "[::1]:1"]);
+    assert!(!output.status.success() && text(&output.stderr).contains("mail: [::1]:1: "), "{output:?}");
+    for bind in ["[::1]:9000", "[127.0.0.1]", "localhost"] {
+        refused(
+            &place.run(&[&["dipc"], &SIZES[..], &["--bind", bind]].concat()),
+            2,
+            &["--bind", "IP address"],
+        );
+    }
+}
