@@ -14,13 +14,17 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, So
 const HEADER: usize = 16;
 /// The most bytes of one datagram that are read: the kernel's own limit.
 const DATAGRAM: usize = 32 << 10;
-/// An answer is looked for in so many datagrams.
+/// An answer is looked for in so many datagrams, and a list has at most so many.
 const DATAGRAMS: usize = 1024;
 
 /// The answer is an error, or the confirmation of a request.
 const ERROR: u16 = 2;
+/// The end of a list.
+const DONE: u16 = 3;
 /// A message is a question.
 const REQUEST: u16 = 1;
+/// The answer is a list.
+const DUMP: u16 = 0x300;
 
 /// A message as it was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,6 +109,32 @@ impl Netlink {
                     kind_of if kind_of == kind => read(message.payload).ok_or(NetlinkError::Malformed),
                     _ => Err(NetlinkError::Malformed),
                 };
+            }
+        }
+        Err(NetlinkError::Malformed)
+    }
+
+    /// Asks for a list, and gives each entry's type and payload to `each`.
+    ///
+    /// # Errors
+    /// There is no answer, or it has no end.
+    pub fn list(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        mut each: impl FnMut(u16, &[u8]),
+    ) -> Result<(), NetlinkError> {
+        let sequence = self.send(kind, REQUEST | DUMP, payload)?;
+        for _ in 0..DATAGRAMS {
+            let mut rest = self.receive()?;
+            while let Some((message, behind)) = first(rest) {
+                rest = behind;
+                match message.kind {
+                    _ if message.sequence != sequence => {}
+                    DONE => return Ok(()),
+                    ERROR => return Err(error_of(message.payload)),
+                    kind => each(kind, message.payload),
+                }
             }
         }
         Err(NetlinkError::Malformed)

@@ -12,6 +12,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use whorl::discovery::Information;
 
@@ -229,6 +230,53 @@ fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
     signal(good.pid(), Signal::INT);
     assert_eq!(good.end(SOON).status.signal(), Some(2));
     run(&mut home.words("servers --dir nowhere")).refusal(1, &["nowhere", "no such file"]);
+}
+
+#[test]
+fn what_is_announced_beyond_this_machine_is_an_address_that_others_reach_or_said() {
+    let what = "servers without a default route";
+    let tried = Command::new("unshare").args(["-n", "ip", "link", "set", "lo", "up"]).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return skip(what, "no network namespace can be made");
+    }
+    let lan = "ip link add v0 type veth peer name v1; ip link set v1 up; ip link set v0 up;";
+    let none = "this machine has no address that others can reach, so its file names 127.0.0.1";
+    for (network, bind, announced) in [
+        ("", "--bind", Err(none)),
+        ("", "--bind=::", Err(none)),
+        ("ip addr add 10.9.8.7/24 dev v0;", "--bind", Ok("10.9.8.7")),
+        ("ip addr add 10.9.8.7/24 dev v0;", "--bind=::", Ok("10.9.8.7")),
+        ("ip addr add 10.9.8.7/24 dev v0; ip link set v0 down;", "--bind", Err(none)),
+        ("ip addr add 2001:db8::7/64 dev v0 nodad;", "--bind=::", Ok("2001:db8::7")),
+        ("ip addr add 2001:db8::7/64 dev v0 nodad;", "--bind", Err(none)),
+        (
+            "ip addr add 10.9.8.7/24 dev v0; ip addr add 10.1.1.1/24 dev v1; ip route add default via 10.1.1.2;",
+            "--bind",
+            Ok("10.1.1.1"),
+        ),
+    ] {
+        let home = home();
+        // It serves one client, which is asked to come once the file is there.
+        let script = format!(
+            "ip link set lo up; {lan} {network}
+            shell serve x --dir servers {bind} --clients 1 --for 20s &
+            until [ -s servers/x.server ]; do kill -0 $! || exit 1; sleep 0.01; done
+            head -n 1 servers/x.server; shell servers --dir servers | grep -c 'Host: 1'; wait $!"
+        );
+        let inner = home.place.at("inner.sh");
+        std::fs::write(&inner, format!("shell() {{ \"$SHELL_BIN\" \"$@\"; }}\n{script}")).unwrap();
+        let ended = run(&mut home.script("unshare -n sh inner.sh"));
+        ended.has_code(0);
+        assert_eq!(
+            ended.stdout,
+            format!("{}\n1\n", announced.unwrap_or("127.0.0.1")),
+            "{network} {bind}: {ended:?}"
+        );
+        match announced {
+            Ok(_) => assert_eq!(ended.stderr, "", "{network} {bind}"),
+            Err(why) => assert!(ended.stderr.lines().count() == 1 && ended.stderr.contains(why), "{ended:?}"),
+        }
+    }
 }
 
 /// The head of a client, then all that it gets.

@@ -35,6 +35,18 @@ pub fn run(args: Args) -> Exit {
     options.address = args.bind.unwrap_or(options.address);
     options.any_user = args.any_user;
     let served = Server::start(&args.name, &options).and_then(|mut server| {
+        if args.bind.is_some_and(|address| address.is_unspecified()) && server.address().0.is_loopback() {
+            let text = format!(
+                "{}: this machine has no address that others can reach, so its file names {}; bring the network up, or \
+                 give --bind=ADDRESS",
+                args.name,
+                server.address().0
+            );
+            say(&format!("serve: {text}"));
+            if args.log_file.is_some() {
+                tracing::warn!("{text}");
+            }
+        }
         if !args.quiet && errors().is_terminal() {
             let (address, port) = server.address();
             say(&format!("serve: {} listens at {address}, port {port}", args.name));

@@ -72,7 +72,7 @@ pub fn without_brackets(host: &str) -> &str {
 /// A host and a port as a server prints them: an IPv6 address gets brackets.
 pub fn shown(host: &str, port: u16) -> String {
     let host = without_brackets(host);
-    if is_ipv6(host) { format!("[{host}]:{port}") } else { format!("{}:{port}", host.escape_debug()) }
+    if is_ipv6(host) { format!("[{host}]:{port}") } else { format!("{}:{port}", crate::escape::line(host)) }
 }
 
 /// Whether this is an IPv6 address, perhaps with the interface on which it is to be used (`fe80::1%eth0`).

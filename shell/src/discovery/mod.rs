@@ -6,6 +6,7 @@
 
 mod ask;
 mod file;
+mod reachable;
 mod server;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! A server: two messages for each client, and a file that says where.
 
 use super::file::{Announcement, FileError, Information};
+use super::reachable::{Families, reachable};
 use super::wire;
 use crate::bell::Bell;
 use crate::channel::owner::{Visits, WaitEnd};
@@ -14,9 +15,10 @@ use crate::socket_owner::{OwnerCheck, Refused};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::time::Timespec;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -32,7 +34,8 @@ pub struct ServerOptions {
     pub socket_message: Vec<u8>,
     /// What it gives each client through shared memory.
     pub shm_message: Vec<u8>,
-    /// Where it listens. The unspecified address: everywhere, and the file names one where others may reach it.
+    /// Where it listens. The unspecified address: everywhere, and the file names one where others may reach it, or
+    /// 127.0.0.1 if this machine has none.
     pub address: IpAddr,
     /// On loopback, serve every user of this machine, and not only this process's user and root. On another address
     /// whoever reaches it is served.
@@ -149,7 +152,7 @@ impl Server {
         let listener = TcpListener::bind((options.address, 0)).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let port = bound.port();
-        let address = reachable(options.address);
+        let address = announced(&listener, options.address);
         let is_local = options.address.to_canonical().is_loopback();
         let owners = (is_local && !options.any_user).then(|| OwnerCheck::open(bound));
         let counter = Counter::open(listener, &options.socket_message, visits.clone(), owners)?;
@@ -201,18 +204,18 @@ impl Drop for Server {
     }
 }
 
-/// The address that others may reach, for one that means all of ours: that of the way out.
-fn reachable(address: IpAddr) -> IpAddr {
+/// The address to announce for a listener: its own, or one of this machine where it means all of them.
+fn announced(listener: &TcpListener, address: IpAddr) -> IpAddr {
     if !address.is_unspecified() {
         return address;
     }
-    // Connecting a datagram socket sends nothing; it only asks the routing table. The address is one for documentation.
-    let way_out = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    way_out.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+    let ipv6 = address.is_ipv6();
+    let ipv4 = !ipv6 || sockopt::ipv6_v6only(listener) == Ok(false);
+    reachable(Families { ipv4, ipv6 }).unwrap_or(LOOPBACK)
 }
+
+/// What is announced where nobody else reaches this machine.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The TCP side: one thread for all clients, none of which can hold up another.
 struct Counter {
