@@ -54,8 +54,14 @@ fn a_port_that_is_taken_on_either_loopback_is_in_use() {
         return;
     }
     for (host, other) in [("::1", "127.0.0.1"), ("127.0.0.1", "::1")] {
-        let taken = TcpListener::bind((host, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
+        // Taken on one of them, and free on the other.
+        let (_taken, port) = loop {
+            let taken = TcpListener::bind((host, 0)).unwrap();
+            let port = taken.local_addr().unwrap().port();
+            if TcpListener::bind((other, port)).is_ok() {
+                break (taken, port);
+            }
+        };
         let place = Place::new();
         let output = place.run(&["dipc", "2", "1", &port.to_string(), "1"]);
         refused(&output, 1, &["in use", host, &port.to_string()]);

@@ -40,6 +40,25 @@ pub fn connect(user: u32, address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Connects as a user, from an address of this machine.
+pub fn connect_from(user: u32, from: SocketAddr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let stream = as_user(user, || {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &from).unwrap();
+        connect(&socket, &to).unwrap();
+        TcpStream::from(socket)
+    });
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+/// An address of loopback on which no other process takes ports.
+pub fn own_loopback() -> SocketAddr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    ([127, a | 0x80, b, c], 0).into()
+}
+
 /// Closes a connection so that nothing of it remains, as by a program that is in a hurry.
 pub fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
