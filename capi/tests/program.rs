@@ -6,7 +6,7 @@ use common::{SONAME, home, is_there, library, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use whorl::dipc::reply::Shape;
-use whorl::dipc::server::{LOOPBACK, Options, Server};
+use whorl::dipc::server::{Options, Server};
 
 /// Compiles a program in every way there is; nothing where there is no compiler.
 fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
@@ -46,7 +46,9 @@ fn the_example_says_hello_in_every_way() {
     unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
     let options = Options {
         shape: Shape { boxes: 2, capacity: 1024, packet: 1024 },
-        address: (LOOPBACK, 0).into(),
+        address: None,
+        port: 0,
+        any_user: false,
         unix: None,
         token: None,
         idle: None,
