@@ -55,6 +55,7 @@ pub mod output;
 pub mod process;
 pub mod rendezvous;
 pub mod segment;
+#[doc(hidden)]
 pub mod socket_owner;
 #[doc(hidden)]
 pub mod standard;

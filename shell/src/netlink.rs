@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, So
 const HEADER: usize = 16;
 /// The most bytes of one datagram that are read: the kernel's own limit.
 const DATAGRAM: usize = 32 << 10;
-/// An answer is looked for in so many datagrams, and a list has at most so many.
+/// The most datagrams that are read for one answer.
 const DATAGRAMS: usize = 1024;
 
 /// The answer is an error, or the confirmation of a request.

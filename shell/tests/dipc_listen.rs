@@ -26,15 +26,15 @@ fn refused(output: &Output, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn whichever_loopback_a_client_takes_it_finds_the_server() {
-    if !has_ipv6("whichever_loopback_a_client_takes_it_finds_the_server") {
+fn a_server_is_found_on_both_loopbacks() {
+    if !has_ipv6("a_server_is_found_on_both_loopbacks") {
         return;
     }
     let server = Server::start(&SIZES);
     let six = TcpStream::connect((Ipv6Addr::LOCALHOST, server.port)).unwrap();
     assert_eq!(converse(six, b"w 0 2\nhi\n"), "ok 0 1\nbye quit\n");
     assert_eq!(converse(server.connect(), b"r 0\n"), "data 0 1 2\nhi\nbye quit\n");
-    // Whoever comes over either is looked at.
+    // The check applies to both.
     if users::is_root("another user over ::1") {
         let other = users::connect(users::OTHER, (Ipv6Addr::LOCALHOST, server.port).into());
         assert!(converse(other, b"").starts_with("bye user this server serves user root;"));
@@ -86,7 +86,7 @@ fn without_ipv6_it_listens_on_ipv4_alone_and_says_nothing() {
 #[test]
 fn a_picked_port_is_free_on_both_loopbacks() {
     let test = "a_picked_port_is_free_on_both_loopbacks";
-    // A network of four ports, of which three are taken at ::1, then all.
+    // A network namespace with four ports. First three of them are taken at ::1, then all.
     let script = "ip link set lo up && echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range || exit 77
         for port in 40000 40001 40003; do \"$0\" dipc 1 1 $port 1 --bind ::1 > /dev/null || exit 77; done
         \"$0\" dipc 1 1 0 1; \"$0\" dipcrm 40002 > /dev/null; \"$0\" dipc 1 1 40002 1 --bind ::1 > /dev/null
@@ -128,7 +128,7 @@ fn an_address_is_understood_as_a_server_prints_it() {
     for host in ["", "[::1", "[localhost]", "localhost:", "[::1]:0", ":1"] {
         refused(&mail(&["--host", host]), 2, &["--host"]);
     }
-    // Nobody is there: where it was looked for is written as a server would.
+    // Without a server there, the error writes the address as a server would.
     let output = mail(&["--host", "[::1]:1"]);
     assert!(!output.status.success() && text(&output.stderr).contains("mail: [::1]:1: "), "{output:?}");
     for bind in ["[::1]:9000", "[127.0.0.1]", "localhost"] {

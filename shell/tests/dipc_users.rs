@@ -19,8 +19,8 @@ fn local(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// All that a client gets which writes into mailbox 0 and reads it, in several pieces, as a shell writes lines. On a busy
-/// machine the server may have closed the connection by then; its line is there all the same.
+/// Returns everything that a client reads after it has tried to write into mailbox 0, line by line as a shell does. On a
+/// busy machine the server may have closed the connection by then; the client still reads the line.
 fn tamper(mut stream: TcpStream) -> String {
     stream.set_nodelay(true).unwrap();
     for line in ["w 0 8\n", "tampered\n", "r 0\n"] {
@@ -41,8 +41,8 @@ fn untouched(port: u16) {
 }
 
 #[test]
-fn another_user_is_told_so_and_nothing_else() {
-    if !is_root("another_user_is_told_so_and_nothing_else") {
+fn another_user_is_refused_and_nothing_is_executed() {
+    if !is_root("another_user_is_refused_and_nothing_is_executed") {
         return;
     }
     let server = Server::start(&SIZES);
@@ -56,19 +56,19 @@ fn another_user_is_told_so_and_nothing_else() {
     let elsewhere = connect_from(OTHER, own_loopback(), address);
     assert_eq!(tamper(elsewhere), REFUSED);
     untouched(server.port);
-    // Many of them are in nobody's way.
+    // Many clients of another user do not delay the owner.
     let crowd: Vec<_> = (0..200).map(|_| connect(OTHER, address)).collect();
     untouched(server.port);
     drop(crowd);
-    // The owner is served, however it connects; a half that is closed is no socket that is closed.
+    // The server serves its owner over each kind of socket. A client may close its half of the connection.
     assert_eq!(converse(server.connect(), b"w 0 2\nhi\n"), "ok 0 1\nbye quit\n");
     let own = TcpStream::connect(mapped).unwrap();
     assert_eq!(converse(own, b"r 0\n"), "data 0 1 2\nhi\nbye quit\n");
 }
 
 #[test]
-fn who_closes_before_it_is_looked_at_is_not_served() {
-    if !is_root("who_closes_before_it_is_looked_at_is_not_served") {
+fn a_socket_that_is_closed_before_the_check_is_refused() {
+    if !is_root("a_socket_that_is_closed_before_the_check_is_refused") {
         return;
     }
     let place = Place::new();
@@ -81,9 +81,9 @@ fn who_closes_before_it_is_looked_at_is_not_served() {
         stream
     };
     kill(server.pid(), "STOP");
-    // Closed in order: the kernel calls the socket root's then.
+    // After an orderly close the kernel reports the socket as root's.
     close_until_roots(write(connect(OTHER, address)));
-    // Closed at once: it is gone, and the kernel finds whatever has its address and port now.
+    // After a reset the socket is gone, and the kernel finds any other socket that has its address and port.
     let listened = write(connect_from(OTHER, own_loopback(), address));
     let port = listened.local_addr().unwrap();
     reset(listened);
@@ -109,7 +109,7 @@ fn close_until_roots(stream: TcpStream) {
     });
 }
 
-/// Waits until a server has looked at so many clients, and asserts that it served none of them.
+/// Waits until a server has checked this number of clients, and asserts that it served none of them.
 #[track_caller]
 fn first_are_refused(log: &std::path::Path, clients: usize) {
     let lines = || std::fs::read_to_string(log).unwrap();
@@ -120,8 +120,8 @@ fn first_are_refused(log: &std::path::Path, clients: usize) {
 }
 
 #[test]
-fn who_asks_for_it_serves_every_user() {
-    if !is_root("who_asks_for_it_serves_every_user") {
+fn any_user_a_token_and_insecure_open_the_server() {
+    if !is_root("any_user_a_token_and_insecure_open_the_server") {
         return;
     }
     let place = Place::new();
@@ -143,7 +143,7 @@ fn who_asks_for_it_serves_every_user() {
 /// A server of another user, with a runtime directory of its own.
 fn of_user(user: u32, place: &Place) -> Foreground {
     let shell = place.path().join("shell");
-    // Not by this process: another test may fork meanwhile, and a file that is open for writing cannot be started.
+    // `cp` copies it, because a child of another test could inherit a descriptor that keeps the file busy.
     assert!(Command::new("cp").arg(dipc_support::SHELL).arg(&shell).status().unwrap().success());
     let run = place.path().join("run");
     std::fs::create_dir(&run).unwrap();
@@ -174,15 +174,15 @@ fn a_users_server_serves_that_user_and_root() {
 }
 
 #[test]
-fn the_number_of_users_without_a_number_matches_nobody() {
-    if !is_root("the_number_of_users_without_a_number_matches_nobody") {
+fn the_overflow_user_never_matches() {
+    if !is_root("the_overflow_user_never_matches") {
         return;
     }
     let place = Place::new();
     let server = of_user(NOBODY, &place);
     let refused = tamper(connect(NOBODY, local(server.port)));
     assert!(refused.starts_with("bye user this server serves user nobody; "), "{refused}");
-    assert!(refused.ends_with("(many users may share its number here)\n"), "{refused}");
+    assert!(refused.ends_with("(user number 65534 also stands for unknown users)\n"), "{refused}");
     untouched(server.port);
 }
 
@@ -262,7 +262,7 @@ fn a_unix_socket_is_the_owners_as_before() {
     assert_eq!(refused.unwrap_err(), std::io::ErrorKind::PermissionDenied);
     let mut stream = UnixStream::connect(&path).unwrap();
     expect(&mut stream, "w 0 2\nhi\nr 0\n", "ok 0 1\ndata 0 1 2\nhi\n");
-    // There a client that closes altogether is heard.
+    // Over a unix socket the server executes the requests of a client that has closed its socket.
     UnixStream::connect(&path).unwrap().write_all(b"w 1 4\ngone\n").unwrap();
     eventually("what it sent was stored", || {
         converse(server.connect(), b"r 1\n") == "data 1 1 4\ngone\nbye quit\n"

@@ -96,7 +96,7 @@ fn a_web_page_cannot_send_requests_through_a_browser() {
     let post =
         format!("POST / HTTP/1.1\r\nHost: localhost:9000\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert_eq!(in_every_way(&small(), post.as_bytes()), NO_WEB);
-    // Whichever of the lines comes first, also with a line that is too long for us before it, or after requests.
+    // Each line of HTTP ends the connection, as the first line and after requests.
     for line in post.split_inclusive("\r\n").filter(|line| *line != "\r\n") {
         let rest = &post[post.find(line).unwrap()..];
         if line != body {
@@ -107,7 +107,7 @@ fn a_web_page_cannot_send_requests_through_a_browser() {
     }
     let long = format!("GET /{} HTTP/1.1\r\n{body}", "x".repeat(128));
     assert_eq!(in_every_way(&small(), long.as_bytes()), "bye line longer than 128 bytes\n");
-    // TLS says so with its first byte, whatever follows; later that byte is as unknown as any other.
+    // The first byte tells TLS. Later in the connection that byte is an unknown verb.
     assert_eq!(in_every_way(&small(), b"\x16\x03\x01\x02\0\nw 3 2\nhi\n"), NO_WEB);
     assert_eq!(in_every_way(&small(), b"\x16"), NO_WEB);
     assert!(in_every_way(&small(), b"\n\x16\nr 0\n").starts_with("err verb"));
@@ -119,7 +119,7 @@ fn a_web_page_cannot_send_requests_through_a_browser() {
         in_every_way(&small(), stored.as_bytes()),
         "ok 1 1\nok 1 2\nmore 1 14\nok 1 3\nok 1 4\nbye quit\n"
     );
-    // Nor does a token that is asked for make a difference.
+    // A server with a token answers the same.
     let asking = Oracle { token: Some(b"0123456789abcdef".to_vec()), ..small() };
     assert_eq!(in_every_way(&asking, post.as_bytes()), NO_WEB);
     // A staged message is dropped.

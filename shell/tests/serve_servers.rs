@@ -233,7 +233,7 @@ fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
 }
 
 #[test]
-fn what_is_announced_beyond_this_machine_is_an_address_that_others_reach_or_said() {
+fn without_a_default_route_an_interfaces_address_is_announced_or_a_warning_printed() {
     let what = "servers without a default route";
     let tried = Command::new("unshare").args(["-n", "ip", "link", "set", "lo", "up"]).status();
     if !tried.is_ok_and(|status| status.success()) {
@@ -256,7 +256,7 @@ fn what_is_announced_beyond_this_machine_is_an_address_that_others_reach_or_said
         ),
     ] {
         let home = home();
-        // It serves one client, which is asked to come once the file is there.
+        // The server ends after one client, which the script starts once the file exists.
         let script = format!(
             "ip link set lo up; {lan} {network}
             shell serve x --dir servers {bind} --clients 1 --for 20s &
@@ -289,8 +289,8 @@ fn visit(mut client: std::net::TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn another_user_is_told_so_and_counts_as_no_client() {
-    if !users::is_root("another_user_is_told_so_and_counts_as_no_client") {
+fn another_user_is_refused_and_does_not_count_as_a_client() {
+    if !users::is_root("another_user_is_refused_and_does_not_count_as_a_client") {
         return;
     }
     let home = home();

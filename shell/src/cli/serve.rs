@@ -22,7 +22,7 @@ Examples:
   shell serve two --dir /shared --bind --for 10m    for other machines too
 
 On loopback it serves you and root, unless --any-user is given. With --bind to
-another address it serves whoever reaches it.
+another address it serves every client that reaches it.
 
 Exit codes: 0 served; 1 failed, or the name is in use; 2 used wrongly. Stopped
 by a signal, it dies of it."
@@ -58,7 +58,7 @@ pub struct Args {
 
     /// Serve every user of this machine, not only you and root
     ///
-    /// With --bind to another address than loopback it serves whoever reaches it.
+    /// With --bind to another address than loopback it serves every client that reaches it.
     #[arg(long, hide_short_help = true)]
     pub any_user: bool,
 

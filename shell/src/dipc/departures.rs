@@ -1,8 +1,8 @@
 //! Clients that are sent away before they are served. Each gets one line.
 //!
-//! A socket that is closed with unread input takes that line back, and what a client sends after the close ends it with a
-//! broken pipe before it has read the line. So each such client keeps its socket for a moment, and what it still sends
-//! is dropped. There are few of them at a time: one more closes the oldest, which has its line.
+//! If the server closes a socket that holds unread input, the kernel discards the line. If the client sends more after the
+//! close, it ends with a broken pipe before it has read the line. So the server keeps the socket for a moment and drops
+//! what the client still sends. It keeps few such sockets: when there is one too many, it closes the oldest.
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Clients at a time.
 const MOST: usize = 64;
-/// A client keeps its socket for so long, or until it has sent so much.
+/// How long a client keeps its socket, and after how many bytes it loses it earlier.
 const PATIENCE: Duration = Duration::from_secs(1);
 const DRAINED: usize = 64 << 10;
 
@@ -28,7 +28,7 @@ struct Departure {
     left: usize,
 }
 
-/// Those clients, in the order in which they came.
+/// Clients that are sent away, the oldest first.
 #[derive(Debug)]
 pub struct Departures {
     epoll: OwnedFd,
@@ -37,15 +37,15 @@ pub struct Departures {
 }
 
 impl Departures {
-    /// None yet.
+    /// Makes an empty set.
     ///
     /// # Errors
-    /// No descriptor was to be had.
+    /// The kernel has no descriptor for it.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, all: VecDeque::new(), next: 0 })
     }
 
-    /// Sends a client its line, and closes this half of the connection. `socket` does not block.
+    /// Sends a client its line, closes this half of the connection, and keeps the socket. `socket` must be non-blocking.
     pub fn add(&mut self, socket: OwnedFd, line: &[u8], now: Instant) {
         // A fresh socket takes a line at once.
         if rustix::net::send(&socket, line, SendFlags::NOSIGNAL).is_err()
@@ -68,7 +68,7 @@ impl Departures {
         self.all.front().map(|first| first.until)
     }
 
-    /// Drops what clients have sent, and closes the sockets of those that are through.
+    /// Drops what the clients have sent, and closes the sockets of the clients that have finished.
     pub fn look(&mut self, now: Instant) {
         while self.deadline().is_some_and(|until| until <= now) {
             self.all.pop_front();
@@ -91,7 +91,7 @@ impl Departures {
 }
 
 impl Departure {
-    /// Drops what has come. False: the client is through.
+    /// Drops what has arrived. Returns `false` if the client has finished, or has sent too much.
     fn drain(&mut self) -> bool {
         let mut bytes = [0; 4096];
         while self.left > 0 {
@@ -139,14 +139,14 @@ mod tests {
         let mut line = String::new();
         client.read_to_string(&mut line).unwrap();
         assert_eq!(line, "bye x\n");
-        // It ends: so does its socket here.
+        // The client closes its socket, so the server closes its own.
         drop(client);
         let until = Instant::now() + Duration::from_secs(20);
         while departures.deadline().is_some() && Instant::now() < until {
             departures.look(now);
         }
         assert!(departures.all.is_empty());
-        // Who sends without end, who does nothing, and who is one too many.
+        // A client that sends without end, clients that do nothing, and more clients than are kept.
         let (mut flood, socket) = pair(&listener);
         departures.add(socket, b"bye x\n", now);
         while departures.deadline().is_some() && Instant::now() < until {

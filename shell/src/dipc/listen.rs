@@ -13,7 +13,7 @@ use crate::{reason, shown};
 
 /// Connections that may wait to be taken in; the kernel allows fewer where it is told to.
 const BACKLOG: i32 = 4096;
-/// How many numbers are tried for one that is free on both loopback addresses.
+/// How many ports are tried until one is free on both loopback addresses.
 const PAIRS: usize = 16;
 /// The first descriptor that a supervisor hands over.
 const FIRST_INHERITED: i32 = 3;
@@ -32,7 +32,7 @@ pub enum ListenError {
     /// The port is not for ordinary users.
     #[error("port {0} needs privileges; take one from 1024 to 65535, or port 0 for any that is free")]
     Privileged(u16),
-    /// No number is free on both loopback addresses.
+    /// No port was free on both loopback addresses.
     #[error("no port was found that is free at 127.0.0.1 and at ::1 ({PAIRS} tries); name one")]
     NoPair,
     /// Anything else about TCP.
@@ -91,13 +91,13 @@ impl Drop for Listeners {
     }
 }
 
-/// Listens on both loopback addresses, IPv4 first, with one port. Without IPv6 on this machine, on the other alone. A port of
-/// 0 becomes one that is free on both.
+/// Listens on both loopback addresses with one port, on 127.0.0.1 first. If this machine has no IPv6, listens on 127.0.0.1
+/// alone. Port 0 becomes a port that is free on both.
 ///
 /// # Errors
 /// The port is in use on one of them, or not for us.
 pub fn loopbacks(port: u16) -> Result<Vec<(OwnedFd, SocketAddr)>, ListenError> {
-    // Kept meanwhile, so that no number is tried twice.
+    // These stay open, so that the kernel does not pick the same port again.
     let mut tried = Vec::new();
     for _ in 0..PAIRS {
         let four = match tcp((Ipv4Addr::LOCALHOST, port).into()) {
@@ -114,7 +114,7 @@ pub fn loopbacks(port: u16) -> Result<Vec<(OwnedFd, SocketAddr)>, ListenError> {
     Err(ListenError::NoPair)
 }
 
-/// Whether the kernel said that there is no IPv6 here: not built in, switched off, or kept from this process.
+/// Whether an error means that this process has no IPv6: the kernel lacks it, it is switched off, or a filter refuses it.
 fn is_no_ipv6(error: Errno) -> bool {
     matches!(error, Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::ADDRNOTAVAIL | Errno::PERM)
 }

@@ -1,4 +1,4 @@
-//! Which address of this machine others may reach, for a server that listens at all of them.
+//! Finds the address at which other machines reach this one, for a server that listens at every address.
 
 use crate::netlink::{Netlink, NetlinkError, number};
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ pub struct Families {
     pub ipv6: bool,
 }
 
-/// The address that others may reach: that of the way out, or without one that of a network interface which is up.
-/// `None`: nobody reaches this machine.
+/// Returns the address at which other machines reach this one: the source address of the default route, or without such
+/// a route the address of a network interface that is up. Returns `None` if there is no such address.
 pub fn reachable(families: Families) -> Option<IpAddr> {
     // Addresses for documentation.
     let far = [
@@ -51,7 +51,7 @@ const RUNNING: u32 = 0x40;
 struct Address {
     interface: u32,
     ip: IpAddr,
-    /// It means the same everywhere, not only within its network.
+    /// The address is valid everywhere, and not only within its own network.
     is_global: bool,
 }
 
@@ -86,7 +86,7 @@ impl Interfaces {
         let is_usable = |address: &&Address| {
             let wanted = match address.ip {
                 IpAddr::V4(_) => families.ipv4,
-                // An address within a network is of use only with the interface's name, which differs elsewhere.
+                // A link-local IPv6 address needs the name of an interface, and that name differs on other machines.
                 IpAddr::V6(_) => families.ipv6 && address.is_global,
             };
             wanted && flags(address) & (UP | LOOPBACK) == UP && !address.ip.is_loopback()
@@ -109,9 +109,9 @@ fn address(payload: &[u8]) -> Option<Address> {
     const ADDRESS: u16 = 1;
     const LOCAL: u16 = 2;
     const HEADER: usize = 8;
-    /// A failed check for duplicates, one that is not over, and an address that is to be given up.
+    /// Flags: the check for duplicates failed, the check is not over, and the address is deprecated.
     const UNUSABLE: u8 = 0x08 | 0x40 | 0x20;
-    /// Valid everywhere, and within one network.
+    /// Scopes: valid everywhere, and valid within one network.
     const SCOPES: [u8; 2] = [0, 253];
     let &[family, _, flags, scope] = payload.first_chunk()?;
     let interface = number(payload, 4)?;

@@ -34,11 +34,11 @@ pub struct ServerOptions {
     pub socket_message: Vec<u8>,
     /// What it gives each client through shared memory.
     pub shm_message: Vec<u8>,
-    /// Where it listens. The unspecified address: everywhere, and the file names one where others may reach it, or
-    /// 127.0.0.1 if this machine has none.
+    /// Where the server listens. With the unspecified address it listens at every address, and its file names one that
+    /// other machines reach, or 127.0.0.1 if there is none.
     pub address: IpAddr,
     /// On loopback, serve every user of this machine, and not only this process's user and root. On another address
-    /// whoever reaches it is served.
+    /// every client that reaches it is served.
     pub any_user: bool,
 }
 
@@ -214,7 +214,7 @@ fn announced(listener: &TcpListener, address: IpAddr) -> IpAddr {
     reachable(Families { ipv4, ipv6 }).unwrap_or(LOOPBACK)
 }
 
-/// What is announced where nobody else reaches this machine.
+/// The address that is announced where this machine has no other.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The TCP side: one thread for all clients, none of which can hold up another.
@@ -325,8 +325,7 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
     }
 }
 
-/// Sends a client away with one line, which its message's head cannot begin with. What it has sent is taken first, or the
-/// kernel would discard the line.
+/// Sends a client away with one line. Reads what the client has sent, because the kernel would otherwise discard the line.
 fn dismiss(mut socket: TcpStream, refused: &Refused) {
     let _ = socket.write(wire::refusal(refused).as_bytes());
     let _ = socket.shutdown(std::net::Shutdown::Write);

@@ -1,14 +1,14 @@
-//! Which user is at the other end of a TCP connection within this machine, and whether that user is served.
+//! Finds the user at the other end of a TCP connection within this machine, and decides whether that user is served.
 //!
-//! Loopback is open to every user of the machine, and TCP itself does not tell who connects. The kernel does: it knows the
-//! owner of the other socket. What an answer is worth:
+//! Every user of the machine can connect over loopback, and TCP does not carry the user. The kernel knows the owner of the
+//! other socket, and its answer has three traps:
 //!
-//! 1. A socket that its process has closed reads as root's, without an inode. It counts as unknown, so a client keeps its
-//!    socket open until it has its reply; closing one half of the connection is fine.
-//! 2. Where a connection is gone, the kernel finds a listening socket with the same address and port, or a newer
-//!    connection. So the answer must name both addresses and a state that a connected socket has, and our own end must
-//!    still be connected after the lookup: while it is, no other connection can have these addresses.
-//! 3. A user that has no number in this user namespace reads as the overflow user, which therefore never matches.
+//! 1. A socket that its process has closed reads as root's, without an inode. Such an owner counts as unknown. So a
+//!    client keeps its socket open until it has its reply; it may close its half of the connection.
+//! 2. If the connection is gone, the kernel may answer with a listening socket, or with a newer connection from the same
+//!    port. So the answer must name both addresses and the state of a connected socket. This end must also be connected
+//!    after the lookup, because no other connection can have these addresses while it is.
+//! 3. A user without a number in this user namespace reads as the overflow user. So the overflow user never matches.
 
 mod proc_net;
 mod sock_diag;
@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
-/// The two addresses of a connection, from the point of view of the socket that is looked for. IPv4 addresses are written
-/// as such, also where a socket was made as IPv6.
+/// The two addresses of a connection, as the socket that is looked for sees them. An IPv4 address mapped into IPv6 is
+/// written as IPv4.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Pair {
     local: SocketAddr,
@@ -63,9 +63,9 @@ pub enum Unknown {
     /// The socket is closed, or in another network namespace.
     #[error("your socket is closed already, or in another network namespace")]
     NotFound,
-    /// The owner has the number of this process, but that stands for every user without a number.
-    #[error("many users may share its number here")]
-    Overflow,
+    /// The owner has the user number of this process, but that number also stands for users without a number.
+    #[error("user number {0} also stands for unknown users")]
+    Overflow(u32),
     /// Neither way works.
     #[error("the kernel does not say whose your socket is: {}", reason(*.0))]
     System(Errno),
@@ -104,11 +104,11 @@ pub struct OwnerCheck {
 }
 
 impl OwnerCheck {
-    /// Makes ready. `listener`: the address of a listening socket of this process, with which the way to ask is tried.
+    /// Opens the way to ask the kernel, and tries it with the address of a listening socket of this process.
     pub fn open(listener: SocketAddr) -> Self {
         let own = rustix::process::geteuid().as_raw();
         let tried = SockDiag::open().and_then(|mut diag| {
-            // A kernel without the module says "not found" to everything, so look for a socket that is there.
+            // A kernel without the module answers "not found" to every question, so ask for a socket that exists.
             match diag.find_listener(listener) {
                 Ok(true) => Ok(diag),
                 Ok(false) => Err(Errno::NOENT),
@@ -157,7 +157,7 @@ impl OwnerCheck {
         let found = found.filter(|found| found.is_connected() && found.inode != 0);
         let found = found.filter(|_| peer() == Some(local)).ok_or(Unknown::NotFound)?;
         let is_ambiguous = found.user == self.overflow && self.own == self.overflow;
-        if is_ambiguous { Err(Unknown::Overflow) } else { Ok(found.user) }
+        if is_ambiguous { Err(Unknown::Overflow(found.user)) } else { Ok(found.user) }
     }
 
     fn find(&self, pair: Pair) -> Result<Option<Found>, Errno> {
@@ -171,10 +171,10 @@ impl OwnerCheck {
 }
 
 const ROOT: u32 = 0;
-/// The overflow user where the kernel does not tell it.
+/// The overflow user, if /proc does not say.
 const OVERFLOW: u32 = 65534;
 
-/// A user's name, or its number if it has none. What a name service far away knows is not asked for.
+/// Returns a user's name from /etc/passwd, or its number. Does not ask name services, which may be slow or far away.
 fn name_of(user: u32) -> String {
     let users = std::fs::read("/etc/passwd").unwrap_or_default();
     let named = users.split(|&byte| byte == b'\n').find_map(|line| {

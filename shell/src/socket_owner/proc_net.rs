@@ -1,5 +1,5 @@
-//! `/proc/net/tcp` and `tcp6`: the kernel's tables of TCP sockets as text. They say what `sock_diag` says, and have to be
-//! read as a whole, so they are for machines where netlink is refused.
+//! Reads `/proc/net/tcp` and `tcp6`, the kernel's tables of TCP sockets as text. They say the same as `sock_diag`, but a
+//! lookup reads the whole table. So they serve only where netlink is refused.
 //!
 //! ```text
 //!   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -20,10 +20,10 @@ const LINE: u64 = 4096;
 /// # Errors
 /// The tables cannot be read.
 pub fn find(pair: Pair) -> Result<Option<Found>, Errno> {
-    // IPv4 sockets that were made as IPv6 are in the second table.
+    // The second table also holds IPv6 sockets with mapped IPv4 addresses.
     let tables: &[&str] =
         if pair.local.is_ipv4() { &["/proc/net/tcp", "/proc/net/tcp6"] } else { &["/proc/net/tcp6"] };
-    // An entry can be passed over while others before it go, so what is not found is looked for again.
+    // The kernel may skip an entry if others before it go away meanwhile, so look twice.
     for _ in 0..2 {
         for (number, table) in tables.iter().enumerate() {
             match File::open(table).and_then(|table| scan(BufReader::with_capacity(64 << 10, table), pair)) {
@@ -126,7 +126,7 @@ mod tests {
         {
             assert_eq!(address(broken), None, "{broken}");
         }
-        // The searched line after others, one of them without an end.
+        // The line is found after a line that is too long.
         let long = format!("{}\n{line}", "x".repeat(10_000));
         assert!(scan(long.as_bytes(), pair).unwrap().is_some());
         assert_eq!(scan(&b"\xff\0\n"[..], pair).unwrap(), None);

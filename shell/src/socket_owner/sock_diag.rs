@@ -1,5 +1,5 @@
-//! `sock_diag`: the kernel's answer to the question whose a TCP socket is, by the two addresses of the connection. One
-//! exact lookup in the kernel's table, without any privilege, see sock_diag(7).
+//! Asks `sock_diag` for the owner of a TCP socket, by the two addresses of its connection. This is one exact lookup in the
+//! kernel's table and needs no privilege; see sock_diag(7).
 //!
 //! ```text
 //! question   0 family   1 protocol   2 wanted extras   4 wanted states   8 addresses
@@ -53,8 +53,8 @@ impl SockDiag {
     /// # Errors
     /// The kernel does not tell.
     pub fn find_listener(&mut self, address: SocketAddr) -> Result<bool, NetlinkError> {
-        let nobody = SocketAddr::new(if address.is_ipv4() { NO_IPV4 } else { NO_IPV6 }, 0);
-        let found = self.find(Pair { local: address, remote: nobody })?;
+        let none = SocketAddr::new(if address.is_ipv4() { NO_IPV4 } else { NO_IPV6 }, 0);
+        let found = self.find(Pair { local: address, remote: none })?;
         Ok(found.is_some_and(|found| found.inode != 0))
     }
 }
@@ -78,8 +78,8 @@ fn question(Pair { local, remote }: Pair) -> [u8; QUESTION] {
     bytes
 }
 
-/// Reads an answer: which connection it is about, and what it says. `None`: it is no answer. The kernel answers with a
-/// listening socket where there is no connection, so the addresses have to be compared.
+/// Reads an answer: the addresses of the socket, and what the kernel says about it. Returns `None` if the bytes are not an
+/// answer. The caller compares the addresses, because the kernel may answer with a listening socket.
 fn answer(bytes: &[u8]) -> Option<(Pair, Found)> {
     let bytes: &[u8; ANSWER] = bytes.first_chunk()?;
     let address = |port: usize, at: usize| {

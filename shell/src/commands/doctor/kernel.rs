@@ -80,7 +80,7 @@ fn pidfd() -> Finding {
     }
 }
 
-/// Whether the kernel tells whose a connection on loopback is: asks for one of our own.
+/// Asks the kernel for the owner of a connection that this process makes over loopback.
 fn socket_owners() -> Finding {
     let name = "sock_diag";
     let advice = "'shell dipc' and 'shell serve' refuse clients on loopback, unless --any-user is given";

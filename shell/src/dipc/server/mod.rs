@@ -134,7 +134,7 @@ pub struct Server {
     workers: Vec<Worker<SharedBoxes>>,
     ended: Arc<Post>,
     most: usize,
-    /// Who is served over TCP; everybody if absent.
+    /// Decides which clients over TCP are served; all of them if absent.
     owners: Option<OwnerCheck>,
     departures: Departures,
     epoll: OwnedFd,

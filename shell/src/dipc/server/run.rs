@@ -236,7 +236,7 @@ impl Server {
                 listen::dismiss(&client, &line);
                 continue;
             }
-            // Before anything else that a client of another user could use up.
+            // This check comes first, so that clients of other users cannot use up places.
             if is_tcp && let Some(Err(refused)) = self.owners.as_ref().map(|owners| owners.check(&client)) {
                 tracing::debug!("connection from {} refused: {refused}", listen::peer(&client));
                 reply::bye_user(&mut line, &refused);

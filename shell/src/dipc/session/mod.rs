@@ -99,7 +99,7 @@ pub struct Session {
     stage: Option<Stage>,
     /// It need not, or need no longer, prove who it is.
     known: bool,
-    /// No byte has been looked at.
+    /// No byte has been read yet.
     is_new: bool,
     /// The client will send no more, so nothing is worth waiting for.
     hurried: bool,
