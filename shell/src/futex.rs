@@ -5,9 +5,9 @@
 //! [`Parts::Host`](whorl_core::ring::Parts::Host): a mapping names [`SharedFutex`], a heap [`ThreadFutex`].
 
 use crate::process::stop_signal;
+use crate::timeout;
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags};
-use rustix::time::Timespec;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use whorl_core::futex::{Futex, Wake};
@@ -71,7 +71,7 @@ impl Futex for SharedFutex {
             Some(left) if left <= SLICE => (left, true),
             _ => (SLICE, false),
         };
-        match futex::wait(word, Flags::empty(), expected, Some(&timespec(nap))) {
+        match futex::wait(word, Flags::empty(), expected, Some(&timeout::timespec(nap))) {
             Err(Errno::TIMEDOUT) if last => Wake::TimedOut,
             Err(Errno::TIMEDOUT) => Wake::Slice,
             Err(Errno::INTR) if stop_signal().is_some() => Wake::Interrupted,
@@ -106,13 +106,13 @@ impl Futex for ThreadFutex {
             atomic_wait::wait(word, expected);
             return Wake::Woken;
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if Instant::now() >= deadline {
             return Wake::TimedOut;
         }
         // atomic-wait has no timed wait; this is the same private futex with one.
-        match futex::wait(word, Flags::PRIVATE, expected, Some(&timespec(left))) {
-            Err(Errno::TIMEDOUT) => Wake::TimedOut,
+        let (left, is_last) = timeout::until(deadline);
+        match futex::wait(word, Flags::PRIVATE, expected, Some(&left)) {
+            Err(Errno::TIMEDOUT) if is_last => Wake::TimedOut,
             _ => Wake::Woken,
         }
     }
@@ -124,10 +124,4 @@ impl Futex for ThreadFutex {
     fn wake_all(&self, word: &AtomicU32) {
         atomic_wait::wake_all(word);
     }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    // A wait of more than i64::MAX seconds does not end in our time either way.
-    let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    Timespec { tv_sec, tv_nsec: duration.subsec_nanos().into() }
 }

@@ -59,6 +59,7 @@ pub mod segment;
 pub mod socket_owner;
 #[doc(hidden)]
 pub mod standard;
+pub mod timeout;
 
 pub use channel::{
     CreateError, JoinError, JoinOptions, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions,

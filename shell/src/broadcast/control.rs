@@ -6,10 +6,10 @@ use super::{CopyError, Job, lifeline, system};
 use crate::bell::Bell;
 use crate::flow::Flow;
 use crate::process;
+use crate::timeout::timespec;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::time::Timespec;
 use std::time::{Duration, Instant};
 
 /// A peer that everybody waits for.
@@ -99,8 +99,7 @@ impl Control {
         while !roster.nobody_left() {
             let mut events =
                 [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
-            let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
-            let count = epoll::wait(&self.epoll, &mut events, Some(&tick)).unwrap_or(0); // EINTR: look around
+            let count = epoll::wait(&self.epoll, &mut events, Some(&timespec(TICK))).unwrap_or(0); // EINTR: look around
             for event in &events[..count] {
                 let data = event.data;
                 match data.u64() {

@@ -10,12 +10,12 @@ use super::frame::{self, Head};
 use super::source::{Piece, SourceError};
 use super::window::Window;
 use crate::process::stop_signal;
+use crate::timeout;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use rustix::time::Timespec;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use whorl_core::error::End;
 
 /// The most bytes in one frame, and about the most that one peer is sent before the others have their turn.
@@ -178,12 +178,15 @@ impl<'a, C: Crowd> Serving<'a, C> {
         let mut rang = false;
         let mut events =
             [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
-        let nap =
-            most.map(|most| Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() });
-        let count = match epoll::wait(&self.epoll, &mut events, nap.as_ref()) {
-            Err(Errno::INTR) => 0,
-            Ok(0) => return Err(ServeError::TimedOut),
-            other => other.map_err(system("wait for the sockets"))?,
+        let deadline = most.and_then(|most| Instant::now().checked_add(most));
+        let count = loop {
+            let nap = deadline.map(timeout::until);
+            match epoll::wait(&self.epoll, &mut events, nap.map(|(nap, _)| nap).as_ref()) {
+                Err(Errno::INTR) => break 0,
+                Ok(0) if nap.is_some_and(|(_, is_last)| !is_last) => {}
+                Ok(0) => return Err(ServeError::TimedOut),
+                other => break other.map_err(system("wait for the sockets"))?,
+            }
         };
         if stop_signal().is_some() {
             return Err(ServeError::Interrupted);

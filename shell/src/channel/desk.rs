@@ -9,10 +9,10 @@ use crate::process::{Unshared, leave_signals_to_main_thread};
 use crate::rendezvous::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Participant, Report, Stage, Standing, Way};
 use crate::rendezvous::{Listener, receive_with_descriptors, send_with_descriptors};
+use crate::timeout::timespec;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::time::Timespec;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -214,8 +214,7 @@ impl Clerk {
             let mut events =
                 [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
             let nap = if self.clearing.is_empty() { TICK } else { CLEARING };
-            let nap = Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() };
-            let count = epoll::wait(&self.epoll, &mut events, Some(&nap)).unwrap_or(0); // EINTR: look around
+            let count = epoll::wait(&self.epoll, &mut events, Some(&timespec(nap))).unwrap_or(0); // EINTR: look around
             for event in &events[..count] {
                 let data = event.data;
                 match data.u64() {

@@ -46,8 +46,7 @@ impl Stream {
             return Ok(false);
         }
         let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
-        let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-        match poll(&mut ready, Some(&now)) {
+        match poll(&mut ready, Some(&crate::timeout::NOW)) {
             Ok(count) => Ok(count == 0),
             Err(Errno::INTR) => Ok(false),
             Err(error) => Err(ReceiveError::System(error)),

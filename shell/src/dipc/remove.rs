@@ -91,8 +91,7 @@ fn signal(pid: u32, seen: &Seen, signal: Signal) -> bool {
         return true; // it is gone already
     }
     let mut ends = [PollFd::new(&process, PollFlags::IN)];
-    let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(&mut ends, Some(&zero)).is_ok_and(|ended| ended > 0) {
+    if poll(&mut ends, Some(&crate::timeout::NOW)).is_ok_and(|ended| ended > 0) {
         return false; // that process has ended, and the lock is held: the file names another
     }
     pidfd_send_signal(&process, signal).is_ok()

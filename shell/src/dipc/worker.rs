@@ -7,7 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::connection::{Connection, Desk, Verdict};
@@ -18,6 +18,7 @@ use super::reply::Fault;
 use super::session::{Boxes, Millis, Rules};
 use super::timers::{Armed, Timers};
 use crate::futex::{YIELDS, linger};
+use crate::timeout::{NOW, timespec};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
@@ -29,9 +30,6 @@ const INPUT: (usize, usize) = (64 << 10, 1 << 20);
 const LINE: usize = super::wire::LINE_MAX;
 /// Reply memory that is kept from call to call.
 const OUTPUT_KEPT: usize = 1 << 20;
-
-/// No waiting.
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What all workers of a server share.
 #[derive(Debug)]
@@ -207,7 +205,7 @@ impl<B: Boxes> Worker<B> {
             return Some(NOW);
         }
         let left = self.timers.next()?.saturating_sub(self.shared.now());
-        Some(Timespec { tv_sec: (left / 1000) as i64, tv_nsec: (left % 1000) as i64 * 1_000_000 })
+        Some(timespec(Duration::from_millis(left)))
     }
 
     fn client(&mut self, key: Key) -> Option<&mut Client> {

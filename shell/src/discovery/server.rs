@@ -16,7 +16,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use rustix::time::Timespec;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -273,7 +272,7 @@ impl Drop for Counter {
 fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, owners: Option<&OwnerCheck>) {
     leave_signals_to_main_thread();
     let mut customers: Vec<Customer> = Vec::new();
-    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let second = crate::timeout::timespec(Duration::from_secs(1));
     loop {
         let mut ready = vec![PollFd::new(over, PollFlags::IN)];
         let room = customers.len() < MOST;

@@ -6,11 +6,11 @@ use super::listener::{Probe, connect};
 use super::name::Name;
 use super::protocol::{LONGEST, Misunderstanding, Record, Saying, Token};
 use crate::process::{Peer, Unshared, peer_of};
+use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::geteuid;
-use rustix::time::Timespec;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -180,8 +180,7 @@ impl AsFd for Client {
 pub(crate) fn readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), TalkError> {
     let nap = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
         Some(Duration::ZERO) => return Err(TalkError::TimedOut),
-        Some(left) => Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }),
-        None => None,
+        left => left.map(timespec),
     };
     let stop = crate::process::stop_event().map_err(TalkError::System)?;
     let mut ready = [socket, stop].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));

@@ -8,11 +8,11 @@ use super::directory::{Locked, RuntimeDir};
 use super::name::Name;
 use crate::named::{Identity, Refused, open_regular, remove_if};
 use crate::process::{Unshared, is_own_pid_namespace, pid_namespace};
+use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, inotify};
 use rustix::io::Errno;
-use rustix::time::Timespec;
 use std::time::{Duration, Instant};
 
 /// How often to look although nothing was heard.
@@ -206,8 +206,7 @@ impl Changes {
             .chain(crate::process::stop_event().ok())
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let nap = Timespec { tv_sec: nap.as_secs() as i64, tv_nsec: nap.subsec_nanos().into() };
-        let _ = poll(&mut ready, Some(&nap)); // EINTR: look around
+        let _ = poll(&mut ready, Some(&timespec(nap))); // EINTR: look around
         if let Some(heard) = &self.heard {
             let mut events = [0; 4096];
             while rustix::io::read(heard, &mut events).is_ok_and(|count| count > 0) {

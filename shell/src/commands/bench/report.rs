@@ -6,7 +6,7 @@ use crate::table::{aligned, terminal_width};
 use crate::terminal::{print, print_json};
 use measure::collect::Collected;
 use measure::statistics::{number, spread};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 use std::time::Instant;
 use whorl::standard::output;
@@ -146,8 +146,7 @@ impl Report {
 pub fn is_unread() -> bool {
     let stdout = output();
     let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
+    poll(&mut asked, Some(&whorl::timeout::NOW)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// The values without their rounds.

@@ -1,7 +1,6 @@
 //! A server at work: clients taken in, the control socket answered, and everything ended in good order.
 
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -20,7 +19,7 @@ use crate::dipc::post::{Letter, Post};
 use crate::dipc::replies::Replies;
 use crate::dipc::reply::{self, Bye, Shape};
 use crate::mailboxes::MailSegment;
-use crate::{process, reason};
+use crate::{process, reason, timeout};
 
 /// Clients get so long to finish their requests when the server goes down, and then to read the last line.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -108,7 +107,7 @@ impl Server {
             events.clear();
             let until =
                 paused.into_iter().chain(stopping).chain(look_at).chain(self.departures.deadline()).min();
-            let timeout = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
+            let timeout = until.map(|until| timeout::until(until).0);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(RunError::System { what: "wait for events", error }),
@@ -343,10 +342,4 @@ fn count(event: Result<rustix::fd::BorrowedFd<'_>, Errno>) -> u64 {
         Ok(8) => u64::from_ne_bytes(bytes),
         _ => 0,
     }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    // Up to the next millisecond, or we would wake up just before the time and spin.
-    let millis = u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).min(1 << 40);
-    Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000) as i64 * 1_000_000 }
 }
