@@ -202,6 +202,26 @@ impl Connection {
         verdict
     }
 
+    /// Its place is wanted, before it has said anything worth an answer. It gets its last line if the socket takes it.
+    pub fn give_way<B>(&mut self, bye: Bye, desk: &mut Desk<'_, B>) -> Verdict {
+        if self.leaving.is_none() {
+            self.session.finish(bye, desk.output);
+            super::listen::dismiss(&self.socket, desk.output);
+            desk.output.clear();
+        }
+        Verdict::Close
+    }
+
+    /// Whether no token is asked for, or the right one has come.
+    pub fn is_known(&self) -> bool {
+        self.session.is_known()
+    }
+
+    /// Whether its last line is written.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// Whether nothing is half done, neither a request nor a reply.
     fn is_between_requests(&self) -> bool {
         let idle = match self.need {

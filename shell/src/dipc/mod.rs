@@ -8,6 +8,7 @@
 //! | [`budget`] | memory for data in flight, bounded for all connections together |
 //! | [`session`] | one connection's dialogue: bytes in, replies out, no socket and no clock |
 //! | [`connection`] | a socket and its dialogue |
+//! | [`lobby`] | clients that have not sent their token yet |
 //! | [`worker`] | a thread with an epoll set and a share of the connections |
 //! | [`post`] | a worker's letter box |
 //! | [`news`] | who waits for a message, and who tells them |
@@ -34,6 +35,7 @@ pub mod connection;
 pub mod control;
 pub mod departures;
 pub mod listen;
+pub mod lobby;
 pub mod news;
 pub mod notify;
 pub mod place;

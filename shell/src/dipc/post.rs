@@ -1,5 +1,6 @@
 //! A worker's letter box: what other threads want it to do, and a descriptor that wakes it.
 
+use super::lobby::Ticket;
 use crate::bell::Bell;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -11,13 +12,15 @@ pub type Key = u64;
 /// What a worker is asked to do.
 #[derive(Debug)]
 pub enum Letter {
-    /// Look after this client, who need not or must send a token.
+    /// Look after this client.
     Serve {
         /// Its socket.
         socket: OwnedFd,
-        /// It need not send a token.
-        known: bool,
+        /// It must send a token, and is in the lobby until then.
+        ticket: Option<Ticket>,
     },
+    /// Send this client of the lobby away: another needs its place.
+    MakeRoom(Ticket),
     /// A message that this connection waits for may have come.
     News(Key),
     /// Say goodbye to clients between requests, and let the others finish.

@@ -5,16 +5,18 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
 use super::connection::{Connection, Desk, Verdict};
+use super::lobby::{Lobby, Ticket};
 use super::news::News;
 use super::post::{Key, Letter, Post};
 use super::replies::Replies;
-use super::reply::Fault;
+use super::reply::{Bye, Fault};
 use super::session::{Boxes, Millis, Rules};
 use super::timers::{Armed, Timers};
 use crate::futex::{YIELDS, linger};
@@ -40,6 +42,10 @@ pub struct Shared {
     pub news: News,
     /// Memory for data in flight.
     pub budget: Arc<Budget>,
+    /// Clients that have not sent their token yet.
+    pub lobby: Lobby,
+    /// How many clients may be served at a time.
+    pub most: usize,
     /// When the server's clock began.
     pub epoch: Instant,
     /// How many connections each worker has.
@@ -65,6 +71,8 @@ struct Client {
     armed: Armed,
     /// What it is registered for.
     waiting: Option<(u32, u64)>,
+    /// It is in the lobby.
+    ticket: Option<Ticket>,
 }
 
 /// Mailboxes whose stores are told to those who wait.
@@ -109,6 +117,8 @@ pub struct Worker<B> {
     stopping: Option<Stopping>,
     /// Who stopped for others to have their turn.
     unfinished: Vec<Key>,
+    /// Its clients in the lobby.
+    newcomers: HashMap<Ticket, Key>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,6 +135,7 @@ enum Call {
     Told,
     Again,
     Time,
+    GiveWay,
     Stop,
 }
 
@@ -150,6 +161,7 @@ impl<B: Boxes> Worker<B> {
             output: Replies::default(),
             stopping: None,
             unfinished: Vec::new(),
+            newcomers: HashMap::new(),
         })
     }
 
@@ -221,7 +233,14 @@ impl<B: Boxes> Worker<B> {
         self.post.collect(letters);
         for letter in letters.drain(..) {
             match letter {
-                Letter::Serve { socket, known } => self.serve(socket, known, now),
+                Letter::Serve { socket, ticket } => self.serve(socket, ticket, now),
+                Letter::MakeRoom(ticket) => {
+                    // It may have sent its token, or gone, meanwhile.
+                    if let Some(key) = self.newcomers.get(&ticket).copied() {
+                        self.call(key, Call::GiveWay, now);
+                    }
+                    self.shared.lobby.left();
+                }
                 Letter::News(key) => {
                     if let Some((mailbox, _)) = self.client(key).and_then(|client| client.waiting.take()) {
                         // If it has begun another wait meanwhile, that one begins anew.
@@ -236,8 +255,8 @@ impl<B: Boxes> Worker<B> {
         }
     }
 
-    fn serve(&mut self, socket: OwnedFd, known: bool, now: Millis) {
-        let connection = Connection::new(socket, known, &self.shared.budget, now);
+    fn serve(&mut self, socket: OwnedFd, ticket: Option<Ticket>, now: Millis) {
+        let connection = Connection::new(socket, ticket.is_none(), &self.shared.budget, now);
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { generation: 0, connection: None });
             (self.places.len() - 1) as u32
@@ -246,7 +265,10 @@ impl<B: Boxes> Worker<B> {
         let key = u64::from(place.generation) << 32 | u64::from(at);
         let interest = connection.interest(self.input.len() / 2);
         let added = epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest);
-        let client = Client { connection, interest, armed: Armed::default(), waiting: None };
+        let client = Client { connection, interest, armed: Armed::default(), waiting: None, ticket };
+        if let Some(ticket) = ticket {
+            self.newcomers.insert(ticket, key);
+        }
         place.connection = Some(Box::new(client));
         match added {
             Ok(()) if self.stopping.is_some() => self.call(key, Call::Stop, now),
@@ -289,6 +311,7 @@ impl<B: Boxes> Worker<B> {
                 Some(deadline) if deadline <= now => connection.expire(&mut desk),
                 _ => Verdict::Stay, // it has moved away since
             },
+            Call::GiveWay => connection.give_way(Bye::Busy(self.shared.most), &mut desk),
             Call::Stop => Verdict::Stay,
         };
         if stopping && verdict == Verdict::Stay {
@@ -303,6 +326,15 @@ impl<B: Boxes> Worker<B> {
             if let Some((mailbox, since)) = client.waiting {
                 self.shared.news.wait(mailbox, self.number, key, since);
                 verdict = client.connection.told(&mut desk);
+            }
+        }
+        if let Some(ticket) = client.ticket {
+            if client.connection.is_known() {
+                client.ticket = None;
+                self.newcomers.remove(&ticket);
+                self.shared.lobby.leave(ticket);
+            } else if client.connection.is_leaving() {
+                self.shared.lobby.dismiss(ticket);
             }
         }
         if self.output.memory() > OUTPUT_KEPT {
@@ -340,6 +372,10 @@ impl<B: Boxes> Worker<B> {
         self.free.push(index(key) as u32);
         if let Some((mailbox, _)) = client.waiting {
             self.shared.news.forget(mailbox, self.number, key);
+        }
+        if let Some(ticket) = client.ticket {
+            self.newcomers.remove(&ticket);
+            self.shared.lobby.leave(ticket);
         }
         // Closing the only descriptor of a socket takes it out of the epoll set.
         drop(client);

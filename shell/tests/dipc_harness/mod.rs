@@ -1,5 +1,7 @@
 //! Drives a session without sockets: mailboxes in a `Vec`, input cut into pieces at will.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use whorl::dipc::budget::Budget;
 use whorl::dipc::replies::Replies;
 use whorl::dipc::reply::{Fault, Shape};

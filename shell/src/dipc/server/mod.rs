@@ -22,6 +22,7 @@ use crate::dipc::budget::Budget;
 use crate::dipc::control;
 use crate::dipc::departures::Departures;
 use crate::dipc::listen::{self, ListenError, Listeners};
+use crate::dipc::lobby::Lobby;
 use crate::dipc::news::News;
 use crate::dipc::place::{Held, Information, Place, PlaceError};
 use crate::dipc::post::Post;
@@ -133,7 +134,6 @@ pub struct Server {
     posts: Vec<Arc<Post>>,
     workers: Vec<Worker<SharedBoxes>>,
     ended: Arc<Post>,
-    most: usize,
     /// Decides which clients over TCP are served; all of them if absent.
     owners: Option<OwnerCheck>,
     departures: Departures,
@@ -206,6 +206,8 @@ impl Server {
             },
             news: News::new(posts.clone()),
             budget,
+            lobby: Lobby::new(most),
+            most,
             epoch: Instant::now(),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         });
@@ -253,7 +255,6 @@ impl Server {
             posts,
             workers,
             ended,
-            most,
             owners,
             departures,
             epoll,

@@ -26,6 +26,8 @@ const DRAIN: Duration = Duration::from_millis(1500);
 const LAST_LINES: Duration = Duration::from_millis(300);
 /// Without descriptors, nobody is taken in for so long.
 const PAUSE: Duration = Duration::from_millis(50);
+/// While so many as are taken in at a time have to leave first, nobody is taken in for so long.
+const BREATH: Duration = Duration::from_millis(1);
 /// Clients taken in before looking at anything else.
 const ROUND: usize = 64;
 /// Programs that may be talking to the control socket, or be attached, at a time.
@@ -148,9 +150,9 @@ impl Server {
                         }
                     }
                     number @ LISTENER..CALLER => {
-                        if !self.take_in((number - LISTENER) as usize, stopping.is_some()) {
+                        if let Err(pause) = self.take_in((number - LISTENER) as usize, stopping.is_some()) {
                             self.listen(EventFlags::empty());
-                            paused = Some(now + PAUSE);
+                            paused = Some(now + pause);
                         }
                     }
                     number => {
@@ -207,14 +209,18 @@ impl Server {
         }
     }
 
-    /// Takes clients in and hands them to workers. False: there are no descriptors for more.
-    fn take_in(&mut self, number: usize, stopping: bool) -> bool {
+    /// Takes clients in and hands them to workers. An error says for how long nobody is to be taken in: there are no
+    /// descriptors, or those who make room have to leave first.
+    fn take_in(&mut self, number: usize, stopping: bool) -> Result<(), Duration> {
         let mut line = Replies::default();
         for _ in 0..ROUND {
-            let Some((listener, is_tcp)) = self.listener(number) else { return true };
+            if self.shared.lobby.leaving() >= ROUND {
+                return Err(BREATH);
+            }
+            let Some((listener, is_tcp)) = self.listener(number) else { return Ok(()) };
             let client = match listen::accept(listener, is_tcp) {
                 Ok(client) => client,
-                Err(Errno::AGAIN) => return true,
+                Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => {
                     // Give up the descriptor that we kept for this, so that one of those who wait can be told.
                     self.reserve = None;
@@ -226,12 +232,21 @@ impl Server {
                     }
                     self.reserve();
                     tracing::warn!("cannot take clients in: {}", reason(error));
-                    return false;
+                    return Err(PAUSE);
                 }
             };
             line.clear();
             if stopping {
                 reply::bye(&mut line, Bye::Stop);
+                listen::dismiss(&client, &line);
+                continue;
+            }
+            let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
+            let most = self.shared.most;
+            let staying = self.connections().saturating_sub(self.shared.lobby.leaving());
+            let full = staying >= most || !known && self.shared.lobby.is_full();
+            if full && !self.make_room() {
+                reply::bye(&mut line, Bye::Busy(most));
                 listen::dismiss(&client, &line);
                 continue;
             }
@@ -242,14 +257,8 @@ impl Server {
                 self.departures.add(client, &line, Instant::now());
                 continue;
             }
-            if self.connections() >= self.most {
-                reply::bye(&mut line, Bye::Busy(self.most));
-                self.departures.add(client, &line, Instant::now());
-                continue;
-            }
-            let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
-            let loads = self.shared.loads.iter().zip(&self.posts);
-            if let Some((load, post)) = loads.min_by_key(|(load, _)| load.load(Ordering::Relaxed)) {
+            let loads = self.shared.loads.iter().enumerate();
+            if let Some((worker, load)) = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed)) {
                 load.fetch_add(1, Ordering::Relaxed);
                 if tracing::enabled!(tracing::Level::DEBUG) {
                     tracing::debug!(
@@ -258,9 +267,17 @@ impl Server {
                         listen::peer(&client)
                     );
                 }
-                post.send(Letter::Serve { socket: client, known });
+                let ticket = (!known).then(|| self.shared.lobby.enter(worker));
+                self.posts[worker].send(Letter::Serve { socket: client, ticket });
             }
         }
+        Ok(())
+    }
+
+    /// Sends a client away that has not sent its token yet. False: there is none.
+    fn make_room(&self) -> bool {
+        let Some((ticket, worker)) = self.shared.lobby.make_room() else { return false };
+        self.posts[worker].send(Letter::MakeRoom(ticket));
         true
     }
 

@@ -23,6 +23,8 @@ pub type Millis = u64;
 
 /// A first line may take so long, from its first byte.
 const LINE_PATIENCE: Millis = 10_000;
+/// Before the right token, so many bytes may come. A line has fewer, so that only empty lines add up to more.
+const UNPROVEN_MAX: usize = 1024;
 /// Announced data may take so long, and a second more for each [`PATIENT_BYTES`].
 const DATA_PATIENCE: Millis = 10_000;
 const PATIENT_BYTES: u64 = 64 << 10;
@@ -101,6 +103,8 @@ pub struct Session {
     known: bool,
     /// No byte has been read yet.
     is_new: bool,
+    /// Bytes used up before that.
+    unproven: usize,
     /// The client will send no more, so nothing is worth waiting for.
     hurried: bool,
     /// When the request in hand began.
@@ -171,8 +175,10 @@ impl Session {
             stage: None,
             known,
             is_new: true,
+            unproven: 0,
             hurried: false,
-            began: None,
+            // Who must prove who it is owes a line from the start.
+            began: (!known).then_some(now),
             last: now,
             farewell: None,
         }
@@ -288,6 +294,11 @@ impl Session {
         matches!(self.state, State::Line | State::Wait { .. } | State::Done) && self.stage.is_none()
     }
 
+    /// Whether it need not, or need no longer, prove who it is.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// How the dialogue ended.
     pub fn farewell(&self) -> Option<Bye> {
         self.farewell
@@ -316,8 +327,15 @@ impl Session {
         }
         let (used, request) = match wire::parse(input) {
             Parsed::Request { used, request } => (used, request),
-            Parsed::Blank { used } => {
+            Parsed::Blank { used } if self.known => {
                 self.began = None;
+                return Step::Used(used);
+            }
+            Parsed::Blank { used } => {
+                self.unproven += used;
+                if self.unproven > UNPROVEN_MAX {
+                    self.finish(Bye::Auth, turn.out);
+                }
                 return Step::Used(used);
             }
             Parsed::NeedMore => {
