@@ -241,6 +241,13 @@ impl Server {
                 listen::dismiss(&client, &line);
                 continue;
             }
+            // This check comes first, so that clients of other users cannot use up places.
+            if is_tcp && let Some(Err(refused)) = self.owners.as_ref().map(|owners| owners.check(&client)) {
+                tracing::debug!("connection from {} refused: {refused}", listen::peer(&client));
+                reply::bye_user(&mut line, &refused);
+                self.departures.add(client, &line, Instant::now());
+                continue;
+            }
             let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
             let most = self.shared.most;
             let staying = self.connections().saturating_sub(self.shared.lobby.leaving());
@@ -248,13 +255,6 @@ impl Server {
             if full && !self.make_room() {
                 reply::bye(&mut line, Bye::Busy(most));
                 listen::dismiss(&client, &line);
-                continue;
-            }
-            // This check comes first, so that clients of other users cannot use up places.
-            if is_tcp && let Some(Err(refused)) = self.owners.as_ref().map(|owners| owners.check(&client)) {
-                tracing::debug!("connection from {} refused: {refused}", listen::peer(&client));
-                reply::bye_user(&mut line, &refused);
-                self.departures.add(client, &line, Instant::now());
                 continue;
             }
             let loads = self.shared.loads.iter().enumerate();
