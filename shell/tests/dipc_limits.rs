@@ -126,11 +126,18 @@ fn wrong_tokens_take_no_places() {
 fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_it() {
     let rules = rules(1, 1024, 1024, Some(TOKEN.as_bytes()));
     let mut boxes = Plain(vec![(0, Vec::new())]);
-    let mut session = Session::new(false, Budget::new(1 << 20), 100);
+    let mut session = Session::new(false, Budget::new(1 << 20).account(0, None), 100);
     assert_eq!(session.deadline(&rules), Some(10_100), "from the start, not from the first byte");
     let mut say = |session: &mut Session, now, input: &[u8]| {
         let mut out = Replies::default();
-        let mut turn = Turn { now, rules: &rules, boxes: &mut boxes, out: &mut out };
+        let mut turn = Turn {
+            now,
+            rules: &rules,
+            boxes: &mut boxes,
+            out: &mut out,
+            room: usize::MAX,
+            is_clogged: false,
+        };
         let (used, need) = session.advance(input, false, 1 << 20, &mut turn);
         (used, need, text(&out))
     };
@@ -138,7 +145,7 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
     assert_eq!(say(&mut session, 5_000, b"\n\n"), nothing(2));
     assert_eq!(session.deadline(&rules), Some(10_100), "empty lines do not move it");
     assert_eq!(say(&mut session, 6_000, &[b'\n'; 1022]), nothing(1022));
-    let mut late = Session::new(false, Budget::new(1 << 20), 0);
+    let mut late = Session::new(false, Budget::new(1 << 20).account(0, None), 0);
     let (used, need, said) = say(&mut late, 0, &[b'\n'; 2000]);
     assert_eq!((used, need), (2000, Need::Nothing));
     assert!(said.starts_with("bye auth"), "{said}");
@@ -147,7 +154,7 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
     assert_eq!(session.deadline(&rules), None, "who is known may be idle");
     assert_eq!(say(&mut session, 8_000, &[b'\n'; 5000]), nothing(5000));
     // The others hear why they are sent away.
-    let mut session = Session::new(false, Budget::new(1 << 20), 0);
+    let mut session = Session::new(false, Budget::new(1 << 20).account(0, None), 0);
     let mut out = Replies::default();
     session.expire(10_000, &mut out);
     assert_eq!(text(&out), "bye idle\n");

@@ -1,36 +1,148 @@
-//! Memory for data in flight: bounded for all connections together.
+//! Memory for data in flight: bounded for all connections together, and shared out among them.
 //!
 //! A connection holds data only while a request is half received, or a reply half sent. One that does so is cheap, ten
-//! thousand may not be; so all draw on one account, and who finds it empty is refused instead of the machine going down.
+//! thousand may not be. So what goes beyond a connection's own reserve comes from one budget, and a client that finds it
+//! empty is refused instead of the machine going down. A connection gets at most a quarter of the budget, an address in
+//! the network at most half. So one greedy client, or machine, leaves something to the others, and nobody takes a reserve.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
-/// An account of bytes, shared by all connections of a server.
+use super::post::unpoisoned;
+
+/// So many bytes in each [`Held`] are not counted: half a line, or a few short replies.
+const FREE: usize = 1024;
+
+/// A budget of bytes, shared by all connections of a server.
 #[derive(Debug)]
 pub struct Budget {
-    left: AtomicUsize,
+    whole: usize,
+    /// Below zero while replies are kept that were promised before the budget was used up.
+    left: AtomicIsize,
+    addresses: Mutex<HashMap<IpAddr, Weak<Share>>>,
 }
 
+/// What the connections from one address take of a budget.
+#[derive(Debug, Default)]
+pub struct Share {
+    taken: AtomicUsize,
+}
+
+/// What one connection takes of a budget: its own reserve first. Used by one thread at a time.
+#[derive(Debug)]
+pub struct Account {
+    budget: Arc<Budget>,
+    share: Option<Arc<Share>>,
+    reserve: usize,
+    taken: AtomicUsize,
+}
+
+// Relaxed throughout: the numbers guard no other memory.
 impl Budget {
-    /// An account of `bytes`.
+    /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(bytes) })
+        let whole = bytes.min(isize::MAX as usize);
+        Arc::new(Self { whole, left: AtomicIsize::new(whole as isize), addresses: Mutex::default() })
     }
 
     /// What is left.
     pub fn left(&self) -> usize {
-        self.left.load(Ordering::Relaxed)
+        self.left.load(Ordering::Relaxed).try_into().unwrap_or(0)
     }
 
-    // Relaxed throughout: the number guards no other memory.
+    /// An account for a connection that has `reserve` bytes of its own.
+    pub fn account(self: &Arc<Self>, reserve: usize, share: Option<Arc<Share>>) -> Arc<Account> {
+        Arc::new(Account { budget: self.clone(), share, reserve, taken: AtomicUsize::new(0) })
+    }
+
+    /// The share of an address: nothing for this machine's own. Addresses of one IPv6 subnet are one, because a machine has
+    /// as many of them as it wants.
+    pub fn share(&self, address: IpAddr) -> Option<Arc<Share>> {
+        let address = match address.to_canonical() {
+            own if own.is_loopback() => return None,
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+            address => address,
+        };
+        let mut addresses = unpoisoned(&self.addresses);
+        if addresses.len() == addresses.capacity() {
+            addresses.retain(|_, share| share.strong_count() > 0);
+        }
+        let known = addresses.get(&address).and_then(Weak::upgrade);
+        Some(known.unwrap_or_else(|| {
+            let share = Arc::default();
+            addresses.insert(address, Arc::downgrade(&share));
+            share
+        }))
+    }
+
     fn take(&self, bytes: usize) -> bool {
-        let enough = |left: usize| left.checked_sub(bytes);
+        let enough = |left: isize| (left >= bytes as isize).then(|| left - bytes as isize);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).is_ok()
+    }
+}
+
+impl Account {
+    /// So much may be taken, as things are now.
+    fn affordable(&self) -> usize {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let each = (self.budget.whole / 4).saturating_sub(taken.saturating_sub(self.reserve));
+        let share = self.share.as_ref().map_or(usize::MAX, |share| {
+            (self.budget.whole / 2).saturating_sub(share.taken.load(Ordering::Relaxed))
+        });
+        self.reserve.saturating_sub(taken) + each.min(share).min(self.budget.left())
+    }
+
+    /// How much of so many bytes comes from the budget.
+    fn beyond(&self, before: usize, after: usize) -> usize {
+        after.saturating_sub(self.reserve) - before.saturating_sub(self.reserve)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.taken.load(Ordering::Relaxed);
+        let after = before + bytes;
+        let beyond = self.beyond(before, after);
+        if beyond > 0 {
+            if after - self.reserve > self.budget.whole / 4 {
+                return false;
+            }
+            if let Some(share) = &self.share
+                && share.taken.fetch_add(beyond, Ordering::Relaxed) + beyond > self.budget.whole / 2
+            {
+                share.taken.fetch_sub(beyond, Ordering::Relaxed);
+                return false;
+            }
+            if !self.budget.take(beyond) {
+                if let Some(share) = &self.share {
+                    share.taken.fetch_sub(beyond, Ordering::Relaxed);
+                }
+                return false;
+            }
+        }
+        self.taken.store(after, Ordering::Relaxed);
+        true
+    }
+
+    /// Takes even what is not there.
+    fn overdraw(&self, bytes: usize) {
+        let before = self.taken.load(Ordering::Relaxed);
+        let beyond = self.beyond(before, before + bytes);
+        if let Some(share) = &self.share {
+            share.taken.fetch_add(beyond, Ordering::Relaxed);
+        }
+        self.budget.left.fetch_sub(beyond as isize, Ordering::Relaxed);
+        self.taken.store(before + bytes, Ordering::Relaxed);
     }
 
     fn give(&self, bytes: usize) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.taken.load(Ordering::Relaxed);
+        let beyond = self.beyond(before - bytes, before);
+        if let Some(share) = &self.share {
+            share.taken.fetch_sub(beyond, Ordering::Relaxed);
+        }
+        self.budget.left.fetch_add(beyond as isize, Ordering::Relaxed);
+        self.taken.store(before - bytes, Ordering::Relaxed);
     }
 }
 
@@ -38,22 +150,24 @@ impl Budget {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfMemory;
 
-/// Bytes that draw on a [`Budget`]. Empty, it owns no memory.
+/// Bytes that draw on an [`Account`]. Empty, it owns no memory.
 #[derive(Debug)]
 pub struct Held {
     bytes: Vec<u8>,
     /// So many at the front are forgotten.
     start: usize,
-    budget: Arc<Budget>,
+    account: Arc<Account>,
+}
+
+/// What memory of this size costs.
+fn price(capacity: usize) -> usize {
+    capacity.saturating_sub(FREE)
 }
 
 impl Held {
-    /// The first piece of memory, so that a byte at a time does not mean an allocation at a time.
-    const FIRST: usize = 1024;
-
     /// Nothing yet.
-    pub fn new(budget: Arc<Budget>) -> Self {
-        Self { bytes: Vec::new(), start: 0, budget }
+    pub fn new(account: Arc<Account>) -> Self {
+        Self { bytes: Vec::new(), start: 0, account }
     }
 
     /// The bytes.
@@ -71,32 +185,62 @@ impl Held {
         self.len() == 0
     }
 
+    /// How many bytes it could hold in all, as things are now.
+    pub fn most(&self) -> usize {
+        FREE + price(self.bytes.capacity()) + self.account.affordable()
+    }
+
     /// Appends `data`. Memory grows with what has arrived, never with what was announced.
+    ///
+    /// # Errors
+    /// There is no memory, or none that this connection may have; nothing has changed.
     pub fn extend(&mut self, data: &[u8]) -> Result<(), OutOfMemory> {
-        if self.start > self.bytes.len() / 2 {
+        self.grow(data.len(), false)?;
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Appends `data` that were promised, whatever the budget says now.
+    ///
+    /// # Errors
+    /// The machine has no memory; nothing has changed.
+    pub fn extend_as_promised(&mut self, data: &[u8]) -> Result<(), OutOfMemory> {
+        self.grow(data.len(), true)?;
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Makes room for `more` bytes.
+    fn grow(&mut self, more: usize, promised: bool) -> Result<(), OutOfMemory> {
+        if self.start > self.bytes.len() / 2 || self.bytes.capacity() - self.bytes.len() < more {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
-        let spare = self.bytes.capacity() - self.bytes.len();
-        if data.len() > spare {
-            let doubled = self.bytes.capacity();
-            let wanted = (data.len() - spare).max(doubled).max(Self::FIRST);
-            let before = self.bytes.capacity();
-            if !self.budget.take(wanted) {
-                return Err(OutOfMemory);
-            }
-            let grown = self.bytes.try_reserve_exact(spare + wanted);
-            // What the allocator gave is what must be given back, whether or not it is what was asked for.
-            let given = self.bytes.capacity() - before;
-            if given < wanted {
-                self.budget.give(wanted - given);
-            } else if given > wanted && !self.budget.take(given - wanted) {
-                self.bytes.shrink_to(before + wanted);
-            }
-            grown.map_err(|_| OutOfMemory)?;
+        let before = self.bytes.capacity();
+        let needed = self.bytes.len().checked_add(more).ok_or(OutOfMemory)?;
+        if needed <= before {
+            return Ok(());
         }
-        self.bytes.extend_from_slice(data);
-        Ok(())
+        // Doubled, so that a byte at a time does not mean an allocation at a time; where that is too much, no more than needed.
+        let mut wanted = needed.max(before.saturating_mul(2)).max(FREE);
+        let cost = |wanted| price(wanted) - price(before);
+        if !self.account.take(cost(wanted)) {
+            wanted = needed.max(FREE);
+            if !self.account.take(cost(wanted)) {
+                if !promised {
+                    return Err(OutOfMemory);
+                }
+                self.account.overdraw(cost(wanted));
+            }
+        }
+        let grown = self.bytes.try_reserve_exact(wanted - self.bytes.len());
+        // What the allocator gave is what is given back one day, whether or not it is what was asked for.
+        let (paid, owed) = (price(wanted), price(self.bytes.capacity()));
+        match owed.checked_sub(paid) {
+            Some(missing) => self.account.overdraw(missing),
+            None => self.account.give(paid - owed),
+        }
+        grown.map_err(|_| OutOfMemory)
     }
 
     /// Forgets the first `count` bytes.
@@ -110,15 +254,15 @@ impl Held {
 
     /// Takes the bytes away, leaving nothing.
     pub fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::new(Arc::clone(&self.budget)))
+        std::mem::replace(self, Self::new(Arc::clone(&self.account)))
     }
 
     /// Forgets everything and gives the memory back.
     pub fn clear(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         self.start = 0;
-        if bytes.capacity() > 0 {
-            self.budget.give(bytes.capacity());
+        if bytes.capacity() > FREE {
+            self.account.give(price(bytes.capacity()));
         }
     }
 }
@@ -133,23 +277,88 @@ impl Drop for Held {
 mod tests {
     use super::*;
 
+    const BIG: usize = 1 << 20;
+
     #[test]
     fn what_was_taken_comes_back() {
-        let budget = Budget::new(10_000);
-        let mut held = Held::new(budget.clone());
+        let budget = Budget::new(40_000);
+        let account = budget.account(0, None);
+        let mut held = Held::new(account.clone());
         for piece in [1, 10, 1000, 3000] {
             held.extend(&vec![7; piece]).unwrap();
         }
         assert_eq!(held.len(), 4011);
-        assert!(budget.left() <= 10_000 - 4011);
+        assert!(budget.left() <= 40_000 - 4011 + FREE);
         held.consume(11);
         assert_eq!(held.len(), 4000);
-        let mut other = Held::new(budget.clone());
+        let mut other = Held::new(account);
         assert_eq!(other.extend(&[0; 9_000]), Err(OutOfMemory));
         assert!(other.is_empty());
         held.clear();
         other.extend(&[0; 9_000]).unwrap();
         drop((held, other));
-        assert_eq!(budget.left(), 10_000);
+        assert_eq!(budget.left(), 40_000);
+    }
+
+    #[test]
+    fn a_connection_has_its_reserve_and_a_quarter_and_the_others_have_theirs() {
+        let budget = Budget::new(4 * BIG);
+        let accounts = [0; 6].map(|_| budget.account(1000, None));
+        let mut helds = accounts.each_ref().map(|account| Held::new(account.clone()));
+        for held in &mut helds[..4] {
+            assert_eq!(held.most(), BIG + 1000 + FREE);
+            assert_eq!(held.extend(&vec![0; BIG + 1000 + FREE + 1]), Err(OutOfMemory));
+            held.extend(&vec![0; BIG + 1000 + FREE]).unwrap();
+            assert_eq!(held.extend(&[0]), Err(OutOfMemory));
+        }
+        assert_eq!(budget.left(), 0);
+        // All of the budget is in use: a reserve is there all the same.
+        assert_eq!(helds[4].most(), 1000 + FREE);
+        helds[4].extend(&[0; 1000 + FREE]).unwrap();
+        assert_eq!(helds[4].extend(&[0]), Err(OutOfMemory));
+        // What was promised is kept, and given back.
+        helds[5].extend_as_promised(&vec![0; BIG]).unwrap();
+        assert_eq!((budget.left(), helds[5].len()), (0, BIG));
+        drop(helds);
+        assert_eq!(budget.left(), 4 * BIG);
+    }
+
+    #[test]
+    fn an_address_in_the_network_has_half() {
+        let budget = Budget::new(4 * BIG);
+        let share = |address: &str| budget.share(address.parse().unwrap());
+        assert!(
+            share("127.0.0.1").is_none() && share("::1").is_none() && share("::ffff:127.9.9.9").is_none()
+        );
+        let held = |address| Held::new(budget.account(0, share(address)));
+        let addresses = ["2001:db8::1", "2001:db8::9:1", "2001:db8::1"];
+        let mut same = addresses.map(held);
+        for held in &mut same[..2] {
+            held.extend(&vec![0; BIG + FREE]).unwrap();
+        }
+        assert_eq!(same[2].most(), FREE);
+        assert_eq!(same[2].extend(&[0; FREE + 1]), Err(OutOfMemory));
+        for other in ["2001:db8:0:1::1", "192.0.2.1"] {
+            let mut other = held(other);
+            other.extend(&vec![0; BIG + FREE]).unwrap();
+        }
+        assert!(Arc::ptr_eq(&share("192.0.2.1").unwrap(), &share("::ffff:192.0.2.1").unwrap()));
+        drop(same);
+        assert_eq!(held("2001:db8::1").most(), BIG + FREE);
+        assert_eq!(budget.left(), 4 * BIG);
+        for number in 0..10_000u32 {
+            drop(budget.share(IpAddr::V4(number.into())));
+        }
+        assert!(unpoisoned(&budget.addresses).len() < 1000, "addresses are forgotten");
+    }
+
+    #[test]
+    fn a_message_that_fits_what_is_left_is_held_byte_by_byte() {
+        let budget = Budget::new(0);
+        let mut held = Held::new(budget.account(65_536, None));
+        for _ in 0..65_536 + FREE {
+            held.extend(&[1]).unwrap();
+        }
+        assert_eq!(held.extend(&[1]), Err(OutOfMemory));
     }
 }

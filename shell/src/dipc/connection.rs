@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::sync::Arc;
 
-use super::budget::{Budget, Held};
+use super::budget::{Account, Held};
 use super::replies::Replies;
 use super::reply::Bye;
 use super::session::{Boxes, Millis, Need, Rules, Session, Turn};
@@ -59,6 +59,8 @@ pub struct Connection {
     /// Replies that the socket did not take.
     output: Held,
     need: Need,
+    /// The next reply has no room until some of those before it are sent.
+    is_stalled: bool,
     /// The client has closed its half, and everything was received.
     ended: bool,
     /// The client has closed its half.
@@ -70,14 +72,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that begins `now`. `known`: it need not send a token.
-    pub fn new(socket: OwnedFd, known: bool, budget: &Arc<Budget>, now: Millis) -> Self {
+    /// A connection that begins `now`. `known`: it need not send a token. What it keeps is paid for by `account`.
+    pub fn new(socket: OwnedFd, known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             socket,
-            session: Session::new(known, Arc::clone(budget), now),
-            input: Held::new(Arc::clone(budget)),
-            output: Held::new(Arc::clone(budget)),
+            session: Session::new(known, Arc::clone(account), now),
+            input: Held::new(Arc::clone(account)),
+            output: Held::new(Arc::clone(account)),
             need: Need::Input,
+            is_stalled: false,
             ended: false,
             ending: false,
             gone: false,
@@ -90,7 +93,7 @@ impl Connection {
         let mut interest = EventFlags::empty();
         let reads = match self.need {
             Need::Input | Need::Nothing => true,
-            Need::News { .. } => self.input.len() < most,
+            Need::News { .. } => self.input.len() < most.min(self.input.most()),
             Need::Room => false,
         };
         if reads && !self.ended {
@@ -154,7 +157,7 @@ impl Connection {
 
     /// Whether it has input to look at and room for the replies, and only stopped for others to have their turn.
     pub fn is_unfinished(&self, rules: &Rules) -> bool {
-        self.leaving.is_none() && self.need == Need::Room && !self.is_clogged(rules)
+        self.leaving.is_none() && self.need == Need::Room && !self.is_stalled && !self.is_clogged(rules)
     }
 
     /// Its turn has come again.
@@ -236,8 +239,10 @@ impl Connection {
     fn talk<B: Boxes>(&mut self, receive: bool, desk: &mut Desk<'_, B>) -> Verdict {
         let kept = self.input.len();
         let mut length = kept;
-        if receive && !self.ended && kept < desk.input.len() {
-            match rustix::net::recv(&self.socket, &mut desk.input[kept..], RecvFlags::empty()) {
+        // No more than could be kept if none of it can be answered yet.
+        let most = desk.input.len().min(self.input.most());
+        if receive && !self.ended && kept < most {
+            match rustix::net::recv(&self.socket, &mut desk.input[kept..most], RecvFlags::empty()) {
                 Ok((0, _)) => (self.ended, self.ending) = (true, true),
                 Ok((count, _)) => length += count,
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -247,15 +252,24 @@ impl Connection {
         desk.input[..kept].copy_from_slice(self.input.bytes());
         let mut used = 0;
         for sendings in 1.. {
-            let mut turn = Turn { now: desk.now, rules: desk.rules, boxes: desk.boxes, out: desk.output };
+            let room = self.output.most().saturating_sub(self.output.len());
+            let mut turn = Turn {
+                now: desk.now,
+                rules: desk.rules,
+                boxes: desk.boxes,
+                out: desk.output,
+                room,
+                is_clogged: !self.output.is_empty(),
+            };
             let rest = &desk.input[used..length];
-            let (count, need) = self.session.advance(rest, self.ended, BRIM, &mut turn);
+            let (count, need) = self.session.advance(rest, self.ended, BRIM.min(room), &mut turn);
             used += count;
             self.need = need;
+            self.is_stalled = need == Need::Room && desk.output.is_empty();
             if self.send(desk.output) == Verdict::Close {
                 return Verdict::Close;
             }
-            if need != Need::Room || self.is_clogged(desk.rules) || sendings == TURN {
+            if need != Need::Room || self.is_stalled || self.is_clogged(desk.rules) || sendings == TURN {
                 break;
             }
         }
@@ -267,7 +281,9 @@ impl Connection {
         if kept > 0 || used < length {
             self.input.clear();
             if self.input.extend(&desk.input[used..length]).is_err() {
-                return Verdict::Close;
+                // What the other connections took meanwhile.
+                self.session.finish(Bye::Memory, desk.output);
+                return self.talk(false, desk);
             }
         }
         Verdict::Stay
@@ -285,7 +301,8 @@ impl Connection {
                 Err(_) => self.lose(&mut taken, replies.len()),
             }
         }
-        let kept = self.output.extend(&replies[taken..]);
+        // Before each of them was written, there was room.
+        let kept = self.output.extend_as_promised(&replies[taken..]);
         replies.clear();
         if kept.is_ok() { Verdict::Stay } else { Verdict::Close }
     }

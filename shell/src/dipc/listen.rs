@@ -268,6 +268,12 @@ pub fn peer(client: &OwnedFd) -> String {
     }
 }
 
+/// The address that a client comes from.
+pub fn address(client: &OwnedFd) -> Option<IpAddr> {
+    let address = rustix::net::getpeername(client).ok().flatten()?;
+    SocketAddr::try_from(address).ok().map(|address| address.ip())
+}
+
 /// Takes in a client that waits.
 ///
 /// # Errors

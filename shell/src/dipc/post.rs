@@ -1,10 +1,11 @@
 //! A worker's letter box: what other threads want it to do, and a descriptor that wakes it.
 
+use super::budget::Share;
 use super::lobby::Ticket;
 use crate::bell::Bell;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Names a connection of a worker, and never a later one in its place.
 pub type Key = u64;
@@ -18,6 +19,8 @@ pub enum Letter {
         socket: OwnedFd,
         /// It must send a token, and is in the lobby until then.
         ticket: Option<Ticket>,
+        /// Its address's share of the memory for data in flight.
+        share: Option<Arc<Share>>,
     },
     /// Send this client of the lobby away: another needs its place.
     MakeRoom(Ticket),

@@ -20,6 +20,17 @@ pub struct Shape {
 pub const SWALLOW_MAX: u64 = 1 << 20;
 
 impl Shape {
+    /// Memory that each connection has for itself: for a first line and one packet, up to 64 KiB of it.
+    pub fn reserve(&self) -> usize {
+        super::wire::LINE_MAX + self.packet.min(64 << 10)
+    }
+
+    /// The most memory that one connection may need: for the longest message, and what goes with it.
+    pub fn largest(&self) -> usize {
+        // A reply of many packets has a line for each.
+        self.capacity.saturating_add(self.capacity / 16).saturating_add(self.packet)
+    }
+
     /// The most data that are read at all for one packet, if only to drop them.
     pub fn swallow(&self) -> u64 {
         SWALLOW_MAX.max(self.packet as u64)
@@ -76,6 +87,8 @@ pub enum Bye {
     Http,
     /// There are too many connections.
     Busy(usize),
+    /// There is no memory for what it has sent before its time.
+    Memory,
     /// The server goes down.
     Stop,
 }
@@ -159,6 +172,7 @@ pub fn bye(out: &mut Replies, bye: Bye) {
         Bye::Auth => put!(out, "bye auth send a TOKEN first\n"),
         Bye::Http => put!(out, "bye http this is not a web server\n"),
         Bye::Busy(limit) => put!(out, "bye busy {limit} connections\n"),
+        Bye::Memory => put!(out, "bye busy no memory for unanswered requests\n"),
         Bye::Stop => put!(out, "bye stop\n"),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
+use super::budget::{Budget, Share};
 use super::connection::{Connection, Desk, Verdict};
 use super::lobby::{Lobby, Ticket};
 use super::news::News;
@@ -233,7 +233,7 @@ impl<B: Boxes> Worker<B> {
         self.post.collect(letters);
         for letter in letters.drain(..) {
             match letter {
-                Letter::Serve { socket, ticket } => self.serve(socket, ticket, now),
+                Letter::Serve { socket, ticket, share } => self.serve(socket, ticket, share, now),
                 Letter::MakeRoom(ticket) => {
                     // It may have sent its token, or gone, meanwhile.
                     if let Some(key) = self.newcomers.get(&ticket).copied() {
@@ -255,8 +255,9 @@ impl<B: Boxes> Worker<B> {
         }
     }
 
-    fn serve(&mut self, socket: OwnedFd, ticket: Option<Ticket>, now: Millis) {
-        let connection = Connection::new(socket, ticket.is_none(), &self.shared.budget, now);
+    fn serve(&mut self, socket: OwnedFd, ticket: Option<Ticket>, share: Option<Arc<Share>>, now: Millis) {
+        let account = self.shared.budget.account(self.shared.rules.shape.reserve(), share);
+        let connection = Connection::new(socket, ticket.is_none(), &account, now);
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { generation: 0, connection: None });
             (self.places.len() - 1) as u32

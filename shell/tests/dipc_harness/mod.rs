@@ -48,7 +48,7 @@ pub fn converse<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Vec<u8> {
     let budget = Budget::new(64 << 20);
-    let mut session = Session::new(rules.token.is_none(), budget.clone(), 0);
+    let mut session = Session::new(rules.token.is_none(), budget.account(0, None), 0);
     let mut replies = Vec::new();
     let mut input: Vec<u8> = Vec::new();
     let mut pieces = pieces.into_iter();
@@ -60,7 +60,7 @@ pub fn converse<'a>(
         }
         loop {
             let mut out = Replies::default();
-            let mut turn = Turn { now: 0, rules, boxes, out: &mut out };
+            let mut turn = Turn { now: 0, rules, boxes, out: &mut out, room: usize::MAX, is_clogged: false };
             let (used, need) = session.advance(&input, end, brim, &mut turn);
             input.drain(..used);
             replies.extend_from_slice(&out);

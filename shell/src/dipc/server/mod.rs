@@ -193,8 +193,9 @@ impl Server {
             }
             other => StartError::Mailboxes(other.into()),
         })?;
-        let message = shape.capacity.saturating_add(shape.packet).saturating_mul(2).saturating_add(BUDGET);
-        let budget = Budget::new(message.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
+        // A quarter of it, which is what one connection may have, holds the longest message.
+        let least = shape.largest().saturating_mul(4).saturating_add(BUDGET);
+        let budget = Budget::new(least.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
 
         let post = || Post::new().map(Arc::new).map_err(system("start a worker"));
         let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;

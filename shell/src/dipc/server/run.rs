@@ -268,7 +268,9 @@ impl Server {
                     );
                 }
                 let ticket = (!known).then(|| self.shared.lobby.enter(worker));
-                self.posts[worker].send(Letter::Serve { socket: client, ticket });
+                let address = is_tcp.then(|| listen::address(&client)).flatten();
+                let share = address.and_then(|address| self.shared.budget.share(address));
+                self.posts[worker].send(Letter::Serve { socket: client, ticket, share });
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ mod data;
 
 use std::sync::Arc;
 
-use crate::dipc::budget::{Budget, Held};
+use crate::dipc::budget::{Account, Held};
 use crate::dipc::replies::Replies;
 use crate::dipc::reply::{self, Bye, Fault, Refusal, Shape};
 use crate::dipc::wire::{self, Fatal, Parsed, Request};
@@ -32,6 +32,9 @@ const PATIENT_BYTES: u64 = 64 << 10;
 const TEXT_PATIENCE: Millis = 300_000;
 /// A pipe, without a byte.
 const PIPE_PATIENCE: Millis = 60_000;
+
+/// What goes with each packet of a reply at most: a word, three numbers, what stands between them, and two line ends.
+const LONGEST_HEAD: usize = 64;
 
 /// The mailboxes, as a session needs them. Numbers are in range, messages fit.
 pub trait Boxes {
@@ -72,6 +75,10 @@ pub struct Turn<'a, B> {
     pub boxes: &'a mut B,
     /// Where replies are appended.
     pub out: &'a mut Replies,
+    /// How many bytes of replies can be kept where the client does not take them.
+    pub room: usize,
+    /// Earlier replies are still kept: there is more room later.
+    pub is_clogged: bool,
 }
 
 /// What a session waits for, told to who looks after it.
@@ -164,14 +171,16 @@ enum Step {
     Used(usize),
     Starved,
     Stuck,
+    /// The reply fits once others are sent.
+    Full,
 }
 
 impl Session {
     /// A dialogue that begins `now`. `known`: no token is asked for, or the client is known otherwise.
-    pub fn new(known: bool, budget: Arc<Budget>, now: Millis) -> Self {
+    pub fn new(known: bool, account: Arc<Account>, now: Millis) -> Self {
         Self {
             state: State::Line,
-            held: Held::new(budget),
+            held: Held::new(account),
             stage: None,
             known,
             is_new: true,
@@ -213,6 +222,7 @@ impl Session {
                 Step::Used(count) => used += count,
                 Step::Starved if end => self.end(rest, turn),
                 Step::Starved => return (used, Need::Input),
+                Step::Full => return (used, Need::Room),
                 Step::Stuck => {
                     let State::Wait { mailbox, since, .. } = self.state else {
                         return (used, Need::Input);
@@ -361,7 +371,9 @@ impl Session {
             Request::Write { mailbox, form } => self.begin(mailbox, form, turn),
             _ => {
                 self.discard();
-                self.answer(request, turn);
+                if !self.answer(request, turn) {
+                    return Step::Full;
+                }
             }
         }
         Step::Used(used)
@@ -379,8 +391,8 @@ impl Session {
         }
     }
 
-    /// Answers a request that has no data.
-    fn answer<B: Boxes>(&mut self, request: Request<'_>, turn: &mut Turn<'_, B>) {
+    /// Answers a request that has no data. False: there is no room for the reply yet, and it is to be given again.
+    fn answer<B: Boxes>(&mut self, request: Request<'_>, turn: &mut Turn<'_, B>) -> bool {
         let shape = &turn.rules.shape;
         match request {
             Request::Read { mailbox, since, patience } => {
@@ -389,18 +401,22 @@ impl Session {
                 } else if let Some(since) = since {
                     let until = patience.map(|patience| turn.now.saturating_add(patience));
                     self.state = State::Wait { mailbox: mailbox as u32, since, until };
-                    return;
-                } else {
-                    read(mailbox as u32, turn);
+                    return true;
+                } else if !read(mailbox as u32, turn) {
+                    return false;
                 }
             }
             Request::Info => reply::info(turn.out, shape),
             Request::Unknown(verb) => reply::unknown(turn.out, verb),
             Request::Usage(usage) => reply::usage(turn.out, usage),
-            Request::Quit => return self.finish(Bye::Quit, turn.out),
+            Request::Quit => {
+                self.finish(Bye::Quit, turn.out);
+                return true;
+            }
             Request::Write { .. } | Request::Auth { .. } => {} // have their own ways
         }
         self.answered(turn.now);
+        true
     }
 
     fn look<B: Boxes>(
@@ -417,7 +433,8 @@ impl Session {
                 }
                 reply::same(turn.out, mailbox, version);
             }
-            Ok(_) => read(mailbox, turn),
+            Ok(_) if !read(mailbox, turn) => return Step::Full,
+            Ok(_) => {}
             Err(fault) => reply::refuse(turn.out, &turn.rules.shape, Refusal::Fault(fault)),
         }
         self.answered(turn.now);
@@ -445,8 +462,8 @@ impl Session {
     }
 }
 
-/// Answers a read, in as many packets as the message needs.
-fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) {
+/// Answers a read, in as many packets as the message needs. False: there is no room for that yet, and nothing is answered.
+fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) -> bool {
     let packet = turn.rules.shape.packet;
     let out = &mut *turn.out;
     let start = out.len();
@@ -459,10 +476,21 @@ fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) {
     });
     if let Err(fault) = done {
         out.truncate(start);
-        return reply::refuse(out, &turn.rules.shape, Refusal::Fault(fault));
+        reply::refuse(out, &turn.rules.shape, Refusal::Fault(fault));
+        return true;
+    }
+    let heads = size.div_ceil(packet).saturating_mul(LONGEST_HEAD);
+    if out.len().saturating_add(heads) > turn.room {
+        out.truncate(start);
+        if start > 0 || turn.is_clogged {
+            return false;
+        }
+        reply::refuse(out, &turn.rules.shape, Refusal::Fault(Fault::Memory));
+        return true;
     }
     if size <= packet {
-        return out.push(b'\n');
+        out.push(b'\n');
+        return true;
     }
     let at = out.len() - size;
     let message = out[at..].to_vec();
@@ -473,6 +501,7 @@ fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) {
         out.extend_from_slice(bytes);
         out.push(b'\n');
     }
+    true
 }
 
 /// Compares in a time that depends on the lengths alone.
