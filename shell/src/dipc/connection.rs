@@ -265,7 +265,7 @@ impl Connection {
             let (count, need) = self.session.advance(rest, self.ended, BRIM.min(room), &mut turn);
             used += count;
             self.need = need;
-            self.is_stalled = need == Need::Room && desk.output.is_empty();
+            self.is_stalled = need == Need::Room && desk.output.is_empty() && !self.output.is_empty();
             if self.send(desk.output) == Verdict::Close {
                 return Verdict::Close;
             }

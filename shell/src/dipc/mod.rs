@@ -11,7 +11,8 @@
 //! | [`lobby`] | clients that have not sent their token yet |
 //! | [`worker`] | a thread with an epoll set and a share of the connections |
 //! | [`post`] | a worker's letter box |
-//! | [`news`] | who waits for a message, and who tells them |
+//! | [`news`] | which workers have clients that wait for a message, and who tells them |
+//! | [`waiters`] | a worker's clients that wait for a message |
 //! | [`timers`] | deadlines of many connections |
 //! | [`boxes`] | a worker's view of the mailboxes |
 //! | [`server`] | what opens all this, takes clients in, and takes it away |
@@ -48,5 +49,6 @@ pub mod session;
 mod timed;
 pub mod timers;
 pub mod token;
+pub mod waiters;
 pub mod wire;
 pub mod worker;

@@ -1,31 +1,25 @@
-//! Who waits for a message, over all workers, and how they are told.
+//! Which workers have clients that wait for a message, and how they are told.
 //!
-//! A waiting `r` costs no thread: it is a line in this register. A store by one of our own workers looks here at once; a
-//! store by a program that is attached to the shared memory reaches us through one thread, which sleeps on the
-//! mailboxes' news event, and only while somebody waits.
+//! A waiting `r` costs no thread: it is an entry in its worker's [list](super::waiters). This register knows of each mailbox
+//! only which workers have such entries. So a store costs one letter for each of those workers, however many clients wait.
+//! A store by one of our own workers looks here at once. A store by a program that is attached to the shared memory reaches
+//! us through one thread, which sleeps on the mailboxes' news event, and only while somebody waits.
 //!
-//! *Why no news are missed.* A connection registers first and looks at the version after that. A store that comes later
-//! than that look finds the registration: our own, through the count below; an attached program's, because the waker
-//! looks at all registered versions between announcing its sleep and sleeping.
+//! *Why no news are missed.* A worker registers first, then enters a client into its list, and looks at the version after
+//! that. A store that comes later than that look finds the registration: our own, through the count below; an attached
+//! program's, because the waker looks at all registered mailboxes between announcing its sleep and sleeping. A worker that
+//! gets a letter looks at all entries that are in its list then. An entry that comes later has looked later, too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::post::{Key, Letter, Post, unpoisoned};
-
-/// One waiting request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Waiter {
-    worker: usize,
-    key: Key,
-    since: u64,
-}
+use super::post::{Letter, Post, unpoisoned};
 
 /// The register.
 #[derive(Debug)]
 pub struct News {
-    /// How many wait; what a store looks at before it takes the lock.
+    /// How many workers are registered, each once for each mailbox; what a store looks at before it takes the lock.
     waiting: AtomicUsize,
     register: Mutex<Register>,
     /// Rung when somebody begins to wait, or the end has come.
@@ -35,8 +29,17 @@ pub struct News {
 
 #[derive(Debug, Default)]
 struct Register {
-    boxes: HashMap<u32, Vec<Waiter>>,
+    boxes: HashMap<u32, Awaited>,
     ended: bool,
+}
+
+/// A mailbox for whose next message somebody waits.
+#[derive(Debug)]
+struct Awaited {
+    /// The version that the workers were told of, or that the first of them knew. Every client that waits knows this one or
+    /// looks after it was told.
+    told: u64,
+    workers: Vec<usize>,
 }
 
 impl News {
@@ -45,44 +48,50 @@ impl News {
         Self { waiting: AtomicUsize::new(0), register: Mutex::default(), begun: Condvar::new(), posts }
     }
 
-    /// From now on connection `key` of `worker` is told of other versions than `since`. To be followed by a look.
-    pub fn wait(&self, mailbox: u32, worker: usize, key: Key, since: u64) {
+    /// From now on `worker` is told of other versions than `since`. To be followed by [`look_now`](Self::look_now).
+    pub fn watch(&self, mailbox: u32, worker: usize, since: u64) {
         let mut register = unpoisoned(&self.register);
-        register.boxes.entry(mailbox).or_default().push(Waiter { worker, key, since });
+        let awaited = register.boxes.entry(mailbox).or_insert(Awaited { told: since, workers: Vec::new() });
+        awaited.workers.push(worker);
         if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             self.begun.notify_all();
         }
-        drop(register);
+    }
+
+    /// To be called between entering a client into a list and looking at the version.
+    pub fn look_now() {
         fence(Ordering::SeqCst); // against that in `stored`: register, then look at the version
     }
 
-    /// It does not wait any more, or was told.
-    pub fn forget(&self, mailbox: u32, worker: usize, key: Key) {
-        self.tell(&mut unpoisoned(&self.register), mailbox, |waiter| {
-            (waiter.worker == worker && waiter.key == key).then_some(false)
-        });
+    /// No client of `worker` waits for this mailbox any more.
+    pub fn forget(&self, mailbox: u32, worker: usize) {
+        let mut register = unpoisoned(&self.register);
+        let Some(awaited) = register.boxes.get_mut(&mailbox) else { return };
+        let Some(at) = awaited.workers.iter().position(|&other| other == worker) else { return };
+        awaited.workers.swap_remove(at);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if awaited.workers.is_empty() {
+            register.boxes.remove(&mailbox);
+        }
     }
 
     /// One of our workers has stored a message.
     pub fn stored(&self, mailbox: u32, version: u64) {
-        fence(Ordering::SeqCst); // against that in `wait`: store, then look for who waits
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            self.tell(&mut unpoisoned(&self.register), mailbox, |waiter| {
-                (waiter.since != version).then_some(true)
-            });
+        fence(Ordering::SeqCst); // against that in `look_now`: store, then look for who waits
+        if self.waiting.load(Ordering::Relaxed) > 0
+            && let Some(awaited) = unpoisoned(&self.register).boxes.get_mut(&mailbox)
+        {
+            self.tell(mailbox, awaited, version);
         }
     }
 
-    /// Tells everybody whose mailbox has another version than the one they know. Returns whether there was anybody.
+    /// Tells the workers of all mailboxes that have another version than they were told of. Returns whether there was any.
     pub fn look(&self, mut version: impl FnMut(u32) -> Option<u64>) -> bool {
-        let mut register = unpoisoned(&self.register);
-        let boxes: Vec<u32> = register.boxes.keys().copied().collect();
-        let before = self.waiting.load(Ordering::Relaxed);
-        for mailbox in boxes {
-            let now = version(mailbox);
-            self.tell(&mut register, mailbox, |waiter| (Some(waiter.since) != now).then_some(true));
+        let mut told = false;
+        for (&mailbox, awaited) in &mut unpoisoned(&self.register).boxes {
+            told |= version(mailbox).is_some_and(|version| self.tell(mailbox, awaited, version));
         }
-        self.waiting.load(Ordering::Relaxed) != before
+        told
     }
 
     /// Sleeps until somebody waits. False: the end has come.
@@ -100,22 +109,14 @@ impl News {
         self.begun.notify_all();
     }
 
-    /// Removes the waiters for which `judge` says something, and sends those a letter for which it says true.
-    fn tell(&self, register: &mut Register, mailbox: u32, judge: impl Fn(&Waiter) -> Option<bool>) {
-        let Some(waiters) = register.boxes.get_mut(&mailbox) else { return };
-        let before = waiters.len();
-        waiters.retain(|waiter| match judge(waiter) {
-            None => true,
-            Some(told) => {
-                if told && let Some(post) = self.posts.get(waiter.worker) {
-                    post.send(Letter::News(waiter.key));
-                }
-                false
+    fn tell(&self, mailbox: u32, awaited: &mut Awaited, version: u64) -> bool {
+        let is_new = awaited.told != version;
+        if is_new {
+            awaited.told = version;
+            for post in awaited.workers.iter().filter_map(|&worker| self.posts.get(worker)) {
+                post.send(Letter::News(mailbox));
             }
-        });
-        self.waiting.fetch_sub(before - waiters.len(), Ordering::Relaxed);
-        if waiters.is_empty() {
-            register.boxes.remove(&mailbox);
         }
+        is_new
     }
 }

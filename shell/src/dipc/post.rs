@@ -24,8 +24,8 @@ pub enum Letter {
     },
     /// Send this client of the lobby away: another needs its place.
     MakeRoom(Ticket),
-    /// A message that this connection waits for may have come.
-    News(Key),
+    /// A message may have come to this mailbox, for which clients of the worker wait.
+    News(u32),
     /// Say goodbye to clients between requests, and let the others finish.
     Stop,
     /// Say goodbye to everybody.

@@ -5,7 +5,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,11 +19,14 @@ use super::replies::Replies;
 use super::reply::{Bye, Fault};
 use super::session::{Boxes, Millis, Rules};
 use super::timers::{Armed, Timers};
+use super::waiters::{Entry, Waiters};
 use crate::futex::{YIELDS, linger};
 use crate::timeout::{NOW, timespec};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
+/// Clients that are told of news, that go on with their work, and whose time has come: so many of each in a turn.
+pub const SHARE: usize = 64;
 /// The key of the letter box; no connection has it.
 const POST: Key = Key::MAX;
 /// The receiving buffer holds eight packets, within these bounds.
@@ -38,7 +41,7 @@ const OUTPUT_KEPT: usize = 1 << 20;
 pub struct Shared {
     /// The rules.
     pub rules: Rules,
-    /// Who waits for messages.
+    /// Which workers have clients that wait for messages.
     pub news: News,
     /// Memory for data in flight.
     pub budget: Arc<Budget>,
@@ -69,8 +72,10 @@ struct Client {
     connection: Connection,
     interest: EventFlags,
     armed: Armed,
-    /// What it is registered for.
-    waiting: Option<(u32, u64)>,
+    /// The mailbox and version that it is in a list for, and where there.
+    waiting: Option<(u32, u64, Entry)>,
+    /// It is among those that have stopped for others.
+    is_unfinished: bool,
     /// It is in the lobby.
     ticket: Option<Ticket>,
 }
@@ -116,7 +121,15 @@ pub struct Worker<B> {
     output: Replies,
     stopping: Option<Stopping>,
     /// Who stopped for others to have their turn.
-    unfinished: Vec<Key>,
+    unfinished: VecDeque<Key>,
+    /// Who waits for a message.
+    waiters: Waiters,
+    /// There are more timers whose time has come than one turn allows.
+    is_late: bool,
+    /// Looks in vain since something happened.
+    looks: u32,
+    /// Memory for letters. Empty between turns.
+    letters: Vec<Letter>,
     /// Its clients in the lobby.
     newcomers: HashMap<Ticket, Key>,
 }
@@ -160,7 +173,11 @@ impl<B: Boxes> Worker<B> {
             input: vec![0; size],
             output: Replies::default(),
             stopping: None,
-            unfinished: Vec::new(),
+            unfinished: VecDeque::new(),
+            waiters: Waiters::new(number),
+            is_late: false,
+            looks: 0,
+            letters: Vec::new(),
             newcomers: HashMap::new(),
         })
     }
@@ -170,50 +187,86 @@ impl<B: Boxes> Worker<B> {
     /// # Errors
     /// The epoll set does not work, which leaves nothing to do.
     pub fn run(mut self) -> Result<(), Errno> {
-        let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
-        let mut letters = Vec::new();
-        // Looks in vain since something happened. Clients of one processor answer soon, and to be woken takes longer.
-        let mut looks = 0;
-        loop {
-            events.clear();
-            let lingers = linger(looks, YIELDS, None);
-            let timeout = if lingers { Some(NOW) } else { self.timeout() };
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
-                Ok(0) if lingers && self.unfinished.is_empty() => {
-                    looks += 1;
-                    continue;
-                }
-                Ok(_) | Err(Errno::INTR) => looks = 0,
-                Err(error) => return Err(error),
+        let mut events = Vec::with_capacity(EVENTS);
+        while self.turn(&mut events)? {}
+        Ok(())
+    }
+
+    /// One turn: waits for something to do, and does a bounded part of it. False: it is time to end. What is left is done in the
+    /// next turns, between which the kernel is asked for more: so no client waits for the whole of another's work. `events` is
+    /// memory for what the kernel says, as much of it as it has capacity.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, events: &mut Vec<Event>) -> Result<bool, Errno> {
+        events.clear();
+        // Clients of one processor answer soon, and to be woken takes longer.
+        let lingers = !self.is_behind() && linger(self.looks, YIELDS, None);
+        let timeout = if lingers { Some(NOW) } else { self.timeout() };
+        let count = epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref());
+        match count {
+            Ok(0) if lingers => self.looks += 1,
+            Ok(_) | Err(Errno::INTR) => self.looks = 0,
+            Err(error) => return Err(error),
+        }
+        if self.looks == 0 {
+            self.work(events);
+        }
+        let connections = self.places.len() - self.free.len();
+        Ok(match self.stopping {
+            None => true,
+            Some(Stopping::End) => false,
+            Some(_) => connections > 0,
+        })
+    }
+
+    /// Whether there is work left from the last turn.
+    fn is_behind(&self) -> bool {
+        self.is_late || !self.unfinished.is_empty() || self.waiters.has_fresh()
+    }
+
+    fn work(&mut self, events: &[Event]) {
+        let now = self.shared.now();
+        for event in events {
+            match event.data.u64() {
+                POST => self.open(now),
+                key => self.call(key, Call::Ready(event.flags), now),
             }
-            let now = self.shared.now();
-            for event in &events {
-                match event.data.u64() {
-                    POST => self.open(&mut letters, now),
-                    key => self.call(key, Call::Ready(event.flags), now),
-                }
-            }
-            for key in std::mem::take(&mut self.unfinished) {
+        }
+        for _ in 0..self.unfinished.len().min(SHARE) {
+            let Some(key) = self.unfinished.pop_front() else { break };
+            if let Some(client) = self.client(key) {
+                client.is_unfinished = false;
                 self.call(key, Call::Again, now);
             }
-            while let Some((at, key)) = self.timers.pop(now) {
-                if self.client(key).is_some_and(|client| client.armed.fired(at)) {
-                    self.call(key, Call::Time, now);
-                }
+        }
+        for _ in 0..SHARE {
+            let Some(key) = self.waiters.pop(&self.shared.news) else { break };
+            if let Some(client) = self.client(key) {
+                // If it goes on waiting, it is entered anew.
+                client.waiting = None;
+                self.call(key, Call::Told, now);
             }
-            let connections = self.places.len() - self.free.len();
-            if self.timers.len() > 4 * connections + 1024 {
-                let places = &self.places;
-                self.timers.prune(|at, key| find(places, key).is_some_and(|client| client.armed.is(at)));
+        }
+        let mut fired = 0;
+        while fired < SHARE
+            && let Some((at, key)) = self.timers.pop(now)
+        {
+            if self.client(key).is_some_and(|client| client.armed.fired(at)) {
+                fired += 1;
+                self.call(key, Call::Time, now);
             }
-            if self.stopping == Some(Stopping::End) || self.stopping.is_some() && connections == 0 {
-                return Ok(());
-            }
+        }
+        self.is_late = fired == SHARE;
+        let connections = self.places.len() - self.free.len();
+        if self.timers.len() > 4 * connections + 1024 {
+            let places = &self.places;
+            self.timers.prune(|at, key| find(places, key).is_some_and(|client| client.armed.is(at)));
         }
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        if !self.unfinished.is_empty() {
+        if self.is_behind() {
             return Some(NOW);
         }
         let left = self.timers.next()?.saturating_sub(self.shared.now());
@@ -229,8 +282,9 @@ impl<B: Boxes> Worker<B> {
     }
 
     /// Reads the letters.
-    fn open(&mut self, letters: &mut Vec<Letter>, now: Millis) {
-        self.post.collect(letters);
+    fn open(&mut self, now: Millis) {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.post.collect(&mut letters);
         for letter in letters.drain(..) {
             match letter {
                 Letter::Serve { socket, ticket, share } => self.serve(socket, ticket, share, now),
@@ -241,18 +295,13 @@ impl<B: Boxes> Worker<B> {
                     }
                     self.shared.lobby.left();
                 }
-                Letter::News(key) => {
-                    if let Some((mailbox, _)) = self.client(key).and_then(|client| client.waiting.take()) {
-                        // If it has begun another wait meanwhile, that one begins anew.
-                        self.shared.news.forget(mailbox, self.number, key);
-                    }
-                    self.call(key, Call::Told, now);
-                }
+                Letter::News(mailbox) => self.waiters.hear(mailbox),
                 Letter::Stop => self.stop(Stopping::Gently, now),
                 Letter::StopNow => self.stop(Stopping::Now, now),
                 Letter::End => self.stopping = Some(Stopping::End),
             }
         }
+        self.letters = letters;
     }
 
     fn serve(&mut self, socket: OwnedFd, ticket: Option<Ticket>, share: Option<Arc<Share>>, now: Millis) {
@@ -266,7 +315,14 @@ impl<B: Boxes> Worker<B> {
         let key = u64::from(place.generation) << 32 | u64::from(at);
         let interest = connection.interest(self.input.len() / 2);
         let added = epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest);
-        let client = Client { connection, interest, armed: Armed::default(), waiting: None, ticket };
+        let client = Client {
+            connection,
+            interest,
+            armed: Armed::default(),
+            waiting: None,
+            is_unfinished: false,
+            ticket,
+        };
         if let Some(ticket) = ticket {
             self.newcomers.insert(ticket, key);
         }
@@ -319,13 +375,15 @@ impl<B: Boxes> Worker<B> {
             verdict = connection.stop(late, &mut desk);
         }
         // Register, then look again: what is stored from now on is told.
-        while verdict == Verdict::Stay && client.waiting != client.connection.waits_for() {
-            if let Some((mailbox, _)) = client.waiting {
-                self.shared.news.forget(mailbox, self.number, key);
+        let news = &self.shared.news;
+        while verdict == Verdict::Stay
+            && client.waiting.map(|(mailbox, since, _)| (mailbox, since)) != client.connection.waits_for()
+        {
+            if let Some((mailbox, _, entry)) = client.waiting.take() {
+                self.waiters.remove(mailbox, entry, news);
             }
-            client.waiting = client.connection.waits_for();
-            if let Some((mailbox, since)) = client.waiting {
-                self.shared.news.wait(mailbox, self.number, key, since);
+            if let Some((mailbox, since)) = client.connection.waits_for() {
+                client.waiting = Some((mailbox, since, self.waiters.add(mailbox, since, key, news)));
                 verdict = client.connection.told(&mut desk);
             }
         }
@@ -359,8 +417,9 @@ impl<B: Boxes> Worker<B> {
                 return self.close(key);
             }
         }
-        if client.connection.is_unfinished(&self.shared.rules) && !self.unfinished.contains(&key) {
-            self.unfinished.push(key);
+        if !client.is_unfinished && client.connection.is_unfinished(&self.shared.rules) {
+            client.is_unfinished = true;
+            self.unfinished.push_back(key);
         }
         let deadline = client.connection.deadline(&self.shared.rules);
         self.timers.arm(&mut client.armed, deadline, key);
@@ -371,8 +430,8 @@ impl<B: Boxes> Worker<B> {
         let Some(client) = place.connection.take() else { return };
         place.generation = place.generation.wrapping_add(1) & (u32::MAX >> 1);
         self.free.push(index(key) as u32);
-        if let Some((mailbox, _)) = client.waiting {
-            self.shared.news.forget(mailbox, self.number, key);
+        if let Some((mailbox, _, entry)) = client.waiting {
+            self.waiters.remove(mailbox, entry, &self.shared.news);
         }
         if let Some(ticket) = client.ticket {
             self.newcomers.remove(&ticket);

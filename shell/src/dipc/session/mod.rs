@@ -33,6 +33,8 @@ const TEXT_PATIENCE: Millis = 300_000;
 /// A pipe, without a byte.
 const PIPE_PATIENCE: Millis = 60_000;
 
+/// So many steps of a dialogue, each a request or a part of one, then the other connections have their turn.
+const STEPS: usize = 1024;
 /// What goes with each packet of a reply at most: a word, three numbers, what stands between them, and two line ends.
 const LONGEST_HEAD: usize = 64;
 
@@ -195,7 +197,7 @@ impl Session {
 
     /// Answers what can be answered of `input`, and says how much of it is used up and what is needed to go on. The rest
     /// is to be given again, with more behind it. `end`: the client has closed its half, `input` is all there is.
-    /// Stops early when the output holds `brim` bytes or more.
+    /// Stops early when the output holds `brim` bytes or more, or after so much work that others are to have their turn.
     pub fn advance<B: Boxes>(
         &mut self,
         input: &[u8],
@@ -205,11 +207,13 @@ impl Session {
     ) -> (usize, Need) {
         self.hurried |= end;
         let mut used = 0;
+        let mut steps = 0;
         loop {
             let rest = &input[used..];
-            if turn.out.len() >= brim && !self.is_done() {
+            if (turn.out.len() >= brim || steps == STEPS) && !self.is_done() {
                 return (used, Need::Room);
             }
+            steps += 1;
             let step = match self.state {
                 State::Line => self.line(rest, turn),
                 State::Sized(sized) => self.sized(rest, sized, turn),

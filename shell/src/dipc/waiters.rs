@@ -1,0 +1,130 @@
+//! A worker's clients that wait for a message: one list for each mailbox, in the order in which they came.
+//!
+//! News of a mailbox reach all who wait for it then. They are told one after the other, as many in each turn of the worker as
+//! it wants, so that thousands who wait for one mailbox delay no other client for long. A client that waits again comes
+//! behind those who have not been told yet, and one that is told late gets the newest message.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::news::News;
+use super::post::Key;
+
+/// Names an entry in a list. A later entry has a larger one.
+pub type Entry = u64;
+
+/// The lists of one worker.
+#[derive(Debug)]
+pub struct Waiters {
+    worker: usize,
+    lists: HashMap<u32, List>,
+    next: Entry,
+    /// Mailboxes that have news. One whose list has gone meanwhile may be among them.
+    fresh: VecDeque<u32>,
+}
+
+/// Who waits for one mailbox. Never empty.
+#[derive(Debug, Default)]
+struct List {
+    clients: BTreeMap<Entry, Key>,
+    /// Entries before this one have news.
+    until: Entry,
+    /// The mailbox is among those that have news.
+    is_fresh: bool,
+}
+
+impl Waiters {
+    /// The lists of worker number `worker`, with nobody in them.
+    pub fn new(worker: usize) -> Self {
+        Self { worker, lists: HashMap::new(), next: 0, fresh: VecDeque::new() }
+    }
+
+    /// A client waits for another version than `since`. To be followed by a look at the version.
+    pub fn add(&mut self, mailbox: u32, since: u64, key: Key, news: &News) -> Entry {
+        let list = self.lists.entry(mailbox).or_insert_with(|| {
+            news.watch(mailbox, self.worker, since);
+            List::default()
+        });
+        let entry = self.next;
+        self.next += 1;
+        list.clients.insert(entry, key);
+        News::look_now();
+        entry
+    }
+
+    /// A client waits no more.
+    pub fn remove(&mut self, mailbox: u32, entry: Entry, news: &News) {
+        if let Some(list) = self.lists.get_mut(&mailbox) {
+            list.clients.remove(&entry);
+            self.tidy(mailbox, news);
+        }
+    }
+
+    /// There is news of a mailbox, for all who wait for it now.
+    pub fn hear(&mut self, mailbox: u32) {
+        let Some(list) = self.lists.get_mut(&mailbox) else { return };
+        list.until = self.next;
+        if !list.is_fresh {
+            list.is_fresh = true;
+            self.fresh.push_back(mailbox);
+        }
+    }
+
+    /// Whether there is perhaps somebody to be told.
+    pub fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Takes out the next client that is to be told, of each mailbox with news in turn.
+    pub fn pop(&mut self, news: &News) -> Option<Key> {
+        loop {
+            let mailbox = self.fresh.pop_front()?;
+            let Some(list) = self.lists.get_mut(&mailbox).filter(|list| list.is_fresh) else { continue };
+            let until = list.until;
+            let Some(first) = list.clients.first_entry().filter(|first| *first.key() < until) else {
+                list.is_fresh = false;
+                continue;
+            };
+            let key = first.remove();
+            self.fresh.push_back(mailbox);
+            self.tidy(mailbox, news);
+            return Some(key);
+        }
+    }
+
+    fn tidy(&mut self, mailbox: u32, news: &News) {
+        if self.lists.get(&mailbox).is_some_and(|list| list.clients.is_empty()) {
+            self.lists.remove(&mailbox);
+            news.forget(mailbox, self.worker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_again_comes_behind_those_who_were_not_told_yet() {
+        let news = News::new(Vec::new());
+        let mut waiters = Waiters::new(0);
+        for key in 0..3 {
+            waiters.add(5, 0, key, &news);
+        }
+        let gone = waiters.add(5, 0, 3, &news);
+        waiters.add(6, 0, 10, &news);
+        waiters.hear(6);
+        waiters.hear(5);
+        waiters.hear(5);
+        waiters.hear(7);
+        assert_eq!(waiters.pop(&news), Some(10));
+        assert_eq!(waiters.pop(&news), Some(0));
+        waiters.add(5, 1, 0, &news);
+        waiters.remove(5, gone, &news);
+        assert_eq!([(); 3].map(|()| waiters.pop(&news)), [Some(1), Some(2), None]);
+        assert!(!waiters.has_fresh());
+        // The one that waits again hears of later news only.
+        waiters.hear(5);
+        assert_eq!([(); 2].map(|()| waiters.pop(&news)), [Some(0), None]);
+        assert!(waiters.lists.is_empty());
+    }
+}
