@@ -30,13 +30,24 @@ pub struct Share {
     taken: AtomicUsize,
 }
 
-/// What one connection takes of a budget: its own reserve first. Used by one thread at a time.
+/// What one connection takes of a budget: its own reserves first. Used by one thread at a time.
 #[derive(Debug)]
 pub struct Account {
     budget: Arc<Budget>,
     share: Option<Arc<Share>>,
+    /// For requests, and as much for replies: so neither is in the other's way.
     reserve: usize,
-    taken: AtomicUsize,
+    requests: AtomicUsize,
+    replies: AtomicUsize,
+}
+
+/// Which of a connection's two reserves is used first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// The one for requests.
+    Requests,
+    /// The one for replies.
+    Replies,
 }
 
 // Relaxed throughout: the numbers guard no other memory.
@@ -52,9 +63,10 @@ impl Budget {
         self.left.load(Ordering::Relaxed).try_into().unwrap_or(0)
     }
 
-    /// An account for a connection that has `reserve` bytes of its own.
+    /// An account for a connection that has `reserve` bytes of its own for requests, and as many for replies.
     pub fn account(self: &Arc<Self>, reserve: usize, share: Option<Arc<Share>>) -> Arc<Account> {
-        Arc::new(Account { budget: self.clone(), share, reserve, taken: AtomicUsize::new(0) })
+        let (requests, replies) = Default::default();
+        Arc::new(Account { budget: self.clone(), share, reserve, requests, replies })
     }
 
     /// The share of an address: nothing for this machine's own. Addresses of one IPv6 subnet are one, because a machine has
@@ -84,65 +96,64 @@ impl Budget {
 }
 
 impl Account {
+    fn taken(&self, what: Use) -> &AtomicUsize {
+        match what {
+            Use::Requests => &self.requests,
+            Use::Replies => &self.replies,
+        }
+    }
+
+    /// How much of what is taken comes from the budget.
+    fn beyond(&self) -> usize {
+        let beyond = |taken: &AtomicUsize| taken.load(Ordering::Relaxed).saturating_sub(self.reserve);
+        beyond(&self.requests) + beyond(&self.replies)
+    }
+
     /// So much may be taken, as things are now.
-    fn affordable(&self) -> usize {
-        let taken = self.taken.load(Ordering::Relaxed);
-        let each = (self.budget.whole / 4).saturating_sub(taken.saturating_sub(self.reserve));
+    fn affordable(&self, what: Use) -> usize {
+        let each = (self.budget.whole / 4).saturating_sub(self.beyond());
         let share = self.share.as_ref().map_or(usize::MAX, |share| {
             (self.budget.whole / 2).saturating_sub(share.taken.load(Ordering::Relaxed))
         });
-        self.reserve.saturating_sub(taken) + each.min(share).min(self.budget.left())
+        let reserve = self.reserve.saturating_sub(self.taken(what).load(Ordering::Relaxed));
+        reserve + each.min(share).min(self.budget.left())
     }
 
-    /// How much of so many bytes comes from the budget.
-    fn beyond(&self, before: usize, after: usize) -> usize {
-        after.saturating_sub(self.reserve) - before.saturating_sub(self.reserve)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let before = self.taken.load(Ordering::Relaxed);
+    /// Takes bytes, or with `anyway` even what is not there. Whether it did.
+    fn take(&self, what: Use, bytes: usize, anyway: bool) -> bool {
+        let taken = self.taken(what);
+        let before = taken.load(Ordering::Relaxed);
         let after = before + bytes;
-        let beyond = self.beyond(before, after);
-        if beyond > 0 {
-            if after - self.reserve > self.budget.whole / 4 {
+        let more = after.saturating_sub(self.reserve) - before.saturating_sub(self.reserve);
+        if more > 0 {
+            if !anyway && self.beyond() + more > self.budget.whole / 4 {
                 return false;
             }
-            if let Some(share) = &self.share
-                && share.taken.fetch_add(beyond, Ordering::Relaxed) + beyond > self.budget.whole / 2
-            {
-                share.taken.fetch_sub(beyond, Ordering::Relaxed);
-                return false;
-            }
-            if !self.budget.take(beyond) {
+            let share = self.share.as_ref().map_or(0, |share| share.taken.fetch_add(more, Ordering::Relaxed));
+            let fits = share.saturating_add(more) <= self.budget.whole / 2 || self.share.is_none();
+            if anyway {
+                self.budget.left.fetch_sub(more as isize, Ordering::Relaxed);
+            } else if !fits || !self.budget.take(more) {
                 if let Some(share) = &self.share {
-                    share.taken.fetch_sub(beyond, Ordering::Relaxed);
+                    share.taken.fetch_sub(more, Ordering::Relaxed);
                 }
                 return false;
             }
         }
-        self.taken.store(after, Ordering::Relaxed);
+        taken.store(after, Ordering::Relaxed);
         true
     }
 
-    /// Takes even what is not there.
-    fn overdraw(&self, bytes: usize) {
-        let before = self.taken.load(Ordering::Relaxed);
-        let beyond = self.beyond(before, before + bytes);
+    fn give(&self, what: Use, bytes: usize) {
+        let taken = self.taken(what);
+        let before = taken.load(Ordering::Relaxed);
+        let after = before - bytes;
+        let less = before.saturating_sub(self.reserve) - after.saturating_sub(self.reserve);
         if let Some(share) = &self.share {
-            share.taken.fetch_add(beyond, Ordering::Relaxed);
+            share.taken.fetch_sub(less, Ordering::Relaxed);
         }
-        self.budget.left.fetch_sub(beyond as isize, Ordering::Relaxed);
-        self.taken.store(before + bytes, Ordering::Relaxed);
-    }
-
-    fn give(&self, bytes: usize) {
-        let before = self.taken.load(Ordering::Relaxed);
-        let beyond = self.beyond(before - bytes, before);
-        if let Some(share) = &self.share {
-            share.taken.fetch_sub(beyond, Ordering::Relaxed);
-        }
-        self.budget.left.fetch_add(beyond as isize, Ordering::Relaxed);
-        self.taken.store(before - bytes, Ordering::Relaxed);
+        self.budget.left.fetch_add(less as isize, Ordering::Relaxed);
+        taken.store(after, Ordering::Relaxed);
     }
 }
 
@@ -157,6 +168,7 @@ pub struct Held {
     /// So many at the front are forgotten.
     start: usize,
     account: Arc<Account>,
+    what: Use,
 }
 
 /// What memory of this size costs.
@@ -166,8 +178,8 @@ fn price(capacity: usize) -> usize {
 
 impl Held {
     /// Nothing yet.
-    pub fn new(account: Arc<Account>) -> Self {
-        Self { bytes: Vec::new(), start: 0, account }
+    pub fn new(account: &Arc<Account>, what: Use) -> Self {
+        Self { bytes: Vec::new(), start: 0, account: account.clone(), what }
     }
 
     /// The bytes.
@@ -187,7 +199,7 @@ impl Held {
 
     /// How many bytes it could hold in all, as things are now.
     pub fn most(&self) -> usize {
-        FREE + price(self.bytes.capacity()) + self.account.affordable()
+        FREE + price(self.bytes.capacity()) + self.account.affordable(self.what)
     }
 
     /// Appends `data`. Memory grows with what has arrived, never with what was announced.
@@ -224,21 +236,18 @@ impl Held {
         // Doubled, so that a byte at a time does not mean an allocation at a time; where that is too much, no more than needed.
         let mut wanted = needed.max(before.saturating_mul(2)).max(FREE);
         let cost = |wanted| price(wanted) - price(before);
-        if !self.account.take(cost(wanted)) {
+        if !self.account.take(self.what, cost(wanted), false) {
             wanted = needed.max(FREE);
-            if !self.account.take(cost(wanted)) {
-                if !promised {
-                    return Err(OutOfMemory);
-                }
-                self.account.overdraw(cost(wanted));
+            if !self.account.take(self.what, cost(wanted), promised) {
+                return Err(OutOfMemory);
             }
         }
         let grown = self.bytes.try_reserve_exact(wanted - self.bytes.len());
         // What the allocator gave is what is given back one day, whether or not it is what was asked for.
         let (paid, owed) = (price(wanted), price(self.bytes.capacity()));
         match owed.checked_sub(paid) {
-            Some(missing) => self.account.overdraw(missing),
-            None => self.account.give(paid - owed),
+            Some(missing) => _ = self.account.take(self.what, missing, true),
+            None => self.account.give(self.what, paid - owed),
         }
         grown.map_err(|_| OutOfMemory)
     }
@@ -254,7 +263,8 @@ impl Held {
 
     /// Takes the bytes away, leaving nothing.
     pub fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::new(Arc::clone(&self.account)))
+        let nothing = Self::new(&self.account, self.what);
+        std::mem::replace(self, nothing)
     }
 
     /// Forgets everything and gives the memory back.
@@ -262,7 +272,7 @@ impl Held {
         let bytes = std::mem::take(&mut self.bytes);
         self.start = 0;
         if bytes.capacity() > FREE {
-            self.account.give(price(bytes.capacity()));
+            self.account.give(self.what, price(bytes.capacity()));
         }
     }
 }
@@ -283,7 +293,7 @@ mod tests {
     fn what_was_taken_comes_back() {
         let budget = Budget::new(40_000);
         let account = budget.account(0, None);
-        let mut held = Held::new(account.clone());
+        let mut held = Held::new(&account, Use::Requests);
         for piece in [1, 10, 1000, 3000] {
             held.extend(&vec![7; piece]).unwrap();
         }
@@ -291,7 +301,7 @@ mod tests {
         assert!(budget.left() <= 40_000 - 4011 + FREE);
         held.consume(11);
         assert_eq!(held.len(), 4000);
-        let mut other = Held::new(account);
+        let mut other = Held::new(&account, Use::Requests);
         assert_eq!(other.extend(&[0; 9_000]), Err(OutOfMemory));
         assert!(other.is_empty());
         held.clear();
@@ -304,7 +314,7 @@ mod tests {
     fn a_connection_has_its_reserve_and_a_quarter_and_the_others_have_theirs() {
         let budget = Budget::new(4 * BIG);
         let accounts = [0; 6].map(|_| budget.account(1000, None));
-        let mut helds = accounts.each_ref().map(|account| Held::new(account.clone()));
+        let mut helds = accounts.each_ref().map(|account| Held::new(account, Use::Requests));
         for held in &mut helds[..4] {
             assert_eq!(held.most(), BIG + 1000 + FREE);
             assert_eq!(held.extend(&vec![0; BIG + 1000 + FREE + 1]), Err(OutOfMemory));
@@ -315,6 +325,8 @@ mod tests {
         // All of the budget is in use: a reserve is there all the same.
         assert_eq!(helds[4].most(), 1000 + FREE);
         helds[4].extend(&[0; 1000 + FREE]).unwrap();
+        // A quarter is for both, requests and replies.
+        assert_eq!(Held::new(&accounts[0], Use::Replies).most(), 1000 + FREE);
         assert_eq!(helds[4].extend(&[0]), Err(OutOfMemory));
         // What was promised is kept, and given back.
         helds[5].extend_as_promised(&vec![0; BIG]).unwrap();
@@ -330,7 +342,7 @@ mod tests {
         assert!(
             share("127.0.0.1").is_none() && share("::1").is_none() && share("::ffff:127.9.9.9").is_none()
         );
-        let held = |address| Held::new(budget.account(0, share(address)));
+        let held = |address| Held::new(&budget.account(0, share(address)), Use::Replies);
         let addresses = ["2001:db8::1", "2001:db8::9:1", "2001:db8::1"];
         let mut same = addresses.map(held);
         for held in &mut same[..2] {
@@ -355,10 +367,13 @@ mod tests {
     #[test]
     fn a_message_that_fits_what_is_left_is_held_byte_by_byte() {
         let budget = Budget::new(0);
-        let mut held = Held::new(budget.account(65_536, None));
+        let account = budget.account(65_536, None);
+        let mut held = Held::new(&account, Use::Requests);
         for _ in 0..65_536 + FREE {
             held.extend(&[1]).unwrap();
         }
         assert_eq!(held.extend(&[1]), Err(OutOfMemory));
+        let mut replies = Held::new(&account, Use::Replies);
+        replies.extend(&[1; 65_536 + FREE]).unwrap();
     }
 }

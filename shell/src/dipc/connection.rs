@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::sync::Arc;
 
-use super::budget::{Account, Held};
+use super::budget::{Account, Held, Use};
 use super::replies::Replies;
 use super::reply::Bye;
 use super::session::{Boxes, Millis, Need, Rules, Session, Turn};
@@ -76,9 +76,9 @@ impl Connection {
     pub fn new(socket: OwnedFd, known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             socket,
-            session: Session::new(known, Arc::clone(account), now),
-            input: Held::new(Arc::clone(account)),
-            output: Held::new(Arc::clone(account)),
+            session: Session::new(known, account, now),
+            input: Held::new(account, Use::Requests),
+            output: Held::new(account, Use::Replies),
             need: Need::Input,
             is_stalled: false,
             ended: false,

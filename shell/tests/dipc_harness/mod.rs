@@ -57,7 +57,7 @@ pub fn converse<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Vec<u8> {
     let budget = Budget::new(64 << 20);
-    let mut session = Session::new(rules.token.is_none(), budget.account(0, None), 0);
+    let mut session = Session::new(rules.token.is_none(), &budget.account(0, None), 0);
     let mut replies = Vec::new();
     let mut input: Vec<u8> = Vec::new();
     let mut pieces = pieces.into_iter();

@@ -13,7 +13,7 @@ mod data;
 
 use std::sync::Arc;
 
-use crate::dipc::budget::{Account, Held};
+use crate::dipc::budget::{Account, Held, Use};
 use crate::dipc::replies::Replies;
 use crate::dipc::reply::{self, Bye, Fault, Refusal, Shape};
 use crate::dipc::wire::{self, Fatal, Parsed, Request};
@@ -179,10 +179,10 @@ enum Step {
 
 impl Session {
     /// A dialogue that begins `now`. `known`: no token is asked for, or the client is known otherwise.
-    pub fn new(known: bool, account: Arc<Account>, now: Millis) -> Self {
+    pub fn new(known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             state: State::Line,
-            held: Held::new(account),
+            held: Held::new(account, Use::Requests),
             stage: None,
             known,
             is_new: true,
