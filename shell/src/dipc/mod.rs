@@ -17,7 +17,6 @@
 //! | [`boxes`] | a worker's view of the mailboxes |
 //! | [`server`] | what opens all this, takes clients in, and takes it away |
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
-//! | [`departures`] | clients that are sent away before they are served |
 //! | [`place`] | where a server can be found: its information file |
 //! | [`control`] | the control socket: stop, ask, attach |
 //! | [`notify`] | telling a supervisor that we are ready |
@@ -34,7 +33,6 @@ pub mod budget;
 pub mod client;
 pub mod connection;
 pub mod control;
-pub mod departures;
 pub mod listen;
 pub mod lobby;
 pub mod news;

@@ -20,7 +20,6 @@ use whorl_core::segment::{LayoutError, MailGeometry};
 use crate::dipc::boxes::SharedBoxes;
 use crate::dipc::budget::Budget;
 use crate::dipc::control;
-use crate::dipc::departures::Departures;
 use crate::dipc::listen::{self, ListenError, Listeners};
 use crate::dipc::lobby::Lobby;
 use crate::dipc::news::News;
@@ -136,7 +135,6 @@ pub struct Server {
     ended: Arc<Post>,
     /// Decides which clients over TCP are served; all of them if absent.
     owners: Option<OwnerCheck>,
-    departures: Departures,
     epoll: OwnedFd,
     reserve: Option<OwnedFd>,
     log: Option<String>,
@@ -146,7 +144,6 @@ pub struct Server {
 const STOP: u64 = 0;
 const CONTROL: u64 = 1;
 const ENDED: u64 = 2;
-const DEPARTURES: u64 = 3;
 const LISTENER: u64 = 16;
 const CALLER: u64 = 1 << 32;
 
@@ -225,8 +222,6 @@ impl Server {
         for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
             watch(&epoll, socket, LISTENER + number as u64).map_err(system("wait for events"))?;
         }
-        let departures = Departures::new().map_err(system("wait for events"))?;
-        watch(&epoll, &departures, DEPARTURES).map_err(system("wait for events"))?;
         // Last, so that nobody finds a server that then fails to start.
         let place = Place::open()?;
         let information = Information {
@@ -257,7 +252,6 @@ impl Server {
             workers,
             ended,
             owners,
-            departures,
             epoll,
             reserve: None,
             log: None,

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::{CALLER, CONTROL, DEPARTURES, ENDED, LISTENER, STOP, Server, watch};
+use super::{CALLER, CONTROL, ENDED, LISTENER, STOP, Server, watch};
 use crate::dipc::control::{self, Request};
 use crate::dipc::listen;
 use crate::dipc::news::News;
@@ -107,17 +107,13 @@ impl Server {
         let mut hurried = false;
         loop {
             events.clear();
-            let until =
-                paused.into_iter().chain(stopping).chain(look_at).chain(self.departures.deadline()).min();
+            let until = paused.into_iter().chain(stopping).chain(look_at).min();
             let timeout = until.map(|until| timeout::until(until).0);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(RunError::System { what: "wait for events", error }),
             }
             let now = Instant::now();
-            if self.departures.deadline().is_some_and(|until| until <= now) {
-                self.departures.look(now);
-            }
             if paused.is_some_and(|until| until <= now) {
                 paused = None;
                 self.listen(EventFlags::IN);
@@ -140,7 +136,6 @@ impl Server {
                             return Err(RunError::Worker);
                         }
                     }
-                    DEPARTURES => self.departures.look(now),
                     CONTROL => {
                         while let Ok(caller) = listen::accept(&self.control, false) {
                             if callers.len() < CALLERS && watch(&self.epoll, &caller, next_caller).is_ok() {
@@ -245,7 +240,7 @@ impl Server {
             if is_tcp && let Some(Err(refused)) = self.owners.as_ref().map(|owners| owners.check(&client)) {
                 tracing::debug!("connection from {} refused: {refused}", listen::peer(&client));
                 reply::bye_user(&mut line, &refused);
-                self.departures.add(client, &line, Instant::now());
+                listen::dismiss(&client, &line);
                 continue;
             }
             let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
