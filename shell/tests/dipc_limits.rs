@@ -166,3 +166,20 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
     session.expire(10_000, &mut out);
     assert_eq!(text(&out), "bye idle\n");
 }
+
+/// A socket that is closed while it holds unread input takes the last line back.
+#[test]
+fn who_is_turned_away_gets_the_line_however_much_it_has_sent() {
+    let server = Server::start(&["2", "64", "0", "4", "--max-connections", "1"]);
+    let mut only = server.connect();
+    expect(&mut only, "r 0\n", "data 0 0 0\n\n");
+    for round in 0..20 {
+        let mut stream = server.connect();
+        // Before and after the server has seen it.
+        for piece in 0..round {
+            stream.write_all(&[b'x'; 2000]).unwrap_or_else(|error| panic!("piece {piece}: {error}"));
+        }
+        assert_eq!(rest(stream), "bye busy 1 connections\n");
+    }
+    expect(&mut only, "r 0\n", "data 0 0 0\n\n");
+}

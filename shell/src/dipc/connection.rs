@@ -209,7 +209,7 @@ impl Connection {
     pub fn give_way<B>(&mut self, bye: Bye, desk: &mut Desk<'_, B>) -> Verdict {
         if self.leaving.is_none() {
             self.session.finish(bye, desk.output);
-            super::listen::dismiss(&self.socket, desk.output);
+            super::farewell::dismiss(&self.socket, desk.output);
             desk.output.clear();
         }
         Verdict::Close

@@ -3,7 +3,7 @@
 use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -294,14 +294,6 @@ pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<OwnedFd, Errno> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Sends a client away with one line.
-pub fn dismiss(socket: &OwnedFd, line: &[u8]) {
-    // What cannot be sent at once is not sent. Unread input would make the kernel take the line back.
-    let _ = rustix::net::send(socket, line, SendFlags::NOSIGNAL);
-    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
-    let _ = rustix::net::recv(socket, &mut [0; 512], RecvFlags::DONTWAIT);
 }
 
 /// Whether the program at the other end of a unix socket runs as this user.

@@ -17,6 +17,7 @@
 //! | [`boxes`] | a worker's view of the mailboxes |
 //! | [`server`] | what opens all this, takes clients in, and takes it away |
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
+//! | [`farewell`] | clients that are sent away before they are taken in |
 //! | [`place`] | where a server can be found: its information file |
 //! | [`control`] | the control socket: stop, ask, attach |
 //! | [`notify`] | telling a supervisor that we are ready |
@@ -33,6 +34,7 @@ pub mod budget;
 pub mod client;
 pub mod connection;
 pub mod control;
+pub mod farewell;
 pub mod listen;
 pub mod lobby;
 pub mod news;

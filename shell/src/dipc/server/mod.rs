@@ -20,6 +20,7 @@ use whorl_core::segment::{LayoutError, MailGeometry};
 use crate::dipc::boxes::SharedBoxes;
 use crate::dipc::budget::Budget;
 use crate::dipc::control;
+use crate::dipc::farewell::Farewells;
 use crate::dipc::listen::{self, ListenError, Listeners};
 use crate::dipc::lobby::Lobby;
 use crate::dipc::news::News;
@@ -137,6 +138,7 @@ pub struct Server {
     owners: Option<OwnerCheck>,
     epoll: OwnedFd,
     reserve: Option<OwnedFd>,
+    farewells: Farewells,
     log: Option<String>,
 }
 
@@ -146,6 +148,8 @@ const CONTROL: u64 = 1;
 const ENDED: u64 = 2;
 const LISTENER: u64 = 16;
 const CALLER: u64 = 1 << 32;
+/// And those who were sent away from here.
+const FAREWELL: u64 = 1 << 63;
 
 fn system(what: &'static str) -> impl FnOnce(Errno) -> StartError {
     move |error| StartError::System { what, error }
@@ -254,6 +258,7 @@ impl Server {
             owners,
             epoll,
             reserve: None,
+            farewells: Farewells::default(),
             log: None,
         };
         server.reserve();

@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::{CALLER, CONTROL, ENDED, LISTENER, STOP, Server, watch};
+use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, watch};
 use crate::dipc::control::{self, Request};
+use crate::dipc::farewell;
 use crate::dipc::listen;
 use crate::dipc::news::News;
 use crate::dipc::post::{Letter, Post};
@@ -107,13 +108,15 @@ impl Server {
         let mut hurried = false;
         loop {
             events.clear();
-            let until = paused.into_iter().chain(stopping).chain(look_at).min();
+            let deadlines = [paused, stopping, look_at, self.farewells.deadline()];
+            let until = deadlines.into_iter().flatten().min();
             let timeout = until.map(|until| timeout::until(until).0);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(RunError::System { what: "wait for events", error }),
             }
             let now = Instant::now();
+            self.farewells.expire(now);
             if paused.is_some_and(|until| until <= now) {
                 paused = None;
                 self.listen(EventFlags::IN);
@@ -150,6 +153,7 @@ impl Server {
                             paused = Some(now + pause);
                         }
                     }
+                    number @ FAREWELL.. => self.farewells.hear(number - FAREWELL),
                     number => {
                         let Some(caller) = callers.remove(&number) else { continue };
                         match caller {
@@ -217,13 +221,14 @@ impl Server {
                 Ok(client) => client,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => {
+                    self.farewells.clear();
                     // Give up the descriptor that we kept for this, so that one of those who wait can be told.
                     self.reserve = None;
                     if let Some((listener, is_tcp)) = self.listener(number)
                         && let Ok(client) = listen::accept(listener, is_tcp)
                     {
                         reply::bye(&mut line, Bye::Busy(self.connections()));
-                        listen::dismiss(&client, &line);
+                        farewell::dismiss(&client, &line);
                     }
                     self.reserve();
                     tracing::warn!("cannot take clients in: {}", reason(error));
@@ -233,14 +238,14 @@ impl Server {
             line.clear();
             if stopping {
                 reply::bye(&mut line, Bye::Stop);
-                listen::dismiss(&client, &line);
+                self.send_away(client, &line);
                 continue;
             }
             // This check comes first, so that clients of other users cannot use up places.
             if is_tcp && let Some(Err(refused)) = self.owners.as_ref().map(|owners| owners.check(&client)) {
                 tracing::debug!("connection from {} refused: {refused}", listen::peer(&client));
                 reply::bye_user(&mut line, &refused);
-                listen::dismiss(&client, &line);
+                self.send_away(client, &line);
                 continue;
             }
             let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
@@ -249,7 +254,7 @@ impl Server {
             let full = staying >= most || !known && self.shared.lobby.is_full();
             if full && !self.make_room() {
                 reply::bye(&mut line, Bye::Busy(most));
-                listen::dismiss(&client, &line);
+                self.send_away(client, &line);
                 continue;
             }
             let loads = self.shared.loads.iter().enumerate();
@@ -269,6 +274,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Sends a client away with one line, and listens to it for a moment, or it might not get that.
+    fn send_away(&mut self, client: OwnedFd, line: &[u8]) {
+        if let Some((socket, number)) = self.farewells.say(client, line, Instant::now()) {
+            // Without memory for that in the kernel, what it says is dropped when its time is up.
+            let _ = watch(&self.epoll, socket, FAREWELL + number);
+        }
     }
 
     /// Sends a client away that has not sent its token yet. False: there is none.
