@@ -49,7 +49,8 @@ pub mod measured;
 pub mod memory;
 mod named;
 mod netlink;
-mod new_file;
+#[doc(hidden)]
+pub mod new_file;
 #[doc(hidden)]
 pub mod output;
 pub mod process;

@@ -72,7 +72,7 @@ impl<'d> NewFile<'d> {
         }
     }
 
-    /// Makes a file without a name. Returns `None` where there are no such files, or no way to give them a name.
+    /// Makes a file without a name. Returns `None` where there are no such files, or the way to give them a name is barred.
     ///
     /// # Errors
     /// What the kernel said.
@@ -81,6 +81,9 @@ impl<'d> NewFile<'d> {
         part: impl Into<OsString>,
         mode: Mode,
     ) -> Result<Option<(Self, OwnedFd)>, Errno> {
+        if links_are_barred() {
+            return Ok(None);
+        }
         let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(directory, ".", unnamed, mode) {
             // Without /proc there is no way to its name.
@@ -180,6 +183,13 @@ impl Drop for NewFile<'_> {
     }
 }
 
+/// Whether a filter of system calls bars linkat(2). An empty name is nothing that the call could link, so a call that is let
+/// through says that there is no such file.
+fn links_are_barred() -> bool {
+    let tried = rustix::fs::linkat(CWD, "", CWD, "", AtFlags::empty());
+    matches!(tried, Err(Errno::PERM | Errno::NOSYS | Errno::ACCESS))
+}
+
 fn link_open(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
     rustix::fs::linkat(CWD, path_of(file), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
@@ -197,6 +207,29 @@ pub(crate) fn check_keep(directory: BorrowedFd<'_>, token: &str) -> Result<(), E
     let trial = part_name(&format!("{token}-0"));
     new.publish(file.as_fd(), &trial, Existing::Keep)?;
     rustix::fs::unlinkat(directory, &trial, AtFlags::empty())
+}
+
+/// What a directory's file system can do for new files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Abilities {
+    /// A file need not have a name before it is complete.
+    pub unnamed: bool,
+    /// A file can get its name without replacing another.
+    pub keeps: bool,
+}
+
+/// Finds out what a directory's file system can do, by making files there, of which nothing is left.
+///
+/// # Errors
+/// No file can be made there.
+pub fn abilities(directory: impl AsFd) -> Result<Abilities, Errno> {
+    let (directory, token) = (directory.as_fd(), token());
+    let unnamed = NewFile::create_unnamed(directory, part_name(&token), Mode::RUSR | Mode::WUSR)?.is_some();
+    match check_keep(directory, &token) {
+        Ok(()) => Ok(Abilities { unnamed, keeps: true }),
+        Err(Errno::OPNOTSUPP) => Ok(Abilities { unnamed, keeps: false }),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes all bytes to a file, and through its file system.

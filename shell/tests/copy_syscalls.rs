@@ -189,6 +189,29 @@ fn a_directory_is_judged_without_faccessat2() {
 }
 
 #[test]
+fn files_are_named_and_sent_by_other_calls_where_a_filter_bars_some() {
+    if no_strace("filters that bar calls") {
+        return;
+    }
+    for inject in
+        ["linkat:error=EPERM", "linkat:error=ENOSYS", "sendfile:error=EINVAL", "sendfile:error=EPERM"]
+    {
+        let place = Place::new();
+        let bytes = noise(700_001, 5);
+        place.file("source", &bytes);
+        fs::File::options().write(true).open(place.at("source")).unwrap().set_len(2_000_000).unwrap();
+        let expected = [&bytes[..], &[0; 2_000_000 - 700_001]].concat();
+        // Again, replacing files, and then leaving them alone.
+        for (flag, code) in [("--fsync", 0), ("--verify", 0), ("--no-clobber", 1)] {
+            let arguments = ["copy", "--socket", "-n", "2", flag, "source"];
+            injected(&place, &arguments, inject).has_code(code);
+            (1..=2).for_each(|peer| assert_holds(&place.received(peer, "source"), &expected));
+            place.nothing_left(SOON);
+        }
+    }
+}
+
+#[test]
 fn receivers_are_watched_without_pidfds() {
     if no_strace("kernels and filters without pidfds") {
         return;

@@ -47,6 +47,7 @@ fn here_where_the_tests_run_everything_that_they_need_is_found() {
         "OFD locks",
         "pidfd",
         "sock_diag",
+        "file calls",
         "/proc",
         "runtime directory",
         "unnamed files",
@@ -135,4 +136,44 @@ fn a_pid_namespace_of_its_own_is_told() {
     }
     let (code, all) = checks(apart(env!("CARGO_BIN_EXE_shell")).args(["doctor", "--json"]));
     assert_eq!((code, verdict(&all, "pid namespace").as_str()), (Some(0), "warn"), "{all:?}");
+}
+
+#[test]
+fn calls_that_a_filter_bars_are_told() {
+    let home = Home::new();
+    if no_strace("doctor under filters") {
+        return;
+    }
+    for (call, error, name) in [
+        ("faccessat2", "EPERM", "file calls"),
+        ("linkat", "EPERM", "file calls"),
+        ("renameat2", "ENOSYS", "file calls"),
+        ("pidfd_open", "EPERM", "pidfd"),
+    ] {
+        let mut command = home.place.program("strace");
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={call}:error={error}")]);
+        command.arg(env!("CARGO_BIN_EXE_shell")).args(["doctor", "--json"]);
+        let (code, all) = checks(command.env("XDG_RUNTIME_DIR", home.place.at("run")));
+        assert_eq!((code, verdict(&all, name).as_str()), (Some(0), "warn"), "{call}: {all:?}");
+        assert_eq!(verdict(&all, "unnamed files"), "ok", "{call}: {all:?}");
+    }
+}
+
+#[test]
+fn memory_objects_are_made_where_they_must_not_be_executable() {
+    let home = Home::new();
+    let script = "echo 2 > /proc/sys/vm/memfd_noexec && exec \"$0\" \"$@\"";
+    let apart = |program: &str| {
+        let mut command = home.place.program("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script, program]);
+        command.env("XDG_RUNTIME_DIR", home.place.at("run"));
+        command
+    };
+    if !apart("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return skip("memory objects that must not be executable", "vm.memfd_noexec cannot be set");
+    }
+    let (code, all) = checks(apart(env!("CARGO_BIN_EXE_shell")).args(["doctor", "--json"]));
+    assert_eq!((code, verdict(&all, "memfd").as_str()), (Some(0), "ok"), "{all:?}");
+    home.place.file("f", b"contents");
+    run(apart(env!("CARGO_BIN_EXE_shell")).args(["copy", "-n", "1", "f"])).silent_success();
 }

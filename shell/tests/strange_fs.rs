@@ -279,3 +279,32 @@ fn servers_and_channels_work_where_nothing_can_keep_files() {
     without_ways_to_keep(&files);
     everything_works(&home, "run/servers");
 }
+
+#[test]
+fn servers_and_channels_work_where_permissions_cannot_be_set() {
+    let Some((home, files)) = strange_home("a runtime directory where permissions cannot be set") else {
+        return;
+    };
+    std::fs::create_dir(files.at("servers")).unwrap();
+    files.refuse(Operation::SetMode, Errno::PERM);
+    everything_works(&home, "run/servers");
+}
+
+#[test]
+fn doctor_says_what_file_systems_lack() {
+    let Some((home, files)) = strange_home("doctor on a file system that lacks something") else { return };
+    let line = |name: &str| {
+        let mut doctor = home.words("doctor");
+        let ended = run(doctor.current_dir(files.at(".")));
+        let lines = ended.stdout.lines();
+        lines.map(str::to_owned).find(|line| line.contains(name)).unwrap_or_else(|| panic!("{ended:?}"))
+    };
+    assert!(line("unnamed files").starts_with("ok\tunnamed files\tnot in the runtime directory"));
+    assert!(line("this directory").starts_with("warn\tthis directory\tno unnamed files; "));
+    without_ways_to_keep(&files);
+    let lacks = line("this directory");
+    assert!(lacks.starts_with("warn\t") && lacks.contains("--no-clobber"), "{lacks}");
+    assert!(line("unnamed files").starts_with("ok\t"));
+    assert_eq!(home.place.names("run"), ["whorl"]);
+    home.nothing_left();
+}

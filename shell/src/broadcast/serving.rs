@@ -7,7 +7,7 @@ use super::checksum::Checksum;
 use super::connections::Connections;
 use super::crowd::{Crowd, Newcomer, ServeError, Supply};
 use super::frame::{self, Head};
-use super::source::{Piece, SourceError};
+use super::source::{Piece, Source, SourceError};
 use super::window::Window;
 use crate::process::stop_signal;
 use crate::timeout;
@@ -43,6 +43,8 @@ pub(super) struct Serving<'a, C> {
     epoll: OwnedFd,
     /// For sources that are no regular files.
     window: Option<Window>,
+    /// Where bytes of a regular file are read to, once the kernel has refused to send from the file by itself.
+    scratch: Option<Vec<u8>>,
     /// The checksum so far, and up to where.
     sum: Option<Checksum>,
     summed: u64,
@@ -83,6 +85,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
             connections: Connections::new(),
             epoll,
             window,
+            scratch: None,
             sum,
             summed: 0,
             total: None,
@@ -359,12 +362,9 @@ impl<'a, C: Crowd> Serving<'a, C> {
             Some(window) => {
                 rustix::net::send(&connection.socket, window.bytes(position, most), SendFlags::NOSIGNAL)
             }
-            None => rustix::fs::sendfile(
-                &connection.socket,
-                self.supply.source.as_fd(),
-                Some(&mut position),
-                most,
-            ),
+            None => {
+                send_file(self.supply.source, &connection.socket, &mut self.scratch, &mut position, most)?
+            }
         };
         match sent {
             Ok(0) => return Err(shrank(connection.at, position)),
@@ -425,6 +425,30 @@ impl<'a, C: Crowd> Serving<'a, C> {
         self.connections.reach(reached);
         Ok(true)
     }
+}
+
+/// Sends a part of a regular file; the outer error is the source's, the inner one the socket's or the source's.
+fn send_file(
+    source: &Source,
+    socket: &OwnedFd,
+    scratch: &mut Option<Vec<u8>>,
+    position: &mut u64,
+    most: usize,
+) -> Result<Result<usize, Errno>, ServeError> {
+    if scratch.is_none() {
+        match rustix::fs::sendfile(socket, source.as_fd(), Some(position), most) {
+            // A container's filter, or a file system from which the kernel cannot send.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
+            other => return Ok(other),
+        }
+    }
+    let scratch = scratch.get_or_insert_with(|| vec![0; TURN]);
+    let room = most.min(scratch.len());
+    let count = source.read_at(&mut scratch[..room], *position).map_err(source_failed)?;
+    if count == 0 {
+        return Ok(Ok(0));
+    }
+    Ok(rustix::net::send(socket, &scratch[..count], SendFlags::NOSIGNAL))
 }
 
 fn source_failed(error: SourceError) -> ServeError {

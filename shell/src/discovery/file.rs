@@ -164,7 +164,8 @@ impl Announcement {
                 new = Some(unpublished);
                 Ok::<_, Errno>(file)
             })?;
-            rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?; // whatever the umask
+            // Whatever the umask. FAT and the like refuse it: there all files have the mode that the mount gives them.
+            let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR);
             fill(&file, information.text().as_bytes())?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             if let Some(mut new) = new {

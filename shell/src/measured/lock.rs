@@ -45,9 +45,7 @@ unsafe impl Parts for Handle {
 /// The object whose bytes say who is alive; inherited by every party.
 fn object() -> &'static OwnedFd {
     static OBJECT: OnceLock<OwnedFd> = OnceLock::new();
-    OBJECT.get_or_init(|| {
-        rustix::fs::memfd_create("bench-lock", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd")
-    })
+    OBJECT.get_or_init(|| crate::segment::object("bench-lock", 4096).expect("a memfd"))
 }
 
 /// The lock, as a party.

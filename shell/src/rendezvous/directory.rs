@@ -75,8 +75,8 @@ impl RuntimeDir {
                     Err(Errno::LOOP | Errno::NOTDIR) => return refuse(&path, "it is a link or no directory"),
                     other => other.map_err(failed)?,
                 };
-                rustix::fs::chmodat(CWD, path_of(made.as_fd()), Mode::RWXU, AtFlags::empty())
-                    .map_err(failed)?;
+                // Some file systems refuse it, and give the right mode by themselves; that is looked at below.
+                let _ = rustix::fs::chmodat(CWD, path_of(made.as_fd()), Mode::RWXU, AtFlags::empty());
             }
             Err(Errno::EXIST) => {}
             Err(error) => return Err(failed(error)),

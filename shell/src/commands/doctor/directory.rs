@@ -1,8 +1,8 @@
 //! The runtime directory, what lies in it, and whether a channel in it works.
 
-use super::Finding;
+use super::{Finding, files};
 use crate::commands::survey::survey;
-use rustix::fs::{Mode, OFlags, inotify};
+use rustix::fs::inotify;
 use std::time::{Duration, Instant};
 use whorl::channel::State;
 use whorl::rendezvous::RuntimeDir;
@@ -26,20 +26,7 @@ pub(super) fn look() -> Vec<Finding> {
             "programs find each other only where it is set alike",
         ),
     };
-    vec![place, unnamed_files(&directory), leftovers(), watching(), channel(directory)]
-}
-
-/// What announces a mailbox server is made as a file without a name.
-fn unnamed_files(directory: &RuntimeDir) -> Finding {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
-        Ok(_) => Finding::ok("unnamed files", "in the runtime directory"),
-        Err(error) => Finding::fail(
-            "unnamed files",
-            format!("not in the runtime directory: {}", reason(error)),
-            "without them 'shell dipc' does not start; set XDG_RUNTIME_DIR to a directory on a tmpfs",
-        ),
-    }
+    vec![place, files::runtime_directory(&directory), leftovers(), watching(), channel(directory)]
 }
 
 fn leftovers() -> Finding {

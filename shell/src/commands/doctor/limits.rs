@@ -1,11 +1,9 @@
 //! What one process, or one user, may have.
 
-use super::Finding;
-use rustix::fs::{Mode, OFlags};
+use super::{Finding, files};
 use rustix::process::{Resource, getrlimit};
 use whorl::broadcast::MAX_PEERS;
 use whorl::memory::{available, in_words};
-use whorl::reason;
 
 /// With fewer descriptors a mailbox server, or a copy through sockets, has room for few.
 const FILES: (u64, u64) = (64, 1024);
@@ -13,7 +11,15 @@ const FILES: (u64, u64) = (64, 1024);
 const MEMORY: (u64, u64) = (1 << 20, 64 << 20);
 
 pub(super) fn look() -> Vec<Finding> {
-    vec![files(), processes(), file_size(), address_space(), memory(), temporary_files(), loopback()]
+    vec![
+        open_files(),
+        processes(),
+        file_size(),
+        address_space(),
+        memory(),
+        files::this_directory(),
+        loopback(),
+    ]
 }
 
 /// What may be had at most; the commands raise the soft limit themselves.
@@ -25,7 +31,7 @@ fn current(resource: Resource) -> u64 {
     getrlimit(resource).current.unwrap_or(u64::MAX)
 }
 
-fn files() -> Finding {
+fn open_files() -> Finding {
     let (name, most) = ("open files", most(Resource::Nofile));
     let advice = "raise it: 'ulimit -Hn', or LimitNOFILE= of the service";
     match most {
@@ -76,19 +82,6 @@ fn memory() -> Finding {
         _ if free < MEMORY.0 => Finding::fail(name, format!("{} free", in_words(free)), advice),
         _ if free < MEMORY.1 => Finding::warn(name, format!("{} free", in_words(free)), advice),
         _ => Finding::ok(name, format!("{} free", in_words(free))),
-    }
-}
-
-/// Files that are copied here have no name before they are complete, where the file system can do that.
-fn temporary_files() -> Finding {
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let (name, advice) = ("this directory", "a kill at the wrong moment can leave a .part file");
-    match rustix::fs::open(".", flags, Mode::RUSR | Mode::WUSR) {
-        Ok(_) => Finding::ok(name, "copies have no name before they are complete"),
-        Err(rustix::io::Errno::ACCESS | rustix::io::Errno::ROFS) => {
-            Finding::warn(name, "not writable", "'shell copy' needs -d DIR")
-        }
-        Err(error) => Finding::warn(name, format!("no unnamed files: {}", reason(error)), advice),
     }
 }
 

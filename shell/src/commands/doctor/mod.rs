@@ -2,6 +2,7 @@
 
 mod container;
 mod directory;
+mod files;
 mod kernel;
 mod limits;
 
