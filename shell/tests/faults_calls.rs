@@ -3,6 +3,9 @@
 //!
 //! 20 kills and 20 failures of each scene, evenly spread; `WHORL_FAULTS=N` makes it N kills and N failures of each,
 //! `WHORL_FAULTS_LONG=1` all.
+//!
+//! Besides, every command without each of its calls, as on an old kernel or under a filter: 2 of each scene. With
+//! `WHORL_FAULTS_SHOW=1` it tells what each command said.
 
 #[path = "faults/asked.rs"]
 mod asked;
@@ -10,6 +13,10 @@ mod asked;
 mod calls;
 mod common;
 mod home;
+#[path = "faults/missing.rs"]
+mod missing;
+#[path = "faults/quick.rs"]
+mod quick;
 
 use calls::{Fault, Reach, Scene, Verdict};
 use calls::{end, ends_properly, ensure, lies, never_began, nothing_left, play, sweep};
@@ -268,12 +275,12 @@ fn serve(home: &Home, fault: &Fault) -> Verdict {
 
 /// Whether what fails is the removing itself.
 fn is_unlink(fault: &Fault) -> bool {
-    matches!(fault, Fault::Fail { call, .. } if call.starts_with("unlink"))
+    fault.failing().is_some_and(|call| call.starts_with("unlink"))
 }
 
 /// Whether what fails is the looking whose file it is: then it is left alone.
 fn is_stat(fault: &Fault) -> bool {
-    matches!(fault, Fault::Fail { call, .. } if call.ends_with("stat") || call.ends_with("statat"))
+    fault.failing().is_some_and(|call| call.ends_with("stat") || call.ends_with("statat"))
 }
 
 fn servers(home: &Home, fault: &Fault) -> Verdict {
@@ -411,15 +418,90 @@ fn what_the_sweep_has_found() {
 }
 
 #[test]
+fn what_missing_calls_have_found() {
+    if missing::no_filters() {
+        return common::skip("calls that were once missed badly", "no seccomp filter can be installed");
+    }
+    type Play = fn(&Home, &Fault) -> Verdict;
+    let found: [(Play, &str, libc::c_long); 9] = [
+        // A loop whose waits failed span, and everybody waited for it.
+        (copy_shm, "epoll_pwait", libc::SYS_epoll_pwait),
+        (copy_socket, "epoll_pwait", libc::SYS_epoll_pwait),
+        (send_shm, "epoll_pwait", libc::SYS_epoll_pwait),
+        (serve, "ppoll", libc::SYS_ppoll),
+        (recv_alone, "ppoll", libc::SYS_ppoll),
+        // A limit that could not be asked for was a panic.
+        (copy_shm, "prlimit64", libc::SYS_prlimit64),
+        (quick::doctor, "prlimit64", libc::SYS_prlimit64),
+        (copy_socket, "sendfile", libc::SYS_sendfile),
+        // A server that could not start its threads left its names.
+        (quick::dipc_foreground, "clone3", libc::SYS_clone3),
+    ];
+    for (scene, call, number) in found {
+        for answer in missing::ANSWERS {
+            let fault = Fault::Missing { call: call.into(), number: number as u32, answer };
+            assert_eq!(play(&Scene { name: "found", play: scene }, &fault), Ok(()), "{fault}");
+        }
+    }
+}
+
+#[test]
+fn what_can_be_done_in_another_way_is() {
+    if missing::no_filters() {
+        return common::skip("calls that have a substitute", "no seccomp filter can be installed");
+    }
+    let calls = [
+        ("sendfile", libc::SYS_sendfile),
+        ("lseek", libc::SYS_lseek),
+        ("getrandom", libc::SYS_getrandom),
+        ("prlimit64", libc::SYS_prlimit64),
+    ];
+    for (call, number) in calls {
+        for answer in missing::ANSWERS {
+            let home = Home::new();
+            home.place.file("source", &bytes());
+            let fault = Fault::Missing { call: call.into(), number: number as u32, answer };
+            for transport in common::TRANSPORTS {
+                run(&mut fault.shell(&home, &format!("copy {transport} -n 2 --verify source")))
+                    .silent_success();
+                assert_eq!(whole(&home, "received-files/peer-02_source"), Ok(true), "{fault}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_may_be_missing() {
+    if no_strace("commands without each of their system calls") {
+        return;
+    }
+    if missing::no_filters() {
+        return common::skip(
+            "commands without each of their system calls",
+            "no seccomp filter can be installed",
+        );
+    }
+    told(SCENES.iter().chain(&quick::SCENES), |scene| {
+        calls::sweep_missing(scene, asked::asked().unwrap_or(2))
+    });
+}
+
+#[test]
 fn every_call_may_kill_or_fail() {
     if no_strace("killing and failing at every system call") {
         return;
     }
     let reach = Reach { nth: 60, most: asked::asked().unwrap_or(20) };
+    told(SCENES.iter(), |scene| sweep(scene, reach));
+}
+
+/// Sweeps scenes, those whose names contain `WHORL_FAULTS_ONLY`, and tells what came of it.
+#[track_caller]
+fn told<'s>(scenes: impl Iterator<Item = &'s Scene>, sweep: impl Fn(&Scene) -> calls::Count) {
     let only = std::env::var("WHORL_FAULTS_ONLY").unwrap_or_default();
     let mut all = calls::Count::default();
-    for scene in SCENES.iter().filter(|scene| scene.name.contains(&only)) {
-        let count = sweep(scene, reach);
+    for scene in scenes.filter(|scene| scene.name.contains(&only)) {
+        let count = sweep(scene);
         let (kills, failures) = (count.kills, count.failures);
         eprintln!("  {}: {kills} kills, {failures} failures, of {} possible", scene.name, count.possible);
         for wrong in &count.wrong {

@@ -3,7 +3,7 @@
 
 use super::roster::{Report, Roster};
 use super::{CopyError, Job, lifeline, system};
-use crate::bell::Bell;
+use crate::bell::{Bell, new_epoll};
 use crate::flow::Flow;
 use crate::process;
 use crate::timeout::timespec;
@@ -64,7 +64,7 @@ impl Control {
     /// Watches every receiver; after the last fork, before the thread.
     pub fn new(job: &Job<'_>, roster: &Roster, knock: Option<&Bell>) -> Result<Self, CopyError> {
         let failed = || system("watch the receivers");
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed())?;
+        let epoll = new_epoll().map_err(failed())?;
         let add = |fd: rustix::fd::BorrowedFd<'_>, data| {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN).map_err(failed())
         };

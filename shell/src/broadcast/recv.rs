@@ -402,7 +402,10 @@ fn patiently(to: BorrowedFd<'_>, mut write: impl FnMut() -> Result<usize, Errno>
             Err(Errno::AGAIN) => {
                 let mut ready = [to, crate::process::stop_event()?]
                     .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT | PollFlags::IN));
-                let _ = poll(&mut ready, None); // EINTR: the next write, or the signal, tells
+                match poll(&mut ready, None) {
+                    Ok(_) | Err(Errno::INTR) => {} // the next write, or the signal, tells
+                    Err(error) => return Err(error),
+                }
             }
             other => return other,
         }

@@ -34,7 +34,7 @@ pub(super) fn run(
     let listener = Listener::bind(directory, &plan.name).map_err(CreateError::from)?;
     let watcher = Some(watcher(watch, source.length()));
     let _desk = Desk::open(listener, door.clone(), guests.clone(), pulse.clone(), watcher)
-        .map_err(create("start a thread"))?;
+        .map_err(|(what, error)| create(what)(error))?;
     pulse.want(plan.peers);
     let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
     guests.wait_joined(plan.peers as usize, deadline).map_err(SendError::from)?;

@@ -59,7 +59,7 @@ const BELL: u64 = u64::MAX - 2;
 impl<'a, C: Crowd> Serving<'a, C> {
     pub fn new(supply: Supply<'a>, crowd: &'a C) -> Result<Self, ServeError> {
         let failed = || system("watch the sockets");
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed())?;
+        let epoll = crate::bell::new_epoll().map_err(failed())?;
         let add =
             |fd: BorrowedFd<'_>, data, flags| epoll::add(&epoll, fd, epoll::EventData::new_u64(data), flags);
         for stop in [crate::process::stop_event().map_err(failed())?, supply.cancel.as_fd()] {

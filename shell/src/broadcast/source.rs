@@ -279,7 +279,10 @@ fn open_waiting(path: &Path) -> Result<OwnedFd, SourceError> {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 let stop = crate::process::stop_event().map_err(SourceError::Open)?;
-                let _ = poll(&mut [PollFd::from_borrowed_fd(stop, PollFlags::IN)], Some(&SLICE));
+                match poll(&mut [PollFd::from_borrowed_fd(stop, PollFlags::IN)], Some(&SLICE)) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(SourceError::Open(error)),
+                }
             }
             other => return other.map_err(SourceError::Open),
         }

@@ -3,7 +3,7 @@
 
 use super::guests::{Guest, Guests};
 use super::rate::{Messages, Rate};
-use crate::bell::Bell;
+use crate::bell::{Bell, new_epoll};
 use crate::flow::Flow;
 use crate::process::{Unshared, leave_signals_to_main_thread};
 use crate::rendezvous::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
@@ -134,17 +134,21 @@ const PACKETS: u32 = 16;
 
 impl Desk {
     /// Opens the desk. The thread is this process's: fork before, not after.
+    ///
+    /// # Errors
+    /// What could not be done, and what the kernel said.
     pub fn open(
         listener: Listener,
         party: Arc<dyn Party>,
         guests: Arc<Guests>,
         pulse: Arc<Pulse>,
         watcher: Option<Watcher>,
-    ) -> Result<Self, Errno> {
-        let end = Arc::new(Bell::new()?);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        watch(&epoll, listener.as_fd(), LISTENER)?;
-        watch(&epoll, end.as_fd(), END)?;
+    ) -> Result<Self, (&'static str, Errno)> {
+        let failed = |what| move |error| (what, error);
+        let end = Arc::new(Bell::new().map_err(failed("make an event"))?);
+        let epoll = new_epoll().map_err(failed("wait for events"))?;
+        watch(&epoll, listener.as_fd(), LISTENER).map_err(failed("wait for events"))?;
+        watch(&epoll, end.as_fd(), END).map_err(failed("wait for events"))?;
         let clerk = Clerk {
             epoll,
             listener: Some(listener),
@@ -162,7 +166,7 @@ impl Desk {
         let thread = std::thread::Builder::new()
             .name("desk".into())
             .spawn(move || clerk.run())
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+            .map_err(|error| ("start a thread", Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
         Ok(Self { end, thread: Some(thread) })
     }
 }

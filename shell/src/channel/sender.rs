@@ -137,7 +137,7 @@ impl Sender {
         let pulse = Arc::new(Pulse::default());
         let listener = Listener::bind(directory, name)?;
         let desk = Desk::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)
-            .map_err(failed("start a thread"))?;
+            .map_err(|(what, error)| failed(what)(error))?;
         let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
         let inner = Inner {
             ring,

@@ -2,7 +2,7 @@
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
@@ -158,7 +158,7 @@ impl<B: Boxes> Worker<B> {
     /// # Errors
     /// No descriptor or memory was to be had.
     pub fn new(number: usize, shared: Arc<Shared>, post: Arc<Post>, boxes: B) -> Result<Self, Errno> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let epoll = crate::bell::new_epoll()?;
         epoll::add(&epoll, &*post, EventData::new_u64(POST), EventFlags::IN)?;
         let size = (shared.rules.shape.packet.saturating_add(LINE)).saturating_mul(8).clamp(INPUT.0, INPUT.1);
         Ok(Self {

@@ -3,7 +3,7 @@
 use super::file::{Announcement, FileError, Information};
 use super::reachable::{Families, reachable};
 use super::wire;
-use crate::bell::Bell;
+use crate::bell::{Bell, try_poll};
 use crate::channel::owner::{Visits, WaitEnd};
 use crate::channel::{CreateError, SendError, Sender, SenderOptions};
 use crate::made::Made;
@@ -245,6 +245,7 @@ impl Counter {
         let failed = |what| move |error| ServerError::System { what, error };
         let end = Arc::new(Bell::new().map_err(failed("make an event"))?);
         rustix::io::ioctl_fionbio(&listener, true).map_err(failed("listen"))?;
+        try_poll().map_err(failed("wait for clients"))?;
         let (over, reply) = (end.clone(), wire::reply(message));
         let thread = std::thread::Builder::new()
             .name("counter".into())

@@ -206,7 +206,11 @@ impl Changes {
             .chain(crate::process::stop_event().ok())
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let _ = poll(&mut ready, Some(&timespec(nap))); // EINTR: look around
+        match poll(&mut ready, Some(&timespec(nap))) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // A filter forbids it: look around all the time, but do not spin.
+            Err(_) => std::thread::sleep(nap.min(SETTLE)),
+        }
         if let Some(heard) = &self.heard {
             let mut events = [0; 4096];
             while rustix::io::read(heard, &mut events).is_ok_and(|count| count > 0) {

@@ -1,8 +1,9 @@
-//! A command in which one system call kills or fails: by strace. First each scene is played without a fault, to learn which
-//! calls the command makes and how often; then once for each of them.
+//! A command in which one system call kills or fails, by strace, or is missing altogether, by a filter. First each scene is
+//! played without a fault, to learn which calls the command makes and how often; then once for each of them.
 
 use crate::common::{Ended, Live, SOON, until};
 use crate::home::Home;
+use crate::missing;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::process::Command;
@@ -27,6 +28,8 @@ pub enum Fault {
     Kill { call: String, nth: u32 },
     /// Its `nth` call of this name fails, in each of its processes.
     Fail { call: String, nth: u32, error: &'static str },
+    /// Every call of this name fails, in each of its processes, from their start on.
+    Missing { call: String, number: u32, answer: (&'static str, i32) },
 }
 
 impl fmt::Display for Fault {
@@ -35,6 +38,7 @@ impl fmt::Display for Fault {
             Self::Nothing => write!(f, "undisturbed"),
             Self::Kill { call, nth } => write!(f, "{call}:signal=KILL:when={nth}"),
             Self::Fail { call, nth, error } => write!(f, "{call}:error={error}:when={nth}"),
+            Self::Missing { call, answer: (error, _), .. } => write!(f, "{call}:error={error}"),
         }
     }
 }
@@ -42,11 +46,16 @@ impl fmt::Display for Fault {
 impl Fault {
     /// `shell` with these words and this fault.
     pub fn shell(&self, home: &Home, words: &str) -> Command {
+        if let Self::Missing { number, answer: (_, error), .. } = self {
+            let mut command = home.words(words);
+            missing::without(&mut command, *number, *error);
+            return command;
+        }
         let mut command = home.place.program("strace");
         command.env("XDG_RUNTIME_DIR", home.place.at("run")).args(["-D", "-f", "-qq"]);
         match self {
-            Self::Nothing => command.arg("-o").arg(home.place.at(CALLS)),
-            Self::Kill { call, .. } | Self::Fail { call, .. } => {
+            Self::Nothing => command.arg("-n").arg("-o").arg(home.place.at(CALLS)),
+            Self::Kill { call, .. } | Self::Fail { call, .. } | Self::Missing { call, .. } => {
                 command.args(["-o", "/dev/null", "--seccomp-bpf", "-e", &format!("trace={call}")]);
                 command.args(["-e", &format!("inject={self}")])
             }
@@ -58,6 +67,14 @@ impl Fault {
     pub fn is_kill(&self) -> bool {
         matches!(self, Self::Kill { .. })
     }
+
+    /// The call that fails, if one does.
+    pub fn failing(&self) -> Option<&str> {
+        match self {
+            Self::Fail { call, .. } | Self::Missing { call, .. } => Some(call),
+            Self::Nothing | Self::Kill { .. } => None,
+        }
+    }
 }
 
 /// A verdict that says nothing of the command: the scene is played again.
@@ -65,21 +82,25 @@ const TOO_LATE: &str = "strace came too late";
 
 const CALLS: &str = "calls";
 
-/// How often the process that makes it most often makes each call.
-fn calls(home: &Home) -> BTreeMap<String, u32> {
+/// How often the process that makes it most often makes each call, and the call's number.
+fn calls(home: &Home) -> BTreeMap<String, (u32, u32)> {
     let text = std::fs::read_to_string(home.place.at(CALLS)).expect("what strace wrote");
-    let mut each: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    let mut each: BTreeMap<(&str, &str, u32), u32> = BTreeMap::new();
     for line in text.lines() {
-        let (pid, rest) = line.split_at(line.find(|c: char| !c.is_ascii_digit()).unwrap_or(0));
-        let Some((call, _)) = rest.trim_start().split_once('(') else { continue };
+        // PID [NUMBER] NAME(...
+        let Some((pid, rest)) = line.split_once('[') else { continue };
+        let Some((number, rest)) = rest.split_once(']') else { continue };
+        let (Ok(number), Some((call, _))) = (number.trim().parse(), rest.trim_start().split_once('(')) else {
+            continue;
+        };
         if call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            *each.entry((pid, call)).or_default() += 1;
+            *each.entry((pid, call, number)).or_default() += 1;
         }
     }
     let mut most = BTreeMap::new();
-    for ((_, call), count) in each {
-        let known: &mut u32 = most.entry(call.to_owned()).or_default();
-        *known = count.max(*known);
+    for ((_, call, number), count) in each {
+        let known: &mut (u32, u32) = most.entry(call.to_owned()).or_default();
+        *known = (count.max(known.0), number);
     }
     most
 }
@@ -152,7 +173,7 @@ pub fn sweep(scene: &Scene, reach: Reach) -> Count {
         return Count { wrong: vec![format!("{}, undisturbed: {why}", scene.name)], ..Count::default() };
     }
     let (mut kills, mut failures) = (Vec::new(), Vec::new());
-    for (call, times) in calls(&home) {
+    for (call, (times, _)) in calls(&home) {
         for nth in 1..=times.min(reach.nth) {
             if call != "execve" || nth > 1 {
                 kills.push(Fault::Kill { call: call.clone(), nth });
@@ -164,8 +185,33 @@ pub fn sweep(scene: &Scene, reach: Reach) -> Count {
     }
     let possible = kills.len() + failures.len();
     let [kills, failures] = [spread(kills, reach.most), spread(failures, reach.most)];
-    let mut count = Count { kills: kills.len(), failures: failures.len(), possible, wrong: Vec::new() };
-    let faults = [kills, failures].concat();
+    let count = Count { kills: kills.len(), failures: failures.len(), possible, wrong: Vec::new() };
+    Count { wrong: play_all(scene, &[kills, failures].concat()), ..count }
+}
+
+/// Plays a scene once without each of its calls, or without so many of them: each missing in either way.
+pub fn sweep_missing(scene: &Scene, most: usize) -> Count {
+    let home = Home::new();
+    if let Err(why) = (scene.play)(&home, &Fault::Nothing) {
+        return Count { wrong: vec![format!("{}, undisturbed: {why}", scene.name)], ..Count::default() };
+    }
+    let mut all = Vec::new();
+    for (call, (_, number)) in calls(&home) {
+        if !missing::NEEDED.contains(&&*call) {
+            let missing = |answer| Fault::Missing { call: call.clone(), number, answer };
+            all.extend(missing::ANSWERS.map(missing));
+        }
+    }
+    let possible = all.len();
+    // A small part is another one of each scene, so that all of them together try most calls.
+    let from = scene.name.bytes().map(usize::from).sum::<usize>() % possible.max(1);
+    all.rotate_left(from);
+    let faults = spread(all, most);
+    Count { failures: faults.len(), possible, wrong: play_all(scene, &faults), ..Count::default() }
+}
+
+/// Plays a scene once for each fault, several at a time; returns what is wrong.
+fn play_all(scene: &Scene, faults: &[Fault]) -> Vec<String> {
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -181,8 +227,7 @@ pub fn sweep(scene: &Scene, reach: Reach) -> Count {
             });
         }
     });
-    count.wrong = wrong.into_inner().expect("no panic inside");
-    count
+    wrong.into_inner().expect("no panic inside")
 }
 
 /// Plays a scene with a fault. What is wrong must be wrong again: the machine may have stood still meanwhile.
@@ -215,6 +260,9 @@ pub fn ensure(so: bool, what: impl FnOnce() -> String) -> Verdict {
 /// How the command with the fault in it may end: killed, or with a code and, unless that is 0, one clear line or two.
 pub fn ends_properly(ended: &Ended, fault: &Fault) -> Verdict {
     let wrong = |what: &str| Err(format!("{what}: {ended:?}"));
+    if std::env::var_os("WHORL_FAULTS_SHOW").is_some() {
+        eprintln!("    {fault}: {:?} {:?} {}", ended.code(), ended.signal(), ended.stderr.trim_end());
+    }
     if never_began(ended, fault) {
         return Ok(());
     }
@@ -227,11 +275,7 @@ pub fn ends_properly(ended: &Ended, fault: &Fault) -> Verdict {
         (None, false) => wrong("it was killed"),
         (Some(0), _) => Ok(()),
         // What fails may be the saying of it.
-        (Some(_), _)
-            if ended.stderr.is_empty() && matches!(fault, Fault::Fail { call, .. } if call == "write") =>
-        {
-            Ok(())
-        }
+        (Some(_), _) if ended.stderr.is_empty() && fault.failing() == Some("write") => Ok(()),
         (Some(_), _) if ended.stderr.is_empty() && !fault.is_kill() => wrong("it failed without a word"),
         _ if !ended.stderr.lines().all(|line| line.starts_with("shell: ")) => wrong("not its own words"),
         _ if ended.stderr.lines().count() > 2 => wrong("too many words"),
@@ -242,8 +286,13 @@ pub fn ends_properly(ended: &Ended, fault: &Fault) -> Verdict {
 /// Whether a call failed that comes before `main` or before a thread's own code: the loader or the runtime gives up, and there
 /// is nothing that we could say.
 pub fn never_began(ended: &Ended, fault: &Fault) -> bool {
-    let memory = matches!(fault, Fault::Fail { call, .. } if ["mmap", "mprotect", "brk"].contains(&&**call));
+    let memory = fault.failing().is_some_and(|call| ["mmap", "mprotect", "brk"].contains(&call));
+    // The standard library looks at its standard streams and ignores SIGPIPE, or aborts.
+    let runtime = matches!(fault, Fault::Missing { call, .. } if ["poll", "rt_sigaction"].contains(&&**call))
+        && ended.signal() == Some(libc::SIGABRT)
+        && (ended.stderr.is_empty() || ended.stderr.starts_with("fatal runtime error"));
     ended.code() == Some(127)
+        || runtime
         || ended.stderr.contains("error while loading shared libraries")
         || (memory && ended.stderr.contains("alternative stack"))
         || (memory && ended.signal() == Some(libc::SIGSEGV) && ended.stderr.is_empty())

@@ -1,9 +1,10 @@
 //! What one process, or one user, may have.
 
 use super::{Finding, files};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::Resource;
 use whorl::broadcast::MAX_PEERS;
 use whorl::memory::{available, in_words};
+use whorl::process::limit_of;
 
 /// With fewer descriptors a mailbox server, or a copy through sockets, has room for few.
 const FILES: (u64, u64) = (64, 1024);
@@ -24,11 +25,11 @@ pub(super) fn look() -> Vec<Finding> {
 
 /// What may be had at most; the commands raise the soft limit themselves.
 fn most(resource: Resource) -> u64 {
-    getrlimit(resource).maximum.unwrap_or(u64::MAX)
+    limit_of(resource)[1]
 }
 
 fn current(resource: Resource) -> u64 {
-    getrlimit(resource).current.unwrap_or(u64::MAX)
+    limit_of(resource)[0]
 }
 
 fn open_files() -> Finding {

@@ -5,7 +5,7 @@ mod run;
 
 pub use run::RunError;
 
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -219,7 +219,7 @@ impl Server {
         });
         let workers = workers.collect::<Result<Vec<_>, _>>()?;
 
-        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(system("wait for events"))?;
+        let epoll = crate::bell::new_epoll().map_err(system("wait for events"))?;
         let ended = post()?;
         watch(&epoll, &*ended, ENDED).map_err(system("wait for events"))?;
         let sockets = listeners.tcp.iter().map(|(socket, _)| socket);
