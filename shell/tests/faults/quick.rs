@@ -164,12 +164,12 @@ pub fn dipc_foreground(home: &Home, fault: &Fault) -> Verdict {
     until(SOON, "it serves, or has ended", || entries() > 0 || !dipc.is_running());
     signal(dipc.pid(), Signal::TERM);
     let dipc = end(dipc, "dipc --foreground")?;
-    // What goes wrong once it serves is told in its log.
+    // What goes wrong once it serves is told in its log, and its names are those of a dead server.
     let is_logged = dipc.code() == Some(1) && dipc.stderr.lines().all(|line| line.contains(" ERROR "));
     if dipc.signal() != Some(Signal::TERM.as_raw()) && !is_logged {
         ends_properly(&dipc, fault)?;
     }
-    if fault.failing().is_some_and(|call| call.starts_with("unlink")) {
+    if is_logged || fault.failing().is_some_and(|call| call.starts_with("unlink")) {
         run(&mut home.words("rm --dead")).has_code(0);
     }
     nothing_left(home, fault, 1)

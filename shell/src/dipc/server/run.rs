@@ -60,8 +60,9 @@ impl Server {
     /// # Errors
     /// It could not go on.
     pub fn run(mut self) -> Result<(), RunError> {
-        let stop = process::stop_event().and_then(|stop| watch(&self.epoll, stop, STOP));
-        stop.map_err(|error| self.give_up("watch for signals", error))?;
+        let failed = |what| move |error| RunError::System { what, error };
+        let stop = process::stop_event().map_err(failed("watch for signals"))?;
+        watch(&self.epoll, stop, STOP).map_err(failed("watch for signals"))?;
         let mut threads = Vec::new();
         for worker in std::mem::take(&mut self.workers) {
             let ended = self.ended.clone();
@@ -71,14 +72,14 @@ impl Server {
                 drop(told);
                 result.is_ok()
             };
-            threads.push(spawn("worker", body).map_err(|error| self.give_up("start a worker", error))?);
+            threads.push(spawn("worker", body).map_err(failed("start a worker"))?);
         }
         let (segment, shared) = (self.segment.clone(), self.shared.clone());
         let waker = spawn("waker", move || {
             wake(&segment, &shared.news);
             true
         });
-        let waker = waker.map_err(|error| self.give_up("start a thread", error))?;
+        let waker = waker.map_err(failed("start a thread"))?;
         let result = self.serve(threads.len());
         if let (Ok(()), Some(log)) = (&result, &self.log) {
             self.place.remove(log);
@@ -94,15 +95,6 @@ impl Server {
         }
         result?;
         if whole { Ok(()) } else { Err(RunError::Worker) }
-    }
-
-    /// Takes back what [`Server::open`] made, when serving cannot begin, and ends the workers that run already.
-    fn give_up(&self, what: &'static str, error: Errno) -> RunError {
-        self.place.withdraw(&self.held);
-        for post in &self.posts {
-            post.send(Letter::End);
-        }
-        RunError::System { what, error }
     }
 
     fn serve(&mut self, mut running: usize) -> Result<(), RunError> {
