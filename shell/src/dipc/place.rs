@@ -189,10 +189,11 @@ impl Place {
             return Err(self.failed("trust", &name)(Errno::PERM));
         }
         let mut text = String::new();
-        let read =
-            std::fs::File::from(file.try_clone().map_err(|_| self.failed("open", &name)(Errno::MFILE))?)
-                .take(4096)
-                .read_to_string(&mut text);
+        let read = std::fs::File::from(
+            rustix::io::fcntl_dupfd_cloexec(&file, 3).map_err(self.failed("open", &name))?,
+        )
+        .take(4096)
+        .read_to_string(&mut text);
         let information = read.ok().and_then(|_| Information::parse(&text));
         let locks = ByteLocks::open(&file).map_err(self.failed("lock", &name))?;
         Ok(Some(Seen { file, locks, name, information }))
