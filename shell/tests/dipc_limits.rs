@@ -1,5 +1,7 @@
 //! What one client of a mailbox server, or one kernel without some call, may cost the others: a bounded part.
 
+#[path = "limits/callers.rs"]
+mod callers;
 mod dipc_harness;
 mod dipc_support;
 #[path = "common/filter.rs"]

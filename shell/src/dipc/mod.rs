@@ -19,6 +19,7 @@
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
 //! | [`farewell`] | clients that are sent away before they are taken in |
 //! | [`place`] | where a server can be found: its information file |
+//! | [`callers`] | programs at the control socket |
 //! | [`control`] | the control socket: stop, ask, attach |
 //! | [`notify`] | telling a supervisor that we are ready |
 //! | [`token`] | the token file |
@@ -31,6 +32,7 @@ pub mod address;
 pub mod attach;
 pub mod boxes;
 pub mod budget;
+pub mod callers;
 pub mod client;
 pub mod connection;
 pub mod control;

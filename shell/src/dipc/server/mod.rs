@@ -1,6 +1,7 @@
 //! The server: opened by one thread, then workers that serve, a waker that listens for news from attached programs, and
 //! this thread, which takes clients in and answers on the control socket.
 
+mod burial;
 mod run;
 
 pub use run::RunError;

@@ -4,14 +4,15 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+use super::burial::Burial;
 use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, watch};
+use crate::dipc::callers::{ATTACHED, Callers, Heard};
 use crate::dipc::control::{self, Request};
 use crate::dipc::farewell;
 use crate::dipc::listen;
@@ -31,11 +32,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 const BREATH: Duration = Duration::from_millis(1);
 /// Clients taken in before looking at anything else.
 const ROUND: usize = 64;
-/// Programs that may be talking to the control socket, or be attached, at a time.
-const CALLERS: usize = 256;
-/// The kernel closes a dead program's connection to us perhaps before it drops the program's lock: look again, soon.
-const LOOKS: u32 = 4;
-const LOOK: Duration = Duration::from_millis(1);
 
 /// How a server ended.
 #[derive(Debug, Error)]
@@ -80,7 +76,9 @@ impl Server {
             true
         });
         let waker = waker.map_err(failed("start a thread"))?;
-        let result = self.serve(threads.len());
+        let burial = Burial::start(self.segment.clone()).map_err(failed("start a thread"))?;
+        let result = self.serve(threads.len(), &burial);
+        drop(burial);
         if let (Ok(()), Some(log)) = (&result, &self.log) {
             self.place.remove(log);
         }
@@ -97,18 +95,15 @@ impl Server {
         if whole { Ok(()) } else { Err(RunError::Worker) }
     }
 
-    fn serve(&mut self, mut running: usize) -> Result<(), RunError> {
+    fn serve(&mut self, mut running: usize, burial: &Burial) -> Result<(), RunError> {
         let mut events: Vec<Event> = Vec::with_capacity(64);
-        let mut callers: HashMap<u64, Caller> = HashMap::new();
-        let mut looks = 0;
-        let mut look_at: Option<Instant> = None;
-        let mut next_caller = CALLER;
+        let mut callers = Callers::new(CALLER);
         let mut paused: Option<Instant> = None;
         let mut stopping: Option<Instant> = None;
         let mut hurried = false;
         loop {
             events.clear();
-            let deadlines = [paused, stopping, look_at, self.farewells.deadline()];
+            let deadlines = [paused, stopping, self.farewells.deadline(), callers.deadline()];
             let until = deadlines.into_iter().flatten().min();
             let timeout = until.map(|until| timeout::until(until).0);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -117,6 +112,7 @@ impl Server {
             }
             let now = Instant::now();
             self.farewells.expire(now);
+            callers.expire(now);
             if paused.is_some_and(|until| until <= now) {
                 paused = None;
                 self.listen(EventFlags::IN);
@@ -140,11 +136,9 @@ impl Server {
                         }
                     }
                     CONTROL => {
-                        while let Ok(caller) = listen::accept(&self.control, false) {
-                            if callers.len() < CALLERS && watch(&self.epoll, &caller, next_caller).is_ok() {
-                                callers.insert(next_caller, Caller::New(caller));
-                                next_caller += 1;
-                            }
+                        if !self.take_calls(&mut callers, now) {
+                            self.listen(EventFlags::empty());
+                            paused = Some(now + PAUSE);
                         }
                     }
                     number @ LISTENER..CALLER => {
@@ -154,26 +148,16 @@ impl Server {
                         }
                     }
                     number @ FAREWELL.. => self.farewells.hear(number - FAREWELL),
-                    number => {
-                        let Some(caller) = callers.remove(&number) else { continue };
-                        match caller {
-                            // An attached program never says anything more: it has gone.
-                            Caller::Attached(_) => (looks, look_at) = (LOOKS, Some(now)),
-                            Caller::New(socket) => match self.answer(&socket) {
-                                Answered::Stop => stop = true,
-                                Answered::Attached => {
-                                    callers.insert(number, Caller::Attached(socket));
-                                }
-                                Answered::Otherwise => {}
-                            },
-                        }
-                    }
+                    number => match callers.hear(number) {
+                        Heard::Left => burial.ask(),
+                        Heard::Nobody => {}
+                        Heard::Asks(socket) => match self.answer(&socket, callers.may_attach()) {
+                            Answered::Stop => stop = true,
+                            Answered::Attached => callers.attach(number, socket),
+                            Answered::Otherwise => {}
+                        },
+                    },
                 }
-            }
-            if look_at.is_some_and(|at| at <= now) {
-                self.segment.bury_dead();
-                looks = looks.saturating_sub(1);
-                look_at = (looks > 0).then(|| now + LOOK);
             }
             if stop && stopping.is_none() {
                 tracing::info!("asked to stop, with {} connections", self.connections());
@@ -199,13 +183,32 @@ impl Server {
         tcp.chain(self.listeners.unix.iter().map(|(socket, _)| (socket, false))).nth(number)
     }
 
-    /// Watches the listeners, or not for a while.
+    /// Watches the listeners and the control socket, or not for a while.
     fn listen(&self, interest: EventFlags) {
         for number in 0.. {
-            let Some((socket, _)) = self.listener(number) else { return };
+            let Some((socket, _)) = self.listener(number) else { break };
             let data = EventData::new_u64(LISTENER + number as u64);
             let _ = epoll::modify(&self.epoll, socket, data, interest);
         }
+        let _ = epoll::modify(&self.epoll, &self.control, EventData::new_u64(CONTROL), interest);
+    }
+
+    /// Takes in those who call at the control socket. False: there are no descriptors for more.
+    fn take_calls(&mut self, callers: &mut Callers, now: Instant) -> bool {
+        for _ in 0..ROUND {
+            match listen::accept(&self.control, false) {
+                Ok(caller) => {
+                    let (socket, number) = callers.come(caller, now);
+                    if watch(&self.epoll, socket, number).is_err() {
+                        callers.hear(number);
+                    }
+                }
+                Err(Errno::AGAIN) => return true,
+                Err(_) if callers.make_room() => {}
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Takes clients in and hands them to workers. An error says for how long nobody is to be taken in: there are no
@@ -292,11 +295,15 @@ impl Server {
     }
 
     /// Answers who called the control socket.
-    fn answer(&self, caller: &OwnedFd) -> Answered {
+    fn answer(&self, caller: &OwnedFd, may_attach: bool) -> Answered {
         match control::request(caller) {
             Some(Request::Stop) => {
                 control::answer(caller, "ok", None);
                 return Answered::Stop;
+            }
+            Some(Request::Attach) if !may_attach => {
+                let text = format!("err {ATTACHED} programs are attached; end one of them");
+                control::answer(caller, &text, None);
             }
             Some(Request::Attach) => {
                 control::answer(caller, "ok", Some(self.segment.as_fd()));
@@ -317,14 +324,6 @@ impl Server {
         }
         Answered::Otherwise
     }
-}
-
-/// Somebody at the control socket.
-enum Caller {
-    /// Has asked nothing yet.
-    New(OwnedFd),
-    /// Uses the mailboxes, for as long as this is open.
-    Attached(#[expect(dead_code, reason = "kept open")] OwnedFd),
 }
 
 enum Answered {
@@ -353,7 +352,10 @@ fn wake(segment: &MailSegment, news: &News) {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, Errno> {
+pub(super) fn spawn(
+    name: &str,
+    body: impl FnOnce() -> bool + Send + 'static,
+) -> Result<JoinHandle<bool>, Errno> {
     let thread = std::thread::Builder::new().name(format!("dipc {name}"));
     let body = move || {
         process::leave_signals_to_main_thread();
