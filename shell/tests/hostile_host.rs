@@ -47,8 +47,10 @@ impl Scribbler {
                     Scribble::Line(line) => line * LINE..(line + 1) * LINE,
                 };
                 for at in words.step_by(4) {
-                    // SAFETY: inside the mapping, aligned, and an atomic to everybody.
-                    let word = unsafe { AtomicU32::from_ptr(map.as_mut_ptr().add(at).cast()) };
+                    // SAFETY: inside the mapping.
+                    let word = unsafe { map.as_mut_ptr().add(at) }.cast();
+                    // SAFETY: aligned, mapped for as long as this thread runs, and an atomic to everybody.
+                    let word = unsafe { AtomicU32::from_ptr(word) };
                     state ^= state << 13;
                     state ^= state >> 7;
                     state ^= state << 17;
