@@ -348,6 +348,18 @@ fn standard_input_that_cannot_be_read_is_not_an_empty_one() {
         let ended = run(home.words(words).stdin(File::create(home.place.at("written")).unwrap()));
         ended.refusal(1, &["closed, or not open for reading"]);
         assert!(!home.place.at("received-files").exists(), "{words}");
+        let ended = run(&mut home.script(&format!("shell {words} <&-")));
+        ended.refusal(1, &["closed, or not open for reading"]);
+        assert!(!home.place.at("received-files").exists(), "{words} <&-");
+    }
+    home.place.file("source", b"hello\n");
+    for path in ["-", "/dev/fd/1"] {
+        let recv = start(&mut home.script(&format!("shell recv x {path} >&-")));
+        let send = home.start("send x source --peers 1");
+        let ended = recv.end(LIMIT);
+        ended.has_code(1).one_line(&["bad file descriptor"]);
+        signal(send.pid(), Signal::TERM);
+        send.end(LIMIT);
     }
 }
 
