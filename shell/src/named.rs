@@ -31,6 +31,11 @@ impl Identity {
     }
 }
 
+/// Whether [`path_of`] leads anywhere: in a chroot or a sandbox /proc may be missing.
+pub(crate) fn is_proc_mounted() -> bool {
+    rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok()
+}
+
 /// Removes a name if it still leads to this file. False: it leads to nothing, or to something else.
 pub(crate) fn remove_if(directory: impl AsFd, name: impl Arg + Copy, file: Identity) -> Result<bool, Errno> {
     let removed = match Identity::at(&directory, name) {

@@ -9,10 +9,9 @@ pub fn parse_whole(text: &str, range: std::ops::RangeInclusive<u64>) -> Option<u
 }
 
 /// Reads a size in bytes: a whole number, alone or with a unit. K, M, G, KiB, MiB and GiB count in 1024s; KB, MB and GB in
-/// 1000s.
+/// 1000s. What is too large for a number of bytes is the largest one, so that the caller names its limit.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
+    let (number, unit) = number_and_unit(text, "size", "512, 80K, 1MiB")?;
     let scale: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
@@ -21,31 +20,47 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "kb" => 1_000,
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
-        _ => return Err("a size is a whole number with or without a unit: 512, 80K, 1MiB".into()),
+        _ => {
+            return Err(
+                "the units of a size are B, K, M, G, KiB, MiB, GiB, KB, MB, GB: 512, 80K, 1MiB".into()
+            );
+        }
     };
-    let number: u64 =
-        number.parse().map_err(|_| "a size starts with a whole number: 512, 80K, 1MiB".to_string())?;
-    number.checked_mul(scale).ok_or_else(|| "that is more than any machine has".into())
+    Ok(number.saturating_mul(scale))
 }
 
 /// Reads a duration: a whole number of seconds, or one with a unit: ms, s, m, h, d. Not zero, and at most a year.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
+    let (number, unit) = number_and_unit(text, "duration", "500ms, 30s, 5m, 2h")?;
     let scale: u64 = match unit {
         "ms" => 1,
         "" | "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
         "d" => 86_400_000,
-        _ => return Err("a duration is a whole number with or without a unit: 500ms, 30s, 5m, 2h".into()),
+        _ => return Err("the units of a duration are ms, s, m, h, d: 500ms, 30s, 5m, 2h".into()),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "a duration starts with a whole number: 500ms, 30s, 5m, 2h".to_string())?;
-    match number.checked_mul(scale) {
-        Some(millis @ 1..=31_622_400_000) => Ok(Duration::from_millis(millis)),
-        _ => Err("a duration is from 1ms to a year".into()),
+    match number.saturating_mul(scale) {
+        millis @ 1..=31_622_400_000 => Ok(Duration::from_millis(millis)),
+        0 => Err("a duration is at least 1ms".into()),
+        _ => Err("a duration is at most a year, 366d".into()),
+    }
+}
+
+/// Takes apart what begins with a whole number. A number with more digits than fit is the largest one.
+fn number_and_unit<'t>(text: &'t str, what: &str, examples: &str) -> Result<(u64, &'t str), String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let negative = text
+        .strip_prefix(['-', '\u{2212}'])
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    match () {
+        () if negative => Err(format!("a {what} is not negative: {examples}")),
+        () if number.is_empty() => Err(format!("a {what} starts with a whole number: {examples}")),
+        () if unit.starts_with(['.', ',']) => {
+            Err(format!("a {what} is a whole number, with a smaller unit if need be: {examples}"))
+        }
+        () => Ok((number.parse().unwrap_or(u64::MAX), unit)),
     }
 }
 
@@ -71,8 +86,22 @@ mod tests {
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for nonsense in ["", "0", "s", "-1", "1.5s", "1 s", "3w", "99999999999999999999", "400d"] {
-            assert!(parse_duration(nonsense).is_err(), "{nonsense}");
+        for (nonsense, why) in [
+            ("", "starts with a whole number"),
+            ("s", "starts with a whole number"),
+            ("nan", "starts with a whole number"),
+            ("-s", "starts with a whole number"),
+            ("0", "at least 1ms"),
+            ("-1", "not negative"),
+            ("-1s", "not negative"),
+            ("1.5s", "a smaller unit"),
+            ("1 s", "the units"),
+            ("3w", "the units"),
+            ("400d", "at most a year"),
+            ("18446744073709551616", "at most a year"),
+        ] {
+            let error = parse_duration(nonsense).expect_err(nonsense);
+            assert!(error.contains(why), "{nonsense}: {error}");
         }
     }
 
@@ -83,9 +112,11 @@ mod tests {
         {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for nonsense in ["", "K", "-1", "1.5M", "1 M", "0x10", "12Q", "99999999999999999999", "99999999999G"]
-        {
+        for nonsense in ["", "K", "-1", "1.5M", "1 M", "0x10", "12Q", "nan", "inf", "+1"] {
             assert!(parse_size(nonsense).is_err(), "{nonsense}");
+        }
+        for large in ["18446744073709551616", "99999999999999999999K", "99999999999G"] {
+            assert_eq!(parse_size(large), Ok(u64::MAX), "the caller names its limit");
         }
     }
 }

@@ -145,6 +145,11 @@ pub enum CopyError {
         /// Why.
         error: OutputError,
     },
+    /// Without /proc memory that is shared cannot be locked, which tells the dead from the living.
+    #[error(
+        "/proc is not mounted, and shared memory is locked through it; mount it: mount -t proc proc /proc"
+    )]
+    NoProc,
     /// The ring's measures.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -162,7 +167,11 @@ pub enum CopyError {
         limit: u64,
     },
     /// A receiver could not be started.
-    #[error("cannot start receiver {peer}: {}{}", crate::reason(*.error), if *.error == Errno::AGAIN { "; the limit of processes is reached" } else { "" })]
+    #[error("cannot start receiver {peer}: {}{}", crate::reason(*.error), match *.error {
+        Errno::AGAIN => "; the limit of processes is reached",
+        Errno::PERM | Errno::ACCESS | Errno::NOSYS => "; a filter refuses prctl(2), as a container's seccomp profile can: allow it there",
+        _ => "",
+    })]
     Fork {
         /// Which one.
         peer: u32,
@@ -216,6 +225,9 @@ struct Job<'p> {
 /// Why there was nothing to copy, or why the copying stopped. No file has its final name then, except of receivers that
 /// were done already.
 pub fn copy(plan: &Plan, watch: &mut dyn Watch) -> Result<Outcome, CopyError> {
+    if plan.transport == Transport::Shm && !crate::named::is_proc_mounted() {
+        return Err(CopyError::NoProc);
+    }
     let (mut job, mut source) = Job::check(plan)?;
     let (bytes, peers) = match plan.transport {
         Transport::Shm => shm::run(&job, &mut source, watch),

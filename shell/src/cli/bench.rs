@@ -39,7 +39,7 @@ pub struct Args {
     pub what: Option<What>,
 
     /// ring: only how late messages come, so many in a second
-    #[arg(long, value_name = "N", value_parser = rate, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = rate, allow_hyphen_values = true)]
     pub rate: Option<u64>,
 
     /// ring: only a stream whose first reader pauses
@@ -47,11 +47,11 @@ pub struct Args {
     pub slow_reader: bool,
 
     /// ring: how many processes receive, 1 to 64
-    #[arg(long, value_name = "N", value_parser = receivers, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = receivers, allow_hyphen_values = true)]
     pub receivers: Option<usize>,
 
     /// About how long to measure, 1 to 600
-    #[arg(long, value_name = "N", default_value = "45", value_parser = seconds, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "45", value_parser = seconds, allow_hyphen_values = true)]
     pub seconds: u64,
 
     /// A second or two for each: to see that all works, not to quote

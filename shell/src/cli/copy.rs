@@ -39,7 +39,7 @@ pub struct Args {
     pub socket: bool,
 
     /// How many processes receive, 1 to 1000
-    #[arg(short = 'n', long, value_name = "N", value_parser = peers, allow_negative_numbers = true)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = peers, allow_hyphen_values = true)]
     pub peers: u32,
 
     /// What to copy; - is the standard input
@@ -60,11 +60,11 @@ pub struct Args {
     pub name: OsString,
 
     /// Bytes in one block, 512 to 64M
-    #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_hyphen_values = true)]
     pub block: u32,
 
     /// Blocks under way, a power of two
-    #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_hyphen_values = true)]
     pub slots: u32,
 
     /// Read every file back and compare checksums

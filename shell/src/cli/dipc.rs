@@ -79,19 +79,19 @@ pub struct Args {
     pub any_user: bool,
 
     /// Close what is idle for so long: 30s, 5m, 2h
-    #[arg(long, value_name = "D", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "D", value_parser = parse_duration, allow_hyphen_values = true)]
     pub idle: Option<Duration>,
 
     /// How many clients at a time
     ///
     /// As many as descriptors allow if absent.
-    #[arg(long, value_name = "N", value_parser = connections, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = connections, allow_hyphen_values = true)]
     pub max_connections: Option<usize>,
 
     /// How many threads serve, 1 to 64
     ///
     /// One for each processor, up to 8, if absent.
-    #[arg(long, value_name = "N", value_parser = workers, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = workers, allow_hyphen_values = true)]
     pub workers: Option<usize>,
 
     /// Where the server logs

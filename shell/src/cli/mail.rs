@@ -1,7 +1,7 @@
 //! `shell mail`.
 
 use crate::complete::ports;
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_whole};
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ pub struct Args {
     pub host: HostPort,
 
     /// The server's port; 9000 if absent
-    #[arg(short, long, value_name = "PORT", value_parser = super::dipc::port, global = true, add = ArgValueCandidates::new(ports))]
+    #[arg(short, long, value_name = "PORT", value_parser = super::dipc::port, allow_hyphen_values = true, global = true, add = ArgValueCandidates::new(ports))]
     pub port: Option<u16>,
 
     /// The server's unix socket, instead of host and port
@@ -73,7 +73,7 @@ pub enum Action {
     #[command(after_long_help = concat!("Example: shell mail read 3 > copy.tar\n\n", exits!()))]
     Read {
         /// The mailbox
-        #[arg(value_name = "BOX")]
+        #[arg(value_name = "BOX", value_parser = mailbox, allow_negative_numbers = true)]
         mailbox: u32,
     },
     /// Replace the message
@@ -85,7 +85,7 @@ pub enum Action {
     ))]
     Write {
         /// The mailbox
-        #[arg(value_name = "BOX")]
+        #[arg(value_name = "BOX", value_parser = mailbox, allow_negative_numbers = true)]
         mailbox: u32,
         /// The new one; - or nothing reads the standard input
         #[arg(value_name = "TEXT", allow_hyphen_values = true)]
@@ -95,17 +95,23 @@ pub enum Action {
     #[command(after_long_help = concat!("Example: shell mail watch 3 | head -1\n\n", exits!()))]
     Watch {
         /// The mailbox
-        #[arg(value_name = "BOX")]
+        #[arg(value_name = "BOX", value_parser = mailbox, allow_negative_numbers = true)]
         mailbox: u32,
     },
     /// Send each line typed, and print what others send
     #[command(after_long_help = concat!("Example: shell mail chat 0 --nick eve\n\n", exits!()))]
     Chat {
         /// The mailbox
-        #[arg(value_name = "BOX")]
+        #[arg(value_name = "BOX", value_parser = mailbox, allow_negative_numbers = true)]
         mailbox: u32,
         /// Who says it; the login name if absent
         #[arg(long, value_name = "NAME")]
         nick: Option<String>,
     },
+}
+
+fn mailbox(text: &str) -> Result<u32, String> {
+    // A server has 1048576 at most.
+    let number = parse_whole(text, 0..=(1 << 20) - 1).map(|number| number as u32);
+    number.ok_or_else(|| "it must be a whole number from 0 to 1048575".into())
 }

@@ -62,7 +62,7 @@ pub struct Args {
     pub from: From,
 
     /// Give up after waiting so long for the sender: 500ms, 10s, 2m
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 
     /// Insist on the sender's checksum; a file is compared whenever there is one

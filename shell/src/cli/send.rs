@@ -51,23 +51,23 @@ pub struct Args {
     pub socket: bool,
 
     /// Begin when so many receivers are there; 0: at once
-    #[arg(long, value_name = "N", default_value = "1", value_parser = peers, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = peers, allow_hyphen_values = true)]
     pub peers: u32,
 
     /// Give up after so long without any movement: 500ms, 10s, 2m
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 
     /// Bytes in one block, 512 to 64M
-    #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_hyphen_values = true)]
     pub block: u32,
 
     /// Blocks under way, a power of two
-    #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_hyphen_values = true)]
     pub slots: u32,
 
     /// Receivers at a time, 1 to 1024
-    #[arg(long, value_name = "SEATS", default_value = "64", value_parser = seats, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SEATS", default_value = "64", value_parser = seats, allow_hyphen_values = true)]
     pub seats: u32,
 
     /// Send a checksum along
@@ -79,7 +79,7 @@ pub struct Args {
     pub lossless: bool,
 
     /// Throw out who holds up the others for so long
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub evict_after: Option<Duration>,
 
     /// Show progress: auto, always, never

@@ -1,7 +1,7 @@
 //! `shell serve`.
 
 use super::name;
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_whole};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -45,11 +45,11 @@ pub struct Args {
     pub shm_message: OsString,
 
     /// End when so many clients came
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = clients, allow_hyphen_values = true)]
     pub clients: Option<u64>,
 
     /// End after so long: 500ms, 10s, 2m
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub time: Option<Duration>,
 
     /// Listen beyond this machine, at every address or one
@@ -73,4 +73,8 @@ pub struct Args {
     /// Say nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+fn clients(text: &str) -> Result<u64, String> {
+    parse_whole(text, 1..=u64::MAX).ok_or_else(|| format!("it must be a whole number from 1 to {}", u64::MAX))
 }

@@ -31,6 +31,6 @@ pub struct Args {
     pub json: bool,
 
     /// How long each server may take
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Duration,
 }

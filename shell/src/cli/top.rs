@@ -32,6 +32,6 @@ pub struct Args {
     pub json: bool,
 
     /// How often to look
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration, allow_hyphen_values = true)]
     pub interval: Duration,
 }

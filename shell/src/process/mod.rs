@@ -232,6 +232,8 @@ fn assert_one_thread() {
 /// What the kernel said: most often `EAGAIN`, too many processes.
 pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
     assert_one_thread();
+    // Where it is refused, as by a filter, the child would end without a word.
+    rustix::process::parent_process_death_signal()?;
     let parent = rustix::process::getpid();
     // SAFETY: one thread, so the child's copy of the heap and of every lock is in order.
     match unsafe { libc::fork() } {
@@ -388,10 +390,12 @@ fn detach(pipe: OwnedFd, body: impl FnOnce(Verdict) -> u8) -> u8 {
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)
     };
-    if null().is_err() {
+    let verdict = Verdict { pipe };
+    if let Err(error) = null() {
+        verdict.tell(&format!("1cannot open /dev/null for the standard streams: {}", crate::reason(error)));
         return 1;
     }
-    body(Verdict { pipe })
+    body(verdict)
 }
 
 fn last_error() -> Errno {

@@ -33,14 +33,26 @@ pub enum RuntimeError {
         error: Errno,
     },
     /// Something is wrong with it.
-    #[error("the runtime directory {} is not safe: {why}; remove it, or set XDG_RUNTIME_DIR", crate::shown(.path))]
+    #[error("the runtime directory {} is not safe: {why}; {advice}", crate::shown(.path))]
     Unsafe {
         /// The directory, or what leads to it.
         path: PathBuf,
         /// What is wrong.
-        why: &'static str,
+        why: String,
+        /// What to do.
+        advice: &'static str,
     },
+    /// Without /proc the directory cannot be used: what is opened in it is opened through there.
+    #[error(
+        "/proc is not mounted, and what is in the runtime directory is reached through it; mount it: mount -t proc proc /proc"
+    )]
+    NoProc,
 }
+
+/// What to do where another place is needed.
+const ELSEWHERE: &str = "set XDG_RUNTIME_DIR to a directory of yours with mode 0700";
+/// What to do where the environment names the directory of another user, as `sudo -E` and `su` leave it.
+const NOT_YOURS: &str = "run this as that user, or unset XDG_RUNTIME_DIR";
 
 impl RuntimeDir {
     /// Opens the directory, and makes it if it does not exist.
@@ -61,18 +73,39 @@ impl RuntimeDir {
     pub fn open_in(parent: &Path, name: &str) -> Result<Self, RuntimeError> {
         let path = parent.join(name);
         let failed = |error| RuntimeError::System { path: path.clone(), error };
-        let refuse = |path: &Path, why| Err(RuntimeError::Unsafe { path: path.to_owned(), why });
+        let refuse = |path: &Path, why: &str, advice| {
+            Err(RuntimeError::Unsafe { path: path.to_owned(), why: why.to_owned(), advice })
+        };
+        let not_a_directory =
+            || refuse(&path, "it is a link or no directory", "remove it, or set XDG_RUNTIME_DIR");
+        if !crate::named::is_proc_mounted() {
+            return Err(RuntimeError::NoProc);
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let above = rustix::fs::open(parent, flags, Mode::empty()).map_err(failed)?;
-        if let Some(why) = parent_is_unsafe(&rustix::fs::fstat(&above).map_err(failed)?) {
-            return refuse(parent, why);
+        let above = match rustix::fs::open(parent, flags, Mode::empty()) {
+            // Most often because it is another user's, which says more.
+            Err(Errno::ACCESS) => match rustix::fs::stat(parent) {
+                Ok(stat) if is_foreign(&stat) => return refuse(parent, &owned(&stat), NOT_YOURS),
+                _ => return Err(failed(Errno::ACCESS)),
+            },
+            other => other.map_err(failed)?,
+        };
+        let stat = rustix::fs::fstat(&above).map_err(failed)?;
+        if is_foreign(&stat) {
+            let is_named =
+                std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|named| parent == Path::new(&named));
+            let advice = if is_named { NOT_YOURS } else { ELSEWHERE };
+            return refuse(parent, &owned(&stat), advice);
+        }
+        if is_open_to_others(&stat) {
+            return refuse(parent, "other users may write to it", ELSEWHERE);
         }
         match rustix::fs::mkdirat(&above, name, Mode::RWXU) {
             // Whatever the umask; and of a directory, not of what a link in its place leads to.
             Ok(()) => {
                 let made = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = match rustix::fs::openat(&above, name, made, Mode::empty()) {
-                    Err(Errno::LOOP | Errno::NOTDIR) => return refuse(&path, "it is a link or no directory"),
+                    Err(Errno::LOOP | Errno::NOTDIR) => return not_a_directory(),
                     other => other.map_err(failed)?,
                 };
                 // Some file systems refuse it, and give the right mode by themselves; that is looked at below.
@@ -82,15 +115,19 @@ impl RuntimeDir {
             Err(error) => return Err(failed(error)),
         }
         let directory = match rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
-            Err(Errno::LOOP | Errno::NOTDIR) => return refuse(&path, "it is a link or no directory"),
+            Err(Errno::LOOP | Errno::NOTDIR) => return not_a_directory(),
             other => other.map_err(failed)?,
         };
         let stat = rustix::fs::fstat(&directory).map_err(failed)?;
         if stat.st_uid != geteuid().as_raw() {
-            return refuse(&path, "it belongs to somebody else");
+            return refuse(&path, &owned(&stat), ELSEWHERE);
         }
         if Mode::from_raw_mode(stat.st_mode) != Mode::RWXU {
-            return refuse(&path, "its mode is not 0700");
+            return refuse(
+                &path,
+                "its mode is not 0700",
+                "give it mode 0700 with chmod, or set XDG_RUNTIME_DIR",
+            );
         }
         Ok(Self { path, directory })
     }
@@ -201,16 +238,24 @@ impl AsFd for RuntimeDir {
     }
 }
 
-fn parent_is_unsafe(stat: &Stat) -> Option<&'static str> {
+/// Whether neither we nor root own the directory that a runtime directory is to lie in.
+fn is_foreign(stat: &Stat) -> bool {
+    stat.st_uid != geteuid().as_raw() && stat.st_uid != 0
+}
+
+fn owned(stat: &Stat) -> String {
+    // What the kernel says of users that this user namespace does not know.
+    const OVERFLOW: u32 = 65534;
+    let foreign = if stat.st_uid == OVERFLOW { ", or to one outside this user namespace" } else { "" };
+    let (owner, own) = (stat.st_uid, geteuid().as_raw());
+    format!("it belongs to user {owner}{foreign}, and this process runs as user {own}")
+}
+
+/// Whether others may put something else in the place of what lies in a directory.
+fn is_open_to_others(stat: &Stat) -> bool {
     let mode = Mode::from_raw_mode(stat.st_mode);
     debug_assert_eq!(FileType::from_raw_mode(stat.st_mode), FileType::Directory);
-    if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
-        Some("the directory it lies in belongs to somebody else")
-    } else if mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX) {
-        Some("others may write to the directory it lies in")
-    } else {
-        None
-    }
+    mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX)
 }
 
 #[cfg(test)]
@@ -219,7 +264,7 @@ mod tests {
     use std::fs::{DirBuilder, Permissions, create_dir, metadata, set_permissions};
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 
-    fn why(parent: &Path) -> &'static str {
+    fn why(parent: &Path) -> String {
         match RuntimeDir::open_in(parent, "whorl") {
             Err(RuntimeError::Unsafe { why, .. }) => why,
             other => panic!("{other:?}"),
@@ -251,7 +296,7 @@ mod tests {
         assert!(why(parent.path()).contains("0700"));
         std::fs::remove_dir(&at).unwrap();
         set_permissions(parent.path(), Permissions::from_mode(0o777)).unwrap();
-        assert!(why(parent.path()).contains("others may write"));
+        assert!(why(parent.path()).contains("other users may write"));
         set_permissions(parent.path(), Permissions::from_mode(0o1777)).unwrap();
         assert!(RuntimeDir::open_in(parent.path(), "whorl").is_ok());
     }

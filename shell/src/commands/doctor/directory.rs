@@ -12,8 +12,11 @@ pub(super) fn look() -> Vec<Finding> {
     let directory = match RuntimeDir::open() {
         Ok(directory) => directory,
         Err(error) => {
+            let finding = error.to_string();
+            // What an unsafe one says ends in what to do about it.
             let advice = "set XDG_RUNTIME_DIR to a directory of yours with mode 0700";
-            return vec![Finding::fail("runtime directory", error.to_string(), advice)];
+            let (finding, advice) = finding.rsplit_once("; ").unwrap_or((&finding, advice));
+            return vec![Finding::fail("runtime directory", finding, advice)];
         }
     };
     let path = shown(directory.path());

@@ -80,6 +80,7 @@ fn memory() -> Finding {
     let (name, free) = ("memory", available());
     let advice = "free some, or raise the container's limit: what is shared counts there";
     match free {
+        u64::MAX => Finding::warn(name, "how much is free cannot be told", "is /proc mounted?"),
         _ if free < MEMORY.0 => Finding::fail(name, format!("{} free", in_words(free)), advice),
         _ if free < MEMORY.1 => Finding::warn(name, format!("{} free", in_words(free)), advice),
         _ => Finding::ok(name, format!("{} free", in_words(free))),

@@ -32,6 +32,7 @@ use crate::dipc::session::Rules;
 use crate::dipc::worker::{Shared, Worker};
 use crate::mailboxes::{MailSegment, MailboxError};
 use crate::process;
+use crate::rendezvous::RuntimeError;
 use crate::segment::SegmentError;
 use crate::socket_owner::OwnerCheck;
 use crate::{memory, reason};
@@ -162,6 +163,9 @@ impl Server {
     /// # Errors
     /// Why that is not possible; nothing is left then.
     pub fn open(options: Options, inherited: Option<Listeners>) -> Result<Self, StartError> {
+        if !crate::named::is_proc_mounted() {
+            return Err(PlaceError::Directory(RuntimeError::NoProc).into());
+        }
         let shape = options.shape;
         let workers = options.workers.unwrap_or_else(default_workers);
         let seats = (SEATS + workers as u32).min(whorl_core::segment::MAX_SEATS);
