@@ -32,12 +32,12 @@ pub fn is_dumb() -> bool {
 /// not taken at its word. Nothing if it is no terminal.
 pub fn size_of(terminal: impl AsFd) -> Option<(u16, u16)> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
-    let sane = |said, usual| if said == 0 { usual } else { u16::min(said, LARGEST) };
-    Some((sane(size.ws_col, 80), sane(size.ws_row, 24)))
+    let sane = |said, usual, most| if said == 0 { usual } else { u16::min(said, most) };
+    Some((sane(size.ws_col, 80, LARGEST.0), sane(size.ws_row, 24, LARGEST.1)))
 }
 
-/// No screen has more columns or rows.
-const LARGEST: u16 = 1000;
+/// No screen has more columns and rows.
+const LARGEST: (u16, u16) = (1000, 500);
 
 /// Colour, where somebody sees it and did not refuse it (<https://no-color.org>).
 pub struct Paint {

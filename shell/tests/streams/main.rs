@@ -9,5 +9,7 @@ mod home;
 mod terminal;
 
 mod hostile;
+#[cfg(feature = "top")]
+mod sizes;
 mod source;
 mod states;
