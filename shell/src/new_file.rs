@@ -8,6 +8,10 @@
 //! |---|---|---|
 //! | and replace what has it | `linkat`; if the name is taken, `linkat` to the temporary name, then `rename` | `rename` |
 //! | and keep what has it | `linkat` | `renameat2(RENAME_NOREPLACE)`, else `linkat` and `unlink` |
+//! | the same, for a locked file | `linkat` | `renameat2(RENAME_NOREPLACE)`, else a look and `rename`, under another lock |
+//!
+//! A locked file is never linked from its temporary name: FUSE file systems that know files by their paths (bindfs, sshfs)
+//! take the new name for another file, whose lock is free.
 
 use crate::flush::flush;
 use crate::named::{Identity, path_of};
@@ -25,8 +29,8 @@ pub(crate) enum Existing {
     /// It stays, and the new file does not get the name: [`Errno::EXIST`]. [`Errno::OPNOTSUPP`] if the file system has no
     /// way to do that in one step.
     Keep,
-    /// It stays, if it is there at a look just before the name is given. Only for callers that hold a lock which every
-    /// process takes before it gives such a name.
+    /// It stays, as of [`Keep`](Self::Keep), and the new file keeps the locks that are held on it. Only for callers that hold
+    /// another lock, which every process takes before it gives such a name to a file that has a temporary one.
     KeepUnderLock,
 }
 
@@ -133,13 +137,7 @@ impl<'d> NewFile<'d> {
         match existing {
             Existing::Replace => self.rename(name)?,
             Existing::Keep => self.rename_or_keep(name)?,
-            Existing::KeepUnderLock => {
-                match rustix::fs::statat(self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(_) => return Err(Errno::EXIST),
-                    Err(Errno::NOENT) => self.rename(name)?,
-                    Err(error) => return Err(error),
-                }
-            }
+            Existing::KeepUnderLock => self.rename_under_lock(name)?,
         }
         self.has_part = false;
         Ok(())
@@ -149,14 +147,18 @@ impl<'d> NewFile<'d> {
         rustix::fs::renameat(self.directory, &self.part, self.directory, name)
     }
 
+    /// Renames in one step, or returns the error that says that this is impossible here.
+    fn rename_without_replacing(&self, name: &OsStr) -> Result<Result<(), Errno>, Errno> {
+        let flags = RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(self.directory, &self.part, self.directory, name, flags) {
+            Err(error @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM)) => Ok(Err(error)),
+            other => other.map(Ok),
+        }
+    }
+
     fn rename_or_keep(&self, name: &OsStr) -> Result<(), Errno> {
-        let directory = self.directory;
-        let refused =
-            match rustix::fs::renameat_with(directory, &self.part, directory, name, RenameFlags::NOREPLACE) {
-                Err(error @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM)) => error,
-                other => return other,
-            };
-        match rustix::fs::linkat(directory, &self.part, directory, name, AtFlags::empty()) {
+        let Err(refused) = self.rename_without_replacing(name)? else { return Ok(()) };
+        match rustix::fs::linkat(self.directory, &self.part, self.directory, name, AtFlags::empty()) {
             // A network file system whose answer got lost repeats the request, and then finds its own name.
             Err(Errno::EXIST) if self.has_name(name) => {}
             // A directory that may not be changed says the same as a filter that knows no such call.
@@ -166,7 +168,18 @@ impl<'d> NewFile<'d> {
             }
             other => other?,
         }
-        rustix::fs::unlinkat(directory, &self.part, AtFlags::empty())
+        rustix::fs::unlinkat(self.directory, &self.part, AtFlags::empty())
+    }
+
+    fn rename_under_lock(&self, name: &OsStr) -> Result<(), Errno> {
+        if self.rename_without_replacing(name)?.is_ok() {
+            return Ok(());
+        }
+        match rustix::fs::statat(self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => self.rename(name),
+            Err(error) => Err(error),
+        }
     }
 
     fn has_name(&self, name: &OsStr) -> bool {

@@ -148,17 +148,11 @@ impl Place {
         if !locks.try_lock(OWNER).map_err(cannot("lock"))? {
             return Err(cannot("lock")(Errno::AGAIN));
         }
-        // Every server whose file had a temporary name holds the directory's lock.
-        let mut existing = Existing::Keep;
         // Bounded: each round that fails has seen another starter's file come or go.
         for _ in 0..1000 {
-            match new.publish(file.as_fd(), name.as_ref(), existing) {
+            match new.publish(file.as_fd(), name.as_ref(), Existing::KeepUnderLock) {
                 Ok(()) => return Ok(Held { file, _locks: locks, name }),
                 Err(Errno::EXIST) => {}
-                Err(Errno::OPNOTSUPP) if existing == Existing::Keep && new.has_part() => {
-                    existing = Existing::KeepUnderLock;
-                    continue;
-                }
                 Err(error) => return Err(cannot("write")(error)),
             }
             if let Some(seen) = self.see(information.port)?

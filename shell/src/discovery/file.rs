@@ -179,17 +179,10 @@ impl Announcement {
 
 /// Gives a complete file its name. A leftover that has it is removed.
 fn publish(new: &mut NewFile<'_>, directory: &OwnedFd, file: &Unshared, name: &str) -> Result<(), FileError> {
-    let mut existing = Existing::Keep;
-    let mut _lock = None;
+    let _lock = if new.has_part() { Some(DirectoryLock::take(directory)?) } else { None };
     for _ in 0..TRIES {
-        match new.publish(file.as_fd(), name.as_ref(), existing) {
+        match new.publish(file.as_fd(), name.as_ref(), Existing::KeepUnderLock) {
             Err(Errno::EXIST) => {}
-            // Neither hard links nor a rename that keeps what is there. Then servers take turns.
-            Err(Errno::OPNOTSUPP) if existing == Existing::Keep => {
-                _lock = Some(DirectoryLock::take(directory)?);
-                existing = Existing::KeepUnderLock;
-                continue;
-            }
             other => return Ok(other?),
         }
         // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.

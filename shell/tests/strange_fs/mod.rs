@@ -49,6 +49,7 @@ pub enum Operation {
 pub struct Lacks {
     refused: HashMap<Operation, Errno>,
     asked: HashMap<Operation, u32>,
+    splits_links: bool,
 }
 
 impl Lacks {
@@ -90,6 +91,13 @@ impl StrangeFs {
     /// From now on the file system knows this operation again.
     pub fn allow(&self, operation: Operation) -> &Self {
         self.lacks.lock().expect("the list").refused.remove(&operation);
+        self
+    }
+
+    /// From now on a hard link is a file of its own with the same contents, as for FUSE file systems that know files by
+    /// their paths.
+    pub fn split_links(&self) -> &Self {
+        self.lacks.lock().expect("the list").splits_links = true;
         self
     }
 

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::SystemTime;
 
 /// What an inode holds.
+#[derive(Clone)]
 pub enum Content {
     Bytes(Vec<u8>),
     Names(BTreeMap<OsString, u64>),
@@ -16,6 +17,7 @@ pub enum Content {
 }
 
 /// One file, whatever its names.
+#[derive(Clone)]
 pub struct Inode {
     pub content: Content,
     pub kind: FileType,
