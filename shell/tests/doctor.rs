@@ -51,6 +51,7 @@ fn here_where_the_tests_run_everything_that_they_need_is_found() {
         "/proc",
         "runtime directory",
         "unnamed files",
+        "sockets, locks",
     ];
     for name in needed.iter().chain(&["leftovers", "loopback", "open files"]) {
         assert_eq!(verdict(&all, name), "ok", "{all:?}");

@@ -75,6 +75,20 @@ fn copy_reports_a_disk_that_is_full_at_close_and_names_no_file() {
 }
 
 #[test]
+fn holes_at_the_end_are_kept_where_files_cannot_be_lengthened() {
+    let Some((home, files)) = home("holes where files cannot be lengthened") else { return };
+    let bytes = noise(100_000, 8);
+    let source = home.place.file("f", &bytes);
+    std::fs::File::options().write(true).open(source).unwrap().set_len(1_000_000).unwrap();
+    files.refuse(Operation::SetLength, Errno::NOSYS);
+    for transport in TRANSPORTS {
+        run(&mut home.words(&format!("copy {transport} --verify -n 2 -d mnt f"))).silent_success();
+        assert_holds(&files.at("peer-02_f"), &[&bytes[..], &[0; 900_000]].concat());
+    }
+    home.nothing_left();
+}
+
+#[test]
 fn recv_reports_a_disk_that_is_full_at_close_and_does_not_confirm() {
     let Some((home, files)) = home("recv to a disk that is full at close") else { return };
     home.place.file("f", &noise(300_000, 3));
@@ -307,6 +321,11 @@ fn doctor_says_what_file_systems_lack() {
     let lacks = line("this directory");
     assert!(lacks.starts_with("warn\t") && lacks.contains("--no-clobber"), "{lacks}");
     assert!(line("unnamed files").starts_with("ok\t"));
+    assert!(line("sockets, locks").starts_with("ok\t"));
+    files.refuse(Operation::MakeSocket, Errno::PERM);
+    let sockets = line("sockets, locks");
+    assert!(sockets.starts_with("fail\t") && sockets.contains("XDG_RUNTIME_DIR"), "{sockets}");
+    run(&mut home.words("send x --peers 0 /dev/null")).refusal(1, &["socket", "operation not permitted"]);
     assert_eq!(home.place.names("run"), ["whorl"]);
     home.nothing_left();
 }

@@ -276,7 +276,18 @@ impl<'a> Destination<'a> {
     /// A hole at the end is only there once the length says so.
     fn fill_up(&mut self) -> Result<(), DestinationError> {
         if self.ends_in_hole {
-            rustix::fs::ftruncate(&self.file, self.written).map_err(cannot("set the length"))?;
+            match rustix::fs::ftruncate(&self.file, self.written) {
+                // Some FUSE file systems cannot lengthen a file, except by writing to it.
+                Err(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
+                    if self.direct {
+                        set_direct(&self.file, false).map_err(cannot("write"))?;
+                        self.direct = false;
+                    }
+                    let last = self.written.saturating_sub(1);
+                    rustix::io::pwrite(&self.file, &[0], last).map_err(cannot("write"))?;
+                }
+                other => other.map_err(cannot("set the length"))?,
+            }
             self.ends_in_hole = false;
         }
         Ok(())

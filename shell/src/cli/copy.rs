@@ -85,6 +85,8 @@ pub struct Args {
     pub preserve: bool,
 
     /// Do not replace existing files
+    ///
+    /// Refused where the file system can give a file its name only by replacing one that has it.
     #[arg(long)]
     pub no_clobber: bool,
 

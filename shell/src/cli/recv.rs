@@ -70,10 +70,14 @@ pub struct Args {
     pub verify: bool,
 
     /// Return only when the file is on the disk
+    ///
+    /// A warning says so where the file system cannot do that for the directory it is in.
     #[arg(long)]
     pub fsync: bool,
 
     /// Do not replace an existing file
+    ///
+    /// Refused where the file system can give a file its name only by replacing one that has it.
     #[arg(long)]
     pub no_clobber: bool,
 

@@ -32,6 +32,8 @@ pub enum Operation {
     MakeSocket,
     /// Setting times.
     SetTimes,
+    /// Setting the length of a file, other than by writing.
+    SetLength,
     /// Setting permissions.
     SetMode,
     /// Setting an extended attribute.

@@ -111,6 +111,9 @@ impl Filesystem for Server {
             if mode.is_some() {
                 self.ask(Operation::SetMode)?;
             }
+            if size.is_some() {
+                self.ask(Operation::SetLength)?;
+            }
             // A time with a change of length is the kernel's, not the program's.
             if (atime.is_some() || mtime.is_some()) && size.is_none() {
                 self.ask(Operation::SetTimes)?;

@@ -29,7 +29,14 @@ pub(super) fn look() -> Vec<Finding> {
             "programs find each other only where it is set alike",
         ),
     };
-    vec![place, files::runtime_directory(&directory), leftovers(), watching(), channel(directory)]
+    vec![
+        place,
+        files::runtime_directory(&directory),
+        files::sockets_and_locks(&directory),
+        leftovers(),
+        watching(),
+        channel(directory),
+    ]
 }
 
 fn leftovers() -> Finding {

@@ -4,8 +4,10 @@ use super::Finding;
 use rustix::fd::AsFd;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use whorl::new_file::{Abilities, abilities};
 use whorl::reason;
+use whorl::rendezvous::RuntimeDir;
 
 /// Whether a filter of system calls bars one that makes or judges files. A call that is let through says that there is no
 /// file with an empty name.
@@ -42,6 +44,26 @@ pub(super) fn runtime_directory(directory: impl AsFd) -> Finding {
             "set XDG_RUNTIME_DIR to a directory that can be written",
         ),
     }
+}
+
+/// Names of channels are sockets, which some file systems do not know (FAT, some FUSE ones). Locks say which of them live.
+pub(super) fn sockets_and_locks(directory: &RuntimeDir) -> Finding {
+    let name = "sockets, locks";
+    match try_socket(directory).and_then(|()| directory.lock().map(drop)) {
+        Ok(()) => Finding::ok(name, "in the runtime directory"),
+        Err(error) => Finding::fail(
+            name,
+            format!("not in the runtime directory: {}", reason(error)),
+            "set XDG_RUNTIME_DIR to a directory on a tmpfs or a local disk",
+        ),
+    }
+}
+
+fn try_socket(directory: &RuntimeDir) -> Result<(), Errno> {
+    let file = format!(".doctor-{}.sock", std::process::id());
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrUnix::new(directory.path_of(&file))?)?;
+    rustix::fs::unlinkat(directory, &file, AtFlags::empty())
 }
 
 /// Files that are copied here have no name before they are complete, where the file system can do that.
