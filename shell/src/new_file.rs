@@ -29,8 +29,10 @@ pub(crate) enum Existing {
     /// It stays, and the new file does not get the name: [`Errno::EXIST`]. [`Errno::OPNOTSUPP`] if the file system has no
     /// way to do that in one step.
     Keep,
-    /// It stays, as of [`Keep`](Self::Keep), and the new file keeps the locks that are held on it. Only for callers that hold
-    /// another lock, which every process takes before it gives such a name to a file that has a temporary one.
+    /// As [`Keep`](Self::Keep), and the new file keeps the locks that are held on it.
+    KeepWithLocks,
+    /// As [`KeepWithLocks`](Self::KeepWithLocks), with a way everywhere. Only for callers that hold another lock, which every
+    /// process takes before it uses this for such a name.
     KeepUnderLock,
 }
 
@@ -137,6 +139,9 @@ impl<'d> NewFile<'d> {
         match existing {
             Existing::Replace => self.rename(name)?,
             Existing::Keep => self.rename_or_keep(name)?,
+            Existing::KeepWithLocks => {
+                self.rename_without_replacing(name)?.map_err(|_| Errno::OPNOTSUPP)?;
+            }
             Existing::KeepUnderLock => self.rename_under_lock(name)?,
         }
         self.has_part = false;
@@ -282,6 +287,7 @@ mod tests {
         std::fs::write(&path, "old").unwrap();
         for (existing, expected, text) in [
             (Existing::Keep, Err(Errno::EXIST), "old"),
+            (Existing::KeepWithLocks, Err(Errno::EXIST), "old"),
             (Existing::KeepUnderLock, Err(Errno::EXIST), "old"),
             (Existing::Replace, Ok(()), "new"),
         ] {

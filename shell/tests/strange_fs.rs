@@ -178,7 +178,21 @@ fn preserve_keeps_the_data_and_warns_of_what_is_refused() {
     run(&mut home.words("copy --preserve -n 2 -d mnt f")).silent_success();
     let mut value = [0; 9];
     assert_eq!(rustix::fs::getxattr(files.at("peer-01_f"), "user.colour", &mut value), Ok(5));
+    // A few of many are told one by one.
+    for number in 0..6 {
+        rustix::fs::setxattr(&source, format!("user.number-{number}"), b"x", flags).unwrap();
+    }
     files.refuse(Operation::SetAttribute, Errno::OPNOTSUPP);
+    let ended = run(&mut home.words("copy --preserve -n 2 -d mnt f"));
+    ended.has_code(1);
+    assert_eq!(ended.stderr.lines().count(), 4, "{ended:?}");
+    assert!(
+        ended.stderr.ends_with("peers 1, 2: the file is complete, but cannot keep 4 more\n"),
+        "{ended:?}"
+    );
+    for number in 0..6 {
+        rustix::fs::removexattr(&source, format!("user.number-{number}")).unwrap();
+    }
     let ended = run(&mut home.words("copy --preserve -n 2 -d mnt f"));
     ended.refusal(1, &["peers 1, 2: ", "cannot keep its attribute user.colour: operation not supported"]);
     assert_holds(&files.at("peer-02_f"), &bytes);

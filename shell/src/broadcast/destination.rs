@@ -43,6 +43,10 @@ pub struct Destination<'a> {
 /// What a direct write must be a multiple of: as much as any disk asks for.
 const DIRECT: usize = 4096;
 
+/// What tells that a directory cannot be synced, rather than that its disk fails.
+const NOT_SYNCED: [Errno; 6] =
+    [Errno::INVAL, Errno::BADF, Errno::OPNOTSUPP, Errno::NOSYS, Errno::ACCESS, Errno::PERM];
+
 /// What a complete file lacks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Warning {
@@ -254,7 +258,7 @@ impl<'a> Destination<'a> {
     /// Returns a warning where the file is on the disk and its name may not be.
     ///
     /// # Errors
-    /// It stays without that name, and nothing is left of it.
+    /// It stays without that name, and nothing is left of it. Or it has its name, and writing the directory to disk failed.
     pub fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
         self.fill_up()?;
         flush(&self.file).map_err(cannot("write"))?;
@@ -263,12 +267,11 @@ impl<'a> Destination<'a> {
         }
         let existing = if self.care.no_clobber { Existing::Keep } else { Existing::Replace };
         self.new.publish(self.file.as_fd(), self.name, existing).map_err(cannot("give the file its name"))?;
-        match if self.care.fsync { sync_directory(self.directory) } else { Ok(()) } {
+        let synced = if self.care.fsync { sync_directory(self.directory) } else { Ok(()) };
+        match synced {
             Ok(()) => Ok(None),
-            // The file system has no such call for directories.
-            Err(error @ (Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP | Errno::NOSYS)) => {
-                Ok(Some(Warning::NotSynced(crate::reason(error))))
-            }
+            // The file system has no such call for directories, or the directory cannot be opened for it.
+            Err(error) if NOT_SYNCED.contains(&error) => Ok(Some(Warning::NotSynced(crate::reason(error)))),
             Err(error) => Err(cannot("write the directory to disk")(error)),
         }
     }
@@ -355,13 +358,10 @@ fn attributes(source: BorrowedFd<'_>, refused: &mut Vec<Warning>) -> Vec<(CStrin
     let names = names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty());
     let names = names.filter(|name| !name.starts_with(b"security."));
     let mut found = Vec::new();
+    let mut value = vec![0; 1 << 16]; // and for a value
     for name in names.filter_map(|name| CString::new(name).ok()) {
-        let mut value = vec![0; 1 << 16]; // and for a value
         match rustix::fs::fgetxattr(source, &name, &mut value) {
-            Ok(length) => {
-                value.truncate(length);
-                found.push((name, value));
-            }
+            Ok(length) => found.push((name, value[..length].to_vec())),
             Err(Errno::NODATA) => {} // removed just now
             Err(error) if is_the_users(&name) => {
                 refused.push(not_kept(&format!("its attribute {}", shown(&name)), error));

@@ -61,7 +61,10 @@ impl Report {
         if let Some(Fault::Own(text) | Fault::Sender(text)) = &mut self.fault {
             *text = text.chars().take(Self::LONGEST_TEXT).collect();
         }
-        self.warnings.truncate(Self::MOST_WARNINGS);
+        if self.warnings.len() > Self::MOST_WARNINGS {
+            let more = self.warnings.split_off(Self::MOST_WARNINGS - 1).len();
+            self.warnings.push(Warning::NotKept(format!("{more} more")));
+        }
         for Warning::NotKept(text) | Warning::NotSynced(text) in &mut self.warnings {
             *text = text.chars().take(Self::LONGEST_TEXT / Self::MOST_WARNINGS).collect();
         }

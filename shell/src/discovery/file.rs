@@ -179,10 +179,17 @@ impl Announcement {
 
 /// Gives a complete file its name. A leftover that has it is removed.
 fn publish(new: &mut NewFile<'_>, directory: &OwnedFd, file: &Unshared, name: &str) -> Result<(), FileError> {
-    let _lock = if new.has_part() { Some(DirectoryLock::take(directory)?) } else { None };
+    let mut existing = Existing::KeepWithLocks;
+    let mut _lock = None;
     for _ in 0..TRIES {
-        match new.publish(file.as_fd(), name.as_ref(), Existing::KeepUnderLock) {
+        match new.publish(file.as_fd(), name.as_ref(), existing) {
             Err(Errno::EXIST) => {}
+            // The file system has no way to do that in one step, so servers take turns.
+            Err(Errno::OPNOTSUPP) if existing == Existing::KeepWithLocks => {
+                _lock = Some(DirectoryLock::take(directory)?);
+                existing = Existing::KeepUnderLock;
+                continue;
+            }
             other => return Ok(other?),
         }
         // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.
