@@ -14,9 +14,10 @@
 //! take the new name for another file, whose lock is free.
 
 use crate::flush::flush;
+use crate::liveness::{ByteLocks, OWNER};
 use crate::named::{Identity, path_of};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -248,6 +249,18 @@ pub fn abilities(directory: impl AsFd) -> Result<Abilities, Errno> {
         Err(Errno::OPNOTSUPP) => Ok(Abilities { unnamed, keeps: false }),
         Err(error) => Err(error),
     }
+}
+
+/// Finds out whether files in a directory can be locked in the two ways that say that a process lives.
+///
+/// # Errors
+/// What the kernel said.
+pub fn check_locks(directory: impl AsFd) -> Result<(), Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let (_new, file) = NewFile::create(directory.as_fd(), part_name(&token()), mode)?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    rustix::fs::flock(&file, FlockOperation::Unlock)?;
+    ByteLocks::open(&file)?.try_lock(OWNER).map(|_| ())
 }
 
 /// Writes all bytes to a file, and through its file system.

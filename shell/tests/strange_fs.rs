@@ -343,3 +343,24 @@ fn doctor_says_what_file_systems_lack() {
     assert_eq!(home.place.names("run"), ["whorl"]);
     home.nothing_left();
 }
+
+#[test]
+fn without_locks_every_command_says_so_and_leaves_nothing() {
+    let home = Home::new();
+    let what = "a runtime directory without locks";
+    let Some(files) = StrangeFs::mount_without_locks(home.place.at("run"), what, Errno::NOLCK) else {
+        return;
+    };
+    std::fs::create_dir(files.at("servers")).unwrap();
+    for words in ["recv x", "dipc 1 1 0 1", "serve one --dir run/servers --socket-message hi"] {
+        run(&mut home.words(words)).refusal(1, &["no locks available"]);
+        assert_eq!(home.place.names("run/servers"), Vec::<String>::new(), "{words}");
+        home.nothing_left();
+    }
+    assert!(files.asked(Operation::Lock) >= 3);
+    let doctor = run(&mut home.words("doctor"));
+    doctor.has_code(1);
+    let words = "fail\tsockets, locks\tnot in the runtime directory: no locks available; set XDG_RUNTIME_DIR";
+    assert!(doctor.stdout.contains(words), "{doctor:?}");
+    home.nothing_left();
+}

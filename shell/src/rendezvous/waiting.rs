@@ -103,7 +103,12 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
     for _ in 0..100 {
         match lock() {
             Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
-            other => return other.map(|()| Some(file)),
+            Ok(()) => return Ok(Some(file)),
+            // Most often a file system without locks.
+            Err(error) => {
+                let _ = remove_own(locked.directory(), name, &file);
+                return Err(error);
+            }
         }
     }
     // Who looks was stopped in that moment. It does not look at another file meanwhile.

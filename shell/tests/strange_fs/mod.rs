@@ -36,6 +36,8 @@ pub enum Operation {
     SetLength,
     /// Setting permissions.
     SetMode,
+    /// Locking a file. Directories are locked by the kernel alone. To be refused from the mount on.
+    Lock,
     /// Setting an extended attribute.
     SetAttribute,
     /// fsync of a file.
@@ -74,7 +76,19 @@ impl StrangeFs {
     /// Returns `None` where that cannot be had, and says that `what` is not tried therefore.
     #[track_caller]
     pub fn mount(path: PathBuf, what: &str) -> Option<Self> {
-        let lacks = Arc::<Mutex<Lacks>>::default();
+        Self::mount_with(path, what, Lacks::default())
+    }
+
+    /// As [`mount`](Self::mount). The file system refuses locks with this error.
+    #[track_caller]
+    pub fn mount_without_locks(path: PathBuf, what: &str, error: Errno) -> Option<Self> {
+        let refused = HashMap::from([(Operation::Lock, error)]);
+        Self::mount_with(path, what, Lacks { refused, ..Lacks::default() })
+    }
+
+    #[track_caller]
+    fn mount_with(path: PathBuf, what: &str, lacks: Lacks) -> Option<Self> {
+        let lacks = Arc::new(Mutex::new(lacks));
         match own_mounts().and_then(|()| serve(&path, &lacks)) {
             Ok(session) => Some(Self { path, lacks, _session: session }),
             Err(why) => {

@@ -3,9 +3,9 @@
 use super::tree::{Content, Inode, Tree};
 use super::{Lacks, Operation};
 use fuser::{
-    BsdFileFlags, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -80,6 +80,32 @@ fn send_entry(reply: ReplyEntry, found: Result<fuser::FileAttr, Errno>) {
 }
 
 impl Filesystem for Server {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Otherwise the kernel keeps the locks itself, and asks for none.
+        if self.lacks.lock().expect("the list").refused.contains_key(&Operation::Lock) {
+            let locks = InitFlags::FUSE_POSIX_LOCKS | InitFlags::FUSE_FLOCK_LOCKS;
+            let unknown = |_| std::io::Error::other("the kernel knows no locks of file systems");
+            config.add_capabilities(locks).map_err(unknown)?;
+        }
+        Ok(())
+    }
+
+    fn setlk(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: LockOwner,
+        _: u64,
+        _: u64,
+        _: i32,
+        _: u32,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        answer!(reply, self.ask(Operation::Lock), () => reply.ok())
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let number = self.tree().find(parent.0, name);
         send_entry(reply, number.and_then(|number| self.stat(number)));

@@ -5,7 +5,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
-use whorl::new_file::{Abilities, abilities};
+use whorl::new_file::{Abilities, abilities, check_locks};
 use whorl::reason;
 use whorl::rendezvous::RuntimeDir;
 
@@ -49,7 +49,8 @@ pub(super) fn runtime_directory(directory: impl AsFd) -> Finding {
 /// Names of channels are sockets, which some file systems do not know (FAT, some FUSE ones). Locks say which of them live.
 pub(super) fn sockets_and_locks(directory: &RuntimeDir) -> Finding {
     let name = "sockets, locks";
-    match try_socket(directory).and_then(|()| directory.lock().map(drop)) {
+    let locks = || directory.lock().map(drop).and_then(|()| check_locks(directory));
+    match try_socket(directory).and_then(|()| locks()) {
         Ok(()) => Finding::ok(name, "in the runtime directory"),
         Err(error) => Finding::fail(
             name,
