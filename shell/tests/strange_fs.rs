@@ -5,7 +5,7 @@ mod home;
 #[path = "strange_fs/mod.rs"]
 mod strange;
 
-use common::{SOON, TRANSPORTS, assert_holds, noise, run, signal, skip, start, until};
+use common::{LIMIT, SOON, TRANSPORTS, assert_holds, noise, run, signal, skip, start, until};
 use home::Home;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -96,7 +96,7 @@ fn recv_reports_a_disk_that_is_full_at_close_and_does_not_confirm() {
     for script in ["shell recv x mnt/g", "shell recv --verify x mnt/g", "shell recv x > mnt/out"] {
         let send = start(&mut home.words("send --verify --peers 1 x f"));
         run(&mut home.script(script)).refusal(1, &["recv: x: ", "quota exceeded"]);
-        send.end(SOON).has_code(4);
+        send.end(LIMIT).has_code(4);
         assert!(!files.at("g").exists(), "{script}");
     }
     home.nothing_left();
@@ -142,9 +142,9 @@ fn no_clobber_keeps_files_where_rename_cannot() {
         run(&mut home.words(&format!("recv --no-clobber x {target}"))).has_code(code);
         if code == 1 {
             signal(send.pid(), Signal::TERM);
-            send.end(SOON);
+            send.end(LIMIT);
         } else {
-            send.end(SOON).has_code(0);
+            send.end(LIMIT).has_code(0);
         }
     }
     assert_holds(&files.at("g"), &bytes);
@@ -215,10 +215,30 @@ fn fsync_warns_where_directories_cannot_be_synced_and_fails_where_the_disk_does(
         assert_holds(&files.at("peer-01_f"), &bytes);
         let send = start(&mut home.words("send --peers 1 x f"));
         run(&mut home.words("recv --fsync x mnt/g")).refusal(code, &["recv: x: ", words]);
-        send.end(SOON);
+        send.end(LIMIT);
         assert_holds(&files.at("g"), &bytes);
     }
     assert!(files.asked(Operation::Sync) >= 4);
+    home.nothing_left();
+}
+
+#[test]
+fn of_copies_that_want_one_name_at_once_only_one_gets_it() {
+    let Some((home, files)) = home("copies that want one name at once") else { return };
+    files.refuse(Operation::RenameWithFlags, Errno::INVAL).split_links();
+    let sources = [10, 11, 12, 13].map(|seed| (format!("f{seed}"), noise(100_000, seed)));
+    sources.iter().for_each(|(name, bytes)| _ = home.place.file(name, bytes));
+    for round in 0..5 {
+        let words = |name| format!("copy --no-clobber -n 1 -d mnt --name g{round} {name}");
+        let copies = sources.each_ref().map(|(name, _)| start(&mut home.words(&words(name))));
+        let ended = copies.map(|copy| copy.end(LIMIT));
+        let won: Vec<_> = (0..ended.len()).filter(|&copy| ended[copy].code() == Some(0)).collect();
+        assert_eq!(won.len(), 1, "{ended:?}");
+        assert_holds(&files.at(format!("g{round}")), &sources[won[0]].1);
+        for lost in ended.iter().filter(|copy| copy.code() != Some(0)) {
+            lost.refusal(1, &["file exists"]);
+        }
+    }
     home.nothing_left();
 }
 
@@ -272,7 +292,7 @@ fn everything_works(home: &Home, directory: &str) {
     let server = home.start(&announce);
     until(SOON, "it is announced again", || Information::read(&file).is_ok());
     signal(server.pid(), Signal::TERM);
-    server.end(SOON);
+    server.end(LIMIT);
     assert_eq!(home.place.names(directory), Vec::<String>::new());
     home.nothing_left();
 }
