@@ -116,10 +116,22 @@ impl SocketFile {
         rustix::net::connect(socket, &SocketAddrUnix::new(self.path())?)
     }
 
-    /// Gives it the mode 0600.
+    /// Gives it the mode of [`make_private`].
     pub fn make_private(&self) -> Result<(), Errno> {
-        rustix::fs::chmodat(CWD, self.path(), Mode::RUSR | Mode::WUSR, AtFlags::empty())
+        with_private_mode(|mode| rustix::fs::chmodat(CWD, self.path(), mode, AtFlags::empty()))
     }
+}
+
+/// Gives a file the mode 0600 and the sticky bit. For a file, that bit says to leave it alone however old it is: the XDG
+/// base directory specification defines it so, and systemd-tmpfiles keeps to it.
+pub(crate) fn make_private(file: impl AsFd) -> Result<(), Errno> {
+    with_private_mode(|mode| rustix::fs::fchmod(&file, mode))
+}
+
+fn with_private_mode(change: impl Fn(Mode) -> Result<(), Errno>) -> Result<(), Errno> {
+    let private = Mode::RUSR | Mode::WUSR;
+    // Not every file system knows the bit.
+    change(private | Mode::SVTX).or_else(|_| change(private))
 }
 
 #[cfg(test)]

@@ -214,7 +214,7 @@ fn errors_that_cannot_be_written_are_still_exit_codes() {
         ("recv nobody --timeout 100ms", 4),
         ("send x missing", 1),
         ("send x source --timeout 100ms", 4),
-        ("mail -p 1 read 0", 1),
+        ("mail -p 1 read 0", 3),
         ("mail -p PORT read 77", 1),
         ("serve one --dir servers", 1),
         ("servers --dir missing", 1),

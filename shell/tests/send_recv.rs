@@ -337,7 +337,7 @@ fn whatever_the_umask_what_is_ours_is_ours_alone() {
         };
         assert_eq!(mode("run/whorl"), 0o700, "{umask}");
         for file in home.left() {
-            assert_eq!(mode(&format!("run/whorl/{file}")), 0o600, "{umask}: {file}");
+            assert_eq!(mode(&format!("run/whorl/{file}")), 0o1600, "{umask}: {file}");
         }
         for process in [send, recv] {
             common::signal(process.pid(), rustix::process::Signal::TERM);

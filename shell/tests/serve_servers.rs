@@ -130,7 +130,7 @@ fn the_file_is_private_whole_and_one_servers_alone() {
     let home = home();
     let server = start(&mut home.script("umask 0; exec \"$SHELL_BIN\" serve x --dir servers"));
     until(SOON, "it is announced", || Information::read(&file(&home, "x")).is_ok());
-    assert_eq!(file(&home, "x").metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(file(&home, "x").metadata().unwrap().permissions().mode() & 0o7777, 0o1600);
     let text = std::fs::read_to_string(file(&home, "x")).unwrap();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!((lines[0], lines[2]), ("127.0.0.1", "x"));

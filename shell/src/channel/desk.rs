@@ -123,6 +123,8 @@ const END: u64 = u64::MAX - 1;
 
 /// How often to look around.
 const TICK: Duration = Duration::from_millis(100);
+/// Every so many ticks the name is looked after.
+const KEEPING: u32 = 10;
 /// How often to look whether the kernel has cleared away somebody who hung up.
 const CLEARING: Duration = Duration::from_millis(1);
 /// So often; then the ticks will find it.
@@ -160,6 +162,8 @@ impl Desk {
             next: 0,
             clearing: Vec::new(),
             resting: false,
+            ticks: 0,
+            is_missed: false,
             rate: Rate::default(),
             messages: Messages::default(),
         };
@@ -206,6 +210,9 @@ struct Clerk {
     clearing: Vec<(u64, u32, u32)>,
     /// There were no descriptors: the listener rests until the next tick.
     resting: bool,
+    ticks: u32,
+    /// The name is gone, and this was logged.
+    is_missed: bool,
     rate: Rate,
     messages: Messages,
 }
@@ -222,7 +229,7 @@ impl Clerk {
             for event in &events[..count] {
                 let data = event.data;
                 match data.u64() {
-                    LISTENER => self.accept(),
+                    LISTENER => _ = self.accept(),
                     END => return,
                     id => self.hear(id),
                 }
@@ -235,15 +242,16 @@ impl Clerk {
         }
     }
 
-    fn accept(&mut self) {
-        let Some(listener) = &self.listener else { return };
+    /// Takes in one that waits. False: there is none that can be taken in.
+    fn accept(&mut self) -> bool {
+        let Some(listener) = &self.listener else { return false };
         let (socket, peer) = match listener.accept() {
             Ok(Some(accepted)) => accepted,
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(_) => {
                 // No descriptors, most likely: the queue stays readable, so do not spin on it.
                 self.resting = epoll::delete(&self.epoll, listener).is_ok();
-                return;
+                return false;
             }
         };
         let id = self.next;
@@ -252,6 +260,31 @@ impl Clerk {
             let (socket, since) = (Arc::new(socket), Instant::now());
             self.clients.insert(id, Client { socket, pid: peer.pid, since, guest: false, place: None });
         }
+        true
+    }
+
+    /// Puts the name back if somebody has removed it, a program that cleans up for instance.
+    fn keep_name(&mut self) {
+        if !self.listener.as_ref().is_some_and(Listener::is_gone) {
+            return;
+        }
+        // Whoever found the old socket is still served.
+        while self.accept() {}
+        let Some(listener) = &mut self.listener else { return };
+        let _ = epoll::delete(&self.epoll, &*listener);
+        match listener.put_back() {
+            Ok(()) => {
+                tracing::warn!("the name '{}' was removed, and is back", listener.name());
+                self.is_missed = false;
+            }
+            // Once: it is tried again and again.
+            Err(error) if !self.is_missed => {
+                tracing::warn!("the name '{}' was removed: {error}", listener.name());
+                self.is_missed = true;
+            }
+            Err(_) => {}
+        }
+        self.resting = watch(&self.epoll, listener.as_fd(), LISTENER).is_err();
     }
 
     /// Takes in what a client says, up to its hanging up, but not for ever: what is left, epoll tells again.
@@ -410,6 +443,10 @@ impl Clerk {
         let silent: Vec<_> =
             self.clients.iter().filter(|(_, client)| silent(client)).map(|(id, _)| *id).collect();
         silent.into_iter().for_each(|id| self.hang_up(id));
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(KEEPING) {
+            self.keep_name();
+        }
         for place in self.party.look(&self.pulse) {
             self.throw_out(place);
         }

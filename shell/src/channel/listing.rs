@@ -283,7 +283,11 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
         other => other?,
     };
     let pid = client.owner().pid;
-    let take_away = || take_away(directory, name, file, pid);
+    let take_away = || {
+        // Read once it wakes up: then it ends, and does not put its name back.
+        let _ = client.say(Saying::Stop, Token::default());
+        take_away(directory, name, file, pid)
+    };
     let attached = match report(&client) {
         Ok(report) => report.participants.iter().filter(|peer| peer.standing != Standing::Done).count(),
         Err(TalkError::HungUp) => return Ok(Removed::Ended(pid)),

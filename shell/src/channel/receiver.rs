@@ -125,22 +125,52 @@ impl Receiver {
         waiting: impl FnOnce(),
     ) -> Result<Self, JoinError> {
         let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
-        let attempt = || attempt(directory, name, options, token, deadline);
+        let mut waiting = Some(waiting);
+        let mut replaced: Option<RuntimeDir> = None;
+        loop {
+            let directory = replaced.as_ref().unwrap_or(directory);
+            let attempt = || attempt(directory, name, options, token, deadline);
+            if let Some(receiver) = Self::wait_in(directory, name, deadline, attempt, &mut waiting)? {
+                return Ok(receiver);
+            }
+            // Senders that come now are found in another directory.
+            replaced = Some(directory.reopen()?);
+        }
+    }
+
+    /// Waits for an owner in this directory; nothing if the directory was removed or replaced.
+    fn wait_in(
+        directory: &RuntimeDir,
+        name: &Name,
+        deadline: Option<Instant>,
+        attempt: impl Fn() -> Result<Attempt, JoinError>,
+        waiting: &mut Option<impl FnOnce()>,
+    ) -> Result<Option<Self>, JoinError> {
         if let Attempt::Joined(receiver) = attempt()? {
-            return Ok(*receiver);
+            return Ok(Some(*receiver));
         }
         // Listen first, then look again: nobody who comes in between is missed.
         let mut changes = Changes::of(directory);
-        let file = WaitFile::create(directory, name)
-            .map_err(|error| JoinError::System { what: "say that we wait", error })?;
-        let mut waiting = Some(waiting);
+        let create = || WaitFile::create(directory, name);
+        let failed = |error| JoinError::System { what: "say that we wait", error };
+        let mut file = match create() {
+            Err(_) if !directory.is_in_place() => return Ok(None),
+            other => other.map_err(failed)?,
+        };
         loop {
             let refused = match attempt()? {
-                Attempt::Joined(receiver) => return Ok(*receiver),
+                Attempt::Joined(receiver) => return Ok(Some(*receiver)),
                 Attempt::NotYet { refused } => refused,
             };
-            if file.is_removed() {
+            // The mark of `shell rm` comes before the removal.
+            if file.is_removed() && file.is_dismissed() {
                 return Err(JoinError::Stopped);
+            }
+            if !directory.is_in_place() {
+                return Ok(None);
+            }
+            if file.is_removed() {
+                file = create().map_err(failed)?;
             }
             if !refused && let Some(waiting) = waiting.take() {
                 waiting();

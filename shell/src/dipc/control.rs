@@ -9,6 +9,7 @@
 //! ```
 
 use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::path::Path;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::place::{Place, socket_name};
-use crate::named::Refused;
+use crate::named::{Identity, Refused};
 use crate::process::{Peer, peer_of};
 use crate::reason;
 use crate::rendezvous::{receive_with_descriptors, send_with_descriptors};
@@ -138,19 +139,26 @@ pub fn ask_at(path: &Path, request: Request) -> Result<Answer, AskError> {
     }
 }
 
-/// Listens on the control socket of `port`. A leftover in its place goes: who holds the information file owns the name.
+/// Listens on the control socket of `port`; returns it with what tells its file from others. A leftover in its place goes:
+/// who holds the information file owns the name.
 ///
 /// # Errors
 /// What the kernel said.
-pub fn listen(place: &Place, port: u16) -> Result<OwnedFd, Errno> {
+pub fn listen(place: &Place, port: u16) -> Result<(OwnedFd, Identity), Errno> {
     let name = socket_name(port);
     place.remove(&name);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    let address = SocketAddrUnix::new(place.short(&name))?;
-    super::listen::bind_privately(&socket, &address)?;
+    // The file gets the socket's mode, less the umask.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    place.bind(&socket, &name)?;
     rustix::net::listen(&socket, 64)?;
-    Ok(socket)
+    let file = place.socket(port).map_err(|refused| match refused {
+        Refused::Foreign => Errno::EXIST,
+        Refused::System(error) => error,
+    })?;
+    file.make_private()?;
+    Ok((socket, file.identity))
 }
 
 /// Reads the request of a client that is ready. Nothing: it is not to be answered, and to be closed.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::liveness::{ByteLocks, OWNER};
-use crate::named::{Refused, SocketFile};
+use crate::named::{Identity, Refused, SocketFile, make_private, open_regular};
 use crate::new_file::{Existing, NewFile, fill, part_name, token};
 use crate::process::{is_own_pid_namespace, pid_in_words};
 use crate::{reason, shown};
@@ -104,9 +104,31 @@ impl Place {
         self.directory.path().join(name)
     }
 
-    /// A short path of a file in it, for sockets. Good for as long as this lives.
-    pub fn short(&self, name: &str) -> PathBuf {
-        self.directory.path_of(name)
+    /// Binds a socket to a name in it.
+    pub(crate) fn bind(&self, socket: impl AsFd, name: &str) -> Result<(), Errno> {
+        self.directory.bind(socket, name)
+    }
+
+    /// Whether the directory still has its path.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.directory.is_in_place()
+    }
+
+    /// Whether our file still has its name.
+    pub(crate) fn has(&self, held: &Held) -> bool {
+        self.is(&held.file, &held.name)
+    }
+
+    /// Whether the control socket of `port` is this one.
+    pub(crate) fn is_control(&self, port: u16, file: Identity) -> bool {
+        Identity::at(&self.directory, socket_name(port)) == Ok(file)
+    }
+
+    /// Lets those who clean up leave a file alone.
+    pub(crate) fn protect(&self, name: &str) {
+        if let Ok((file, _)) = open_regular(&self.directory, name, OFlags::RDONLY) {
+            let _ = make_private(&file);
+        }
     }
 
     /// The control socket of `port`.
@@ -119,7 +141,7 @@ impl Place {
         matches!(rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()), Ok(()) | Err(Errno::NOENT))
     }
 
-    fn failed(&self, what: &'static str, name: &str) -> impl FnOnce(Errno) -> PlaceError {
+    pub(super) fn failed(&self, what: &'static str, name: &str) -> impl FnOnce(Errno) -> PlaceError {
         let path = self.path(name);
         move |error| PlaceError::File { what, path, error }
     }
@@ -143,6 +165,8 @@ impl Place {
                     NewFile::create_named(directory, PART, mode).map_err(cannot("write"))?
                 }
             };
+        // Whatever the umask. FAT and the like refuse it: there all files have the mode that the mount gives them.
+        let _ = make_private(&file);
         fill(&file, information.to_text().as_bytes()).map_err(cannot("write"))?;
         let locks = ByteLocks::open(&file).map_err(cannot("lock"))?;
         if !locks.try_lock(OWNER).map_err(cannot("lock"))? {

@@ -1,7 +1,7 @@
 //! Information files: what a server tells about itself in a directory.
 //!
 //! ```text
-//! NAME.server, mode 0600:   127.0.0.1        the address
+//! NAME.server, mode 01600:  127.0.0.1        the address
 //!                           40123            the port
 //!                           NAME             the channel's name
 //!                           00000a1b5c3d9e0f its id
@@ -12,7 +12,7 @@
 //! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
 //! who holds its lock, after a look whether the name still leads to it.
 
-use crate::named::{Identity, Refused, open_regular, remove_if};
+use crate::named::{Identity, Refused, make_private, open_regular, remove_if};
 use crate::new_file::{Existing, NewFile, fill, part_name, token};
 use crate::process::Unshared;
 use crate::rendezvous::{DirectoryLock, Name};
@@ -142,6 +142,8 @@ impl Information {
 /// A server's own file, with its lock. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Announcement {
+    path: PathBuf,
+    information: Information,
     directory: OwnedFd,
     file: Unshared,
     name: String,
@@ -165,7 +167,7 @@ impl Announcement {
                 Ok::<_, Errno>(file)
             })?;
             // Whatever the umask. FAT and the like refuse it: there all files have the mode that the mount gives them.
-            let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR);
+            let _ = make_private(&file);
             fill(&file, information.text().as_bytes())?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             if let Some(mut new) = new {
@@ -173,7 +175,24 @@ impl Announcement {
             }
             file
         };
-        Ok(Self { directory: above, file, name })
+        // The directory may be a relative path, and the process may go elsewhere.
+        let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        Ok(Self { path, information: information.clone(), directory: above, file, name })
+    }
+
+    /// Makes the file anew if somebody has removed it: one that cleans up, for instance. It is not made where another
+    /// server has taken its place, or where the directory is gone.
+    pub fn keep(&mut self) {
+        let name = self.information.channel.clone();
+        if Identity::at(CWD, self.path.join(&self.name)) == Err(Errno::NOENT) {
+            match Self::make(&self.path, &name, &self.information) {
+                Ok(made) => {
+                    tracing::warn!("the information file of '{name}' was removed, and is back");
+                    *self = made;
+                }
+                Err(error) => tracing::debug!("the information file of '{name}' was removed: {error}"),
+            }
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use super::reachable::{Families, reachable};
 use super::wire;
 use crate::bell::{Bell, try_poll};
 use crate::channel::owner::{Visits, WaitEnd};
-use crate::channel::{CreateError, SendError, Sender, SenderOptions};
+use crate::channel::{CreateError, SendError, Sender, SenderOptions, Watcher};
 use crate::made::Made;
-use crate::process::leave_signals_to_main_thread;
+use crate::process::{Birthplace, leave_signals_to_main_thread};
 use crate::rendezvous::protocol::Token;
 use crate::rendezvous::report::Kind;
 use crate::rendezvous::{Name, RuntimeDir};
@@ -19,7 +19,7 @@ use rustix::net::sockopt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -104,8 +104,10 @@ pub enum ServerError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server {
-    // Dropped in this order: nobody finds us, then nobody reaches us.
-    _announcement: Announcement,
+    /// Dropped first, and then the others in this order: nobody finds us, then nobody reaches us. The channel's control
+    /// thread looks after it.
+    announcement: Arc<Mutex<Option<Announcement>>>,
+    born: Birthplace,
     counter: Counter,
     channel: Sender,
     visits: Arc<Visits>,
@@ -137,7 +139,9 @@ impl Server {
         }
         let visits = Arc::new(Visits::default());
         let slot_size = (options.shm_message.len() as u32).max(1);
-        let memory = SenderOptions { slot_size, slots: 2, seats: 256, ..SenderOptions::default() };
+        let announced = Arc::new(Mutex::new(None));
+        let watcher = Some(keeper(announced.clone()));
+        let memory = SenderOptions { slot_size, slots: 2, seats: 256, watcher, ..SenderOptions::default() };
         let owner = (Kind::Server, Some(visits.clone()));
         let mut channel = Sender::create_as(owner, directory, name, memory)?;
         // One message in a ring of two: whoever comes reads it from the first byte to the end.
@@ -151,7 +155,7 @@ impl Server {
         let listener = TcpListener::bind((options.address, 0)).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let port = bound.port();
-        let address = announced(&listener, options.address);
+        let address = address_of(&listener, options.address);
         let is_local = options.address.to_canonical().is_loopback();
         let owners = (is_local && !options.any_user).then(|| OwnerCheck::open(bound));
         let counter = Counter::open(listener, &options.socket_message, visits.clone(), owners)?;
@@ -167,7 +171,16 @@ impl Server {
             }
         })?;
         made.keep();
-        Ok(Self { _announcement: announcement, counter, channel, visits, address, port })
+        *held(&announced) = Some(announcement);
+        Ok(Self {
+            announcement: announced,
+            born: Birthplace::here(),
+            counter,
+            channel,
+            visits,
+            address,
+            port,
+        })
     }
 
     /// Where it can be reached.
@@ -199,12 +212,33 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // In a forked child nobody would ever give back what the control thread held when it was forked.
+        if !self.born.is_elsewhere() {
+            *held(&self.announcement) = None;
+        }
         self.counter.close();
     }
 }
 
+fn held(announced: &Mutex<Option<Announcement>>) -> MutexGuard<'_, Option<Announcement>> {
+    announced.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks after the information file once a second; it is called ten times as often.
+fn keeper(announced: Arc<Mutex<Option<Announcement>>>) -> Watcher {
+    let mut calls = 0_u32;
+    Box::new(move |_| {
+        calls = calls.wrapping_add(1);
+        if calls.is_multiple_of(10)
+            && let Some(announcement) = &mut *held(&announced)
+        {
+            announcement.keep();
+        }
+    })
+}
+
 /// The address to announce for a listener: its own, or one of this machine where it means all of them.
-fn announced(listener: &TcpListener, address: IpAddr) -> IpAddr {
+fn address_of(listener: &TcpListener, address: IpAddr) -> IpAddr {
     if !address.is_unspecified() {
         return address;
     }

@@ -4,11 +4,12 @@
 //! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
 //! Everything in it is reached through the opened directory, never by its path again.
 
-use crate::named::path_of;
+use crate::named::{Identity, path_of};
 use crate::process::Unshared;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
 use rustix::process::geteuid;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -137,6 +138,45 @@ impl RuntimeDir {
         &self.path
     }
 
+    /// Whether the directory still has its path. It loses it if somebody removes or replaces it.
+    pub fn is_in_place(&self) -> bool {
+        let opened = rustix::fs::fstat(&self.directory).map(|stat| Identity::of(&stat));
+        match Identity::at(CWD, &*self.path) {
+            // A relative path led here when it was opened, and need not now.
+            _ if !self.path.is_absolute() => true,
+            Ok(at_path) => Ok(at_path) == opened,
+            Err(error) => ![Errno::NOENT, Errno::NOTDIR].contains(&error),
+        }
+    }
+
+    /// Opens what has the path now, and makes it if there is nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn reopen(&self) -> Result<Self, RuntimeError> {
+        match (self.path.parent(), self.path.file_name().and_then(|name| name.to_str())) {
+            (Some(parent), Some(name)) => Self::open_in(parent, name),
+            _ => Self::open(),
+        }
+    }
+
+    /// Binds a socket to a name in it: by the real path where that fits a socket's address, because those who clean up
+    /// take a socket for dead if its path is not in `/proc/net/unix`; else through the opened directory.
+    ///
+    /// # Errors
+    /// What the kernel said; [`Errno::STALE`] if the directory was replaced meanwhile.
+    pub(crate) fn bind(&self, socket: impl AsFd, name: &str) -> Result<(), Errno> {
+        let real = self.path.is_absolute().then(|| SocketAddrUnix::new(self.path.join(name)).ok()).flatten();
+        match real.filter(|_| self.is_in_place()) {
+            Some(real) => {
+                rustix::net::bind(socket, &real)?;
+                // The path may have led elsewhere for a moment: what was bound there is not in this directory.
+                if self.is_in_place() { Ok(()) } else { Err(Errno::STALE) }
+            }
+            None => rustix::net::bind(socket, &SocketAddrUnix::new(self.path_of(name))?),
+        }
+    }
+
     /// A short path to something in it, through the opened directory: for calls that take no directory descriptor, such
     /// as binding a socket, whose path may have 107 bytes.
     pub fn path_of(&self, name: &str) -> PathBuf {
@@ -173,6 +213,14 @@ impl RuntimeDir {
         Ok(Locked { directory: self, _lock: DirectoryLock::take(self)? })
     }
 
+    /// Takes the directory's lock if nobody has it just now.
+    ///
+    /// # Errors
+    /// [`Errno::WOULDBLOCK`] if somebody has it, or what the kernel said.
+    pub(crate) fn try_lock(&self) -> Result<Locked<'_>, Errno> {
+        Ok(Locked { directory: self, _lock: DirectoryLock::try_take(self)? })
+    }
+
     /// The names in it, sorted; what is no UTF-8 is none of ours.
     ///
     /// # Errors
@@ -205,14 +253,12 @@ impl DirectoryLock {
     /// # Errors
     /// [`Errno::TIMEDOUT`], or what the kernel said.
     pub fn take(directory: impl AsFd) -> Result<Self, Errno> {
-        // A description of its own: through a shared one the threads of a process would not exclude each other.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let file = Unshared::open(|| rustix::fs::openat(&directory, ".", flags, Mode::empty()))?;
+        let lock = Self::open(directory)?;
         let begun = Instant::now();
         let mut nap = Duration::from_micros(100);
         loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { file }),
+            match rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(lock),
                 Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(nap),
                 Err(Errno::WOULDBLOCK) => return Err(Errno::TIMEDOUT),
                 Err(Errno::INTR) => {}
@@ -220,6 +266,22 @@ impl DirectoryLock {
             }
             nap = (nap * 2).min(Duration::from_millis(5));
         }
+    }
+
+    /// Takes the lock of an opened directory, without waiting.
+    ///
+    /// # Errors
+    /// [`Errno::WOULDBLOCK`] if somebody has it, or what the kernel said.
+    pub fn try_take(directory: impl AsFd) -> Result<Self, Errno> {
+        let lock = Self::open(directory)?;
+        rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(lock)
+    }
+
+    /// A description of its own: through a shared one the threads of a process would not exclude each other.
+    fn open(directory: impl AsFd) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Unshared::open(|| rustix::fs::openat(&directory, ".", flags, Mode::empty())).map(|file| Self { file })
     }
 }
 

@@ -3,14 +3,14 @@
 //! Binding, judging a socket as stale, and removing one happen only under the directory's lock. So a socket that is bound
 //! but does not listen yet is never seen by a judge, and a live one is never removed.
 
-use super::directory::{Locked, RuntimeDir};
+use super::directory::{Locked, RuntimeDir, RuntimeError};
 use super::name::Name;
 use crate::named::{Identity, Refused, SocketFile, remove_if};
 use crate::process::{Unshared, peer_of};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::geteuid;
 use thiserror::Error;
 
@@ -39,6 +39,9 @@ pub enum BindError {
     /// There is a file of that name which is no socket of ours.
     #[error("{} is in the way: it is no socket of ours", crate::shown(.0))]
     InTheWay(std::path::PathBuf),
+    /// There is no runtime directory any more.
+    #[error(transparent)]
+    Directory(#[from] RuntimeError),
     /// A system call failed.
     #[error("cannot {what}: {}", crate::reason(*.error))]
     System {
@@ -68,24 +71,31 @@ impl Listener {
             return Err(BindError::Reserved(name.clone()));
         }
         let locked = directory.lock().map_err(system("lock the runtime directory"))?;
-        match probe(&locked, name) {
+        let (socket, file) = Self::open(&locked, name)?;
+        drop(locked);
+        Ok(Self { directory, name: name.clone(), socket, file })
+    }
+
+    /// Makes the socket that has the name, in place of a stale one.
+    fn open(locked: &Locked<'_>, name: &Name) -> Result<(Unshared, Identity), BindError> {
+        let directory = locked.directory();
+        match probe(locked, name) {
             Probe::Nothing => {}
-            Probe::Stale(file) => _ = remove(&locked, name, file).map_err(system("remove a stale socket"))?,
+            Probe::Stale(file) => _ = remove(locked, name, file).map_err(system("remove a stale socket"))?,
             Probe::Alive(_) | Probe::Busy => return Err(BindError::InUse(name.clone())),
-            Probe::InTheWay => return Err(in_the_way(&directory, name)),
+            Probe::InTheWay => return Err(in_the_way(directory, name)),
             Probe::Unknown(error) => return Err(system("look at the name")(error)),
         }
         let socket = Unshared::open(socket).map_err(system("make a socket"))?;
         // The file gets the socket's mode, less the umask, and then all of it.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
-        let address = address(&directory, name).map_err(system("name a socket"))?;
-        rustix::net::bind(&socket, &address).map_err(system("bind a socket"))?;
-        let made = identity(&directory, name).map_err(system("find a socket that was just made"))?;
-        let file = match SocketFile::open(&directory, file_of(name)) {
+        directory.bind(&socket, &file_of(name)).map_err(system("bind a socket"))?;
+        let made = identity(directory, name).map_err(system("find a socket that was just made"))?;
+        let file = match SocketFile::open(directory, file_of(name)) {
             Ok(file) => file,
-            Err(Refused::Foreign) => return Err(in_the_way(&directory, name)), // it came since, and ours is gone
+            Err(Refused::Foreign) => return Err(in_the_way(directory, name)), // it came since, and ours is gone
             Err(Refused::System(error)) => {
-                let _ = remove(&locked, name, made);
+                let _ = remove(locked, name, made);
                 return Err(system("open a socket that was just made")(error));
             }
         };
@@ -93,11 +103,32 @@ impl Listener {
         let _ = file.make_private();
         let listening = rustix::net::listen(&socket, BACKLOG);
         if let Err(error) = listening {
-            let _ = remove(&locked, name, file.identity);
+            let _ = remove(locked, name, file.identity);
             return Err(system("listen")(error));
         }
+        Ok((socket, file.identity))
+    }
+
+    /// Whether nobody can find this socket any more: somebody has removed its file, or the directory.
+    pub(crate) fn is_gone(&self) -> bool {
+        let is_gone = identity(&self.directory, &self.name) == Err(Errno::NOENT);
+        is_gone || !self.directory.is_in_place()
+    }
+
+    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and nobody else has taken it. Does not wait
+    /// for the directory's lock. Connections that wait at the old socket are lost.
+    ///
+    /// # Errors
+    /// The name is in use, the lock is held just now, or something failed; then nothing has changed.
+    pub(crate) fn put_back(&mut self) -> Result<(), BindError> {
+        if !self.directory.is_in_place() {
+            self.directory = self.directory.reopen()?;
+        }
+        let locked = self.directory.try_lock().map_err(system("lock the runtime directory"))?;
+        let (socket, file) = Self::open(&locked, &self.name)?;
         drop(locked);
-        Ok(Self { directory, name: name.clone(), socket, file: file.identity })
+        (self.socket, self.file) = (socket, file);
+        Ok(())
     }
 
     /// The name.
@@ -190,10 +221,6 @@ fn socket() -> Result<OwnedFd, Errno> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
 
-fn address(directory: &RuntimeDir, name: &Name) -> Result<SocketAddrUnix, Errno> {
-    SocketAddrUnix::new(directory.path_of(&file_of(name)))
-}
-
 /// What tells a name's file from others that had, or will have, that name.
 pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<Identity, Errno> {
     Identity::at(directory, file_of(name))
@@ -214,13 +241,13 @@ mod tests {
         let file = parent.path().join("whorl/x.sock");
         let owner = Listener::bind(here(parent.path()), &name).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::mode(&file.symlink_metadata().unwrap().permissions());
-        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(mode & 0o7777, 0o1600);
         assert!(matches!(Listener::bind(here(parent.path()), &name), Err(BindError::InUse(_))));
         drop(owner);
         assert!(!file.exists());
         // What a killed owner leaves is replaced; what is no socket is not.
         let directory = here(parent.path());
-        rustix::net::bind(socket().unwrap(), &address(&directory, &name).unwrap()).unwrap();
+        directory.bind(socket().unwrap(), &file_of(&name)).unwrap();
         assert!(file.exists() && matches!(connect(&directory, &name), Probe::Stale(_)));
         drop(Listener::bind(directory, &name).unwrap());
         assert!(!file.exists());

@@ -2,11 +2,11 @@
 //!
 //! The file `NAME.PID.wait` is locked for as long as its process waits; the kernel drops the lock of a killed one. It is
 //! made, locked and judged under the directory's lock, hence never seen unlocked while its maker lives. Whoever waits ends
-//! when somebody removes the file.
+//! when `shell rm` marks and removes the file. It makes a new one if anything else removes it.
 
 use super::directory::{Locked, RuntimeDir};
 use super::name::Name;
-use crate::named::{Identity, Refused, open_regular, remove_if};
+use crate::named::{Identity, Refused, make_private, open_regular, remove_if};
 use crate::process::{Unshared, is_own_pid_namespace, pid_namespace};
 use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(1);
 /// A socket that refuses may be about to listen.
 const SETTLE: Duration = Duration::from_millis(2);
+
+/// The mode of a wait file whose process is to end once the file is removed.
+const DISMISSED: Mode = Mode::RUSR;
 
 /// The file of a process that waits.
 #[derive(Debug)]
@@ -67,9 +70,15 @@ impl<'d> WaitFile<'d> {
         Err(Errno::EXIST)
     }
 
-    /// Whether somebody removed the file, who wants us to end.
+    /// Whether somebody removed the file: one that wants us to [end](Self::is_dismissed), or one that cleans up.
     pub fn is_removed(&self) -> bool {
         rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Whether `shell rm` told us to end.
+    pub fn is_dismissed(&self) -> bool {
+        rustix::fs::fstat(&self.file)
+            .is_ok_and(|stat| stat.st_nlink == 0 && Mode::from_raw_mode(stat.st_mode) == DISMISSED)
     }
 }
 
@@ -94,7 +103,7 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
         },
         other => other?,
     };
-    let _ = rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR); // whatever the umask: others open it to look
+    let _ = make_private(&file); // whatever the umask: others open it to look
     // For display alone: without it nobody takes the pid for one of their own.
     let namespace = pid_namespace().map_or(String::new(), |number| format!("namespace={number}\n"));
     let _ = rustix::io::write(&file, namespace.as_bytes());
@@ -148,10 +157,12 @@ pub(crate) fn remove_if_stale(locked: &Locked<'_>, name: &str) -> Result<bool, R
     Ok(!is_live && remove_if(locked.directory(), name, file)?)
 }
 
-/// Removes a wait file whose process waits, which tells it to end. False: it is gone already.
+/// Tells the process of a wait file to end: marks the file and removes it. False: it is gone already.
 pub(crate) fn dismiss(locked: &Locked<'_>, name: &str) -> Result<bool, Refused> {
-    let (_, file) = judge(locked.directory(), name)?;
-    Ok(remove_if(locked.directory(), name, file)?)
+    let (file, stat) = open_regular(locked.directory(), name, OFlags::RDONLY)?;
+    // A mark that needs no room on a full file system.
+    rustix::fs::fchmod(&file, DISMISSED)?;
+    Ok(remove_if(locked.directory(), name, Identity::of(&stat))?)
 }
 
 /// Why a wait ended without what was waited for.
@@ -285,7 +296,9 @@ mod tests {
         let locked = directory.lock().unwrap();
         assert_eq!(remove_if_stale(&locked, &first.name), Ok(false));
         assert_eq!(dismiss(&locked, &second.name), Ok(true));
-        assert!(second.is_removed() && !first.is_removed());
+        assert!(second.is_removed() && second.is_dismissed() && !first.is_removed());
+        std::fs::remove_file(directory.path().join(&first.name)).unwrap();
+        assert!(first.is_removed() && !first.is_dismissed(), "by somebody who cleans up");
         drop((first, second));
         assert_eq!(directory.names().unwrap(), [".", ".."]);
         std::fs::write(directory.path().join("x.1.wait"), "").unwrap();

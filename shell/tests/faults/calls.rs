@@ -308,6 +308,7 @@ pub fn lies(fault: &Fault) -> bool {
             ("sendmsg", "EPIPE"),
             ("recvmsg", "ECONNRESET"),
             ("newfstatat", "ENOENT"),
+            ("openat", "ENOENT"),
         ]
         .contains(&(call, error))
     };

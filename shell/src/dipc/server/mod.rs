@@ -2,6 +2,7 @@
 //! this thread, which takes clients in and answers on the control socket.
 
 mod burial;
+mod keep;
 mod run;
 
 pub use run::RunError;
@@ -31,6 +32,7 @@ use crate::dipc::reply::Shape;
 use crate::dipc::session::Rules;
 use crate::dipc::worker::{Shared, Worker};
 use crate::mailboxes::{MailSegment, MailboxError};
+use crate::named::Identity;
 use crate::process;
 use crate::rendezvous::RuntimeError;
 use crate::segment::SegmentError;
@@ -129,8 +131,14 @@ pub struct Server {
     listeners: Listeners,
     address: SocketAddr,
     place: Place,
+    information: Information,
     held: Held,
+    /// The file that was ours before somebody removed it.
+    former: Option<Held>,
     control: OwnedFd,
+    control_file: Identity,
+    /// The names are gone, and this was logged.
+    is_missed: bool,
     segment: MailSegment,
     shared: Arc<Shared>,
     posts: Vec<Arc<Post>>,
@@ -242,10 +250,10 @@ impl Server {
         };
         let held = place.hold(&information)?;
         let control = control::listen(&place, address.port()).and_then(|control| {
-            watch(&epoll, &control, CONTROL)?;
+            watch(&epoll, &control.0, CONTROL)?;
             Ok(control)
         });
-        let control = control.map_err(|error| {
+        let (control, control_file) = control.map_err(|error| {
             place.withdraw(&held);
             StartError::System { what: "open the control socket", error }
         })?;
@@ -253,8 +261,12 @@ impl Server {
             listeners,
             address,
             place,
+            information,
             held,
+            former: None,
             control,
+            control_file,
+            is_missed: false,
             segment,
             shared,
             posts,
@@ -277,6 +289,7 @@ impl Server {
 
     /// A log of its own in the runtime directory, to be removed at a good end.
     pub fn logs_to(&mut self, name: String) {
+        self.place.protect(&name);
         self.log = Some(name);
     }
 

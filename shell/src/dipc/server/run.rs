@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::burial::Burial;
-use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, watch};
+use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, keep, watch};
 use crate::dipc::callers::{ATTACHED, Callers, Heard};
 use crate::dipc::control::{self, Request};
 use crate::dipc::farewell;
@@ -101,9 +101,10 @@ impl Server {
         let mut paused: Option<Instant> = None;
         let mut stopping: Option<Instant> = None;
         let mut hurried = false;
+        let mut keep_at = Instant::now() + keep::LOOK;
         loop {
             events.clear();
-            let deadlines = [paused, stopping, self.farewells.deadline(), callers.deadline()];
+            let deadlines = [paused, stopping, self.farewells.deadline(), callers.deadline(), Some(keep_at)];
             let until = deadlines.into_iter().flatten().min();
             let timeout = until.map(|until| timeout::until(until).0);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -158,6 +159,12 @@ impl Server {
                         },
                     },
                 }
+            }
+            if keep_at <= now && stopping.is_none() {
+                self.keep_names();
+            }
+            if keep_at <= now {
+                keep_at = now + keep::LOOK;
             }
             if stop && stopping.is_none() {
                 tracing::info!("asked to stop, with {} connections", self.connections());

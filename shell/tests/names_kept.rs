@@ -1,0 +1,199 @@
+//! Names that somebody removes while their owner lives: programs that clean up leave them alone, and what is removed all
+//! the same comes back.
+
+mod common;
+mod home;
+
+use common::{Live, SOON, run, signal, skip, start, until};
+use home::Home;
+use rustix::process::Signal;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The inode that has a name, if any.
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|file| file.ino())
+}
+
+/// Removes a name, and waits until it is back.
+#[track_caller]
+fn removed_and_back(path: &Path) {
+    fs::remove_file(path).unwrap();
+    until(SOON, "the name is back", || inode(path).is_some());
+}
+
+/// Removes the runtime directory in one step, as its owners may put their names back while it is emptied.
+fn remove_directory(home: &Home) {
+    let gone = home.place.at("run/gone");
+    fs::rename(home.place.at("run/whorl"), &gone).unwrap();
+    let _ = fs::remove_dir_all(&gone);
+    until(SOON, "it is empty", || fs::remove_dir_all(&gone).is_ok() || !gone.exists());
+}
+
+#[test]
+fn a_senders_name_comes_back_and_receivers_join() {
+    for transport in common::TRANSPORTS {
+        let home = Home::new();
+        let mut sender = home.start_fed(&format!("send x {transport} --peers 2"));
+        home.owned("x");
+        let first = home.start("recv x first");
+        home.attached("x", 1);
+        removed_and_back(&home.socket("x"));
+        let second = home.start("recv x second");
+        sender.stdin().write_all(b"whole").unwrap();
+        sender.close_stdin();
+        for process in [sender, first, second] {
+            process.end(SOON).silent_success();
+        }
+        for file in ["first", "second"] {
+            assert_eq!(fs::read(home.place.at(file)).unwrap(), b"whole");
+        }
+        home.nothing_left();
+    }
+}
+
+#[test]
+fn a_removed_directory_comes_back_with_its_names() {
+    let home = Home::new();
+    let mut sender = home.start_fed("send x");
+    home.owned("x");
+    let mut recv = home.words("recv y");
+    let waiting = start(recv.stdout(Stdio::null()));
+    home.awaited("y", 1);
+    remove_directory(&home);
+    home.owned("x");
+    home.awaited("y", 1);
+    sender.close_stdin();
+    run(&mut home.words("recv x")).silent_success();
+    sender.end(SOON).silent_success();
+    run(&mut home.shell(["send", "y", "/dev/null"])).silent_success();
+    waiting.end(SOON).silent_success();
+    home.nothing_left();
+}
+
+#[test]
+fn one_that_waits_is_seen_again_and_ends_for_rm_alone() {
+    let home = Home::new();
+    let waiting = home.start("recv x");
+    home.awaited("x", 1);
+    removed_and_back(&home.place.at(format!("run/whorl/x.{}.wait", waiting.pid())));
+    home.awaited("x", 1);
+    run(&mut home.words("rm x")).silent_success();
+    waiting.end(SOON).has_code(1).one_line(&["recv: x", "asked to end by 'shell rm'"]);
+    home.nothing_left();
+}
+
+#[test]
+fn a_mailbox_server_is_found_again() {
+    let home = Home::new();
+    let started = run(&mut home.words("dipc 1 1 0 1"));
+    started.silent_success();
+    let port = started.stdout.trim().rsplit(':').next().unwrap().to_owned();
+    let at = |ending: &str| home.place.at(format!("run/whorl/dipc-{port}.{ending}"));
+    for endings in [&["sock"][..], &["info"], &["info", "sock"]] {
+        endings.iter().for_each(|ending| fs::remove_file(at(ending)).unwrap());
+        for ending in endings {
+            until(SOON, "the file is back", || inode(&at(ending)).is_some());
+        }
+        let mailboxes = whorl::mailboxes::Mailboxes::attach(at("sock").as_path());
+        mailboxes.unwrap().write(0, b"text").unwrap();
+        assert_eq!(home.ls()[0]["state"], "live", "{endings:?}");
+    }
+    remove_directory(&home);
+    until(SOON, "the directory is back", || inode(&at("info")).is_some() && inode(&at("sock")).is_some());
+    run(&mut home.shell(["dipcrm", &port])).silent_success();
+    assert_eq!(home.left(), Vec::<String>::new());
+}
+
+#[test]
+fn an_announced_server_is_announced_again() {
+    let home = Home::new();
+    let server = home.start("serve greeter --dir servers");
+    let file = home.place.at("servers/greeter.server");
+    until(SOON, "it is announced", || file.exists());
+    let before = fs::read(&file).unwrap();
+    removed_and_back(&file);
+    assert_eq!(fs::read(&file).unwrap(), before);
+    signal(server.pid(), Signal::TERM);
+    server.end(SOON);
+    assert!(!file.exists());
+    home.nothing_left();
+}
+
+#[test]
+fn an_owner_that_lost_its_name_by_force_ends_when_it_wakes() {
+    let home = Home::new();
+    let sender = home.start_fed("send x");
+    until(SOON, "it answers", || home.ls().first().is_some_and(|found| found["state"] == "waiting"));
+    signal(sender.pid(), Signal::STOP);
+    run(&mut home.words("rm --force x")).silent_success();
+    signal(sender.pid(), Signal::CONT);
+    sender.end(SOON).has_code(1).one_line(&["asked to end by 'shell rm'"]);
+    home.nothing_left();
+}
+
+/// Everything that has a name in the directory of a user without `XDG_RUNTIME_DIR`.
+#[test]
+fn those_who_clean_up_leave_the_living_alone() {
+    let test = "those_who_clean_up_leave_the_living_alone";
+    let home = Home::new();
+    let tmp = home.place.at("tmp");
+    fs::DirBuilder::new().mode(0o700).create(&tmp).unwrap();
+    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777)).unwrap();
+    let shell = |words: &str| -> Command {
+        let mut command = home.words(words);
+        command.env_remove("XDG_RUNTIME_DIR").env("TMPDIR", &tmp);
+        command
+    };
+    let names = tmp.join(format!("whorl-{}", rustix::process::geteuid().as_raw()));
+    let mut living: Vec<Live> =
+        vec![start(shell("send x").stdin(Stdio::piped())), start(&mut shell("recv y"))];
+    let started = run(&mut shell("dipc 1 1 0 1"));
+    let port = started.silent_success().stdout.trim().rsplit(':').next().unwrap().to_owned();
+    living.push(start(&mut shell(&format!("serve z --dir {}", tmp.display()))));
+    let wait = format!("y.{}.wait", living[1].pid());
+    let mine = [
+        "x.sock",
+        "z.sock",
+        &wait,
+        &format!("dipc-{port}.info"),
+        &format!("dipc-{port}.sock"),
+        &format!("dipc-{port}.log"),
+    ];
+    let files: Vec<PathBuf> =
+        mine.iter().map(|name| names.join(name)).chain([tmp.join("z.server")]).collect();
+    until(SOON, "everything is there", || files.iter().all(|file| inode(file).is_some()));
+    // The kernel tells the path of a living socket as it was bound.
+    let bound = fs::read_to_string("/proc/net/unix").unwrap();
+    for socket in files.iter().filter(|file| file.extension() == Some(OsStr::new("sock"))) {
+        assert!(bound.lines().any(|line| line.ends_with(&format!(" {}", socket.display()))), "{socket:?}");
+    }
+    let before: Vec<_> = files.iter().map(|file| inode(file)).collect();
+    let aged = Command::new("find")
+        .arg(&tmp)
+        .args(["-exec", "touch", "-h", "-d", "11 days ago", "{}", "+"])
+        .status();
+    let rule = home.place.at("rule.conf");
+    fs::write(&rule, format!("q {} 1777 - - am:10d\n", tmp.display())).unwrap();
+    let plain = tmp.join("plain");
+    fs::write(&plain, "").unwrap();
+    let _ = Command::new("touch").args(["-d", "11 days ago"]).arg(&plain).status();
+    let cleaned = Command::new("systemd-tmpfiles").arg("--clean").arg(&rule).output();
+    let works = aged.is_ok_and(|aged| aged.success()) && cleaned.is_ok() && !plain.exists();
+    if works {
+        let after: Vec<_> = files.iter().map(|file| inode(file)).collect();
+        assert_eq!(after, before, "{files:?}");
+    } else {
+        skip(test, "there is no systemd-tmpfiles that can be used");
+    }
+    run(&mut shell(&format!("dipcrm {port}"))).silent_success();
+    for process in &living {
+        signal(process.pid(), Signal::TERM);
+    }
+    living.into_iter().for_each(|process| _ = process.end(SOON));
+    assert_eq!(fs::read_dir(&names).unwrap().count(), 0);
+}
