@@ -195,15 +195,15 @@ impl Roster {
 
     /// Ends every receiver: asks, and a second later insists, for a stopped one does not listen.
     pub fn end_all(&self) {
-        let everybody = |end: fn(&Child)| {
+        let everybody = |signal| {
             for peer in self.lock().iter().filter(|peer| peer.ended.is_none()) {
-                end(&peer.child);
+                peer.child.kill(signal);
             }
         };
-        everybody(Child::ask_to_stop);
+        everybody(Signal::TERM);
         let ended = |peer: &Peer| peer.ended.is_some();
         if !self.wait_even_if_stopping(Some(Instant::now() + Duration::from_secs(1)), ended) {
-            everybody(|child| child.kill(Signal::KILL));
+            everybody(Signal::KILL);
             self.wait_even_if_stopping(None, ended);
         }
     }

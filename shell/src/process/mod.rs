@@ -23,10 +23,11 @@ static STOP: AtomicI32 = AtomicI32::new(0);
 /// The descriptor of [`stop_event`], or -1.
 static STOP_EVENT: AtomicI32 = AtomicI32::new(-1);
 
+/// In a forked child: who forked it.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
 /// The signals that ask to stop. After cleaning up we die of them.
 const STOPPING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-/// What stops forked processes where they ignore SIGTERM, as `trap '' TERM` makes them do. They treat it as SIGTERM.
-const INSTEAD_OF_TERM: i32 = libc::SIGUSR2;
 
 extern "C" fn on_stop(signal: i32) {
     // Only async-signal-safe calls here: two atomics and write(2). errno is restored for whoever was interrupted.
@@ -34,7 +35,6 @@ extern "C" fn on_stop(signal: i32) {
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: that address is valid for as long as the thread lives.
     let before = unsafe { *errno };
-    let signal = if signal == INSTEAD_OF_TERM { libc::SIGTERM } else { signal };
     let _ = STOP.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     let event = STOP_EVENT.load(Ordering::Relaxed);
     if event >= 0 {
@@ -46,12 +46,22 @@ extern "C" fn on_stop(signal: i32) {
     unsafe { *errno = before };
 }
 
+/// In a forked child that was started with SIGTERM ignored: heeds the one by which the kernel says that its parent is dead.
+extern "C" fn on_orphaned(signal: i32) {
+    // SAFETY: a plain system call, which cannot fail.
+    if unsafe { libc::getppid() } != PARENT.load(Ordering::Relaxed) {
+        on_stop(signal);
+    }
+}
+
 /// From now on SIGINT, SIGTERM and SIGHUP are noted instead of killing us at once, except those that were ignored when
 /// we were started: `nohup` ignores SIGHUP, and a script's shell ignores SIGINT for its jobs in the background. They are
 /// noted also if they were blocked when we were started, which nobody does on purpose. System calls return `EINTR`.
 pub fn catch_stop_signals() {
-    for signal in STOPPING.into_iter().filter(|&signal| !is_ignored(signal)) {
-        catch(signal);
+    for signal in STOPPING {
+        if !is_ignored(signal) {
+            catch(signal, on_stop);
+        }
     }
     change_mask(libc::SIG_UNBLOCK, &STOPPING);
 }
@@ -59,7 +69,7 @@ pub fn catch_stop_signals() {
 /// The same for a server, which a supervisor ends with SIGTERM: noted also if it was ignored when we were started, for a
 /// supervisor may ignore it on its own account.
 pub fn catch_stop_signals_of_server() {
-    catch(libc::SIGTERM);
+    catch(libc::SIGTERM, on_stop);
     catch_stop_signals();
 }
 
@@ -71,11 +81,12 @@ fn is_ignored(signal: i32) -> bool {
     old.sa_sigaction == libc::SIG_IGN
 }
 
-fn catch(signal: i32) {
+/// Calls `handler`, which is async-signal-safe, on a signal. It interrupts system calls.
+fn catch(signal: i32, handler: extern "C" fn(i32)) {
     // SAFETY: `sigaction` is plain data for which zero is a value.
     let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
-    new.sa_sigaction = on_stop as extern "C" fn(i32) as usize;
-    // SAFETY: the handler is async-signal-safe; `new` lives through the call.
+    new.sa_sigaction = handler as usize;
+    // SAFETY: the handler is async-signal-safe, as the caller says; `new` lives through the call.
     unsafe { libc::sigaction(signal, &raw const new, std::ptr::null_mut()) };
 }
 
@@ -162,7 +173,6 @@ pub fn die_of(signal: i32) -> ! {
 /// Keeps this thread from being picked for the stop signals, so that the main thread's system calls are interrupted.
 pub fn leave_signals_to_main_thread() {
     change_mask(libc::SIG_BLOCK, &STOPPING);
-    change_mask(libc::SIG_BLOCK, &[INSTEAD_OF_TERM]);
 }
 
 /// A forked process that we have to reap.
@@ -203,11 +213,6 @@ impl Child {
         }
     }
 
-    /// Asks it to stop: with SIGTERM, or with another signal where that is ignored.
-    pub fn ask_to_stop(&self) {
-        self.kill(if is_ignored(libc::SIGTERM) { Signal::USR2 } else { Signal::TERM });
-    }
-
     /// Sends it a signal. It is not reaped yet, so the pid is still its own.
     pub fn kill(&self, signal: Signal) {
         let _ = kill_process(self.pid, signal); // it may have ended just now
@@ -223,7 +228,7 @@ fn assert_one_thread() {
 }
 
 /// Forks. The child runs `body`, ends with the code it returns, and never outlives its parent for long: the kernel sends it
-/// SIGTERM when the parent dies, or another signal that it notes as SIGTERM where that is ignored.
+/// SIGTERM when the parent dies, which then counts even if SIGTERM is otherwise ignored.
 ///
 /// # Panics
 /// If this process has other threads already: their locks would be copied as they are.
@@ -254,15 +259,11 @@ pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
 fn born(parent: Pid, body: impl FnOnce() -> u8) -> u8 {
     // A signal to the child is not news for the parent's event loop.
     STOP_EVENT.store(-1, Ordering::Relaxed);
-    let signal = match is_ignored(libc::SIGTERM) {
-        false => Signal::TERM,
-        true => {
-            catch(INSTEAD_OF_TERM);
-            Signal::USR2
-        }
-    };
-    change_mask(libc::SIG_UNBLOCK, &[signal.as_raw()]);
-    let armed = set_parent_process_death_signal(Some(signal));
+    PARENT.store(parent.as_raw_pid(), Ordering::Relaxed);
+    if is_ignored(libc::SIGTERM) {
+        catch(libc::SIGTERM, on_orphaned);
+    }
+    let armed = set_parent_process_death_signal(Some(Signal::TERM));
     if armed.is_err() || getppid() != Some(parent) {
         return 1; // the parent died before it could be watched
     }
