@@ -6,6 +6,7 @@
 //! fail. It waits for no disk, and on a local file system it costs two short system calls.
 
 use rustix::fd::{AsFd, IntoRawFd};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 /// Passes what was written to `file` on to its file system, as closing it would, and leaves it open. Where the file is a
@@ -18,6 +19,9 @@ use rustix::io::Errno;
 /// # Blocking
 /// As long as close(2) would: a network file system sends what it kept back.
 pub fn flush(file: impl AsFd) -> Result<(), Errno> {
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Ok(());
+    }
     loop {
         let duplicate = rustix::io::fcntl_dupfd_cloexec(&file, 0)?.into_raw_fd();
         // SAFETY: The descriptor was made in the line before, and nothing else knows its number. `into_raw_fd` has given up

@@ -9,10 +9,11 @@
 //! - [`input`] reads.
 //! - [`occupy_missing`] keeps a file that is opened later from becoming a standard stream that was closed at the start.
 
+use crate::flush::flush;
 use crate::process::stop_signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{Error, ErrorKind, IsTerminal, Read, Result, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -73,7 +74,7 @@ impl Output {
     /// # Errors
     /// What was written to it did not all arrive.
     pub fn finish(self) -> Result<()> {
-        let finished = close_a_copy(self.as_fd()).map_err(Error::from);
+        let finished = flush(self.as_fd()).map_err(Error::from);
         self.note(&finished);
         finished
     }
@@ -171,22 +172,6 @@ pub fn is_closed(error: &Error) -> bool {
 /// Why a standard stream cannot be read or written, in words.
 pub fn reason(error: &Error) -> String {
     if is_closed(error) { "it is closed".into() } else { crate::reason_of(error) }
-}
-
-/// Closes a copy of a descriptor of a regular file, because some file systems tell only then that a write failed.
-///
-/// # Errors
-/// What the kernel said: most often that the disk is full, or over quota.
-pub fn close_a_copy(of: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    if FileType::from_raw_mode(rustix::fs::fstat(of)?.st_mode) != FileType::RegularFile {
-        return Ok(());
-    }
-    let copy = rustix::io::fcntl_dupfd_cloexec(of, 3)?.into_raw_fd();
-    // SAFETY: the descriptor was made above, is owned by nothing else any more, and is not used again.
-    match unsafe { rustix::io::try_close(copy) } {
-        Err(Errno::INTR) => Ok(()), // it is closed all the same
-        other => other,
-    }
 }
 
 /// Occupies the standard streams that are closed, each with a descriptor that refuses its use with `EBADF`, as a closed
