@@ -15,11 +15,13 @@ mod common;
 mod home;
 #[path = "faults/missing.rs"]
 mod missing;
+#[path = "faults/names.rs"]
+mod names;
 #[path = "faults/quick.rs"]
 mod quick;
 
 use calls::{Fault, Reach, Scene, Verdict};
-use calls::{end, ends_properly, ensure, lies, never_began, nothing_left, play, sweep};
+use calls::{end, ends_properly, ensure, never_began, nothing_left, play, sweep};
 use common::{Ended, SOON, no_strace, noise, run, signal, start, until};
 use home::Home;
 use rustix::process::Signal;
@@ -304,73 +306,6 @@ fn servers(home: &Home, fault: &Fault) -> Verdict {
     nothing_left(home, fault, 1)
 }
 
-/// A live channel and a dead one.
-fn living_and_dead(home: &Home) -> common::Live {
-    let dead = home.start_fed("send dead");
-    home.owned("dead");
-    signal(dead.pid(), Signal::KILL);
-    let _ = dead.end(SOON);
-    let living = home.start_fed("send living");
-    home.owned("living");
-    living
-}
-
-fn ls(home: &Home, fault: &Fault) -> Verdict {
-    let living = living_and_dead(home);
-    let listed = end(faulty(home, fault, "ls --json"), "ls")?;
-    ends_properly(&listed, fault)?;
-    if listed.code() == Some(0) && !lies(fault) {
-        let said = listed.json();
-        let state = |name: &str| {
-            let channels = said["channels"].as_array().cloned().unwrap_or_default();
-            channels.iter().find(|channel| channel["name"] == name).map(|channel| channel["state"].clone())
-        };
-        // What could not be asked is told as living, with a line on stderr.
-        ensure(state("living").is_some_and(|state| state != "stale"), || format!("{listed:?}"))?;
-        ensure(state("dead").is_some_and(|state| state == "stale" || !listed.stderr.is_empty()), || {
-            format!("{listed:?}")
-        })?;
-    }
-    signal(living.pid(), Signal::TERM);
-    end(living, "send")?;
-    nothing_left(home, fault, 1)
-}
-
-fn rm(home: &Home, fault: &Fault) -> Verdict {
-    let mut living = living_and_dead(home);
-    let removed = end(faulty(home, fault, "rm living"), "rm")?;
-    ends_properly(&removed, fault)?;
-    if removed.code() == Some(0) && !lies(fault) {
-        until(SOON, "its owner has ended", || !living.is_running());
-        ensure(!home.left().contains(&"living.sock".into()), || format!("not removed: {removed:?}"))?;
-    }
-    signal(living.pid(), Signal::TERM);
-    end(living, "send")?;
-    nothing_left(home, fault, 1)
-}
-
-fn rm_dead(home: &Home, fault: &Fault) -> Verdict {
-    let mut living = living_and_dead(home);
-    let removed = end(faulty(home, fault, "rm --dead"), "rm --dead")?;
-    ends_properly(&removed, fault)?;
-    let there = |name: &str| lies(fault) || home.left().contains(&format!("{name}.sock"));
-    ensure(living.is_running() && there("living"), || format!("what lives was removed: {removed:?}"))?;
-    ensure(removed.code() != Some(0) || lies(fault) || !there("dead"), || {
-        format!("not removed: {removed:?}")
-    })?;
-    signal(living.pid(), Signal::TERM);
-    end(living, "send")?;
-    nothing_left(home, fault, 1)
-}
-
-/// Somebody who waits for a name until its time is up.
-fn recv_alone(home: &Home, fault: &Fault) -> Verdict {
-    let recv = end(faulty(home, fault, "recv nobody taken --timeout 100ms"), "recv")?;
-    ends_properly(&recv, fault)?;
-    ensure(recv.code() != Some(0), || format!("{recv:?}"))?;
-    nothing_left(home, fault, 1)
-}
-
 const SCENES: [Scene; 17] = [
     Scene { name: "copy --shm", play: copy_shm },
     Scene { name: "copy --socket", play: copy_socket },
@@ -385,10 +320,10 @@ const SCENES: [Scene; 17] = [
     Scene { name: "mail read", play: mail_read },
     Scene { name: "serve", play: serve },
     Scene { name: "servers", play: servers },
-    Scene { name: "ls", play: ls },
-    Scene { name: "rm NAME", play: rm },
-    Scene { name: "rm --dead", play: rm_dead },
-    Scene { name: "recv to nobody", play: recv_alone },
+    Scene { name: "ls", play: names::ls },
+    Scene { name: "rm NAME", play: names::rm },
+    Scene { name: "rm --dead", play: names::rm_dead },
+    Scene { name: "recv to nobody", play: names::recv_alone },
 ];
 
 #[test]
@@ -404,10 +339,10 @@ fn what_the_sweep_has_found() {
         (copy_socket, fail("getdents64", 4, "EACCES")),
         (copy_shm, fail("getdents64", 4, "EACCES")),
         // A list without a thread to ask with was a panic.
-        (ls, fail("clone3", 1, "EAGAIN")),
-        (ls, fail("mprotect", 8, "ENOMEM")),
+        (names::ls, fail("clone3", 1, "EAGAIN")),
+        (names::ls, fail("mprotect", 8, "ENOMEM")),
         // What could not be judged was left alone without a word, and that was called success.
-        (rm_dead, fail("socket", 1, "EMFILE")),
+        (names::rm_dead, fail("socket", 1, "EMFILE")),
         // Any client could end a server on a kernel before 5.11, or under a filter.
         (dipc_far_deadline, fail("epoll_pwait2", 1, "ENOSYS")),
         (dipc_far_deadline, fail("epoll_pwait2", 1, "EPERM")),
@@ -429,7 +364,7 @@ fn what_missing_calls_have_found() {
         (copy_socket, "epoll_pwait", libc::SYS_epoll_pwait),
         (send_shm, "epoll_pwait", libc::SYS_epoll_pwait),
         (serve, "ppoll", libc::SYS_ppoll),
-        (recv_alone, "ppoll", libc::SYS_ppoll),
+        (names::recv_alone, "ppoll", libc::SYS_ppoll),
         // A limit that could not be asked for was a panic.
         (copy_shm, "prlimit64", libc::SYS_prlimit64),
         (quick::doctor, "prlimit64", libc::SYS_prlimit64),
