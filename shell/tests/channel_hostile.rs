@@ -3,7 +3,7 @@
 mod common;
 mod home;
 
-use common::{LIMIT, Live, SOON, run, signal, until};
+use common::{LIMIT, Live, SOON, run, signal, start, until};
 use home::Home;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -14,7 +14,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use whorl::rendezvous::RuntimeDir;
-use whorl::rendezvous::protocol::{RECORD, Record, Saying};
+use whorl::rendezvous::protocol::{RECORD, Record, Refusal, Saying};
 use whorl::segment::Segment;
 use whorl::{JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start};
 use whorl_core::segment::Geometry;
@@ -38,7 +38,8 @@ fn address(directory: &RuntimeDir) -> SocketAddrUnix {
 /// A connection to the owner of `x`, to say whatever one likes.
 fn connection(directory: &RuntimeDir) -> OwnedFd {
     let client = socket();
-    rustix::net::connect(&client, &address(directory)).unwrap();
+    // The owner binds its socket a moment before it listens.
+    until(SOON, "the owner listens", || rustix::net::connect(&client, &address(directory)).is_ok());
     client
 }
 
@@ -249,4 +250,39 @@ fn a_name_that_has_gone_to_another_meanwhile_is_not_taken_away() {
     assert!(home.socket("x").exists(), "the heir's name was taken away");
     assert!(heir.is_running());
     signal(silent.pid(), Signal::KILL);
+}
+
+/// Who connects and says nothing, or joins and does not sit down, keeps a descriptor of the owner. The oldest makes room.
+#[test]
+fn those_who_say_nothing_make_room_for_those_who_join() {
+    let home = Home::new();
+    // With fewer descriptors than silent ones, which are fewer than may be silent.
+    let mut command = home.place.script("ulimit -n 100; exec \"$SHELL_BIN\" send x");
+    command.env("XDG_RUNTIME_DIR", home.place.at("run")).stdin(std::process::Stdio::piped());
+    let mut sender = start(&mut command);
+    home.owned("x");
+    let directory = runtime(&home);
+    whorl::process::raise_descriptor_limit();
+    let silent: Vec<OwnedFd> = (0..200).map(|_| connection(&directory)).collect();
+    let mut record = [0; RECORD];
+    assert!(is_readable(&silent[0], SOON));
+    assert_eq!(rustix::io::read(&silent[0], &mut record), Ok(RECORD), "the oldest hears why it is to go");
+    assert_eq!(Record::decode(&record).unwrap().saying, Saying::Refused(Refusal::Unable));
+    let recv = home.start("recv x out");
+    home.attached("x", 1);
+    sender.stdin().write_all(b"text").unwrap();
+    sender.close_stdin();
+    recv.end(LIMIT).silent_success();
+    sender.end(LIMIT).has_code(0);
+    assert_eq!(std::fs::read(home.place.at("out")).unwrap(), b"text");
+    // And with descriptors for all of them.
+    let sender = home.start_fed("send x");
+    home.owned("x");
+    let silent: Vec<OwnedFd> = (0..300).map(|_| connection(&directory)).collect();
+    assert!(is_readable(&silent[43], SOON));
+    assert_eq!(rustix::io::read(&silent[43], &mut record), Ok(RECORD));
+    assert!(!is_readable(&silent[44], Duration::ZERO), "there was room for this one");
+    home.ls();
+    signal(sender.pid(), Signal::TERM);
+    sender.end(LIMIT);
 }

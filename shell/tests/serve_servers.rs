@@ -8,7 +8,7 @@ use common::{LIMIT, Live, SOON, is_root, run, signal, skip, start, until};
 use home::Home;
 use rustix::process::Signal;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -408,4 +408,21 @@ fn the_directory_is_made_for_this_user_alone_and_what_is_in_the_way_is_refused()
     assert_eq!(std::fs::read(home.place.at("file")).unwrap(), b"text");
     run(&mut home.words("rm --dead")).has_code(0);
     home.nothing_left();
+}
+
+/// More than may be served at a time; each later one takes the place of the oldest that has said nothing.
+#[test]
+fn however_many_clients_say_nothing_one_that_asks_is_served() {
+    let home = home();
+    let server = serve(&home, "a", "");
+    let port = Information::read(&file(&home, "a")).unwrap().port;
+    whorl::process::raise_descriptor_limit();
+    let silent: Vec<TcpStream> = (0..600).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    silent[0].set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!((&silent[0]).read(&mut [0]).unwrap(), 0, "the oldest was sent away");
+    let asked = run(&mut home.words("servers --dir servers --timeout 5s"));
+    asked.silent_success();
+    assert!(asked.stdout.ends_with("Messages: a-socket a-shm\n"), "{asked:?}");
+    signal(server.pid(), Signal::TERM);
+    server.end(LIMIT);
 }

@@ -2,6 +2,7 @@
 //! wakes the data thread. So a kill is noticed within a millisecond, also while the data thread sits in `read`.
 
 use super::guests::{Guest, Guests};
+use super::newcomers::Newcomers;
 use super::rate::{Messages, Rate};
 use crate::bell::{Bell, new_epoll};
 use crate::flow::Flow;
@@ -159,6 +160,7 @@ impl Desk {
             pulse,
             watcher,
             clients: HashMap::new(),
+            newcomers: Newcomers::default(),
             next: 0,
             clearing: Vec::new(),
             resting: false,
@@ -205,6 +207,7 @@ struct Clerk {
     pulse: Arc<Pulse>,
     watcher: Option<Watcher>,
     clients: HashMap<u64, Client>,
+    newcomers: Newcomers,
     next: u64,
     /// Places of those who hung up, with how often they were looked at.
     clearing: Vec<(u64, u32, u32)>,
@@ -250,8 +253,14 @@ impl Clerk {
             Ok(None) => return false,
             Err(_) => {
                 // No descriptors, most likely: the queue stays readable, so do not spin on it.
-                self.resting = epoll::delete(&self.epoll, listener).is_ok();
-                return false;
+                match self.newcomers.oldest() {
+                    Some(id) => self.make_room(id),
+                    None => {
+                        self.resting = epoll::delete(&self.epoll, listener).is_ok();
+                        return false;
+                    }
+                }
+                return true;
             }
         };
         let id = self.next;
@@ -259,6 +268,10 @@ impl Clerk {
         if watch(&self.epoll, socket.as_fd(), id).is_ok() {
             let (socket, since) = (Arc::new(socket), Instant::now());
             self.clients.insert(id, Client { socket, pid: peer.pid, since, guest: false, place: None });
+            self.newcomers.come(id);
+        }
+        while let Some(id) = self.newcomers.excess() {
+            self.make_room(id);
         }
         true
     }
@@ -285,6 +298,20 @@ impl Clerk {
             Err(_) => {}
         }
         self.resting = watch(&self.epoll, listener.as_fd(), LISTENER).is_err();
+    }
+
+    /// Sends somebody away who takes no part yet, unless it has said meanwhile what brings it further.
+    fn make_room(&mut self, id: u64) {
+        let before = self.newcomers.stage(id);
+        self.hear(id);
+        if self.newcomers.stage(id) == before {
+            self.send_away(id);
+        }
+    }
+
+    fn send_away(&mut self, id: u64) {
+        self.say(id, Saying::Refused(Refusal::Unable));
+        self.hang_up(id);
     }
 
     /// Takes in what a client says, up to its hanging up, but not for ever: what is left, epoll tells again.
@@ -336,11 +363,22 @@ impl Clerk {
     }
 
     fn join(&mut self, id: u64, record: Record, from: Start) {
-        let Some(client) = self.clients.get(&id).filter(|client| !client.guest) else { return };
-        let handed = match self.party.hand_over(from) {
+        if self.clients.get(&id).is_none_or(|client| client.guest) {
+            return;
+        }
+        let mut handed = self.party.hand_over(from);
+        // What it takes is perhaps in the hands of others, who take no part.
+        for other in self.newcomers.oldest_but(id) {
+            if matches!(handed, Err(Refusal::Unable)) {
+                self.send_away(other);
+                handed = self.party.hand_over(from);
+            }
+        }
+        let handed = match handed {
             Ok(handed) => handed,
             Err(why) => return self.say(id, Saying::Refused(why)),
         };
+        let Some(client) = self.clients.get(&id) else { return };
         let guest = Guest {
             id,
             pid: client.pid,
@@ -359,6 +397,8 @@ impl Clerk {
         let sent = send_with_descriptors(&client.socket, &words, &objects).is_ok();
         if let Some(client) = self.clients.get_mut(&id) {
             (client.guest, client.place) = (true, handed.place);
+            self.newcomers.enter(id);
+            handed.place.inspect(|_| self.newcomers.leave(id));
         }
         match sent {
             true => self.guests.update(id, |_| {}),
@@ -372,6 +412,7 @@ impl Clerk {
             return;
         };
         client.place = Some(place);
+        self.newcomers.leave(id);
         // In one step for whoever counts the guests: it may read everything the moment it is admitted.
         self.guests.update(id, |guest| (guest.place, guest.joined) = (Some(place), self.party.admit(place)));
     }
@@ -384,6 +425,7 @@ impl Clerk {
 
     fn hang_up(&mut self, id: u64) {
         let Some(client) = self.clients.remove(&id) else { return };
+        self.newcomers.leave(id);
         let _ = epoll::delete(&self.epoll, &client.socket);
         match client.place {
             Some(place) => {

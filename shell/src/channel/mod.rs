@@ -19,6 +19,7 @@ mod guests;
 mod join;
 mod listing;
 mod neighbours;
+mod newcomers;
 mod rate;
 mod receiver;
 mod ring;

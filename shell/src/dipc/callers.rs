@@ -11,10 +11,10 @@ use super::control::answer;
 
 /// A caller is to ask within so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many callers may have asked nothing yet.
-const SILENT: usize = 64;
+/// So many callers may have asked nothing yet: several times those that are taken in before the server hears them.
+const SILENT: usize = 192;
 /// So many programs may be attached.
-pub const ATTACHED: usize = 256;
+pub const ATTACHED: usize = 192;
 
 /// Names a caller.
 pub type Number = u64;

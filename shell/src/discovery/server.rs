@@ -310,7 +310,7 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
     let second = crate::timeout::timespec(Duration::from_secs(1));
     loop {
         let mut ready = vec![PollFd::new(over, PollFlags::IN)];
-        let room = customers.len() < MOST;
+        let room = customers.len() < MOST || customers.iter().any(Customer::is_silent);
         ready.push(PollFd::new(listener, if room { PollFlags::IN } else { PollFlags::empty() }));
         ready.extend(customers.iter().map(|customer| {
             let writes = customer.token.is_some() && customer.sent < reply.len();
@@ -344,11 +344,15 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
                         continue;
                     }
                     tracing::debug!("connection from {from}");
+                    if customers.len() >= MOST {
+                        make_room(&mut customers);
+                    }
                     let (since, hello, token, sent) = (Instant::now(), Vec::new(), None, 0);
                     customers.push(Customer { socket, since, hello, token, sent });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) if make_room(&mut customers) => {}
                 // No descriptors, most likely: the queue stays readable, so do not spin on it.
                 Err(error) => {
                     tracing::warn!("cannot take clients in: {}", crate::reason_of(&error));
@@ -366,7 +370,18 @@ fn dismiss(mut socket: TcpStream, refused: &Refused) {
     let _ = socket.read(&mut [0; 512]);
 }
 
+/// Sends the oldest client away that has not said who it is. False: there is none.
+fn make_room(customers: &mut Vec<Customer>) -> bool {
+    let oldest = customers.iter().position(Customer::is_silent);
+    oldest.map(|oldest| customers.remove(oldest)).is_some()
+}
+
 impl Customer {
+    /// Whether it has not said who it is.
+    fn is_silent(&self) -> bool {
+        self.token.is_none()
+    }
+
     /// Goes on with one client; false when it is through.
     fn turn(&mut self, reply: &[u8], visits: &Visits) -> bool {
         let wait =
