@@ -62,9 +62,11 @@ pub struct Args {
 
     /// Ask clients for the token in this file
     ///
-    /// They send it in a first line: a TOKEN. Other users must not be able to read the file.
-    /// Its group may, if root owns the file or it is mounted read-only, as secrets of
-    /// containers are. A pipe works too: <(command).
+    /// They send it in a first line, a TOKEN, within 10 s. Clients that have not sent
+    /// it take at most half of the places; the oldest of them makes room for the next.
+    /// Other users must not be able to read the file. Its group may, if root owns the
+    /// file or it is mounted read-only, as secrets of containers are. A pipe works too:
+    /// <(command).
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
@@ -84,7 +86,7 @@ pub struct Args {
 
     /// How many clients at a time
     ///
-    /// As many as descriptors allow if absent.
+    /// As many as descriptors allow if absent. One client more gets the line 'bye busy'.
     #[arg(long, value_name = "N", value_parser = connections, allow_hyphen_values = true)]
     pub max_connections: Option<usize>,
 
