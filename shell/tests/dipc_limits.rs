@@ -8,6 +8,8 @@ mod dipc_support;
 mod filter;
 #[path = "limits/memory.rs"]
 mod memory;
+#[path = "limits/stage.rs"]
+mod stage;
 #[path = "limits/waiting.rs"]
 mod waiting;
 
@@ -142,7 +144,7 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
             boxes: &mut boxes,
             out: &mut out,
             room: usize::MAX,
-            is_clogged: false,
+            keeps_replies: false,
         };
         let (used, need) = session.advance(input, false, 1 << 20, &mut turn);
         (used, need, text(&out))

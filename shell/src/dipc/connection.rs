@@ -259,7 +259,7 @@ impl Connection {
                 boxes: desk.boxes,
                 out: desk.output,
                 room,
-                is_clogged: !self.output.is_empty(),
+                keeps_replies: !self.output.is_empty(),
             };
             let rest = &desk.input[used..length];
             let (count, need) = self.session.advance(rest, self.ended, BRIM.min(room), &mut turn);

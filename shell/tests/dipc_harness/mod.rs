@@ -2,19 +2,10 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use rustix::event::epoll::Event;
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
 use whorl::dipc::budget::Budget;
-use whorl::dipc::lobby::Lobby;
-use whorl::dipc::news::News;
-use whorl::dipc::post::{Letter, Post};
 use whorl::dipc::replies::Replies;
 use whorl::dipc::reply::{Fault, Shape};
 use whorl::dipc::session::{Boxes, Need, Rules, Session, Turn};
-use whorl::dipc::worker::{Shared, Worker};
 
 /// Mailboxes in a `Vec`.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -69,7 +60,8 @@ pub fn converse<'a>(
         }
         loop {
             let mut out = Replies::default();
-            let mut turn = Turn { now: 0, rules, boxes, out: &mut out, room: usize::MAX, is_clogged: false };
+            let mut turn =
+                Turn { now: 0, rules, boxes, out: &mut out, room: usize::MAX, keeps_replies: false };
             let (used, need) = session.advance(&input, end, brim, &mut turn);
             input.drain(..used);
             replies.extend_from_slice(&out);
@@ -90,43 +82,4 @@ pub fn converse<'a>(
     drop(session);
     assert_eq!(budget.left(), 64 << 20, "all memory for data is given back");
     replies
-}
-
-/// A worker without a server, whose turns a test takes one by one.
-pub struct Stage {
-    pub worker: Worker<Plain>,
-    pub post: Arc<Post>,
-    pub shared: Arc<Shared>,
-    events: Vec<Event>,
-}
-
-impl Stage {
-    pub fn new(boxes: u32, capacity: usize, packet: usize, budget: usize) -> Self {
-        let post = Arc::new(Post::new().unwrap());
-        let shared = Arc::new(Shared {
-            rules: rules(boxes, capacity, packet, None),
-            news: News::new(vec![post.clone()]),
-            budget: Budget::new(budget),
-            lobby: Lobby::new(1000),
-            most: 1000,
-            epoch: Instant::now(),
-            loads: vec![AtomicUsize::new(0)],
-        });
-        let mailboxes = Plain(vec![Default::default(); boxes as usize]);
-        let worker = Worker::new(0, shared.clone(), post.clone(), mailboxes).unwrap();
-        Self { worker, post, shared, events: Vec::with_capacity(256) }
-    }
-
-    /// A client, which the worker takes in at its next turn.
-    pub fn connect(&self) -> UnixStream {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        theirs.set_nonblocking(true).unwrap();
-        self.post.send(Letter::Serve { socket: theirs.into(), ticket: None, share: None });
-        ours
-    }
-
-    /// Something must be ready for the worker, or this waits.
-    pub fn turn(&mut self) {
-        assert!(self.worker.turn(&mut self.events).unwrap());
-    }
 }

@@ -1,7 +1,7 @@
 //! Memory for data in flight, of which greedy clients have all: the others live on their reserves.
 
-use crate::dipc_harness::Stage;
 use crate::dipc_support::{expect, text};
+use crate::stage::Stage;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Thousands that wait, or ask, at the same time: a worker does a part of their work in each turn, and in every turn the
 //! others have their part. Counted are answers between two answers to another client, never times.
 
-use crate::dipc_harness::Stage;
 use crate::dipc_support::text;
+use crate::stage::Stage;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};

@@ -80,7 +80,7 @@ pub struct Turn<'a, B> {
     /// How many bytes of replies can be kept where the client does not take them.
     pub room: usize,
     /// Earlier replies are still kept: there is more room later.
-    pub is_clogged: bool,
+    pub keeps_replies: bool,
 }
 
 /// What a session waits for, told to who looks after it.
@@ -486,7 +486,7 @@ fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) -> bool {
     let heads = size.div_ceil(packet).saturating_mul(LONGEST_HEAD);
     if out.len().saturating_add(heads) > turn.room {
         out.truncate(start);
-        if start > 0 || turn.is_clogged {
+        if start > 0 || turn.keeps_replies {
             return false;
         }
         reply::refuse(out, &turn.rules.shape, Refusal::Fault(Fault::Memory));
