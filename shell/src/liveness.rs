@@ -6,7 +6,7 @@
 //! or traced process keeps its lock. Whatever cannot be told counts as alive.
 //!
 //! Open-file-description locks are inherited by fork, together with the description. So each participant opens a fresh
-//! one, after it was forked, and never locks through one that it shares; and a forked child closes its copies at once
+//! one, after it was forked, and never locks through one that it shares; and a forked child gets none of them
 //! ([`Unshared`]).
 //!
 //! | byte | held by |
@@ -73,7 +73,8 @@ impl ByteLocks {
     /// What the kernel said; `/proc` must be mounted.
     pub fn open(object: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let open = || rustix::fs::open(path_of(object.as_fd()), flags, Mode::empty());
+        let path = path_of(object.as_fd());
+        let open = || rustix::fs::open(&path, flags, Mode::empty());
         Unshared::open(open).map(|file| Self { file })
     }
 

@@ -5,7 +5,7 @@
 
 use crate::liveness::{ByteLocks, OwnerIs, SharedHost};
 use crate::memory;
-use crate::process::{self, NotInherited};
+use crate::process::{self, Unshared};
 use crate::segment::{SegmentError, mapping, nonce, object, system};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -123,7 +123,6 @@ impl MailSegment {
         let user = sat.ok_or(MailboxError::Seats(seats))?.map_err(system("lock a seat of"))?;
         Ok(Mailboxes {
             user: ManuallyDrop::new(user),
-            _alone: NotInherited::new(&locks),
             _locks: locks,
             segment: self.clone(),
             buffer: Vec::new(),
@@ -189,13 +188,12 @@ pub struct Mailboxes {
     /// Dropped first, and by hand: a forked child must not leave its parent's seat.
     user: ManuallyDrop<core::User<'static, SharedHost>>,
     /// Holds the seat's byte. Dropped after the seat is left, and before the memory is unmapped.
-    _alone: NotInherited,
     _locks: ByteLocks,
     segment: MailSegment,
     buffer: Vec<u8>,
     forks: u32,
     /// A connection that breaks when this process dies, so that somebody notices at once.
-    tie: Option<Arc<(NotInherited, OwnedFd)>>,
+    tie: Option<Arc<Unshared>>,
 }
 
 impl Mailboxes {
@@ -220,8 +218,8 @@ impl Mailboxes {
     }
 
     /// The same, keeping a connection open for as long.
-    pub(crate) fn tied(mut self, tie: OwnedFd) -> Self {
-        self.tie = Some(Arc::new((NotInherited::new(&tie), tie)));
+    pub(crate) fn tied(mut self, tie: Unshared) -> Self {
+        self.tie = Some(Arc::new(tie));
         self
     }
 

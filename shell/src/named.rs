@@ -87,7 +87,8 @@ pub(crate) fn open_regular(
     access: OFlags,
 ) -> Result<(Unshared, Stat), Refused> {
     let (file, stat) = look(directory, name, FileType::RegularFile)?;
-    let again = || rustix::fs::openat(CWD, path_of(file.as_fd()), access | OFlags::CLOEXEC, Mode::empty());
+    let path = path_of(file.as_fd());
+    let again = || rustix::fs::openat(CWD, &path, access | OFlags::CLOEXEC, Mode::empty());
     Ok((Unshared::open(again)?, stat))
 }
 

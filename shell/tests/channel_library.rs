@@ -261,7 +261,9 @@ fn another_version_is_one_line_that_names_both() {
     home.owned("y");
     let flags = SocketFlags::CLOEXEC;
     let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-    rustix::net::connect(&client, &SocketAddrUnix::new(directory.path_of("y.sock")).unwrap()).unwrap();
+    let address = SocketAddrUnix::new(directory.path_of("y.sock")).unwrap();
+    // A socket has its file a moment before it listens.
+    until(SOON, "the sender listens", || rustix::net::connect(&client, &address).is_ok());
     rustix::io::write(&client, &other_version()).unwrap();
     let mut answer = [0; RECORD];
     assert_eq!(rustix::io::read(&client, &mut answer), Ok(RECORD));

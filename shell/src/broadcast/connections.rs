@@ -2,13 +2,15 @@
 //! to somebody who comes later.
 
 use super::crowd::Newcomer;
+use crate::process::Unshared;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use std::sync::Arc;
 
 /// One peer's socket and what is on its way to it.
 pub(super) struct Connection {
-    pub socket: OwnedFd,
+    pub socket: Arc<Unshared>,
     /// What its host calls it.
     pub place: u32,
     /// How many bytes of the source were framed for it, holes included.

@@ -93,7 +93,6 @@ impl Control {
         flow: &Flow,
         watch: &mut dyn Watch,
     ) {
-        process::leave_signals_to_main_thread();
         let mut patience = Patience::new();
         let mut last_tick = Instant::now();
         while !roster.nobody_left() {

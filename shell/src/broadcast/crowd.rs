@@ -2,8 +2,9 @@
 
 use super::source::{Source, SourceError};
 use crate::bell::Bell;
-use rustix::fd::OwnedFd;
+use crate::process::Unshared;
 use rustix::io::Errno;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Those who are sent to, as their host knows them.
@@ -48,7 +49,7 @@ pub(super) trait Crowd {
 
 /// Somebody to be sent to.
 pub(super) struct Newcomer {
-    pub socket: OwnedFd,
+    pub socket: Arc<Unshared>,
     /// What its host calls it.
     pub place: u32,
     /// From the first byte, or from whatever comes next.

@@ -42,7 +42,7 @@ use crate::flow::Flow;
 use crate::made::Made;
 use crate::new_file::{check_keep, part_name, token};
 use crate::output::{Output, OutputError};
-use crate::process::stop_signal;
+use crate::process::{start_scoped_thread, stop_signal};
 use crate::segment::SegmentError;
 use control::{Control, Link};
 use roster::Roster;
@@ -258,7 +258,7 @@ fn drive(
     };
     let result = thread::scope(|scope| {
         let control = || control.run(job, &roster, link, knock, flow, watch);
-        if let Err(error) = thread::Builder::new().spawn_scoped(scope, control) {
+        if let Err(error) = start_scoped_thread(thread::Builder::new(), scope, control) {
             roster.kill_all(job);
             return Err(system("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
         }

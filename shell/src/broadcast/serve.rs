@@ -8,11 +8,10 @@ use super::source::Source;
 use crate::bell::Bell;
 use crate::channel::owner::{Desk, Guests, HandOver, Lag, Party, Pulse, Stuck};
 use crate::channel::{CreateError, SendError};
-use crate::process::{Unshared, unread};
+use crate::process::{ForksWait, Unshared, unread};
 use crate::rendezvous::protocol::{Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Standing, Way};
 use crate::rendezvous::{Listener, RuntimeDir};
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::collections::HashMap;
@@ -71,6 +70,14 @@ fn patience(plan: &SendPlan) -> Option<Instant> {
     plan.timeout.map(|timeout: Duration| Instant::now() + timeout)
 }
 
+fn pair() -> Result<(Unshared, Unshared), Errno> {
+    let mut forks_wait = ForksWait::begin(2)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let both = (forks_wait.keep(ours), forks_wait.keep(theirs));
+    drop(forks_wait);
+    Ok((both.0?, both.1?))
+}
+
 /// Where streams are handed out, by the desk, to be served by the data thread.
 struct Door {
     state: Mutex<State>,
@@ -95,7 +102,7 @@ struct State {
     over: bool,
     /// Where the slow are thrown out: the stream of each place and a number that tells it from others, to look how much of
     /// it lies unread.
-    watched: HashMap<u32, (u64, OwnedFd)>,
+    watched: HashMap<u32, (u64, Arc<Unshared>)>,
     /// How many were watched.
     next: u64,
     stuck: Stuck<(u64, u64, u32)>,
@@ -169,13 +176,12 @@ impl Party for Door {
             return Err(Refusal::Missed);
         }
         let place = *state.free.last().ok_or(Refusal::Full)?;
-        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
-        let (socket, theirs) = pair.map_err(|_| Refusal::Unable)?;
+        let (socket, theirs) = pair().map_err(|_| Refusal::Unable)?;
+        let socket = Arc::new(socket);
         if self.evict_after.is_some() {
-            let copy = socket.try_clone().map_err(|_| Refusal::Unable)?;
             let number = state.next;
             state.next += 1;
-            state.watched.insert(place, (number, copy));
+            state.watched.insert(place, (number, socket.clone()));
         }
         state.free.pop();
         self.positions[place as usize].store(0, Ordering::Relaxed);

@@ -10,9 +10,11 @@ use super::serving::{Serving, TURN};
 use super::source::Source;
 use super::{CopyError, Job, system};
 use crate::flow::Flow;
+use crate::process::Unshared;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use whorl_core::error::End;
 
@@ -25,9 +27,17 @@ pub(super) fn run(
     let pairs = (0..job.plan.peers).map(|_| pair()).collect::<Result<Vec<_>, _>>()?;
     let roster = Roster::fork(job, |peer| receive(job, source, peer, |file| transfer(&pairs, peer, file)))?;
     roster.lock().iter_mut().for_each(|peer| peer.joined = true); // its socket takes bytes before it runs
-    let newcomers = pairs.into_iter().zip(0..);
-    let newcomers =
-        newcomers.map(|((socket, _theirs), place)| Newcomer { socket, place, from_first: true }).collect();
+    // Forked children of ours have their copies by now, and no others are made.
+    let newcomers = pairs.into_iter().zip(0..).map(|((socket, _theirs), place)| {
+        Unshared::of(socket).map(|socket| Newcomer { socket: Arc::new(socket), place, from_first: true })
+    });
+    let newcomers = match newcomers.collect::<Result<Vec<_>, _>>() {
+        Ok(newcomers) => newcomers,
+        Err(error) => {
+            roster.kill_all(job);
+            return Err(system("keep the sockets")(error));
+        }
+    };
     let lags =
         Lags { sent: AtomicU64::new(0), positions: (0..job.plan.peers).map(|_| AtomicU64::new(0)).collect() };
     let flow = Flow::default();

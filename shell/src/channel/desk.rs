@@ -6,10 +6,10 @@ use super::newcomers::Newcomers;
 use super::rate::{Messages, Rate};
 use crate::bell::{Bell, new_epoll};
 use crate::flow::Flow;
-use crate::process::{Unshared, leave_signals_to_main_thread};
+use crate::process::{Unshared, start_thread};
 use crate::rendezvous::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Participant, Report, Stage, Standing, Way};
-use crate::rendezvous::{Listener, receive_with_descriptors, send_with_descriptors};
+use crate::rendezvous::{Listener, receive, send_with_descriptors};
 use crate::timeout::timespec;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,13 +17,13 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What is handed to somebody who joins.
 pub(crate) struct HandOver {
     pub saying: Saying,
-    pub descriptors: Vec<OwnedFd>,
+    pub descriptors: Vec<Unshared>,
     /// Its place, where the owner chooses it; then it takes part at once.
     pub place: Option<u32>,
 }
@@ -169,9 +169,7 @@ impl Desk {
             rate: Rate::default(),
             messages: Messages::default(),
         };
-        let thread = std::thread::Builder::new()
-            .name("desk".into())
-            .spawn(move || clerk.run())
+        let thread = start_thread(Builder::new().name("desk".into()), move || clerk.run())
             .map_err(|error| ("start a thread", Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
         Ok(Self { end, thread: Some(thread) })
     }
@@ -222,7 +220,6 @@ struct Clerk {
 
 impl Clerk {
     fn run(mut self) {
-        leave_signals_to_main_thread();
         let mut last_tick = Instant::now();
         loop {
             let mut events =
@@ -319,9 +316,9 @@ impl Clerk {
         let mut packet = [0; RECORD];
         for _ in 0..PACKETS {
             let Some(client) = self.clients.get(&id) else { return };
-            match receive_with_descriptors(&client.socket, &mut packet) {
+            match receive(&client.socket, &mut packet) {
                 Err(Errno::AGAIN) => return,
-                Ok((count, _)) if count > 0 => match Record::decode(&packet[..count]) {
+                Ok(count) if count > 0 => match Record::decode(&packet[..count]) {
                     Ok(record) => self.answer(id, record),
                     Err(_) => {
                         // Another version perhaps: it reads ours in the answer.

@@ -4,11 +4,10 @@ use super::error::JoinError;
 use super::receiver::{JoinOptions, Receiver, Way};
 use super::stream::Stream;
 use crate::liveness::{ByteLocks, OwnerIs};
-use crate::process::{Birthplace, stop_signal};
+use crate::process::{Birthplace, Unshared, stop_signal};
 use crate::rendezvous::protocol::{Misunderstanding, Refusal, Saying, Start, Token};
 use crate::rendezvous::{Answer, Client, ConnectError, Name, RuntimeDir, TalkError};
 use crate::segment::{Segment, SharedRing};
-use rustix::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use whorl_core::error::JoinError as CoreJoinError;
 use whorl_core::ring::{Applicant, Receiver as CoreReceiver, is_free};
@@ -63,13 +62,14 @@ fn enter(
     let nonsense = || TalkError::from(Misunderstanding::Nonsense);
     match answer.record.saying {
         Saying::Ring(hint) => {
-            let [data, control]: [OwnedFd; 2] = answer.descriptors.try_into().map_err(|_| nonsense())?;
+            let objects: [Unshared; 2] = answer.descriptors.try_into().map_err(|_| nonsense())?;
+            let [data, control] = objects.map(Unshared::share); // memory: nobody's life hangs on it
             let ring = Segment::received(data, control);
             Ok(sit(&ring, hint, client, options, deadline)?
                 .map(|(receiver, _seat)| Way::Ring { receiver, _seat }))
         }
         Saying::Stream => {
-            let [stream]: [OwnedFd; 1] = answer.descriptors.try_into().map_err(|_| nonsense())?;
+            let [stream]: [Unshared; 1] = answer.descriptors.try_into().map_err(|_| nonsense())?;
             let stream = Stream::new(stream).map_err(|error| JoinError::System { what: "receive", error })?;
             Ok(Some(Way::Stream(stream)))
         }

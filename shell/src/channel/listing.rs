@@ -1,13 +1,14 @@
 //! What exists, who holds it, who is behind; and removing it.
 
 use crate::named::Refused;
-use crate::process::{Peer, pid_in_words, shares_pid_namespace};
+use crate::process::{Peer, pid_in_words, shares_pid_namespace, start_scoped_thread};
 use crate::rendezvous::judging::{dismiss, identity, is_live, probe, remove, remove_if_stale, visible_pid};
 use crate::rendezvous::protocol::{Saying, Token};
 use crate::rendezvous::report::{Kind, Report, Stage, Standing};
 use crate::rendezvous::{Client, ConnectError, Identity, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -124,7 +125,7 @@ pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
     }
     for some in sockets.chunks(AT_ONCE) {
         let asked: Vec<_> = std::thread::scope(|scope| {
-            let start = |name| std::thread::Builder::new().spawn_scoped(scope, move || ask(directory, name));
+            let start = |name| start_scoped_thread(Builder::new(), scope, move || ask(directory, name));
             let asking: Vec<_> = some.iter().map(start).collect();
             // Where no more threads are to be had, this one asks.
             let answers = asking.into_iter().zip(some).map(|(thread, name)| {

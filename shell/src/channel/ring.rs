@@ -86,7 +86,7 @@ impl Party for RingParty {
     }
 
     fn hand_over(&self, _from: Start) -> Result<HandOver, Refusal> {
-        let objects = self.segment.objects().map(|object| object.try_clone_to_owned());
+        let objects = self.segment.objects().map(|object| Unshared::open(|| object.try_clone_to_owned()));
         let descriptors = objects.into_iter().collect::<Result<_, _>>().map_err(|_| Refusal::Unable)?;
         let hint = self.hint.fetch_add(1, Ordering::Relaxed) % self.geometry.seats();
         Ok(HandOver { saying: Saying::Ring(hint), descriptors, place: None })

@@ -6,7 +6,7 @@ use crate::broadcast::frame::{self, END_BODY, HEAD, Head};
 use crate::process::Unshared;
 use crate::rendezvous::{Client, TalkError, readable};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 /// A socket and what of the current frame has arrived.
@@ -27,8 +27,7 @@ impl Stream {
     /// The most bytes handed on at a time.
     pub const LONGEST: usize = 1 << 17;
 
-    pub fn new(socket: OwnedFd) -> Result<Self, Errno> {
-        let socket = Unshared::open(|| Ok::<_, Errno>(socket))?;
+    pub fn new(socket: Unshared) -> Result<Self, Errno> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self {
             socket,

@@ -7,7 +7,7 @@ use crate::terminal::{print, say};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tracing_subscriber::filter::LevelFilter;
-use whorl::dipc::listen::{self, Listeners};
+use whorl::dipc::listen::{self, Inherited};
 use whorl::dipc::notify::notify;
 use whorl::dipc::place::{Place, log_name};
 use whorl::dipc::remove::{RemoveError, Removed, remove};
@@ -123,7 +123,7 @@ fn options(args: &Args) -> Result<Options, String> {
 }
 
 /// What a supervisor opened must be what the arguments say.
-fn mismatch(args: &Args, inherited: &Listeners) -> Option<String> {
+fn mismatch(args: &Args, inherited: &Inherited) -> Option<String> {
     let open = args.token_file.is_none() && !args.insecure;
     inherited.tcp.iter().find_map(|(_, address)| {
         if args.port != 0 && args.port != address.port() {
@@ -150,7 +150,7 @@ fn listening(server: &Server) -> String {
     format!("listening on {}", server.address())
 }
 
-fn foreground(args: &Args, options: Options, inherited: Option<Listeners>, log: Log) -> Exit {
+fn foreground(args: &Args, options: Options, inherited: Option<Inherited>, log: Log) -> Exit {
     process::catch_stop_signals_of_server();
     if let Some(path) = &args.log_file
         && let Err(why) = log.redirect(path, true)
@@ -197,7 +197,7 @@ fn serve(server: Server) -> Exit {
 }
 
 /// The daemon's verdict is its exit code's digit, then a line.
-fn background(args: &Args, options: Options, inherited: Option<Listeners>, log: Log) -> Exit {
+fn background(args: &Args, options: Options, inherited: Option<Inherited>, log: Log) -> Exit {
     let log_file = args.log_file.as_deref().map(absolute);
     let verdict =
         process::daemonize(move |verdict| daemon(options, inherited, log_file.as_deref(), log, verdict));
@@ -238,7 +238,7 @@ fn background(args: &Args, options: Options, inherited: Option<Listeners>, log: 
 /// In the daemon.
 fn daemon(
     options: Options,
-    inherited: Option<Listeners>,
+    inherited: Option<Inherited>,
     log_file: Option<&Path>,
     log: Log,
     verdict: Verdict,

@@ -146,7 +146,7 @@ fn chat(
             }
         }
     };
-    if let Err(error) = std::thread::Builder::new().spawn(listen) {
+    if let Err(error) = whorl::process::start_thread(std::thread::Builder::new(), listen) {
         say(&format!("mail: cannot start a thread that listens: {}", whorl::reason_of(&error)));
         return Ok(Exit::Failed);
     }

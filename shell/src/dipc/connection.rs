@@ -4,7 +4,7 @@
 //! or the client does not read. So an idle one costs little more than its descriptor.
 
 use rustix::event::epoll::EventFlags;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::budget::{Account, Held, Use};
 use super::replies::Replies;
 use super::reply::Bye;
 use super::session::{Boxes, Millis, Need, Rules, Session, Turn};
+use crate::process::Unshared;
 
 /// Replies are sent when there are so many bytes of them.
 pub const BRIM: usize = 256 << 10;
@@ -52,7 +53,7 @@ pub enum Verdict {
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
-    socket: OwnedFd,
+    socket: Unshared,
     session: Session,
     /// Received, but not used up.
     input: Held,
@@ -73,7 +74,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that begins `now`. `known`: it need not send a token. What it keeps is paid for by `account`.
-    pub fn new(socket: OwnedFd, known: bool, account: &Arc<Account>, now: Millis) -> Self {
+    pub fn new(socket: Unshared, known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             socket,
             session: Session::new(known, account, now),

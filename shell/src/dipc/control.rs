@@ -8,18 +8,20 @@
 //! any other version version 1
 //! ```
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::place::{Place, socket_name};
 use crate::named::{Identity, Refused};
-use crate::process::{Peer, peer_of};
+use crate::process::{Peer, Unshared, peer_of};
 use crate::reason;
+use crate::timeout::timespec;
 use crate::rendezvous::{receive_with_descriptors, send_with_descriptors};
 
 /// The version of these requests.
@@ -75,7 +77,7 @@ pub struct Answer {
     /// What was handed over.
     pub object: Option<OwnedFd>,
     /// The connection. While it is open the server counts us as attached, and it looks for dead users when it closes.
-    pub socket: OwnedFd,
+    pub socket: Unshared,
 }
 
 /// Asks the server of `port`.
@@ -116,9 +118,7 @@ pub(super) fn listener_of(place: &Place, port: u16) -> Result<Peer, Errno> {
 /// # Errors
 /// As [`ask`].
 pub fn ask_at(path: &Path, request: Request) -> Result<Answer, AskError> {
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(AskError::NoAnswer)?;
+    let socket = control_socket(SocketFlags::empty()).map_err(AskError::NoAnswer)?;
     let both = [sockopt::Timeout::Recv, sockopt::Timeout::Send];
     for timeout in both {
         sockopt::set_socket_timeout(&socket, timeout, Some(PATIENCE)).map_err(AskError::NoAnswer)?;
@@ -128,9 +128,11 @@ pub fn ask_at(path: &Path, request: Request) -> Result<Answer, AskError> {
     let line = format!("whorl {VERSION} {}", request.word());
     rustix::net::send(&socket, line.as_bytes(), SendFlags::NOSIGNAL).map_err(AskError::NoAnswer)?;
     let mut bytes = [0; PACKET];
-    let (length, objects) = receive_with_descriptors(&socket, &mut bytes).map_err(AskError::NoAnswer)?;
+    let (length, objects) =
+        receive_by(&socket, &mut bytes, Instant::now() + PATIENCE).map_err(AskError::NoAnswer)?;
     let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-    let object = objects.into_iter().next();
+    // Memory: nobody's life hangs on it.
+    let object = objects.into_iter().next().map(Unshared::share);
     match text.split_once(' ').unwrap_or((&text, "")) {
         ("ok", rest) => Ok(Answer { text: rest.to_owned(), object, socket }),
         ("version", theirs) => Err(AskError::Version { theirs: theirs.escape_debug().to_string() }),
@@ -139,16 +141,42 @@ pub fn ask_at(path: &Path, request: Request) -> Result<Answer, AskError> {
     }
 }
 
+fn control_socket(flags: SocketFlags) -> Result<Unshared, Errno> {
+    let flags = flags | SocketFlags::CLOEXEC;
+    Unshared::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
+}
+
+/// Receives a packet. Waits for it without taking it: forks of this process need not wait for a descriptor to come.
+fn receive_by(
+    socket: &Unshared,
+    bytes: &mut [u8],
+    deadline: Instant,
+) -> Result<(usize, Vec<Unshared>), Errno> {
+    loop {
+        match receive_with_descriptors(socket, bytes) {
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::AGAIN);
+        }
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timespec(left))) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Listens on the control socket of `port`; returns it with what tells its file from others. A leftover in its place goes:
 /// who holds the information file owns the name.
 ///
 /// # Errors
 /// What the kernel said.
-pub fn listen(place: &Place, port: u16) -> Result<(OwnedFd, Identity), Errno> {
+pub fn listen(place: &Place, port: u16) -> Result<(Unshared, Identity), Errno> {
     let name = socket_name(port);
     place.remove(&name);
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let socket = control_socket(SocketFlags::NONBLOCK)?;
     // The file gets the socket's mode, less the umask.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     place.bind(&socket, &name)?;

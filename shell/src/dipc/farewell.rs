@@ -3,7 +3,7 @@
 //! Such a client gets one line. Closing a socket that holds unread input takes that line back from a client that has not
 //! read it yet. So the server closes its half, and drops what the client still sends, for a moment and up to a bound.
 
-use rustix::fd::OwnedFd;
+use crate::process::Unshared;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ pub struct Farewells {
 #[derive(Debug)]
 struct Client {
     number: u64,
-    socket: OwnedFd,
+    socket: Unshared,
     until: Instant,
     /// So many bytes more are dropped.
     left: usize,
@@ -34,7 +34,7 @@ struct Client {
 
 impl Farewells {
     /// Sends a client away with one line. What is returned is to be watched for input, under this number, if there is anything.
-    pub fn say(&mut self, socket: OwnedFd, line: &[u8], now: Instant) -> Option<(&OwnedFd, u64)> {
+    pub fn say(&mut self, socket: Unshared, line: &[u8], now: Instant) -> Option<(&Unshared, u64)> {
         let mut client = Client { number: self.next, socket, until: now + PATIENCE, left: DROPPED };
         self.next += 1;
         say(&client.socket, line);
@@ -83,7 +83,7 @@ impl Client {
     }
 }
 
-fn drain(socket: &OwnedFd, left: &mut usize) -> bool {
+fn drain(socket: &Unshared, left: &mut usize) -> bool {
     let mut bytes = [0; 4096];
     loop {
         match rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT) {
@@ -97,13 +97,13 @@ fn drain(socket: &OwnedFd, left: &mut usize) -> bool {
 }
 
 /// Sends a line that is the last. What the socket does not take at once is not sent.
-fn say(socket: &OwnedFd, line: &[u8]) {
+fn say(socket: &Unshared, line: &[u8]) {
     let _ = rustix::net::send(socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = rustix::net::shutdown(socket, Shutdown::Write);
 }
 
 /// Sends a client away with one line, where its socket must be closed at once.
-pub fn dismiss(socket: &OwnedFd, line: &[u8]) {
+pub fn dismiss(socket: &Unshared, line: &[u8]) {
     say(socket, line);
     drain(socket, &mut { DROPPED });
 }

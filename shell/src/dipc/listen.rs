@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::named::{Refused, SocketFile, remove_if};
+use crate::process::Unshared;
 use crate::{reason, shown};
 
 /// Connections that may wait to be taken in; the kernel allows fewer where it is told to.
@@ -64,13 +65,31 @@ pub enum ListenError {
     Inherited(String),
 }
 
+/// The listening sockets that a supervisor handed over. Forked children share them until a server [keeps](Self::keep) them.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The TCP sockets.
+    pub tcp: Vec<(OwnedFd, SocketAddr)>,
+    /// The unix sockets.
+    pub unix: Vec<OwnedFd>,
+}
+
+impl Inherited {
+    /// From now on they are this process's alone.
+    pub(super) fn keep(self) -> Result<Listeners, Errno> {
+        let tcp = self.tcp.into_iter().map(|(socket, address)| Ok((Unshared::of(socket)?, address)));
+        let unix = self.unix.into_iter().map(|socket| Ok((Unshared::of(socket)?, None)));
+        Ok(Listeners { tcp: tcp.collect::<Result<_, _>>()?, unix: unix.collect::<Result<_, _>>()? })
+    }
+}
+
 /// The listening sockets of a server.
 #[derive(Debug)]
 pub struct Listeners {
     /// The TCP sockets: one, or those that a supervisor opened.
-    pub tcp: Vec<(OwnedFd, SocketAddr)>,
+    pub tcp: Vec<(Unshared, SocketAddr)>,
     /// The unix sockets, with their paths where we made them.
-    pub unix: Vec<(OwnedFd, Option<PathBuf>)>,
+    pub unix: Vec<(Unshared, Option<PathBuf>)>,
 }
 
 impl Listeners {
@@ -96,7 +115,7 @@ impl Drop for Listeners {
 ///
 /// # Errors
 /// The port is in use on one of them, or not for us.
-pub fn loopbacks(port: u16) -> Result<Vec<(OwnedFd, SocketAddr)>, ListenError> {
+pub fn loopbacks(port: u16) -> Result<Vec<(Unshared, SocketAddr)>, ListenError> {
     // These stay open, so that the kernel does not pick the same port again.
     let mut tried = Vec::new();
     for _ in 0..PAIRS {
@@ -123,7 +142,7 @@ fn is_no_ipv6(error: Errno) -> bool {
 ///
 /// # Errors
 /// The port is in use, or not for us.
-pub fn tcp(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), ListenError> {
+pub fn tcp(address: SocketAddr) -> Result<(Unshared, SocketAddr), ListenError> {
     let failed = |error| match error {
         Errno::ADDRINUSE => ListenError::InUse { port: address.port(), address: address.ip() },
         Errno::ACCESS => ListenError::Privileged(address.port()),
@@ -131,7 +150,8 @@ pub fn tcp(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), ListenError> {
     };
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
+    let socket = || rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+    let socket = Unshared::open(socket).map_err(failed)?;
     // So that a restart need not wait for old connections. Never SO_REUSEPORT: two servers on one port is an error.
     sockopt::set_socket_reuseaddr(&socket, true).map_err(failed)?;
     rustix::net::bind(&socket, &address).map_err(failed)?;
@@ -148,7 +168,7 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
 ///
 /// # Errors
 /// The path is taken, or not to be had.
-pub fn unix(path: &Path) -> Result<OwnedFd, ListenError> {
+pub fn unix(path: &Path) -> Result<Unshared, ListenError> {
     let failed = |error| ListenError::Unix { path: path.to_owned(), error };
     let taken = |why| ListenError::Path { path: path.to_owned(), why };
     let address = SocketAddrUnix::new(path).map_err(|error| match error {
@@ -206,16 +226,16 @@ fn remove_where(path: &Path, is_so: impl FnOnce(&OwnedFd, Result<(), Errno>) -> 
     }
 }
 
-fn unix_socket() -> Result<OwnedFd, Errno> {
+fn unix_socket() -> Result<Unshared, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+    Unshared::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
 }
 
 /// The sockets that a supervisor opened for this process, if it did.
 ///
 /// # Errors
 /// They are not what we can listen on.
-pub fn inherited() -> Result<Option<Listeners>, ListenError> {
+pub fn inherited() -> Result<Option<Inherited>, ListenError> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     if number("LISTEN_PID") != Some(std::process::id()) {
         return Ok(None);
@@ -225,7 +245,7 @@ pub fn inherited() -> Result<Option<Listeners>, ListenError> {
     if count > 16 {
         return Err(wrong("there are more than 16"));
     }
-    let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new() };
+    let mut listeners = Inherited { tcp: Vec::new(), unix: Vec::new() };
     for raw in FIRST_INHERITED..FIRST_INHERITED + count as i32 {
         let open = rustix::fs::statx(CWD, format!("/proc/self/fd/{raw}"), AtFlags::empty(), StatxFlags::TYPE);
         open.map_err(|_| wrong("one of them is not open"))?;
@@ -242,7 +262,7 @@ pub fn inherited() -> Result<Option<Listeners>, ListenError> {
             .and_then(|flags| rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK));
         prepared.map_err(|error| wrong(&reason(error)))?;
         match rustix::net::getsockname(&socket).map(|address| address.address_family()) {
-            Ok(AddressFamily::UNIX) => listeners.unix.push((socket, None)),
+            Ok(AddressFamily::UNIX) => listeners.unix.push(socket),
             Ok(AddressFamily::INET | AddressFamily::INET6) => {
                 let address = local_address(&socket).ok_or_else(|| wrong("one has no address"))?;
                 listeners.tcp.push((socket, address));
@@ -278,9 +298,10 @@ pub fn address(client: &OwnedFd) -> Option<IpAddr> {
 ///
 /// # Errors
 /// Nobody waits (`EAGAIN`), or the kernel has no descriptor for it.
-pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<OwnedFd, Errno> {
+pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<Unshared, Errno> {
     loop {
-        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match Unshared::open(|| rustix::net::accept_with(listener, flags)) {
             Ok(socket) => {
                 if is_tcp {
                     // Both only make things better: replies at once, and vanished machines noticed.

@@ -3,7 +3,8 @@
 use super::budget::Share;
 use super::lobby::Ticket;
 use crate::bell::Bell;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::process::Unshared;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +17,7 @@ pub enum Letter {
     /// Look after this client.
     Serve {
         /// Its socket.
-        socket: OwnedFd,
+        socket: Unshared,
         /// It must send a token, and is in the lobby until then.
         ticket: Option<Ticket>,
         /// Its address's share of the memory for data in flight.

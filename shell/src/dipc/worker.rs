@@ -21,6 +21,7 @@ use super::session::{Boxes, Millis, Rules};
 use super::timers::{Armed, Timers};
 use super::waiters::{Entry, Waiters};
 use crate::futex::{YIELDS, linger};
+use crate::process::Unshared;
 use crate::timeout::{NOW, timespec};
 
 /// Events taken from the kernel at a time.
@@ -304,7 +305,7 @@ impl<B: Boxes> Worker<B> {
         self.letters = letters;
     }
 
-    fn serve(&mut self, socket: OwnedFd, ticket: Option<Ticket>, share: Option<Arc<Share>>, now: Millis) {
+    fn serve(&mut self, socket: Unshared, ticket: Option<Ticket>, share: Option<Arc<Share>>, now: Millis) {
         let account = self.shared.budget.account(self.shared.rules.shape.reserve(), share);
         let connection = Connection::new(socket, ticket.is_none(), &account, now);
         let at = self.free.pop().unwrap_or_else(|| {

@@ -3,6 +3,7 @@
 use super::file::{FileError, Information, files};
 use super::wire;
 use crate::channel::{JoinOptions, Received, Receiver};
+use crate::process::start_scoped_thread;
 use crate::rendezvous::RuntimeDir;
 use crate::rendezvous::protocol::Token;
 use rustix::io::Errno;
@@ -71,7 +72,7 @@ pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, Errn
                 .iter()
                 .map(|file| {
                     let thread = std::thread::Builder::new().stack_size(STACK);
-                    thread.spawn_scoped(scope, || ask(file, token, &runtime, timeout))
+                    start_scoped_thread(thread, scope, || ask(file, token, &runtime, timeout))
                 })
                 .collect();
             for (thread, file) in asking.into_iter().zip(some) {

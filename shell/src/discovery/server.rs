@@ -7,7 +7,7 @@ use crate::bell::{Bell, try_poll};
 use crate::channel::owner::{Visits, WaitEnd};
 use crate::channel::{CreateError, SendError, Sender, SenderOptions, Watcher};
 use crate::made::Made;
-use crate::process::{Birthplace, leave_signals_to_main_thread};
+use crate::process::{Birthplace, Unshared, start_thread};
 use crate::rendezvous::protocol::Token;
 use crate::rendezvous::report::Kind;
 use crate::rendezvous::{Name, RuntimeDir};
@@ -20,7 +20,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -152,7 +152,7 @@ impl Server {
             let error = Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::reason);
             ServerError::Listen { address: options.address, error }
         };
-        let listener = TcpListener::bind((options.address, 0)).map_err(failed)?;
+        let listener = Unshared::open(|| TcpListener::bind((options.address, 0))).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let port = bound.port();
         let address = address_of(&listener, options.address);
@@ -262,7 +262,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST: usize = 512;
 
 struct Customer {
-    socket: TcpStream,
+    socket: Unshared<TcpStream>,
     since: Instant,
     hello: Vec<u8>,
     token: Option<Token>,
@@ -271,7 +271,7 @@ struct Customer {
 
 impl Counter {
     fn open(
-        listener: TcpListener,
+        listener: Unshared<TcpListener>,
         message: &[u8],
         visits: Arc<Visits>,
         owners: Option<OwnerCheck>,
@@ -281,12 +281,10 @@ impl Counter {
         rustix::io::ioctl_fionbio(&listener, true).map_err(failed("listen"))?;
         try_poll().map_err(failed("wait for clients"))?;
         let (over, reply) = (end.clone(), wire::reply(message));
-        let thread = std::thread::Builder::new()
-            .name("counter".into())
-            .spawn(move || serve(&listener, &over, &reply, &visits, owners.as_ref()))
-            .map_err(|error| {
-                failed("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
-            })?;
+        let body = move || serve(&listener, &over, &reply, &visits, owners.as_ref());
+        let thread = start_thread(Builder::new().name("counter".into()), body).map_err(|error| {
+            failed("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+        })?;
         Ok(Self { end, thread: Some(thread) })
     }
 
@@ -305,7 +303,6 @@ impl Drop for Counter {
 }
 
 fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, owners: Option<&OwnerCheck>) {
-    leave_signals_to_main_thread();
     let mut customers: Vec<Customer> = Vec::new();
     let second = crate::timeout::timespec(Duration::from_secs(1));
     loop {
@@ -336,8 +333,15 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
             stays && patient
         });
         if is_ready[1] {
-            match listener.accept() {
-                Ok((socket, from)) if rustix::io::ioctl_fionbio(&socket, true).is_ok() => {
+            let mut from = None;
+            let accept = || {
+                let (socket, address) = listener.accept()?;
+                from = Some(address);
+                Ok::<_, std::io::Error>(socket)
+            };
+            match Unshared::open(accept) {
+                Ok(socket) if rustix::io::ioctl_fionbio(&socket, true).is_ok() => {
+                    let from = from.map_or_else(|| "a client".to_owned(), |from| from.to_string());
                     if let Some(Err(refused)) = owners.map(|owners| owners.check(&socket)) {
                         tracing::debug!("connection from {from} refused: {refused}");
                         dismiss(socket, &refused);
@@ -364,7 +368,8 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
 }
 
 /// Sends a client away with one line. Reads what the client has sent, because the kernel would otherwise discard the line.
-fn dismiss(mut socket: TcpStream, refused: &Refused) {
+fn dismiss(socket: Unshared<TcpStream>, refused: &Refused) {
+    let mut socket: &TcpStream = &socket;
     let _ = socket.write(wire::refusal(refused).as_bytes());
     let _ = socket.shutdown(std::net::Shutdown::Write);
     let _ = socket.read(&mut [0; 512]);
@@ -387,7 +392,7 @@ impl Customer {
         let wait =
             |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
         if self.token.is_some() && self.sent < reply.len() {
-            return match self.socket.write(&reply[self.sent..]) {
+            return match (&*self.socket).write(&reply[self.sent..]) {
                 Ok(count) => {
                     self.sent += count;
                     true
@@ -398,7 +403,7 @@ impl Customer {
         let mut buffer = [0; wire::HELLO];
         let room = wire::HELLO - self.hello.len();
         // After its hello a client says nothing more: it hangs up when its run is through.
-        match self.socket.read(&mut buffer[..room.max(1)]) {
+        match (&*self.socket).read(&mut buffer[..room.max(1)]) {
             Ok(0) => false,
             Ok(_) if self.token.is_some() => false,
             Ok(count) => {

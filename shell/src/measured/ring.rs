@@ -1,6 +1,7 @@
 //! Whorl's own ring, as the library makes it: segments, byte locks, a control thread for deaths.
 
 use crate::liveness::{ByteLocks, OWNER, OwnerIs};
+use crate::process::start_thread;
 use crate::segment::{OwnedSharedRing, Segment, SharedRing};
 use measure::latency::{Echo, Meter, WORDS, verified};
 use measure::load;
@@ -10,6 +11,7 @@ use measure::rival::{
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::thread::Builder;
 use std::time::Duration;
 use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Membership, Receiver, Sender};
 use whorl_core::seat::State;
@@ -102,7 +104,7 @@ impl StreamParties for Broadcast {
     fn send(self: Box<Self>, pace: &mut Pace) {
         let (_owner, mut sender, membership) = self.opened.own();
         self.opened.admit_everybody(&membership);
-        std::thread::spawn(move || bury_whoever_dies(&membership));
+        start_thread(Builder::new(), move || bury_whoever_dies(&membership)).expect("a thread");
         pace.ready();
         loop {
             let mut claim = sender.claim(self.case.batch as u32, None).expect("space");

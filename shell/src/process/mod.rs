@@ -1,11 +1,19 @@
-//! Forking, reaping and signals. The only file that forks, and it forks before any thread exists. What forked children do
-//! not inherit is in `inherited.rs`.
+//! Forking, reaping and stop signals. The only file that forks, and it forks before this program starts any thread.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`inherited`] | what forked children do not inherit |
+//! | [`signals`] | blocking signals |
+//! | [`threads`] | starting threads |
 
 mod inherited;
 mod pids;
+mod signals;
+mod threads;
 
-pub use inherited::{Birthplace, NotInherited, Unshared, forks};
+pub use inherited::{Birthplace, ForksWait, Unshared, forks};
 pub use pids::{is_own_pid_namespace, pid_in_words, pid_namespace, proc_of, shares_pid_namespace};
+pub use threads::{start_scoped_thread, start_thread};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -165,14 +173,10 @@ pub fn stop_event() -> Result<BorrowedFd<'static>, Errno> {
 pub fn die_of(signal: i32) -> ! {
     // SAFETY: the default action takes no code of ours.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
+    signals::unblock([signal]);
     // SAFETY: a plain system call.
     unsafe { libc::raise(signal) };
-    std::process::exit(128 + signal) // the signal was blocked: say it the shells' way
-}
-
-/// Keeps this thread from being picked for the stop signals, so that the main thread's system calls are interrupted.
-pub fn leave_signals_to_main_thread() {
-    change_mask(libc::SIG_BLOCK, &STOPPING);
+    std::process::exit(128 + signal) // its default action is none: say it the shells' way
 }
 
 /// A forked process that we have to reap.

@@ -1,14 +1,14 @@
 //! The client's side of a rendezvous: connect, ask, be handed what was asked for.
 
 use super::directory::RuntimeDir;
-use super::handover::{receive_with_descriptors, send_with_descriptors};
+use super::handover::{receive, receive_with_descriptors, send_with_descriptors};
 use super::listener::{Probe, connect};
 use super::name::Name;
 use super::protocol::{LONGEST, Misunderstanding, Record, Saying, Token};
 use crate::process::{Peer, Unshared, peer_of};
 use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,7 +75,7 @@ pub struct Answer {
     /// What followed the record.
     pub rest: Vec<u8>,
     /// What was handed over.
-    pub descriptors: Vec<OwnedFd>,
+    pub descriptors: Vec<Unshared>,
 }
 
 impl Client {
@@ -84,17 +84,13 @@ impl Client {
     /// # Errors
     /// There is none, or it is not to be trusted.
     pub fn connect(directory: &RuntimeDir, name: &Name) -> Result<Self, ConnectError> {
-        let socket = match Unshared::open(|| match connect(directory, name) {
-            Probe::Alive(socket) => Ok(socket),
-            other => Err(other),
-        }) {
-            Ok(socket) => socket,
-            Err(Probe::Nothing) => return Err(ConnectError::Nobody),
-            Err(Probe::Stale(_)) => return Err(ConnectError::Dead),
-            Err(Probe::Busy) => return Err(ConnectError::Busy),
-            Err(Probe::InTheWay) => return Err(ConnectError::InTheWay),
-            Err(Probe::Unknown(error)) => return Err(ConnectError::System(error)),
-            Err(Probe::Alive(_)) => unreachable!("that is no error"),
+        let socket = match connect(directory, name) {
+            Probe::Alive(socket) => socket,
+            Probe::Nothing => return Err(ConnectError::Nobody),
+            Probe::Stale(_) => return Err(ConnectError::Dead),
+            Probe::Busy => return Err(ConnectError::Busy),
+            Probe::InTheWay => return Err(ConnectError::InTheWay),
+            Probe::Unknown(error) => return Err(ConnectError::System(error)),
         };
         let owner = peer_of(&socket).map_err(ConnectError::System)?;
         match owner.uid == geteuid().as_raw() {
@@ -149,9 +145,9 @@ impl Client {
         let mut buffer = [0; super::protocol::RECORD];
         // Not for ever, for one that never stops: what is left can be read another time.
         for _ in 0..64 {
-            match receive_with_descriptors(&self.socket, &mut buffer) {
-                Ok((0, _)) => return false,
-                Ok((count, _)) => {
+            match receive(&self.socket, &mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => {
                     let said = Record::decode(&buffer[..count]).map(|record| record.saying);
                     if said == Ok(Saying::Evicted) {
                         self.evicted.store(true, Ordering::Relaxed); // orders nothing

@@ -1,6 +1,7 @@
 //! Messages over a unix socket that carry descriptors.
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::process::{ForksWait, Unshared};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -39,31 +40,48 @@ pub fn send_with_descriptors(
     }
 }
 
-/// Receives at most `buffer` bytes, and the descriptors that came with them, all of them close-on-exec. 0 bytes: the other
-/// side has gone.
-///
-/// # Blocking
-/// As the socket does.
+/// Receives at most `buffer` bytes, if they are there. 0 bytes: the other side has gone. Descriptors that came with them are
+/// closed.
 ///
 /// # Errors
-/// What the kernel said; `EMSGSIZE` if more descriptors came than [`MAX_DESCRIPTORS`]: all are closed then.
+/// What the kernel said; `EAGAIN` if nothing is there.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            other => return other.map(|(count, _)| count),
+        }
+    }
+}
+
+/// Receives at most `buffer` bytes, if they are there, and the descriptors that came with them, all of them close-on-exec and
+/// kept from forked children. 0 bytes: the other side has gone.
+///
+/// # Errors
+/// What the kernel said; `EAGAIN` if nothing is there; `EMSGSIZE` if more descriptors came than [`MAX_DESCRIPTORS`]: all are
+/// closed then.
 pub fn receive_with_descriptors(
     socket: impl AsFd,
     buffer: &mut [u8],
-) -> Result<(usize, Vec<OwnedFd>), Errno> {
+) -> Result<(usize, Vec<Unshared>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let mut descriptors = Vec::with_capacity(MAX_DESCRIPTORS);
+    // Declared after `descriptors`, so that it has ended when they are dropped.
+    let mut forks_wait = ForksWait::begin(MAX_DESCRIPTORS)?;
     let received = loop {
-        match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
             Err(Errno::INTR) => {}
             other => break other?,
         }
     };
-    let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(some) = message {
-            descriptors.extend(some);
-        }
+    let arrived = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(some) => Some(some),
+        _ => None,
+    });
+    for descriptor in arrived.flatten() {
+        descriptors.push(forks_wait.keep(descriptor)?);
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(Errno::MSGSIZE);
@@ -86,7 +104,7 @@ mod tests {
         let mut buffer = [0; 8];
         let (count, mut descriptors) = receive_with_descriptors(&there, &mut buffer).unwrap();
         assert_eq!((&buffer[..count], descriptors.len()), (&b"hi"[..], 1));
-        std::fs::File::from(descriptors.remove(0)).write_all(b"through").unwrap();
+        std::fs::File::from(descriptors.remove(0).share()).write_all(b"through").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "through");

@@ -7,7 +7,7 @@ use super::directory::{Locked, RuntimeDir, RuntimeError};
 use super::name::Name;
 use crate::named::{Identity, Refused, SocketFile, remove_if};
 use crate::process::{Unshared, peer_of};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -86,7 +86,7 @@ impl Listener {
             Probe::InTheWay => return Err(in_the_way(directory, name)),
             Probe::Unknown(error) => return Err(system("look at the name")(error)),
         }
-        let socket = Unshared::open(socket).map_err(system("make a socket"))?;
+        let socket = socket().map_err(system("make a socket"))?;
         // The file gets the socket's mode, less the umask, and then all of it.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
         directory.bind(&socket, &file_of(name)).map_err(system("bind a socket"))?;
@@ -176,7 +176,7 @@ pub enum Probe {
     /// A socket that nobody listens on any more.
     Stale(Identity),
     /// Somebody who took our connection.
-    Alive(OwnedFd),
+    Alive(Unshared),
     /// Somebody whose queue of connections is full.
     Busy,
     /// A file that is no socket of ours.
@@ -216,9 +216,9 @@ fn in_the_way(directory: &RuntimeDir, name: &Name) -> BindError {
     BindError::InTheWay(directory.path().join(file_of(name)))
 }
 
-fn socket() -> Result<OwnedFd, Errno> {
+fn socket() -> Result<Unshared, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+    Unshared::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
 }
 
 /// What tells a name's file from others that had, or will have, that name.

@@ -20,7 +20,7 @@ pub(crate) use client::readable;
 pub use client::{Answer, Client, ConnectError, TalkError};
 pub(crate) use directory::DirectoryLock;
 pub use directory::{Locked, RuntimeDir, RuntimeError};
-pub use handover::{MAX_DESCRIPTORS, receive_with_descriptors, send_with_descriptors};
+pub use handover::{MAX_DESCRIPTORS, receive, receive_with_descriptors, send_with_descriptors};
 pub use listener::{BindError, Listener, Probe};
 pub use name::{Name, NameError};
 pub use waiting::{Changes, Ended, WaitFile, Waiter};

@@ -3,8 +3,10 @@
 use super::{Finding, files};
 use crate::commands::survey::survey;
 use rustix::fs::inotify;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 use whorl::channel::State;
+use whorl::process::start_thread;
 use whorl::rendezvous::RuntimeDir;
 use whorl::{JoinOptions, Name, Received, Receiver, Sender, SenderOptions, reason, shown};
 
@@ -103,7 +105,7 @@ fn woken(directory: RuntimeDir) -> Result<Duration, String> {
         }
         Ok(woken)
     };
-    let sleeper = std::thread::Builder::new().spawn(body);
+    let sleeper = start_thread(Builder::new(), body);
     let sleeper = sleeper.map_err(|error| format!("no thread: {}", whorl::reason_of(&error)))?;
     let deadline = || Some(Instant::now() + patience);
     let sent = sender.wait_for_receivers(1, deadline()).and_then(|()| {

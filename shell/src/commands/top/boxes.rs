@@ -2,11 +2,11 @@
 //! nothing.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
 use serde::Serialize;
 use whorl::dipc::control::{Request, ask};
 use whorl::dipc::place::Place;
 use whorl::mailboxes::MailSegment;
+use whorl::process::Unshared;
 
 /// Of more mailboxes not every version is read each time.
 const MOST: u32 = 4096;
@@ -39,7 +39,7 @@ pub struct Attached {
     segment: MailSegment,
     versions: Vec<u64>,
     /// While it is open the server counts us as attached. A server that ends closes it.
-    socket: OwnedFd,
+    socket: Unshared,
 }
 
 impl Attached {

@@ -5,8 +5,9 @@
 
 use crate::terminal::say;
 use rustix::event::{PollFd, PollFlags, poll};
+use std::thread::Builder;
 use std::time::Duration;
-use whorl::process::{die_of, stop_signal};
+use whorl::process::{die_of, start_thread, stop_signal};
 use whorl::standard::input;
 
 /// How long the view may take to end by itself, as the signal asks.
@@ -26,7 +27,7 @@ pub fn end_with_terminal() {
         std::process::exit(1);
     };
     // Without the thread everything works but this.
-    let _ = std::thread::Builder::new().name("terminal".into()).spawn(watch);
+    let _ = start_thread(Builder::new().name("terminal".into()), watch);
 }
 
 /// Waits until standard input's terminal has hung up; false if that cannot be waited for.

@@ -25,8 +25,9 @@ use figures::{Figures, Row, Sampler};
 use ratatui::crossterm::event::{self, Event};
 use screen::Screen;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Builder;
 use std::time::Duration;
-use whorl::process::{catch_stop_signals, stop_signal};
+use whorl::process::{catch_stop_signals, start_thread, stop_signal};
 use whorl::standard::{input, output};
 
 /// How long a signal, or fresh figures, may lie unnoticed while no key is pressed.
@@ -83,7 +84,7 @@ fn sample_every(interval: Duration) -> Receiver<Result<Figures, String>> {
         }
     };
     // If there is no thread the channel hangs up, and says so.
-    let _ = std::thread::Builder::new().name("figures".into()).spawn(looking);
+    let _ = start_thread(Builder::new().name("figures".into()), looking);
     heard
 }
 

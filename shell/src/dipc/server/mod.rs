@@ -23,7 +23,7 @@ use crate::dipc::boxes::SharedBoxes;
 use crate::dipc::budget::Budget;
 use crate::dipc::control;
 use crate::dipc::farewell::Farewells;
-use crate::dipc::listen::{self, ListenError, Listeners};
+use crate::dipc::listen::{self, Inherited, ListenError, Listeners};
 use crate::dipc::lobby::Lobby;
 use crate::dipc::news::News;
 use crate::dipc::place::{Held, Information, Place, PlaceError};
@@ -33,7 +33,7 @@ use crate::dipc::session::Rules;
 use crate::dipc::worker::{Shared, Worker};
 use crate::mailboxes::{MailSegment, MailboxError};
 use crate::named::Identity;
-use crate::process;
+use crate::process::{self, Unshared};
 use crate::rendezvous::RuntimeError;
 use crate::segment::SegmentError;
 use crate::socket_owner::OwnerCheck;
@@ -135,7 +135,7 @@ pub struct Server {
     held: Held,
     /// The file that was ours before somebody removed it.
     former: Option<Held>,
-    control: OwnedFd,
+    control: Unshared,
     control_file: Identity,
     /// The names are gone, and this was logged.
     is_missed: bool,
@@ -170,7 +170,7 @@ impl Server {
     ///
     /// # Errors
     /// Why that is not possible; nothing is left then.
-    pub fn open(options: Options, inherited: Option<Listeners>) -> Result<Self, StartError> {
+    pub fn open(options: Options, inherited: Option<Inherited>) -> Result<Self, StartError> {
         if !crate::named::is_proc_mounted() {
             return Err(PlaceError::Directory(RuntimeError::NoProc).into());
         }
@@ -186,7 +186,10 @@ impl Server {
             return Err(StartError::Descriptors { wanted: most.max(1), allowed });
         }
 
-        let mut listeners = inherited.unwrap_or(Listeners { tcp: Vec::new(), unix: Vec::new() });
+        let mut listeners = match inherited {
+            Some(inherited) => inherited.keep().map_err(system("keep the sockets in LISTEN_FDS"))?,
+            None => Listeners { tcp: Vec::new(), unix: Vec::new() },
+        };
         if listeners.tcp.is_empty() {
             listeners.tcp = match options.address {
                 Some(address) => vec![listen::tcp((address, options.port).into())?],

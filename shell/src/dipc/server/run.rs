@@ -21,6 +21,7 @@ use crate::dipc::post::{Letter, Post};
 use crate::dipc::replies::Replies;
 use crate::dipc::reply::{self, Bye, Shape};
 use crate::mailboxes::MailSegment;
+use crate::process::Unshared;
 use crate::{process, reason, timeout};
 
 /// Clients get so long to finish their requests when the server goes down, and then to read the last line.
@@ -185,7 +186,7 @@ impl Server {
         }
     }
 
-    fn listener(&self, number: usize) -> Option<(&OwnedFd, bool)> {
+    fn listener(&self, number: usize) -> Option<(&Unshared, bool)> {
         let tcp = self.listeners.tcp.iter().map(|(socket, _)| (socket, true));
         tcp.chain(self.listeners.unix.iter().map(|(socket, _)| (socket, false))).nth(number)
     }
@@ -287,7 +288,7 @@ impl Server {
     }
 
     /// Sends a client away with one line, and listens to it for a moment, or it might not get that.
-    fn send_away(&mut self, client: OwnedFd, line: &[u8]) {
+    fn send_away(&mut self, client: Unshared, line: &[u8]) {
         if let Some((socket, number)) = self.farewells.say(client, line, Instant::now()) {
             // Without memory for that in the kernel, what it says is dropped when its time is up.
             let _ = watch(&self.epoll, socket, FAREWELL + number);
@@ -364,11 +365,7 @@ pub(super) fn spawn(
     body: impl FnOnce() -> bool + Send + 'static,
 ) -> Result<JoinHandle<bool>, Errno> {
     let thread = std::thread::Builder::new().name(format!("dipc {name}"));
-    let body = move || {
-        process::leave_signals_to_main_thread();
-        body()
-    };
-    thread.spawn(body).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+    process::start_thread(thread, body).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
 }
 
 /// Reads an eventfd's count.

@@ -1,0 +1,172 @@
+//! A fork after each system call of a thread that opens, uses or closes something of the library.
+
+use crate::common::{Live, SOON, until};
+use crate::dipc_support;
+use crate::home::Home;
+use crate::victim::{Grandchild, Victim, lives, victim};
+use std::path::Path;
+use std::time::Duration;
+use whorl::dipc::reply::Shape;
+use whorl::dipc::server::{LOOPBACK, Options, Server as Mailbox};
+use whorl::discovery::{Server as Announced, ServerOptions};
+use whorl::mailboxes::Mailboxes;
+use whorl::rendezvous::{Client, Listener, RuntimeDir};
+use whorl::{JoinOptions, Receiver, Sender, SenderOptions};
+
+/// Not a test of its own: opens what the tester asks for.
+#[test]
+fn opening() {
+    let Ok(scene) = std::env::var("WHORL_TEST_SCENE") else { return };
+    let variable = |name: &str| std::env::var_os(name).expect("set by the tester");
+    let name = "x".parse().expect("a name");
+    let options = || JoinOptions { timeout: Some(Duration::from_millis(20)), ..JoinOptions::default() };
+    victim(|say| {
+        // Kept until the tester has looked, if it wants to.
+        let opened = || {
+            say("opened", 0);
+            if std::env::var_os("WHORL_TEST_HOLD").is_some() {
+                hold();
+            }
+        };
+        match &*scene {
+            "sender" => {
+                let _sender = Sender::create(&name, SenderOptions::default()).expect("a sender");
+                opened();
+            }
+            "receiver" | "stream" => {
+                let _receiver = Receiver::join(&name, &JoinOptions::default()).expect("a receiver");
+                opened();
+            }
+            "waiter" => {
+                assert!(Receiver::join(&"nobody".parse().expect("a name"), &options()).is_err());
+                opened();
+            }
+            "accepted" => {
+                let directory = || RuntimeDir::open().expect("a directory");
+                let listener = Listener::bind(directory(), &name).expect("a name");
+                let _client = Client::connect(&directory(), &name).expect("a client");
+                let _accepted = listener.accept().expect("a client").expect("it waits");
+                opened();
+            }
+            "mailboxes" => {
+                let control = variable("WHORL_TEST_CONTROL");
+                let mailboxes = Mailboxes::attach(Path::new(&control)).expect("mailboxes");
+                let _other = mailboxes.try_clone().expect("another seat");
+                opened();
+            }
+            "announced" => {
+                let options = ServerOptions::new(Path::new(&variable("XDG_RUNTIME_DIR")).join("servers"));
+                let _server = Announced::start(&name, &options).expect("a server");
+                opened();
+            }
+            "mailbox server" => {
+                let options = Options {
+                    shape: Shape { boxes: 2, capacity: 64, packet: 64 },
+                    address: (LOOPBACK, 0).into(),
+                    unix: Some(Path::new(&variable("XDG_RUNTIME_DIR")).join("socket")),
+                    token: None,
+                    idle: None,
+                    max_connections: Some(4),
+                    workers: Some(1),
+                };
+                let server = Mailbox::open(options, None).expect("a server");
+                opened();
+                server.close();
+            }
+            other => panic!("no scene {other}"),
+        }
+        say("closed", 0);
+    });
+}
+
+fn hold() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+struct Stage {
+    home: Home,
+    mailboxes: dipc_support::Server,
+    _senders: Vec<Live>,
+}
+
+impl Stage {
+    /// Whatever the victim of a scene needs around it.
+    fn of(scene: &str) -> Self {
+        let home = Home::new();
+        let senders = match scene {
+            "receiver" => vec![home.start_fed("send x --peers 0 --seats 1000")],
+            "stream" => vec![home.start_fed("send x --peers 0 --socket --seats 1000")],
+            _ => Vec::new(),
+        };
+        if !senders.is_empty() {
+            home.owned("x");
+        }
+        Self { home, mailboxes: dipc_support::Server::start(&["2", "4", "0", "4"]), _senders: senders }
+    }
+
+    fn victim(&self, scene: &str, hold: bool) -> Victim {
+        let (run, control) = (self.home.place.at("run"), self.mailboxes.control());
+        let mut variables = vec![
+            ("WHORL_TEST_SCENE", scene.as_ref()),
+            ("XDG_RUNTIME_DIR", run.as_os_str()),
+            ("WHORL_TEST_CONTROL", control.as_os_str()),
+        ];
+        if hold {
+            variables.push(("WHORL_TEST_HOLD", "1".as_ref()));
+        }
+        Victim::start("sweep::opening", &variables)
+    }
+}
+
+/// Forks after each of the opener's system calls up to what it says at the end of `phase`, and looks at each child when the
+/// opener has come that far. Returns how many calls there are.
+fn sweep(scene: &str, phase: &str, from: usize) -> usize {
+    let stage = Stage::of(scene);
+    for calls in from.. {
+        let mut victim = stage.victim(scene, phase == "opened");
+        for _ in 0..calls {
+            victim.next_call();
+            if victim.has_said(phase).is_some() {
+                return calls;
+            }
+        }
+        victim.fork();
+        victim.let_go();
+        let child = Grandchild(victim.heard("forked"));
+        victim.heard(phase);
+        let mut found = Vec::new();
+        until(SOON, &format!("{scene}: forked after {calls} calls, the child holds nothing"), || {
+            found = lives(child.0);
+            found.is_empty()
+        });
+    }
+    unreachable!("there are not so many numbers")
+}
+
+fn sweep_both(scene: &str) {
+    let opening = sweep(scene, "opened", 0);
+    let all = sweep(scene, "closed", opening);
+    eprintln!("{scene}: {opening} system calls to open, {} to close", all - opening);
+}
+
+macro_rules! scenes {
+    ($($name:ident: $scene:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            sweep_both($scene);
+        })*
+    };
+}
+
+scenes! {
+    forks_while_a_sender_is_opened: "sender";
+    forks_while_a_receiver_is_opened: "receiver";
+    forks_while_a_receiver_of_a_stream_is_opened: "stream";
+    forks_while_a_receiver_waits: "waiter";
+    forks_while_a_connection_is_accepted: "accepted";
+    forks_while_mailboxes_are_opened: "mailboxes";
+    forks_while_a_server_is_opened: "announced";
+    forks_while_a_mailbox_server_is_opened: "mailbox server";
+}

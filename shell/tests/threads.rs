@@ -1,0 +1,97 @@
+//! The library's threads take no signals: those are for the program around it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use whorl::dipc::reply::Shape;
+use whorl::dipc::server::{LOOPBACK, Options, Server as Mailboxes};
+use whorl::rendezvous::RuntimeDir;
+use whorl::{Sender, SenderOptions, Server, ServerOptions};
+
+/// What a thread must take, because it caused it itself or because the C library needs it.
+const TAKEN: [i32; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+
+/// The signals that a thread of this process blocks, one bit each; `None` if it has ended.
+fn blocked(thread: &Path) -> Option<u64> {
+    let status = fs::read_to_string(thread.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn threads() -> Vec<(String, u64)> {
+    let tasks = fs::read_dir("/proc/self/task").expect("it").flatten();
+    let named = |task: fs::DirEntry| {
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        Some((name.trim().to_owned(), blocked(&task.path())?))
+    };
+    tasks.filter_map(named).collect()
+}
+
+/// A program that reads its signals from a signalfd blocks them in its own threads. The kernel gives a signal to any thread that
+/// does not block it, whose default action then ends the program.
+#[test]
+fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
+    let home = tempfile::tempdir().expect("a directory");
+    // SAFETY: the only test of this file that reads or writes the environment.
+    unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
+    let directory = || RuntimeDir::open_in(home.path(), "whorl").expect("a directory");
+    let sender = Sender::create_in(directory(), &"x".parse().expect("a name"), SenderOptions::default());
+    let options = ServerOptions::new(home.path().join("servers"));
+    let announced = Server::start_in(directory(), &"y".parse().expect("a name"), &options).expect("a server");
+    let options = Options {
+        shape: Shape { boxes: 1, capacity: 16, packet: 16 },
+        address: (LOOPBACK, 0).into(),
+        unix: None,
+        token: None,
+        idle: None,
+        max_connections: Some(4),
+        workers: Some(2),
+    };
+    let server = Mailboxes::open(options, None).expect("a mailbox server");
+    let port = server.address().port();
+    let serving = std::thread::spawn(move || server.run());
+    let ours =
+        |(name, _): &(String, u64)| ["desk", "counter"].contains(&&**name) || name.starts_with("dipc ");
+    // Two desks, a counter, two workers and a waker. A thread gets its name a moment after it was born.
+    while threads().iter().filter(|thread| ours(thread)).count() < 6 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for (name, blocked) in threads().into_iter().filter(ours) {
+        for signal in 1..=64 {
+            let is_blocked = blocked >> (signal - 1) & 1 == 1;
+            // No thread can block these two; and the C library keeps the first real-time signals for itself.
+            let is_ours = ![libc::SIGKILL, libc::SIGSTOP].contains(&signal) && !(32..=34).contains(&signal);
+            if is_ours {
+                assert_eq!(is_blocked, !TAKEN.contains(&signal), "{name}: signal {signal}");
+            }
+        }
+    }
+    whorl::dipc::remove::remove(port, false).expect("it ends");
+    serving.join().expect("a thread").expect("a good end");
+    drop((sender, announced));
+}
+
+/// Each thread is started by the one function that blocks its signals.
+#[test]
+fn only_one_file_starts_threads() {
+    fn look(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                look(&path, found);
+            } else if !path.ends_with("process/threads.rs") {
+                let source = fs::read_to_string(&path).expect("a source");
+                let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+                let starts = ["thread::spawn", ".spawn(", ".spawn_scoped(", "scope.spawn"];
+                let lines = code.lines().filter(|line| starts.iter().any(|start| line.contains(start)));
+                found.extend(lines.map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for package in ["shell", "capi"] {
+        look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("src"), &mut found);
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
