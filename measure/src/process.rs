@@ -61,6 +61,9 @@ pub fn nap(time: Duration) -> Result<(), Trouble> {
 
 impl Group {
     pub fn new() -> Self {
+        // Whoever started us may have had it ignored. Then the kernel reaps the parties, and nobody learns how they ended.
+        // SAFETY: the default action takes no code of ours.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         Group { children: Vec::new(), incomplete: false }
     }
 
@@ -202,6 +205,9 @@ impl Group {
                         control.failure.text().unwrap_or_else(|| format!("ended with status {status:#x}"));
                     return Err(Trouble::Failed(text));
                 }
+            } else if pid == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD) {
+                child.alive = false;
+                return Err(Trouble::Failed("ended, and something else has reaped it".into()));
             }
         }
         Ok(())

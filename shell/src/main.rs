@@ -28,7 +28,7 @@ static OCCUPY_MISSING: extern "C" fn() = {
 };
 
 fn main() -> ExitCode {
-    whorl::process::survive_file_size_limit();
+    whorl::process::set_signals();
     std::panic::set_hook(Box::new(|panic| terminal::say(&panicked(panic))));
     conclude(run()).now()
 }

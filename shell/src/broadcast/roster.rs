@@ -4,10 +4,10 @@ use super::checksum::{Sum, hex};
 use super::destination::Warning;
 use super::lifeline::{self, Lifeline};
 use super::{CopyError, Job};
-use crate::process::{self, Child};
+use crate::process::{self, Child, Ending};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitStatus};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -108,7 +108,7 @@ pub(super) struct Peer {
     pub lifeline: Option<OwnedFd>,
     pub joined: bool,
     pub report: Option<Report>,
-    pub ended: Option<WaitStatus>,
+    pub ended: Option<Ending>,
 }
 
 /// All receivers, shared between the data path and the control thread.
@@ -262,7 +262,8 @@ fn outcome(job: &Job<'_>, number: u32, peer: Peer) -> PeerOutcome {
 }
 
 /// How a process ended, in words.
-fn how(status: WaitStatus) -> String {
+fn how(ending: Ending) -> String {
+    let Ending::Known(status) = ending else { return "ended, and something else has reaped it".into() };
     match (status.terminating_signal(), status.exit_status()) {
         (Some(9), _) => "killed by SIGKILL".into(),
         (Some(15), _) => "killed by SIGTERM".into(),

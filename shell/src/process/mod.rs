@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`inherited`] | what forked children do not inherit |
-//! | [`signals`] | blocking signals |
+//! | [`signals`] | what the command sets when it starts, and blocking signals |
 //! | [`threads`] | starting threads |
 
 mod inherited;
@@ -13,6 +13,7 @@ mod threads;
 
 pub use inherited::{Birthplace, ForksWait, Unshared, forks};
 pub use pids::{is_own_pid_namespace, pid_in_words, pid_namespace, proc_of, shares_pid_namespace};
+pub use signals::set_signals;
 pub use threads::{start_scoped_thread, start_thread};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -67,84 +68,18 @@ extern "C" fn on_orphaned(signal: i32) {
 /// noted also if they were blocked when we were started, which nobody does on purpose. System calls return `EINTR`.
 pub fn catch_stop_signals() {
     for signal in STOPPING {
-        if !is_ignored(signal) {
-            catch(signal, on_stop);
+        if !signals::is_ignored(signal) {
+            signals::catch(signal, on_stop);
         }
     }
-    change_mask(libc::SIG_UNBLOCK, &STOPPING);
+    signals::unblock(STOPPING);
 }
 
 /// The same for a server, which a supervisor ends with SIGTERM: noted also if it was ignored when we were started, for a
 /// supervisor may ignore it on its own account.
 pub fn catch_stop_signals_of_server() {
-    catch(libc::SIGTERM, on_stop);
+    signals::catch(libc::SIGTERM, on_stop);
     catch_stop_signals();
-}
-
-fn is_ignored(signal: i32) -> bool {
-    // SAFETY: `sigaction` is plain data for which zero is a value.
-    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: asks only; `old` lives through the call.
-    unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut old) };
-    old.sa_sigaction == libc::SIG_IGN
-}
-
-/// Calls `handler`, which is async-signal-safe, on a signal. It interrupts system calls.
-fn catch(signal: i32, handler: extern "C" fn(i32)) {
-    // SAFETY: `sigaction` is plain data for which zero is a value.
-    let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
-    new.sa_sigaction = handler as usize;
-    // SAFETY: the handler is async-signal-safe, as the caller says; `new` lives through the call.
-    unsafe { libc::sigaction(signal, &raw const new, std::ptr::null_mut()) };
-}
-
-/// Changes this thread's signal mask.
-fn change_mask(how: i32, signals: &[i32]) {
-    // SAFETY: plain data; the calls write only to `set`, which lives through them.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    unsafe { libc::sigemptyset(&raw mut set) };
-    for &signal in signals {
-        // SAFETY: as above.
-        unsafe { libc::sigaddset(&raw mut set, signal) };
-    }
-    // SAFETY: as above.
-    unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) };
-}
-
-/// Takes back what a daemon inherited: blocked signals, and ignored ones. Those that this program ignores by itself stay
-/// so: the errors EPIPE and EFBIG take their place.
-fn reset_signals() {
-    for signal in (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGPIPE, libc::SIGXFSZ].contains(signal)) {
-        if is_ignored(signal) {
-            // SAFETY: the default action takes no code of ours.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-    }
-    change_mask(libc::SIG_SETMASK, &[]);
-}
-
-extern "C" fn on_file_size_limit(_: i32) {}
-
-/// From now on a write beyond the limit of file sizes (`ulimit -f`) fails with `EFBIG`, instead of killing this process. For
-/// programs, before they write: a library leaves that to its program.
-///
-/// A handler that does nothing, and not `SIG_IGN`: programs that are executed from here start with the default again.
-pub fn survive_file_size_limit() {
-    let none = std::ptr::null_mut();
-    // SAFETY: `sigaction` is plain data for which zero is a value.
-    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: asks only; `old` lives through the call.
-    unsafe { libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &raw mut old) };
-    if old.sa_sigaction == libc::SIG_IGN {
-        return; // which serves as well
-    }
-    // SAFETY: as above.
-    let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
-    new.sa_sigaction = on_file_size_limit as extern "C" fn(i32) as usize;
-    new.sa_flags = libc::SA_RESTART;
-    // SAFETY: the handler is async-signal-safe, because it does nothing; `new` lives through the call.
-    unsafe { libc::sigaction(libc::SIGXFSZ, &raw const new, none) };
 }
 
 /// The signal that asked this process to stop, if one did.
@@ -179,6 +114,15 @@ pub fn die_of(signal: i32) -> ! {
     std::process::exit(128 + signal) // its default action is none: say it the shells' way
 }
 
+/// How a forked process ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending {
+    /// As the kernel says.
+    Known(WaitStatus),
+    /// Something else reaped it, or the kernel did by itself.
+    Unknown,
+}
+
 /// A forked process that we have to reap.
 #[derive(Debug)]
 pub struct Child {
@@ -200,19 +144,24 @@ impl Child {
     }
 
     /// Reaps it if it has ended.
-    pub fn try_reap(&self) -> Option<WaitStatus> {
-        waitpid(Some(self.pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status)
+    pub fn try_reap(&self) -> Option<Ending> {
+        match waitpid(Some(self.pid), WaitOptions::NOHANG) {
+            Ok(ended) => ended.map(|(_, status)| Ending::Known(status)),
+            Err(Errno::INTR) => None,
+            Err(_) => Some(Ending::Unknown), // ECHILD: waiting longer would bring nothing
+        }
     }
 
     /// Reaps it.
     ///
     /// # Blocking
     /// Until it ends.
-    pub fn reap(&self) -> Option<WaitStatus> {
+    pub fn reap(&self) -> Ending {
         loop {
             match waitpid(Some(self.pid), WaitOptions::empty()) {
                 Err(Errno::INTR) => {}
-                other => return other.ok().flatten().map(|(_, status)| status),
+                Ok(Some((_, status))) => return Ending::Known(status),
+                Ok(None) | Err(_) => return Ending::Unknown,
             }
         }
     }
@@ -224,18 +173,19 @@ impl Child {
 }
 
 /// # Panics
-/// If this process has other threads: a fork would copy their locks as they are.
+/// If this program has started other threads: a fork would copy their locks as they are.
+///
+/// A preloaded library may have threads of its own, as monitoring agents do. Those hold no lock of this program, and the C
+/// library puts its own in order in the child: memory, standard streams, the loader.
 fn assert_one_thread() {
-    // What cannot be listed is no thread.
-    let threads = std::fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.flatten().count());
-    assert!(threads <= 1, "forking is for processes with one thread");
+    assert_eq!(threads::count(), 0, "forking comes before this program's threads");
 }
 
 /// Forks. The child runs `body`, ends with the code it returns, and never outlives its parent for long: the kernel sends it
 /// SIGTERM when the parent dies, which then counts even if SIGTERM is otherwise ignored.
 ///
 /// # Panics
-/// If this process has other threads already: their locks would be copied as they are.
+/// If this program has started threads already: their locks would be copied as they are.
 ///
 /// # Errors
 /// What the kernel said: most often `EAGAIN`, too many processes.
@@ -244,7 +194,7 @@ pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
     // Where it is refused, as by a filter, the child would end without a word.
     rustix::process::parent_process_death_signal()?;
     let parent = rustix::process::getpid();
-    // SAFETY: one thread, so the child's copy of the heap and of every lock is in order.
+    // SAFETY: this program has one thread, so the child's copy of the heap and of every lock is in order.
     match unsafe { libc::fork() } {
         -1 => {
             let error = std::io::Error::last_os_error();
@@ -264,8 +214,8 @@ fn born(parent: Pid, body: impl FnOnce() -> u8) -> u8 {
     // A signal to the child is not news for the parent's event loop.
     STOP_EVENT.store(-1, Ordering::Relaxed);
     PARENT.store(parent.as_raw_pid(), Ordering::Relaxed);
-    if is_ignored(libc::SIGTERM) {
-        catch(libc::SIGTERM, on_orphaned);
+    if signals::is_ignored(libc::SIGTERM) {
+        signals::catch(libc::SIGTERM, on_orphaned);
     }
     let armed = set_parent_process_death_signal(Some(Signal::TERM));
     if armed.is_err() || getppid() != Some(parent) {
@@ -340,14 +290,14 @@ impl Verdict {
 /// Until the daemon has told its verdict, or ended.
 ///
 /// # Panics
-/// If this process has other threads already.
+/// If this program has started threads already.
 ///
 /// # Errors
 /// What the kernel said.
 pub fn daemonize(body: impl FnOnce(Verdict) -> u8) -> Result<String, Errno> {
     let (answer, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     assert_one_thread();
-    // SAFETY: one thread, so the child's copy of the heap and of every lock is in order.
+    // SAFETY: this program has one thread, so the child's copy of the heap and of every lock is in order.
     let child = match unsafe { libc::fork() } {
         -1 => return Err(last_error()),
         0 => {
@@ -384,7 +334,7 @@ fn detach(pipe: OwnedFd, body: impl FnOnce(Verdict) -> u8) -> u8 {
         0 => {}
         _ => return 0,
     }
-    reset_signals();
+    signals::reset_signals();
     let private = rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO;
     rustix::process::umask(private);
     let null = || -> Result<(), Errno> {
