@@ -122,7 +122,7 @@ extern "C" {
 
 // What went wrong in the last call of this thread that did not return `WHORL_OK`: one line, without a line end.
 //
-// The text is good until the next call of this thread fails; the empty text if none has.
+// The text is good until the next call of this thread fails; the empty text if none has. A text of more than 4095 bytes is cut.
 const char *whorl_last_error(void);
 
 // The version of the library, as in "0.1.0".

@@ -1,7 +1,7 @@
 //! `whorl_mailbox_*`: the mailboxes of a server on this machine, through shared memory.
 
 use crate::support::{
-    Failure, bytes, call, deadline, give, held, put, put_if_wanted, room, take_back, whorl_status,
+    Failure, bytes, call, deadline, give, held, place, put_if_wanted, room, take_back, whorl_status,
 };
 use std::ffi::c_void;
 use whorl::dipc::attach::AttachError;
@@ -26,13 +26,15 @@ pub unsafe extern "C" fn whorl_mailbox_attach(
     mailboxes: *mut *mut whorl_mailboxes,
 ) -> whorl_status {
     call(|| {
+        // SAFETY: the caller's promise.
+        let place = unsafe { place(mailboxes) }?;
         let attached = Mailboxes::attach(port).map_err(|error| match &error {
             AttachError::Nothing(_) => Failure::new(WHORL_NOTHING, error),
             AttachError::Mailboxes(MailboxError::Seats(_)) => Failure::new(WHORL_FULL, error),
             _ => Failure::new(WHORL_SYSTEM, error),
         })?;
-        // SAFETY: the caller's promise.
-        unsafe { give(mailboxes, whorl_mailboxes(attached)) }
+        give(place, whorl_mailboxes(attached));
+        Ok(())
     })
 }
 
@@ -88,18 +90,18 @@ pub unsafe extern "C" fn whorl_mailbox_read(
     call(|| {
         // SAFETY: the caller's first promise.
         let mailboxes = unsafe { held(mailboxes) }?;
+        // SAFETY: the caller's third promise.
+        let length = unsafe { place(length) }?;
         // No message is longer, so no more of the room is touched.
         let capacity = capacity.min(mailboxes.0.capacity());
         // SAFETY: the caller's second promise.
         let buffer = unsafe { room(buffer, capacity) }?;
         let read = mailboxes.0.read_to(index, buffer, deadline(timeout_ms));
         if let Err(MailboxError::Read(MailReadError::TooShort(needed))) = read {
-            // SAFETY: the caller's third promise.
-            unsafe { put(length, needed) }?;
+            length.write(needed);
         }
         let (found, count) = read?;
-        // SAFETY: the caller's third promise.
-        unsafe { put(length, count) }?;
+        length.write(count);
         // SAFETY: the caller's third promise.
         unsafe { put_if_wanted(version, found) };
         Ok(())
@@ -149,9 +151,11 @@ pub unsafe extern "C" fn whorl_mailbox_version(
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's first promise.
-        let found = unsafe { held(mailboxes) }?.0.version(index)?;
+        let mailboxes = unsafe { held(mailboxes) }?;
         // SAFETY: the caller's second promise.
-        unsafe { put(version, found) }
+        let version = unsafe { place(version) }?;
+        version.write(mailboxes.0.version(index)?);
+        Ok(())
     })
 }
 
@@ -170,7 +174,7 @@ pub unsafe extern "C" fn whorl_mailbox_wait(
     call(|| {
         // SAFETY: the caller's promise.
         let mailboxes = unsafe { held(mailboxes) }?;
-        match mailboxes.0.wait_newer(index, than, deadline(timeout_ms))? {
+        match mailboxes.0.wait_for_version(index, than, deadline(timeout_ms))? {
             Some(_) => Ok(()),
             None => Err(Failure::new(WHORL_TIMED_OUT, "timed out waiting for a newer message")),
         }

@@ -1,6 +1,6 @@
 //! `whorl_recv_*`: a receiver of a channel.
 
-use crate::support::{call, deadline, give, held, name, put, room, take_back, timeout, whorl_status};
+use crate::support::{call, deadline, give, held, name, place, room, take_back, timeout, whorl_status};
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
 use whorl::{JoinOptions, Received, Receiver, Start};
@@ -49,10 +49,12 @@ pub unsafe extern "C" fn whorl_recv_join(
         // SAFETY: the caller's first promise.
         let name = unsafe { self::name(name) }?;
         let from = if from_now { Start::Now } else { Start::First };
+        // SAFETY: the caller's second promise.
+        let place = unsafe { place(receiver) }?;
         let joined =
             Receiver::join(&name, &JoinOptions { from, timeout: timeout(timeout_ms), confirms: false })?;
-        // SAFETY: the caller's second promise.
-        unsafe { give(receiver, whorl_receiver(joined)) }
+        give(place, whorl_receiver(joined));
+        Ok(())
     })
 }
 
@@ -89,6 +91,8 @@ pub unsafe extern "C" fn whorl_recv_message(
     call(|| {
         // SAFETY: the caller's first promise.
         let receiver = unsafe { held(receiver) }?;
+        // SAFETY: the caller's third promise.
+        let message = unsafe { place(message) }?;
         // No message is longer, so no more of the room is touched.
         let capacity = capacity.min(receiver.0.longest());
         // SAFETY: the caller's second promise.
@@ -102,8 +106,8 @@ pub unsafe extern "C" fn whorl_recv_message(
             Received::Hole(length) => (whorl_kind::WHORL_HOLE, length),
             Received::End(end) => (whorl_kind::WHORL_END, end.total),
         };
-        // SAFETY: the caller's third promise.
-        unsafe { put(message, whorl_message { kind, length }) }
+        message.write(whorl_message { kind, length });
+        Ok(())
     })
 }
 
@@ -133,9 +137,10 @@ pub unsafe extern "C" fn whorl_recv_arm(receiver: *mut whorl_receiver, armed: *m
     call(|| {
         // SAFETY: the caller's first promise.
         let receiver = unsafe { held(receiver) }?;
-        let is_armed = receiver.0.arm()?;
         // SAFETY: the caller's second promise.
-        unsafe { put(armed, is_armed) }
+        let armed = unsafe { place(armed) }?;
+        armed.write(receiver.0.arm()?);
+        Ok(())
     })
 }
 

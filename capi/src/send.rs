@@ -1,7 +1,7 @@
 //! `whorl_send_*`: one sender, whom receivers find by name.
 
 use crate::support::{
-    Failure, bytes, call, deadline, give, held, name, put_if_wanted, take_back, whorl_status,
+    Failure, bytes, call, deadline, give, held, name, place, put_if_wanted, take_back, whorl_status,
 };
 use std::ffi::{c_char, c_void};
 use whorl::{Sender, SenderOptions};
@@ -42,6 +42,8 @@ pub unsafe extern "C" fn whorl_send_create(
     call(|| {
         // SAFETY: the caller's first promise.
         let name = unsafe { self::name(name) }?;
+        // SAFETY: the caller's second promise.
+        let place = unsafe { place(sender) }?;
         let usual = SenderOptions::default();
         let or = |given: u32, usual: u32| if given == 0 { usual } else { given };
         let options = SenderOptions {
@@ -51,8 +53,8 @@ pub unsafe extern "C" fn whorl_send_create(
             ..usual
         };
         let made = Sender::create(&name, options)?;
-        // SAFETY: the caller's second promise.
-        unsafe { give(sender, whorl_sender(made)) }
+        give(place, whorl_sender(made));
+        Ok(())
     })
 }
 

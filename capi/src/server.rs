@@ -1,7 +1,7 @@
 //! `whorl_server_*` and `whorl_discover*`: servers that announce themselves in a directory, and asking all of them.
 
 use crate::support::{
-    Failure, bytes, call, deadline, give, held, name, put, take_back, text, timeout, whorl_status,
+    Failure, bytes, call, deadline, give, held, name, place, take_back, text, timeout, whorl_status,
 };
 use std::ffi::{CString, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -85,9 +85,11 @@ pub unsafe extern "C" fn whorl_server_start(
         options.socket_message = unsafe { bytes(socket_message, socket_length) }?.to_vec();
         // SAFETY: the caller's second promise.
         options.shm_message = unsafe { bytes(shm_message, shm_length) }?.to_vec();
-        let started = Server::start(&name, &options)?;
         // SAFETY: the caller's third promise.
-        unsafe { give(server, whorl_server(started)) }
+        let place = unsafe { place(server) }?;
+        let started = Server::start(&name, &options)?;
+        give(place, whorl_server(started));
+        Ok(())
     })
 }
 
@@ -164,6 +166,8 @@ pub unsafe extern "C" fn whorl_discover(
     call(|| {
         // SAFETY: the caller's first promise.
         let directory = unsafe { text(directory, "the directory") }?;
+        // SAFETY: the caller's second promise.
+        let place = unsafe { place(answers) }?;
         let patience = timeout(timeout_ms).unwrap_or(Duration::from_secs(2));
         let found = discover(directory.as_ref(), patience)
             .map_err(|error| Failure::new(WHORL_SYSTEM, format!("{directory}: {}", whorl::reason(error))))?;
@@ -172,8 +176,8 @@ pub unsafe extern "C" fn whorl_discover(
             error: answer.error.as_ref().map(|error| for_c(error.as_bytes())),
             answer,
         });
-        // SAFETY: the caller's second promise.
-        unsafe { give(answers, whorl_answers(kept.collect())) }
+        give(place, whorl_answers(kept.collect()));
+        Ok(())
     })
 }
 
@@ -206,6 +210,8 @@ pub unsafe extern "C" fn whorl_discover_get(
     call(|| {
         // SAFETY: the caller's first promise.
         let answers = unsafe { held(answers) }?;
+        // SAFETY: the caller's second promise.
+        let place = unsafe { place(answer) }?;
         let kept =
             answers.0.get(index).ok_or_else(|| Failure::new(WHORL_NOTHING, "there is no such answer"))?;
         let message = |message: &Option<Vec<u8>>| match message {
@@ -227,8 +233,8 @@ pub unsafe extern "C" fn whorl_discover_get(
             shm_length,
             error: kept.error.as_ref().map_or(std::ptr::null(), |error| error.as_ptr()),
         };
-        // SAFETY: the caller's second promise.
-        unsafe { put(answer, seen) }
+        place.write(seen);
+        Ok(())
     })
 }
 

@@ -1,8 +1,9 @@
 //! What every call is made of: what comes in is checked, what goes wrong becomes a number and a text.
 
 use std::any::Any;
-use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_void};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use whorl::rendezvous::protocol::Refusal;
@@ -49,17 +50,20 @@ pub enum whorl_status {
 
 use whorl_status::*;
 
+/// The longest text that is kept, with the zero byte that ends it.
+const LONGEST: usize = 4096;
+
 thread_local! {
-    static LAST: RefCell<CString> = RefCell::default();
+    // Made without running code, and never destroyed: so it is there in destructors of threads and in handlers of exits, too.
+    static LAST: [Cell<u8>; LONGEST] = const { [const { Cell::new(0) }; LONGEST] };
 }
 
 /// What went wrong in the last call of this thread that did not return `WHORL_OK`: one line, without a line end.
 ///
-/// The text is good until the next call of this thread fails; the empty text if none has.
+/// The text is good until the next call of this thread fails; the empty text if none has. A text of more than 4095 bytes is cut.
 #[unsafe(no_mangle)]
 pub extern "C" fn whorl_last_error() -> *const c_char {
-    // Borrowed only here and in `remember`, neither of which calls the other.
-    LAST.with_borrow(|text| text.as_ptr())
+    LAST.with(|text| text.as_ptr().cast())
 }
 
 /// The version of the library, as in "0.1.0".
@@ -86,8 +90,9 @@ impl Failure {
 }
 
 fn remember(text: &str) {
-    let text: Vec<u8> = text.bytes().filter(|&byte| byte != 0).collect();
-    LAST.with_borrow_mut(|last| *last = CString::new(text).unwrap_or_default());
+    let most = text.floor_char_boundary(LONGEST - 1);
+    let bytes = text[..most].bytes().filter(|&byte| byte != 0).chain([0]);
+    LAST.with(|last| last.iter().zip(bytes).for_each(|(place, byte)| place.set(byte)));
 }
 
 /// Runs the body of a call: a failure is remembered, and a panic ends here.
@@ -176,23 +181,20 @@ pub unsafe fn held<'a, T>(handle: *mut T) -> Result<&'a mut T, Failure> {
     unsafe { handle.as_mut() }.ok_or_else(|| Failure::new(WHORL_ARGUMENT, "the handle is a null pointer"))
 }
 
-/// Where a result goes.
+/// Where a result goes. To be asked for before anything is done, so that a null pointer loses nothing.
 ///
 /// # Safety
-/// `place` is null, or points to room for a `T`.
-pub unsafe fn put<T>(place: *mut T, value: T) -> Result<(), Failure> {
-    if place.is_null() {
-        return Err(Failure::new(WHORL_ARGUMENT, "the place for the result is a null pointer"));
-    }
-    // SAFETY: not null, and room for a `T`, as the caller vouches.
-    unsafe { place.write(value) };
-    Ok(())
+/// `place` is null, or points to room for a `T` that nobody else uses during the call.
+pub unsafe fn place<'a, T>(place: *mut T) -> Result<&'a mut MaybeUninit<T>, Failure> {
+    // SAFETY: null, or room for a `T`, as the caller vouches.
+    unsafe { place.cast::<MaybeUninit<T>>().as_mut() }
+        .ok_or_else(|| Failure::new(WHORL_ARGUMENT, "the place for the result is a null pointer"))
 }
 
-/// The same, for a result that the caller may not want.
+/// Writes a result that the caller may not want.
 ///
 /// # Safety
-/// As [`put`].
+/// As [`place`].
 pub unsafe fn put_if_wanted<T>(place: *mut T, value: T) {
     if !place.is_null() {
         // SAFETY: not null, and room for a `T`, as the caller vouches.
@@ -201,18 +203,8 @@ pub unsafe fn put_if_wanted<T>(place: *mut T, value: T) {
 }
 
 /// Gives a handle out.
-///
-/// # Safety
-/// As [`put`].
-pub unsafe fn give<T>(place: *mut *mut T, value: T) -> Result<(), Failure> {
-    let handle = Box::into_raw(Box::new(value));
-    // SAFETY: as the caller vouches.
-    let given = unsafe { put(place, handle) };
-    if given.is_err() {
-        // SAFETY: made a moment ago, and given to nobody.
-        unsafe { take_back(handle) };
-    }
-    given
+pub fn give<T>(place: &mut MaybeUninit<*mut T>, value: T) {
+    place.write(Box::into_raw(Box::new(value)));
 }
 
 /// Ends a handle; null is nothing to end. A panic on the way ends here.

@@ -14,6 +14,57 @@ static void is(whorl_status found, whorl_status expected, const char *text, cons
 
 #define IS(call, status, text) is((call), (status), (text), #call)
 
+/* Every function with null in place of each pointer that it takes. */
+static void nulls(void) {
+    whorl_sender *sender = NULL;
+    whorl_receiver *receiver = NULL;
+    whorl_mailboxes *mailboxes = NULL;
+    whorl_answers *answers = NULL;
+    whorl_server *server = NULL;
+    whorl_message message;
+    whorl_answer answer;
+    char buffer[8];
+    size_t length;
+    uint64_t version;
+    bool armed;
+    IS(whorl_send_create(NULL, 0, 0, 0, &sender), WHORL_ARGUMENT, "null");
+    IS(whorl_send_create("n", 0, 0, 0, NULL), WHORL_ARGUMENT, "null");
+    IS(whorl_send_wait_receivers(NULL, 1, 0), WHORL_ARGUMENT, "null");
+    IS(whorl_send_message(NULL, "x", 1, 0), WHORL_ARGUMENT, "null");
+    IS(whorl_send_finish(NULL, 0, NULL), WHORL_ARGUMENT, "null");
+    IS(whorl_recv_join(NULL, false, 0, &receiver), WHORL_ARGUMENT, "null");
+    IS(whorl_recv_join("n", false, 0, NULL), WHORL_ARGUMENT, "null");
+    IS(whorl_recv_message(NULL, buffer, sizeof buffer, 0, &message), WHORL_ARGUMENT, "null");
+    IS(whorl_recv_arm(NULL, &armed), WHORL_ARGUMENT, "null");
+    IS(whorl_mailbox_attach(1, NULL), WHORL_ARGUMENT, "null");
+    IS(whorl_mailbox_read(NULL, 0, buffer, sizeof buffer, 0, &length, &version), WHORL_ARGUMENT, "null");
+    IS(whorl_mailbox_write(NULL, 0, "x", 1, 0, &version), WHORL_ARGUMENT, "null");
+    IS(whorl_mailbox_version(NULL, 0, &version), WHORL_ARGUMENT, "null");
+    IS(whorl_mailbox_wait(NULL, 0, 0, 0), WHORL_ARGUMENT, "null");
+    IS(whorl_server_start(NULL, ".", "x", 1, "x", 1, &server), WHORL_ARGUMENT, "null");
+    IS(whorl_server_start("n", NULL, "x", 1, "x", 1, &server), WHORL_ARGUMENT, "null");
+    IS(whorl_server_start("n", ".", NULL, 1, "x", 1, &server), WHORL_ARGUMENT, "null");
+    IS(whorl_server_start("n", ".", "x", 1, NULL, 1, &server), WHORL_ARGUMENT, "null");
+    IS(whorl_server_start("n", ".", "x", 1, "x", 1, NULL), WHORL_ARGUMENT, "null");
+    IS(whorl_server_wait(NULL, 0, 0), WHORL_ARGUMENT, "null");
+    IS(whorl_discover(NULL, 0, &answers), WHORL_ARGUMENT, "null");
+    IS(whorl_discover(".", 0, NULL), WHORL_ARGUMENT, "null");
+    IS(whorl_discover_get(NULL, 0, &answer), WHORL_ARGUMENT, "null");
+    if (whorl_send_receivers(NULL) || whorl_recv_longest(NULL) || whorl_recv_fd(NULL) != -1)
+        failures++;
+    if (whorl_mailbox_count(NULL) || whorl_mailbox_capacity(NULL) || whorl_server_port(NULL))
+        failures++;
+    if (whorl_server_clients(NULL) || whorl_discover_count(NULL))
+        failures++;
+    whorl_send_free(NULL);
+    whorl_recv_free(NULL);
+    whorl_mailbox_free(NULL);
+    whorl_server_free(NULL);
+    whorl_discover_free(NULL);
+    if (sender || receiver || mailboxes || answers || server)
+        failures++;
+}
+
 int main(void) {
     whorl_sender *sender = NULL;
     whorl_receiver *receiver = NULL;
@@ -24,6 +75,7 @@ int main(void) {
     char buffer[64];
     if (strcmp(whorl_last_error(), "") != 0)
         failures++;
+    nulls();
     IS(whorl_send_create(NULL, 0, 0, 0, &sender), WHORL_ARGUMENT, "null");
     IS(whorl_send_create("a/b", 0, 0, 0, &sender), WHORL_ARGUMENT, "1 to 64 letters");
     IS(whorl_send_create("\xff", 0, 0, 0, &sender), WHORL_ARGUMENT, "UTF-8");
@@ -51,6 +103,8 @@ int main(void) {
     IS(whorl_recv_message(receiver, buffer, sizeof buffer, 0, &message), WHORL_TIMED_OUT, "nothing new");
     IS(whorl_recv_message(receiver, NULL, 1, 0, &message), WHORL_ARGUMENT, "null");
     IS(whorl_send_message(sender, "0123456789", 10, 0), WHORL_OK, "");
+    IS(whorl_recv_message(receiver, buffer, sizeof buffer, 0, NULL), WHORL_ARGUMENT, "null"); /* and it stays */
+    IS(whorl_recv_arm(receiver, NULL), WHORL_ARGUMENT, "null");
     IS(whorl_recv_message(receiver, buffer, 5, 0, &message), WHORL_TOO_LONG, "10 bytes");
     IS(whorl_recv_message(receiver, buffer, sizeof buffer, 0, &message), WHORL_OK, "");
     if (message.kind != WHORL_BYTES || message.length != 10 || memcmp(buffer, "0123456789", 10) != 0)

@@ -94,3 +94,14 @@ fn mistakes_are_answered_and_nothing_crashes() {
         assert_eq!(said, "0 mistakes\n", "{}", program.display());
     }
 }
+
+#[test]
+fn calls_work_while_a_thread_or_the_program_ends() {
+    let home = home();
+    for program in compiled("tests/endings.c", home.path()) {
+        let said = run(Command::new(&program).current_dir(home.path()).env("XDG_RUNTIME_DIR", home.path()));
+        let expected =
+            ["destructor: good", "handler: good", "for ever: good", "asked for ever: 0", "exit: good"];
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected, "{}", program.display());
+    }
+}

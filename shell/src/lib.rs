@@ -30,6 +30,7 @@ compile_error!(
 mod bell;
 pub mod broadcast;
 pub mod channel;
+mod deadline;
 pub mod dipc;
 pub mod discovery;
 #[doc(hidden)]

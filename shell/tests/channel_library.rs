@@ -355,3 +355,39 @@ fn the_examples_do_what_they_say() {
         home.nothing_left();
     }
 }
+
+#[test]
+fn a_timeout_longer_than_any_clock_goes_is_for_ever() {
+    let here = Rendezvous::new();
+    let _sender = here.sender(small());
+    let options = JoinOptions { timeout: Some(Duration::MAX), ..JoinOptions::default() };
+    Receiver::join_in(&here.directory(), &name(), &options, || ()).unwrap();
+    assert_eq!(whorl::discover(here.parent.path(), Duration::MAX).unwrap().len(), 0);
+}
+
+/// A moment is what [`Instant`] can be; a caller's duration may be more. Only constants are added without a check.
+#[test]
+fn no_callers_duration_is_added_to_a_moment_unchecked() {
+    fn look(folder: &std::path::Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            // The command's own durations are a year at most.
+            if path.is_dir() && !path.ends_with("src/commands") {
+                look(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                let added = |line: &&str| {
+                    let (_, after) = line.split_once("Instant::now() + ")?;
+                    let is_constant = after.starts_with(|c: char| c.is_ascii_uppercase());
+                    (!is_constant).then_some(())
+                };
+                let lines = source.lines().filter(|line| added(line).is_some());
+                found.extend(lines.map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    look(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found.retain(|line| !line.contains("if known { SCANT } else { self.patience }")); // a constant, too
+    assert_eq!(found, Vec::<String>::new());
+}

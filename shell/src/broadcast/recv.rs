@@ -3,6 +3,7 @@
 use super::checksum::Checksum;
 use super::destination::{Care, Destination, DestinationError, Warning, open_directory};
 use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
+use crate::deadline;
 use crate::flush::flush;
 use crate::named::path_of;
 use crate::new_file::{check_keep, part_name, token};
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 use whorl_core::error::End;
 
@@ -131,7 +132,7 @@ fn drain(plan: &RecvPlan, receiver: &mut Receiver, output: &mut Output<'_>) -> R
         if stop_signal().is_some() {
             return Err(RecvError::Interrupted);
         }
-        let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = plan.timeout.map(deadline::after);
         match receiver.take(Patience::Until(deadline), |payload| output.put(payload))? {
             Received::End(end) => return Ok(end),
             Received::Bytes(_) | Received::Hole(_) => {}

@@ -4,6 +4,7 @@ use super::control::{Patience, Stalled, Watch};
 use super::source::{Feed, Piece, Source, SourceError};
 use super::{Transport, serve};
 use crate::channel::{CreateError, SendError, Sender, SenderOptions, Tally, View, Watcher};
+use crate::deadline;
 use crate::process::stop_signal;
 use crate::rendezvous::Name;
 use crate::rendezvous::report::Standing;
@@ -103,7 +104,7 @@ fn through_ring(
         watcher: Some(watcher(watch, source.length())),
     };
     let mut sender = Sender::create(&plan.name, options)?;
-    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = plan.timeout.map(deadline::after);
     sender.wait_for_receivers(plan.peers, deadline)?;
     sender.begin(plan.peers > 0);
     let begun = Instant::now();
@@ -155,7 +156,7 @@ fn while_moving(
             Err(SendError::TimedOut) if lag != Some(sender.lag()) => lag = Some(sender.lag()),
             other => return other,
         }
-        deadline = Instant::now() + timeout;
+        deadline = deadline::after(timeout);
     }
 }
 

@@ -8,6 +8,7 @@ use super::source::Source;
 use crate::bell::Bell;
 use crate::channel::owner::{Desk, Guests, HandOver, Lag, Party, Pulse, Stuck};
 use crate::channel::{CreateError, SendError};
+use crate::deadline;
 use crate::process::{ForksWait, Unshared, unread};
 use crate::rendezvous::protocol::{Refusal, Saying, Start};
 use crate::rendezvous::report::{Kind, Standing, Way};
@@ -35,7 +36,7 @@ pub(super) fn run(
     let _desk = Desk::open(listener, door.clone(), guests.clone(), pulse.clone(), watcher)
         .map_err(|(what, error)| create(what)(error))?;
     pulse.want(plan.peers);
-    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = plan.timeout.map(deadline::after);
     guests.wait_joined(plan.peers as usize, deadline).map_err(SendError::from)?;
     pulse.start(plan.peers > 0);
     let begun = Instant::now();
@@ -67,7 +68,7 @@ pub(super) fn run(
 
 /// Everything was handed to the kernel: how long the receivers may take to say that they have it.
 fn patience(plan: &SendPlan) -> Option<Instant> {
-    plan.timeout.map(|timeout: Duration| Instant::now() + timeout)
+    plan.timeout.map(deadline::after)
 }
 
 fn pair() -> Result<(Unshared, Unshared), Errno> {

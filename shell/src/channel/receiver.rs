@@ -3,6 +3,7 @@
 use super::error::{JoinError, ReceiveError};
 use super::join::{Attempt, attempt};
 use super::stream::Stream;
+use crate::deadline;
 use crate::liveness::ByteLocks;
 use crate::process::Birthplace;
 use crate::rendezvous::protocol::{Farewell, Saying, Start, Token};
@@ -124,7 +125,7 @@ impl Receiver {
         options: &JoinOptions,
         waiting: impl FnOnce(),
     ) -> Result<Self, JoinError> {
-        let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = options.timeout.map(deadline::after);
         let mut waiting = Some(waiting);
         let mut replaced: Option<RuntimeDir> = None;
         loop {
@@ -189,7 +190,7 @@ impl Receiver {
         name: &Name,
         options: &JoinOptions,
     ) -> Result<Self, JoinError> {
-        let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = options.timeout.map(deadline::after);
         match attempt(directory, name, options, token, deadline)? {
             Attempt::Joined(receiver) => Ok(*receiver),
             Attempt::NotYet { .. } => Err(ConnectError::Nobody.into()),

@@ -3,6 +3,7 @@
 use super::file::{FileError, Information, files};
 use super::wire;
 use crate::channel::{JoinOptions, Received, Receiver};
+use crate::deadline;
 use crate::process::start_scoped_thread;
 use crate::rendezvous::RuntimeDir;
 use crate::rendezvous::protocol::Token;
@@ -90,7 +91,7 @@ fn nothing(file: &Path, error: String, is_broken: bool) -> Answer {
 }
 
 fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
-    let deadline = Instant::now() + timeout;
+    let deadline = deadline::after(timeout);
     let information = match Information::read(file) {
         Ok(information) => information,
         Err(error) => return nothing(file, error.to_string(), !matches!(error, FileError::System(_))),
@@ -186,7 +187,7 @@ fn through_memory(
     if receiver.id() != information.id {
         return Err("another channel has that name here".into());
     }
-    let until = Some(Instant::now() + timeout);
+    let until = Some(deadline::after(timeout));
     let mut buffer = vec![0; receiver.longest().min(wire::LONGEST as usize)];
     let mut message = Vec::new();
     loop {

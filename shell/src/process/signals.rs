@@ -66,7 +66,7 @@ pub(super) fn reset_signals() {
 
 extern "C" fn on_file_size_limit(_: i32) {}
 
-/// From now on a write beyond the limit of file sizes (`ulimit -f`) fails with `EFBIG`, instead of killing this process. 
+/// From now on a write beyond the limit of file sizes (`ulimit -f`) fails with `EFBIG`, instead of killing this process.
 ///
 /// A handler that does nothing, and not `SIG_IGN`: programs that are executed from here start with the default again.
 fn survive_file_size_limit() {
