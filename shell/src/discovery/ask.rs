@@ -4,7 +4,7 @@ use super::file::{FileError, Information, files};
 use super::wire;
 use crate::channel::{JoinOptions, Received, Receiver};
 use crate::deadline;
-use crate::process::start_scoped_thread;
+use crate::process::{Unshared, start_scoped_thread};
 use crate::rendezvous::RuntimeDir;
 use crate::rendezvous::protocol::Token;
 use rustix::io::Errno;
@@ -126,7 +126,7 @@ fn over_socket(
     information: &Information,
     token: Token,
     deadline: Instant,
-    connection: &mut Option<TcpStream>,
+    connection: &mut Option<Unshared<TcpStream>>,
 ) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
@@ -139,15 +139,17 @@ fn over_socket(
     let late = || "it does not answer in time".to_owned();
     let address = SocketAddr::new(information.address, information.port);
     let socket = TcpStream::connect_timeout(&address, left().ok_or_else(late)?).map_err(said)?;
+    // Not while it connects, which takes long: a child that is forked then keeps a connection that has said nothing.
+    let socket = Unshared::of(socket).map_err(crate::reason)?;
     let socket = connection.insert(socket);
     socket.set_write_timeout(left()).map_err(said)?;
-    socket.write_all(&wire::hello(token)).map_err(said)?;
+    (&**socket).write_all(&wire::hello(token)).map_err(said)?;
     // A deadline for the whole, not for each byte of a server that drips.
-    let mut fill = |bytes: &mut [u8]| {
+    let fill = |bytes: &mut [u8]| {
         let mut done = 0;
         while done < bytes.len() {
             socket.set_read_timeout(Some(left().ok_or_else(late)?)).map_err(said)?;
-            match socket.read(&mut bytes[done..]) {
+            match (&**socket).read(&mut bytes[done..]) {
                 Ok(0) => return Err("it hung up".to_owned()),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
