@@ -65,7 +65,7 @@ pub enum ListenError {
     Inherited(String),
 }
 
-/// The listening sockets that a supervisor handed over. Forked children share them until a server [keeps](Self::keep) them.
+/// The listening sockets that a supervisor handed over. Forked children share them until a server takes them over.
 #[derive(Debug)]
 pub struct Inherited {
     /// The TCP sockets.

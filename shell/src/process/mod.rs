@@ -2,9 +2,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`inherited`] | what forked children do not inherit |
-//! | [`signals`] | what the command sets when it starts, and blocking signals |
-//! | [`threads`] | starting threads |
+//! | `inherited.rs` | what forked children do not inherit |
+//! | `signals.rs` | what the command sets when it starts, and blocking signals |
+//! | `threads.rs` | starting threads |
 
 mod inherited;
 mod pids;
