@@ -10,7 +10,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
 use rustix::time::Timespec;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use whorl::rendezvous::RuntimeDir;
@@ -390,4 +390,39 @@ fn no_callers_duration_is_added_to_a_moment_unchecked() {
     look(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     found.retain(|line| !line.contains("if known { SCANT } else { self.patience }")); // a constant, too
     assert_eq!(found, Vec::<String>::new());
+}
+
+/// Not a test of its own: a receiver whose program closes every descriptor, as daemons do.
+#[test]
+fn closes_everything() {
+    let Some(parent) = std::env::var_os("WHORL_TEST_PARENT") else { return };
+    let directory = RuntimeDir::open_in(parent.as_ref(), "whorl").unwrap();
+    let mut receiver = Receiver::join_in(&directory, &name(), &JoinOptions::default(), || ()).unwrap();
+    // SAFETY: nothing that owns one of them is dropped: this process ends by `_exit`.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+    let received = receiver.receive(&mut [0; 16], Some(Instant::now() + LIMIT));
+    // SAFETY: ends the process without its destructors.
+    unsafe { libc::_exit(if received == Err(ReceiveError::Evicted) { 7 } else { 1 }) };
+}
+
+#[test]
+fn a_receiver_whose_program_closed_its_lock_hears_of_it_and_disturbs_nobody() {
+    let here = Rendezvous::new();
+    let mut sender = here.sender(SenderOptions { seats: 1, ..small() });
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "closes_everything", "--test-threads=1"]).stdin(std::process::Stdio::piped());
+    let mut closer = command.env("WHORL_TEST_PARENT", here.parent.path()).spawn().unwrap();
+    sender.wait_for_receivers(1, Some(Instant::now() + LIMIT)).unwrap();
+    until(LIMIT, "it counts as dead", || sender.receivers() == 0);
+    let mut honest = here.join();
+    sender.send(b"one", None).unwrap();
+    sender.send(b"two", None).unwrap();
+    closer.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    assert_eq!(closer.wait().unwrap().code(), Some(7), "it must hear that its seat is gone");
+    for expected in [b"one", b"two"] {
+        let mut message = [0; 16];
+        assert_eq!(honest.receive(&mut message, Some(Instant::now() + LIMIT)), Ok(Received::Bytes(3)));
+        assert_eq!(&message[..3], expected);
+    }
 }

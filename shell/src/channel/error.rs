@@ -115,7 +115,8 @@ pub enum ReceiveError {
     /// The sender went away before the end: what was received so far is all there will be, and it is not whole.
     #[error("the sender died before the end of the stream")]
     SenderDied,
-    /// We were too slow, and the sender went on without us.
+    /// We were too slow, and the sender went on without us. Also if this program has closed all its descriptors, the lock of
+    /// this receiver's seat among them.
     #[error("evicted for being too slow")]
     Evicted,
     /// The other side does not keep to the protocol.

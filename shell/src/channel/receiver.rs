@@ -414,6 +414,11 @@ fn from_ring<E: From<ReceiveError>>(
         true => take_copied(&run, scratch, take),
         false => take_in_place(&run, take),
     }?;
+    // Also where nobody is evicted: a program that closes all its descriptors gives up its seat's lock and counts as dead.
+    // Its seat may be another receiver's by now, whose position must not be overwritten.
+    if !run.whole() {
+        return Err(ReceiveError::Evicted.into());
+    }
     run.release(1);
     Ok(received)
 }
