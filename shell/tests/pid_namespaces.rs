@@ -65,7 +65,7 @@ fn dipcrm_leaves_the_innocent_process_with_the_servers_pid_alone() {
         );
         let removal = in_namespace(&place, &script).output().unwrap();
         assert_eq!(text(&removal.stdout), "code 1\nalive\n", "{keeps_socket} {removal:?}");
-        assert!(text(&removal.stderr).contains("runs in another pid namespace"), "{removal:?}");
+        assert!(text(&removal.stderr).contains("not visible in this pid namespace"), "{removal:?}");
         assert_eq!(text(&removal.stderr).lines().count(), 1, "{removal:?}");
         ended(server);
     }

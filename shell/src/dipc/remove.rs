@@ -40,8 +40,8 @@ pub enum RemoveError {
     },
     /// It did not go, and cannot be signalled from here.
     #[error(
-        "the server on port {0} is still there after 5 s, and cannot be signalled: it runs in another pid namespace; \
-         run 'shell dipcrm --force {0}' in its container, or where that container was started"
+        "the server on port {0} is still there after 5 s, and cannot be signalled: its process is not visible in this pid \
+         namespace; run 'shell dipcrm --force {0}' in the container where the server runs, or where that was started"
     )]
     OutOfSight(u16),
     /// Its files cannot be looked at.
