@@ -125,6 +125,57 @@ fn an_announced_server_is_announced_again() {
 }
 
 #[test]
+fn a_program_that_moves_to_another_root_keeps_its_name() {
+    let home = Home::new();
+    // The same path leads to something there.
+    let below = home.place.at("run").strip_prefix("/").unwrap().to_owned();
+    fs::create_dir_all(home.place.at("root").join(below)).unwrap();
+    fs::create_dir(home.place.at("root/proc")).unwrap();
+    let (root, run) = (home.place.at("root"), home.place.at("run"));
+    let there = std::ffi::CString::new(root.join("proc").into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: the child calls the library, which takes no lock that another thread could hold, and never returns.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+        // SAFETY: a plain system call.
+        let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+        // SAFETY: the paths live through the call; the other arguments are not looked at.
+        let alone = unshared && unsafe { libc::mount(none, c"/".as_ptr(), none, private, none.cast()) } == 0;
+        // SAFETY: as above.
+        let can = alone
+            && unsafe { libc::mount(c"/proc".as_ptr(), there.as_ptr(), none, libc::MS_BIND, none.cast()) }
+                == 0;
+        let directory = whorl::rendezvous::RuntimeDir::open_in(&run, "whorl").unwrap();
+        let _sender =
+            whorl::Sender::create_in(directory, &"x".parse().unwrap(), whorl::SenderOptions::default());
+        if !can || std::os::unix::fs::chroot(&root).is_err() {
+            // SAFETY: ends the child without the test harness's destructors.
+            unsafe { libc::_exit(77) };
+        }
+        fs::write("/moved", "").unwrap();
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(1)); // until it is killed
+        }
+    }
+    let mut status = 0;
+    until(SOON, "the program has moved, or cannot", || {
+        // SAFETY: `status` is writable; the child is ours.
+        root.join("moved").exists()
+            || unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child
+    });
+    if status != 0 {
+        return skip("a_program_that_moves_to_another_root_keeps_its_name", "only root may change its root");
+    }
+    let before = inode(&home.socket("x"));
+    std::thread::sleep(std::time::Duration::from_millis(2500)); // silence is the assertion
+    let after = (inode(&home.socket("x")), home.ls()[0]["state"].clone());
+    signal(child, Signal::KILL);
+    // SAFETY: `status` is writable; the child is ours.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(after, (before, "waiting".into()));
+}
+
+#[test]
 fn an_owner_that_lost_its_name_by_force_ends_when_it_wakes() {
     let home = Home::new();
     let sender = home.start_fed("send x");

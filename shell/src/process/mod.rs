@@ -12,6 +12,7 @@ mod signals;
 mod threads;
 
 pub use inherited::{Birthplace, ForksWait, Unshared, forks};
+pub(crate) use pids::mount_namespace;
 pub use pids::{is_own_pid_namespace, pid_in_words, pid_namespace, proc_of, shares_pid_namespace};
 pub use signals::set_signals;
 pub use threads::{start_scoped_thread, start_thread};

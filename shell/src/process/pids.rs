@@ -9,6 +9,11 @@ pub fn pid_namespace() -> Option<u64> {
     namespace_at("/proc/self/ns/pid")
 }
 
+/// The number of this thread's mount namespace. Nothing where `/proc` does not tell.
+pub(crate) fn mount_namespace() -> Option<u64> {
+    namespace_at("/proc/thread-self/ns/mnt")
+}
+
 /// Whether a pid written beside this namespace number means the same process here. An unknown namespace is another one.
 pub fn is_own_pid_namespace(written: Option<u64>) -> bool {
     written.is_some() && written == pid_namespace()

@@ -5,7 +5,7 @@
 //! Everything in it is reached through the opened directory, never by its path again.
 
 use crate::named::{Identity, path_of};
-use crate::process::Unshared;
+use crate::process::{Unshared, mount_namespace};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -20,6 +20,14 @@ use thiserror::Error;
 pub struct RuntimeDir {
     path: PathBuf,
     directory: OwnedFd,
+    view: View,
+}
+
+/// What paths mean to a thread: its root directory, and the number of its mount namespace.
+type View = (Option<Identity>, Option<u64>);
+
+fn view() -> View {
+    (Identity::at(CWD, "/").ok(), mount_namespace())
 }
 
 /// Why there is no runtime directory to be trusted.
@@ -130,7 +138,7 @@ impl RuntimeDir {
                 "give it mode 0700 with chmod, or set XDG_RUNTIME_DIR",
             );
         }
-        Ok(Self { path, directory })
+        Ok(Self { path, directory, view: view() })
     }
 
     /// Where it is, for people.
@@ -142,8 +150,9 @@ impl RuntimeDir {
     pub fn is_in_place(&self) -> bool {
         let opened = rustix::fs::fstat(&self.directory).map(|stat| Identity::of(&stat));
         match Identity::at(CWD, &*self.path) {
-            // A relative path led here when it was opened, and need not now.
-            _ if !self.path.is_absolute() => true,
+            // A relative path led here when it was opened, and need not now. Nor does any, for a program that has since
+            // moved to another root or mount namespace: those who look for its names did not.
+            _ if !self.path.is_absolute() || view() != self.view => true,
             Ok(at_path) => Ok(at_path) == opened,
             Err(error) => ![Errno::NOENT, Errno::NOTDIR].contains(&error),
         }
