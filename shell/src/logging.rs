@@ -115,3 +115,22 @@ pub fn redirect_stderr_to(path: &Path, stream: &OwnedFd) -> Result<(), String> {
 fn cannot(path: &Path, error: OutputError) -> String {
     format!("cannot log to {}: {error}", whorl::shown(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_that_moves_no_terminal() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (json, event, line) in [
+            (false, "WARN a\nb \u{1b}[31m\u{9b}\u{202e}\n", "WARN a\\nb \\u{1b}[31m\\u{9b}\\u{202e}\n"),
+            (true, "{\"message\":\"a\u{7f}\u{9b}\u{202e}\"}\n", "{\"message\":\"a\\u007f\\u009b\\u202e\"}\n"),
+        ] {
+            let path = directory.path().join("log");
+            let to = Some(Arc::new(File::create(&path).expect("a file")));
+            Escaping { to, json }.write_all(event.as_bytes()).expect("a file takes it");
+            assert_eq!(std::fs::read_to_string(&path).expect("text"), line);
+        }
+    }
+}

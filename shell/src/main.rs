@@ -12,6 +12,7 @@ mod units;
 use clap::error::ErrorKind;
 use exit::Exit;
 use std::process::ExitCode;
+use whorl::process::stop_signal;
 use whorl::standard::{self, errors, output};
 
 /// Runs before `main`, and before the runtime of the standard library.
@@ -74,6 +75,9 @@ fn conclude(exit: Exit) -> Exit {
         true => terminal::wrote(output().finish()),
         false => true,
     };
+    if let Some(signal) = stop_signal().filter(|_| output().has_lost()) {
+        return Exit::Signal(signal);
+    }
     match exit {
         Exit::Done if !finished || output().has_lost() || errors().has_lost() => Exit::Failed,
         exit => exit,

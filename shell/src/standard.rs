@@ -142,23 +142,28 @@ impl Read for Input {
     }
 }
 
-/// Calls until the call is neither interrupted nor told to come again later.
+/// Calls when the stream is ready, until the call is neither interrupted nor told to come again later.
+///
+/// Also a blocking stream is asked with poll(2) first. Otherwise a signal that comes before the call would be noted, and the
+/// call would block all the same.
 fn wait(
     on: BorrowedFd<'_>,
     until: PollFlags,
     mut call: impl FnMut() -> rustix::io::Result<usize>,
 ) -> Result<usize> {
+    const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
+        let is_stopped = stop_signal().is_some();
+        let patience = if is_stopped { &AT_ONCE } else { &SLICE };
+        match poll(&mut [PollFd::from_borrowed_fd(on, until)], Some(patience)) {
+            // Not `Interrupted`: the standard library's loops would begin again, without end.
+            Ok(0) if is_stopped => return Err(Error::other("interrupted by a signal")),
+            Ok(0) | Err(Errno::INTR) => continue,
+            // Where poll(2) fails, the call tells why.
+            Ok(_) | Err(_) => {}
+        }
         match call() {
-            Err(Errno::INTR | Errno::AGAIN) if stop_signal().is_some() => {
-                // Not `Interrupted`: the standard library's loops would begin again, without end.
-                return Err(Error::other("interrupted by a signal"));
-            }
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                // After a slice, or a signal, the call tells what has changed.
-                let _ = poll(&mut [PollFd::from_borrowed_fd(on, until)], Some(&SLICE));
-            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
             other => return other.map_err(Error::from),
         }
     }

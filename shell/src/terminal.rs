@@ -10,6 +10,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use whorl::broadcast::{Stalled, Watch};
 use whorl::escape;
+use whorl::process::stop_signal;
 use whorl::standard::{self, errors, output};
 
 /// Whether to show progress.
@@ -108,6 +109,8 @@ const LAYOUT: &[char] = &['\n', '\t'];
 /// Says why standard output could not be written, and returns false; a closed pipe is a quiet end, and true.
 pub fn wrote(result: std::io::Result<()>) -> bool {
     match result {
+        // The wait was ended by the signal, which is what the command ends with.
+        Err(_) if stop_signal().is_some() => false,
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             say(&format!("cannot write to standard output: {}", standard::reason(&error)));
             false

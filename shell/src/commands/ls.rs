@@ -188,9 +188,12 @@ impl Sysv {
     fn line(&self) -> String {
         let bytes = in_words(self.bytes);
         let (id, key, creator, attached) = (self.id, &self.key, self.creator, self.attached);
-        format!(
-            "{key}\tsysv\tid {id}\tpid {creator}\t{bytes}, {attached} attached; remove it with ipcrm -m {id}"
-        )
+        // A program may need what it is not attached to just now: that is not for us to tell.
+        let advice = match attached {
+            0 => format!("; if no program needs it, 'ipcrm -m {id}' removes it"),
+            _ => String::new(),
+        };
+        format!("{key}\tsysv\tid {id}\tpid {creator}\t{bytes}, {attached} attached{advice}")
     }
 }
 

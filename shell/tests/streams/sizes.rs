@@ -123,6 +123,7 @@ fn top_says_why_it_does_not_draw() {
             None => command.env_remove("TERM"),
         };
         assert_eq!(pty.start(&mut command).end(LIMIT).code(), Some(2), "{term:?}");
+        until(LIMIT, "a line was read", || pty.text().ends_with("\r\n"));
         let said = pty.text();
         let line = said.strip_suffix("\r\n").unwrap_or(&said);
         assert!(!line.contains(char::is_control), "{term:?}: {said:?}");

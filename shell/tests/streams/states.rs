@@ -400,3 +400,22 @@ fn a_log_that_cannot_be_written_ends_no_server() {
         serving.end(LIMIT).has_code(1);
     }
 }
+
+#[test]
+fn a_signal_ends_the_wait_for_a_stream_that_is_not_ready() {
+    for is_blocking in [true, false] {
+        let scene = Run::new(&case("copy -n 1 --json f", Nothing));
+        let (_reader, writer, _) = full_pipe();
+        if is_blocking {
+            let flags = fcntl_getfl(&writer).expect("flags");
+            fcntl_setfl(&writer, flags - OFlags::NONBLOCK).expect("flags");
+        }
+        let live = start_with_stdout(&mut scene.command(), writer.into());
+        // It has only its result to write when its receiver is gone.
+        until(LIMIT, "the copy is there", || scene.home.place.names("received-files").len() == 1);
+        until(LIMIT, "it waits", || children(live.pid()).is_empty() && is_asleep(live.pid()));
+        signal(live.pid(), Signal::TERM);
+        let ended = live.end(LIMIT);
+        assert_eq!((ended.signal(), &*ended.stderr), (Some(15), ""), "{ended:?}");
+    }
+}
