@@ -167,6 +167,7 @@ fn foreground(args: &Args, options: Options, inherited: Option<Inherited>, log: 
         }
     };
     if !print(&listening(&server)) {
+        server.close();
         return Exit::Failed;
     }
     match serve(server) {

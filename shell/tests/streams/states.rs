@@ -402,6 +402,19 @@ fn a_log_that_cannot_be_written_ends_no_server() {
 }
 
 #[test]
+fn a_server_that_cannot_say_where_it_listens_leaves_nothing() {
+    for lossy in [">&-", ">/dev/full", ">&- 2>&-"] {
+        for words in ["dipc 1 1 0 1", "dipc 1 1 0 1 --foreground", "dipc 1 1 0 1 --unix socket"] {
+            let scene = Run::new(&case("", Nothing));
+            let ended = run(&mut scene.home.script(&format!("exec \"$SHELL_BIN\" {words} {lossy}")));
+            ended.has_code(1);
+            assert_eq!(scene.home.left(), Vec::<String>::new(), "{words} {lossy}");
+            assert!(!scene.home.place.at("socket").exists(), "{words} {lossy}");
+        }
+    }
+}
+
+#[test]
 fn a_signal_ends_the_wait_for_a_stream_that_is_not_ready() {
     for is_blocking in [true, false] {
         let scene = Run::new(&case("copy -n 1 --json f", Nothing));
