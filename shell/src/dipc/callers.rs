@@ -112,7 +112,7 @@ mod tests {
         let (mut callers, begun) = (Callers::new(7), Instant::now());
         let mut call = |now| {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let (_, number) = callers.come(theirs.into(), now);
+            let (_, number) = callers.come(Unshared::of(theirs.into()).unwrap(), now);
             (ours, number)
         };
         let said = |(mut stream, _): (UnixStream, _)| {

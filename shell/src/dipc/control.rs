@@ -21,8 +21,8 @@ use super::place::{Place, socket_name};
 use crate::named::{Identity, Refused};
 use crate::process::{Peer, Unshared, peer_of};
 use crate::reason;
-use crate::timeout::timespec;
 use crate::rendezvous::{receive_with_descriptors, send_with_descriptors};
+use crate::timeout::timespec;
 
 /// The version of these requests.
 const VERSION: u32 = 1;

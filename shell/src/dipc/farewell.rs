@@ -121,7 +121,7 @@ mod tests {
         let mut clients: Vec<UnixStream> = (0..3)
             .map(|_| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
-                farewells.say(theirs.into(), b"bye busy\n", now).unwrap();
+                farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
                 ours
             })
             .collect();
@@ -147,12 +147,12 @@ mod tests {
         // One that is gone at once needs no place.
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(ours);
-        assert!(farewells.say(theirs.into(), b"bye busy\n", now).is_none());
+        assert!(farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).is_none());
         // More than there are places: the oldest goes.
         let more: Vec<_> = (0..MOST + 1)
             .map(|_| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
-                farewells.say(theirs.into(), b"bye busy\n", now).unwrap();
+                farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
                 ours
             })
             .collect();

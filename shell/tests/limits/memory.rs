@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use whorl::dipc::post::{Letter, Post};
 use whorl::dipc::worker::Shared;
+use whorl::process::Unshared;
 
 /// A worker that runs, with so little memory for data in flight that greedy clients have all of it.
 struct Scarce {
@@ -60,7 +61,11 @@ impl Scarce {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        self.post.send(Letter::Serve { socket: theirs.into(), ticket: None, share: None });
+        self.post.send(Letter::Serve {
+            socket: Unshared::of(theirs.into()).expect("a descriptor"),
+            ticket: None,
+            share: None,
+        });
         ours
     }
 }

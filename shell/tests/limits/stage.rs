@@ -11,6 +11,7 @@ use whorl::dipc::lobby::Lobby;
 use whorl::dipc::news::News;
 use whorl::dipc::post::{Letter, Post};
 use whorl::dipc::worker::{Shared, Worker};
+use whorl::process::Unshared;
 
 /// A worker without a server, whose turns a test takes one by one.
 pub struct Stage {
@@ -41,7 +42,11 @@ impl Stage {
     pub fn connect(&self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        self.post.send(Letter::Serve { socket: theirs.into(), ticket: None, share: None });
+        self.post.send(Letter::Serve {
+            socket: Unshared::of(theirs.into()).expect("a descriptor"),
+            ticket: None,
+            share: None,
+        });
         ours
     }
 
