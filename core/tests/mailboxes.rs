@@ -226,8 +226,10 @@ fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
     // The second mailbox: its epoch, and the cell of seat 0 (the layout is drawn in core/src/segment/mailboxes.rs).
     let at = (4096 + 2 * 8u32).next_multiple_of(64) as usize + 192 + 2 * 64;
     for (offset, value) in [(at, 1 << 31), (at + 192, 3)] {
-        // SAFETY: inside the buffer, aligned, atomic.
-        unsafe { &*words.add(offset / 4) }.store(value, Ordering::Relaxed);
+        // SAFETY: inside the buffer.
+        let word = unsafe { words.add(offset / 4) };
+        // SAFETY: aligned, and an atomic to everybody.
+        unsafe { &*word }.store(value, Ordering::Relaxed);
     }
     assert!(other.try_write(0, b"free").is_ok());
     assert!(other.try_write(1, b"held").is_err(), "seat 0 owns the lock");

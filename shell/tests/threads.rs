@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use whorl::dipc::reply::Shape;
-use whorl::dipc::server::{LOOPBACK, Options, Server as Mailboxes};
+use whorl::dipc::server::{Options, Server as Mailboxes};
 use whorl::rendezvous::RuntimeDir;
 use whorl::{Sender, SenderOptions, Server, ServerOptions};
 
@@ -41,9 +41,11 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     let announced = Server::start_in(directory(), &"y".parse().expect("a name"), &options).expect("a server");
     let options = Options {
         shape: Shape { boxes: 1, capacity: 16, packet: 16 },
-        address: (LOOPBACK, 0).into(),
+        address: None,
+        port: 0,
         unix: None,
         token: None,
+        any_user: false,
         idle: None,
         max_connections: Some(4),
         workers: Some(2),

@@ -7,7 +7,7 @@ use crate::victim::{Grandchild, Victim, lives, victim};
 use std::path::Path;
 use std::time::Duration;
 use whorl::dipc::reply::Shape;
-use whorl::dipc::server::{LOOPBACK, Options, Server as Mailbox};
+use whorl::dipc::server::{Options, Server as Mailbox};
 use whorl::discovery::{Server as Announced, ServerOptions};
 use whorl::mailboxes::Mailboxes;
 use whorl::rendezvous::{Client, Listener, RuntimeDir};
@@ -62,7 +62,9 @@ fn opening() {
             "mailbox server" => {
                 let options = Options {
                     shape: Shape { boxes: 2, capacity: 64, packet: 64 },
-                    address: (LOOPBACK, 0).into(),
+                    address: None,
+                    port: 0,
+                    any_user: false,
                     unix: Some(Path::new(&variable("XDG_RUNTIME_DIR")).join("socket")),
                     token: None,
                     idle: None,
