@@ -174,7 +174,7 @@ enum Done {
 #[test]
 fn a_killed_writer_leaves_a_whole_message() {
     for done in [Done::Owned, Done::Filled, Done::Flipped, Done::Left] {
-        Model::new("mailbox: a writer dies, a reader comes", 2952).bounded(4).check(move || {
+        Model::new("mailbox: a writer dies, a reader comes", 1296).bounded(4).check(move || {
             let lock = Lock::with_version(2, NEAR);
             let mut b = lock.mailbox(1);
             let (lived, there) = (lock.clone(), lock.clone());

@@ -1,15 +1,13 @@
 //! A bell for event loops: an eventfd that is readable once it was rung, until it is hushed. And what such a loop waits with.
 
+use crate::timeout::NOW;
 use rustix::event::{EventfdFlags, epoll, eventfd, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::time::Timespec;
 use std::mem::MaybeUninit;
 
 /// So often is a ring tried.
 const TRIES: u32 = 8;
-
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The bell. Whoever has it may ring it, other threads and forked children included.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ impl Bell {
 /// # Errors
 /// It fails: a filter may forbid it.
 pub(crate) fn try_poll() -> Result<(), Errno> {
-    match poll(&mut [], Some(&AT_ONCE)) {
+    match poll(&mut [], Some(&NOW)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error),
     }
@@ -61,7 +59,7 @@ pub(crate) fn try_poll() -> Result<(), Errno> {
 pub(crate) fn new_epoll() -> Result<OwnedFd, Errno> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut none = [MaybeUninit::<epoll::Event>::uninit(); 1];
-    match epoll::wait(&epoll, &mut none, Some(&AT_ONCE)) {
+    match epoll::wait(&epoll, &mut none, Some(&NOW)) {
         Ok(_) | Err(Errno::INTR) => Ok(epoll),
         Err(error) => Err(error),
     }

@@ -330,7 +330,7 @@ impl Host for SharedHost {
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let byte = WATCHMAN + period(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic));
+        let byte = WATCHMAN + period();
         if locks.try_lock(byte) == Ok(true) {
             round();
             locks.unlock(byte);
@@ -346,9 +346,10 @@ impl Host for SharedHost {
     }
 }
 
-/// Which of the watchman's bytes a moment belongs to. All processes have the same clock; where one has another, two may ask
-/// at once, which is only more work.
-fn period(now: rustix::time::Timespec) -> u32 {
-    let milliseconds = (now.tv_sec as u64).wrapping_mul(1000) + now.tv_nsec as u64 / 1_000_000;
-    (milliseconds / PERIOD.as_millis() as u64 % u64::from(WATCHMEN)) as u32
+/// Which of the watchman's bytes this moment belongs to. All processes have the same clock; where one has another, two may
+/// ask at once, which is only more work.
+fn period() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::try_from(now).unwrap_or_default();
+    (now.as_millis() / PERIOD.as_millis() % u128::from(WATCHMEN)) as u32
 }

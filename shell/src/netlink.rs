@@ -5,7 +5,7 @@
 //! 0 length, header included   4 type   6 flags   8 sequence   12 port   16 payload, padded to a multiple of 4
 //! ```
 
-use rustix::fd::OwnedFd;
+use crate::process::Unshared;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -67,7 +67,7 @@ pub fn number(bytes: &[u8], at: usize) -> Option<u32> {
 /// A netlink socket that is connected to the kernel, so that no process can answer in its place.
 #[derive(Debug)]
 pub struct Netlink {
-    socket: OwnedFd,
+    socket: Unshared,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -79,7 +79,8 @@ impl Netlink {
     /// What the kernel said.
     pub fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        let open = || rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol);
+        let socket = Unshared::open(open)?;
         rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
     }

@@ -72,11 +72,15 @@ impl Output {
     pub fn find(directory: BorrowedFd<'_>, path: &Path) -> Result<Self, OutputError> {
         let mut path = path.to_owned();
         let mut base: Option<OwnedFd> = None;
-        for _ in 0..MOST_LINKS {
+        for link in 0..MOST_LINKS {
             let from = base.as_ref().map_or(directory, OwnedFd::as_fd);
             let Some(name) = path.file_name() else { return Ok(Self::Directory) };
             let opened = match path.parent().filter(|parent| *parent != Path::new("")) {
-                Some(parent) => Some(open_parent(from, parent)?),
+                Some(parent) => match open_parent(from, parent) {
+                    // A link that leads nowhere.
+                    Err(Errno::NOENT | Errno::NOTDIR) if link > 0 => return Ok(Self::Name),
+                    opened => Some(opened?),
+                },
                 None => None,
             };
             let parent = opened.as_ref().map_or(from, OwnedFd::as_fd);
@@ -243,6 +247,7 @@ mod tests {
         let links = [
             ("to-file", "file"),
             ("to-nothing", "none"),
+            ("to-nowhere", "none/none"),
             ("to-fifo", "directory/../fifo"),
             ("again", "to-fifo"),
             ("round", "round"),
@@ -252,7 +257,7 @@ mod tests {
         for (name, to) in links {
             symlink(to, at(name)).unwrap();
         }
-        for name in ["file", "none", "to-file", "to-nothing"] {
+        for name in ["file", "none", "to-file", "to-nothing", "to-nowhere"] {
             assert!(matches!(find(at(name)), Output::Name), "{name}");
         }
         for name in ["directory", "up", ".", "..", "/", "directory/.."] {

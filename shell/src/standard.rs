@@ -11,15 +11,17 @@
 
 use crate::flush::flush;
 use crate::process::stop_signal;
+use crate::timeout::{NOW, timespec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{Error, ErrorKind, IsTerminal, Read, Result, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 /// The longest sleep before the stop signal is looked at again.
-const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const SLICE: Timespec = timespec(Duration::from_millis(50));
 
 /// What happened to standard output and standard error: bits of `WROTE` and `LOST`, shifted by the descriptor.
 static HISTORY: AtomicU8 = AtomicU8::new(0);
@@ -151,10 +153,9 @@ fn wait(
     until: PollFlags,
     mut call: impl FnMut() -> rustix::io::Result<usize>,
 ) -> Result<usize> {
-    const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
         let is_stopped = stop_signal().is_some();
-        let patience = if is_stopped { &AT_ONCE } else { &SLICE };
+        let patience = if is_stopped { &NOW } else { &SLICE };
         match poll(&mut [PollFd::from_borrowed_fd(on, until)], Some(patience)) {
             // Not `Interrupted`: the standard library's loops would begin again, without end.
             Ok(0) if is_stopped => return Err(Error::other("interrupted by a signal")),

@@ -11,6 +11,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
 use rustix::time::Timespec;
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use whorl::rendezvous::RuntimeDir;
@@ -108,12 +110,15 @@ fn an_armed_receiver_is_told_once_and_an_unarmed_one_is_not() {
 #[test]
 fn no_news_is_lost_between_looking_and_sleeping() {
     const MESSAGES: u32 = 20_000;
+    const SLEEPS: u32 = 10;
+    let (slept, total) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(u32::MAX / 2)));
     let here = Rendezvous::new();
     let mut sender = here.sender(small());
     let mut receivers = [here.join(), here.join()];
+    let (sleeps, all) = (slept.clone(), total.clone());
     let counting = std::thread::spawn(move || {
-        let (mut counts, mut sleeps, mut buffer) = ([0; 2], 0, [0; 16]);
-        while counts.iter().sum::<u32>() < 2 * MESSAGES {
+        let (mut counts, mut buffer) = ([0; 2], [0; 16]);
+        while counts.iter().sum::<u32>() < 2 * all.load(SeqCst) {
             let mut may_sleep = true;
             for (receiver, count) in receivers.iter_mut().zip(&mut counts) {
                 match receiver.try_receive(&mut buffer) {
@@ -123,19 +128,29 @@ fn no_news_is_lost_between_looking_and_sleeping() {
                 }
             }
             if may_sleep {
-                sleeps += 1;
+                sleeps.fetch_add(1, SeqCst);
                 let mut ready = receivers.each_ref().map(|receiver| PollFd::new(receiver, PollFlags::IN));
                 let time = Timespec { tv_sec: SOON.as_secs() as i64, tv_nsec: 0 };
                 assert!(poll(&mut ready, Some(&time)).unwrap() > 0, "armed, and never told: {counts:?}");
             }
         }
-        (receivers, sleeps)
+        receivers
     });
-    for number in 0..MESSAGES {
+    // On, until the receivers have slept often enough. The last message wakes them, so the total comes before it.
+    let begun = Instant::now();
+    for number in 1.. {
+        let is_last = number >= MESSAGES && (slept.load(SeqCst) > SLEEPS || begun.elapsed() > LIMIT);
+        if is_last {
+            total.store(number, SeqCst);
+        }
         sender.send(&number.to_le_bytes(), None).unwrap();
+        if is_last {
+            break;
+        }
     }
-    let (receivers, sleeps) = counting.join().unwrap();
-    assert!(sleeps > 10, "it slept {sleeps} times, which tries nothing");
+    let receivers = counting.join().unwrap();
+    let sleeps = slept.load(SeqCst);
+    assert!(sleeps > SLEEPS, "it slept {sleeps} times, which tries nothing");
     drop(receivers);
 }
 

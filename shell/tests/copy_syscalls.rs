@@ -87,8 +87,8 @@ fn temporary_names_are_removed_by_whoever_survives() {
 fn stopped_at_birth(place: &Place, transport: &str) -> (Live, Vec<i32>) {
     for _attempt in 0..10 {
         let mut command = place.program("strace");
-        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=prctl:signal=STOP:when=1"]);
-        // Each receiver calls this first, and nobody else does.
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=getppid:signal=STOP:when=1"]);
+        // Each receiver calls this before it takes part, and their parent does not.
         command.arg(env!("CARGO_BIN_EXE_shell")).args(["copy", transport, "-n", "3", "source"]);
         let mut copy = start(&mut command);
         let receivers = copy.receivers(3);

@@ -281,13 +281,14 @@ impl<'a> Destination<'a> {
         if self.ends_in_hole {
             match rustix::fs::ftruncate(&self.file, self.written) {
                 // Some FUSE file systems cannot lengthen a file, except by writing to it.
-                Err(Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
+                Err(error @ (Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL)) => {
                     if self.direct {
                         set_direct(&self.file, false).map_err(cannot("write"))?;
                         self.direct = false;
                     }
                     let last = self.written.saturating_sub(1);
-                    rustix::io::pwrite(&self.file, &[0], last).map_err(cannot("write"))?;
+                    rustix::io::pwrite(&self.file, &[0], last)
+                        .map_err(|_| cannot("set the length")(error))?;
                 }
                 other => other.map_err(cannot("set the length"))?,
             }

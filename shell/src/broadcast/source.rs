@@ -3,12 +3,14 @@
 use super::checksum::Checksum;
 use super::names::STDIN_NAME;
 use crate::output::{Descriptor, duplicate};
+use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::time::Duration;
 use thiserror::Error;
 use whorl_core::error::End;
 
@@ -272,7 +274,7 @@ fn open_failed(error: Errno) -> SourceError {
 /// # Blocking
 /// Until another process gives up its lease on the file, or the kernel takes it away.
 fn open_waiting(path: &Path) -> Result<OwnedFd, SourceError> {
-    const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    const SLICE: Timespec = timespec(Duration::from_millis(20));
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     loop {
         match rustix::fs::open(path, flags, Mode::empty()) {

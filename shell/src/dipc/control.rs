@@ -185,7 +185,8 @@ pub fn listen(place: &Place, port: u16) -> Result<(Unshared, Identity), Errno> {
         Refused::Foreign => Errno::EXIST,
         Refused::System(error) => error,
     })?;
-    file.make_private()?;
+    // The socket had its mode before it had a name. Some file systems refuse to change it.
+    let _ = file.make_private();
     Ok((socket, file.identity))
 }
 

@@ -1,10 +1,10 @@
 //! A connected socket, each use of which has a deadline: a peer that is silent, stopped or drips holds nobody for long.
 
+use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use rustix::time::Timespec;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -177,14 +177,11 @@ impl TimedSocket {
 
     /// Waits until the socket is ready.
     fn wait(&self, what: PollFlags, until: Option<Instant>) -> Result<(), Errno> {
-        const LONGEST: Duration = Duration::from_secs(3600); // the kernel takes less than a duration holds
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
             return Err(Errno::TIMEDOUT);
         }
-        let left = left.map(|left| left.min(LONGEST));
-        let left =
-            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        let left = left.map(timespec);
         match poll(&mut [PollFd::new(&self.socket, what)], left.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()), // whoever called looks again
             Err(error) => Err(error),

@@ -5,11 +5,11 @@
 //! reads one could not change its mode. Nobody but the owner may write. A pipe serves as well, as shells make one of
 //! `<(command)`.
 
+use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags, Stat, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
-use rustix::time::Timespec;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -88,8 +88,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TokenError> {
 /// Waits until a pipe has something, or its last writer has closed it. False: not in time.
 fn has_news(pipe: impl AsFd, until: Instant) -> Result<bool, Errno> {
     let left = until.saturating_duration_since(Instant::now());
-    let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-    match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&left)) {
+    match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timespec(left))) {
         Err(Errno::INTR) => Ok(true), // look again
         other => other.map(|count| count > 0),
     }

@@ -12,7 +12,7 @@
 //! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
 //! who holds its lock, after a look whether the name still leads to it.
 
-use crate::named::{Identity, Refused, make_private, open_regular, remove_if};
+use crate::named::{Identity, Refused, make_private, open_regular, path_of, remove_if};
 use crate::new_file::{Existing, NewFile, fill, part_name, token};
 use crate::process::Unshared;
 use crate::rendezvous::{DirectoryLock, Name};
@@ -169,6 +169,10 @@ impl Announcement {
             // Whatever the umask. FAT and the like refuse it: there all files have the mode that the mount gives them.
             let _ = make_private(&file);
             fill(&file, information.text().as_bytes())?;
+            // Locked through a description of its own: to hear of a full disk, the one above was duplicated for a moment, and
+            // a child that was forked just then would share its lock.
+            let anew = || rustix::fs::open(path_of(file.as_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+            let file = Unshared::open(anew)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             if let Some(mut new) = new {
                 publish(&mut new, &above, &file, &name)?;

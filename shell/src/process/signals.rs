@@ -23,7 +23,8 @@ const RELIED_ON: [Reliance; 5] = [
 /// Sets what the commands rely on, whatever this program was started with. To be called first.
 pub fn set_signals() {
     for Reliance { signal, disposition } in RELIED_ON {
-        if let Some(disposition) = disposition {
+        // A handler is left alone: at this moment it is that of a preloaded library.
+        if let Some(disposition) = disposition.filter(|_| !is_handled(signal)) {
             // SAFETY: the default action and ignoring take no code of ours.
             unsafe { libc::signal(signal, disposition) };
         }
@@ -34,11 +35,19 @@ pub fn set_signals() {
 
 /// Whether this process ignores a signal.
 pub(super) fn is_ignored(signal: i32) -> bool {
+    disposition_of(signal) == libc::SIG_IGN
+}
+
+fn is_handled(signal: i32) -> bool {
+    ![libc::SIG_DFL, libc::SIG_IGN].contains(&disposition_of(signal))
+}
+
+fn disposition_of(signal: i32) -> libc::sighandler_t {
     // SAFETY: `sigaction` is plain data for which zero is a value.
     let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: asks only; `old` lives through the call.
     unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut old) };
-    old.sa_sigaction == libc::SIG_IGN
+    old.sa_sigaction
 }
 
 /// Calls `handler`, which is async-signal-safe, on a signal. It interrupts system calls.
@@ -70,20 +79,15 @@ extern "C" fn on_file_size_limit(_: i32) {}
 ///
 /// A handler that does nothing, and not `SIG_IGN`: programs that are executed from here start with the default again.
 fn survive_file_size_limit() {
-    let none = std::ptr::null_mut();
-    // SAFETY: `sigaction` is plain data for which zero is a value.
-    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: asks only; `old` lives through the call.
-    unsafe { libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &raw mut old) };
-    if old.sa_sigaction == libc::SIG_IGN {
+    if is_ignored(libc::SIGXFSZ) {
         return; // which serves as well
     }
-    // SAFETY: as above.
+    // SAFETY: `sigaction` is plain data for which zero is a value.
     let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
     new.sa_sigaction = on_file_size_limit as extern "C" fn(i32) as usize;
     new.sa_flags = libc::SA_RESTART;
     // SAFETY: the handler is async-signal-safe, because it does nothing; `new` lives through the call.
-    unsafe { libc::sigaction(libc::SIGXFSZ, &raw const new, none) };
+    unsafe { libc::sigaction(libc::SIGXFSZ, &raw const new, std::ptr::null_mut()) };
 }
 
 /// Lets this thread take signals.

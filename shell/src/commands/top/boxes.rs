@@ -1,12 +1,13 @@
 //! Mailboxes as an onlooker sees them: their versions lie in memory that is mapped once, so looking costs the server
 //! nothing.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use whorl::dipc::control::{Request, ask};
 use whorl::dipc::place::Place;
 use whorl::mailboxes::MailSegment;
 use whorl::process::Unshared;
+use whorl::timeout::NOW;
 
 /// Of more mailboxes not every version is read each time.
 const MOST: u32 = 4096;
@@ -53,9 +54,8 @@ impl Attached {
 
     /// Whether the server is gone.
     pub fn has_ended(&self) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut heard = [PollFd::new(&self.socket, PollFlags::IN)];
-        poll(&mut heard, Some(&now)).is_ok_and(|count| count > 0)
+        poll(&mut heard, Some(&NOW)).is_ok_and(|count| count > 0)
     }
 
     /// Looks. How many messages were written since the last time comes along, from the second time on.

@@ -22,7 +22,7 @@ use crate::dipc::replies::Replies;
 use crate::dipc::reply::{self, Bye, Shape};
 use crate::mailboxes::MailSegment;
 use crate::process::Unshared;
-use crate::{process, reason, timeout};
+use crate::{deadline, process, reason, timeout};
 
 /// Clients get so long to finish their requests when the server goes down, and then to read the last line.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -102,7 +102,7 @@ impl Server {
         let mut paused: Option<Instant> = None;
         let mut stopping: Option<Instant> = None;
         let mut hurried = false;
-        let mut keep_at = Instant::now() + keep::LOOK;
+        let mut keep_at = deadline::after(keep::LOOK);
         loop {
             events.clear();
             let deadlines = [paused, stopping, self.farewells.deadline(), callers.deadline(), Some(keep_at)];
