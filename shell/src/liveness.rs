@@ -26,7 +26,7 @@
 //! mutex lets one of them bury at a time.
 //!
 //! *The watchman.* Waiters that ask for every seat take turns, because with a thousand of them all asking takes long. The byte
-//! for this changes every [`PERIOD`], so a watchman that is stopped with a byte in its hand keeps the others from asking for
+//! for this changes every 100 ms, so a watchman that is stopped with a byte in its hand keeps the others from asking for
 //! one period at a time, one in sixteen.
 
 use crate::named::path_of;

@@ -2,7 +2,7 @@
 //!
 //! Until then it has no name at all (`O_TMPFILE`), so nothing is left of it, whoever is killed. Network disks, layered file
 //! systems and FUSE do not know unnamed files. There the file has a temporary name that ends in `.part`, which is removed
-//! when the [`NewFile`] is dropped.
+//! when the `NewFile` is dropped.
 //!
 //! | to give the name | unnamed file | file with a temporary name |
 //! |---|---|---|

@@ -78,7 +78,7 @@ pub fn print(text: &str) -> bool {
     wrote(output().write_all(format!("{}\n", escape::text(text, LAYOUT)).as_bytes()))
 }
 
-/// Writes lines to standard output, as [`print`], in colours where those are wanted.
+/// Writes lines to standard output, as [`print()`], in colours where those are wanted.
 pub fn print_painted(lines: &[(Option<Colour>, String)]) -> bool {
     let paint = Paint::for_stdout();
     let lines = lines.iter().map(|(colour, line)| {
@@ -91,13 +91,13 @@ pub fn print_painted(lines: &[(Option<Colour>, String)]) -> bool {
     wrote(output().write_all(lines.collect::<String>().as_bytes()))
 }
 
-/// Writes a JSON value to standard output, on one line, as [`print`].
+/// Writes a JSON value to standard output, on one line, as [`print()`].
 pub fn print_json(value: &impl Serialize) -> bool {
     let text = serde_json::to_string(value).expect("plain data");
     wrote(output().write_all(format!("{}\n", escape::json(&text)).as_bytes()))
 }
 
-/// Writes a help text to standard output, as [`print`]. It holds nothing from elsewhere: see `cli::arguments`.
+/// Writes a help text to standard output, as [`print()`]. It holds nothing from elsewhere: see `cli::arguments`.
 pub fn print_help(help: &StyledStr) -> bool {
     let help = if Paint::for_stdout().colours() { help.ansi().to_string() } else { help.to_string() };
     wrote(output().write_all(help.as_bytes()))
