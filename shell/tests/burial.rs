@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{LIMIT, until};
+use common::{LIMIT, signal, stat, until};
+use rustix::process::Signal;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
@@ -202,6 +203,7 @@ fn write_if_asked() {
     let Some(path) = std::env::var_os(SEGMENT) else { return };
     let object = std::fs::File::options().read(true).write(true).open(path).expect("the segment");
     let segment = MailSegment::open(object.into()).expect("the segment");
+    let message = vec![9; segment.geometry().capacity() as usize];
     let mut me = loop {
         match segment.sit() {
             Ok(me) => break me,
@@ -210,8 +212,41 @@ fn write_if_asked() {
         }
     };
     loop {
-        me.write(0, &[9; 1 << 16]).expect("the lock");
+        me.write(0, &message).expect("the lock");
     }
+}
+
+/// A writer is stopped in the middle of its message, and there is a newer one than the caller knows: the wait ends at its
+/// deadline all the same, and a wait for the version alone ends at once.
+#[test]
+fn a_wait_for_a_newer_message_ends_at_its_deadline_although_a_writer_is_stopped() {
+    const CAPACITY: u32 = 16 << 20;
+    let segment = MailSegment::create(MailGeometry::new(1, CAPACITY, 4).unwrap()).unwrap();
+    let mut me = segment.sit().unwrap();
+    let writer = Writer::start(&segment);
+    let pid = writer.0.id() as i32;
+    until(LIMIT, "it writes", || segment.version(0) > Some(0));
+    let mut buffer = vec![0; CAPACITY as usize];
+    until(LIMIT, "it is stopped in the middle of a message", || {
+        signal(pid, Signal::STOP);
+        until(LIMIT, "it is stopped", || stat(pid).is_some_and(|fields| fields[0] == "T"));
+        let soon = Some(Instant::now() + Duration::from_millis(50));
+        let is_inside = me.read_to(0, &mut buffer, soon).is_err();
+        if !is_inside {
+            signal(pid, Signal::CONT);
+            thread::sleep(Duration::from_millis(1)); // not always at the same place
+        }
+        is_inside
+    });
+    let (said, heard) = mpsc::channel();
+    thread::spawn(move || {
+        let soon = || Some(Instant::now() + Duration::from_millis(100));
+        let version = me.wait_for_version(0, 0, soon()).map_err(|error| error.to_string());
+        said.send((version, me.wait_newer(0, 0, soon()).map_err(|error| error.to_string())))
+    });
+    let (version, message) = heard.recv_timeout(LIMIT).expect("both waits end");
+    assert!(version.is_ok_and(|version| version > Some(0)), "the version needs no lock");
+    assert_eq!(message, Ok(None), "the message could not be read");
 }
 
 /// A deadline that has passed is told although the word differs: a peer that changes it all the time holds nobody.
