@@ -32,7 +32,7 @@ step() { steps+=("$1"); expected+=("$2"); }
 
 step "shell copy -n 3 Cargo.toml" "peer-01_Cargo.toml peer-02_Cargo.toml peer-03_Cargo.toml"
 step "shell copy --socket" ""
-step "tar c core | shell copy" '{"bytes":*,"transport":"shm",*"error":null}]}'
+step "tar c core | shell copy" '{"bytes":*,"transport":"shm",*"error":null,*}]}'
 step "echo 'Hello" "Hello from the other side!"
 step "tar c core | shell send src" "core/* core/* core/*"
 step "shell serve one" "Total Servers: 1 Host: 1 Container: 0 VM: 0 Messages: by TCP by memory"

@@ -3,7 +3,7 @@
 mod common;
 mod home;
 
-use common::{LIMIT, SOON, TRANSPORTS, is_alive, noise, run, signal, start, until};
+use common::{LIMIT, SOON, TRANSPORTS, is_alive, noise, run, signal, start, stop, until};
 use home::Home;
 use rustix::process::Signal;
 use std::io::Write;
@@ -136,7 +136,7 @@ fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
     let mut sender = home.start_fed("send x");
     // Not in the middle of beginning, when it holds the directory's lock.
     until(SOON, "it answers", || home.ls().first().is_some_and(|found| found["state"] == "waiting"));
-    signal(sender.pid(), Signal::STOP);
+    stop(sender.pid());
     let listed = run(&mut home.words("ls --json"));
     listed.has_code(0).one_line(&["x", "does not answer"]);
     assert_eq!(listed.json()["channels"][0]["state"], "live");

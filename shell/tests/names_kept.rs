@@ -99,7 +99,12 @@ fn a_mailbox_server_is_found_again() {
         for ending in endings {
             until(SOON, "the file is back", || inode(&at(ending)).is_some());
         }
-        let mailboxes = whorl::mailboxes::Mailboxes::attach(at("sock").as_path());
+        // With the file the socket is made anew, so it is missing for a moment.
+        let mut mailboxes = None;
+        until(SOON, "a program attaches", || {
+            mailboxes = whorl::mailboxes::Mailboxes::attach(at("sock").as_path()).ok();
+            mailboxes.is_some()
+        });
         mailboxes.unwrap().write(0, b"text").unwrap();
         assert_eq!(home.ls()[0]["state"], "live", "{endings:?}");
     }

@@ -171,7 +171,8 @@ impl Announcement {
             fill(&file, information.text().as_bytes())?;
             // Locked through a description of its own: to hear of a full disk, the one above was duplicated for a moment, and
             // a child that was forked just then would share its lock.
-            let anew = || rustix::fs::open(path_of(file.as_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+            let anew =
+                || rustix::fs::open(path_of(file.as_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
             let file = Unshared::open(anew)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             if let Some(mut new) = new {

@@ -306,6 +306,18 @@ pub fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
+/// Stops a process, and waits until each of its threads stands: the signal alone returns before.
+#[track_caller]
+pub fn stop(pid: i32) {
+    signal(pid, Signal::STOP);
+    until(LIMIT, "every thread stands", || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+        threads
+            .map(|thread| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default())
+            .all(|stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't'])))
+    });
+}
+
 /// Sends a signal to one process; false if there is none.
 pub fn signal(pid: i32, signal: Signal) -> bool {
     kill_process(Pid::from_raw(pid).expect("a pid"), signal).is_ok()
