@@ -1,5 +1,6 @@
 //! A connected socket, each use of which has a deadline: a peer that is silent, stopped or drips holds nobody for long.
 
+use crate::deadline;
 use crate::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
@@ -23,9 +24,9 @@ pub(super) struct TimedSocket {
     timeout: Option<Duration>,
 }
 
-/// The end of a timeout from now on; none if it is none, or longer than time goes.
+/// The end of a timeout from now on; none if it is none.
 fn after(timeout: Option<Duration>) -> Option<Instant> {
-    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    timeout.map(deadline::after)
 }
 
 impl TimedSocket {

@@ -20,15 +20,16 @@ pub fn refuse(command: &mut Command, calls: &[libc::c_long], error: i32) {
         program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32));
     }
     program.push(step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
-    let install = move || {
-        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        // SAFETY: it takes no pointer.
-        let closed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        // SAFETY: `filter` and the program behind it live through the call, which copies them.
-        let filtered =
-            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
-        if closed == 0 && filtered == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-    };
     // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
-    unsafe { command.pre_exec(install) };
+    unsafe { command.pre_exec(move || install(&mut program)) };
+}
+
+/// Puts a filter on this thread, and on all that it starts. Makes system calls only.
+pub fn install(program: &mut [libc::sock_filter]) -> std::io::Result<()> {
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: it takes no pointer.
+    let closed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: `filter` and the program behind it live through the call, which copies them.
+    let filtered = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    if closed == 0 && filtered == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

@@ -1,8 +1,10 @@
 //! A command without one of its system calls, as on an old kernel or under a container's filter: from the program's start on
 //! every call of one number is answered with an error. By a seccomp filter, which the command's own processes inherit.
 
-use std::io::{Error, Result};
-use std::os::unix::process::CommandExt;
+#[path = "../common/filter.rs"]
+mod filter;
+
+use filter::refuse;
 use std::process::Command;
 
 /// How a call is answered: by a kernel that does not know it, and by a filter that forbids it.
@@ -35,31 +37,7 @@ pub const NEEDED: [&str; 17] = [
 
 /// Lets a command be started under a filter that answers every call of this number with this error.
 pub fn without(command: &mut Command, number: u32, error: i32) {
-    let filter = filter(number, error as u32);
-    // SAFETY: between fork and execve only two system calls are made, on memory that was filled before.
-    unsafe { command.pre_exec(move || install(&filter)) };
-}
-
-/// The filter: load the number of the call; if it is this one, the error; else it may pass.
-fn filter(number: u32, error: u32) -> [libc::sock_filter; 4] {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    [
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | error),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ]
-}
-
-fn install(filter: &[libc::sock_filter]) -> Result<()> {
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: plain numbers.
-    let allowed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: the program points to the filter, which lives through the call; the kernel copies it.
-    let set = unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER as libc::c_ulong, &raw const program)
-    };
-    if allowed == 0 && set == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+    refuse(command, &[number as libc::c_long], error);
 }
 
 /// Whether no filter can be installed here.

@@ -3,6 +3,11 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+#[path = "../common/filter.rs"]
+#[expect(dead_code, reason = "a family of sockets is refused here, not a call")]
+mod filter;
+
+use filter::install;
 use rustix::process::Uid;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -91,12 +96,5 @@ pub fn refuse_family(family: i32, error: i32) -> std::io::Result<()> {
         step(END, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
         step(END, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: it takes no pointer.
-    let closed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: the filter lives through the call, which copies it.
-    let filtered =
-        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    let done = closed == 0 && filtered == 0;
-    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    install(&mut filter)
 }
