@@ -12,7 +12,7 @@ use benches::targets::{Against, Bound, Target, at_least, beside};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use whorl::measured::mailboxes::read_attached;
+use whorl::contenders::mailboxes::read_attached;
 
 /// Bytes of a message, connections, requests in a batch, and what is asked of Whorl.
 const CASES: [(usize, usize, usize, f64); 7] = [
@@ -31,7 +31,7 @@ const RIVALS: &[&str] = &["redis", "memcached"];
 
 fn main() {
     let options = Options::from_args();
-    whorl::process::raise_descriptor_limit();
+    whorl::os::limits::raise_descriptor_limit();
     let shell = match build() {
         Ok(shell) => shell,
         Err(why) => {

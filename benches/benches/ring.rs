@@ -29,7 +29,7 @@ struct Bench {
 
 fn main() {
     let options = Options::from_args();
-    whorl::process::raise_descriptor_limit();
+    whorl::os::limits::raise_descriptor_limit();
     let mut parties = rivals::all();
     parties.retain(|party| options.wants(party.name()));
     let clean = || rivals::all().iter().for_each(|party| party.clean_up());

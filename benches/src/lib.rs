@@ -11,7 +11,7 @@ pub mod rivals;
 pub mod scale;
 pub mod targets;
 
-pub use measure::{
+pub use harness::{
     clock, collect, control, crowd, janitor, latency, load, party, process, rival, servers, statistics,
     streams, waiting,
 };

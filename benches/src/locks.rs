@@ -1,6 +1,6 @@
 //! Reader-writer locks: those that every machine has, Whorl's, and parking_lot's.
 
-pub use ::whorl::measured::lock as whorl;
-pub use measure::locks::*;
+pub use ::whorl::contenders::lock as whorl;
+pub use harness::locks::*;
 
-measure::lock_of_threads!(ParkingLot, "parking_lot, threads", parking_lot::RwLock<()>);
+harness::lock_of_threads!(ParkingLot, "parking_lot, threads", parking_lot::RwLock<()>);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub use measure::timing::Timing;
+pub use harness::timing::Timing;
 
 pub const HELP: &str = "\
 options, after `cargo bench -p benches --bench NAME --`:

@@ -4,8 +4,8 @@ use crate::support::{
     Failure, bytes, call, deadline, give, held, place, put_if_wanted, room, take_back, whorl_status,
 };
 use std::ffi::c_void;
-use whorl::dipc::attach::AttachError;
-use whorl::mailboxes::{MailboxError, Mailboxes};
+use whorl::mailbox_server::attach::AttachError;
+use whorl::shm::mailboxes::{MailboxError, Mailboxes};
 use whorl_core::error::{LockError, MailReadError, MailWriteError, WaitError};
 use whorl_status::{
     WHORL_CORRUPT, WHORL_FORKED, WHORL_FULL, WHORL_INTERRUPTED, WHORL_NOTHING, WHORL_SYSTEM, WHORL_TIMED_OUT,

@@ -169,8 +169,9 @@ pub unsafe extern "C" fn whorl_discover(
         // SAFETY: the caller's second promise.
         let place = unsafe { place(answers) }?;
         let patience = timeout(timeout_ms).unwrap_or(Duration::from_secs(2));
-        let found = discover(directory.as_ref(), patience)
-            .map_err(|error| Failure::new(WHORL_SYSTEM, format!("{directory}: {}", whorl::reason(error))))?;
+        let found = discover(directory.as_ref(), patience).map_err(|error| {
+            Failure::new(WHORL_SYSTEM, format!("{directory}: {}", whorl::os::error::reason(error)))
+        })?;
         let kept = found.into_iter().map(|answer| Kept {
             file: for_c(answer.file.as_os_str().as_bytes()),
             error: answer.error.as_ref().map(|error| for_c(error.as_bytes())),

@@ -6,8 +6,8 @@ use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
-use whorl::rendezvous::protocol::Refusal;
-use whorl::rendezvous::{BindError, TalkError};
+use whorl::registry::protocol::Refusal;
+use whorl::registry::{BindError, TalkError};
 use whorl::{CreateError, JoinError, Name, ReceiveError, SendError};
 
 /// How a call ended.

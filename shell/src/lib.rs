@@ -7,10 +7,10 @@
 //! | wanted | here |
 //! |---|---|
 //! | a stream of messages to many processes, by name | [`Sender`], [`Receiver`] |
-//! | the latest message, which many read | [`Mailboxes`], [`dipc`] |
+//! | the latest message, which many read | [`Mailboxes`], [`mailbox_server`] |
 //! | servers that are found in a directory | [`Server`], [`discover`] |
-//! | a file or stream to forked receivers | [`broadcast`] |
-//! | a ring or mailboxes within one process | [`heap`] |
+//! | a file or stream to forked receivers | [`transfer`] |
+//! | a ring or mailboxes within one process | [`shm::heap`] |
 //!
 //! The library leaves signals to its program. Beyond the limit of file sizes (`RLIMIT_FSIZE`), which counts for shared memory
 //! too, the kernel sends SIGXFSZ, which kills a program that neither ignores nor handles it. A program that does gets an
@@ -27,75 +27,23 @@ compile_error!(
     "Whorl's shell needs Linux: memfd, futex, pidfd and open-file-description locks. whorl-core builds anywhere."
 );
 
-mod bell;
-pub mod broadcast;
 pub mod channel;
-mod deadline;
-pub mod dipc;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod contenders;
 pub mod discovery;
+pub mod mailbox_server;
 #[doc(hidden)]
-pub mod escape;
-mod flow;
-#[doc(hidden)]
-pub mod flush;
-pub mod futex;
-pub mod heap;
-pub mod held;
-pub mod liveness;
-mod made;
-pub mod mailboxes;
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub mod measured;
-pub mod memory;
-mod named;
-mod netlink;
-#[doc(hidden)]
-pub mod new_file;
-#[doc(hidden)]
-pub mod output;
-pub mod process;
-pub mod rendezvous;
-pub mod segment;
-#[doc(hidden)]
-pub mod socket_owner;
-#[doc(hidden)]
-pub mod standard;
-pub mod timeout;
+pub mod os;
+pub mod registry;
+pub mod shm;
+pub mod transfer;
 
 pub use channel::{
     CreateError, JoinError, JoinOptions, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions,
     Slot,
 };
 pub use discovery::{Server, ServerOptions, discover};
-pub use mailboxes::Mailboxes;
-pub use rendezvous::Name;
-pub use rendezvous::protocol::Start;
-
-use rustix::io::Errno;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-/// What the kernel said, in words and without its number.
-pub fn reason(error: Errno) -> String {
-    reason_of(&std::io::Error::from(error))
-}
-
-/// The same of an error of the standard library.
-pub fn reason_of(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
-}
-
-/// A path for people: quoted where it needs to be, and nothing in it reaches a terminal as a command.
-pub fn shown(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
-    match std::str::from_utf8(bytes) {
-        Ok(text)
-            if !text.is_empty() && !text.contains(|c: char| escape::is_hazard(c) || c.is_whitespace()) =>
-        {
-            text.to_owned()
-        }
-        _ => escape::quoted(bytes),
-    }
-}
+pub use registry::Name;
+pub use registry::protocol::Start;
+pub use shm::mailboxes::Mailboxes;

@@ -1,26 +1,25 @@
 //! Whatever comes from outside, over seeds and a fixed number of random inputs: the functions are those of the fuzz targets
 //! (`fuzz/`), so they are tried also where there is no fuzzer.
 
-#[path = "../src/cli/mod.rs"]
+#[path = "../src/bin/shell/cli/mod.rs"]
 #[allow(dead_code, reason = "only the parser is used")]
 mod cli;
-#[path = "../src/complete.rs"]
-#[allow(dead_code, reason = "named by the parser, and not run")]
-mod complete;
 mod dipc_harness;
 mod dipc_oracle;
-#[path = "../src/broadcast/frame.rs"]
+#[path = "../src/transfer/frame.rs"]
 mod frame;
 mod inputs;
-#[path = "../src/terminal.rs"]
-#[allow(dead_code, reason = "the parser needs one type of it")]
-mod terminal;
-#[path = "../src/units.rs"]
-mod units;
+#[path = "../src/bin/shell/ui"]
+#[allow(dead_code, reason = "the parser names some of it")]
+mod ui {
+    pub mod completion;
+    pub mod terminal;
+    pub mod units;
+}
 #[path = "../src/discovery/wire.rs"]
 #[allow(dead_code, reason = "only what reads is used")]
 mod wire;
-use whorl::rendezvous;
+use whorl::registry;
 
 use clap::CommandFactory;
 use inputs::{arguments, dipc, frames, information};

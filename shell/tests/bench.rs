@@ -1,7 +1,7 @@
 //! `shell bench`: every part measures something on any machine, says it to people and to programs, and leaves nothing.
 //!
 //! How large a figure is says nothing here, where the machine is busy: only that it is there, and can be true.
-#![cfg(feature = "bench")]
+#![cfg(feature = "cli")]
 
 mod common;
 

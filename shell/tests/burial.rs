@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use whorl::liveness::{ByteLocks, OwnerIs, SharedHost};
-use whorl::mailboxes::{MailSegment, MailboxError};
+use whorl::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use whorl::shm::mailboxes::{MailSegment, MailboxError};
 use whorl_core::futex::{Futex, Host};
 use whorl_core::segment::MailGeometry;
 use whorl_core::sync::AtomicU32 as Word;
@@ -256,15 +256,15 @@ fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
     let shared = host(&object());
     for wake in [
         shared.wait(&word, 8, Some(past)),
-        whorl::futex::SharedFutex.wait(&word, 8, Some(past)),
-        whorl::futex::ThreadFutex.wait(&word, 8, Some(past)),
-        whorl::heap::ThreadHost.wait(&word, 8, Some(past)),
+        whorl::os::futex::SharedFutex.wait(&word, 8, Some(past)),
+        whorl::os::futex::ThreadFutex.wait(&word, 8, Some(past)),
+        whorl::shm::heap::ThreadHost.wait(&word, 8, Some(past)),
     ] {
         assert_eq!(wake, whorl_core::futex::Wake::TimedOut);
     }
     for looks in [0, 1, 50] {
-        assert!(!shared.spin(looks, Some(past)) && !whorl::futex::ThreadFutex.spin(looks, Some(past)));
-        assert!(!whorl::futex::SharedFutex.spin(looks, Some(past)));
+        assert!(!shared.spin(looks, Some(past)) && !whorl::os::futex::ThreadFutex.spin(looks, Some(past)));
+        assert!(!whorl::os::futex::SharedFutex.spin(looks, Some(past)));
     }
     assert!(
         shared.spin(0, Some(Instant::now() + Duration::from_secs(60))),

@@ -8,7 +8,7 @@ use home::Home;
 use rustix::process::Signal;
 use std::io::Write;
 use std::process::Stdio;
-use whorl::rendezvous::RuntimeDir;
+use whorl::registry::RuntimeDir;
 use whorl::{JoinOptions, Receiver, Start};
 
 /// A sender fed through a pipe, whose data thread needs half a second longer for each `call`.

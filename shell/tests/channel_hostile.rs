@@ -13,9 +13,9 @@ use rustix::time::Timespec;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use whorl::rendezvous::RuntimeDir;
-use whorl::rendezvous::protocol::{RECORD, Record, Refusal, Saying};
-use whorl::segment::Segment;
+use whorl::registry::RuntimeDir;
+use whorl::registry::protocol::{RECORD, Record, Refusal, Saying};
+use whorl::shm::ring::Segment;
 use whorl::{JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start};
 use whorl_core::segment::Geometry;
 
@@ -124,7 +124,7 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     // Hands the ring over, and is gone.
     let (segment, _ring) = Segment::create(Geometry::new(512, 2, 4).unwrap()).unwrap();
     let record = Record::plain(Saying::Ring(0)).encode();
-    whorl::rendezvous::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
+    whorl::os::socket::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
     drop((client, listener));
     home.awaited("x", 1);
     run(&mut home.script("echo whole | shell send x")).silent_success();
@@ -133,7 +133,7 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     home.nothing_left();
 }
 
-/// The head of a frame, as `broadcast/frame.rs` draws it.
+/// The head of a frame, as `transfer/frame.rs` draws it.
 fn head(length: u32, kind: u32, argument: u64) -> Vec<u8> {
     [&length.to_le_bytes()[..], &kind.to_le_bytes(), &argument.to_le_bytes()].concat()
 }
@@ -159,7 +159,7 @@ fn a_stream_of_nonsense_or_half_of_one_makes_no_file_and_is_told_by_its_code() {
         let (recv, _listener, client) = received_by_impostor(&home, &directory);
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let record = Record::plain(Saying::Stream).encode();
-        whorl::rendezvous::send_with_descriptors(&client, &record, &[theirs.as_fd()]).unwrap();
+        whorl::os::socket::send_with_descriptors(&client, &record, &[theirs.as_fd()]).unwrap();
         drop(theirs);
         ours.write_all(&bytes).unwrap();
         drop(ours);
@@ -262,7 +262,7 @@ fn those_who_say_nothing_make_room_for_those_who_join() {
     let mut sender = start(&mut command);
     home.owned("x");
     let directory = runtime(&home);
-    whorl::process::raise_descriptor_limit();
+    whorl::os::limits::raise_descriptor_limit();
     let silent: Vec<OwnedFd> = (0..200).map(|_| connection(&directory)).collect();
     let mut record = [0; RECORD];
     assert!(is_readable(&silent[0], SOON));

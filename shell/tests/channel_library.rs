@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use whorl::rendezvous::RuntimeDir;
-use whorl::rendezvous::protocol::{RECORD, Record, Refusal, Saying};
+use whorl::registry::RuntimeDir;
+use whorl::registry::protocol::{RECORD, Record, Refusal, Saying};
 use whorl::{
     JoinError, JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start,
 };
@@ -306,7 +306,7 @@ fn an_owner_that_hands_over_nonsense_is_refused() {
             let _ = rustix::io::read(&socket, &mut [0; 64]);
             let objects: Vec<_> = objects.iter().map(AsFd::as_fd).collect();
             let record = Record::plain(Saying::Ring(0)).encode();
-            whorl::rendezvous::send_with_descriptors(&socket, &record, &objects).unwrap();
+            whorl::os::socket::send_with_descriptors(&socket, &record, &objects).unwrap();
             let _ = rustix::io::read(&socket, &mut [0; 64]);
         });
         run(&mut home.words("recv x")).refusal(1, &["recv: x", words]);
@@ -387,7 +387,7 @@ fn no_callers_duration_is_added_to_a_moment_unchecked() {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let path = entry.path();
             // The command's own durations are a year at most.
-            if path.is_dir() && !path.ends_with("src/commands") {
+            if path.is_dir() && !path.ends_with("src/bin") {
                 look(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let source = std::fs::read_to_string(&path).unwrap();

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use whorl::mailboxes::{MailboxError, Mailboxes};
+use whorl::shm::mailboxes::{MailboxError, Mailboxes};
 
 /// Forks; the child runs `body` and ends with its answer, without anything else of the test's.
 fn fork(body: impl FnOnce() -> bool) -> i32 {

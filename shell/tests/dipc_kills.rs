@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use whorl::mailboxes::Mailboxes;
+use whorl::shm::mailboxes::Mailboxes;
 
 const MOST: usize = 256 << 10;
 const KILLS: usize = 500;

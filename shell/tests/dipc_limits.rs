@@ -18,9 +18,9 @@ use dipc_support::{Place, Server, expect, rest, text};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use whorl::dipc::budget::Budget;
-use whorl::dipc::replies::Replies;
-use whorl::dipc::session::{Need, Session, Turn};
+use whorl::mailbox_server::budget::Budget;
+use whorl::mailbox_server::replies::Replies;
+use whorl::mailbox_server::session::{Need, Session, Turn};
 
 /// Starts a server for which the kernel refuses a call.
 fn filtered(call: libc::c_long, error: i32, args: &[&str]) -> Server {

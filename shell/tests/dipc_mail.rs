@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
-use whorl::dipc::client::{Client, ClientError};
+use whorl::mailbox_server::client::{Client, ClientError};
 
 fn mail(server: &Server, args: &[&str], input: &[u8]) -> Output {
     let mut child = spawn(server, args);

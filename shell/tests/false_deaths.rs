@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use whorl::liveness::{ByteLocks, OWNER};
-use whorl::segment::Segment;
+use whorl::shm::liveness::{ByteLocks, OWNER};
+use whorl::shm::ring::Segment;
 use whorl_core::segment::Geometry;
 
 fn queries() -> u64 {

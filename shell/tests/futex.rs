@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use whorl::futex::{SLICE, SharedFutex, ThreadFutex};
+use whorl::os::futex::{SLICE, SharedFutex, ThreadFutex};
 use whorl_core::futex::{Futex, Wake};
 use whorl_core::sync::AtomicU32;
 

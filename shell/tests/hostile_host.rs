@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use whorl::liveness::OwnerIs;
-use whorl::mailboxes::MailSegment;
-use whorl::segment::Segment;
+use whorl::shm::liveness::OwnerIs;
+use whorl::shm::mailboxes::MailSegment;
+use whorl::shm::ring::Segment;
 use whorl_core::ring::Applicant;
 use whorl_core::segment::{Geometry, MailGeometry};
 

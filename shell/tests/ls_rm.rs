@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use whorl::channel::{State, list, remove_dead};
-use whorl::rendezvous::RuntimeDir;
+use whorl::registry::RuntimeDir;
+use whorl::registry::{State, list, remove_dead};
 use whorl::{JoinOptions, Name, Received, Receiver, Sender, SenderOptions};
 
 #[test]

@@ -148,12 +148,12 @@ fn sources_with(words: &[&str]) -> Vec<String> {
 #[test]
 fn the_time_of_day_is_asked_for_by_name_only_where_it_decides_nothing() {
     // It tells segments apart.
-    assert_eq!(sources_with(&["SystemTime", "UNIX_EPOCH"]), ["segment.rs"]);
+    assert_eq!(sources_with(&["SystemTime", "UNIX_EPOCH"]), ["shm/ring.rs"]);
 }
 
 /// A timeout that is too long for one of the kernel's calls ends whatever makes it; so all are made, and capped, in one place.
 #[test]
 fn timeouts_for_the_kernel_are_made_in_one_place() {
     // The other one's are the times of a file.
-    assert_eq!(sources_with(&["Timespec {", "tv_sec"]), ["broadcast/destination.rs", "timeout.rs"]);
+    assert_eq!(sources_with(&["Timespec {", "tv_sec"]), ["os/timeout.rs", "transfer/destination.rs"]);
 }

@@ -14,8 +14,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::ptr::null_mut;
-use whorl::liveness::{ByteLocks, OWNER, OwnerIs};
-use whorl::segment::Segment;
+use whorl::shm::liveness::{ByteLocks, OWNER, OwnerIs};
+use whorl::shm::ring::Segment;
 use whorl_core::segment::Geometry;
 
 const DATA: &str = "memfd:whorl-data";

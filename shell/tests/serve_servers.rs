@@ -416,7 +416,7 @@ fn however_many_clients_say_nothing_one_that_asks_is_served() {
     let home = home();
     let server = serve(&home, "a", "");
     let port = Information::read(&file(&home, "a")).unwrap().port;
-    whorl::process::raise_descriptor_limit();
+    whorl::os::limits::raise_descriptor_limit();
     let silent: Vec<TcpStream> = (0..600).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     silent[0].set_read_timeout(Some(SOON)).unwrap();
     assert_eq!((&silent[0]).read(&mut [0]).unwrap(), 0, "the oldest was sent away");

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-use whorl::dipc::reply::Shape;
-use whorl::dipc::server::{Options, Server as Mailboxes};
-use whorl::rendezvous::RuntimeDir;
+use whorl::mailbox_server::reply::Shape;
+use whorl::mailbox_server::server::{Options, Server as Mailboxes};
+use whorl::registry::RuntimeDir;
 use whorl::{Sender, SenderOptions, Server, ServerOptions};
 
 /// What a thread must take, because it caused it itself or because the C library needs it.
@@ -69,7 +69,7 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
             }
         }
     }
-    whorl::dipc::remove::remove(port, false).expect("it ends");
+    whorl::mailbox_server::remove::remove(port, false).expect("it ends");
     serving.join().expect("a thread").expect("a good end");
     drop((sender, announced));
 }
@@ -82,7 +82,7 @@ fn only_one_file_starts_threads() {
             let path = entry.path();
             if path.is_dir() {
                 look(&path, found);
-            } else if !path.ends_with("process/threads.rs") {
+            } else if !path.ends_with("os/thread.rs") {
                 let source = fs::read_to_string(&path).expect("a source");
                 let code = source.split("#[cfg(test)]").next().unwrap_or_default();
                 let starts = ["thread::spawn", ".spawn(", ".spawn_scoped(", "scope.spawn"];

@@ -1,5 +1,5 @@
 //! `shell top`, and `shell ls` on a terminal: what is shown is what is, and it fits.
-#![cfg(feature = "top")]
+#![cfg(feature = "cli")]
 
 mod common;
 mod home;

@@ -4,4 +4,4 @@ pub mod ancestor;
 pub mod command;
 pub mod direct;
 
-pub use measure::copying::*;
+pub use harness::copying::*;

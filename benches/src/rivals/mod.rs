@@ -11,8 +11,8 @@ pub mod raw_word;
 pub mod semaphores;
 pub mod shaq;
 
-pub use measure::rivals::{byte_streams, no_ring, pipes, sockets, tee};
-pub use whorl::measured::ring as whorl_ring;
+pub use harness::rivals::{byte_streams, no_ring, pipes, sockets, tee};
+pub use whorl::contenders::ring as whorl_ring;
 
 /// Everybody, in the order of the tables.
 pub fn all() -> Vec<&'static dyn Rival> {

@@ -1,8 +1,8 @@
 //! What can go wrong with a channel.
 
-use crate::rendezvous::protocol::Refusal;
-use crate::rendezvous::{BindError, ConnectError, RuntimeError, TalkError};
-use crate::segment::SegmentError;
+use crate::registry::protocol::Refusal;
+use crate::registry::{BindError, ConnectError, RuntimeError, TalkError};
+use crate::shm::ring::SegmentError;
 use rustix::io::Errno;
 use thiserror::Error;
 use whorl_core::segment::LayoutError;
@@ -23,7 +23,7 @@ pub enum CreateError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::reason(*.error))]
+    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
     System {
         /// What was being done.
         what: &'static str,
@@ -91,7 +91,7 @@ pub enum JoinError {
     #[error("asked to end by 'shell rm'")]
     Stopped,
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::reason(*.error))]
+    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
     System {
         /// What was being done.
         what: &'static str,
@@ -129,7 +129,7 @@ pub enum ReceiveError {
         length: usize,
     },
     /// A system call failed.
-    #[error("cannot receive: {}", crate::reason(*.0))]
+    #[error("cannot receive: {}", crate::os::error::reason(*.0))]
     System(Errno),
     /// This process was forked from the one that made the receiver, which alone may use it.
     #[error("this receiver belongs to the process that forked this one")]

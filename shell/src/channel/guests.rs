@@ -1,8 +1,8 @@
 //! Who came to an owner: what its control thread learns of them, and what its data thread waits for.
 
-use crate::bell::Bell;
-use crate::process::stop_signal;
-use crate::rendezvous::protocol::{Farewell, Token};
+use crate::os::event_fd::Bell;
+use crate::os::signal::stop_signal;
+use crate::registry::protocol::{Farewell, Token};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -249,8 +249,8 @@ impl Guests {
             // The control thread tells of every change; the bound is for signals, which tell nobody.
             let nap = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return Err(WaitEnd::TimedOut),
-                Some(left) => left.min(crate::futex::SLICE),
-                None => crate::futex::SLICE,
+                Some(left) => left.min(crate::os::futex::SLICE),
+                None => crate::os::futex::SLICE,
             };
             state = self.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
         }

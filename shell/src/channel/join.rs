@@ -3,11 +3,12 @@
 use super::error::JoinError;
 use super::receiver::{JoinOptions, Receiver, Way};
 use super::stream::Stream;
-use crate::liveness::{ByteLocks, OwnerIs};
-use crate::process::{Birthplace, Unshared, stop_signal};
-use crate::rendezvous::protocol::{Misunderstanding, Refusal, Saying, Start, Token};
-use crate::rendezvous::{Answer, Client, ConnectError, Name, RuntimeDir, TalkError};
-use crate::segment::{Segment, SharedRing};
+use crate::os::close_on_fork::{Birthplace, Unshared};
+use crate::os::signal::stop_signal;
+use crate::registry::protocol::{Misunderstanding, Refusal, Saying, Start, Token};
+use crate::registry::{Answer, Client, ConnectError, Name, RuntimeDir, TalkError};
+use crate::shm::liveness::{ByteLocks, OwnerIs};
+use crate::shm::ring::{Segment, SharedRing};
 use std::time::{Duration, Instant};
 use whorl_core::error::JoinError as CoreJoinError;
 use whorl_core::ring::{Applicant, Receiver as CoreReceiver, is_free};

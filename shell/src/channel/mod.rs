@@ -15,10 +15,9 @@
 
 mod desk;
 mod error;
+pub(crate) mod flow;
 mod guests;
 mod join;
-mod listing;
-mod neighbours;
 mod newcomers;
 mod rate;
 mod receiver;
@@ -31,8 +30,6 @@ mod stuck;
 pub use desk::{View, Watcher};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
 pub use guests::Tally;
-pub use listing::{Listed, RemoveError, Removed, State, list, remove_dead, remove_name};
-pub use neighbours::{clear_mailbox_servers, mailbox_servers};
 pub use receiver::{JoinOptions, Received, Receiver};
 pub(crate) use receiver::{Patience, Payload};
 pub use sender::{Sender, SenderOptions, Slot};

@@ -3,12 +3,12 @@
 use super::error::{JoinError, ReceiveError};
 use super::join::{Attempt, attempt};
 use super::stream::Stream;
-use crate::deadline;
-use crate::liveness::ByteLocks;
-use crate::process::Birthplace;
-use crate::rendezvous::protocol::{Farewell, Saying, Start, Token};
-use crate::rendezvous::{Changes, Client, ConnectError, Ended, Name, RuntimeDir, WaitFile};
-use crate::segment::SharedRing;
+use crate::os::close_on_fork::Birthplace;
+use crate::os::deadline;
+use crate::registry::protocol::{Farewell, Saying, Start, Token};
+use crate::registry::{Changes, Client, ConnectError, Ended, Name, RuntimeDir, WaitFile};
+use crate::shm::liveness::ByteLocks;
+use crate::shm::ring::SharedRing;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};

@@ -3,11 +3,11 @@
 use super::desk::{HandOver, Lag, Party, Pulse};
 use super::sleepers::Sleepers;
 use super::stuck::Stuck;
-use crate::liveness::Hooks;
-use crate::process::Unshared;
-use crate::rendezvous::protocol::{Refusal, Saying, Start};
-use crate::rendezvous::report::{Kind, Standing, Way};
-use crate::segment::{Segment, SharedRing};
+use crate::os::close_on_fork::Unshared;
+use crate::registry::protocol::{Refusal, Saying, Start};
+use crate::registry::status::{Kind, Standing, Way};
+use crate::shm::liveness::Hooks;
+use crate::shm::ring::{Segment, SharedRing};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

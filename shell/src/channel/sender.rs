@@ -4,12 +4,12 @@ use super::desk::{Desk, Party, Pulse, Watcher};
 use super::error::{CreateError, SendError};
 use super::guests::{Guests, Tally, Visits, WaitEnd};
 use super::ring::{Ledger, RingParty};
-use crate::flow::Flow;
-use crate::liveness::{ByteLocks, OWNER};
-use crate::process::Birthplace;
-use crate::rendezvous::report::Kind;
-use crate::rendezvous::{Listener, Name, RuntimeDir};
-use crate::segment::{OwnedSharedRing, Segment};
+use crate::channel::flow::Flow;
+use crate::os::close_on_fork::Birthplace;
+use crate::registry::status::Kind;
+use crate::registry::{Listener, Name, RuntimeDir};
+use crate::shm::liveness::{ByteLocks, OWNER};
+use crate::shm::ring::{OwnedSharedRing, Segment};
 use rustix::fd::BorrowedFd;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Default for SenderOptions {
 ///
 /// It sends through shared memory alone, where a message is written in place, once for all, and sending returns at once
 /// while there is room. Over a socket for each receiver it would wait for every one in turn, or keep copies and a thread
-/// that feeds them: that is [`broadcast::send`](crate::broadcast::send), which has a source to read at its own pace.
+/// that feeds them: that is [`broadcast::send`](crate::transfer::send), which has a source to read at its own pace.
 ///
 /// Dropping it without [`finish`](Self::finish) tells the receivers that the stream is not whole. It belongs to the
 /// process that made it: in a forked child every call answers [`SendError::Forked`].

@@ -1,8 +1,8 @@
 //! Receivers that sleep in event loops of their own, and are told of news over their sockets.
 
-use crate::process::Unshared;
-use crate::rendezvous::protocol::{Record, Saying};
-use crate::rendezvous::send_with_descriptors;
+use crate::os::close_on_fork::Unshared;
+use crate::os::socket::send_with_descriptors;
+use crate::registry::protocol::{Record, Saying};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,9 +2,9 @@
 
 use super::error::ReceiveError;
 use super::receiver::{Patience, Payload, Received};
-use crate::broadcast::frame::{self, END_BODY, HEAD, Head};
-use crate::process::Unshared;
-use crate::rendezvous::{Client, TalkError, readable};
+use crate::os::close_on_fork::Unshared;
+use crate::registry::{Client, TalkError, readable};
+use crate::transfer::frame::{self, END_BODY, HEAD, Head};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
@@ -45,7 +45,7 @@ impl Stream {
             return Ok(false);
         }
         let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
-        match poll(&mut ready, Some(&crate::timeout::NOW)) {
+        match poll(&mut ready, Some(&crate::os::timeout::NOW)) {
             Ok(count) => Ok(count == 0),
             Err(Errno::INTR) => Ok(false),
             Err(error) => Err(ReceiveError::System(error)),
@@ -113,7 +113,7 @@ fn read(socket: &Unshared, buffer: &mut [u8], patience: Patience) -> Result<usiz
         match (rustix::io::read(socket, &mut *buffer), patience) {
             (Ok(0) | Err(Errno::CONNRESET), _) => return Err(ReceiveError::SenderDied),
             (Ok(count), _) => return Ok(count),
-            (Err(Errno::INTR), _) if crate::process::stop_signal().is_none() => {}
+            (Err(Errno::INTR), _) if crate::os::signal::stop_signal().is_none() => {}
             (Err(Errno::INTR), _) => return Err(ReceiveError::Interrupted),
             (Err(Errno::AGAIN), Patience::None) => return Err(ReceiveError::Empty),
             (Err(Errno::AGAIN), Patience::Until(deadline)) => {

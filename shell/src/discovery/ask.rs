@@ -3,10 +3,11 @@
 use super::file::{FileError, Information, files};
 use super::wire;
 use crate::channel::{JoinOptions, Received, Receiver};
-use crate::deadline;
-use crate::process::{Unshared, start_scoped_thread};
-use crate::rendezvous::RuntimeDir;
-use crate::rendezvous::protocol::Token;
+use crate::os::close_on_fork::Unshared;
+use crate::os::deadline;
+use crate::os::thread::start_scoped_thread;
+use crate::registry::RuntimeDir;
+use crate::registry::protocol::Token;
 use rustix::io::Errno;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -133,14 +134,14 @@ fn over_socket(
             "it does not answer in time".to_owned()
         }
         std::io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
-        _ => Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::reason),
+        _ => Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::os::error::reason),
     };
     let left = || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
     let late = || "it does not answer in time".to_owned();
     let address = SocketAddr::new(information.address, information.port);
     let socket = TcpStream::connect_timeout(&address, left().ok_or_else(late)?).map_err(said)?;
     // Not while it connects, which takes long: a child that is forked then keeps a connection that has said nothing.
-    let socket = Unshared::of(socket).map_err(crate::reason)?;
+    let socket = Unshared::of(socket).map_err(crate::os::error::reason)?;
     let socket = connection.insert(socket);
     socket.set_write_timeout(left()).map_err(said)?;
     (&**socket).write_all(&wire::hello(token)).map_err(said)?;

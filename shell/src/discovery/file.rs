@@ -12,10 +12,10 @@
 //! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
 //! who holds its lock, after a look whether the name still leads to it.
 
-use crate::named::{Identity, Refused, make_private, open_regular, path_of, remove_if};
-use crate::new_file::{Existing, NewFile, fill, part_name, token};
-use crate::process::Unshared;
-use crate::rendezvous::{DirectoryLock, Name};
+use crate::os::close_on_fork::Unshared;
+use crate::os::file::{Identity, Refused, make_private, open_regular, path_of, remove_if};
+use crate::os::new_file::{Existing, NewFile, fill, part_name, token};
+use crate::registry::{DirectoryLock, Name};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -59,7 +59,7 @@ pub enum FileError {
     #[error("in use by another server")]
     InUse,
     /// A system call failed.
-    #[error("{}", crate::reason(*.0))]
+    #[error("{}", crate::os::error::reason(*.0))]
     System(Errno),
 }
 

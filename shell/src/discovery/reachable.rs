@@ -1,6 +1,6 @@
 //! Finds the address at which other machines reach this one, for a server that listens at every address.
 
-use crate::netlink::{Netlink, NetlinkError, number};
+use crate::os::netlink::{Netlink, NetlinkError, number};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 

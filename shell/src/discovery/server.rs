@@ -3,15 +3,16 @@
 use super::file::{Announcement, FileError, Information};
 use super::reachable::{Families, reachable};
 use super::wire;
-use crate::bell::{Bell, try_poll};
 use crate::channel::owner::{Visits, WaitEnd};
 use crate::channel::{CreateError, SendError, Sender, SenderOptions, Watcher};
-use crate::made::Made;
-use crate::process::{Birthplace, Unshared, start_thread};
-use crate::rendezvous::protocol::Token;
-use crate::rendezvous::report::Kind;
-use crate::rendezvous::{Name, RuntimeDir};
-use crate::socket_owner::{OwnerCheck, Refused};
+use crate::os::close_on_fork::{Birthplace, Unshared};
+use crate::os::dirs::Made;
+use crate::os::event_fd::{Bell, try_poll};
+use crate::os::socket_owner::{OwnerCheck, Refused};
+use crate::os::thread::start_thread;
+use crate::registry::protocol::Token;
+use crate::registry::status::Kind;
+use crate::registry::{Name, RuntimeDir};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -70,7 +71,7 @@ pub enum ServerError {
         error: String,
     },
     /// The information file.
-    #[error("{}: {error}", crate::shown(.path))]
+    #[error("{}: {error}", crate::os::escape::shown(.path))]
     File {
         /// Which one.
         path: PathBuf,
@@ -78,7 +79,7 @@ pub enum ServerError {
         error: FileError,
     },
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::reason(*.error))]
+    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
     System {
         /// What was being done.
         what: &'static str,
@@ -149,7 +150,8 @@ impl Server {
         channel.close(None)?;
         channel.begin(false);
         let failed = |error: std::io::Error| {
-            let error = Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::reason);
+            let error =
+                Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::os::error::reason);
             ServerError::Listen { address: options.address, error }
         };
         let listener = Unshared::open(|| TcpListener::bind((options.address, 0))).map_err(failed)?;
@@ -304,7 +306,7 @@ impl Drop for Counter {
 
 fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, owners: Option<&OwnerCheck>) {
     let mut customers: Vec<Customer> = Vec::new();
-    let second = crate::timeout::timespec(Duration::from_secs(1));
+    let second = crate::os::timeout::timespec(Duration::from_secs(1));
     loop {
         let mut ready = vec![PollFd::new(over, PollFlags::IN)];
         let room = customers.len() < MOST || customers.iter().any(Customer::is_silent);
@@ -359,7 +361,7 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
                 Err(_) if make_room(&mut customers) => {}
                 // No descriptors, most likely: the queue stays readable, so do not spin on it.
                 Err(error) => {
-                    tracing::warn!("cannot take clients in: {}", crate::reason_of(&error));
+                    tracing::warn!("cannot take clients in: {}", crate::os::error::reason_of(&error));
                     std::thread::sleep(Duration::from_millis(50));
                 }
             }

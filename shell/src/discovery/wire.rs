@@ -13,7 +13,7 @@
 //!
 //! The client hangs up when its whole run is through, so that the server can tell the ways of one run together.
 
-use crate::rendezvous::protocol::Token;
+use crate::registry::protocol::Token;
 
 /// Bytes of a client's head.
 pub const HELLO: usize = 24;

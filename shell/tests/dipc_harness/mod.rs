@@ -2,10 +2,10 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use whorl::dipc::budget::Budget;
-use whorl::dipc::replies::Replies;
-use whorl::dipc::reply::{Fault, Shape};
-use whorl::dipc::session::{Boxes, Need, Rules, Session, Turn};
+use whorl::mailbox_server::budget::Budget;
+use whorl::mailbox_server::replies::Replies;
+use whorl::mailbox_server::reply::{Fault, Shape};
+use whorl::mailbox_server::session::{Boxes, Need, Rules, Session, Turn};
 
 /// Mailboxes in a `Vec`.
 #[derive(Clone, Default, PartialEq, Debug)]

@@ -11,7 +11,7 @@ use rustix::fs::MemfdFlags;
 use std::hint::black_box;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
-use whorl::liveness::{ByteLocks, OwnerIs, SharedHost};
+use whorl::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
 use whorl_core::futex::Host;
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, ReadGuard, Taken, WriteGuard};
 use whorl_core::sync::AtomicU32;

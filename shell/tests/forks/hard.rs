@@ -9,9 +9,10 @@ use std::fs::File;
 use std::os::unix::fs::chroot;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
-use whorl::process::{Unshared, raise_descriptor_limit};
-use whorl::rendezvous::{Client, Listener, RuntimeDir};
-use whorl::segment::Segment;
+use whorl::os::close_on_fork::Unshared;
+use whorl::os::limits::raise_descriptor_limit;
+use whorl::registry::{Client, Listener, RuntimeDir};
+use whorl::shm::ring::Segment;
 use whorl_core::segment::Geometry;
 
 /// More than fit the table that there once was.
@@ -21,7 +22,7 @@ const MANY: u32 = 5000;
 struct Opened {
     _listener: Listener,
     client: Client,
-    _locks: Vec<whorl::liveness::ByteLocks>,
+    _locks: Vec<whorl::shm::liveness::ByteLocks>,
 }
 
 fn open(name: &str, locks: u32) -> Opened {

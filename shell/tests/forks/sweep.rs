@@ -6,11 +6,11 @@ use crate::home::Home;
 use crate::victim::{Grandchild, Victim, lives, victim};
 use std::path::Path;
 use std::time::Duration;
-use whorl::dipc::reply::Shape;
-use whorl::dipc::server::{Options, Server as Mailbox};
 use whorl::discovery::{Server as Announced, ServerOptions};
-use whorl::mailboxes::Mailboxes;
-use whorl::rendezvous::{Client, Listener, RuntimeDir};
+use whorl::mailbox_server::reply::Shape;
+use whorl::mailbox_server::server::{Options, Server as Mailbox};
+use whorl::registry::{Client, Listener, RuntimeDir};
+use whorl::shm::mailboxes::Mailboxes;
 use whorl::{JoinOptions, Receiver, Sender, SenderOptions};
 
 /// Not a test of its own: opens what the tester asks for.

@@ -2,7 +2,7 @@
 
 use crate::dipc_harness::{Plain, converse, rules};
 use crate::dipc_oracle::{Oracle, agrees};
-use whorl::dipc::wire::{Parsed, parse};
+use whorl::mailbox_server::wire::{Parsed, parse};
 
 /// First lines: the first byte says how a line goes on, the rest is the line. Where a line asks for data, some follow.
 pub fn line(input: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! Information files: of announced servers, and of mailbox servers. The first byte says which.
 
-use whorl::dipc::place;
 use whorl::discovery::Information;
+use whorl::mailbox_server::place;
 
 /// Whatever is understood means the same when it is written again.
 pub fn run(input: &[u8]) -> bool {

@@ -4,7 +4,7 @@ use crate::dipc_support::{Server, expect, text};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::process::{Command, Stdio};
-use whorl::mailboxes::Mailboxes;
+use whorl::shm::mailboxes::Mailboxes;
 
 fn call(server: &Server) -> OwnedFd {
     let flags = SocketFlags::CLOEXEC;

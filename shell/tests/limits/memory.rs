@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use whorl::dipc::post::{Letter, Post};
-use whorl::dipc::worker::Shared;
-use whorl::process::Unshared;
+use whorl::mailbox_server::post::{Letter, Post};
+use whorl::mailbox_server::worker::Shared;
+use whorl::os::close_on_fork::Unshared;
 
 /// A worker that runs, with so little memory for data in flight that greedy clients have all of it.
 struct Scarce {

@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
-use whorl::dipc::budget::Budget;
-use whorl::dipc::lobby::Lobby;
-use whorl::dipc::news::News;
-use whorl::dipc::post::{Letter, Post};
-use whorl::dipc::worker::{Shared, Worker};
-use whorl::process::Unshared;
+use whorl::mailbox_server::budget::Budget;
+use whorl::mailbox_server::lobby::Lobby;
+use whorl::mailbox_server::news::News;
+use whorl::mailbox_server::post::{Letter, Post};
+use whorl::mailbox_server::worker::{Shared, Worker};
+use whorl::os::close_on_fork::Unshared;
 
 /// A worker without a server, whose turns a test takes one by one.
 pub struct Stage {

@@ -32,7 +32,7 @@ fn assert_tame(what: &str, bytes: &[u8]) {
             !c.is_control() && !HOSTILE.chars().filter(|c| !c.is_ascii_graphic()).any(|bad| bad == c),
             "{what}: {c:?} in {shown}"
         );
-        assert!(!whorl::escape::is_hazard(c), "{what}: {c:?} in {shown}");
+        assert!(!whorl::os::escape::is_hazard(c), "{what}: {c:?} in {shown}");
     }
 }
 
@@ -146,7 +146,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
         ] {
             tried.run(&mut words(&home, command, &[&path]), escape);
         }
-        if cfg!(feature = "bench") {
+        if cfg!(feature = "cli") {
             tried.run(&mut words(&home, "bench copy --quick -d", &[&path]), escape);
         }
     }

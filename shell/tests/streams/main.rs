@@ -9,7 +9,7 @@ mod home;
 mod terminal;
 
 mod hostile;
-#[cfg(feature = "top")]
+#[cfg(feature = "cli")]
 mod sizes;
 mod source;
 mod states;

@@ -24,8 +24,11 @@ const DOORS: [(&str, &[&str]); 10] = [
     ("std::io::stderr", &[]),
     ("std::io::stdin", &[]),
     (".exit()", &[]), // of an error of clap, which prints it
-    ("output().write", &["terminal.rs", "complete.rs", "commands/mail.rs"]),
-    ("errors().write", &["terminal.rs", "logging.rs"]),
+    (
+        "output().write",
+        &["bin/shell/ui/terminal.rs", "bin/shell/ui/completion.rs", "bin/shell/commands/mail.rs"],
+    ),
+    ("errors().write", &["bin/shell/ui/terminal.rs", "bin/shell/ui/logging.rs"]),
 ];
 
 #[test]

@@ -8,8 +8,8 @@ use super::{
     sit, take,
 };
 use std::hint::black_box;
-use whorl::liveness::{OWNER, OwnerIs};
-use whorl::segment::{Segment, SharedRing};
+use whorl::shm::liveness::{OWNER, OwnerIs};
+use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{ClaimError, End, ReadError};
 use whorl_core::ring::{Applicant, Membership};
 

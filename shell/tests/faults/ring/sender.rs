@@ -8,8 +8,8 @@ use super::{
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use whorl::liveness::{ByteLocks, OWNER, OwnerIs};
-use whorl::segment::{Segment, SharedRing};
+use whorl::shm::liveness::{ByteLocks, OWNER, OwnerIs};
+use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{End, JoinError, ReadError};
 use whorl_core::ring::Applicant;
 

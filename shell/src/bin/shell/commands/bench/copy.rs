@@ -1,0 +1,73 @@
+//! `shell copy`: one file to many, beside the tools that every system has.
+
+use super::report::{Better, Case};
+use super::{Bench, Budget};
+use harness::collect::{interleave_while, present};
+use harness::copying::files::{self, Place};
+use harness::copying::{Copier, Job, limit, timing, tools};
+use harness::process::Trouble;
+use harness::rival::Absent;
+use harness::streams::Run;
+use std::path::Path;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+/// No run takes so long, except when it hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Measures it.
+pub fn run(bench: &mut Bench, budget: Budget) {
+    if bench.is_over() {
+        return;
+    }
+    let (bytes, copies) = match (budget.quick, bench.detail) {
+        (true, _) => (MIB, 4),
+        (false, false) => (64 * MIB, 8),
+        (false, true) => (64 * MIB, 16),
+    };
+    let place = Place::new(&bench.directory, bytes * (copies as u64 + 2));
+    let shell = &bench.shell;
+    let copiers = [
+        tools::whorl("whorl --shm", shell.clone(), &["--shm"]),
+        tools::whorl("whorl --socket", shell.clone(), &["--socket"]),
+        tools::xargs_cp(),
+        tools::cp_loop(),
+        tools::tee(),
+        Copier::new("limit: two that only write", limit::copy),
+    ];
+    let rows = interleave_while(
+        &copiers,
+        |round| budget.wants(round),
+        1,
+        |copier| copier.name.clone(),
+        |copier| match &place {
+            Ok(place) => timed(bench, copier, place, bytes, copies),
+            Err(why) => Err(Absent::cannot(why.clone())),
+        },
+    );
+    let what = format!("{} MiB to {copies} files in {}", bytes / MIB, shown(&bench.directory));
+    let walls = rows.iter().map(|row| row.map(|taken| taken.wall)).collect();
+    let cpus = present(&rows).map(|row| row.map(|taken| taken.cpu)).collect();
+    for (name, title, rows) in [("wall", "", walls), ("cpu", ", CPU time of all processes", cpus)] {
+        bench.report.case(Case {
+            name: format!("copy {name}"),
+            title: format!("Copy: {what}{title}"),
+            unit: "s",
+            better: Better::Lower,
+            rows,
+        });
+    }
+}
+
+/// One run into a fresh directory, checked.
+fn timed(bench: &Bench, copier: &Copier, place: &Place, bytes: u64, copies: usize) -> Run<timing::Taken> {
+    let prepared = place.source(bytes).and_then(|source| Ok((source, place.fresh_directory()?)));
+    let (source, directory) = prepared.map_err(Absent::LeftOut)?;
+    let job = Job { source, directory, copies };
+    let result = timing::run(bench.control, copier, &job, DEADLINE)?;
+    Ok(result.and_then(|taken| files::check(&job).map(|()| taken).map_err(Trouble::Failed)))
+}
+
+fn shown(path: &Path) -> String {
+    whorl::os::escape::shown(path)
+}

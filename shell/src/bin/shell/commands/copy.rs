@@ -1,0 +1,151 @@
+//! `shell copy`: one file or stream to many forked receivers.
+
+use crate::cli::copy::Args;
+use crate::ui::exit::Exit;
+use crate::ui::terminal::{CopyView, When, print_json, say};
+use serde::Serialize;
+use whorl::os::signal::{catch_stop_signals, stop_signal};
+use whorl::transfer::{
+    Care, CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, Warning, copy,
+};
+
+/// How many peers' troubles are told one by one.
+const TOLD: usize = 10;
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let plan = match plan(&args) {
+        Ok(plan) => plan,
+        Err(error) => {
+            say(&format!("copy: --name {}: {error}", whorl::os::escape::shown(args.name.as_ref())));
+            return Exit::Usage;
+        }
+    };
+    catch_stop_signals();
+    let mut view = CopyView::new("copy", if args.quiet { When::Never } else { args.progress });
+    let result = copy(&plan, &mut view);
+    view.clear();
+    match result {
+        Ok(outcome) => conclude(&args, &plan, &outcome),
+        Err(CopyError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
+        Err(error) => {
+            say(&format!("copy: {error}"));
+            match error {
+                CopyError::Template(_) => Exit::Usage,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+fn plan(args: &Args) -> Result<Plan, whorl::transfer::TemplateError> {
+    Ok(Plan {
+        source: args.source.clone(),
+        peers: args.peers,
+        directory: args.directory.clone(),
+        template: Template::parse(&args.name)?,
+        transport: if args.socket { Transport::Socket } else { Transport::Shm },
+        block: args.block,
+        slots: args.slots,
+        care: Care { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+        preserve: args.preserve,
+    })
+}
+
+fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
+    tell(&outcome.peers);
+    if args.json && !print_json(&json(plan, outcome)) {
+        return Exit::Failed;
+    }
+    verdict(&outcome.peers)
+}
+
+fn tell(peers: &[PeerOutcome]) {
+    let troubled = || peers.iter().filter_map(|peer| Some((peer, peer.fault.as_ref()?)));
+    for (peer, fault) in troubled().take(TOLD) {
+        say(&format!("copy: peer {} (pid {}): {fault}", peer.peer, peer.pid));
+    }
+    if let Some(more) = troubled().count().checked_sub(TOLD).filter(|&more| more > 0) {
+        say(&format!("copy: and {more} more peers failed"));
+    }
+    for (warning, lacking) in warnings(peers) {
+        let first = lacking.iter().take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let more = match lacking.len().saturating_sub(TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let plural = if lacking.len() == 1 { "" } else { "s" };
+        say(&format!("copy: peer{plural} {first}{more}: {warning}"));
+    }
+}
+
+/// What complete files lack, and the peers that wrote them. Most often all files lack the same.
+fn warnings(peers: &[PeerOutcome]) -> Vec<(&Warning, Vec<u32>)> {
+    let mut found: Vec<(&Warning, Vec<u32>)> = Vec::new();
+    for (peer, warning) in
+        peers.iter().flat_map(|peer| peer.warnings.iter().map(|warning| (peer.peer, warning)))
+    {
+        match found.iter_mut().find(|(other, _)| *other == warning) {
+            Some((_, lacking)) => lacking.push(peer),
+            None => found.push((warning, vec![peer])),
+        }
+    }
+    found
+}
+
+/// Peers that failed on their own make the whole fail only if nobody succeeded.
+fn verdict(peers: &[PeerOutcome]) -> Exit {
+    let faults = || peers.iter().filter_map(|peer| peer.fault.as_ref());
+    let mut warnings = peers.iter().flat_map(|peer| &peer.warnings);
+    match faults().count() {
+        0 if warnings.any(|warning| matches!(warning, Warning::NotKept(_))) => Exit::Failed,
+        0 => Exit::Done,
+        _ if faults().any(|fault| *fault == Fault::Checksum) => Exit::Damaged,
+        failed if failed == peers.len() && faults().all(|fault| matches!(fault, Fault::Own(_))) => {
+            Exit::Failed
+        }
+        _ => Exit::Peers,
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    bytes: u64,
+    transport: &'a str,
+    seconds: f64,
+    peers: Vec<PeerJson>,
+}
+
+#[derive(Serialize)]
+struct PeerJson {
+    peer: u32,
+    pid: i32,
+    path: String,
+    bytes: u64,
+    checksum: Option<String>,
+    seconds: f64,
+    error: Option<String>,
+    warnings: Vec<String>,
+}
+
+fn json(plan: &Plan, outcome: &Outcome) -> Json<'static> {
+    let peers = outcome.peers.iter().map(|peer| PeerJson {
+        peer: peer.peer,
+        pid: peer.pid,
+        path: peer.path.to_string_lossy().into_owned(),
+        bytes: peer.bytes,
+        checksum: peer.checksum_hex(),
+        seconds: peer.seconds,
+        error: peer.fault.as_ref().map(ToString::to_string),
+        warnings: peer.warnings.iter().map(ToString::to_string).collect(),
+    });
+    Json {
+        bytes: outcome.bytes,
+        transport: match plan.transport {
+            Transport::Shm => "shm",
+            Transport::Socket => "socket",
+        },
+        seconds: outcome.elapsed.as_secs_f64(),
+        peers: peers.collect(),
+    }
+}

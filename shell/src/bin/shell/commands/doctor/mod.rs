@@ -1,0 +1,93 @@
+//! `shell doctor`: what may go wrong on this machine, and what to do about it.
+
+mod container;
+mod directory;
+mod files;
+mod kernel;
+mod limits;
+
+use crate::cli::doctor::Args;
+use crate::ui::exit::Exit;
+use crate::ui::table::{aligned, terminal_width};
+use crate::ui::terminal::{Colour, print_json, print_painted};
+use serde::Serialize;
+
+/// How something is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works less well, or up to some size.
+    Warn,
+    /// Some command cannot work.
+    Fail,
+}
+
+/// What was looked at and how it is.
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: &'static str,
+    verdict: Verdict,
+    finding: String,
+    advice: Option<String>,
+}
+
+impl Finding {
+    fn ok(name: &'static str, finding: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Ok, finding: finding.into(), advice: None }
+    }
+
+    fn warn(name: &'static str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, finding: finding.into(), advice: Some(advice.into()) }
+    }
+
+    fn fail(name: &'static str, finding: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, ..Self::warn(name, finding, advice) }
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    ok: bool,
+    checks: &'a [Finding],
+}
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let findings: Vec<_> = [kernel::look(), directory::look(), limits::look(), container::look()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let healthy = findings.iter().all(|finding| finding.verdict != Verdict::Fail);
+    let printed = if args.json {
+        print_json(&Json { ok: healthy, checks: &findings })
+    } else {
+        print_painted(&lines(&findings))
+    };
+    if printed && healthy { Exit::Done } else { Exit::Failed }
+}
+
+/// Columns on a terminal, where long lines wrap rather than lose what to do; tabs elsewhere, for programs.
+fn lines(findings: &[Finding]) -> Vec<(Option<Colour>, String)> {
+    let word = |verdict| match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "fail",
+    };
+    let row = |finding: &Finding| {
+        let advice = finding.advice.as_ref().map_or(String::new(), |advice| format!("; {advice}"));
+        vec![word(finding.verdict).into(), finding.name.into(), format!("{}{advice}", finding.finding)]
+    };
+    let rows: Vec<_> = findings.iter().map(row).collect();
+    let lines = match terminal_width() {
+        Some(_) => aligned(&rows, usize::MAX),
+        None => rows.iter().map(|row| row.join("\t")).collect(),
+    };
+    let colour = |finding: &Finding| match finding.verdict {
+        Verdict::Ok => None,
+        Verdict::Warn => Some(Colour::Yellow),
+        Verdict::Fail => Some(Colour::Red),
+    };
+    findings.iter().map(colour).zip(lines).collect()
+}

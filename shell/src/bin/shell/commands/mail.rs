@@ -1,0 +1,230 @@
+//! `shell mail`: a mailbox client for people and scripts.
+
+use crate::cli::mail::{Action, Args};
+use crate::ui::exit::Exit;
+use crate::ui::terminal::{print, say, wrote};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use whorl::mailbox_server::address::{self, HostPort};
+use whorl::mailbox_server::client::{Client, ClientError, MESSAGE_MAX};
+use whorl::mailbox_server::token;
+use whorl::os::escape;
+use whorl::os::standard::{input, output};
+use whorl::shm::mailboxes::Message;
+
+/// The port that is meant where none is given.
+const PORT: u16 = 9000;
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let token = match args.token_file.as_deref().map(token::read).transpose() {
+        Ok(token) => token,
+        Err(error) => {
+            say(&format!("mail: --token-file: {error}"));
+            return Exit::Usage;
+        }
+    };
+    let HostPort { host, port } = &args.host;
+    if let (Some(one), Some(other)) = (args.port, port)
+        && one != *other
+    {
+        say(&format!("mail: --host names port {other} and --port {one}; give one of them"));
+        return Exit::Usage;
+    }
+    let port = args.port.or(*port).unwrap_or(PORT);
+    let timeout = Some(args.timeout);
+    let connect = || match &args.unix {
+        Some(path) => Client::unix_within(path, token.as_deref(), timeout),
+        None => Client::tcp_within(host, port, token.as_deref(), timeout),
+    };
+    let server = match &args.unix {
+        Some(path) => whorl::os::escape::shown(path),
+        None => address::shown(host, port),
+    };
+    let done = match &args.action {
+        Action::Read { mailbox } => connect().and_then(|mut client| read(&mut client, *mailbox)),
+        Action::Write { mailbox, text } => {
+            let text = text.as_ref().filter(|text| *text != "-").map(|text| text.as_bytes());
+            connect().and_then(|mut client| write(&mut client, *mailbox, text))
+        }
+        Action::Watch { mailbox } => connect().and_then(|mut client| watch(&mut client, *mailbox)),
+        Action::Chat { mailbox, nick } => {
+            let both = connect().and_then(|talking| Ok((talking, connect()?)));
+            both.and_then(|(talking, listening)| chat(talking, listening, *mailbox, nick.as_deref()))
+        }
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            say(&format!("mail: {server}: {error}"));
+            match error {
+                ClientError::NoServer(_) => Exit::Nothing,
+                ClientError::TimedOut(_) => Exit::Peers,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+fn read(client: &mut Client, mailbox: u32) -> Result<Exit, ClientError> {
+    let message = client.read(mailbox)?;
+    let written = if output().is_terminal() {
+        let text = escape::text(&message.bytes, &['\n', '\t']);
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        output().write_all(format!("{text}{end}").as_bytes())
+    } else {
+        output().write_all(&message.bytes)
+    };
+    Ok(if wrote(written) { Exit::Done } else { Exit::Failed })
+}
+
+fn write(client: &mut Client, mailbox: u32, text: Option<&[u8]>) -> Result<Exit, ClientError> {
+    let version = match text {
+        Some(text) => client.write(mailbox, text)?,
+        None => {
+            // One byte more than fits tells that it does not.
+            let most = longest(client) as u64 + 1;
+            let mut message = Vec::new();
+            if let Err(error) = input().take(most).read_to_end(&mut message) {
+                return Ok(unreadable(&error));
+            }
+            if message.len() as u64 == most {
+                say(&format!(
+                    "mail: standard input has more than the {} bytes that a mailbox holds",
+                    most - 1
+                ));
+                return Ok(Exit::Failed);
+            }
+            client.write(mailbox, &message)?
+        }
+    };
+    Ok(if print(&format!("version {version}")) { Exit::Done } else { Exit::Failed })
+}
+
+fn watch(client: &mut Client, mailbox: u32) -> Result<Exit, ClientError> {
+    let mut seen = 0;
+    loop {
+        let Some(message) = client.read_since(mailbox, seen, None)? else { continue };
+        let missed = if seen == 0 { 0 } else { message.version.saturating_sub(seen + 1) };
+        seen = message.version;
+        if let Err(error) = show(&message, missed) {
+            return Ok(verdict(Err(error)));
+        }
+    }
+}
+
+fn chat(
+    mut talking: Client,
+    mut listening: Client,
+    mailbox: u32,
+    nick: Option<&str>,
+) -> Result<Exit, ClientError> {
+    let login = || std::env::var("USER").unwrap_or_else(|_| "somebody".into());
+    let nick = nick.map_or_else(login, str::to_owned);
+    let mut seen = listening.read(mailbox)?.version;
+    let failed = Arc::new(AtomicBool::new(false));
+    let (has_failed, most) = (failed.clone(), longest(&talking));
+    // The process ends with the typing thread, whatever this one waits for.
+    let listen = move || {
+        loop {
+            match listening.read_since(mailbox, seen, None) {
+                Ok(Some(message)) => {
+                    let missed = message.version.saturating_sub(seen + 1);
+                    seen = message.version;
+                    if let Err(error) = show(&message, missed) {
+                        let is_done = verdict(Err(error)) == Exit::Done;
+                        return has_failed.store(!is_done, Ordering::Relaxed);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    say(&format!("mail: {error}"));
+                    return has_failed.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    if let Err(error) = whorl::os::thread::start_thread(std::thread::Builder::new(), listen) {
+        say(&format!("mail: cannot start a thread that listens: {}", whorl::os::error::reason_of(&error)));
+        return Ok(Exit::Failed);
+    }
+    let mut input = BufReader::new(input());
+    loop {
+        // One byte more than fits tells that it does not, wherever the line ends.
+        let line = match line_of(&mut input, most + 1) {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(error) => return Ok(unreadable(&error)),
+        };
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        if line.is_empty() {
+            continue;
+        }
+        let text = [nick.as_bytes(), b": ", line].concat();
+        if text.len() > most {
+            say(&format!(
+                "mail: a line was not sent: with its name it is longer than the {most} bytes that a mailbox holds"
+            ));
+            failed.store(true, Ordering::Relaxed);
+            continue;
+        }
+        match talking.write(mailbox, &text) {
+            // This line alone: the connection can be used on.
+            Err(error @ ClientError::Refused(_)) => {
+                say(&format!("mail: a line was not sent: {error}"));
+                failed.store(true, Ordering::Relaxed);
+            }
+            other => _ = other?,
+        }
+    }
+    Ok(if failed.load(Ordering::Relaxed) { Exit::Failed } else { Exit::Done })
+}
+
+/// A line without its end, of which the first `most` bytes are kept; nothing at the end of the input.
+fn line_of(input: &mut impl BufRead, most: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut is_end = true;
+    loop {
+        let bytes = match input.fill_buf() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        line.extend_from_slice(&part[..part.len().min(most - line.len())]);
+        let used = end.map_or(bytes.len(), |end| end + 1);
+        input.consume(used);
+        if used == 0 {
+            return Ok((!is_end).then_some(line));
+        }
+        is_end = false;
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+    }
+}
+
+/// The longest message that can be sent, whatever the server says.
+fn longest(client: &Client) -> usize {
+    client.shape().capacity.min(MESSAGE_MAX)
+}
+
+fn unreadable(error: &std::io::Error) -> Exit {
+    say(&format!("mail: cannot read standard input: {}", whorl::os::error::reason_of(error)));
+    Exit::Failed
+}
+
+/// One message on one line, and how many came before it that nobody saw.
+fn show(message: &Message, missed: u64) -> std::io::Result<()> {
+    let text = message.bytes.strip_suffix(b"\n").unwrap_or(&message.bytes);
+    let text = escape::text(text, &['\t']);
+    let missed = if missed > 0 { format!("({missed} missed) ") } else { String::new() };
+    output().write_all(format!("{missed}{text}\n").as_bytes())
+}
+
+/// How the command ends because standard output could not be written.
+fn verdict(written: std::io::Result<()>) -> Exit {
+    if wrote(written) { Exit::Done } else { Exit::Failed }
+}

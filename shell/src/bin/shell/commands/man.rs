@@ -1,0 +1,106 @@
+//! `shell man`: the manual pages, from the same texts as the help.
+
+use crate::cli::Cli;
+use crate::cli::man::Args;
+use crate::ui::exit::Exit;
+use crate::ui::terminal::say;
+use clap::CommandFactory;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
+use std::io;
+use std::path::{Path, PathBuf};
+use whorl::os::error::reason_of;
+use whorl::os::escape::shown;
+use whorl::transfer::write_file;
+
+/// Links to the program under these names are the commands; so are their pages.
+const LINKS: [&str; 2] = ["dipc", "dipcrm"];
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let mut command = Cli::command();
+    command.build();
+    let directory = &args.directory;
+    let written = std::fs::create_dir_all(directory)
+        .map_err(|error| (directory.clone(), reason_of(&error)))
+        .and_then(|()| write_all(&command, directory))
+        .and_then(|()| LINKS.iter().try_for_each(|link| write_link(directory, link)));
+    match written {
+        Ok(()) => Exit::Done,
+        Err((path, error)) => {
+            say(&format!("man: {}: {}", shown(&path), error));
+            Exit::Failed
+        }
+    }
+}
+
+/// Which page was not written, and why.
+type Failed = (PathBuf, String);
+
+fn write_all(command: &clap::Command, directory: &Path) -> Result<(), Failed> {
+    for below in command.get_subcommands() {
+        write_all(below, directory)?;
+    }
+    let source = concat!("Whorl ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).source(source).manual("Whorl");
+    let path = directory.join(man.get_filename());
+    // Writing to memory does not fail.
+    let page = page(&man, command).unwrap_or_default();
+    write(path, &page)
+}
+
+fn write_link(directory: &Path, name: &str) -> Result<(), Failed> {
+    write(directory.join(format!("{name}.1")), format!(".so man1/shell-{name}.1\n").as_bytes())
+}
+
+fn write(path: PathBuf, text: &[u8]) -> Result<(), Failed> {
+    write_file(&path, text).map_err(|error| (path, error.to_string()))
+}
+
+/// A page: as clap_mangen makes it, but the end of the help in sections of its own, where its lines stay lines.
+fn page(man: &Man, command: &clap::Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let end = command.get_after_long_help().or_else(|| command.get_after_help());
+    let end = end.map(ToString::to_string).unwrap_or_default();
+    let mut roff = Roff::default();
+    let mut noted = false;
+    for paragraph in end.split("\n\n") {
+        match paragraph.split_once(':') {
+            Some(("Example" | "Examples", lines)) => examples(&mut roff, lines),
+            Some(("Exit codes", text)) => {
+                roff.control("SH", ["EXIT STATUS"]);
+                roff.text([roman(flowing(text))]);
+            }
+            _ => {
+                match std::mem::replace(&mut noted, true) {
+                    false => roff.control("SH", ["NOTES"]),
+                    true => roff.control("PP", []),
+                };
+                roff.text([roman(flowing(paragraph))]);
+            }
+        }
+    }
+    roff.to_writer(&mut page)?;
+    Ok(page)
+}
+
+fn examples(roff: &mut Roff, lines: &str) {
+    roff.control("SH", ["EXAMPLES"]);
+    roff.control("nf", []);
+    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        roff.text([roman(line.strip_prefix("  ").unwrap_or(line).trim_end())]);
+    }
+    roff.control("fi", []);
+}
+
+fn flowing(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

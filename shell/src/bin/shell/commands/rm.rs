@@ -1,0 +1,81 @@
+//! `shell rm`: end what lives, clear away what is dead, and say so.
+
+use crate::cli::rm::Args;
+use crate::ui::exit::Exit;
+use crate::ui::terminal::{print, say};
+use whorl::Name;
+use whorl::mailbox_server::clear_mailbox_servers;
+use whorl::os::pid::pid_in_words;
+use whorl::registry::RuntimeDir;
+use whorl::registry::{RemoveError, Removed, remove_dead, remove_name};
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    let directory = match RuntimeDir::open() {
+        Ok(directory) => directory,
+        Err(error) => {
+            say(&format!("rm: {error}"));
+            return Exit::Failed;
+        }
+    };
+    match args.dead {
+        true => dead(&directory),
+        false => named(&directory, &args),
+    }
+}
+
+fn dead(directory: &RuntimeDir) -> Exit {
+    let (removed, failed) = match remove_dead(directory) {
+        Ok(done) => done,
+        Err(error) => {
+            say(&format!("rm: {}: {error}", whorl::os::escape::shown(directory.path())));
+            return Exit::Failed;
+        }
+    };
+    let mut told = true;
+    for (name, what) in &removed {
+        told &= tell(name, *what);
+    }
+    match clear_mailbox_servers() {
+        Ok(names) => names.iter().for_each(|name| told &= tell(name, Removed::Stale)),
+        Err(error) => {
+            say(&format!("rm: {error}"));
+            told = false;
+        }
+    }
+    for (name, error) in &failed {
+        say(&format!("rm: {name}: {error}"));
+    }
+    if failed.is_empty() && told { Exit::Done } else { Exit::Failed }
+}
+
+fn named(directory: &RuntimeDir, args: &Args) -> Exit {
+    let (mut missing, mut failed, mut told) = (0, false, true);
+    for name in &args.names {
+        match remove_name(directory, name, args.force) {
+            Ok(removed) => removed.into_iter().for_each(|what| told &= tell(name, what)),
+            Err(error) => {
+                say(&format!("rm: {name}: {error}"));
+                missing += usize::from(error == RemoveError::Nothing);
+                failed = true;
+            }
+        }
+    }
+    match failed || !told {
+        false => Exit::Done,
+        true if missing == args.names.len() => Exit::Nothing,
+        true => Exit::Failed,
+    }
+}
+
+fn tell(name: &Name, what: Removed) -> bool {
+    print(&match what {
+        Removed::Stale => format!("{name}: removed, its owner is dead"),
+        Removed::StaleWait(pid) => format!("{name}: removed what {} left, which is dead", pid_in_words(pid)),
+        Removed::Ended(pid) => format!("{name}: its owner ({}) ended", pid_in_words(pid)),
+        Removed::Taken(pid) => {
+            format!("{name}: taken away from its owner ({}), which still runs", pid_in_words(pid))
+        }
+        Removed::Waiter(pid) => format!("{name}: {} no longer waits for it", pid_in_words(pid)),
+    })
+}

@@ -1,0 +1,141 @@
+//! `shell top`: what goes on, as rows that move.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `figures.rs` | what is shown, from what owners say of themselves; no terminal |
+//! | `boxes.rs` | mailboxes, whose versions are read from their memory |
+//! | `app.rs` | keys, and what they change |
+//! | `draw.rs` | the screen |
+//! | `screen.rs` | the terminal, taken and given back |
+//! | `gone.rs` | the end of the terminal, which is also ours |
+
+mod app;
+mod boxes;
+mod draw;
+mod figures;
+mod gone;
+mod screen;
+
+use crate::cli::top::Args;
+use crate::ui::exit::Exit;
+use crate::ui::table::{aligned, terminal_width};
+use crate::ui::terminal::{is_dumb, print, print_json, say};
+use app::App;
+use figures::{Figures, Row, Sampler};
+use ratatui::crossterm::event::{self, Event};
+use screen::Screen;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
+use whorl::os::signal::{catch_stop_signals, stop_signal};
+use whorl::os::standard::{input, output};
+use whorl::os::thread::start_thread;
+
+/// How long a signal, or fresh figures, may lie unnoticed while no key is pressed.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs it.
+pub fn run(args: Args) -> Exit {
+    if args.once || args.json {
+        return once(args.json);
+    }
+    if !output().is_terminal() || !input().is_terminal() {
+        say("top: this is no terminal; use --once or --json");
+        return Exit::Usage;
+    }
+    if is_dumb() {
+        say(
+            "top: TERM is not set, or dumb: it names no terminal that can be drawn on; set TERM, or use --once or --json",
+        );
+        return Exit::Usage;
+    }
+    catch_stop_signals();
+    let figures = sample_every(args.interval);
+    // The first look before the screen is taken: what is wrong then is told as everywhere.
+    let first = match figures.recv() {
+        Ok(Ok(first)) => first,
+        Ok(Err(why)) => return failed(&why),
+        Err(_) => return failed("cannot start a thread"),
+    };
+    gone::end_with_terminal();
+    let result = Screen::take().and_then(|mut screen| {
+        let shown = show(&mut screen, &figures, App::new(first));
+        screen.give_back().and(shown)
+    });
+    match (result, stop_signal()) {
+        (_, Some(signal)) => Exit::Signal(signal),
+        (Ok(Ok(())), None) => Exit::Done,
+        (Ok(Err(why)), None) => failed(&why),
+        (Err(error), None) => failed(&format!("the terminal: {}", whorl::os::error::reason_of(&error))),
+    }
+}
+
+fn failed(why: &str) -> Exit {
+    say(&format!("top: {why}"));
+    Exit::Failed
+}
+
+/// Looks again and again, in a thread of its own: an owner that does not answer must not hold up the keys.
+fn sample_every(interval: Duration) -> Receiver<Result<Figures, String>> {
+    let (told, heard) = sync_channel(1);
+    let looking = move || {
+        let mut sampler = Sampler::default();
+        while told.send(sampler.look()).is_ok() {
+            std::thread::sleep(interval);
+        }
+    };
+    // If there is no thread the channel hangs up, and says so.
+    let _ = start_thread(Builder::new().name("figures".into()), looking);
+    heard
+}
+
+/// Draws until somebody wants to end; an inner error is why there are no figures any more.
+fn show(
+    screen: &mut Screen,
+    figures: &Receiver<Result<Figures, String>>,
+    mut app: App,
+) -> std::io::Result<Result<(), String>> {
+    loop {
+        screen.draw(|frame| draw::screen(frame, &mut app))?;
+        loop {
+            if screen.has_changed() {
+                break;
+            }
+            if stop_signal().is_some() {
+                return Ok(Ok(()));
+            }
+            if event::poll(LOOK)? {
+                match event::read()? {
+                    Event::Key(key) if app.key(key) => return Ok(Ok(())),
+                    _ => break,
+                }
+            }
+            match figures.try_recv() {
+                Ok(Ok(fresh)) => {
+                    app.update(fresh);
+                    break;
+                }
+                Ok(Err(why)) => return Ok(Err(why)),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn once(json: bool) -> Exit {
+    let figures = match Sampler::default().look() {
+        Ok(figures) => figures,
+        Err(why) => return failed(&why),
+    };
+    let printed = if json {
+        print_json(&figures)
+    } else {
+        let head = Row::HEAD.map(String::from).to_vec();
+        let rows: Vec<_> = std::iter::once(head).chain(figures.channels.iter().map(Row::cells)).collect();
+        print(&match terminal_width() {
+            Some(width) => aligned(&rows, width).join("\n"),
+            None => rows.iter().map(|row| row.join("\t")).collect::<Vec<_>>().join("\n"),
+        })
+    };
+    if printed { Exit::Done } else { Exit::Failed }
+}

@@ -1,0 +1,86 @@
+//! The command `shell`: parse, dispatch, end.
+
+mod cli;
+mod commands;
+mod ui;
+
+use clap::error::ErrorKind;
+use std::process::ExitCode;
+use ui::exit::Exit;
+use ui::{completion, terminal};
+use whorl::os::signal::stop_signal;
+use whorl::os::standard::{self, errors, output};
+
+/// Runs before `main`, and before the runtime of the standard library.
+#[used]
+// SAFETY: the dynamic loader, or the C library's start, calls what is listed in this section as functions without a
+// result, when the C library is ready and before `main`. The function needs neither the runtime of the standard library
+// nor anything that another function listed there sets up.
+#[unsafe(link_section = ".init_array")]
+static OCCUPY_MISSING: extern "C" fn() = {
+    extern "C" fn occupy_missing() {
+        standard::occupy_missing();
+    }
+    occupy_missing
+};
+
+fn main() -> ExitCode {
+    whorl::os::signal::set_signals();
+    std::panic::set_hook(Box::new(|panic| terminal::say(&panicked(panic))));
+    conclude(run()).now()
+}
+
+fn run() -> Exit {
+    if let Some(answered) = completion::answer() {
+        return if answered { Exit::Done } else { Exit::Failed };
+    }
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return if terminal::print_help(&error.render()) { Exit::Done } else { Exit::Failed };
+        }
+        Err(error) => {
+            terminal::say(&cli::one_line(&error));
+            return Exit::Usage;
+        }
+    };
+    match cli.command {
+        cli::Command::Copy(args) => commands::copy::run(args),
+        cli::Command::Send(args) => commands::send::run(args),
+        cli::Command::Recv(args) => commands::recv::run(args),
+        cli::Command::Ls(args) => commands::ls::run(args),
+        cli::Command::Rm(args) => commands::rm::run(args),
+        cli::Command::Serve(args) => commands::serve::run(args),
+        cli::Command::Servers(args) => commands::servers::run(args),
+        cli::Command::Dipc(args) => commands::dipc::run(args),
+        cli::Command::Dipcrm(args) => commands::dipc::run_remove(args),
+        cli::Command::Mail(args) => commands::mail::run(args),
+        cli::Command::Top(args) => commands::top::run(args),
+        cli::Command::Doctor(args) => commands::doctor::run(args),
+        cli::Command::Bench(args) => commands::bench::run(args),
+        cli::Command::Completions(args) => commands::completions::run(args),
+        cli::Command::Man(args) => commands::man::run(args),
+    }
+}
+
+/// How the command ends, seen what became of its output: success means that everything that was written has arrived.
+fn conclude(exit: Exit) -> Exit {
+    let finished = match output().was_written() {
+        true => terminal::wrote(output().finish()),
+        false => true,
+    };
+    if let Some(signal) = stop_signal().filter(|_| output().has_lost()) {
+        return Exit::Signal(signal);
+    }
+    match exit {
+        Exit::Done if !finished || output().has_lost() || errors().has_lost() => Exit::Failed,
+        exit => exit,
+    }
+}
+
+/// A panic in a line.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    let why = panic.payload_as_str().unwrap_or("no reason given");
+    let place = panic.location().map_or(String::new(), |at| format!(" at {at}"));
+    format!("panicked{place}: {why}; this is a bug, please report it")
+}

@@ -1,0 +1,112 @@
+//! Completion on a command line: asked by the script of `shell completions`, we say how the line may go on. What exists
+//! when the key is pressed is looked up then.
+
+use crate::cli::{Cli, link};
+use crate::ui::terminal::{say, wrote};
+use clap::{CommandFactory, ValueHint};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
+use clap_complete::env::Shells;
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use whorl::Name;
+use whorl::mailbox_server::mailbox_servers;
+use whorl::os::escape;
+use whorl::os::escape::shown;
+use whorl::os::standard::output;
+use whorl::registry::{Client, RuntimeDir, State, Waiter};
+
+/// The variable by which the script asks.
+pub const VARIABLE: &str = "WHORL_COMPLETE";
+
+/// Answers, if a script asks; whether that could be written.
+pub fn answer() -> Option<bool> {
+    let shell = std::env::var_os(VARIABLE).filter(|shell| !shell.is_empty() && shell != "0")?;
+    let shells = Shells::builtins();
+    let Some(shell) = Path::new(&shell).file_stem().and_then(|name| shells.completer(name.to_str()?)) else {
+        let known = shells.names().collect::<Vec<_>>().join(", ");
+        say(&format!("{VARIABLE} is {}; it may be one of {known}", shown(shell.as_ref())));
+        return Some(false);
+    };
+    let mut command = asked();
+    command.build();
+    let line = std::env::args_os().skip_while(|argument| argument != "--").skip(1).collect();
+    let mut answer = Vec::new();
+    Some(
+        match shell.write_complete(&mut command, line, std::env::current_dir().ok().as_deref(), &mut answer) {
+            Ok(()) => wrote(output().write_all(&answer)),
+            Err(error) => {
+                say(&format!("completion: {}", whorl::os::error::reason_of(&error)));
+                false
+            }
+        },
+    )
+}
+
+/// The command whose line is to go on: what is typed follows a `--`, and a link's name stands for its command.
+fn asked() -> clap::Command {
+    let all = Cli::command();
+    let program = std::env::args_os().skip_while(|argument| argument != "--").nth(1);
+    let found = program.and_then(|program| all.find_subcommand(link(&program)?).cloned());
+    with_safe_paths(found.unwrap_or(all))
+}
+
+/// The same command, whose paths are completed by [`paths`].
+fn with_safe_paths(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| match argument.get_value_hint() {
+        ValueHint::AnyPath => argument.add(ArgValueCompleter::new(paths)),
+        _ => argument,
+    });
+    command.mut_subcommands(with_safe_paths)
+}
+
+/// Files whose names begin so. A shell shows candidates as they come, and takes them apart at line ends: what a terminal
+/// acts on is not offered.
+fn paths(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let mut found = PathCompleter::any().complete(typed);
+    found.sort();
+    found.retain(|path| matches!(escape::line(path.get_value().as_bytes()), Cow::Borrowed(_)));
+    found
+}
+
+/// Channels that somebody owns: for those who receive.
+pub fn channels() -> Vec<CompletionCandidate> {
+    named(|directory, file| {
+        let name: Name = file.strip_suffix(".sock")?.parse().ok()?;
+        let owned = name.mailbox_port().is_none() && Client::connect(directory, &name).is_ok();
+        owned.then_some(name)
+    })
+}
+
+/// Names that somebody waits for: for those who send.
+pub fn awaited() -> Vec<CompletionCandidate> {
+    named(|_, file| Waiter::parse(file).map(|waiter| waiter.name))
+}
+
+/// Whatever can be removed.
+pub fn removable() -> Vec<CompletionCandidate> {
+    named(|_, file| {
+        let socket =
+            || file.strip_suffix(".sock")?.parse().ok().filter(|name: &Name| name.mailbox_port().is_none());
+        Waiter::parse(file).map(|waiter| waiter.name).or_else(socket)
+    })
+}
+
+/// The ports of mailbox servers that run.
+pub fn ports() -> Vec<CompletionCandidate> {
+    let servers = mailbox_servers().unwrap_or_default();
+    let live = servers.iter().filter(|server| server.state == State::Live);
+    live.filter_map(|server| server.name.mailbox_port()).map(|port| port.to_string().into()).collect()
+}
+
+/// Names in the runtime directory. Whoever presses a key wants no errors, and no waiting for owners that do not answer.
+fn named(pick: impl Fn(&RuntimeDir, &str) -> Option<Name>) -> Vec<CompletionCandidate> {
+    let Ok(directory) = RuntimeDir::open() else { return Vec::new() };
+    let files = directory.names().unwrap_or_default();
+    let mut names: Vec<_> = files.iter().filter_map(|file| pick(&directory, file)).collect();
+    names.sort();
+    names.dedup();
+    names.iter().map(|name| name.to_string().into()).collect()
+}

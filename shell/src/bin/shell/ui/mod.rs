@@ -1,0 +1,8 @@
+//! What a person sees: the terminal, tables, units, exit codes, logs and completions.
+
+pub mod completion;
+pub mod exit;
+pub mod logging;
+pub mod table;
+pub mod terminal;
+pub mod units;

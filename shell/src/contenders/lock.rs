@@ -1,0 +1,88 @@
+//! Whorl's seat lock, between processes: core's own, over the library's host.
+
+use crate::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use harness::locks::Lock;
+use rustix::fd::OwnedFd;
+use std::sync::OnceLock;
+use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, Taken};
+
+const SEATS: usize = 64;
+/// How many seats count as taken, whoever is there: the uncontended figures are asked for with so many.
+const TAKEN: u32 = 8;
+
+/// Zeroed memory is a free lock.
+#[repr(C)]
+pub struct Shared {
+    epoch: Epoch,
+    taken: Taken,
+    cells: [Cell; SEATS],
+}
+
+/// The shared part as one party sees it.
+pub struct Handle {
+    shared: &'static Shared,
+    host: SharedHost,
+}
+
+// SAFETY: the parts of one lock; the host asks the kernel who is dead.
+unsafe impl Parts for Handle {
+    type Host = SharedHost;
+
+    fn host(&self) -> &SharedHost {
+        &self.host
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.shared.epoch
+    }
+    fn cells(&self) -> &[Cell] {
+        &self.shared.cells
+    }
+    fn taken(&self) -> &Taken {
+        &self.shared.taken
+    }
+}
+
+/// The object whose bytes say who is alive; inherited by every party.
+fn object() -> &'static OwnedFd {
+    static OBJECT: OnceLock<OwnedFd> = OnceLock::new();
+    OBJECT.get_or_init(|| crate::shm::ring::object("bench-lock", 4096).expect("a memfd"))
+}
+
+/// The lock, as a party.
+pub struct Whorl {
+    participant: Participant<Handle>,
+    _seat: ByteLocks,
+}
+
+impl Lock for Whorl {
+    const NAME: &'static str = "whorl";
+    type Shared = Shared;
+
+    unsafe fn make(place: *mut Shared) {
+        object();
+        // SAFETY: zeroed memory, which is a free lock; atomics.
+        let shared = unsafe { &*place };
+        shared.taken.raise(TAKEN - 1);
+    }
+
+    fn enter(shared: &'static Shared, seat: u32) -> Self {
+        let lock = ByteLocks::open(object()).expect("a lock");
+        assert!(lock.try_lock(seat).expect("a lock"), "somebody sits there");
+        let host = SharedHost::new(ByteLocks::open(object()).expect("a lock"), OwnerIs::Myself);
+        // SAFETY: each party has a seat of its own and holds its byte.
+        let participant = unsafe { Participant::new(Handle { shared, host }, seat) };
+        Self { participant, _seat: lock }
+    }
+
+    #[inline]
+    fn read<R>(&mut self, inside: impl FnOnce() -> R) -> R {
+        let _held = self.participant.read(None).expect("no deadline");
+        inside()
+    }
+
+    #[inline]
+    fn write<R>(&mut self, inside: impl FnOnce() -> R) -> R {
+        let _held = self.participant.write(None).expect("no deadline");
+        inside()
+    }
+}

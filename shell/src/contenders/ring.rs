@@ -1,0 +1,220 @@
+//! Whorl's own ring, as the library makes it: segments, byte locks, a control thread for deaths.
+
+use crate::os::thread::start_thread;
+use crate::shm::liveness::{ByteLocks, OWNER, OwnerIs};
+use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
+use harness::latency::{Echo, Meter, WORDS, verified};
+use harness::load;
+use harness::party::{Pace, Tally};
+use harness::rival::{
+    Absent, Latency, LatencyCase, LatencyParties, Link, Rival, Stream, StreamCase, StreamParties, Wait,
+};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::thread::Builder;
+use std::time::Duration;
+use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Membership, Receiver, Sender};
+use whorl_core::seat::State;
+use whorl_core::segment::Geometry;
+
+/// The ring, as a party.
+pub struct Whorl;
+
+impl Rival for Whorl {
+    fn name(&self) -> &'static str {
+        "whorl"
+    }
+
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+        let opened = Opened::new(case.size, case.slots, case.receivers)?;
+        Ok(Stream::Processes(Box::new(Broadcast { opened, case: *case })))
+    }
+
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+        let (there, back) = (Opened::new(WORDS * 8, 64, 1)?, Opened::new(WORDS * 8, 64, 1)?);
+        Ok(Latency::Processes(Box::new(ThereAndBack { there, back, spin: case.wait == Wait::Spin })))
+    }
+}
+
+/// A segment that its sender has yet to own.
+struct Opened {
+    segment: Segment,
+    geometry: Geometry,
+}
+
+impl Opened {
+    fn new(size: usize, slots: usize, receivers: usize) -> Result<Self, Absent> {
+        let refused = |error: &dyn std::fmt::Display| Absent::cannot(error.to_string());
+        let geometry =
+            Geometry::new(size as u32, slots as u32, receivers as u32).map_err(|error| refused(&error))?;
+        let segment = Segment::reserve(geometry).map_err(|error| refused(&error))?;
+        Ok(Self { segment, geometry })
+    }
+
+    /// Becomes the sender. The lock says that it is alive.
+    fn own(&self) -> (ByteLocks, Sender<OwnedSharedRing>, Membership<SharedRing>) {
+        let owner = self.segment.byte_locks().expect("a lock");
+        assert!(owner.try_lock(OWNER).expect("a lock"), "somebody else is the sender");
+        let (sender, membership) = self.segment.own(self.geometry).expect("a reserved segment").into_sender();
+        (owner, sender, membership)
+    }
+
+    /// Returns when every seat is taken and admitted.
+    fn admit_everybody(&self, membership: &Membership<SharedRing>) {
+        let active = || membership.status().filter(|status| status.state == State::Active).count();
+        while active() < self.geometry.seats() as usize {
+            membership.admit_all();
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Asks for a seat, as soon as the sender has made the ring.
+    fn ask(&self, seat: usize) -> (ByteLocks, Applicant<SharedRing>) {
+        let ring = loop {
+            match self.segment.attach(OwnerIs::Whoever) {
+                Ok(ring) => break ring,
+                Err(_) => std::thread::sleep(Duration::from_micros(100)),
+            }
+        };
+        let locks = self.segment.byte_locks().expect("a lock");
+        assert!(locks.try_lock(seat as u32).expect("a lock"), "somebody sits there");
+        (locks, Applicant::ask(ring, seat as u32, true, std::process::id()).expect("a free seat"))
+    }
+}
+
+fn words(item: &ByteReader<'_>) -> &'static [u64] {
+    // SAFETY: the sender is the harness's own and keeps to the protocol.
+    let bytes = unsafe { item.as_slice() }.expect("an honest length");
+    // SAFETY: slots are aligned to 16 bytes, lengths are multiples of 8. The slice is used before the item is given back.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 8) }
+}
+
+fn fill(mut slot: ByteWriter<'_>, words: usize, stamp: u64) {
+    // SAFETY: a claimed slot of at least so many words, aligned to 16 bytes.
+    unsafe { load::fill_at(slot.as_mut_ptr().cast(), words, stamp) };
+    slot.set_length(words * 8).expect("the slot's own size");
+}
+
+struct Broadcast {
+    opened: Opened,
+    case: StreamCase,
+}
+
+impl StreamParties for Broadcast {
+    fn send(self: Box<Self>, pace: &mut Pace) {
+        let (_owner, mut sender, membership) = self.opened.own();
+        self.opened.admit_everybody(&membership);
+        start_thread(Builder::new(), move || bury_whoever_dies(&membership)).expect("a thread");
+        pace.ready();
+        loop {
+            let mut claim = sender.claim(self.case.batch as u32, None).expect("space");
+            let batch = pace.batch(claim.len() as usize);
+            for i in 0..claim.len() {
+                fill(claim.slot(i), self.case.words(), batch.stamp(i as usize));
+            }
+            let count = claim.len();
+            claim.publish(count);
+            if batch.last {
+                break;
+            }
+        }
+        sender.drain(None).expect("everybody reads to the end");
+    }
+
+    fn receive(self: Box<Self>, index: usize, tally: &mut Tally) {
+        let (_locks, applicant) = self.opened.ask(index);
+        let mut receiver = applicant.admitted(None).expect("admission");
+        tally.ready();
+        // Giving back a part of the ring at a time lets the sender go on while this one reads.
+        let most = (self.case.slots as u32 / 4).max(1);
+        loop {
+            let run = receiver.read(None).expect("a stream");
+            let count = run.len().min(most);
+            for i in 0..count {
+                if tally.take(words(&run.item(i))) {
+                    run.release(count);
+                    return;
+                }
+            }
+            run.release(count);
+        }
+    }
+}
+
+/// What the library's control thread does: a process that ends makes its pidfd readable.
+fn bury_whoever_dies(membership: &Membership<SharedRing>) {
+    let open = |pid: u32| pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok();
+    let mut peers: Vec<_> =
+        membership.status().filter_map(|status| Some((status.seat, open(status.pid)?))).collect();
+    while !peers.is_empty() {
+        let mut ready: Vec<_> = peers.iter().map(|(_, pidfd)| PollFd::new(pidfd, PollFlags::IN)).collect();
+        let _ = poll(&mut ready, None);
+        let ended: Vec<_> = ready.iter().map(|pidfd| !pidfd.revents().is_empty()).collect();
+        let mut ended = ended.into_iter();
+        peers.retain(|(seat, _)| {
+            let ended = ended.next() == Some(true);
+            if ended {
+                membership.bury(*seat);
+            }
+            !ended
+        });
+    }
+}
+
+struct ThereAndBack {
+    there: Opened,
+    back: Opened,
+    spin: bool,
+}
+
+impl ThereAndBack {
+    fn end(&self, mine: &Opened, others: &Opened) -> End {
+        let (owner, sender, membership) = mine.own();
+        let (seat, applicant) = others.ask(0);
+        mine.admit_everybody(&membership);
+        let receiver = applicant.admitted(None).expect("admission");
+        End { sender, receiver, spin: self.spin, _locks: [owner, seat] }
+    }
+}
+
+impl LatencyParties for ThereAndBack {
+    fn ping(self: Box<Self>, meter: &mut Meter) {
+        meter.run(&mut self.end(&self.there, &self.back));
+    }
+
+    fn pong(self: Box<Self>, echo: &mut Echo) {
+        echo.run(&mut self.end(&self.back, &self.there));
+    }
+}
+
+struct End {
+    sender: Sender<OwnedSharedRing>,
+    receiver: Receiver<SharedRing>,
+    spin: bool,
+    _locks: [ByteLocks; 2],
+}
+
+impl Link for End {
+    fn send(&mut self, stamp: u64) {
+        let mut claim = self.sender.claim(1, None).expect("space");
+        fill(claim.slot(0), WORDS, stamp);
+        claim.publish(1);
+    }
+
+    fn receive(&mut self) -> u64 {
+        if self.spin {
+            loop {
+                if let Ok(run) = self.receiver.try_read() {
+                    let stamp = verified(words(&run.item(0)));
+                    run.release(1);
+                    return stamp;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let run = self.receiver.read(None).expect("an answer");
+        let stamp = verified(words(&run.item(0)));
+        run.release(1);
+        stamp
+    }
+}

@@ -1,0 +1,136 @@
+//! A worker's view of the mailboxes: the shared ones, with a bound on every wait.
+//!
+//! A stopped program that is attached to the shared memory may be inside a mailbox's lock for as long as it is stopped.
+//! That mailbox then answers `err fault`, after one wait; until it is free again nobody waits for it for long, so the
+//! worker's other clients hardly notice.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::replies::Replies;
+use super::reply::Fault;
+use super::session::Boxes;
+use crate::shm::mailboxes::{MailboxError, Mailboxes};
+use whorl_core::error::{LockError, MailReadError};
+
+/// How long to wait for a mailbox, and a second more for each [`BYTES`] of its capacity: others copy inside.
+const PATIENCE: Duration = Duration::from_millis(500);
+const BYTES: u64 = 256 << 20;
+/// How long to wait for one that was not to be had the last time.
+const SCANT: Duration = Duration::from_millis(1);
+/// How long to pause where the wait itself is refused, since we are asked to stop.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// Mailboxes whose numbers agree modulo this share a guess at how long the next message is.
+const GUESSES: usize = 64;
+/// No guess is larger: room that was never used is made by writing to it.
+const GUESSED: usize = 128 << 10;
+
+/// The mailboxes, for one worker.
+pub struct SharedBoxes {
+    mailboxes: Mailboxes,
+    patience: Duration,
+    stuck: HashSet<u32>,
+    /// The last reply's head.
+    line: Replies,
+    /// How long the messages were that were read last.
+    sizes: [usize; GUESSES],
+}
+
+impl SharedBoxes {
+    /// A worker's view, with a seat of its own.
+    pub fn new(mailboxes: Mailboxes) -> Self {
+        let copying = Duration::from_secs(1).mul_f64(mailboxes.capacity() as f64 / BYTES as f64);
+        Self {
+            mailboxes,
+            patience: PATIENCE + copying,
+            stuck: HashSet::new(),
+            line: Replies::default(),
+            sizes: [0; GUESSES],
+        }
+    }
+
+    fn attempt<R>(
+        &mut self,
+        mailbox: u32,
+        mut act: impl FnMut(&mut Mailboxes, Instant) -> Result<R, MailboxError>,
+    ) -> Result<R, Fault> {
+        let known = !self.stuck.is_empty() && self.stuck.contains(&mailbox);
+        let deadline = Instant::now() + if known { SCANT } else { self.patience };
+        loop {
+            let why = match act(&mut self.mailboxes, deadline) {
+                Ok(done) => {
+                    if known {
+                        self.stuck.remove(&mailbox);
+                    }
+                    return Ok(done);
+                }
+                Err(why) => why,
+            };
+            match why.is_lock() {
+                Some(LockError::Interrupted) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Some(_) => {
+                    self.stuck.insert(mailbox);
+                    return Err(Fault::Busy);
+                }
+                None if matches!(why, MailboxError::Memory(_)) => return Err(Fault::Memory),
+                None => return Err(Fault::Damaged),
+            }
+        }
+    }
+}
+
+impl Boxes for SharedBoxes {
+    fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
+        self.mailboxes.version(mailbox).map_err(|_| Fault::Damaged)
+    }
+
+    /// The message is copied once, straight to its place in `out`, behind room for a head as long as the last one. Where
+    /// the guess was wrong the message is moved.
+    fn read(
+        &mut self,
+        mailbox: u32,
+        out: &mut Replies,
+        mut head: impl FnMut(&mut Replies, u64, usize),
+    ) -> Result<(), Fault> {
+        let start = out.len();
+        let mut line = std::mem::take(&mut self.line);
+        let at = start + line.len();
+        let last = mailbox as usize % GUESSES;
+        let mut size = self.sizes[last];
+        let done = self.attempt(mailbox, |mailboxes, deadline| {
+            loop {
+                out.truncate(start);
+                // And for the line end.
+                out.room(line.len() + size + 1).map_err(|_| MailboxError::Memory(size))?;
+                match mailboxes.read_to(mailbox, &mut out[at..at + size], Some(deadline)) {
+                    Err(MailboxError::Read(MailReadError::TooShort(needed))) if needed > size => {
+                        size = needed
+                    }
+                    other => return other,
+                }
+            }
+        });
+        let done = done.and_then(|(version, length)| {
+            out.truncate(at + length);
+            self.sizes[last] = length.min(GUESSED);
+            line.clear();
+            head(&mut line, version, length);
+            let behind = start + line.len();
+            if behind != at {
+                let more = line.len().saturating_sub(at - start);
+                out.room(more).map_err(|_| Fault::Memory)?;
+                out.copy_within(at..at + length, behind);
+                out.truncate(behind + length);
+            }
+            out[start..behind].copy_from_slice(&line);
+            Ok(())
+        });
+        self.line = line;
+        done
+    }
+
+    fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault> {
+        self.attempt(mailbox, |mailboxes, deadline| mailboxes.write_until(mailbox, message, Some(deadline)))
+    }
+}

@@ -1,0 +1,143 @@
+//! Programs at the control socket: those that have asked nothing yet, and those that are attached to the mailboxes.
+//!
+//! A program asks as soon as it is connected. One that does not keeps its place for a short time only, and a newer one may
+//! take that place before. So however many callers say nothing, one that asks is answered.
+
+use crate::os::close_on_fork::Unshared;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use super::control::answer;
+
+/// A caller is to ask within so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So many callers may have asked nothing yet: several times those that are taken in before the server hears them.
+const SILENT: usize = 192;
+/// So many programs may be attached.
+pub const ATTACHED: usize = 192;
+
+/// Names a caller.
+pub type Number = u64;
+
+/// Who has been heard.
+#[derive(Debug)]
+pub enum Heard {
+    /// One that asks something.
+    Asks(Unshared),
+    /// A program that was attached, and is no more.
+    Left,
+    /// One that was sent away meanwhile.
+    Nobody,
+}
+
+/// The callers of a server.
+#[derive(Debug)]
+pub struct Callers {
+    next: Number,
+    /// In the order in which they came.
+    silent: BTreeMap<Number, (Unshared, Instant)>,
+    attached: HashMap<Number, Unshared>,
+}
+
+impl Callers {
+    /// None yet; the first one gets this number.
+    pub fn new(first: Number) -> Self {
+        Self { next: first, silent: BTreeMap::new(), attached: HashMap::new() }
+    }
+
+    /// Somebody calls, and is to be watched under the number that is returned. The oldest that has asked nothing may make room.
+    pub fn come(&mut self, socket: Unshared, now: Instant) -> (&Unshared, Number) {
+        if self.silent.len() >= SILENT {
+            self.make_room();
+        }
+        let number = self.next;
+        self.next += 1;
+        let (socket, _) = self.silent.entry(number).or_insert((socket, now + PATIENCE));
+        (socket, number)
+    }
+
+    /// Sends the oldest away that has asked nothing yet. False: there is none.
+    pub fn make_room(&mut self) -> bool {
+        let oldest = self.silent.pop_first();
+        if let Some((_, (socket, _))) = &oldest {
+            answer(socket, "err others call, and you asked nothing", None);
+        }
+        oldest.is_some()
+    }
+
+    /// Takes out a caller that has said something, or has gone.
+    pub fn hear(&mut self, number: Number) -> Heard {
+        match (self.silent.remove(&number), self.attached.remove(&number)) {
+            (Some((socket, _)), _) => Heard::Asks(socket),
+            // It never says anything more: it has gone.
+            (None, Some(_)) => Heard::Left,
+            (None, None) => Heard::Nobody,
+        }
+    }
+
+    /// Whether another program may be attached.
+    pub fn may_attach(&self) -> bool {
+        self.attached.len() < ATTACHED
+    }
+
+    /// A caller is attached now, for as long as its socket is open.
+    pub fn attach(&mut self, number: Number, socket: Unshared) {
+        self.attached.insert(number, socket);
+    }
+
+    /// When [`expire`](Self::expire) is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.silent.first_key_value().map(|(_, (_, until))| *until)
+    }
+
+    /// Sends those away whose time to ask is up.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some(first) = self.silent.first_entry()
+            && first.get().1 <= now
+        {
+            let (socket, _) = first.remove();
+            answer(&socket, "err nothing was asked for 10 s", None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn who_asks_nothing_goes_when_its_time_is_up_or_another_needs_the_place() {
+        let (mut callers, begun) = (Callers::new(7), Instant::now());
+        let mut call = |now| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (_, number) = callers.come(Unshared::of(theirs.into()).unwrap(), now);
+            (ours, number)
+        };
+        let said = |(mut stream, _): (UnixStream, _)| {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        };
+        let mut all: Vec<_> =
+            (0..SILENT as u32).map(|at| call(begun + Duration::from_millis(at.into()))).collect();
+        let late = begun + PATIENCE;
+        let newest = call(late);
+        assert!(said(all.remove(0)).contains("others call"), "the oldest has made room");
+        assert_eq!(callers.deadline(), Some(late + Duration::from_millis(1)));
+        callers.expire(late);
+        assert!(matches!(callers.hear(all[0].1), Heard::Asks(_)));
+        callers.expire(late + Duration::from_millis(2));
+        assert!(said(all.remove(1)).contains("nothing was asked"));
+        callers.expire(late + Duration::from_secs(1));
+        assert_eq!(callers.deadline(), Some(late + PATIENCE));
+        // One that is attached stays.
+        let Heard::Asks(socket) = callers.hear(newest.1) else { panic!("it is there") };
+        callers.attach(newest.1, socket);
+        callers.expire(late + 2 * PATIENCE);
+        assert_eq!((callers.deadline(), callers.make_room(), callers.attached.len()), (None, false, 1));
+        assert!(matches!(callers.hear(newest.1), Heard::Left));
+        assert!(matches!(callers.hear(newest.1), Heard::Nobody));
+    }
+}

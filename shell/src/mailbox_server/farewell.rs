@@ -1,0 +1,163 @@
+//! Clients that are sent away before they are taken in.
+//!
+//! Such a client gets one line. Closing a socket that holds unread input takes that line back from a client that has not
+//! read it yet. So the server closes its half, and drops what the client still sends, for a moment and up to a bound.
+
+use crate::os::close_on_fork::Unshared;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// So long, and for so many bytes, is dropped what a client still sends.
+const PATIENCE: Duration = Duration::from_secs(1);
+const DROPPED: usize = 64 << 10;
+/// So many clients at a time. The oldest goes when there are more.
+const MOST: usize = 64;
+
+/// Who has been told to go and has not gone yet.
+#[derive(Debug, Default)]
+pub struct Farewells {
+    /// In the order in which they came.
+    clients: VecDeque<Client>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Client {
+    number: u64,
+    socket: Unshared,
+    until: Instant,
+    /// So many bytes more are dropped.
+    left: usize,
+}
+
+impl Farewells {
+    /// Sends a client away with one line. What is returned is to be watched for input, under this number, if there is anything.
+    pub fn say(&mut self, socket: Unshared, line: &[u8], now: Instant) -> Option<(&Unshared, u64)> {
+        let mut client = Client { number: self.next, socket, until: now + PATIENCE, left: DROPPED };
+        self.next += 1;
+        say(&client.socket, line);
+        if !client.drain() {
+            return None;
+        }
+        if self.clients.len() == MOST {
+            self.clients.pop_front();
+        }
+        self.clients.push_back(client);
+        self.clients.back().map(|client| (&client.socket, client.number))
+    }
+
+    /// A client has sent more, or gone.
+    pub fn hear(&mut self, number: u64) {
+        if let Ok(at) = self.clients.binary_search_by_key(&number, |client| client.number)
+            && let Some(client) = self.clients.get_mut(at)
+            && !client.drain()
+        {
+            self.clients.remove(at);
+        }
+    }
+
+    /// When [`expire`](Self::expire) is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.clients.front().map(|client| client.until)
+    }
+
+    /// Closes the sockets whose time is up.
+    pub fn expire(&mut self, now: Instant) {
+        while self.clients.front().is_some_and(|client| client.until <= now) {
+            self.clients.pop_front();
+        }
+    }
+
+    /// Closes all sockets: their descriptors are needed.
+    pub fn clear(&mut self) {
+        self.clients.clear();
+    }
+}
+
+impl Client {
+    /// Drops what there is. False: it has gone, or has sent too much.
+    fn drain(&mut self) -> bool {
+        drain(&self.socket, &mut self.left)
+    }
+}
+
+fn drain(socket: &Unshared, left: &mut usize) -> bool {
+    let mut bytes = [0; 4096];
+    loop {
+        match rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return false,
+            Ok((count, _)) if count < *left => *left -= count,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return true,
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+/// Sends a line that is the last. What the socket does not take at once is not sent.
+fn say(socket: &Unshared, line: &[u8]) {
+    let _ = rustix::net::send(socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let _ = rustix::net::shutdown(socket, Shutdown::Write);
+}
+
+/// Sends a client away with one line, where its socket must be closed at once.
+pub fn dismiss(socket: &Unshared, line: &[u8]) {
+    say(socket, line);
+    drain(socket, &mut { DROPPED });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_client_is_listened_to_until_it_goes_or_says_too_much_or_its_time_is_up() {
+        let mut farewells = Farewells::default();
+        let now = Instant::now();
+        let mut clients: Vec<UnixStream> = (0..3)
+            .map(|_| {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
+                ours
+            })
+            .collect();
+        assert_eq!(farewells.deadline(), Some(now + PATIENCE));
+        for _ in 0..15 {
+            clients[0].write_all(&[0; 4096]).unwrap();
+            farewells.hear(0);
+        }
+        clients[0].write_all(&[0; 4096]).unwrap();
+        farewells.hear(0);
+        clients[0].write_all(&[0; 4096]).unwrap_err();
+        clients[1].shutdown(std::net::Shutdown::Write).unwrap();
+        farewells.hear(1);
+        farewells.hear(1);
+        assert_eq!(farewells.clients.len(), 1);
+        farewells.expire(now + PATIENCE);
+        assert!(farewells.clients.is_empty());
+        for mut client in clients {
+            let mut line = String::new();
+            client.read_to_string(&mut line).unwrap();
+            assert_eq!(line, "bye busy\n");
+        }
+        // One that is gone at once needs no place.
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(ours);
+        assert!(farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).is_none());
+        // More than there are places: the oldest goes.
+        let more: Vec<_> = (0..MOST + 1)
+            .map(|_| {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
+                ours
+            })
+            .collect();
+        assert_eq!(farewells.clients.len(), MOST);
+        (&more[0]).write_all(b"x").unwrap_err();
+        (&more[1]).write_all(b"x").unwrap();
+    }
+}

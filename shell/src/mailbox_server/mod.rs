@@ -1,0 +1,59 @@
+//! The mailbox server: a wire format that can be typed by hand, and what serves it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`wire`] | the first line of a request, as a pure function over bytes |
+//! | [`reply`] | the lines that go back |
+//! | [`replies`] | what collects them until they are sent |
+//! | [`budget`] | memory for data in flight, bounded for all connections together |
+//! | [`session`] | one connection's dialogue: bytes in, replies out, no socket and no clock |
+//! | [`connection`] | a socket and its dialogue |
+//! | [`lobby`] | clients that have not sent their token yet |
+//! | [`worker`] | a thread with an epoll set and a share of the connections |
+//! | [`post`] | a worker's letter box |
+//! | [`news`] | which workers have clients that wait for a message, and who tells them |
+//! | [`waiters`] | a worker's clients that wait for a message |
+//! | [`timers`] | deadlines of many connections |
+//! | [`boxes`] | a worker's view of the mailboxes |
+//! | [`server`] | what opens all this, takes clients in, and takes it away |
+//! | [`listen`] | TCP and unix sockets, and taking clients in |
+//! | [`farewell`] | clients that are sent away before they are taken in |
+//! | [`place`] | where a server can be found: its information file |
+//! | [`callers`] | programs at the control socket |
+//! | [`control`] | the control socket: stop, ask, attach |
+//! | [`notify`] | telling a supervisor that we are ready |
+//! | [`token`] | the token file |
+//! | [`remove`] | stopping a server, and clearing away what a dead one left |
+//! | [`address`] | where a server is, as people write it |
+//! | [`client`] | a client over sockets |
+//! | [`attach`] | using a server's mailboxes through shared memory |
+
+pub mod address;
+pub mod attach;
+pub mod boxes;
+pub mod budget;
+pub mod callers;
+pub mod client;
+pub mod connection;
+pub mod control;
+pub mod farewell;
+pub mod listen;
+mod listing;
+pub mod lobby;
+pub mod news;
+pub mod notify;
+pub mod place;
+pub mod post;
+pub mod remove;
+pub mod replies;
+pub mod reply;
+pub mod server;
+pub mod session;
+mod timed;
+pub mod timers;
+pub mod token;
+pub mod waiters;
+pub mod wire;
+pub mod worker;
+
+pub use listing::{clear_mailbox_servers, mailbox_servers};

@@ -1,0 +1,81 @@
+//! A worker's letter box: what other threads want it to do, and a descriptor that wakes it.
+
+use super::budget::Share;
+use super::lobby::Ticket;
+use crate::os::close_on_fork::Unshared;
+use crate::os::event_fd::Bell;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Names a connection of a worker, and never a later one in its place.
+pub type Key = u64;
+
+/// What a worker is asked to do.
+#[derive(Debug)]
+pub enum Letter {
+    /// Look after this client.
+    Serve {
+        /// Its socket.
+        socket: Unshared,
+        /// It must send a token, and is in the lobby until then.
+        ticket: Option<Ticket>,
+        /// Its address's share of the memory for data in flight.
+        share: Option<Arc<Share>>,
+    },
+    /// Send this client of the lobby away: another needs its place.
+    MakeRoom(Ticket),
+    /// A message may have come to this mailbox, for which clients of the worker wait.
+    News(u32),
+    /// Say goodbye to clients between requests, and let the others finish.
+    Stop,
+    /// Say goodbye to everybody.
+    StopNow,
+    /// Close what is still open, and end.
+    End,
+}
+
+/// A letter box.
+#[derive(Debug)]
+pub struct Post {
+    letters: Mutex<Vec<Letter>>,
+    bell: Bell,
+}
+
+impl Post {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// No descriptor was to be had.
+    pub fn new() -> Result<Self, Errno> {
+        Ok(Self { letters: Mutex::new(Vec::new()), bell: Bell::new()? })
+    }
+
+    /// Leaves a letter.
+    pub fn send(&self, letter: Letter) {
+        let mut letters = unpoisoned(&self.letters);
+        letters.push(letter);
+        // Who found letters there already rang, and the worker takes them all at once.
+        if letters.len() == 1 {
+            self.bell.ring();
+        }
+    }
+
+    /// Takes all letters. `into` is empty, and gives its memory in exchange.
+    pub fn collect(&self, into: &mut Vec<Letter>) {
+        let mut letters = unpoisoned(&self.letters);
+        self.bell.hush();
+        std::mem::swap(&mut *letters, into);
+    }
+}
+
+impl AsFd for Post {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+/// The data of a mutex. Whoever panicked while holding one of ours left a list that is still a list.
+pub fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,323 @@
+//! The server: opened by one thread, then workers that serve, a waker that listens for news from attached programs, and
+//! this thread, which takes clients in and answers on the control socket.
+
+mod burial;
+mod keep;
+mod run;
+
+pub use run::RunError;
+
+use crate::os::limits;
+use crate::os::pid;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+use whorl_core::segment::{LayoutError, MailGeometry};
+
+use crate::mailbox_server::boxes::SharedBoxes;
+use crate::mailbox_server::budget::Budget;
+use crate::mailbox_server::control;
+use crate::mailbox_server::farewell::Farewells;
+use crate::mailbox_server::listen::{self, Inherited, ListenError, Listeners};
+use crate::mailbox_server::lobby::Lobby;
+use crate::mailbox_server::news::News;
+use crate::mailbox_server::place::{Held, Information, Place, PlaceError};
+use crate::mailbox_server::post::Post;
+use crate::mailbox_server::reply::Shape;
+use crate::mailbox_server::session::Rules;
+use crate::mailbox_server::worker::{Shared, Worker};
+use crate::os::close_on_fork::Unshared;
+use crate::os::error::reason;
+use crate::os::file::Identity;
+use crate::os::memory;
+use crate::os::socket_owner::OwnerCheck;
+use crate::registry::RuntimeError;
+use crate::shm::mailboxes::{MailSegment, MailboxError};
+use crate::shm::ring::SegmentError;
+
+/// Seats for programs that attach, beside the workers'.
+const SEATS: u32 = 128;
+/// Descriptors that are not connections, half of them for attached programs; at most half of all.
+const DESCRIPTORS: u64 = 512;
+/// Memory for data in flight: at least so much, or this part of what is free.
+const BUDGET: usize = 64 << 20;
+const BUDGET_PART: u64 = 8;
+
+/// What a server is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The sizes.
+    pub shape: Shape,
+    /// Where to listen; both loopback addresses if absent.
+    pub address: Option<IpAddr>,
+    /// The port; 0 becomes a free one.
+    pub port: u16,
+    /// A unix socket beside that.
+    pub unix: Option<PathBuf>,
+    /// What clients must send first, where anything.
+    pub token: Option<Vec<u8>>,
+    /// Serve every user of this machine. If not, clients over TCP must belong to this process's user or to root, so all
+    /// sockets have to listen on loopback.
+    pub any_user: bool,
+    /// How long a client may be idle.
+    pub idle: Option<Duration>,
+    /// How many clients at a time.
+    pub max_connections: Option<usize>,
+    /// How many worker threads.
+    pub workers: Option<usize>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The sizes are impossible.
+    #[error("{0}")]
+    Sizes(#[from] LayoutError),
+    /// The mailboxes need more memory than there is.
+    #[error("{boxes} mailboxes of {} need {}, and {} is free; ask for fewer or smaller ones",
+        memory::in_words(*capacity), memory::in_words(*needed), memory::in_words(*free))]
+    Memory {
+        /// Mailboxes.
+        boxes: u32,
+        /// Bytes in one.
+        capacity: u64,
+        /// Bytes in all.
+        needed: u64,
+        /// Bytes that there are.
+        free: u64,
+    },
+    /// Fewer descriptors than connections.
+    #[error(
+        "{wanted} connections need more than the {allowed} open files that are allowed; raise that ('ulimit -n') or ask for fewer"
+    )]
+    Descriptors {
+        /// Connections.
+        wanted: usize,
+        /// Descriptors.
+        allowed: u64,
+    },
+    /// We cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// We cannot be found.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The mailboxes cannot be made.
+    #[error(transparent)]
+    Mailboxes(#[from] MailboxError),
+    /// Something else.
+    #[error("cannot {what}: {}", reason(*error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+}
+
+impl StartError {
+    /// Whether other arguments would help.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Sizes(_) | Self::Memory { .. } | Self::Descriptors { .. })
+    }
+}
+
+/// A server that listens. Nobody is served before it runs.
+pub struct Server {
+    listeners: Listeners,
+    address: SocketAddr,
+    place: Place,
+    information: Information,
+    held: Held,
+    /// The file that was ours before somebody removed it.
+    former: Option<Held>,
+    control: Unshared,
+    control_file: Identity,
+    /// The names are gone, and this was logged.
+    is_missed: bool,
+    segment: MailSegment,
+    shared: Arc<Shared>,
+    posts: Vec<Arc<Post>>,
+    workers: Vec<Worker<SharedBoxes>>,
+    ended: Arc<Post>,
+    /// Decides which clients over TCP are served; all of them if absent.
+    owners: Option<OwnerCheck>,
+    epoll: OwnedFd,
+    reserve: Option<OwnedFd>,
+    farewells: Farewells,
+    log: Option<String>,
+}
+
+/// What an event is about. Callers of the control socket are numbered from [`CALLER`].
+const STOP: u64 = 0;
+const CONTROL: u64 = 1;
+const ENDED: u64 = 2;
+const LISTENER: u64 = 16;
+const CALLER: u64 = 1 << 32;
+/// And those who were sent away from here.
+const FAREWELL: u64 = 1 << 63;
+
+fn system(what: &'static str) -> impl FnOnce(Errno) -> StartError {
+    move |error| StartError::System { what, error }
+}
+
+impl Server {
+    /// Listens, makes the mailboxes, and can be found. To be called by a process with one thread, after its last fork.
+    ///
+    /// # Errors
+    /// Why that is not possible; nothing is left then.
+    pub fn open(options: Options, inherited: Option<Inherited>) -> Result<Self, StartError> {
+        if !crate::os::file::is_proc_mounted() {
+            return Err(PlaceError::Directory(RuntimeError::NoProc).into());
+        }
+        let shape = options.shape;
+        let workers = options.workers.unwrap_or_else(default_workers);
+        let seats = (SEATS + workers as u32).min(whorl_core::segment::MAX_SEATS);
+        let capacity = u32::try_from(shape.capacity).map_err(|_| LayoutError::Capacity)?;
+        let geometry = MailGeometry::new(shape.boxes, capacity, seats)?;
+        let allowed = limits::raise_descriptor_limit();
+        let spare = allowed - DESCRIPTORS.min(allowed / 2);
+        let most = options.max_connections.unwrap_or(spare.min(1 << 20) as usize);
+        if most as u64 > spare || spare == 0 {
+            return Err(StartError::Descriptors { wanted: most.max(1), allowed });
+        }
+
+        let mut listeners = match inherited {
+            Some(inherited) => inherited.keep().map_err(system("keep the sockets in LISTEN_FDS"))?,
+            None => Listeners { tcp: Vec::new(), unix: Vec::new() },
+        };
+        if listeners.tcp.is_empty() {
+            listeners.tcp = match options.address {
+                Some(address) => vec![listen::tcp((address, options.port).into())?],
+                None => listen::loopbacks(options.port)?,
+            };
+        }
+        if let Some(path) = &options.unix {
+            let socket = listen::unix(path)?;
+            listeners.unix.push((socket, Some(path.clone())));
+        }
+        let address = listeners.address();
+        let owners = (!options.any_user).then(|| OwnerCheck::open(address));
+
+        let free = memory::available();
+        let segment = MailSegment::create(geometry).map_err(|error| match error {
+            SegmentError::NoMemory { needed, free } => {
+                StartError::Memory { boxes: shape.boxes, capacity: capacity.into(), needed, free }
+            }
+            other => StartError::Mailboxes(other.into()),
+        })?;
+        // A quarter of it, which is what one connection may have, holds the longest message.
+        let least = shape.largest().saturating_mul(4).saturating_add(BUDGET);
+        let budget = Budget::new(least.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
+
+        let post = || Post::new().map(Arc::new).map_err(system("start a worker"));
+        let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
+        let shared = Arc::new(Shared {
+            rules: Rules {
+                shape,
+                token: options.token,
+                idle: options.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+            },
+            news: News::new(posts.clone()),
+            budget,
+            lobby: Lobby::new(most),
+            most,
+            epoch: Instant::now(),
+            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+        });
+        let workers = posts.iter().enumerate().map(|(number, post)| {
+            let boxes = SharedBoxes::new(segment.sit()?);
+            Worker::new(number, shared.clone(), post.clone(), boxes).map_err(system("start a worker"))
+        });
+        let workers = workers.collect::<Result<Vec<_>, _>>()?;
+
+        let epoll = crate::os::event_fd::new_epoll().map_err(system("wait for events"))?;
+        let ended = post()?;
+        watch(&epoll, &*ended, ENDED).map_err(system("wait for events"))?;
+        let sockets = listeners.tcp.iter().map(|(socket, _)| socket);
+        for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
+            watch(&epoll, socket, LISTENER + number as u64).map_err(system("wait for events"))?;
+        }
+        // Last, so that nobody finds a server that then fails to start.
+        let place = Place::open()?;
+        let information = Information {
+            pid: std::process::id(),
+            address: address.ip().to_string(),
+            port: address.port(),
+            unix: options.unix.clone(),
+            namespace: pid::pid_namespace(),
+        };
+        let held = place.hold(&information)?;
+        let control = control::listen(&place, address.port()).and_then(|control| {
+            watch(&epoll, &control.0, CONTROL)?;
+            Ok(control)
+        });
+        let (control, control_file) = control.map_err(|error| {
+            place.withdraw(&held);
+            StartError::System { what: "open the control socket", error }
+        })?;
+        let mut server = Self {
+            listeners,
+            address,
+            place,
+            information,
+            held,
+            former: None,
+            control,
+            control_file,
+            is_missed: false,
+            segment,
+            shared,
+            posts,
+            workers,
+            ended,
+            owners,
+            epoll,
+            reserve: None,
+            farewells: Farewells::default(),
+            log: None,
+        };
+        server.reserve();
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A log of its own in the runtime directory, to be removed at a good end.
+    pub fn logs_to(&mut self, name: String) {
+        self.place.protect(&name);
+        self.log = Some(name);
+    }
+
+    /// Takes everything away again, without having served.
+    pub fn close(self) {
+        self.place.withdraw(&self.held);
+    }
+
+    fn connections(&self) -> usize {
+        self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    fn reserve(&mut self) {
+        self.reserve = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    }
+}
+
+/// One worker for each processor, up to a few: they share the mailboxes' locks.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(8)
+}
+
+fn watch(epoll: &OwnedFd, source: impl AsFd, data: u64) -> Result<(), Errno> {
+    epoll::add(epoll, source, EventData::new_u64(data), EventFlags::IN)
+}

@@ -1,0 +1,382 @@
+//! A server at work: clients taken in, the control socket answered, and everything ended in good order.
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+use super::burial::Burial;
+use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, keep, watch};
+use crate::mailbox_server::callers::{ATTACHED, Callers, Heard};
+use crate::mailbox_server::control::{self, Request};
+use crate::mailbox_server::farewell;
+use crate::mailbox_server::listen;
+use crate::mailbox_server::news::News;
+use crate::mailbox_server::post::{Letter, Post};
+use crate::mailbox_server::replies::Replies;
+use crate::mailbox_server::reply::{self, Bye, Shape};
+use crate::os::close_on_fork::Unshared;
+use crate::os::deadline;
+use crate::os::error::reason;
+use crate::os::signal;
+use crate::os::thread;
+use crate::os::timeout;
+use crate::shm::mailboxes::MailSegment;
+
+/// Clients get so long to finish their requests when the server goes down, and then to read the last line.
+const DRAIN: Duration = Duration::from_millis(1500);
+const LAST_LINES: Duration = Duration::from_millis(300);
+/// Without descriptors, nobody is taken in for so long.
+const PAUSE: Duration = Duration::from_millis(50);
+/// While so many as are taken in at a time have to leave first, nobody is taken in for so long.
+const BREATH: Duration = Duration::from_millis(1);
+/// Clients taken in before looking at anything else.
+const ROUND: usize = 64;
+
+/// How a server ended.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// What it stands on gave way.
+    #[error("cannot {what}: {}", reason(*error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// A worker ended on its own.
+    #[error("a worker ended unexpectedly")]
+    Worker,
+}
+
+impl Server {
+    /// Serves until a signal or the control socket asks to stop; then lets the clients finish, and takes everything away.
+    /// To be called after [`signal::catch_stop_signals`].
+    ///
+    /// # Errors
+    /// It could not go on.
+    pub fn run(mut self) -> Result<(), RunError> {
+        let failed = |what| move |error| RunError::System { what, error };
+        let stop = signal::stop_event().map_err(failed("watch for signals"))?;
+        watch(&self.epoll, stop, STOP).map_err(failed("watch for signals"))?;
+        let mut threads = Vec::new();
+        for worker in std::mem::take(&mut self.workers) {
+            let ended = self.ended.clone();
+            let body = move || {
+                let told = Told(ended);
+                let result = worker.run();
+                drop(told);
+                result.is_ok()
+            };
+            threads.push(spawn("worker", body).map_err(failed("start a worker"))?);
+        }
+        let (segment, shared) = (self.segment.clone(), self.shared.clone());
+        let waker = spawn("waker", move || {
+            wake(&segment, &shared.news);
+            true
+        });
+        let waker = waker.map_err(failed("start a thread"))?;
+        let burial = Burial::start(self.segment.clone()).map_err(failed("start a thread"))?;
+        let result = self.serve(threads.len(), &burial);
+        drop(burial);
+        if let (Ok(()), Some(log)) = (&result, &self.log) {
+            self.place.remove(log);
+        }
+        self.place.withdraw(&self.held);
+        for post in &self.posts {
+            post.send(Letter::End);
+        }
+        self.shared.news.end();
+        let mut whole = true;
+        for thread in threads.into_iter().chain([waker]) {
+            whole &= thread.join().unwrap_or(false);
+        }
+        result?;
+        if whole { Ok(()) } else { Err(RunError::Worker) }
+    }
+
+    fn serve(&mut self, mut running: usize, burial: &Burial) -> Result<(), RunError> {
+        let mut events: Vec<Event> = Vec::with_capacity(64);
+        let mut callers = Callers::new(CALLER);
+        let mut paused: Option<Instant> = None;
+        let mut stopping: Option<Instant> = None;
+        let mut hurried = false;
+        let mut keep_at = deadline::after(keep::LOOK);
+        loop {
+            events.clear();
+            let deadlines = [paused, stopping, self.farewells.deadline(), callers.deadline(), Some(keep_at)];
+            let until = deadlines.into_iter().flatten().min();
+            let timeout = until.map(|until| timeout::until(until).0);
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(RunError::System { what: "wait for events", error }),
+            }
+            let now = Instant::now();
+            self.farewells.expire(now);
+            callers.expire(now);
+            if paused.is_some_and(|until| until <= now) {
+                paused = None;
+                self.listen(EventFlags::IN);
+            }
+            let mut stop = false;
+            for event in &events {
+                match event.data.u64() {
+                    STOP => {
+                        let signals = count(signal::stop_event());
+                        if signals > 1 || signals == 1 && stopping.is_some() {
+                            return Ok(()); // asked twice: at once
+                        }
+                        stop |= signals > 0;
+                    }
+                    ENDED => {
+                        let mut letters = Vec::new();
+                        self.ended.collect(&mut letters);
+                        running = running.saturating_sub(letters.len());
+                        if stopping.is_none() {
+                            return Err(RunError::Worker);
+                        }
+                    }
+                    CONTROL => {
+                        if !self.take_calls(&mut callers, now) {
+                            self.listen(EventFlags::empty());
+                            paused = Some(now + PAUSE);
+                        }
+                    }
+                    number @ LISTENER..CALLER => {
+                        if let Err(pause) = self.take_in((number - LISTENER) as usize, stopping.is_some()) {
+                            self.listen(EventFlags::empty());
+                            paused = Some(now + pause);
+                        }
+                    }
+                    number @ FAREWELL.. => self.farewells.hear(number - FAREWELL),
+                    number => match callers.hear(number) {
+                        Heard::Left => burial.ask(),
+                        Heard::Nobody => {}
+                        Heard::Asks(socket) => match self.answer(&socket, callers.may_attach()) {
+                            Answered::Stop => stop = true,
+                            Answered::Attached => callers.attach(number, socket),
+                            Answered::Otherwise => {}
+                        },
+                    },
+                }
+            }
+            if keep_at <= now && stopping.is_none() {
+                self.keep_names();
+            }
+            if keep_at <= now {
+                keep_at = now + keep::LOOK;
+            }
+            if stop && stopping.is_none() {
+                tracing::info!("asked to stop, with {} connections", self.connections());
+                stopping = Some(now + DRAIN);
+                self.posts.iter().for_each(|post| post.send(Letter::Stop));
+            }
+            if stopping.is_some() && running == 0 {
+                return Ok(());
+            }
+            if stopping.is_some_and(|until| until <= now) {
+                if hurried {
+                    return Ok(());
+                }
+                hurried = true;
+                stopping = Some(now + LAST_LINES);
+                self.posts.iter().for_each(|post| post.send(Letter::StopNow));
+            }
+        }
+    }
+
+    fn listener(&self, number: usize) -> Option<(&Unshared, bool)> {
+        let tcp = self.listeners.tcp.iter().map(|(socket, _)| (socket, true));
+        tcp.chain(self.listeners.unix.iter().map(|(socket, _)| (socket, false))).nth(number)
+    }
+
+    /// Watches the listeners and the control socket, or not for a while.
+    fn listen(&self, interest: EventFlags) {
+        for number in 0.. {
+            let Some((socket, _)) = self.listener(number) else { break };
+            let data = EventData::new_u64(LISTENER + number as u64);
+            let _ = epoll::modify(&self.epoll, socket, data, interest);
+        }
+        let _ = epoll::modify(&self.epoll, &self.control, EventData::new_u64(CONTROL), interest);
+    }
+
+    /// Takes in those who call at the control socket. False: there are no descriptors for more.
+    fn take_calls(&mut self, callers: &mut Callers, now: Instant) -> bool {
+        for _ in 0..ROUND {
+            match listen::accept(&self.control, false) {
+                Ok(caller) => {
+                    let (socket, number) = callers.come(caller, now);
+                    if watch(&self.epoll, socket, number).is_err() {
+                        callers.hear(number);
+                    }
+                }
+                Err(Errno::AGAIN) => return true,
+                Err(_) if callers.make_room() => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Takes clients in and hands them to workers. An error says for how long nobody is to be taken in: there are no
+    /// descriptors, or those who make room have to leave first.
+    fn take_in(&mut self, number: usize, stopping: bool) -> Result<(), Duration> {
+        let mut line = Replies::default();
+        for _ in 0..ROUND {
+            if self.shared.lobby.leaving() >= ROUND {
+                return Err(BREATH);
+            }
+            let Some((listener, is_tcp)) = self.listener(number) else { return Ok(()) };
+            let client = match listen::accept(listener, is_tcp) {
+                Ok(client) => client,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => {
+                    self.farewells.clear();
+                    // Give up the descriptor that we kept for this, so that one of those who wait can be told.
+                    self.reserve = None;
+                    if let Some((listener, is_tcp)) = self.listener(number)
+                        && let Ok(client) = listen::accept(listener, is_tcp)
+                    {
+                        reply::bye(&mut line, Bye::Busy(self.connections()));
+                        farewell::dismiss(&client, &line);
+                    }
+                    self.reserve();
+                    tracing::warn!("cannot take clients in: {}", reason(error));
+                    return Err(PAUSE);
+                }
+            };
+            line.clear();
+            if stopping {
+                reply::bye(&mut line, Bye::Stop);
+                self.send_away(client, &line);
+                continue;
+            }
+            // This check comes first, so that clients of other users cannot use up places.
+            if is_tcp && let Some(Err(refused)) = self.owners.as_ref().map(|owners| owners.check(&client)) {
+                tracing::debug!("connection from {} refused: {refused}", listen::peer(&client));
+                reply::bye_user(&mut line, &refused);
+                self.send_away(client, &line);
+                continue;
+            }
+            let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
+            let most = self.shared.most;
+            let staying = self.connections().saturating_sub(self.shared.lobby.leaving());
+            let full = staying >= most || !known && self.shared.lobby.is_full();
+            if full && !self.make_room() {
+                reply::bye(&mut line, Bye::Busy(most));
+                self.send_away(client, &line);
+                continue;
+            }
+            let loads = self.shared.loads.iter().enumerate();
+            if let Some((worker, load)) = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed)) {
+                load.fetch_add(1, Ordering::Relaxed);
+                if tracing::enabled!(tracing::Level::DEBUG) {
+                    tracing::debug!(
+                        connections = self.connections(),
+                        "connection from {}",
+                        listen::peer(&client)
+                    );
+                }
+                let ticket = (!known).then(|| self.shared.lobby.enter(worker));
+                let address = is_tcp.then(|| listen::address(&client)).flatten();
+                let share = address.and_then(|address| self.shared.budget.share(address));
+                self.posts[worker].send(Letter::Serve { socket: client, ticket, share });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a client away with one line, and listens to it for a moment, or it might not get that.
+    fn send_away(&mut self, client: Unshared, line: &[u8]) {
+        if let Some((socket, number)) = self.farewells.say(client, line, Instant::now()) {
+            // Without memory for that in the kernel, what it says is dropped when its time is up.
+            let _ = watch(&self.epoll, socket, FAREWELL + number);
+        }
+    }
+
+    /// Sends a client away that has not sent its token yet. False: there is none.
+    fn make_room(&self) -> bool {
+        let Some((ticket, worker)) = self.shared.lobby.make_room() else { return false };
+        self.posts[worker].send(Letter::MakeRoom(ticket));
+        true
+    }
+
+    /// Answers who called the control socket.
+    fn answer(&self, caller: &OwnedFd, may_attach: bool) -> Answered {
+        match control::request(caller) {
+            Some(Request::Stop) => {
+                control::answer(caller, "ok", None);
+                return Answered::Stop;
+            }
+            Some(Request::Attach) if !may_attach => {
+                let text = format!("err {ATTACHED} programs are attached; end one of them");
+                control::answer(caller, &text, None);
+            }
+            Some(Request::Attach) => {
+                control::answer(caller, "ok", Some(self.segment.as_fd()));
+                return Answered::Attached;
+            }
+            Some(Request::Status) => {
+                let Shape { boxes, capacity, packet } = self.shared.rules.shape;
+                let text = format!(
+                    "ok pid={} address={} boxes={boxes} capacity={capacity} packet={packet} connections={} workers={}",
+                    std::process::id(),
+                    self.address,
+                    self.connections(),
+                    self.posts.len(),
+                );
+                control::answer(caller, &text, None);
+            }
+            None => {}
+        }
+        Answered::Otherwise
+    }
+}
+
+enum Answered {
+    Stop,
+    Attached,
+    Otherwise,
+}
+
+/// Tells the main thread that a worker has ended, however it did.
+struct Told(Arc<Post>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.send(Letter::End);
+    }
+}
+
+/// Listens for messages from attached programs, while somebody waits for any.
+fn wake(segment: &MailSegment, news: &News) {
+    while news.begin() {
+        segment.sleep_unless(|| news.look(|mailbox| segment.version(mailbox)));
+        if signal::stop_signal().is_some() {
+            // Sleeping is refused now; whoever still waits is about to be told to go.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+pub(super) fn spawn(
+    name: &str,
+    body: impl FnOnce() -> bool + Send + 'static,
+) -> Result<JoinHandle<bool>, Errno> {
+    let thread = std::thread::Builder::new().name(format!("dipc {name}"));
+    thread::start_thread(thread, body).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+}
+
+/// Reads an eventfd's count.
+fn count(event: Result<rustix::fd::BorrowedFd<'_>, Errno>) -> u64 {
+    let mut bytes = [0; 8];
+    match event.and_then(|event| rustix::io::read(event, &mut bytes)) {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        _ => 0,
+    }
+}

@@ -1,0 +1,515 @@
+//! One connection's dialogue: bytes in, replies out. It knows no socket and no clock, so that every way of cutting its
+//! input into pieces can be tried in a test.
+//!
+//! What makes it safe:
+//! 1. The data of a `w` are received completely into private memory before the mailbox is touched, and a read is copied
+//!    out before it is sent: a client that stalls or dies holds nothing.
+//! 2. Any doubt about where data end closes the connection: payload never becomes a command.
+//! 3. A line of HTTP, or a first byte of TLS, closes the connection: a web page cannot send requests through a browser.
+//! 4. Packets of a message are staged here; another request in between discards them. Once a packet of a message was
+//!    refused, the message's other packets are too, so that no message is ever stored with a hole.
+
+mod data;
+
+use std::sync::Arc;
+
+use crate::mailbox_server::budget::{Account, Held, Use};
+use crate::mailbox_server::replies::Replies;
+use crate::mailbox_server::reply::{self, Bye, Fault, Refusal, Shape};
+use crate::mailbox_server::wire::{self, Fatal, Parsed, Request};
+
+/// Milliseconds since some fixed point.
+pub type Millis = u64;
+
+/// A first line may take so long, from its first byte.
+const LINE_PATIENCE: Millis = 10_000;
+/// Before the right token, so many bytes may come. A line has fewer, so that only empty lines add up to more.
+const UNPROVEN_MAX: usize = 1024;
+/// Announced data may take so long, and a second more for each [`PATIENT_BYTES`].
+const DATA_PATIENCE: Millis = 10_000;
+const PATIENT_BYTES: u64 = 64 << 10;
+/// A line of text that somebody types, or the next packet of a message.
+const TEXT_PATIENCE: Millis = 300_000;
+/// A pipe, without a byte.
+const PIPE_PATIENCE: Millis = 60_000;
+
+/// So many steps of a dialogue, each a request or a part of one, then the other connections have their turn.
+const STEPS: usize = 1024;
+/// What goes with each packet of a reply at most: a word, three numbers, what stands between them, and two line ends.
+const LONGEST_HEAD: usize = 64;
+
+/// The mailboxes, as a session needs them. Numbers are in range, messages fit.
+pub trait Boxes {
+    /// The version of the message in `mailbox`.
+    fn version(&mut self, mailbox: u32) -> Result<u64, Fault>;
+
+    /// Appends to `out` what `head` appends, to whatever it is given, for the message's version and length, then the
+    /// message. `head` may be called several times; the last call counts.
+    fn read(
+        &mut self,
+        mailbox: u32,
+        out: &mut Replies,
+        head: impl FnMut(&mut Replies, u64, usize),
+    ) -> Result<(), Fault>;
+
+    /// Stores `message`, and says which version it became.
+    fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault>;
+}
+
+/// What all sessions of a server share.
+#[derive(Debug)]
+pub struct Rules {
+    /// The sizes.
+    pub shape: Shape,
+    /// What `a` must name, where anything.
+    pub token: Option<Vec<u8>>,
+    /// How long a connection may be idle.
+    pub idle: Option<Millis>,
+}
+
+/// What a session works with during one call.
+pub struct Turn<'a, B> {
+    /// The time.
+    pub now: Millis,
+    /// The server's rules.
+    pub rules: &'a Rules,
+    /// The mailboxes.
+    pub boxes: &'a mut B,
+    /// Where replies are appended.
+    pub out: &'a mut Replies,
+    /// How many bytes of replies can be kept where the client does not take them.
+    pub room: usize,
+    /// Earlier replies are still kept: there is more room later.
+    pub keeps_replies: bool,
+}
+
+/// What a session waits for, told to who looks after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// More input.
+    Input,
+    /// The output to be sent, then another call with the same input.
+    Room,
+    /// Another message than this version in this mailbox, or the deadline.
+    News {
+        /// The mailbox.
+        mailbox: u32,
+        /// The version that is no news.
+        since: u64,
+    },
+    /// Nothing: the last line is in the output.
+    Nothing,
+}
+
+/// A connection's dialogue.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    /// Data of the message in hand: staged packets, then what arrived of the next one.
+    held: Held,
+    stage: Option<Stage>,
+    /// It need not, or need no longer, prove who it is.
+    known: bool,
+    /// No byte has been read yet.
+    is_new: bool,
+    /// Bytes used up before that.
+    unproven: usize,
+    /// The client will send no more, so nothing is worth waiting for.
+    hurried: bool,
+    /// When the request in hand began.
+    began: Option<Millis>,
+    /// When the last request was answered.
+    last: Millis,
+    farewell: Option<Bye>,
+}
+
+#[derive(Debug)]
+enum State {
+    Line,
+    Sized(Sized),
+    Text(Text),
+    Pipe(Target),
+    Wait { mailbox: u32, since: u64, until: Option<Millis> },
+    Done,
+}
+
+/// Where data go.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    /// In range unless refused.
+    mailbox: u64,
+    /// Why they go nowhere.
+    refusal: Option<Refusal>,
+}
+
+/// A packet that is arriving.
+#[derive(Clone, Copy, Debug)]
+struct Sized {
+    target: Target,
+    size: u64,
+    got: u64,
+    /// No further packet of its message follows.
+    last: bool,
+}
+
+/// A line of text that is arriving.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    target: Target,
+    got: u64,
+    /// What has arrived ends in CR, which may turn out to be part of the line's end.
+    ends_in_return: bool,
+}
+
+/// A message of which packets have arrived, but not the last.
+#[derive(Debug)]
+struct Stage {
+    mailbox: u64,
+    refusal: Option<Refusal>,
+}
+
+/// Whether the input in hand allows another step.
+enum Step {
+    Used(usize),
+    Starved,
+    Stuck,
+    /// The reply fits once others are sent.
+    Full,
+}
+
+impl Session {
+    /// A dialogue that begins `now`. `known`: no token is asked for, or the client is known otherwise.
+    pub fn new(known: bool, account: &Arc<Account>, now: Millis) -> Self {
+        Self {
+            state: State::Line,
+            held: Held::new(account, Use::Requests),
+            stage: None,
+            known,
+            is_new: true,
+            unproven: 0,
+            hurried: false,
+            // Who must prove who it is owes a line from the start.
+            began: (!known).then_some(now),
+            last: now,
+            farewell: None,
+        }
+    }
+
+    /// Answers what can be answered of `input`, and says how much of it is used up and what is needed to go on. The rest
+    /// is to be given again, with more behind it. `end`: the client has closed its half, `input` is all there is.
+    /// Stops early when the output holds `brim` bytes or more, or after so much work that others are to have their turn.
+    pub fn advance<B: Boxes>(
+        &mut self,
+        input: &[u8],
+        end: bool,
+        brim: usize,
+        turn: &mut Turn<'_, B>,
+    ) -> (usize, Need) {
+        self.hurried |= end;
+        let mut used = 0;
+        let mut steps = 0;
+        loop {
+            let rest = &input[used..];
+            if (turn.out.len() >= brim || steps == STEPS) && !self.is_done() {
+                return (used, Need::Room);
+            }
+            steps += 1;
+            let step = match self.state {
+                State::Line => self.line(rest, turn),
+                State::Sized(sized) => self.sized(rest, sized, turn),
+                State::Text(text) => self.text(rest, text, turn),
+                State::Pipe(target) => self.pipe(rest, target, turn),
+                State::Wait { mailbox, since, until } => self.look(mailbox, since, until, turn),
+                State::Done => return (input.len(), Need::Nothing),
+            };
+            match step {
+                Step::Used(count) => used += count,
+                Step::Starved if end => self.end(rest, turn),
+                Step::Starved => return (used, Need::Input),
+                Step::Full => return (used, Need::Room),
+                Step::Stuck => {
+                    let State::Wait { mailbox, since, .. } = self.state else {
+                        return (used, Need::Input);
+                    };
+                    return (used, Need::News { mailbox, since });
+                }
+            }
+        }
+    }
+
+    /// When [`expire`](Session::expire) is due.
+    pub fn deadline(&self, rules: &Rules) -> Option<Millis> {
+        let began = self.began.unwrap_or(self.last);
+        let (patience, bound) = match self.state {
+            State::Done => return None,
+            State::Wait { until, .. } => return until,
+            State::Line => {
+                let stage = self.stage.as_ref().map(|_| self.last + TEXT_PATIENCE);
+                let line = self.began.map(|began| began + LINE_PATIENCE);
+                (line.or(stage), self.last)
+            }
+            State::Sized(Sized { size, .. }) => {
+                (Some(began + DATA_PATIENCE + size.div_ceil(PATIENT_BYTES) * 1000), began)
+            }
+            State::Text(_) => (Some(began + TEXT_PATIENCE), began),
+            State::Pipe(_) => (Some(began + PIPE_PATIENCE), began),
+        };
+        let idle = rules.idle.map(|idle| bound.saturating_add(idle));
+        patience.into_iter().chain(idle).min()
+    }
+
+    /// When the time without an answered request is up, where there is such a limit.
+    pub fn idle_deadline(&self, rules: &Rules) -> Option<Millis> {
+        rules.idle.map(|idle| self.last.saturating_add(idle))
+    }
+
+    /// The deadline has passed: a wait is answered, anything else ends the connection. Call
+    /// [`advance`](Session::advance) next.
+    pub fn expire(&mut self, now: Millis, out: &mut Replies) {
+        match self.state {
+            // Time is up for this wait: one more look, then `same`.
+            State::Wait { mailbox, since, .. } => {
+                self.state = State::Wait { mailbox, since, until: Some(now) };
+            }
+            _ => self.finish(Bye::Idle, out),
+        }
+    }
+
+    /// Input is looked at again after a pause that was not the client's doing.
+    pub fn resume(&mut self, now: Millis) {
+        self.last = now;
+        if self.began.is_some() {
+            self.began = Some(now);
+        }
+    }
+
+    /// The client is known to send no more, although not all it sent has been received: no wait is worth its while.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    /// Ends the dialogue with a last line, unless it has ended.
+    pub fn finish(&mut self, bye: Bye, out: &mut Replies) {
+        if !self.is_done() {
+            reply::bye(out, bye);
+            self.state = State::Done;
+            self.farewell = Some(bye);
+            self.discard();
+        }
+    }
+
+    /// Whether the last line is written.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Whether nothing is half done: no data outstanding, no message staged.
+    pub fn is_between_requests(&self) -> bool {
+        matches!(self.state, State::Line | State::Wait { .. } | State::Done) && self.stage.is_none()
+    }
+
+    /// Whether it need not, or need no longer, prove who it is.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// How the dialogue ended.
+    pub fn farewell(&self) -> Option<Bye> {
+        self.farewell
+    }
+
+    fn discard(&mut self) {
+        self.stage = None;
+        self.held.clear();
+    }
+
+    fn answered(&mut self, now: Millis) {
+        self.state = State::Line;
+        self.began = None;
+        self.last = now;
+    }
+
+    fn line<B: Boxes>(&mut self, input: &[u8], turn: &mut Turn<'_, B>) -> Step {
+        if self.is_new
+            && let Some(&first) = input.first()
+        {
+            self.is_new = false;
+            if first == wire::TLS {
+                self.finish(Bye::Http, turn.out);
+                return Step::Used(input.len());
+            }
+        }
+        let (used, request) = match wire::parse(input) {
+            Parsed::Request { used, request } => (used, request),
+            Parsed::Blank { used } if self.known => {
+                self.began = None;
+                return Step::Used(used);
+            }
+            Parsed::Blank { used } => {
+                self.unproven += used;
+                if self.unproven > UNPROVEN_MAX {
+                    self.finish(Bye::Auth, turn.out);
+                }
+                return Step::Used(used);
+            }
+            Parsed::NeedMore => {
+                if !input.is_empty() {
+                    self.began.get_or_insert(turn.now);
+                }
+                return Step::Starved;
+            }
+            Parsed::Fatal(fatal) => {
+                let bye = match fatal {
+                    Fatal::Line => Bye::Line,
+                    Fatal::WriteArgs if !self.known => Bye::Auth,
+                    Fatal::WriteArgs => Bye::Args,
+                    Fatal::Http => Bye::Http,
+                };
+                self.finish(bye, turn.out);
+                return Step::Used(input.len());
+            }
+        };
+        match request {
+            Request::Auth { token } => self.prove(token, turn),
+            _ if !self.known => self.finish(Bye::Auth, turn.out),
+            Request::Write { mailbox, form } => self.begin(mailbox, form, turn),
+            _ => {
+                self.discard();
+                if !self.answer(request, turn) {
+                    return Step::Full;
+                }
+            }
+        }
+        Step::Used(used)
+    }
+
+    fn prove<B>(&mut self, token: &[u8], turn: &mut Turn<'_, B>) {
+        let right = turn.rules.token.as_deref();
+        if right.is_none_or(|right| is_same(right, token)) {
+            self.known = true;
+            self.discard();
+            reply::welcome(turn.out);
+            self.answered(turn.now);
+        } else {
+            self.finish(Bye::Auth, turn.out);
+        }
+    }
+
+    /// Answers a request that has no data. False: there is no room for the reply yet, and it is to be given again.
+    fn answer<B: Boxes>(&mut self, request: Request<'_>, turn: &mut Turn<'_, B>) -> bool {
+        let shape = &turn.rules.shape;
+        match request {
+            Request::Read { mailbox, since, patience } => {
+                if mailbox >= shape.boxes.into() {
+                    reply::refuse(turn.out, shape, Refusal::Box(mailbox));
+                } else if let Some(since) = since {
+                    let until = patience.map(|patience| turn.now.saturating_add(patience));
+                    self.state = State::Wait { mailbox: mailbox as u32, since, until };
+                    return true;
+                } else if !read(mailbox as u32, turn) {
+                    return false;
+                }
+            }
+            Request::Info => reply::info(turn.out, shape),
+            Request::Unknown(verb) => reply::unknown(turn.out, verb),
+            Request::Usage(usage) => reply::usage(turn.out, usage),
+            Request::Quit => {
+                self.finish(Bye::Quit, turn.out);
+                return true;
+            }
+            Request::Write { .. } | Request::Auth { .. } => {} // have their own ways
+        }
+        self.answered(turn.now);
+        true
+    }
+
+    fn look<B: Boxes>(
+        &mut self,
+        mailbox: u32,
+        since: u64,
+        until: Option<Millis>,
+        turn: &mut Turn<'_, B>,
+    ) -> Step {
+        match turn.boxes.version(mailbox) {
+            Ok(version) if version == since => {
+                if !self.hurried && until.is_none_or(|until| turn.now < until) {
+                    return Step::Stuck;
+                }
+                reply::same(turn.out, mailbox, version);
+            }
+            Ok(_) if !read(mailbox, turn) => return Step::Full,
+            Ok(_) => {}
+            Err(fault) => reply::refuse(turn.out, &turn.rules.shape, Refusal::Fault(fault)),
+        }
+        self.answered(turn.now);
+        Step::Used(0)
+    }
+
+    /// The input has ended, and what is left of it makes no request.
+    fn end<B: Boxes>(&mut self, rest: &[u8], turn: &mut Turn<'_, B>) {
+        let bye = match self.state {
+            State::Line if rest.is_empty() => match &self.stage {
+                // After `more` the client owes the rest of a message; after a refusal nothing is open any more.
+                Some(stage) if stage.refusal.is_none() => Bye::Cut,
+                _ => Bye::Quit,
+            },
+            State::Pipe(target) => {
+                if target.refusal.is_none() {
+                    let message = self.held.take();
+                    self.store(target, message.bytes(), turn);
+                }
+                Bye::Quit
+            }
+            _ => Bye::Cut,
+        };
+        self.finish(bye, turn.out);
+    }
+}
+
+/// Answers a read, in as many packets as the message needs. False: there is no room for that yet, and nothing is answered.
+fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) -> bool {
+    let packet = turn.rules.shape.packet;
+    let out = &mut *turn.out;
+    let start = out.len();
+    let (mut version, mut size) = (0, 0);
+    let done = turn.boxes.read(mailbox, out, |out, new_version, new_size| {
+        (version, size) = (new_version, new_size);
+        if size <= packet {
+            reply::data(out, mailbox, version, size, true);
+        }
+    });
+    if let Err(fault) = done {
+        out.truncate(start);
+        reply::refuse(out, &turn.rules.shape, Refusal::Fault(fault));
+        return true;
+    }
+    let heads = size.div_ceil(packet).saturating_mul(LONGEST_HEAD);
+    if out.len().saturating_add(heads) > turn.room {
+        out.truncate(start);
+        if start > 0 || turn.keeps_replies {
+            return false;
+        }
+        reply::refuse(out, &turn.rules.shape, Refusal::Fault(Fault::Memory));
+        return true;
+    }
+    if size <= packet {
+        out.push(b'\n');
+        return true;
+    }
+    let at = out.len() - size;
+    let message = out[at..].to_vec();
+    out.truncate(at);
+    let mut packets = message.chunks(packet).peekable();
+    while let Some(bytes) = packets.next() {
+        reply::data(out, mailbox, version, bytes.len(), packets.peek().is_none());
+        out.extend_from_slice(bytes);
+        out.push(b'\n');
+    }
+    true
+}
+
+/// Compares in a time that depends on the lengths alone.
+fn is_same(right: &[u8], tried: &[u8]) -> bool {
+    let difference = right.iter().zip(tried).fold(0, |seen, (a, b)| seen | (a ^ b));
+    std::hint::black_box(difference) == 0 && right.len() == tried.len()
+}

@@ -1,0 +1,460 @@
+//! A worker: a thread with an epoll set and a share of the connections.
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::budget::{Budget, Share};
+use super::connection::{Connection, Desk, Verdict};
+use super::lobby::{Lobby, Ticket};
+use super::news::News;
+use super::post::{Key, Letter, Post};
+use super::replies::Replies;
+use super::reply::{Bye, Fault};
+use super::session::{Boxes, Millis, Rules};
+use super::timers::{Armed, Timers};
+use super::waiters::{Entry, Waiters};
+use crate::os::close_on_fork::Unshared;
+use crate::os::futex::{YIELDS, linger};
+use crate::os::timeout::{NOW, timespec};
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 256;
+/// Clients that are told of news, that go on with their work, and whose time has come: so many of each in a turn.
+pub const SHARE: usize = 64;
+/// The key of the letter box; no connection has it.
+const POST: Key = Key::MAX;
+/// The receiving buffer holds eight packets, within these bounds.
+const INPUT: (usize, usize) = (64 << 10, 1 << 20);
+/// A line's length, for the buffer's size.
+const LINE: usize = super::wire::LINE_MAX;
+/// Reply memory that is kept from call to call.
+const OUTPUT_KEPT: usize = 1 << 20;
+
+/// What all workers of a server share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The rules.
+    pub rules: Rules,
+    /// Which workers have clients that wait for messages.
+    pub news: News,
+    /// Memory for data in flight.
+    pub budget: Arc<Budget>,
+    /// Clients that have not sent their token yet.
+    pub lobby: Lobby,
+    /// How many clients may be served at a time.
+    pub most: usize,
+    /// When the server's clock began.
+    pub epoch: Instant,
+    /// How many connections each worker has.
+    pub loads: Vec<AtomicUsize>,
+}
+
+impl Shared {
+    /// The time.
+    pub fn now(&self) -> Millis {
+        Millis::try_from(self.epoch.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+}
+
+/// A connection and what its worker knows about it.
+struct Place {
+    generation: u32,
+    connection: Option<Box<Client>>,
+}
+
+struct Client {
+    connection: Connection,
+    interest: EventFlags,
+    armed: Armed,
+    /// The mailbox and version that it is in a list for, and where there.
+    waiting: Option<(u32, u64, Entry)>,
+    /// It is among those that have stopped for others.
+    is_unfinished: bool,
+    /// It is in the lobby.
+    ticket: Option<Ticket>,
+}
+
+/// Mailboxes whose stores are told to those who wait.
+struct Telling<'a, B> {
+    boxes: &'a mut B,
+    news: &'a News,
+}
+
+impl<B: Boxes> Boxes for Telling<'_, B> {
+    fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
+        self.boxes.version(mailbox)
+    }
+
+    fn read(
+        &mut self,
+        mailbox: u32,
+        out: &mut Replies,
+        head: impl FnMut(&mut Replies, u64, usize),
+    ) -> Result<(), Fault> {
+        self.boxes.read(mailbox, out, head)
+    }
+
+    fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault> {
+        let version = self.boxes.write(mailbox, message)?;
+        self.news.stored(mailbox, version);
+        Ok(version)
+    }
+}
+
+/// A worker.
+pub struct Worker<B> {
+    number: usize,
+    shared: Arc<Shared>,
+    boxes: B,
+    post: Arc<Post>,
+    epoll: OwnedFd,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    timers: Timers,
+    input: Vec<u8>,
+    output: Replies,
+    stopping: Option<Stopping>,
+    /// Who stopped for others to have their turn.
+    unfinished: VecDeque<Key>,
+    /// Who waits for a message.
+    waiters: Waiters,
+    /// There are more timers whose time has come than one turn allows.
+    is_late: bool,
+    /// Looks in vain since something happened.
+    looks: u32,
+    /// Memory for letters. Empty between turns.
+    letters: Vec<Letter>,
+    /// Its clients in the lobby.
+    newcomers: HashMap<Ticket, Key>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    Gently,
+    Now,
+    End,
+}
+
+/// What a connection is told.
+#[derive(Clone, Copy)]
+enum Call {
+    Ready(EventFlags),
+    Told,
+    Again,
+    Time,
+    GiveWay,
+    Stop,
+}
+
+impl<B: Boxes> Worker<B> {
+    /// Worker `number`, not running yet.
+    ///
+    /// # Errors
+    /// No descriptor or memory was to be had.
+    pub fn new(number: usize, shared: Arc<Shared>, post: Arc<Post>, boxes: B) -> Result<Self, Errno> {
+        let epoll = crate::os::event_fd::new_epoll()?;
+        epoll::add(&epoll, &*post, EventData::new_u64(POST), EventFlags::IN)?;
+        let size = (shared.rules.shape.packet.saturating_add(LINE)).saturating_mul(8).clamp(INPUT.0, INPUT.1);
+        Ok(Self {
+            number,
+            shared,
+            boxes,
+            post,
+            epoll,
+            places: Vec::new(),
+            free: Vec::new(),
+            timers: Timers::default(),
+            input: vec![0; size],
+            output: Replies::default(),
+            stopping: None,
+            unfinished: VecDeque::new(),
+            waiters: Waiters::new(number),
+            is_late: false,
+            looks: 0,
+            letters: Vec::new(),
+            newcomers: HashMap::new(),
+        })
+    }
+
+    /// Serves until the letter [`End`](Letter::End), or until nobody is left after [`Stop`](Letter::Stop).
+    ///
+    /// # Errors
+    /// The epoll set does not work, which leaves nothing to do.
+    pub fn run(mut self) -> Result<(), Errno> {
+        let mut events = Vec::with_capacity(EVENTS);
+        while self.turn(&mut events)? {}
+        Ok(())
+    }
+
+    /// One turn: waits for something to do, and does a bounded part of it. False: it is time to end. What is left is done in the
+    /// next turns, between which the kernel is asked for more: so no client waits for the whole of another's work. `events` is
+    /// memory for what the kernel says, as much of it as it has capacity.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, events: &mut Vec<Event>) -> Result<bool, Errno> {
+        events.clear();
+        // Clients of one processor answer soon, and to be woken takes longer.
+        let lingers = !self.is_behind() && linger(self.looks, YIELDS, None);
+        let timeout = if lingers { Some(NOW) } else { self.timeout() };
+        let count = epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref());
+        match count {
+            Ok(0) if lingers => self.looks += 1,
+            Ok(_) | Err(Errno::INTR) => self.looks = 0,
+            Err(error) => return Err(error),
+        }
+        if self.looks == 0 {
+            self.work(events);
+        }
+        let connections = self.places.len() - self.free.len();
+        Ok(match self.stopping {
+            None => true,
+            Some(Stopping::End) => false,
+            Some(_) => connections > 0,
+        })
+    }
+
+    /// Whether there is work left from the last turn.
+    fn is_behind(&self) -> bool {
+        self.is_late || !self.unfinished.is_empty() || self.waiters.has_fresh()
+    }
+
+    fn work(&mut self, events: &[Event]) {
+        let now = self.shared.now();
+        for event in events {
+            match event.data.u64() {
+                POST => self.open(now),
+                key => self.call(key, Call::Ready(event.flags), now),
+            }
+        }
+        for _ in 0..self.unfinished.len().min(SHARE) {
+            let Some(key) = self.unfinished.pop_front() else { break };
+            if let Some(client) = self.client(key) {
+                client.is_unfinished = false;
+                self.call(key, Call::Again, now);
+            }
+        }
+        for _ in 0..SHARE {
+            let Some(key) = self.waiters.pop(&self.shared.news) else { break };
+            if let Some(client) = self.client(key) {
+                // If it goes on waiting, it is entered anew.
+                client.waiting = None;
+                self.call(key, Call::Told, now);
+            }
+        }
+        let mut fired = 0;
+        while fired < SHARE
+            && let Some((at, key)) = self.timers.pop(now)
+        {
+            if self.client(key).is_some_and(|client| client.armed.fired(at)) {
+                fired += 1;
+                self.call(key, Call::Time, now);
+            }
+        }
+        self.is_late = fired == SHARE;
+        let connections = self.places.len() - self.free.len();
+        if self.timers.len() > 4 * connections + 1024 {
+            let places = &self.places;
+            self.timers.prune(|at, key| find(places, key).is_some_and(|client| client.armed.is(at)));
+        }
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        if self.is_behind() {
+            return Some(NOW);
+        }
+        let left = self.timers.next()?.saturating_sub(self.shared.now());
+        Some(timespec(Duration::from_millis(left)))
+    }
+
+    fn client(&mut self, key: Key) -> Option<&mut Client> {
+        let place = self.places.get_mut(index(key))?;
+        if place.generation != generation(key) {
+            return None;
+        }
+        place.connection.as_deref_mut()
+    }
+
+    /// Reads the letters.
+    fn open(&mut self, now: Millis) {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.post.collect(&mut letters);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Serve { socket, ticket, share } => self.serve(socket, ticket, share, now),
+                Letter::MakeRoom(ticket) => {
+                    // It may have sent its token, or gone, meanwhile.
+                    if let Some(key) = self.newcomers.get(&ticket).copied() {
+                        self.call(key, Call::GiveWay, now);
+                    }
+                    self.shared.lobby.left();
+                }
+                Letter::News(mailbox) => self.waiters.hear(mailbox),
+                Letter::Stop => self.stop(Stopping::Gently, now),
+                Letter::StopNow => self.stop(Stopping::Now, now),
+                Letter::End => self.stopping = Some(Stopping::End),
+            }
+        }
+        self.letters = letters;
+    }
+
+    fn serve(&mut self, socket: Unshared, ticket: Option<Ticket>, share: Option<Arc<Share>>, now: Millis) {
+        let account = self.shared.budget.account(self.shared.rules.shape.reserve(), share);
+        let connection = Connection::new(socket, ticket.is_none(), &account, now);
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, connection: None });
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[at as usize];
+        let key = u64::from(place.generation) << 32 | u64::from(at);
+        let interest = connection.interest(self.input.len() / 2);
+        let added = epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest);
+        let client = Client {
+            connection,
+            interest,
+            armed: Armed::default(),
+            waiting: None,
+            is_unfinished: false,
+            ticket,
+        };
+        if let Some(ticket) = ticket {
+            self.newcomers.insert(ticket, key);
+        }
+        place.connection = Some(Box::new(client));
+        match added {
+            Ok(()) if self.stopping.is_some() => self.call(key, Call::Stop, now),
+            Ok(()) => self.settle(key),
+            Err(_) => self.close(key), // no memory in the kernel: this client goes, the others stay
+        }
+    }
+
+    fn stop(&mut self, how: Stopping, now: Millis) {
+        self.stopping = Some(how);
+        for at in 0..self.places.len() {
+            let key = u64::from(self.places[at].generation) << 32 | at as u64;
+            self.call(key, Call::Stop, now);
+        }
+    }
+
+    /// Lets a connection do something, and sees to what it wants then.
+    fn call(&mut self, key: Key, call: Call, now: Millis) {
+        let late = matches!(self.stopping, Some(Stopping::Now | Stopping::End));
+        let stopping = self.stopping.is_some();
+        let Some(place) = self.places.get_mut(index(key)) else { return };
+        let Some(client) = place.connection.as_deref_mut() else { return };
+        if place.generation != generation(key) {
+            return;
+        }
+        let mut boxes = Telling { boxes: &mut self.boxes, news: &self.shared.news };
+        let mut desk = Desk {
+            now,
+            rules: &self.shared.rules,
+            boxes: &mut boxes,
+            input: &mut self.input,
+            output: &mut self.output,
+        };
+        let connection = &mut client.connection;
+        let mut verdict = match call {
+            Call::Ready(events) => connection.ready(events, &mut desk),
+            Call::Told => connection.told(&mut desk),
+            Call::Again => connection.again(&mut desk),
+            Call::Time => match connection.deadline(desk.rules) {
+                Some(deadline) if deadline <= now => connection.expire(&mut desk),
+                _ => Verdict::Stay, // it has moved away since
+            },
+            Call::GiveWay => connection.give_way(Bye::Busy(self.shared.most), &mut desk),
+            Call::Stop => Verdict::Stay,
+        };
+        if stopping && verdict == Verdict::Stay {
+            verdict = connection.stop(late, &mut desk);
+        }
+        // Register, then look again: what is stored from now on is told.
+        let news = &self.shared.news;
+        while verdict == Verdict::Stay
+            && client.waiting.map(|(mailbox, since, _)| (mailbox, since)) != client.connection.waits_for()
+        {
+            if let Some((mailbox, _, entry)) = client.waiting.take() {
+                self.waiters.remove(mailbox, entry, news);
+            }
+            if let Some((mailbox, since)) = client.connection.waits_for() {
+                client.waiting = Some((mailbox, since, self.waiters.add(mailbox, since, key, news)));
+                verdict = client.connection.told(&mut desk);
+            }
+        }
+        if let Some(ticket) = client.ticket {
+            if client.connection.is_known() {
+                client.ticket = None;
+                self.newcomers.remove(&ticket);
+                self.shared.lobby.leave(ticket);
+            } else if client.connection.is_leaving() {
+                self.shared.lobby.dismiss(ticket);
+            }
+        }
+        if self.output.memory() > OUTPUT_KEPT {
+            self.output = Replies::default();
+        }
+        match verdict {
+            Verdict::Stay => self.settle(key),
+            Verdict::Close => self.close(key),
+        }
+    }
+
+    /// Tells the kernel and the timers what a connection wants.
+    fn settle(&mut self, key: Key) {
+        let most = self.input.len() / 2;
+        let place = &mut self.places[index(key)];
+        let Some(client) = place.connection.as_deref_mut() else { return };
+        let interest = client.connection.interest(most);
+        if interest != client.interest {
+            client.interest = interest;
+            if epoll::modify(&self.epoll, &client.connection, EventData::new_u64(key), interest).is_err() {
+                return self.close(key);
+            }
+        }
+        if !client.is_unfinished && client.connection.is_unfinished(&self.shared.rules) {
+            client.is_unfinished = true;
+            self.unfinished.push_back(key);
+        }
+        let deadline = client.connection.deadline(&self.shared.rules);
+        self.timers.arm(&mut client.armed, deadline, key);
+    }
+
+    fn close(&mut self, key: Key) {
+        let place = &mut self.places[index(key)];
+        let Some(client) = place.connection.take() else { return };
+        place.generation = place.generation.wrapping_add(1) & (u32::MAX >> 1);
+        self.free.push(index(key) as u32);
+        if let Some((mailbox, _, entry)) = client.waiting {
+            self.waiters.remove(mailbox, entry, &self.shared.news);
+        }
+        if let Some(ticket) = client.ticket {
+            self.newcomers.remove(&ticket);
+            self.shared.lobby.leave(ticket);
+        }
+        // Closing the only descriptor of a socket takes it out of the epoll set.
+        drop(client);
+        if let Some(load) = self.shared.loads.get(self.number) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn find(places: &[Place], key: Key) -> Option<&Client> {
+    let place = places.get(index(key))?;
+    (place.generation == generation(key)).then_some(place.connection.as_deref()).flatten()
+}
+
+fn index(key: Key) -> usize {
+    (key & u64::from(u32::MAX)) as usize
+}
+
+fn generation(key: Key) -> u32 {
+    (key >> 32) as u32
+}

@@ -1,0 +1,26 @@
+//! The operating system: files, descriptors, processes, signals, sockets and time. Nothing here knows rings, channels or
+//! mailboxes. Only this folder names `libc`.
+
+pub mod close_on_fork;
+pub mod daemon;
+pub mod deadline;
+pub mod dirs;
+pub mod error;
+pub mod escape;
+pub mod event_fd;
+pub mod file;
+pub mod flush;
+pub mod fork;
+pub mod futex;
+pub mod limits;
+pub mod memory;
+pub mod netlink;
+pub mod new_file;
+pub mod output;
+pub mod pid;
+pub mod signal;
+pub mod socket;
+pub mod socket_owner;
+pub mod standard;
+pub mod thread;
+pub mod timeout;

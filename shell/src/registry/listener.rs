@@ -1,0 +1,271 @@
+//! Owning a name: the socket `NAME.sock` in the runtime directory, and judging what others left there.
+//!
+//! Binding, judging a socket as stale, and removing one happen only under the directory's lock. So a socket that is bound
+//! but does not listen yet is never seen by a judge, and a live one is never removed.
+
+use super::name::Name;
+use super::runtime_dir::{Locked, RuntimeDir, RuntimeError};
+use crate::os::close_on_fork::Unshared;
+use crate::os::file::{Identity, Refused, SocketFile, remove_if};
+use crate::os::socket::peer_of;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::geteuid;
+use thiserror::Error;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A name that is ours while this lives.
+#[derive(Debug)]
+pub struct Listener {
+    directory: RuntimeDir,
+    name: Name,
+    socket: Unshared,
+    /// So that another's file is not removed.
+    file: Identity,
+}
+
+/// Why a name cannot be ours.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// Somebody else has it.
+    #[error("the name '{0}' is in use; 'shell ls' says by whom")]
+    InUse(Name),
+    /// Mailbox servers are known by such names.
+    #[error("names like '{0}' belong to mailbox servers")]
+    Reserved(Name),
+    /// There is a file of that name which is no socket of ours.
+    #[error("{} is in the way: it is no socket of ours", crate::os::escape::shown(.0))]
+    InTheWay(std::path::PathBuf),
+    /// There is no runtime directory any more.
+    #[error(transparent)]
+    Directory(#[from] RuntimeError),
+    /// A system call failed.
+    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(Errno) -> BindError {
+    move |error| BindError::System { what, error }
+}
+
+/// The file of a channel's socket.
+pub(crate) fn file_of(name: &Name) -> String {
+    format!("{name}.sock")
+}
+
+impl Listener {
+    /// Takes a name. A socket that its owner left behind when it died is replaced.
+    ///
+    /// # Errors
+    /// The name is in use, or something failed; then nothing is left.
+    pub fn bind(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
+        if name.mailbox_port().is_some() {
+            return Err(BindError::Reserved(name.clone()));
+        }
+        let locked = directory.lock().map_err(system("lock the runtime directory"))?;
+        let (socket, file) = Self::open(&locked, name)?;
+        drop(locked);
+        Ok(Self { directory, name: name.clone(), socket, file })
+    }
+
+    /// Makes the socket that has the name, in place of a stale one.
+    fn open(locked: &Locked<'_>, name: &Name) -> Result<(Unshared, Identity), BindError> {
+        let directory = locked.directory();
+        match probe(locked, name) {
+            Probe::Nothing => {}
+            Probe::Stale(file) => _ = remove(locked, name, file).map_err(system("remove a stale socket"))?,
+            Probe::Alive(_) | Probe::Busy => return Err(BindError::InUse(name.clone())),
+            Probe::InTheWay => return Err(in_the_way(directory, name)),
+            Probe::Unknown(error) => return Err(system("look at the name")(error)),
+        }
+        let socket = socket().map_err(system("make a socket"))?;
+        // The file gets the socket's mode, less the umask, and then all of it.
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
+        directory.bind(&socket, &file_of(name)).map_err(system("bind a socket"))?;
+        let made = identity(directory, name).map_err(system("find a socket that was just made"))?;
+        let file = match SocketFile::open(directory, file_of(name)) {
+            Ok(file) => file,
+            Err(Refused::Foreign) => return Err(in_the_way(directory, name)), // it came since, and ours is gone
+            Err(Refused::System(error)) => {
+                let _ = remove(locked, name, made);
+                return Err(system("open a socket that was just made")(error));
+            }
+        };
+        // Where the file system refuses it, the directory's mode still keeps others out.
+        let _ = file.make_private();
+        let listening = rustix::net::listen(&socket, BACKLOG);
+        if let Err(error) = listening {
+            let _ = remove(locked, name, file.identity);
+            return Err(system("listen")(error));
+        }
+        Ok((socket, file.identity))
+    }
+
+    /// Whether nobody can find this socket any more: somebody has removed its file, or the directory.
+    pub(crate) fn is_gone(&self) -> bool {
+        let is_gone = identity(&self.directory, &self.name) == Err(Errno::NOENT);
+        is_gone || !self.directory.is_in_place()
+    }
+
+    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and nobody else has taken it. Does not wait
+    /// for the directory's lock. Connections that wait at the old socket are lost.
+    ///
+    /// # Errors
+    /// The name is in use, the lock is held just now, or something failed; then nothing has changed.
+    pub(crate) fn put_back(&mut self) -> Result<(), BindError> {
+        if !self.directory.is_in_place() {
+            self.directory = self.directory.reopen()?;
+        }
+        let locked = self.directory.try_lock().map_err(system("lock the runtime directory"))?;
+        let (socket, file) = Self::open(&locked, &self.name)?;
+        drop(locked);
+        (self.socket, self.file) = (socket, file);
+        Ok(())
+    }
+
+    /// The name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Accepts somebody of the same user; `None` if nobody waits any more, or it was somebody else.
+    ///
+    /// # Errors
+    /// What the kernel said: most often that there are no descriptors left.
+    pub fn accept(&self) -> Result<Option<(Unshared, crate::os::socket::Peer)>, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = match Unshared::open(|| rustix::net::accept_with(&self.socket, flags)) {
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(None),
+            other => other?,
+        };
+        let peer = peer_of(&socket)?;
+        Ok((peer.uid == geteuid().as_raw()).then_some((socket, peer)))
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.socket.born().is_elsewhere() {
+            return;
+        }
+        // Without the lock it stays, stale: safe, and the next owner replaces it.
+        let Ok(locked) = self.directory.lock() else { return };
+        let _ = remove(&locked, &self.name, self.file);
+    }
+}
+
+/// What stands behind a name.
+#[derive(Debug)]
+pub enum Probe {
+    /// Nothing.
+    Nothing,
+    /// A socket that nobody listens on any more.
+    Stale(Identity),
+    /// Somebody who took our connection.
+    Alive(Unshared),
+    /// Somebody whose queue of connections is full.
+    Busy,
+    /// A file that is no socket of ours.
+    InTheWay,
+    /// That cannot be told, which counts as alive.
+    Unknown(Errno),
+}
+
+/// Judges a name. Under the lock a stale socket is surely so.
+pub(crate) fn probe(locked: &Locked<'_>, name: &Name) -> Probe {
+    connect(locked.directory(), name)
+}
+
+/// Tries to connect. Without the lock `Stale` can also mean that its owner is just about to listen.
+pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
+    let file = match SocketFile::open(directory, file_of(name)) {
+        Ok(file) => file,
+        Err(Refused::System(Errno::NOENT)) => return Probe::Nothing,
+        Err(Refused::System(error)) => return Probe::Unknown(error),
+        Err(Refused::Foreign) => return Probe::InTheWay,
+    };
+    match socket().and_then(|socket| file.connect(&socket).map(|()| socket)) {
+        Ok(socket) => Probe::Alive(socket),
+        Err(Errno::CONNREFUSED) => Probe::Stale(file.identity),
+        Err(Errno::AGAIN) => Probe::Busy,
+        Err(Errno::PROTOTYPE) => Probe::InTheWay,
+        Err(error) => Probe::Unknown(error),
+    }
+}
+
+/// Removes a name's socket. False: the name has gone to something else, or nothing, without the lock.
+pub(crate) fn remove(locked: &Locked<'_>, name: &Name, file: Identity) -> Result<bool, Errno> {
+    remove_if(locked.directory(), &*file_of(name), file)
+}
+
+fn in_the_way(directory: &RuntimeDir, name: &Name) -> BindError {
+    BindError::InTheWay(directory.path().join(file_of(name)))
+}
+
+fn socket() -> Result<Unshared, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Unshared::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
+}
+
+/// What tells a name's file from others that had, or will have, that name.
+pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<Identity, Errno> {
+    Identity::at(directory, file_of(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here(parent: &std::path::Path) -> RuntimeDir {
+        RuntimeDir::open_in(parent, "whorl").unwrap()
+    }
+
+    #[test]
+    fn a_name_has_one_owner_and_goes_with_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let name: Name = "x".parse().unwrap();
+        let file = parent.path().join("whorl/x.sock");
+        let owner = Listener::bind(here(parent.path()), &name).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&file.symlink_metadata().unwrap().permissions());
+        assert_eq!(mode & 0o7777, 0o1600);
+        assert!(matches!(Listener::bind(here(parent.path()), &name), Err(BindError::InUse(_))));
+        drop(owner);
+        assert!(!file.exists());
+        // What a killed owner leaves is replaced; what is no socket is not.
+        let directory = here(parent.path());
+        directory.bind(socket().unwrap(), &file_of(&name)).unwrap();
+        assert!(file.exists() && matches!(connect(&directory, &name), Probe::Stale(_)));
+        drop(Listener::bind(directory, &name).unwrap());
+        assert!(!file.exists());
+        std::fs::write(&file, "text").unwrap();
+        assert!(matches!(Listener::bind(here(parent.path()), &name), Err(BindError::InTheWay(_))));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_longest_name_can_be_bound_however_long_the_path_of_the_directory_is() {
+        let parent = tempfile::tempdir().unwrap();
+        let deep = parent.path().join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let name: Name = "n".repeat(Name::MAX).parse().unwrap();
+        let owner = Listener::bind(here(&deep), &name).unwrap();
+        assert!(matches!(connect(&here(&deep), &name), Probe::Alive(_)));
+        drop(owner);
+        assert!(matches!(connect(&here(&deep), &name), Probe::Nothing));
+    }
+}

@@ -1,0 +1,375 @@
+//! The per-user runtime directory: `$XDG_RUNTIME_DIR/whorl`, else `whorl-UID` in the temporary directory.
+//!
+//! Nobody else may write there, or into what leads there, for names in it are trusted. So the directory is ours and 0700,
+//! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
+//! Everything in it is reached through the opened directory, never by its path again.
+
+use crate::os::close_on_fork::Unshared;
+use crate::os::file::{Identity, path_of};
+use crate::os::pid::mount_namespace;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+use rustix::process::geteuid;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// The opened runtime directory.
+#[derive(Debug)]
+pub struct RuntimeDir {
+    path: PathBuf,
+    directory: OwnedFd,
+    view: View,
+}
+
+/// What paths mean to a thread: its root directory, and the number of its mount namespace.
+type View = (Option<Identity>, Option<u64>);
+
+fn view() -> View {
+    (Identity::at(CWD, "/").ok(), mount_namespace())
+}
+
+/// Why there is no runtime directory to be trusted.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// A system call failed.
+    #[error("the runtime directory {}: {}", crate::os::escape::shown(.path), crate::os::error::reason(*.error))]
+    System {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// Something is wrong with it.
+    #[error("the runtime directory {} is not safe: {why}; {advice}", crate::os::escape::shown(.path))]
+    Unsafe {
+        /// The directory, or what leads to it.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Without /proc the directory cannot be used: what is opened in it is opened through there.
+    #[error(
+        "/proc is not mounted, and what is in the runtime directory is reached through it; mount it: mount -t proc proc /proc"
+    )]
+    NoProc,
+}
+
+/// What to do where another place is needed.
+const ELSEWHERE: &str = "set XDG_RUNTIME_DIR to a directory of yours with mode 0700";
+/// What to do where the environment names the directory of another user, as `sudo -E` and `su` leave it.
+const NOT_YOURS: &str = "run this as that user, or unset XDG_RUNTIME_DIR";
+
+impl RuntimeDir {
+    /// Opens the directory, and makes it if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be made, or somebody else could change what is in it.
+    pub fn open() -> Result<Self, RuntimeError> {
+        match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
+            Some(parent) => Self::open_in(&parent, "whorl"),
+            None => Self::open_in(&std::env::temp_dir(), &format!("whorl-{}", geteuid().as_raw())),
+        }
+    }
+
+    /// The same, as `name` in a given directory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(parent: &Path, name: &str) -> Result<Self, RuntimeError> {
+        let path = parent.join(name);
+        let failed = |error| RuntimeError::System { path: path.clone(), error };
+        let refuse = |path: &Path, why: &str, advice| {
+            Err(RuntimeError::Unsafe { path: path.to_owned(), why: why.to_owned(), advice })
+        };
+        let not_a_directory =
+            || refuse(&path, "it is a link or no directory", "remove it, or set XDG_RUNTIME_DIR");
+        if !crate::os::file::is_proc_mounted() {
+            return Err(RuntimeError::NoProc);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = match rustix::fs::open(parent, flags, Mode::empty()) {
+            // Most often because it is another user's, which says more.
+            Err(Errno::ACCESS) => match rustix::fs::stat(parent) {
+                Ok(stat) if is_foreign(&stat) => return refuse(parent, &owned(&stat), NOT_YOURS),
+                _ => return Err(failed(Errno::ACCESS)),
+            },
+            other => other.map_err(failed)?,
+        };
+        let stat = rustix::fs::fstat(&above).map_err(failed)?;
+        if is_foreign(&stat) {
+            let is_named =
+                std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|named| parent == Path::new(&named));
+            let advice = if is_named { NOT_YOURS } else { ELSEWHERE };
+            return refuse(parent, &owned(&stat), advice);
+        }
+        if is_open_to_others(&stat) {
+            return refuse(parent, "other users may write to it", ELSEWHERE);
+        }
+        match rustix::fs::mkdirat(&above, name, Mode::RWXU) {
+            // Whatever the umask; and of a directory, not of what a link in its place leads to.
+            Ok(()) => {
+                let made = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let made = match rustix::fs::openat(&above, name, made, Mode::empty()) {
+                    Err(Errno::LOOP | Errno::NOTDIR) => return not_a_directory(),
+                    other => other.map_err(failed)?,
+                };
+                // Some file systems refuse it, and give the right mode by themselves; that is looked at below.
+                let _ = rustix::fs::chmodat(CWD, path_of(made.as_fd()), Mode::RWXU, AtFlags::empty());
+            }
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let directory = match rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::LOOP | Errno::NOTDIR) => return not_a_directory(),
+            other => other.map_err(failed)?,
+        };
+        let stat = rustix::fs::fstat(&directory).map_err(failed)?;
+        if stat.st_uid != geteuid().as_raw() {
+            return refuse(&path, &owned(&stat), ELSEWHERE);
+        }
+        if Mode::from_raw_mode(stat.st_mode) != Mode::RWXU {
+            return refuse(
+                &path,
+                "its mode is not 0700",
+                "give it mode 0700 with chmod, or set XDG_RUNTIME_DIR",
+            );
+        }
+        Ok(Self { path, directory, view: view() })
+    }
+
+    /// Where it is, for people.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the directory still has its path. It loses it if somebody removes or replaces it.
+    pub fn is_in_place(&self) -> bool {
+        let opened = rustix::fs::fstat(&self.directory).map(|stat| Identity::of(&stat));
+        match Identity::at(CWD, &*self.path) {
+            // A relative path led here when it was opened, and need not now. Nor does any, for a program that has since
+            // moved to another root or mount namespace: those who look for its names did not.
+            _ if !self.path.is_absolute() || view() != self.view => true,
+            Ok(at_path) => Ok(at_path) == opened,
+            Err(error) => ![Errno::NOENT, Errno::NOTDIR].contains(&error),
+        }
+    }
+
+    /// Opens what has the path now, and makes it if there is nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn reopen(&self) -> Result<Self, RuntimeError> {
+        match (self.path.parent(), self.path.file_name().and_then(|name| name.to_str())) {
+            (Some(parent), Some(name)) => Self::open_in(parent, name),
+            _ => Self::open(),
+        }
+    }
+
+    /// Binds a socket to a name in it: by the real path where that fits a socket's address, because those who clean up
+    /// take a socket for dead if its path is not in `/proc/net/unix`; else through the opened directory.
+    ///
+    /// # Errors
+    /// What the kernel said; [`Errno::STALE`] if the directory was replaced meanwhile.
+    pub(crate) fn bind(&self, socket: impl AsFd, name: &str) -> Result<(), Errno> {
+        let real = self.path.is_absolute().then(|| SocketAddrUnix::new(self.path.join(name)).ok()).flatten();
+        match real.filter(|_| self.is_in_place()) {
+            Some(real) => {
+                rustix::net::bind(socket, &real)?;
+                // The path may have led elsewhere for a moment: what was bound there is not in this directory.
+                if self.is_in_place() { Ok(()) } else { Err(Errno::STALE) }
+            }
+            None => rustix::net::bind(socket, &SocketAddrUnix::new(self.path_of(name))?),
+        }
+    }
+
+    /// A short path to something in it, through the opened directory: for calls that take no directory descriptor, such
+    /// as binding a socket, whose path may have 107 bytes.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()))
+    }
+}
+
+/// The directory's lock, held: nobody else binds a name, judges one as stale, or removes one. The kernel drops it with a
+/// killed holder.
+#[derive(Debug)]
+pub struct Locked<'d> {
+    directory: &'d RuntimeDir,
+    _lock: DirectoryLock,
+}
+
+/// A directory's lock, held. The kernel drops it with a killed holder.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    file: Unshared,
+}
+
+/// A holder is done in milliseconds; one that was stopped meanwhile is not waited for longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl RuntimeDir {
+    /// Takes the directory's lock.
+    ///
+    /// # Blocking
+    /// Until whoever holds it is done, at most ten seconds.
+    ///
+    /// # Errors
+    /// [`Errno::TIMEDOUT`], or what the kernel said.
+    pub fn lock(&self) -> Result<Locked<'_>, Errno> {
+        Ok(Locked { directory: self, _lock: DirectoryLock::take(self)? })
+    }
+
+    /// Takes the directory's lock if nobody has it just now.
+    ///
+    /// # Errors
+    /// [`Errno::WOULDBLOCK`] if somebody has it, or what the kernel said.
+    pub(crate) fn try_lock(&self) -> Result<Locked<'_>, Errno> {
+        Ok(Locked { directory: self, _lock: DirectoryLock::try_take(self)? })
+    }
+
+    /// The names in it, sorted; what is no UTF-8 is none of ours.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn names(&self) -> Result<Vec<String>, Errno> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.directory)? {
+            if let Ok(name) = entry?.file_name().to_str() {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+impl<'d> Locked<'d> {
+    /// The directory.
+    pub fn directory(&self) -> &'d RuntimeDir {
+        self.directory
+    }
+}
+
+impl DirectoryLock {
+    /// Takes the lock of an opened directory.
+    ///
+    /// # Blocking
+    /// Until the holder is done, at most ten seconds.
+    ///
+    /// # Errors
+    /// [`Errno::TIMEDOUT`], or what the kernel said.
+    pub fn take(directory: impl AsFd) -> Result<Self, Errno> {
+        let lock = Self::open(directory)?;
+        let begun = Instant::now();
+        let mut nap = Duration::from_micros(100);
+        loop {
+            match rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(lock),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < PATIENCE => std::thread::sleep(nap),
+                Err(Errno::WOULDBLOCK) => return Err(Errno::TIMEDOUT),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            nap = (nap * 2).min(Duration::from_millis(5));
+        }
+    }
+
+    /// Takes the lock of an opened directory, without waiting.
+    ///
+    /// # Errors
+    /// [`Errno::WOULDBLOCK`] if somebody has it, or what the kernel said.
+    pub fn try_take(directory: impl AsFd) -> Result<Self, Errno> {
+        let lock = Self::open(directory)?;
+        rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(lock)
+    }
+
+    /// A description of its own: through a shared one the threads of a process would not exclude each other.
+    fn open(directory: impl AsFd) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Unshared::open(|| rustix::fs::openat(&directory, ".", flags, Mode::empty())).map(|file| Self { file })
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Not by closing alone: a child that was forked just now may still have a copy.
+        if !self.file.born().is_elsewhere() {
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
+    }
+}
+
+impl AsFd for RuntimeDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// Whether neither we nor root own the directory that a runtime directory is to lie in.
+fn is_foreign(stat: &Stat) -> bool {
+    stat.st_uid != geteuid().as_raw() && stat.st_uid != 0
+}
+
+fn owned(stat: &Stat) -> String {
+    // What the kernel says of users that this user namespace does not know.
+    const OVERFLOW: u32 = 65534;
+    let foreign = if stat.st_uid == OVERFLOW { ", or to one outside this user namespace" } else { "" };
+    let (owner, own) = (stat.st_uid, geteuid().as_raw());
+    format!("it belongs to user {owner}{foreign}, and this process runs as user {own}")
+}
+
+/// Whether others may put something else in the place of what lies in a directory.
+fn is_open_to_others(stat: &Stat) -> bool {
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    debug_assert_eq!(FileType::from_raw_mode(stat.st_mode), FileType::Directory);
+    mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{DirBuilder, Permissions, create_dir, metadata, set_permissions};
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+
+    fn why(parent: &Path) -> String {
+        match RuntimeDir::open_in(parent, "whorl") {
+            Err(RuntimeError::Unsafe { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_fresh_directory_is_made_for_us_alone_and_found_again() {
+        let parent = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let directory = RuntimeDir::open_in(parent.path(), "whorl").unwrap();
+            assert_eq!(metadata(directory.path()).unwrap().permissions().mode() & 0o7777, 0o700);
+        }
+    }
+
+    #[test]
+    fn whatever_others_could_have_planted_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let at = parent.path().join("whorl");
+        create_dir(parent.path().join("elsewhere")).unwrap();
+        symlink("elsewhere", &at).unwrap();
+        assert!(why(parent.path()).contains("link"));
+        std::fs::remove_file(&at).unwrap();
+        std::fs::write(&at, "").unwrap();
+        assert!(why(parent.path()).contains("no directory"));
+        std::fs::remove_file(&at).unwrap();
+        DirBuilder::new().mode(0o700).create(&at).unwrap();
+        set_permissions(&at, Permissions::from_mode(0o750)).unwrap();
+        assert!(why(parent.path()).contains("0700"));
+        std::fs::remove_dir(&at).unwrap();
+        set_permissions(parent.path(), Permissions::from_mode(0o777)).unwrap();
+        assert!(why(parent.path()).contains("other users may write"));
+        set_permissions(parent.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert!(RuntimeDir::open_in(parent.path(), "whorl").is_ok());
+    }
+}

@@ -1,0 +1,137 @@
+//! A ring on the heap, for the threads of one process.
+//!
+//! ```
+//! use whorl::shm::heap;
+//! use whorl_core::error::{End, ReadError};
+//! use whorl_core::ring::Applicant;
+//! use whorl_core::segment::Geometry;
+//!
+//! let (mut sender, membership, ring) = heap::ring(Geometry::new(64, 8, 2)?)?;
+//! let applicant = Applicant::ask(ring, 0, true, 0)?;
+//! membership.admit_all();
+//! let mut receiver = applicant.admitted(None)?;
+//! let reader = std::thread::spawn(move || {
+//!     let mut texts = Vec::new();
+//!     loop {
+//!         let run = match receiver.read(None) {
+//!             Err(ReadError::Ended(_)) => return texts,
+//!             run => run.unwrap(),
+//!         };
+//!         let mut text = [0; 64];
+//!         let length = run.item(0).copy_to(&mut text).unwrap().unwrap();
+//!         texts.push(String::from_utf8_lossy(&text[..length]).into_owned());
+//!         run.release(1);
+//!     }
+//! });
+//! for text in ["one", "two", "three"] {
+//!     let mut claim = sender.claim(1, None)?;
+//!     claim.slot(0).write(text.as_bytes())?;
+//!     claim.publish(1);
+//! }
+//! sender.close(End { total: 11, checksum: None });
+//! assert_eq!(reader.join().unwrap(), ["one", "two", "three"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::os::futex::ThreadFutex;
+use crate::shm::mapped_ring::{Held, HeldOwned};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Instant;
+use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::ring::{Membership, Sender};
+use whorl_core::segment::{ALIGN, Geometry, LayoutError, Region, Ring};
+use whorl_core::sync::AtomicU32;
+
+/// The host of everything that lies in one process: its private futex, and nobody dies alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadHost;
+
+impl Futex for ThreadHost {
+    type Deadline = Instant;
+
+    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
+        ThreadFutex.spin(looks, deadline)
+    }
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+        ThreadFutex.wait(word, expected, deadline)
+    }
+    fn wake_one(&self, word: &AtomicU32) {
+        ThreadFutex.wake_one(word);
+    }
+    fn wake_all(&self, word: &AtomicU32) {
+        ThreadFutex.wake_all(word);
+    }
+}
+
+impl Host for ThreadHost {
+    fn try_bury(&self, _seat: u32, _bury: impl FnOnce()) -> bool {
+        false
+    }
+    fn watch(&self, _round: impl FnOnce()) {}
+    fn owner_is_dead(&self) -> bool {
+        false
+    }
+}
+
+/// A zeroed, aligned allocation.
+#[derive(Debug)]
+pub struct Block {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: plain memory; what lies in it decides who touches what.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+impl Block {
+    fn new(length: u64) -> Result<Self, LayoutError> {
+        let length = usize::try_from(length).map_err(|_| LayoutError::TooLarge)?;
+        let layout = Layout::from_size_align(length, ALIGN).map_err(|_| LayoutError::TooLarge)?;
+        // SAFETY: a geometry's length is never 0.
+        let start = unsafe { alloc_zeroed(layout) };
+        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
+        Ok(Self { start, layout })
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `new`.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// A ring on the heap, as receivers see it.
+pub type HeapRing = Held<ThreadHost, Block>;
+/// A ring on the heap, as its sender sees it.
+pub type OwnedHeapRing = HeldOwned<ThreadHost, Block>;
+
+/// Makes a ring on the heap: its sender, who admits receivers, and the ring for them to join.
+///
+/// # Errors
+/// [`LayoutError::TooLarge`] for this machine, or for an evictable geometry [`LayoutError::Evictable`]: an evicted
+/// reader races with the sender's plain writes, which only separate processes may do.
+pub fn ring(
+    geometry: Geometry,
+) -> Result<(Sender<OwnedHeapRing>, Membership<HeapRing>, HeapRing), LayoutError> {
+    if geometry.is_evictable() {
+        return Err(LayoutError::Evictable);
+    }
+    let data = geometry.data_length().next_multiple_of(ALIGN as u64);
+    let block = Arc::new(Block::new(data + geometry.control_length())?);
+    // SAFETY: the whole allocation, which lives as long as `block`.
+    let region = unsafe { Region::new(block.start, block.layout.size()) };
+    let (data, control) = region.split_at(data as usize)?;
+    // SAFETY: fresh, writable, apart.
+    let ring = unsafe { Ring::create(data, control, geometry, 0, ThreadHost) }?;
+    // SAFETY: the ring lies in `block`, a heap allocation that stays where it is.
+    let owned = unsafe { HeldOwned::new(ring, block) };
+    let ring = owned.ring();
+    let (sender, membership) = owned.into_sender();
+    Ok((sender, membership, ring))
+}

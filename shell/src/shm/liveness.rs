@@ -1,0 +1,355 @@
+//! Who is dead: byte locks that the kernel drops.
+//!
+//! Each participant holds a write lock on its seat's byte of the segment's control object, through an open file
+//! description of its own. The kernel drops the lock when the last copy of that description closes, which for a process
+//! that is killed happens after its memory is gone: a free byte means "will not write the mapping again". A stopped, slow
+//! or traced process keeps its lock. Whatever cannot be told counts as alive.
+//!
+//! Open-file-description locks are inherited by fork, together with the description. So each participant opens a fresh
+//! one, after it was forked, and never locks through one that it shares; and a forked child gets none of them
+//! ([`Unshared`]).
+//!
+//! | byte | held by |
+//! |---|---|
+//! | 0 to 1023 | the occupant of that seat |
+//! | 1024 | the owner: a ring's sender |
+//! | 1025 to 1040 | the watchman: the one waiter that is asking for every seat just now |
+//! | 2048 to 3071 | those that bury the occupant of that seat (shared), or a newcomer that sits down in it (exclusive) |
+//! | 3072 to 4095 | a newcomer that looks whether it can sit down in that seat |
+//!
+//! *Burying and sitting down.* A burier takes the seat's burial byte, shared, then asks whether the seat's byte is free: then
+//! the occupant is dead. So several may bury at once, and one that is stopped in the middle keeps nobody from burying. A
+//! newcomer takes the newcomer's byte, and goes on only if the seat is free: from then on it stays free, so a newcomer that
+//! is stopped here holds up nobody. It takes the burial byte, exclusively, then the seat's byte, sits down, and gives back all
+//! but the seat's byte. So nobody sits down in a seat for which a burier may still act, and a burier that comes later finds
+//! the seat's byte held. The threads of one process ask through one description, which the kernel takes for one holder: a
+//! mutex lets one of them bury at a time.
+//!
+//! *The watchman.* Waiters that ask for every seat take turns, because with a thousand of them all asking takes long. The byte
+//! for this changes every 100 ms, so a watchman that is stopped with a byte in its hand keeps the others from asking for
+//! one period at a time, one in sixteen.
+
+use crate::os::close_on_fork::Unshared;
+use crate::os::file::path_of;
+use rustix::fd::{AsFd, AsRawFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::segment::MAX_SEATS;
+use whorl_core::sync::AtomicU32;
+
+use crate::os::futex::{SharedFutex, YIELDS, linger};
+use std::time::{Duration, Instant};
+
+/// The byte that a segment's owner holds.
+pub const OWNER: u32 = MAX_SEATS;
+/// The first of the bytes that the watchman holds, each in its period.
+pub const WATCHMAN: u32 = MAX_SEATS + 1;
+/// How many there are.
+const WATCHMEN: u32 = 16;
+/// How long one of them is the watchman's.
+const PERIOD: Duration = Duration::from_millis(100);
+/// The burial byte of seat 0; those of the other seats follow.
+pub const BURIAL: u32 = 2 * MAX_SEATS;
+
+/// The newcomer's byte of seat 0; those of the other seats follow.
+const NEWCOMER: u32 = 3 * MAX_SEATS;
+
+const _: () = assert!(WATCHMAN + WATCHMEN <= BURIAL);
+
+/// An open file description of one's own, to lock bytes through. Dropping it drops its locks. In a forked child it is closed.
+#[derive(Debug)]
+pub struct ByteLocks {
+    file: Unshared,
+}
+
+impl ByteLocks {
+    /// Opens the object behind `object` anew.
+    ///
+    /// # Errors
+    /// What the kernel said; `/proc` must be mounted.
+    pub fn open(object: impl AsFd) -> Result<Self, Errno> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let path = path_of(object.as_fd());
+        let open = || rustix::fs::open(&path, flags, Mode::empty());
+        Unshared::open(open).map(|file| Self { file })
+    }
+
+    /// Takes a byte, without waiting; false if somebody else holds it.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn try_lock(&self, byte: u32) -> Result<bool, Errno> {
+        match self.command(libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a byte, without waiting, together with others that take it so; false if another description holds it alone.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn try_share(&self, byte: u32) -> Result<bool, Errno> {
+        match self.command(libc::F_OFD_SETLK, libc::F_RDLCK, byte) {
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a seat's byte and lets `sit` sit down in the seat. Keeps the byte if that returned something. `None` if the
+    /// seat is not free, or if a burier may still act for its last occupant. Does not wait.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn occupy<T>(
+        &self,
+        seat: u32,
+        is_free: impl Fn() -> bool,
+        sit: impl FnOnce() -> Option<T>,
+    ) -> Result<Option<T>, Errno> {
+        if !is_free() {
+            return Ok(None);
+        }
+        self.holding(NEWCOMER + seat, || {
+            // Again: from here on nobody else sits down.
+            if !is_free() {
+                return Ok(None);
+            }
+            self.holding(BURIAL + seat, || {
+                if !self.try_lock(seat)? {
+                    return Ok(None);
+                }
+                let sat = sit();
+                if sat.is_none() {
+                    self.unlock(seat);
+                }
+                Ok(sat)
+            })
+        })
+    }
+
+    /// Runs `act` while it holds a byte; `None` if the byte is held by another description.
+    fn holding<T>(
+        &self,
+        byte: u32,
+        act: impl FnOnce() -> Result<Option<T>, Errno>,
+    ) -> Result<Option<T>, Errno> {
+        if !self.try_lock(byte)? {
+            return Ok(None);
+        }
+        let result = act();
+        self.unlock(byte);
+        result
+    }
+
+    /// Gives a byte back.
+    pub fn unlock(&self, byte: u32) {
+        // Unlocking what is ours cannot fail; and if it did, the byte would only count as alive for longer.
+        let _ = self.command(libc::F_OFD_SETLK, libc::F_UNLCK, byte);
+    }
+
+    /// Whether anybody else holds a byte. "Cannot tell" is true.
+    pub fn is_held(&self, byte: u32) -> bool {
+        let free = self.command(libc::F_OFD_GETLK, libc::F_WRLCK, byte) == Ok(libc::F_UNLCK as i16);
+        !free
+    }
+
+    fn command(&self, command: i32, kind: i32, byte: u32) -> Result<i16, Errno> {
+        self.range(command, kind, byte, 1)
+    }
+
+    fn whole(&self, command: i32, kind: i32) -> Result<i16, Errno> {
+        self.range(command, kind, 0, 0) // length 0: to the end of everything
+    }
+
+    fn range(&self, command: i32, kind: i32, start: u32, length: u32) -> Result<i16, Errno> {
+        // SAFETY: `flock` is plain integers, for which zero is a value.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as i16;
+        lock.l_whence = libc::SEEK_SET as i16;
+        // Bytes below two thousand: they fit wherever offsets have 32 bits, too.
+        lock.l_start = start as libc::off_t;
+        lock.l_len = length as libc::off_t;
+        // SAFETY: `lock` lives through the call, which reads and writes only it.
+        let result = unsafe { libc::fcntl(self.file.as_fd().as_raw_fd(), command, &raw mut lock) };
+        if result == -1 {
+            let error = std::io::Error::last_os_error();
+            return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        }
+        Ok(lock.l_type)
+    }
+}
+
+impl AsFd for ByteLocks {
+    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for ByteLocks {
+    fn drop(&mut self) {
+        // A child that was forked just now may not have closed its copy yet: the locks go with us, not with it.
+        if !self.file.born().is_elsewhere() {
+            let _ = self.whole(libc::F_OFD_SETLK, libc::F_UNLCK);
+        }
+    }
+}
+
+/// How a participant judges whether the segment's owner is dead.
+#[derive(Clone, Copy, Debug)]
+pub enum OwnerIs {
+    /// This process.
+    Myself,
+    /// The process that forked this one. The kernel gives a dead process's children another parent.
+    Parent(rustix::process::Pid),
+    /// Whoever holds the [`OWNER`] byte.
+    Whoever,
+}
+
+/// The host of everything that lies in a mapping: the shared futex, and byte locks for who is dead.
+#[derive(Clone, Debug)]
+pub struct SharedHost {
+    asking: Arc<Asking>,
+    owner: OwnerIs,
+    hooks: Arc<Hooks>,
+    yields: u32,
+}
+
+/// What the threads of this process ask through, one at a time: the kernel takes them for one holder of a byte.
+#[derive(Debug)]
+struct Asking {
+    locks: ByteLocks,
+    burial: Mutex<()>,
+    round: Mutex<()>,
+}
+
+/// What a process hangs on its waits and wakes of one ring.
+#[derive(Default)]
+pub struct Hooks {
+    /// Orders nothing: who sets it rings the events afterwards.
+    stopped: AtomicBool,
+    on_wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Hooks {
+    /// From now on this process's waits on the ring are interrupted. Those that sleep already must be rung.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Calls `tell` whenever this process wakes all who sleep on a word of the ring, for those that sleep elsewhere. Only
+    /// the first call counts.
+    pub fn on_wake(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_wake.set(Box::new(tell));
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").field("stopped", &self.is_stopped()).finish_non_exhaustive()
+    }
+}
+
+impl SharedHost {
+    /// A host that asks through `locks`, a description through which no seat is held.
+    pub fn new(locks: ByteLocks, owner: OwnerIs) -> Self {
+        let asking = Arc::new(Asking { locks, burial: Mutex::default(), round: Mutex::default() });
+        Self { asking, owner, hooks: Arc::default(), yields: YIELDS }
+    }
+
+    /// The same, whose waiters yield so many times before they sleep.
+    #[must_use]
+    pub fn with_yields(self, yields: u32) -> Self {
+        Self { yields, ..self }
+    }
+
+    /// What hangs on this process's waits and wakes.
+    pub fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
+    }
+}
+
+impl Futex for SharedHost {
+    type Deadline = Instant;
+
+    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
+        linger(looks, self.yields, deadline)
+    }
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+        match self.hooks.is_stopped() {
+            true => Wake::Interrupted,
+            false => SharedFutex.wait(word, expected, deadline),
+        }
+    }
+    fn wake_one(&self, word: &AtomicU32) {
+        SharedFutex.wake_one(word);
+    }
+    fn wake_all(&self, word: &AtomicU32) {
+        SharedFutex.wake_all(word);
+        if let Some(tell) = self.hooks.on_wake.get() {
+            tell();
+        }
+    }
+}
+
+impl Host for SharedHost {
+    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
+        let Asking { locks, burial, .. } = &*self.asking;
+        // First without the burial byte: nearly always the answer is that the occupant lives.
+        if locks.is_held(seat) {
+            return false;
+        }
+        let _one_of_us = burial.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.try_share(BURIAL + seat) != Ok(true) {
+            return false; // somebody sits down just now
+        }
+        let dead = !locks.is_held(seat);
+        if dead {
+            bury();
+        }
+        locks.unlock(BURIAL + seat);
+        dead
+    }
+
+    fn watch(&self, round: impl FnOnce()) {
+        let Asking { locks, round: rounds, .. } = &*self.asking;
+        let _one_of_us = match rounds.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let byte = WATCHMAN + period();
+        if locks.try_lock(byte) == Ok(true) {
+            round();
+            locks.unlock(byte);
+        }
+    }
+
+    fn owner_is_dead(&self) -> bool {
+        match self.owner {
+            OwnerIs::Myself => false,
+            OwnerIs::Parent(parent) => rustix::process::getppid() != Some(parent),
+            OwnerIs::Whoever => !self.asking.locks.is_held(OWNER),
+        }
+    }
+}
+
+/// Which of the watchman's bytes this moment belongs to. All processes have the same clock; where one has another, two may
+/// ask at once, which is only more work.
+fn period() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::try_from(now).unwrap_or_default();
+    (now.as_millis() / PERIOD.as_millis() % u128::from(WATCHMEN)) as u32
+}

@@ -1,0 +1,396 @@
+//! Mailboxes in a memory object: create, map, sit down, read and write.
+//!
+//! One memfd, writable by all who attach, reserved in full before it is mapped and sealed against resizing. Who attaches
+//! takes a seat, and holds that seat's byte lock for as long: should it die, others bury it.
+
+use crate::os::close_on_fork;
+use crate::os::close_on_fork::Unshared;
+use crate::os::memory;
+use crate::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use crate::shm::ring::{SegmentError, mapping, nonce, object, system};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::SealFlags;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+use whorl_core::error::{LockError, MailReadError, MailWriteError, WaitError};
+use whorl_core::futex::Wake;
+use whorl_core::segment::{self as core, MailGeometry, Region};
+
+/// Why mailboxes cannot be used.
+#[derive(Debug, Error)]
+pub enum MailboxError {
+    /// There is no such memory, or it cannot be mapped.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// Every seat is taken.
+    #[error("all {0} seats at these mailboxes are taken; end another program that is attached to them")]
+    Seats(u32),
+    /// The mailbox was not read.
+    #[error("cannot read: {0}")]
+    Read(#[from] MailReadError),
+    /// The mailbox was not written.
+    #[error("cannot write: {0}")]
+    Write(#[from] MailWriteError),
+    /// The mailbox was not waited for.
+    #[error("cannot wait: {0}")]
+    Wait(WaitError),
+    /// No memory for a message of this size.
+    #[error("no memory for a message of {0} bytes")]
+    Memory(usize),
+    /// These mailboxes were attached to by the process that forked this one.
+    #[error("these mailboxes belong to the parent process: attach again after forking")]
+    Forked,
+}
+
+/// The memory of some mailboxes.
+#[derive(Clone)]
+pub struct MailSegment {
+    mailboxes: core::Mailboxes<'static, SharedHost>,
+    object: Arc<OwnedFd>,
+    /// Keeps what `mailboxes` points to. Declared, hence dropped, after it.
+    _memory: Arc<MmapRaw>,
+}
+
+impl MailSegment {
+    /// Makes fresh mailboxes.
+    ///
+    /// # Errors
+    /// Not enough memory, or a system call that failed; nothing is left then.
+    pub fn create(geometry: MailGeometry) -> Result<Self, SegmentError> {
+        let needed = geometry.length();
+        let free = memory::available();
+        if needed > free {
+            return Err(SegmentError::NoMemory { needed, free });
+        }
+        let object = object("whorl-mailboxes", needed)?;
+        rustix::fs::fcntl_add_seals(&object, SealFlags::SEAL).map_err(system("seal"))?;
+        Self::with(object, |region, host| {
+            // SAFETY: a fresh mapping of a fresh object, writable; everybody else comes through `attach`.
+            unsafe { core::Mailboxes::create(region, geometry, nonce(), host) }
+        })
+    }
+
+    /// Maps mailboxes that somebody else made.
+    ///
+    /// # Errors
+    /// The object is not sealed, holds no mailboxes, or cannot be mapped.
+    pub fn open(object: OwnedFd) -> Result<Self, SegmentError> {
+        let seals = rustix::fs::fcntl_get_seals(&object).map_err(system("check the seals of"))?;
+        if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+            return Err(SegmentError::Unsealed);
+        }
+        // SAFETY: mapped writable; what it holds is checked, and may be a peer's garbage.
+        Self::with(object, |region, host| unsafe { core::Mailboxes::attach(region, host) })
+    }
+
+    fn with(
+        object: OwnedFd,
+        make: impl FnOnce(
+            Region<'static>,
+            SharedHost,
+        ) -> Result<core::Mailboxes<'static, SharedHost>, core::LayoutError>,
+    ) -> Result<Self, SegmentError> {
+        let memory = Arc::new(MmapOptions::new().map_raw(&object).map_err(mapping)?);
+        let locks = ByteLocks::open(&object).map_err(system("open a lock on"))?;
+        let start = NonNull::new(memory.as_mut_ptr()).ok_or(core::LayoutError::TooShort)?;
+        // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core, and
+        // kept as long as the result.
+        let region = unsafe { Region::new(start, memory.len()) };
+        let mailboxes = make(region, SharedHost::new(locks, OwnerIs::Myself))?;
+        Ok(Self { mailboxes, object: Arc::new(object), _memory: memory })
+    }
+
+    /// Takes a seat.
+    ///
+    /// # Errors
+    /// All are taken, or a system call failed.
+    pub fn sit(&self) -> Result<Mailboxes, MailboxError> {
+        let locks = ByteLocks::open(&self.object).map_err(system("open a lock on"))?;
+        let (pid, forks) = (std::process::id(), close_on_fork::forks());
+        let seats = self.mailboxes.geometry().seats();
+        let sit = |seat: u32| {
+            let is_free = || self.mailboxes.is_free(seat);
+            locks.occupy(seat, is_free, || self.mailboxes.sit(seat, pid).ok()).transpose()
+        };
+        let mut sat = (0..seats).find_map(sit);
+        if sat.is_none() {
+            self.mailboxes.bury_dead();
+            sat = (0..seats).find_map(sit);
+        }
+        let user = sat.ok_or(MailboxError::Seats(seats))?.map_err(system("lock a seat of"))?;
+        Ok(Mailboxes {
+            user: ManuallyDrop::new(user),
+            _locks: locks,
+            segment: self.clone(),
+            buffer: Vec::new(),
+            forks,
+            tie: None,
+        })
+    }
+
+    /// The measures.
+    pub fn geometry(&self) -> MailGeometry {
+        self.mailboxes.geometry()
+    }
+
+    /// The version of the latest message of a mailbox. Needs no seat.
+    pub fn version(&self, index: u32) -> Option<u64> {
+        self.mailboxes.version(index)
+    }
+
+    /// Sleeps until some mailbox may have a new message, at most 50 ms, and not at all if `look` finds one.
+    pub fn sleep_unless(&self, look: impl FnOnce() -> bool) -> Wake {
+        self.mailboxes.sleep_unless(look, None)
+    }
+
+    /// Clears up after users that died; returns how many.
+    pub fn bury_dead(&self) -> u32 {
+        self.mailboxes.bury_dead()
+    }
+}
+
+impl AsFd for MailSegment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.object.as_fd()
+    }
+}
+
+/// A message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Its version: 0 for a mailbox that was never written, then 1, 2, 3, and so on.
+    pub version: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Mailboxes, for one user: it has a seat, and does one thing at a time. A thread that wants to do another
+/// [takes a seat of its own](Mailboxes::try_clone).
+///
+/// A server's are attached to by its port, `Mailboxes::attach(9000)`; these are made here:
+///
+/// ```
+/// use whorl::shm::mailboxes::MailSegment;
+/// use whorl_core::segment::MailGeometry;
+///
+/// let segment = MailSegment::create(MailGeometry::new(8, 1024, 16)?)?;
+/// let (mut writer, mut reader) = (segment.sit()?, segment.sit()?);
+/// assert_eq!(writer.write(3, b"hello")?, 1);
+/// assert_eq!(writer.write(3, b"hello again")?, 2);
+/// let message = reader.read(3)?;
+/// assert_eq!((message.version, &message.bytes[..]), (2, &b"hello again"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Mailboxes {
+    /// Dropped first, and by hand: a forked child must not leave its parent's seat.
+    user: ManuallyDrop<core::User<'static, SharedHost>>,
+    /// Holds the seat's byte. Dropped after the seat is left, and before the memory is unmapped.
+    _locks: ByteLocks,
+    segment: MailSegment,
+    buffer: Vec<u8>,
+    forks: u32,
+    /// A connection that breaks when this process dies, so that somebody notices at once.
+    tie: Option<Arc<Unshared>>,
+}
+
+impl Mailboxes {
+    /// How many there are; they are numbered from 0.
+    pub fn count(&self) -> u32 {
+        self.segment.geometry().boxes()
+    }
+
+    /// The most bytes that a message can have.
+    pub fn capacity(&self) -> usize {
+        self.segment.geometry().capacity() as usize
+    }
+
+    /// Another seat at the same mailboxes.
+    ///
+    /// # Errors
+    /// As [`MailSegment::sit`].
+    pub fn try_clone(&self) -> Result<Self, MailboxError> {
+        let mut other = self.segment.sit()?;
+        other.tie.clone_from(&self.tie);
+        Ok(other)
+    }
+
+    /// The same, keeping a connection open for as long.
+    pub(crate) fn tied(mut self, tie: Unshared) -> Self {
+        self.tie = Some(Arc::new(tie));
+        self
+    }
+
+    /// The latest message of mailbox `index`. Reading does not consume.
+    ///
+    /// # Blocking
+    /// Waits for at most one writer. One that dies is noticed and cleared away; a stopped one is waited for.
+    ///
+    /// # Errors
+    /// There is no such mailbox, or no memory.
+    pub fn read(&mut self, index: u32) -> Result<Message, MailboxError> {
+        self.read_by(index, None, |message, version| Message { version, bytes: message.to_vec() })
+    }
+
+    /// Lets `look` see the latest message, which lies in private memory, and its version.
+    ///
+    /// # Blocking
+    /// As [`read`](Self::read), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and the deadline.
+    pub fn read_by<R>(
+        &mut self,
+        index: u32,
+        deadline: Option<Instant>,
+        look: impl FnOnce(&[u8], u64) -> R,
+    ) -> Result<R, MailboxError> {
+        self.check()?;
+        // Each round but the last makes the buffer longer, up to the capacity.
+        loop {
+            match self.user.read(index, &mut self.buffer, deadline) {
+                Ok(message) => {
+                    return Ok(look(self.buffer.get(..message.length).unwrap_or_default(), message.version));
+                }
+                Err(MailReadError::TooShort(needed)) => self.grow(needed)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Copies the latest message to the beginning of `buffer`; returns its version and length. Where it does not fit, the
+    /// error says how long it is.
+    ///
+    /// # Blocking
+    /// As [`read`](Self::read), until `deadline`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), the deadline, and [`MailReadError::TooShort`].
+    pub fn read_to(
+        &mut self,
+        index: u32,
+        buffer: &mut [u8],
+        deadline: Option<Instant>,
+    ) -> Result<(u64, usize), MailboxError> {
+        self.check()?;
+        let message = self.user.read(index, buffer, deadline)?;
+        Ok((message.version, message.length))
+    }
+
+    /// Replaces the message of mailbox `index`, as a whole; returns its version.
+    ///
+    /// # Blocking
+    /// Waits for the writers that come first and the readers that are in. Who dies is noticed and cleared away; who is
+    /// stopped is waited for.
+    ///
+    /// # Errors
+    /// There is no such mailbox, or the message is longer than its capacity.
+    pub fn write(&mut self, index: u32, message: &[u8]) -> Result<u64, MailboxError> {
+        self.write_until(index, message, None)
+    }
+
+    /// The same, until `deadline`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and the deadline.
+    pub fn write_until(
+        &mut self,
+        index: u32,
+        message: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<u64, MailboxError> {
+        self.check()?;
+        Ok(self.user.write(index, message, deadline)?)
+    }
+
+    /// The version of the latest message of mailbox `index`.
+    ///
+    /// # Errors
+    /// There is no such mailbox.
+    pub fn version(&self, index: u32) -> Result<u64, MailboxError> {
+        self.segment.version(index).ok_or(MailboxError::Wait(WaitError::NoSuchBox))
+    }
+
+    /// The latest message of mailbox `index`, once it is newer than version `than`; nothing if it could not be read before
+    /// `deadline`. How much the version grew says how many messages were missed.
+    ///
+    /// # Blocking
+    /// Waits for a writer, then as [`read`](Self::read); both until `deadline`.
+    ///
+    /// # Errors
+    /// As [`read_by`](Self::read_by), but for the deadline.
+    pub fn wait_newer(
+        &mut self,
+        index: u32,
+        than: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Message>, MailboxError> {
+        self.check()?;
+        if self.wait_for_version(index, than, deadline)?.is_none() {
+            return Ok(None);
+        }
+        // A writer may own the mailbox by now, and be stopped.
+        match self.read_by(index, deadline, |message, version| Message { version, bytes: message.to_vec() }) {
+            Err(error) if error.is_lock() == Some(LockError::TimedOut) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// The version of the latest message of mailbox `index`, once it is newer than version `than`; nothing if that did not
+    /// happen before `deadline`. Reads no message, so no writer can hold this up.
+    ///
+    /// # Blocking
+    /// Waits for a writer.
+    ///
+    /// # Errors
+    /// There is no such mailbox, or a signal asks this process to stop.
+    pub fn wait_for_version(
+        &mut self,
+        index: u32,
+        than: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Option<u64>, MailboxError> {
+        self.check()?;
+        match self.user.wait_newer(index, than, deadline) {
+            Ok(version) => Ok(Some(version)),
+            Err(WaitError::TimedOut) => Ok(None),
+            Err(error) => Err(MailboxError::Wait(error)),
+        }
+    }
+
+    /// Makes room for a message. At least twice as much as before: a hostile peer that makes its message one byte longer
+    /// each time must not keep us here.
+    fn grow(&mut self, needed: usize) -> Result<(), MailboxError> {
+        let needed = needed.max(2 * self.buffer.len()).min(self.capacity());
+        let more = needed.saturating_sub(self.buffer.len());
+        self.buffer.try_reserve_exact(more).map_err(|_| MailboxError::Memory(needed))?;
+        self.buffer.resize(needed, 0);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), MailboxError> {
+        if close_on_fork::forks() == self.forks { Ok(()) } else { Err(MailboxError::Forked) }
+    }
+}
+
+impl Drop for Mailboxes {
+    fn drop(&mut self) {
+        if self.check().is_ok() {
+            // SAFETY: dropped nowhere else, and not used after this.
+            unsafe { ManuallyDrop::drop(&mut self.user) };
+        }
+    }
+}
+
+impl MailboxError {
+    /// Whether the lock could not be had in time, or the wait was interrupted.
+    pub fn is_lock(&self) -> Option<LockError> {
+        match self {
+            Self::Read(MailReadError::Lock(why)) | Self::Write(MailWriteError::Lock(why)) => Some(*why),
+            _ => None,
+        }
+    }
+}

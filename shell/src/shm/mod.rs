@@ -1,0 +1,7 @@
+//! Shared memory: memory objects, who lives in them, and the ring and the mailboxes mapped from them.
+
+pub mod heap;
+pub mod liveness;
+pub mod mailboxes;
+pub mod mapped_ring;
+pub mod ring;

@@ -1,0 +1,198 @@
+//! A ring in memory objects: create, reserve, seal, map, hand over.
+//!
+//! A segment is two memfds, never names that could leak. *Data* is written by the sender alone: once the sender has its
+//! mapping, the object is sealed against future writable mappings, so receivers can only read it. *Control* is written by
+//! all. Both are reserved in full before they are mapped, so that nothing is killed by SIGBUS later, and sealed against
+//! shrinking and growing.
+
+use crate::os::futex::YIELDS;
+use crate::os::memory;
+use crate::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use crate::shm::mapped_ring::{Held, HeldOwned};
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
+use rustix::io::Errno;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use thiserror::Error;
+use whorl_core::segment::{Geometry, LayoutError, Region, Ring};
+
+/// Why there is no segment.
+#[derive(Debug, Error)]
+pub enum SegmentError {
+    /// The machine, or a control group we are in, has not enough memory.
+    #[error("not enough memory: needs {}, {} is free", memory::in_words(*needed), memory::in_words(*free))]
+    NoMemory {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes available.
+        free: u64,
+    },
+    /// A system call failed.
+    #[error("cannot {what} shared memory: {}{}", crate::os::error::reason(*.error), if *.error == Errno::FBIG { "; the limit of file sizes (ulimit -f) counts for it too" } else { "" })]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// The objects hold no ring that we can use.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A peer handed over an object that it could still truncate under us.
+    #[error("the shared memory is not sealed against resizing")]
+    Unsealed,
+}
+
+pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> SegmentError {
+    move |error| SegmentError::System { what, error }
+}
+
+/// The two objects of a ring's segment.
+#[derive(Debug)]
+pub struct Segment {
+    data: OwnedFd,
+    control: OwnedFd,
+    yields: u32,
+}
+
+/// A ring in mapped memory, as receivers see it.
+pub type SharedRing = Held<SharedHost, [MmapRaw; 2]>;
+/// A ring in mapped memory, as its sender sees it.
+pub type OwnedSharedRing = HeldOwned<SharedHost, [MmapRaw; 2]>;
+
+impl Segment {
+    /// Makes a segment, and the ring in it for its sender: [`reserve`](Self::reserve) and [`own`](Self::own).
+    ///
+    /// # Errors
+    /// Not enough memory, or a system call that failed; nothing is left then.
+    pub fn create(geometry: Geometry) -> Result<(Self, OwnedSharedRing), SegmentError> {
+        let segment = Self::reserve(geometry)?;
+        let ring = segment.own(geometry)?;
+        Ok((segment, ring))
+    }
+
+    /// Makes the objects, with all their memory reserved, and nothing in them yet.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn reserve(geometry: Geometry) -> Result<Self, SegmentError> {
+        let needed = geometry.data_length() + geometry.control_length();
+        let free = memory::available();
+        if needed > free {
+            return Err(SegmentError::NoMemory { needed, free });
+        }
+        Ok(Self {
+            data: object("whorl-data", geometry.data_length())?,
+            control: object("whorl-control", geometry.control_length())?,
+            yields: YIELDS,
+        })
+    }
+
+    /// The same; who waits in it yields so many times before it sleeps.
+    #[must_use]
+    pub fn with_yields(self, yields: u32) -> Self {
+        Self { yields, ..self }
+    }
+
+    /// A segment that somebody handed over. Nothing about it is believed before [`attach`](Self::attach) has looked.
+    pub fn received(data: OwnedFd, control: OwnedFd) -> Self {
+        Self { data, control, yields: YIELDS }
+    }
+
+    /// The objects, to be handed over: data, control.
+    pub fn objects(&self) -> [BorrowedFd<'_>; 2] {
+        [self.data.as_fd(), self.control.as_fd()]
+    }
+
+    /// Makes the ring in a reserved segment and becomes its sender. A forked child does not inherit the sender's writable
+    /// mapping of the data, and nobody can make another: a second call fails, in whatever process.
+    ///
+    /// # Errors
+    /// A system call that failed.
+    pub fn own(&self, geometry: Geometry) -> Result<OwnedSharedRing, SegmentError> {
+        let data = MmapOptions::new().map_raw(&self.data).map_err(mapping)?;
+        data.advise(Advice::DontFork).map_err(mapping)?;
+        let seals = SealFlags::FUTURE_WRITE | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&self.data, seals).map_err(system("seal"))?;
+        rustix::fs::fcntl_add_seals(&self.control, SealFlags::SEAL).map_err(system("seal"))?;
+        let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
+        let host = self.host(OwnerIs::Myself)?;
+        let memory = Arc::new([data, control]);
+        let [data, control] = regions(&memory);
+        // SAFETY: both mappings are writable and apart, and nobody uses them yet: the seals were free a moment ago. They
+        // live as long as `memory`, which the result keeps.
+        let ring = unsafe { Ring::create(data, control, geometry, nonce(), host) }?;
+        // SAFETY: the ring lies in these mappings.
+        Ok(unsafe { HeldOwned::new(ring, memory) })
+    }
+
+    /// Maps the segment for a receiver: the data read-only.
+    ///
+    /// # Errors
+    /// The objects are not sealed, hold no ring, or cannot be mapped.
+    pub fn attach(&self, owner: OwnerIs) -> Result<SharedRing, SegmentError> {
+        for object in [&self.data, &self.control] {
+            let seals = rustix::fs::fcntl_get_seals(object).map_err(system("check the seals of"))?;
+            if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+                return Err(SegmentError::Unsealed);
+            }
+        }
+        let data = MmapOptions::new().map_raw_read_only(&self.data).map_err(mapping)?;
+        let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
+        let host = self.host(owner)?;
+        let memory = Arc::new([data, control]);
+        let [data, control] = regions(&memory);
+        // SAFETY: control is writable; what they hold is checked, and may be a peer's garbage.
+        let ring = unsafe { Ring::attach(data, control, host) }?;
+        // SAFETY: as above.
+        Ok(unsafe { Held::new(ring, memory) })
+    }
+
+    /// A description of one's own of the control object, to hold a seat's or the owner's byte.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn byte_locks(&self) -> Result<ByteLocks, SegmentError> {
+        ByteLocks::open(&self.control).map_err(system("open a lock on"))
+    }
+
+    fn host(&self, owner: OwnerIs) -> Result<SharedHost, SegmentError> {
+        Ok(SharedHost::new(self.byte_locks()?, owner).with_yields(self.yields))
+    }
+}
+
+/// A memory object of exactly `length` bytes, all of them reserved.
+pub(crate) fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let object = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags), // a kernel before 6.3
+        other => other,
+    }
+    .map_err(system("create"))?;
+    // The default is 0777, with which anybody who sees our /proc entry could open it.
+    rustix::fs::fchmod(&object, Mode::RUSR | Mode::WUSR).map_err(system("protect"))?;
+    rustix::fs::fallocate(&object, FallocateFlags::empty(), 0, length).map_err(system("reserve"))?;
+    rustix::fs::fcntl_add_seals(&object, SealFlags::SHRINK | SealFlags::GROW).map_err(system("seal"))?;
+    Ok(object)
+}
+
+/// What tells this segment from others: no secret.
+pub(crate) fn nonce() -> u64 {
+    let age = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.subsec_nanos());
+    u64::from(std::process::id()) << 32 | u64::from(age)
+}
+
+pub(crate) fn mapping(error: std::io::Error) -> SegmentError {
+    SegmentError::System { what: "map", error: Errno::from_io_error(&error).unwrap_or(Errno::IO) }
+}
+
+/// Both mappings as core sees them. Private: whoever calls this keeps `memory` for as long as the regions are used.
+fn regions(memory: &Arc<[MmapRaw; 2]>) -> [Region<'static>; 2] {
+    memory.each_ref().map(|map| {
+        let start = NonNull::new(map.as_mut_ptr()).expect("a mapping has an address");
+        // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core.
+        unsafe { Region::new(start, map.len()) }
+    })
+}

@@ -1,0 +1,376 @@
+//! Where the bytes go: a file that gets its name only when it is complete ([`NewFile`]). A `.part` file of a killed receiver
+//! is removed by the process that survives it.
+
+use super::checksum::{Checksum, Sum};
+use super::source::{Piece, extent};
+use crate::os::flush::flush;
+use crate::os::new_file::{Existing, NewFile, part_name, token};
+use crate::os::output::{Output, OutputError};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, Timestamps, XattrFlags};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use serde::{Deserialize, Serialize};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use thiserror::Error;
+
+/// How a file is to be made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Care {
+    /// Read it back and compare it with the sender's checksum.
+    pub verify: bool,
+    /// Wait until it is on the disk.
+    pub fsync: bool,
+    /// Leave an existing file alone.
+    pub no_clobber: bool,
+}
+
+/// A file being received.
+pub struct Destination<'a> {
+    directory: BorrowedFd<'a>,
+    file: OwnedFd,
+    new: NewFile<'a>,
+    name: &'a OsStr,
+    written: u64,
+    ends_in_hole: bool,
+    care: Care,
+    /// Whole pages go past the page cache: durable at the same speed, for a fraction of the processor's time.
+    direct: bool,
+}
+
+/// What a direct write must be a multiple of: as much as any disk asks for.
+const DIRECT: usize = 4096;
+
+/// What tells that a directory cannot be synced, rather than that its disk fails.
+const NOT_SYNCED: [Errno; 6] =
+    [Errno::INVAL, Errno::BADF, Errno::OPNOTSUPP, Errno::NOSYS, Errno::ACCESS, Errno::PERM];
+
+/// What a complete file lacks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Warning {
+    /// Something of the source that the file system refuses, and why.
+    NotKept(String),
+    /// The file is on the disk. Its name may not be yet, because the directory cannot be synced; and why not.
+    NotSynced(String),
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotKept(what) => write!(f, "the file is complete, but cannot keep {what}"),
+            Self::NotSynced(why) => {
+                write!(f, "the file is on the disk, but its directory cannot be written to disk: {why}")
+            }
+        }
+    }
+}
+
+/// What could not be done with a file.
+#[derive(Debug, Error)]
+pub enum DestinationError {
+    /// A system call failed.
+    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the kernel said.
+        error: Errno,
+    },
+    /// What has the name is not replaced.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+fn cannot(what: &'static str) -> impl FnOnce(Errno) -> DestinationError {
+    move |error| DestinationError::System { what, error }
+}
+
+impl<'a> Destination<'a> {
+    /// A new file, to be called `name` in `directory` when it is complete, and `part` where it needs a name before. It has
+    /// the permissions `mode`, less the umask.
+    ///
+    /// # Errors
+    /// It cannot be made; or `name` exists and must not be replaced, as nothing is that is no regular file or link to one.
+    pub fn create(
+        directory: BorrowedFd<'a>,
+        name: &'a OsStr,
+        part: &OsStr,
+        mode: Mode,
+        care: Care,
+    ) -> Result<Self, DestinationError> {
+        if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(cannot("create the file")(Errno::EXIST));
+        }
+        Output::is_replaceable(directory, name.as_ref())?;
+        let (new, file) = NewFile::create(directory, part, mode).map_err(cannot("create the file"))?;
+        let direct = care.fsync && !care.verify && set_direct(&file, true).is_ok();
+        Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, care, direct })
+    }
+
+    /// How many bytes it has, holes included.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// Most often: no space. Then it is not to be used any more.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DestinationError> {
+        if self.direct {
+            let whole = [bytes.as_ptr().addr(), bytes.len(), self.written as usize]
+                .into_iter()
+                .all(|number| number.is_multiple_of(DIRECT));
+            // The last block is seldom whole; and some file systems know better than we what fits.
+            let done = whole.then(|| rustix::io::pwrite(&self.file, bytes, self.written));
+            if let Some(Ok(count)) = done.filter(|done| *done == Ok(bytes.len())) {
+                self.written += count as u64;
+                self.ends_in_hole = false;
+                return Ok(());
+            }
+            set_direct(&self.file, false).map_err(cannot("write"))?;
+            self.direct = false;
+        }
+        self.append(bytes.len(), |file, done, at| rustix::io::pwrite(file, &bytes[done..], at))
+    }
+
+    /// Appends `length` bytes that only `write` can reach: it is told how many are done and where in the file the rest
+    /// belongs, and returns how many of it were taken.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn append(
+        &mut self,
+        length: usize,
+        mut write: impl FnMut(BorrowedFd<'_>, usize, u64) -> Result<usize, Errno>,
+    ) -> Result<(), DestinationError> {
+        let mut done = 0;
+        while done < length {
+            match write(self.file.as_fd(), done, self.written) {
+                Ok(0) => return Err(cannot("write")(Errno::IO)),
+                Ok(count) => {
+                    self.written += count as u64;
+                    done += count;
+                }
+                Err(Errno::INTR) if crate::os::signal::stop_signal().is_none() => {}
+                Err(error) => return Err(cannot("write")(error)),
+            }
+        }
+        self.ends_in_hole = false;
+        Ok(())
+    }
+
+    /// Appends `length` zero bytes without storing them.
+    pub fn skip(&mut self, length: u64) {
+        self.written = self.written.saturating_add(length);
+        self.ends_in_hole = true;
+    }
+
+    /// Reads the file back for its checksum.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn checksum(&mut self) -> Result<Sum, DestinationError> {
+        self.fill_up()?;
+        let mut sum = Checksum::new();
+        let mut buffer = vec![0; 1 << 17];
+        let (mut at, mut data_until) = (0, 0);
+        while at < self.written {
+            if crate::os::signal::stop_signal().is_some() {
+                return Err(cannot("read back")(Errno::INTR)); // a file's reading is not interrupted by itself
+            }
+            // Holes hold zeros, which are not read: the time goes by what is stored.
+            let room = match extent(&self.file, at, &mut data_until).map_err(cannot("read back"))? {
+                Piece::Hole(length) => {
+                    sum.update_zeros(length);
+                    at += length;
+                    continue;
+                }
+                Piece::Bytes(length) => length.min(buffer.len()),
+                Piece::End => break,
+            };
+            match rustix::io::pread(&self.file, &mut buffer[..room], at) {
+                Ok(0) => break,
+                Ok(count) => {
+                    sum.update(&buffer[..count]);
+                    at += count as u64;
+                }
+                Err(Errno::INTR) if crate::os::signal::stop_signal().is_none() => {}
+                Err(error) => return Err(cannot("read back")(error)),
+            }
+        }
+        Ok(sum.finish())
+    }
+
+    /// Gives the file the times and extended attributes of the source. Attributes that only the kernel or a file system
+    /// sets are left out, and so are those that give rights (`security.*`), as set-user-ID bits are.
+    ///
+    /// Returns what this file system refuses.
+    ///
+    /// # Errors
+    /// The length of the file cannot be set.
+    pub fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<Vec<Warning>, DestinationError> {
+        self.fill_up()?;
+        let mut refused = Vec::new();
+        self.copy_attributes(source, &mut refused);
+        match rustix::fs::fstat(source).and_then(|stat| self.set_times(&stat)) {
+            Ok(()) => {}
+            Err(error) => refused.push(not_kept("its times", error)),
+        }
+        Ok(refused)
+    }
+
+    fn copy_attributes(&self, source: BorrowedFd<'_>, refused: &mut Vec<Warning>) {
+        let attributes = attributes(source, refused);
+        if attributes.is_empty() {
+            return;
+        }
+        // Attributes ask for permission to write each time, not when the file is opened.
+        let mode = rustix::fs::fstat(&self.file).map_or(0o777, |stat| stat.st_mode & 0o777);
+        let set_mode = |mode| rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+        let was_opened_up = mode & 0o200 == 0 && set_mode(mode | 0o200).is_ok();
+        for (name, value) in attributes {
+            let set = rustix::fs::fsetxattr(&self.file, &name, &value, XattrFlags::empty());
+            if let Err(error) = set
+                && is_the_users(&name)
+            {
+                refused.push(not_kept(&format!("its attribute {}", shown(&name)), error));
+            }
+        }
+        if was_opened_up && let Err(error) = set_mode(mode) {
+            refused.push(not_kept("its permissions", error));
+        }
+    }
+
+    fn set_times(&self, source: &Stat) -> Result<(), Errno> {
+        // `as _`: how wide nanoseconds are depends on the machine.
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: source.st_atime, tv_nsec: source.st_atime_nsec as _ },
+            last_modification: Timespec { tv_sec: source.st_mtime, tv_nsec: source.st_mtime_nsec as _ },
+        };
+        rustix::fs::futimens(&self.file, &times)
+    }
+
+    /// Gives the complete file its name, replacing what had it. A symbolic link is replaced, not followed.
+    ///
+    /// Returns a warning where the file is on the disk and its name may not be.
+    ///
+    /// # Errors
+    /// It stays without that name, and nothing is left of it. Or it has its name, and writing the directory to disk failed.
+    pub fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
+        self.fill_up()?;
+        flush(&self.file).map_err(cannot("write"))?;
+        if self.care.fsync {
+            rustix::fs::fsync(&self.file).map_err(cannot("write to disk"))?;
+        }
+        let existing = if self.care.no_clobber { Existing::Keep } else { Existing::Replace };
+        self.new.publish(self.file.as_fd(), self.name, existing).map_err(cannot("give the file its name"))?;
+        let synced = if self.care.fsync { sync_directory(self.directory) } else { Ok(()) };
+        match synced {
+            Ok(()) => Ok(None),
+            // The file system has no such call for directories, or the directory cannot be opened for it.
+            Err(error) if NOT_SYNCED.contains(&error) => {
+                Ok(Some(Warning::NotSynced(crate::os::error::reason(error))))
+            }
+            Err(error) => Err(cannot("write the directory to disk")(error)),
+        }
+    }
+
+    /// A hole at the end is only there once the length says so.
+    fn fill_up(&mut self) -> Result<(), DestinationError> {
+        if self.ends_in_hole {
+            match rustix::fs::ftruncate(&self.file, self.written) {
+                // Some FUSE file systems cannot lengthen a file, except by writing to it.
+                Err(error @ (Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL)) => {
+                    if self.direct {
+                        set_direct(&self.file, false).map_err(cannot("write"))?;
+                        self.direct = false;
+                    }
+                    let last = self.written.saturating_sub(1);
+                    rustix::io::pwrite(&self.file, &[0], last)
+                        .map_err(|_| cannot("set the length")(error))?;
+                }
+                other => other.map_err(cannot("set the length"))?,
+            }
+            self.ends_in_hole = false;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a small file in one go: complete under its name, or not at all.
+///
+/// # Errors
+/// It cannot be made or written, or what has the name is not replaced.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
+    let Some(name) = path.file_name() else { return Err(cannot("create the file")(Errno::ISDIR)) };
+    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let directory = open_directory(parent).map_err(cannot("open the directory"))?;
+    let part = part_name(&token());
+    let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
+    let mut file = Destination::create(directory.as_fd(), name, &part, new, Care::default())?;
+    file.write(bytes)?;
+    file.commit().map(|_| ())
+}
+
+/// Opens a directory, to make files in it. The right to list it is not needed.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Waits until the names in a directory are on the disk. Only for this it is opened for reading.
+fn sync_directory(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::fsync(rustix::fs::openat(directory, ".", flags, Mode::empty())?)
+}
+
+fn set_direct(file: &OwnedFd, direct: bool) -> Result<(), Errno> {
+    let mut flags = rustix::fs::fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, direct);
+    rustix::fs::fcntl_setfl(file, flags)
+}
+
+fn not_kept(what: &str, error: Errno) -> Warning {
+    Warning::NotKept(format!("{what}: {}", crate::os::error::reason(error)))
+}
+
+fn shown(name: &CStr) -> String {
+    crate::os::escape::shown(Path::new(OsStr::from_bytes(name.to_bytes())))
+}
+
+/// Whether an attribute is of the kinds that people set: their own, and access control lists. Others are a file system's
+/// own affair (`btrfs.compression`, `system.nfs4_acl`, `trusted.overlay.origin`), which another one need not know.
+fn is_the_users(name: &CStr) -> bool {
+    name.to_bytes().starts_with(b"user.") || name == c"system.posix_acl_access"
+}
+
+/// The attributes of a source that may be copied. Those of the kind `security` are not: file capabilities give rights as
+/// set-user-ID bits do, and labels and signatures are what this system says of a file.
+fn attributes(source: BorrowedFd<'_>, refused: &mut Vec<Warning>) -> Vec<(CString, Vec<u8>)> {
+    let mut names = vec![0; 1 << 16]; // the kernel's own limit for the list
+    let length = match rustix::fs::flistxattr(source, &mut names) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => return Vec::new(), // the source's file system has none
+        Err(error) => {
+            refused.push(not_kept("its attributes", error));
+            return Vec::new();
+        }
+    };
+    let names = names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    let names = names.filter(|name| !name.starts_with(b"security."));
+    let mut found = Vec::new();
+    let mut value = vec![0; 1 << 16]; // and for a value
+    for name in names.filter_map(|name| CString::new(name).ok()) {
+        match rustix::fs::fgetxattr(source, &name, &mut value) {
+            Ok(length) => found.push((name, value[..length].to_vec())),
+            Err(Errno::NODATA) => {} // removed just now
+            Err(error) if is_the_users(&name) => {
+                refused.push(not_kept(&format!("its attribute {}", shown(&name)), error));
+            }
+            Err(_) => {}
+        }
+    }
+    found
+}

@@ -1,0 +1,156 @@
+//! The ring as transport: the sender reads the source straight into slots, each receiver writes its file straight from them.
+
+use super::control::{Link, Watch};
+use super::destination::Destination;
+use super::receive::receive;
+use super::roster::{Fault, PeerOutcome, Roster};
+use super::source::{Feed, Piece, Source, SourceError};
+use super::{CopyError, Job, system};
+use crate::channel::flow::Flow;
+use crate::os::event_fd::Bell;
+use crate::os::futex::FEW_YIELDS;
+use crate::os::signal::stop_signal;
+use crate::shm::liveness::OwnerIs;
+use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
+use rustix::fd::AsFd;
+use rustix::process::Pid;
+use whorl_core::error::{ClaimError, End, JoinError, ReadError};
+use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Kind, Membership, Sender, is_free};
+use whorl_core::seat::State;
+
+/// Runs the whole copy; returns the bytes sent and what became of each peer.
+pub(super) fn run(
+    job: &Job<'_>,
+    source: &mut Source,
+    watch: &mut dyn Watch,
+) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
+    let geometry = job.plan.geometry()?;
+    let segment = Segment::reserve(geometry)?.with_yields(FEW_YIELDS);
+    let ring = segment.own(geometry)?;
+    let knock = Bell::new().map_err(system("make an event"))?;
+    let parent = rustix::process::getpid();
+    let roster = Roster::fork(job, |peer| {
+        receive(job, source, peer, |file| transfer(&segment, &knock, parent, peer - 1, file))
+    })?;
+    let (sender, membership) = ring.into_sender();
+    let link = Seats { membership, block: job.plan.block.into() };
+    let flow = Flow::default();
+    super::drive(job, roster, &link, Some(&knock), &flow, watch, |roster| {
+        pump(sender, job, source, roster, &flow)
+    })
+}
+
+/// The data path. The sender lives until every receiver has ended: dropping it earlier would end the stream early.
+fn pump(
+    mut sender: Sender<OwnedSharedRing>,
+    job: &Job<'_>,
+    source: &mut Source,
+    roster: &Roster,
+    flow: &Flow,
+) -> Result<u64, CopyError> {
+    flow.waiting(|| roster.wait_joined());
+    let mut feed = Feed::new(source, job.plan.care.verify);
+    loop {
+        if stop_signal().is_some() {
+            return Err(CopyError::Interrupted);
+        }
+        if roster.nobody_left() {
+            return Err(CopyError::NobodyLeft);
+        }
+        let mut claim = flow.waiting(|| sender.claim(1, None)).map_err(|error| match error {
+            ClaimError::Interrupted => CopyError::Interrupted,
+            ClaimError::Full | ClaimError::TimedOut => unreachable!("a wait without a deadline"),
+        })?;
+        let mut slot = claim.slot(0);
+        let piece = feed.next(as_slice(&mut slot), job.cancel.as_fd()).map_err(|error| match error {
+            SourceError::Interrupted if roster.nobody_left() => CopyError::NobodyLeft,
+            SourceError::Interrupted => CopyError::Interrupted,
+            error => job.source_failed(error),
+        })?;
+        match piece {
+            Piece::End => break,
+            Piece::Bytes(count) => slot.set_length(count).expect("the buffer was the slot"),
+            Piece::Hole(length) => slot.set_hole(length),
+        }
+        claim.publish(1);
+        flow.set_sent(feed.total());
+    }
+    sender.close(feed.end());
+    flow.waiting(|| roster.wait_ended());
+    Ok(feed.total())
+}
+
+fn as_slice<'a>(slot: &'a mut ByteWriter<'_>) -> &'a mut [u8] {
+    let (start, length) = (slot.as_mut_ptr(), slot.capacity());
+    // SAFETY: `length` bytes, all of them initialised since the segment was made, and this writer's alone while it is
+    // borrowed: receivers have given the slot back.
+    unsafe { std::slice::from_raw_parts_mut(start, length) }
+}
+
+/// A receiver's data path, from taking its seat to the end record.
+fn transfer(
+    segment: &Segment,
+    knock: &Bell,
+    parent: Pid,
+    seat: u32,
+    file: &mut Destination<'_>,
+) -> Result<End, Fault> {
+    let own = |error: &dyn std::fmt::Display| Fault::Own(error.to_string());
+    let ring = segment.attach(OwnerIs::Parent(parent)).map_err(|error| own(&error))?;
+    let locks = segment.byte_locks().map_err(|error| own(&error))?;
+    let ask = || Applicant::ask(ring.clone(), seat, true, std::process::id()).ok();
+    let applicant = locks.occupy(seat, || is_free(&ring, seat), ask);
+    let applicant = applicant.map_err(|error| Fault::Own(crate::os::error::reason(error)))?;
+    let applicant = applicant.ok_or_else(|| Fault::Own(format!("seat {seat} is held by another process")))?;
+    knock.ring();
+    let mut receiver = applicant.admitted(None).map_err(|error| match error {
+        JoinError::Interrupted => Fault::Interrupted,
+        JoinError::SenderDied => Fault::Sender(error.to_string()),
+        other => own(&other),
+    })?;
+    loop {
+        let run = match receiver.read(None) {
+            Ok(run) => run,
+            Err(ReadError::Ended(end)) => return Ok(end),
+            Err(ReadError::Interrupted) => return Err(Fault::Interrupted),
+            Err(error) => return Err(Fault::Sender(error.to_string())),
+        };
+        write(&run.item(0), file)?;
+        run.release(1);
+    }
+}
+
+fn write(item: &ByteReader<'_>, file: &mut Destination<'_>) -> Result<(), Fault> {
+    let corrupt = |error: whorl_core::error::Corrupt| Fault::Sender(error.to_string());
+    match item.kind().map_err(corrupt)? {
+        (Kind::Hole(length), _) => file.skip(length),
+        (Kind::Bytes, _) => {
+            // SAFETY: the sender is our own parent, which keeps to the protocol, and nobody is evicted from this ring.
+            let bytes = unsafe { item.as_slice() }.map_err(corrupt)?;
+            file.write(bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// The ring's seats, for the control thread.
+struct Seats {
+    membership: Membership<SharedRing>,
+    block: u64,
+}
+
+impl Link for Seats {
+    fn welcome(&self) -> Vec<u32> {
+        self.membership.admit_all();
+        let active = self.membership.status().filter(|status| status.state == State::Active);
+        active.map(|status| status.seat).collect()
+    }
+
+    fn bury(&self, seat: u32) {
+        self.membership.bury(seat);
+    }
+
+    fn behind(&self, seat: u32) -> u64 {
+        self.membership.status_of(seat).map_or(0, |status| u64::from(status.behind) * self.block)
+    }
+}

@@ -1,0 +1,371 @@
+//! Where the bytes come from: a file, a pipe, a device, or standard input.
+
+use super::checksum::Checksum;
+use super::names::STDIN_NAME;
+use crate::os::output::{Descriptor, duplicate};
+use crate::os::timeout::timespec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::Duration;
+use thiserror::Error;
+use whorl_core::error::End;
+
+/// A source of bytes, read once from its beginning to its end.
+pub struct Source {
+    file: OwnedFd,
+    name: OsString,
+    mode: Mode,
+    kind: SourceKind,
+}
+
+enum SourceKind {
+    /// A regular file whose length means something, read by position.
+    File { at: u64, length_at_open: u64, sparse: bool, data_until: u64 },
+    /// Anything else: read until it ends.
+    Stream,
+}
+
+/// The permissions of any new file, before the umask.
+const NEW: Mode = Mode::from_raw_mode(0o666);
+
+/// No hole is told longer at once, so that who counts its zeros looks up now and then.
+const LONGEST_HOLE: u64 = 1 << 26;
+
+/// What comes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// So many bytes, at the start of the buffer. Never 0.
+    Bytes(usize),
+    /// So many zero bytes that the file does not store.
+    Hole(u64),
+    /// Nothing more.
+    End,
+}
+
+/// Why a source cannot be read.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// It cannot be opened.
+    #[error("{}", crate::os::error::reason(*.0))]
+    Open(Errno),
+    /// It is a directory.
+    #[error("it is a directory")]
+    Directory,
+    /// Standard input, or what a path to a descriptor leads to, is closed or open for writing only.
+    #[error("it is closed, or not open for reading")]
+    NotReadable,
+    /// Reading failed.
+    #[error("reading failed: {}", crate::os::error::reason(*.0))]
+    Read(Errno),
+    /// It became shorter while it was read.
+    #[error("it shrank from {was} to {is} bytes while it was read")]
+    Shrank {
+        /// Its length when it was opened.
+        was: u64,
+        /// Where it ended.
+        is: u64,
+    },
+    /// The wait for more was ended from outside.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Source {
+    /// Opens `path`; `-` is the standard input.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        if path == Path::new("-") {
+            let stdin = duplicate(rustix::stdio::stdin(), OFlags::RDONLY).map_err(open_failed)?;
+            return Self::open_already(stdin, STDIN_NAME.into());
+        }
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_owned();
+        if let Some(descriptor) = Descriptor::at(path)
+            && let Some(file) = descriptor.duplicate(OFlags::RDONLY).map_err(open_failed)?
+        {
+            return Self::open_already(file, name);
+        }
+        let file = open_waiting(path)?;
+        let stat = stat(&file)?;
+        let (kind, mode) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return Err(SourceError::Directory),
+            FileType::RegularFile => {
+                let length = honest_length(&file, &stat);
+                let sparse = (stat.st_blocks as u64).saturating_mul(512) < length;
+                let kind = match length {
+                    0 => SourceKind::Stream,
+                    _ => SourceKind::File { at: 0, length_at_open: length, sparse, data_until: 0 },
+                };
+                (kind, Mode::from_raw_mode(stat.st_mode & 0o777))
+            }
+            _ => (SourceKind::Stream, NEW),
+        };
+        Ok(Self { file, name, mode, kind })
+    }
+
+    /// A source that was open before: whatever it is, it is read from where it stands, because others may share its
+    /// position.
+    fn open_already(file: OwnedFd, name: OsString) -> Result<Self, SourceError> {
+        match FileType::from_raw_mode(stat(&file)?.st_mode) {
+            FileType::Directory => Err(SourceError::Directory),
+            _ => Ok(Self { file, name, mode: NEW, kind: SourceKind::Stream }),
+        }
+    }
+
+    /// What it is called, without directories.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The permissions of its copies, before the umask: its own if it is a regular file, without those that change who
+    /// runs it.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Its length as it was opened, where that means anything.
+    pub fn length(&self) -> Option<u64> {
+        match self.kind {
+            SourceKind::File { length_at_open, .. } => Some(length_at_open),
+            SourceKind::Stream => None,
+        }
+    }
+
+    /// Whether it is a regular file with a length: then the kernel can send from it, and any part of it again.
+    pub fn is_file(&self) -> bool {
+        self.length().is_some()
+    }
+
+    /// Reads the next piece; what one read returns is one piece.
+    ///
+    /// # Blocking
+    /// Until the source has something, or `cancel` or the stop event becomes readable.
+    ///
+    /// # Errors
+    /// Why there is no next piece.
+    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {
+        match &mut self.kind {
+            SourceKind::Stream => read_stream(&self.file, buffer, cancel),
+            SourceKind::File { at, length_at_open, sparse, data_until } => {
+                let mut room = buffer.len();
+                if *sparse {
+                    match extent(&self.file, *at, data_until).map_err(SourceError::Read)? {
+                        Piece::Hole(length) => {
+                            *at += length;
+                            return Ok(Piece::Hole(length));
+                        }
+                        Piece::Bytes(_) => {
+                            room = room.min((*data_until - *at).try_into().unwrap_or(usize::MAX))
+                        }
+                        Piece::End => room = 0,
+                    }
+                }
+                let count = read_at(&self.file, &mut buffer[..room], *at)?;
+                *at += count as u64;
+                match count {
+                    0 if *at < *length_at_open => Err(SourceError::Shrank { was: *length_at_open, is: *at }),
+                    0 => Ok(Piece::End),
+                    count => Ok(Piece::Bytes(count)),
+                }
+            }
+        }
+    }
+
+    /// What lies at `at` of a regular file, as an extent: `Bytes` up to what length, `Hole`, or `End`. For senders that
+    /// let the kernel read.
+    ///
+    /// # Errors
+    /// Why that cannot be told.
+    pub fn extent_at(&self, at: u64) -> Result<Piece, SourceError> {
+        let SourceKind::File { length_at_open, sparse, .. } = self.kind else { return Ok(Piece::End) };
+        let length = stat(&self.file)?.st_size as u64;
+        if length < length_at_open {
+            return Err(SourceError::Shrank { was: length_at_open, is: length });
+        }
+        if !sparse {
+            let left = length.saturating_sub(at);
+            return Ok(if left == 0 {
+                Piece::End
+            } else {
+                Piece::Bytes(left.try_into().unwrap_or(usize::MAX))
+            });
+        }
+        let mut until = at;
+        match extent(&self.file, at, &mut until).map_err(SourceError::Read)? {
+            Piece::Bytes(_) => Ok(Piece::Bytes((until - at).try_into().unwrap_or(usize::MAX))),
+            other => Ok(other),
+        }
+    }
+
+    /// Reads at a position of a regular file, without moving [`next`](Self::next).
+    ///
+    /// # Errors
+    /// Why reading failed.
+    pub fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
+        read_at(&self.file, buffer, at)
+    }
+}
+
+/// A source as a ring's sender reads it: what was read, counted and summed.
+pub(super) struct Feed<'s> {
+    source: &'s mut Source,
+    sum: Option<Checksum>,
+    total: u64,
+}
+
+impl<'s> Feed<'s> {
+    pub fn new(source: &'s mut Source, sums: bool) -> Self {
+        Self { source, sum: sums.then(Checksum::new), total: 0 }
+    }
+
+    /// Reads the next piece, as [`Source::next`].
+    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {
+        let piece = self.source.next(buffer, cancel)?;
+        match piece {
+            Piece::End => {}
+            Piece::Bytes(count) => {
+                if let Some(sum) = &mut self.sum {
+                    sum.update(&buffer[..count]);
+                }
+                self.total += count as u64;
+            }
+            Piece::Hole(length) => {
+                if let Some(sum) = &mut self.sum {
+                    sum.update_zeros(length);
+                }
+                self.total += length;
+            }
+        }
+        Ok(piece)
+    }
+
+    /// How many bytes so far.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The end record, if this was all.
+    pub fn end(&self) -> End {
+        End { total: self.total, checksum: self.sum.as_ref().map(Checksum::finish) }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn stat(file: &OwnedFd) -> Result<rustix::fs::Stat, SourceError> {
+    rustix::fs::fstat(file).map_err(SourceError::Read)
+}
+
+fn open_failed(error: Errno) -> SourceError {
+    if error == Errno::BADF { SourceError::NotReadable } else { SourceError::Open(error) }
+}
+
+/// Opens a path for reading. A FIFO is not waited for here, but in [`Source::next`], where a signal can end the wait.
+///
+/// # Blocking
+/// Until another process gives up its lease on the file, or the kernel takes it away.
+fn open_waiting(path: &Path) -> Result<OwnedFd, SourceError> {
+    const SLICE: Timespec = timespec(Duration::from_millis(20));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    loop {
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let stop = crate::os::signal::stop_event().map_err(SourceError::Open)?;
+                match poll(&mut [PollFd::from_borrowed_fd(stop, PollFlags::IN)], Some(&SLICE)) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(SourceError::Open(error)),
+                }
+            }
+            other => return other.map_err(SourceError::Open),
+        }
+        if crate::os::signal::stop_signal().is_some() {
+            return Err(SourceError::Interrupted);
+        }
+    }
+}
+
+/// A regular file's length, or 0 where it means nothing, so that the file is to be read as a stream until it ends.
+///
+/// Files of /proc say 0 and hold more. Files of /sys say a page, or whatever they could hold at most, and hold less: nothing
+/// of them is stored on any block, and yet they claim to have no hole. Some files cannot be read by position.
+fn honest_length(file: &OwnedFd, stat: &rustix::fs::Stat) -> u64 {
+    let has_position = || rustix::fs::seek(file, SeekFrom::Current(0)) != Err(Errno::SPIPE);
+    let claims_data = || match rustix::fs::seek(file, SeekFrom::Data(0)) {
+        Ok(data) => data == 0,
+        Err(error) => error != Errno::NXIO,
+    };
+    let means_nothing = stat.st_size > 0 && (!has_position() || stat.st_blocks == 0 && claims_data());
+    if means_nothing { 0 } else { stat.st_size as u64 }
+}
+
+fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
+    loop {
+        match rustix::io::pread(file, &mut *buffer, at) {
+            Err(Errno::INTR) if crate::os::signal::stop_signal().is_some() => {
+                return Err(SourceError::Interrupted);
+            }
+            Err(Errno::INTR) => {}
+            other => return other.map_err(SourceError::Read),
+        }
+    }
+}
+
+/// The extent at `at`; `data_until` remembers where known data ends, so that each extent is asked for once. Where holes
+/// cannot be asked for, everything is data.
+pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Piece, Errno> {
+    if at >= *data_until {
+        let found = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) if data > at => return Ok(hole(data - at)),
+            Ok(_) => rustix::fs::seek(file, SeekFrom::Hole(at)),
+            Err(error) => Err(error),
+        };
+        *data_until = match found {
+            Ok(end) => end,
+            Err(error) => {
+                let length = rustix::fs::fstat(file)?.st_size as u64;
+                if length <= at {
+                    return Ok(Piece::End);
+                }
+                // No data follows: what is left is a hole, up to the length that the file has by now.
+                if error == Errno::NXIO {
+                    return Ok(hole(length - at));
+                }
+                length
+            }
+        };
+    }
+    Ok(Piece::Bytes((*data_until - at).try_into().unwrap_or(usize::MAX)))
+}
+
+fn hole(length: u64) -> Piece {
+    Piece::Hole(length.min(LONGEST_HOLE))
+}
+
+fn read_stream(file: &OwnedFd, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {
+    let stop = crate::os::signal::stop_event().map_err(SourceError::Read)?;
+    loop {
+        let mut ready = [file.as_fd(), cancel, stop].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut ready, None) {
+            Err(Errno::INTR) => continue,
+            other => other.map_err(SourceError::Read)?,
+        };
+        if ready[1..].iter().any(|other| !other.revents().is_empty()) {
+            return Err(SourceError::Interrupted);
+        }
+        match rustix::io::read(file, &mut *buffer) {
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Ok(0) => return Ok(Piece::End),
+            other => return other.map(Piece::Bytes).map_err(SourceError::Read),
+        }
+    }
+}
