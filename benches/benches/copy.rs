@@ -1,15 +1,15 @@
-//! `shell copy` against its rivals: one file to many files, wall and CPU time of everybody concerned.
+//! `shell copy` against its contenders: one file to many files, wall and CPU time of everybody concerned.
 
 use benches::collect::{interleave, present};
+use benches::contender::Unavailable;
 use benches::control::Control;
 use benches::copying::command::{self, Shell};
 use benches::copying::files::{self, Place};
 use benches::copying::timing::{self, Taken};
-use benches::copying::{Copier, Job, ancestor, direct, limit, tools};
+use benches::copying::{Copier, Job, baseline, direct, limit, tools};
 use benches::options::Options;
-use benches::process::Trouble;
+use benches::process::RunError;
 use benches::report::{Better, Case};
-use benches::rival::Absent;
 use benches::streams::Run;
 use benches::targets::{Target, at_most};
 use std::path::Path;
@@ -74,10 +74,10 @@ fn copiers(shell: &Shell) -> Vec<Copier> {
         tools::xargs_cp(),
         tools::tee(),
         tools::cp_loop(),
-        Copier::new("ancestor, socket", ancestor::copy),
+        Copier::new("baseline, socket", baseline::copy),
         Copier::absent(
-            "ancestor, shared memory",
-            Absent::cannot("takes minutes; see the ring's bench for its lock-step"),
+            "baseline, shared memory",
+            Unavailable::cannot("takes minutes; see the ring's bench for its lock-step"),
         ),
     ]
 }
@@ -101,8 +101,8 @@ impl Bench {
             at_most(1.10, &["limit"]).of("whorl --shm"),
             at_most(0.95, &["xargs"]).of("whorl --shm"),
             at_most(0.5, &["cp loop"]).of("whorl --shm"),
-            at_most(0.4, &["ancestor, socket"]).of("whorl --shm"),
-            at_most(0.75, &["ancestor, socket"]).of("whorl --socket"),
+            at_most(0.4, &["baseline, socket"]).of("whorl --shm"),
+            at_most(0.75, &["baseline, socket"]).of("whorl --socket"),
             at_most(1.6, &["whorl --shm"]).of("whorl --verify"),
         ];
         let cpu = vec![
@@ -205,11 +205,11 @@ impl Bench {
             return Err(absent.clone());
         }
         let prepared = place.source(bytes).and_then(|source| Ok((source, place.fresh_directory()?)));
-        let (source, directory) = prepared.map_err(Absent::LeftOut)?;
+        let (source, directory) = prepared.map_err(Unavailable::LeftOut)?;
         let job = Job { source, directory, copies };
         let deadline = Duration::from_secs(if self.options.quick { 20 } else { 120 });
         let result = timing::run(self.control, copier, &job, deadline)?;
-        Ok(result.and_then(|taken| check(&job).map(|()| taken).map_err(Trouble::Failed)))
+        Ok(result.and_then(|taken| check(&job).map(|()| taken).map_err(RunError::Failed)))
     }
 
     /// N times the size stays the same while N grows: what does a byte to one peer cost?

@@ -4,7 +4,7 @@
 use benches::collect::{Collected, interleave, present};
 use benches::control::Control;
 use benches::copying::files::Place;
-use benches::crowd::{self, UNDER_WAY};
+use benches::many_connections::{self, UNDER_WAY};
 use benches::options::{Options, Timing};
 use benches::report::{Better, Case};
 use benches::servers::{Load, Verb, Who, rate};
@@ -108,7 +108,7 @@ fn connections(options: &Options, (shell, place): (&Path, &Path)) {
             |who| who.name().into(),
             |who| {
                 let server = who.start_for(shell, place, connections)?;
-                Ok(crowd::serve(control, &server, 4096, connections, &timing))
+                Ok(many_connections::serve(control, &server, 4096, connections, &timing))
             },
         );
         let rates: Vec<_> = rows.iter().map(|row| row.map(|served| served.rate)).collect();

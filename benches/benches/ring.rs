@@ -1,16 +1,16 @@
-//! The ring against its rivals: how fast, how soon, and what happens when a receiver is killed.
+//! The ring against its contenders: how fast, how soon, and what happens when a receiver is killed.
 
 use benches::collect::{Collected, interleave, present};
+use benches::contender::{Contender, Cores, LatencyCase, StreamCase, Wait};
 use benches::control::Control;
 use benches::janitor::Janitor;
 use benches::latency;
 use benches::options::Options;
 use benches::report::{Better, Case};
-use benches::rival::{Cores, LatencyCase, Rival, StreamCase, Wait};
 use benches::statistics::percentile;
 use benches::streams::{self, Blocked, Run};
 use benches::targets::{Target, at_least, at_most, limit};
-use benches::{rivals, scale, targets};
+use benches::{contenders, scale, targets};
 
 const SIZES: [(usize, &str, usize); 3] = [(64, "64 B", 64), (4096, "4 KiB", 64), (81920, "80 KiB", 16)];
 const RECEIVERS: [usize; 3] = [1, 4, 16];
@@ -24,16 +24,16 @@ const TABLE_TWO_QUICK: [&str; 3] = ["whorl", "iceoryx2", "shaq"];
 struct Bench {
     options: Options,
     control: &'static Control,
-    parties: Vec<&'static dyn Rival>,
+    parties: Vec<&'static dyn Contender>,
 }
 
 fn main() {
     let options = Options::from_args();
     whorl::os::limits::raise_descriptor_limit();
-    let mut parties = rivals::all();
+    let mut parties = contenders::all();
     parties.retain(|party| options.wants(party.name()));
-    let clean = || rivals::all().iter().for_each(|party| party.clean_up());
-    // Once beforehand: what a rival leaves behind bears the bench's name, and not the janitor's.
+    let clean = || contenders::all().iter().for_each(|party| party.clean_up());
+    // Once beforehand: what a contender leaves behind bears the bench's name, and not the janitor's.
     clean();
     let _janitor = Janitor::new(clean);
     let bench = Bench { options, control: Control::map(), parties };
@@ -84,10 +84,10 @@ impl Bench {
             ("single", false) => &TABLE_TWO,
             _ => &[""],
         };
-        let chosen = |party: &&dyn Rival| chosen.iter().any(|name| party.name().starts_with(name));
-        let parties: Vec<&dyn Rival> = self.parties.iter().copied().filter(chosen).collect();
+        let chosen = |party: &&dyn Contender| chosen.iter().any(|name| party.name().starts_with(name));
+        let parties: Vec<&dyn Contender> = self.parties.iter().copied().filter(chosen).collect();
         let (timing, rounds) = (self.options.timing(40, 400), self.options.rounds(2, 5));
-        let run = |p: &dyn Rival| streams::throughput(self.control, p, &case, &timing);
+        let run = |p: &dyn Contender| streams::throughput(self.control, p, &case, &timing);
         let rows = rounds_of(&parties, rounds, 2, run);
         let (unit, factor) =
             if size == 64 { ("messages/s", 1.0) } else { ("MiB/s", size as f64 / (1 << 20) as f64) };
@@ -112,7 +112,7 @@ impl Bench {
         }
         let timing = self.options.timing(40, 400);
         let rounds = self.options.rounds(2, 7);
-        let run = |p: &dyn Rival| latency::run(self.control, p, &case, &timing);
+        let run = |p: &dyn Contender| latency::run(self.control, p, &case, &timing);
         let rows = rounds_of(&self.parties, rounds, 2, run);
         let targets = match (case.wait, case.cores) {
             (Wait::Spin, _) => vec![at_most(1.2, &["raw shared word"])],
@@ -148,7 +148,7 @@ impl Bench {
         }
         let case = StreamCase { size: 4096, receivers: 2, slots: 64, batch: 1 };
         let (kills, timing) = (self.options.kills(), self.options.timing(10, 20));
-        let run = |p: &dyn Rival| streams::kill(self.control, p, &case, &timing);
+        let run = |p: &dyn Contender| streams::kill(self.control, p, &case, &timing);
         let rows = rounds_of(&self.parties, kills, 3, run);
         let ms = |ns: f64| ns / 1e6;
         let before: Vec<_> = present(&rows).map(|row| row.map(|pauses| ms(pauses.before))).collect();
@@ -182,7 +182,7 @@ impl Bench {
         }
         let case = StreamCase { size: 4096, receivers: 1, slots: 64, batch: 1 };
         let timing = self.options.timing(200, 1000);
-        let run = |p: &dyn Rival| streams::idle(self.control, p, &case, blocked, &timing);
+        let run = |p: &dyn Contender| streams::idle(self.control, p, &case, blocked, &timing);
         let rows = rounds_of(&self.parties, self.options.rounds(1, 3), 1, run);
         let who = if blocked == Blocked::Sender { "sender" } else { "receiver" };
         self.print(Case {
@@ -204,7 +204,7 @@ impl Bench {
             return;
         }
         let timing = self.options.timing(20, 100);
-        let run = |p: &dyn Rival| streams::memory(self.control, p, &case, &timing);
+        let run = |p: &dyn Contender| streams::memory(self.control, p, &case, &timing);
         let rows = rounds_of(&self.parties, 1, 1, run);
         let slots = 1.1 * (case.slots * (size + 16)) as f64;
         let most = slots + (256 * case.receivers + 4 * 4096) as f64;
@@ -223,10 +223,10 @@ impl Bench {
 }
 
 fn rounds_of<T>(
-    parties: &[&dyn Rival],
+    parties: &[&dyn Contender],
     rounds: usize,
     tolerance: usize,
-    mut run: impl FnMut(&dyn Rival) -> Run<T>,
+    mut run: impl FnMut(&dyn Contender) -> Run<T>,
 ) -> Vec<Collected<T>> {
     interleave(parties, rounds, tolerance, |party| party.name().into(), |party| run(*party))
 }

@@ -134,16 +134,15 @@ impl Case<'_> {
             Against::Limit(limit) => return Some(middle(row) / limit),
             Against::Best(names) => names,
         };
-        let rivals = self
-            .rows
-            .iter()
-            .filter(|rival| !rival.values.is_empty() && names.iter().any(|name| rival.who.starts_with(name)));
-        let best = rivals.reduce(|best, rival| {
+        let contenders = self.rows.iter().filter(|contender| {
+            !contender.values.is_empty() && names.iter().any(|name| contender.who.starts_with(name))
+        });
+        let best = contenders.reduce(|best, contender| {
             let better = match self.better {
-                Better::Higher => middle(rival) > middle(best),
-                Better::Lower => middle(rival) < middle(best),
+                Better::Higher => middle(contender) > middle(best),
+                Better::Lower => middle(contender) < middle(best),
             };
-            if better { rival } else { best }
+            if better { contender } else { best }
         })?;
         row.ratio_to(best)
     }

@@ -1,10 +1,10 @@
 //! The ring to more and more receivers: what does one more of them cost?
 
 use crate::collect::{interleave, present};
+use crate::contender::{Contender, StreamCase};
 use crate::control::Control;
 use crate::options::{Options, Timing};
 use crate::report::{Better, Case};
-use crate::rival::{Rival, StreamCase};
 use crate::streams::{Delivery, delivery};
 use crate::targets::{Target, at_most};
 use std::time::Duration;
@@ -20,11 +20,11 @@ const SLOTS: usize = 64;
 const RUN: usize = 32;
 
 /// Runs the case and prints its two tables.
-pub fn run(options: &Options, control: &'static Control, parties: &[&'static dyn Rival]) {
+pub fn run(options: &Options, control: &'static Control, parties: &[&'static dyn Contender]) {
     let all: &[usize] = if options.quick { &QUICK } else { &RECEIVERS };
-    let chosen = |party: &&&dyn Rival| PARTIES.iter().any(|name| party.name().starts_with(name));
+    let chosen = |party: &&&dyn Contender| PARTIES.iter().any(|name| party.name().starts_with(name));
     let chosen = parties.iter().filter(chosen);
-    let points: Vec<(&dyn Rival, usize)> =
+    let points: Vec<(&dyn Contender, usize)> =
         chosen.flat_map(|party| all.iter().map(|&receivers| (*party, receivers))).collect();
     let rows = interleave(
         &points,

@@ -1,4 +1,4 @@
-//! The targets: what Whorl must reach, as a ratio against a rival of the same run or against a fixed limit.
+//! The targets: what Whorl must reach, as a ratio against a contender of the same run or against a fixed limit.
 
 /// One demand on one figure of one party.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use whorl::discovery::{Answer, FileError, Place, ServerError};
+use whorl::discovery::{Answer, FileError, Reach, ServerError};
 use whorl::{Server, ServerOptions, discover};
 use whorl_status::{
     WHORL_ARGUMENT, WHORL_IN_USE, WHORL_INTERRUPTED, WHORL_NOTHING, WHORL_STOPPED, WHORL_SYSTEM,
@@ -224,9 +224,9 @@ pub unsafe extern "C" fn whorl_discover_get(
         let seen = whorl_answer {
             file: kept.file.as_ptr(),
             place: match kept.answer.place {
-                Place::Host => whorl_place::WHORL_HOST,
-                Place::Container => whorl_place::WHORL_CONTAINER,
-                Place::Vm => whorl_place::WHORL_VM,
+                Reach::Host => whorl_place::WHORL_HOST,
+                Reach::Container => whorl_place::WHORL_CONTAINER,
+                Reach::Vm => whorl_place::WHORL_VM,
             },
             socket_message,
             socket_length,

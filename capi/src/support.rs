@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use whorl::registry::protocol::Refusal;
-use whorl::registry::{BindError, TalkError};
+use whorl::registry::{BindError, RequestError};
 use whorl::{CreateError, JoinError, Name, ReceiveError, SendError};
 
 /// How a call ended.
@@ -275,12 +275,12 @@ impl From<CreateError> for Failure {
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
         let status = match &error {
-            JoinError::TimedOut | JoinError::Talk(TalkError::TimedOut) => WHORL_TIMED_OUT,
-            JoinError::Interrupted | JoinError::Talk(TalkError::Interrupted) => WHORL_INTERRUPTED,
+            JoinError::TimedOut | JoinError::Talk(RequestError::TimedOut) => WHORL_TIMED_OUT,
+            JoinError::Interrupted | JoinError::Talk(RequestError::Interrupted) => WHORL_INTERRUPTED,
             JoinError::Stopped => WHORL_STOPPED,
             JoinError::Refused(Refusal::Full) => WHORL_FULL,
             JoinError::Refused(Refusal::Missed) => WHORL_MISSED,
-            JoinError::Talk(TalkError::Misunderstood(_)) => WHORL_CORRUPT,
+            JoinError::Talk(RequestError::Protocol(_)) => WHORL_CORRUPT,
             _ => WHORL_SYSTEM,
         };
         Self::new(status, error)

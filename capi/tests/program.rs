@@ -5,7 +5,7 @@ mod common;
 use common::{SONAME, home, is_there, library, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use whorl::mailbox_server::reply::Shape;
+use whorl::mailbox_server::reply::Limits;
 use whorl::mailbox_server::server::{Options, Server};
 
 /// Compiles a program in every way there is; nothing where there is no compiler.
@@ -45,7 +45,7 @@ fn the_example_says_hello_in_every_way() {
     // SAFETY: no other thread of this test reads the environment; the programs below get theirs explicitly.
     unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
     let options = Options {
-        shape: Shape { boxes: 2, capacity: 1024, packet: 1024 },
+        shape: Limits { boxes: 2, capacity: 1024, packet: 1024 },
         address: None,
         port: 0,
         any_user: false,

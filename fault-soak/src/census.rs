@@ -1,6 +1,6 @@
 //! What must not become more and more: descriptors, zombies, files, memory.
 
-use crate::stage::Stage;
+use crate::stage::Phase;
 use anyhow::Result;
 use std::fs;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn descriptors(pid: &str) -> usize {
 }
 
 /// Ours and the server's.
-fn all_descriptors(stage: &Stage) -> [usize; 2] {
+fn all_descriptors(stage: &Phase) -> [usize; 2] {
     [descriptors("self"), descriptors(&stage.server().to_string())]
 }
 
@@ -62,7 +62,7 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
 
 impl Census {
     /// Counts for the first time, once the server has answered and thus has everything that it needs.
-    pub fn new(stage: &Stage) -> Result<Self> {
+    pub fn new(stage: &Phase) -> Result<Self> {
         stage.shell(stage.home(), &format!("mail -p {} read 0", stage.port()))?.end()?.has(&[0])?;
         // It may be closing that connection just now.
         let mut before = all_descriptors(stage);
@@ -73,13 +73,13 @@ impl Census {
         Ok(Self { before, samples: Vec::new(), most_zombies: 0 })
     }
 
-    pub fn count(&mut self, stage: &Stage, at: Duration) {
+    pub fn count(&mut self, stage: &Phase, at: Duration) {
         self.samples.extend(memory(stage.server()).map(|size| (at.as_secs_f64(), size)));
         self.most_zombies = self.most_zombies.max(zombies());
     }
 
     /// One line that says how it went, and whether it went well. Everybody has ended but the server, which this ends.
-    pub fn verdict(self, stage: &Stage, time: Duration) -> (String, bool) {
+    pub fn verdict(self, stage: &Phase, time: Duration) -> (String, bool) {
         let mut after = all_descriptors(stage);
         // The server may be hearing of the last ones' end just now.
         for _ in 0..50 {

@@ -14,7 +14,7 @@ mod stage;
 use anyhow::{Context, Result};
 use census::Census;
 use clap::{Parser, Subcommand};
-use stage::Stage;
+use stage::Phase;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ fn build() -> Result<PathBuf> {
 /// Soaks, and says how it went; whether nothing was wrong.
 fn soak(time: Duration, seed: u64, shell: Option<PathBuf>) -> Result<bool> {
     let shell = shell.map_or_else(build, Ok)?;
-    let stage = Arc::new(Stage::new(shell)?);
+    let stage = Arc::new(Phase::new(shell)?);
     let mut census = Census::new(&stage)?;
     let begun = Instant::now();
     let players: Vec<_> = rounds::ALL

@@ -1,7 +1,7 @@
 //! What is done again and again: each round starts processes, kills some, and looks at what the others got.
 
 use crate::actors::{NOBODY_CAME, SENDER_DIED};
-use crate::stage::{Cast, Random, Round, Stage};
+use crate::stage::{Cast, Phase, Random, Round};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::fs;
@@ -17,7 +17,7 @@ fn transport(random: &mut Random) -> &'static str {
 }
 
 /// A file to some forked receivers; a receiver may be killed, or the sender, or nobody.
-fn copy(stage: &Stage, place: &Path, random: &mut Random) -> Result<()> {
+fn copy(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let length = random.below(4 << 20) as usize;
     let (bytes, peers) = (random.bytes(length), 1 + random.below(8));
     fs::write(place.join("source"), &bytes)?;
@@ -54,7 +54,7 @@ fn copy(stage: &Stage, place: &Path, random: &mut Random) -> Result<()> {
 }
 
 /// A file between processes that find each other by name; a receiver may be killed, or stopped for a while.
-fn channel(stage: &Stage, place: &Path, random: &mut Random) -> Result<()> {
+fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let length = random.below(4 << 20) as usize;
     let (bytes, peers) = (random.bytes(length), 1 + random.below(4));
     fs::write(place.join("source"), &bytes)?;
@@ -101,7 +101,7 @@ fn channel(stage: &Stage, place: &Path, random: &mut Random) -> Result<()> {
 
 /// A sender at full speed, and three receivers of which one after the other is killed or stopped and replaced; every eighth
 /// time the sender itself.
-fn ring(stage: &Stage, place: &Path, random: &mut Random) -> Result<()> {
+fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let mut sender = stage.actor(place, "sender ring")?;
     let join = || stage.actor(place, "receiver ring");
     let mut receivers: Vec<Cast> = (0..3).map(|_| join()).collect::<Result<_>>()?;
@@ -144,7 +144,7 @@ fn ring(stage: &Stage, place: &Path, random: &mut Random) -> Result<()> {
 
 /// Four attached programs that write and read the server's mailboxes; one after the other is killed and replaced. Who is left
 /// alone goes on, and what is in the mailboxes is whole.
-fn mailboxes(stage: &Stage, place: &Path, random: &mut Random) -> Result<()> {
+fn mailboxes(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let attach =
         |random: &mut Random| stage.actor(place, &format!("mail {} {}", stage.port(), random.below(1 << 30)));
     let mut users = (0..4).map(|_| attach(random)).collect::<Result<Vec<_>>>()?;

@@ -16,7 +16,7 @@ use twox_hash::XxHash3_128;
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// One round of one kind of work, in a directory of its own.
-pub type Round = fn(&Stage, &Path, &mut Random) -> Result<()>;
+pub type Round = fn(&Phase, &Path, &mut Random) -> Result<()>;
 
 /// Random numbers, the same for the same seed.
 pub struct Random(u64);
@@ -56,7 +56,7 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     XxHash3_128::oneshot(bytes) as u64
 }
 
-pub struct Stage {
+pub struct Phase {
     home: TempDir,
     shell: PathBuf,
     server: Mutex<Child>,
@@ -71,7 +71,7 @@ pub struct Stage {
     errors: Mutex<Vec<String>>,
 }
 
-impl Stage {
+impl Phase {
     pub fn new(shell: PathBuf) -> Result<Self> {
         ensure!(shell.exists(), "{} is not there: cargo build -p shell", shell.display());
         let shell = shell.canonicalize()?; // what it runs has other working directories
@@ -209,7 +209,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Phase {
     fn drop(&mut self) {
         let mut server = self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let _ = server.kill();

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::time::Duration;
-use whorl::discovery::Place;
+use whorl::discovery::Reach;
 use whorl::{Name, Server, ServerOptions, discover};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut server = Server::start(&name, &options)?;
     for answer in discover(&directory, Duration::from_secs(10))? {
-        assert_eq!(answer.place, Place::Host, "{:?}", answer.error);
+        assert_eq!(answer.place, Reach::Host, "{:?}", answer.error);
         let [socket, memory] = [answer.socket_message, answer.shm_message].map(Option::unwrap_or_default);
         println!("{}: {}", String::from_utf8_lossy(&socket), String::from_utf8_lossy(&memory));
     }

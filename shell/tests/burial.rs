@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use whorl::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use whorl::shm::liveness::{ByteLocks, Owner, SharedHost};
 use whorl::shm::mailboxes::{MailSegment, MailboxError};
 use whorl_core::futex::{Futex, Host};
 use whorl_core::segment::MailGeometry;
@@ -25,7 +25,7 @@ fn object() -> std::fs::File {
 }
 
 fn host(object: &std::fs::File) -> SharedHost {
-    SharedHost::new(ByteLocks::open(object).expect("a description"), OwnerIs::Myself)
+    SharedHost::new(ByteLocks::open(object).expect("a description"), Owner::ThisProcess)
 }
 
 fn locks(object: &std::fs::File) -> ByteLocks {

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use whorl::registry::RuntimeDir;
-use whorl::registry::protocol::{RECORD, Record, Refusal, Saying};
+use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
 use whorl::shm::ring::Segment;
 use whorl::{JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start};
 use whorl_core::segment::Geometry;
@@ -43,7 +43,7 @@ fn connection(directory: &RuntimeDir) -> OwnedFd {
     client
 }
 
-fn say(client: &OwnedFd, saying: Saying) {
+fn say(client: &OwnedFd, saying: ControlMessage) {
     rustix::io::write(client, &Record::plain(saying).encode()).unwrap();
 }
 
@@ -76,7 +76,7 @@ fn who_never_stops_asking_keeps_nobody_from_being_heard() {
         for _ in 0..4 {
             let (client, over) = (client.try_clone().unwrap(), &over);
             scope.spawn(move || {
-                let record = Record::plain(Saying::Status).encode();
+                let record = Record::plain(ControlMessage::Status).encode();
                 while !over.load(Ordering::Relaxed) && rustix::io::write(&client, &record).is_ok() {}
             });
         }
@@ -98,10 +98,10 @@ fn who_claims_anothers_seat_does_not_silence_it_by_going() {
     run(&mut home.words("ls")).silent_success();
     let mut sender = Sender::create_in(runtime(&home), &name(), small).unwrap();
     let liar = connection(&runtime(&home));
-    say(&liar, Saying::Join(Start::First));
+    say(&liar, ControlMessage::Join(Start::First));
     assert!(is_readable(&liar, SOON));
     // The next one is told to try seat 1 first.
-    say(&liar, Saying::Seated(1));
+    say(&liar, ControlMessage::Seated(1));
     let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
     let mut receiver = Receiver::join_in(&runtime(&home), &name(), &options, || ()).unwrap();
     let mut buffer = [0; 16];
@@ -123,7 +123,7 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     let (recv, listener, client) = received_by_impostor(&home, &directory);
     // Hands the ring over, and is gone.
     let (segment, _ring) = Segment::create(Geometry::new(512, 2, 4).unwrap()).unwrap();
-    let record = Record::plain(Saying::Ring(0)).encode();
+    let record = Record::plain(ControlMessage::Ring(0)).encode();
     whorl::os::socket::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
     drop((client, listener));
     home.awaited("x", 1);
@@ -158,7 +158,7 @@ fn a_stream_of_nonsense_or_half_of_one_makes_no_file_and_is_told_by_its_code() {
         let directory = runtime(&home);
         let (recv, _listener, client) = received_by_impostor(&home, &directory);
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let record = Record::plain(Saying::Stream).encode();
+        let record = Record::plain(ControlMessage::Stream).encode();
         whorl::os::socket::send_with_descriptors(&client, &record, &[theirs.as_fd()]).unwrap();
         drop(theirs);
         ours.write_all(&bytes).unwrap();
@@ -267,7 +267,7 @@ fn those_who_say_nothing_make_room_for_those_who_join() {
     let mut record = [0; RECORD];
     assert!(is_readable(&silent[0], SOON));
     assert_eq!(rustix::io::read(&silent[0], &mut record), Ok(RECORD), "the oldest hears why it is to go");
-    assert_eq!(Record::decode(&record).unwrap().saying, Saying::Refused(Refusal::Unable));
+    assert_eq!(Record::decode(&record).unwrap().saying, ControlMessage::Refused(Refusal::Unable));
     let recv = home.start("recv x out");
     home.attached("x", 1);
     sender.stdin().write_all(b"text").unwrap();

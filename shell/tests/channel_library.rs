@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use whorl::registry::RuntimeDir;
-use whorl::registry::protocol::{RECORD, Record, Refusal, Saying};
+use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
 use whorl::{
     JoinError, JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start,
 };
@@ -255,7 +255,7 @@ fn impostor(
 }
 
 fn other_version() -> [u8; RECORD] {
-    let mut record = Record::plain(Saying::Status).encode();
+    let mut record = Record::plain(ControlMessage::Status).encode();
     record[4] = 9;
     record
 }
@@ -305,7 +305,7 @@ fn an_owner_that_hands_over_nonsense_is_refused() {
         let owner = impostor(&directory, move |socket| {
             let _ = rustix::io::read(&socket, &mut [0; 64]);
             let objects: Vec<_> = objects.iter().map(AsFd::as_fd).collect();
-            let record = Record::plain(Saying::Ring(0)).encode();
+            let record = Record::plain(ControlMessage::Ring(0)).encode();
             whorl::os::socket::send_with_descriptors(&socket, &record, &objects).unwrap();
             let _ = rustix::io::read(&socket, &mut [0; 64]);
         });
@@ -331,8 +331,11 @@ fn clients_that_say_nonsense_or_nothing_do_no_harm() {
         {
             continue;
         }
-        let sayings =
-            [Saying::Join(Start::First), Saying::Seated(common::next(&mut state) as u32), Saying::Armed];
+        let sayings = [
+            ControlMessage::Join(Start::First),
+            ControlMessage::Seated(common::next(&mut state) as u32),
+            ControlMessage::Armed,
+        ];
         for saying in sayings.into_iter().take(round % 4) {
             let _ = rustix::io::write(&client, &Record::plain(saying).encode());
         }

@@ -19,8 +19,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use whorl::mailbox_server::budget::Budget;
-use whorl::mailbox_server::replies::Replies;
-use whorl::mailbox_server::session::{Need, Session, Turn};
+use whorl::mailbox_server::out_buffer::OutBuffer;
+use whorl::mailbox_server::session::{CallContext, Session, WaitingFor};
 
 /// Starts a server for which the kernel refuses a call.
 fn filtered(call: libc::c_long, error: i32, args: &[&str]) -> Server {
@@ -137,8 +137,8 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
     let mut session = Session::new(false, &Budget::new(1 << 20).account(0, None), 100);
     assert_eq!(session.deadline(&rules), Some(10_100), "from the start, not from the first byte");
     let mut say = |session: &mut Session, now, input: &[u8]| {
-        let mut out = Replies::default();
-        let mut turn = Turn {
+        let mut out = OutBuffer::default();
+        let mut turn = CallContext {
             now,
             rules: &rules,
             boxes: &mut boxes,
@@ -149,24 +149,24 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
         let (used, need) = session.advance(input, false, 1 << 20, &mut turn);
         (used, need, text(&out))
     };
-    let nothing = |used| (used, Need::Input, String::new());
+    let nothing = |used| (used, WaitingFor::Input, String::new());
     assert_eq!(say(&mut session, 5_000, b"\n\n"), nothing(2));
     assert_eq!(session.deadline(&rules), Some(10_100), "empty lines do not move it");
     assert_eq!(say(&mut session, 6_000, &[b'\n'; 1022]), nothing(1022));
     let mut late = Session::new(false, &Budget::new(1 << 20).account(0, None), 0);
     assert_eq!(say(&mut late, 0, &[b'\n'; 1000]), nothing(1000));
     let (used, need, said) = say(&mut late, 0, &[b'\n'; 1000]);
-    assert_eq!((used, need), (1000, Need::Nothing));
+    assert_eq!((used, need), (1000, WaitingFor::Nothing));
     assert!(said.starts_with("bye auth"), "{said}");
     let right = format!("a {TOKEN}\n");
-    assert_eq!(say(&mut session, 7_000, right.as_bytes()), (19, Need::Input, "ok auth\n".into()));
+    assert_eq!(say(&mut session, 7_000, right.as_bytes()), (19, WaitingFor::Input, "ok auth\n".into()));
     assert_eq!(session.deadline(&rules), None, "who is known may be idle");
     for _ in 0..5 {
         assert_eq!(say(&mut session, 8_000, &[b'\n'; 1000]), nothing(1000));
     }
     // The others hear why they are sent away.
     let mut session = Session::new(false, &Budget::new(1 << 20).account(0, None), 0);
-    let mut out = Replies::default();
+    let mut out = OutBuffer::default();
     session.expire(10_000, &mut out);
     assert_eq!(text(&out), "bye idle\n");
 }

@@ -10,7 +10,7 @@ mod faults;
 
 use faults::peers::{Outcome, Peer, Words, ensure, hang};
 use faults::steps::{cannot_trace, operation};
-use faults::sweep::{Case, Made, Operation, Tally, sweep};
+use faults::sweep::{Case, Made, Operation, PeerSummary, sweep};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
@@ -20,14 +20,14 @@ fn most() -> usize {
 }
 
 /// Sweeps, prints each operation's count and the sum, and returns the sum.
-fn run(operations: &[Operation]) -> Tally {
+fn run(operations: &[Operation]) -> PeerSummary {
     let begun = Instant::now();
     let tallies = sweep(operations, most());
     for (operation, tally) in operations.iter().zip(&tallies) {
         eprintln!("  {}, {}: {tally}", operation.name, operation.state);
     }
-    let sum = Tally::sum(&tallies);
-    let Tally { points, hangs, losses, over, instructions, again } = sum;
+    let sum = PeerSummary::sum(&tallies);
+    let PeerSummary { points, hangs, losses, over, instructions, again } = sum;
     eprintln!("{} operations, {points} points, {hangs} hangs, {losses} losses", operations.len());
     eprintln!(
         "  of {instructions} instructions, in {:?}; {over} more kills came after the end; {again} tries seemed to hang, and were made again",

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use whorl::shm::liveness::OwnerIs;
+use whorl::shm::liveness::Owner;
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::Segment;
 use whorl_core::ring::Applicant;
@@ -144,7 +144,7 @@ fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
     let (mut sender, membership) = ring.into_sender();
     let [_, control] = segment.objects();
     let scribbler = Scribbler::start(control, scribble);
-    let reading = segment.attach(OwnerIs::Whoever).unwrap();
+    let reading = segment.attach(Owner::LockHolder).unwrap();
     let receive = move |said: &mut dyn FnMut(&'static str)| {
         for round in 0..rounds {
             let Ok(applicant) = Applicant::ask(reading.clone(), round % 4, true, 1) else { continue };

@@ -14,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::ptr::null_mut;
-use whorl::shm::liveness::{ByteLocks, OWNER, OwnerIs};
+use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
 use whorl::shm::ring::Segment;
 use whorl_core::segment::Geometry;
 
@@ -109,7 +109,7 @@ fn a_receivers_data_cannot_be_made_writable_and_a_store_kills() {
 fn victim() {
     let me = std::process::id() as i32;
     let (segment, owned) = Segment::create(Geometry::new(4096, 2, 1).unwrap()).unwrap();
-    let receiver = segment.attach(OwnerIs::Myself).unwrap();
+    let receiver = segment.attach(Owner::ThisProcess).unwrap();
     let reading: Vec<_> = mappings(me, DATA).into_iter().filter(|map| map.0 == "r--s").collect();
     let [(_, from, to)] = reading[..] else { panic!("{reading:?}") };
     let start = std::ptr::with_exposed_provenance_mut::<u8>(from);
@@ -192,7 +192,7 @@ fn nothing_of_a_segment_stays_when_it_is_dropped() {
         )
     };
     let (segment, owned) = Segment::create(Geometry::new(size as u32, 1, 1).unwrap()).unwrap();
-    let receiver = segment.attach(OwnerIs::Myself).unwrap();
+    let receiver = segment.attach(Owner::ThisProcess).unwrap();
     assert_eq!(count(), (1, 2));
     drop((segment, owned, receiver));
     assert_eq!(count(), (0, 0));
@@ -202,8 +202,8 @@ fn nothing_of_a_segment_stays_when_it_is_dropped() {
 fn a_segment_is_owned_once() {
     let geometry = Geometry::new(4096, 2, 1).unwrap();
     let segment = Segment::reserve(geometry).unwrap();
-    assert!(segment.attach(OwnerIs::Myself).is_err(), "there is no ring in it yet");
+    assert!(segment.attach(Owner::ThisProcess).is_err(), "there is no ring in it yet");
     let _owned = segment.own(geometry).unwrap();
-    assert!(segment.attach(OwnerIs::Myself).is_ok());
+    assert!(segment.attach(Owner::ThisProcess).is_ok());
     assert!(segment.own(geometry).is_err());
 }

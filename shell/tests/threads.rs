@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-use whorl::mailbox_server::reply::Shape;
+use whorl::mailbox_server::reply::Limits;
 use whorl::mailbox_server::server::{Options, Server as Mailboxes};
 use whorl::registry::RuntimeDir;
 use whorl::{Sender, SenderOptions, Server, ServerOptions};
@@ -40,7 +40,7 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     let options = ServerOptions::new(home.path().join("servers"));
     let announced = Server::start_in(directory(), &"y".parse().expect("a name"), &options).expect("a server");
     let options = Options {
-        shape: Shape { boxes: 1, capacity: 16, packet: 16 },
+        shape: Limits { boxes: 1, capacity: 16, packet: 16 },
         address: None,
         port: 0,
         unix: None,

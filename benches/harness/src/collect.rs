@@ -1,7 +1,7 @@
 //! Rounds: every party once per round, so that what drifts on the machine drifts for all of them.
 
-use crate::process::{Trouble, is_stopped};
-use crate::rival::Absent;
+use crate::contender::Unavailable;
+use crate::process::{RunError, is_stopped};
 use crate::statistics::median;
 use crate::streams::Run;
 
@@ -13,7 +13,7 @@ pub struct Collected<T> {
     pub tried: usize,
     pub hung: usize,
     pub failure: Option<String>,
-    pub absent: Option<Absent>,
+    pub absent: Option<Unavailable>,
 }
 
 impl<T> Collected<T> {
@@ -32,8 +32,8 @@ impl<T> Collected<T> {
     /// What must be said about a row besides its value.
     pub fn note(&self) -> Option<String> {
         match &self.absent {
-            Some(Absent::NotMeasured(why)) => return Some(format!("not measured: {why}")),
-            Some(Absent::LeftOut(why)) => return Some(format!("left out: {why}")),
+            Some(Unavailable::NotMeasured(why)) => return Some(format!("not measured: {why}")),
+            Some(Unavailable::LeftOut(why)) => return Some(format!("left out: {why}")),
             None => (),
         }
         let hung = (self.hung > 0).then(|| format!("hung in {} of {} runs", self.hung, self.tried));
@@ -104,9 +104,9 @@ pub fn interleave_while<P, T>(
                     collected.tried += 1;
                     match result {
                         Ok(value) => collected.values.push((round, value)),
-                        Err(Trouble::Hung) => collected.hung += 1,
-                        Err(Trouble::Interrupted) => {}
-                        Err(Trouble::Failed(text)) => collected.failure = Some(text),
+                        Err(RunError::Hung) => collected.hung += 1,
+                        Err(RunError::Interrupted) => {}
+                        Err(RunError::Failed(text)) => collected.failure = Some(text),
                     }
                 }
             }

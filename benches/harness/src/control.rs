@@ -26,7 +26,7 @@ pub mod phase {
 }
 
 /// What parties do besides their work. Set before the fork.
-pub mod duty {
+pub mod task {
     pub const NONE: u32 = 0;
     /// The sender notes its longest pause.
     pub const WATCH: u32 = 1;
@@ -48,7 +48,7 @@ pub struct Line<T>(pub T);
 pub struct Control {
     pub ready: Line<AtomicU32>,
     pub phase: Line<AtomicU32>,
-    pub duty: Line<AtomicU32>,
+    pub task: Line<AtomicU32>,
     pub killed_at: Line<AtomicU64>,
     pub sender: Line<SenderRecord>,
     pub receivers: [Line<ReceiverRecord>; MOST_IN_A_CROWD],
@@ -99,10 +99,10 @@ impl Control {
     }
 
     /// Makes the block fit for the next run. No party is alive.
-    pub fn reset(&self, duty: u32) {
+    pub fn reset(&self, task: u32) {
         self.ready.0.store(0, Relaxed);
         self.phase.0.store(phase::SETUP, Relaxed);
-        self.duty.0.store(duty, Relaxed);
+        self.task.0.store(task, Relaxed);
         self.killed_at.0.store(0, Relaxed);
         let s = &self.sender.0;
         let words =

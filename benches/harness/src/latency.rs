@@ -1,10 +1,10 @@
 //! How long a message of 64 bytes takes: half a round trip between two parties, each tied to its core.
 
 use crate::clock;
-use crate::control::{Control, MOST_SAMPLES, duty, phase};
+use crate::contender::{Contender, Cores, Latency, LatencyCase, Link, Unavailable};
+use crate::control::{Control, MOST_SAMPLES, phase, task};
 use crate::load::{self, LAST};
-use crate::process::{Group, Trouble, cores, pin};
-use crate::rival::{Absent, Cores, Latency, LatencyCase, Link, Rival};
+use crate::process::{Group, RunError, cores, pin};
 use crate::statistics::percentile;
 use crate::timing::Timing;
 use std::sync::atomic::Ordering::*;
@@ -94,21 +94,21 @@ pub struct RoundTrips {
     pub tail: f64,
 }
 
-/// Runs one rival once.
+/// Runs one contender once.
 pub fn run(
     control: &'static Control,
-    rival: &dyn Rival,
+    contender: &dyn Contender,
     case: &LatencyCase,
     timing: &Timing,
-) -> Result<Result<RoundTrips, Trouble>, Absent> {
+) -> Result<Result<RoundTrips, RunError>, Unavailable> {
     let cores = cores();
     let (here, there) = match case.cores {
         Cores::One => (cores[0], cores[0]),
-        Cores::Two if cores.len() < 2 => return Err(Absent::cannot("needs two cores")),
+        Cores::Two if cores.len() < 2 => return Err(Unavailable::cannot("needs two cores")),
         Cores::Two => (cores[0], cores[1]),
     };
-    control.reset(duty::NONE);
-    let opened = rival.latency(case)?;
+    control.reset(task::NONE);
+    let opened = contender.latency(case)?;
     let mut group = Group::new();
     let mut meter = Meter { control, core: Some(here) };
     let mut echo = Echo { control, core: Some(there) };
@@ -136,11 +136,11 @@ pub fn run(
     }
     let result = steer(control, &mut group, timing);
     drop(group);
-    rival.clean_up();
+    contender.clean_up();
     Ok(result)
 }
 
-fn steer(control: &'static Control, group: &mut Group, timing: &Timing) -> Result<RoundTrips, Trouble> {
+fn steer(control: &'static Control, group: &mut Group, timing: &Timing) -> Result<RoundTrips, RunError> {
     let deadline = Instant::now() + timing.deadline;
     group.measure(control, 2, timing, deadline)?;
 
@@ -150,7 +150,7 @@ fn steer(control: &'static Control, group: &mut Group, timing: &Timing) -> Resul
     let ticks = span(record.end_ticks.load(Relaxed), record.start_ticks.load(Relaxed));
     let count = record.sent.load(Acquire) as usize;
     if count == 0 {
-        return Err(Trouble::Failed("not one round trip".into()));
+        return Err(RunError::Failed("not one round trip".into()));
     }
     let times: Vec<f64> =
         control.samples[..count].iter().map(|t| f64::from(t.load(Relaxed)) * ns / ticks).collect();

@@ -1,6 +1,6 @@
 //! The load: what a message holds, and the two loops that write and check every word of it.
 //!
-//! Word 0 is the message's number, with the top bit set on the last one; word `i` is the number plus `i`. All rivals run
+//! Word 0 is the message's number, with the top bit set on the last one; word `i` is the number plus `i`. All contenders run
 //! these same loops, in place where they can, so the loops' cost is in every figure of a run alike.
 
 /// Marks the last message of a run, in word 0.

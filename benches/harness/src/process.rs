@@ -24,7 +24,7 @@ struct Child {
 
 /// Why a run has no figure.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Trouble {
+pub enum RunError {
     /// Not done by the deadline.
     Hung,
     /// Somebody wants the measurement to end ([`stop_when`]).
@@ -45,12 +45,12 @@ pub fn is_stopped() -> bool {
 }
 
 /// Sleeps for so long, unless somebody wants the measurement to end.
-pub fn nap(time: Duration) -> Result<(), Trouble> {
+pub fn nap(time: Duration) -> Result<(), RunError> {
     let until = Instant::now() + time;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if is_stopped() {
-            return Err(Trouble::Interrupted);
+            return Err(RunError::Interrupted);
         }
         if left.is_zero() {
             return Ok(());
@@ -138,7 +138,7 @@ impl Group {
         parties: u32,
         timing: &Timing,
         deadline: Instant,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RunError> {
         self.wait_until(control, deadline, || control.ready.0.load(Acquire) == parties)?;
         control.advance(phase::WARM);
         nap(timing.warm_up)?;
@@ -154,11 +154,11 @@ impl Group {
         control: &Control,
         deadline: Instant,
         mut done: impl FnMut() -> bool,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RunError> {
         while !done() {
             self.reap(control)?;
             if Instant::now() > deadline {
-                return Err(Trouble::Hung);
+                return Err(RunError::Hung);
             }
             self.pause();
         }
@@ -166,30 +166,30 @@ impl Group {
     }
 
     /// Waits until all have ended well.
-    pub fn finish(&mut self, control: &Control, deadline: Instant) -> Result<(), Trouble> {
+    pub fn finish(&mut self, control: &Control, deadline: Instant) -> Result<(), RunError> {
         loop {
             self.reap(control)?;
             if self.children.iter().all(|child| !child.alive) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(Trouble::Hung);
+                return Err(RunError::Hung);
             }
             self.pause();
         }
     }
 
-    /// Looking takes a call per child: of a crowd's time the looks must not take much.
+    /// Looking takes a call per child: of a many_connections's time the looks must not take much.
     fn pause(&self) {
         std::thread::sleep(Duration::from_micros(1000.max(10 * self.children.len() as u64)));
     }
 
-    fn reap(&mut self, control: &Control) -> Result<(), Trouble> {
+    fn reap(&mut self, control: &Control) -> Result<(), RunError> {
         if is_stopped() {
-            return Err(Trouble::Interrupted);
+            return Err(RunError::Interrupted);
         }
         if self.incomplete {
-            return Err(Trouble::Failed(control.failure.text().unwrap_or_default()));
+            return Err(RunError::Failed(control.failure.text().unwrap_or_default()));
         }
         for child in self.children.iter_mut().filter(|child| child.alive) {
             let mut status = 0;
@@ -203,11 +203,11 @@ impl Group {
                 if status != 0 {
                     let text =
                         control.failure.text().unwrap_or_else(|| format!("ended with status {status:#x}"));
-                    return Err(Trouble::Failed(text));
+                    return Err(RunError::Failed(text));
                 }
             } else if pid == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD) {
                 child.alive = false;
-                return Err(Trouble::Failed("ended, and something else has reaped it".into()));
+                return Err(RunError::Failed("ended, and something else has reaped it".into()));
             }
         }
         Ok(())

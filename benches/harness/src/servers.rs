@@ -1,7 +1,7 @@
 //! Servers that hold messages for many clients: Whorl's, redis, memcached; started, asked over TCP, ended.
 
-use crate::process::{Trouble, is_stopped};
-use crate::rival::Absent;
+use crate::contender::Unavailable;
+use crate::process::{RunError, is_stopped};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
@@ -81,14 +81,14 @@ impl Who {
     }
 
     /// Starts it in a directory of its own below `place`; `shell` is Whorl's command.
-    pub fn start(self, shell: &Path, place: &Path) -> Result<Server, Absent> {
+    pub fn start(self, shell: &Path, place: &Path) -> Result<Server, Unavailable> {
         self.start_for(shell, place, 0)
     }
 
     /// The same, with room for so many connections where that is more than it has by itself.
-    pub fn start_for(self, shell: &Path, place: &Path, connections: usize) -> Result<Server, Absent> {
+    pub fn start_for(self, shell: &Path, place: &Path, connections: usize) -> Result<Server, Unavailable> {
         let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-        let port = free.map_err(Absent::from)?.port();
+        let port = free.map_err(Unavailable::from)?.port();
         let directory = place.join(format!("{}-{port}", self.name()));
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
         let number = port.to_string();
@@ -128,7 +128,7 @@ impl Who {
         };
         let process = command.spawn().map_err(|why| {
             let _ = std::fs::remove_dir_all(&directory);
-            Absent::cannot(match why.kind() {
+            Unavailable::cannot(match why.kind() {
                 ErrorKind::NotFound => {
                     format!("{} is not installed", command.get_program().to_string_lossy())
                 }
@@ -139,10 +139,10 @@ impl Who {
         let until = Instant::now() + Duration::from_secs(5);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Ok(Some(status)) = server.process.try_wait() {
-                return Err(Absent::cannot(format!("{} ended at once: {status}", self.name())));
+                return Err(Unavailable::cannot(format!("{} ended at once: {status}", self.name())));
             }
             if Instant::now() > until {
-                return Err(Absent::cannot("it does not listen"));
+                return Err(Unavailable::cannot("it does not listen"));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -163,17 +163,17 @@ impl Who {
 }
 
 /// Requests per second.
-pub fn rate(server: &Server, load: Load, time: Duration) -> Result<f64, Trouble> {
+pub fn rate(server: &Server, load: Load, time: Duration) -> Result<f64, RunError> {
     let failed = |why: std::io::Error| match why.kind() {
-        ErrorKind::WouldBlock => Trouble::Hung,
-        _ => Trouble::Failed(why.to_string()),
+        ErrorKind::WouldBlock => RunError::Hung,
+        _ => RunError::Failed(why.to_string()),
     };
     let mut clients = Clients::connect(server, load).map_err(failed)?;
     let rounds = |clients: &mut Clients, time: Duration| {
         let (begun, mut rounds) = (Instant::now(), 0);
         while begun.elapsed() < time {
             if is_stopped() {
-                return Err(Trouble::Interrupted);
+                return Err(RunError::Interrupted);
             }
             clients.round().map_err(failed)?;
             rounds += 1;

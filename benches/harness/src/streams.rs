@@ -1,10 +1,10 @@
 //! One run of a stream: how fast it goes, what it costs, how long a kill stops it, what it costs to wait, how much memory it maps.
 
 use crate::clock;
-use crate::control::{Control, duty, phase};
-use crate::party::{Pace, Tally};
-use crate::process::{Group, Trouble, nap};
-use crate::rival::{Absent, Rival, Stream, StreamCase};
+use crate::contender::{Contender, Stream, StreamCase, Unavailable};
+use crate::control::{Control, phase, task};
+use crate::process::{Group, RunError, nap};
+use crate::role::{Pacer, Tally};
 use crate::schedule::Timeline;
 use crate::timing::Timing;
 use std::collections::BTreeMap;
@@ -12,16 +12,16 @@ use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 /// A run either has a figure, or is in trouble, or was not even tried.
-pub type Run<T> = Result<Result<T, Trouble>, Absent>;
+pub type Run<T> = Result<Result<T, RunError>, Unavailable>;
 
 /// Messages per second, each seen whole by every receiver.
 pub fn throughput(
     control: &'static Control,
-    rival: &dyn Rival,
+    contender: &dyn Contender,
     case: &StreamCase,
     timing: &Timing,
 ) -> Run<f64> {
-    with_stream(control, rival, case, duty::NONE, |group| {
+    with_stream(control, contender, case, task::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
         group.measure(control, case.receivers as u32 + 1, timing, deadline)?;
         rate(control, case)
@@ -39,11 +39,11 @@ pub struct Delivery {
 /// Both at once, of parties that are processes: threads cannot be told apart.
 pub fn delivery(
     control: &'static Control,
-    rival: &dyn Rival,
+    contender: &dyn Contender,
     case: &StreamCase,
     timing: &Timing,
 ) -> Run<Delivery> {
-    with_stream(control, rival, case, duty::NONE, |group| {
+    with_stream(control, contender, case, task::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
         group.measure(control, case.receivers as u32 + 1, timing, deadline)?;
         let rate = rate(control, case)?;
@@ -56,7 +56,7 @@ pub fn delivery(
 }
 
 /// From the first message that counted until the last receiver has the last one.
-fn rate(control: &Control, case: &StreamCase) -> Result<f64, Trouble> {
+fn rate(control: &Control, case: &StreamCase) -> Result<f64, RunError> {
     let sender = &control.sender.0;
     let (sent, end) = all_arrived(control, case)?;
     let messages = sent - sender.first.load(Relaxed);
@@ -64,7 +64,7 @@ fn rate(control: &Control, case: &StreamCase) -> Result<f64, Trouble> {
 }
 
 /// How many messages were sent, and when the last receiver had the last one; trouble if any was lost or damaged.
-fn all_arrived(control: &Control, case: &StreamCase) -> Result<(u64, u64), Trouble> {
+fn all_arrived(control: &Control, case: &StreamCase) -> Result<(u64, u64), RunError> {
     let sent = control.sender.0.sent.load(Acquire);
     let mut end = 0;
     for (index, receiver) in control.receivers[..case.receivers].iter().enumerate() {
@@ -72,7 +72,7 @@ fn all_arrived(control: &Control, case: &StreamCase) -> Result<(u64, u64), Troub
         let wrong = receiver.0.wrong.load(Relaxed);
         if received != sent || wrong != 0 {
             let text = format!("receiver {index} got {received} of {sent} messages, {wrong} of them wrong");
-            return Err(Trouble::Failed(text));
+            return Err(RunError::Failed(text));
         }
         end = end.max(receiver.0.end_ns.load(Acquire));
     }
@@ -83,13 +83,13 @@ fn all_arrived(control: &Control, case: &StreamCase) -> Result<(u64, u64), Troub
 /// tenth, in which everybody warms up, does not count. `count` times the receivers is at most [`MOST_SAMPLES`](crate::control::MOST_SAMPLES).
 pub fn lateness(
     control: &'static Control,
-    rival: &dyn Rival,
+    contender: &dyn Contender,
     case: &StreamCase,
     (rate, count): (u64, u64),
     deadline: Duration,
 ) -> Run<Vec<u32>> {
     control.schedule.0.set(rate, count);
-    with_stream(control, rival, case, duty::SCHEDULE, |group| {
+    with_stream(control, contender, case, task::SCHEDULE, |group| {
         let deadline = Instant::now() + deadline;
         start(control, group, case, deadline)?;
         group.finish(control, deadline)?;
@@ -104,13 +104,13 @@ pub fn lateness(
 /// of each receiver.
 pub fn slow_reader(
     control: &'static Control,
-    rival: &dyn Rival,
+    contender: &dyn Contender,
     case: &StreamCase,
     (rate, count): (u64, u64),
     deadline: Duration,
 ) -> Run<Vec<Vec<u32>>> {
     control.schedule.0.set(rate, count);
-    with_stream(control, rival, case, duty::TIMELINE, |group| {
+    with_stream(control, contender, case, task::TIMELINE, |group| {
         let deadline = Instant::now() + deadline;
         start(control, group, case, deadline)?;
         group.finish(control, deadline)?;
@@ -128,9 +128,14 @@ pub struct Pauses {
 }
 
 /// Kills the last receiver in mid-stream and looks at the sender for a while before and after.
-pub fn kill(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<Pauses> {
-    rival.mortal()?;
-    with_stream(control, rival, case, duty::WATCH, |group| {
+pub fn kill(
+    control: &'static Control,
+    contender: &dyn Contender,
+    case: &StreamCase,
+    timing: &Timing,
+) -> Run<Pauses> {
+    contender.mortal()?;
+    with_stream(control, contender, case, task::WATCH, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         nap(timing.warm_up)?;
@@ -160,19 +165,19 @@ pub enum Blocked {
 /// The share of a core, in per cent, that the first blocked party uses.
 pub fn idle(
     control: &'static Control,
-    rival: &dyn Rival,
+    contender: &dyn Contender,
     case: &StreamCase,
     blocked: Blocked,
     timing: &Timing,
 ) -> Run<f64> {
-    let duty = if blocked == Blocked::Sender { duty::HOLD_RECEIVERS } else { duty::HOLD_SENDER };
-    with_stream(control, rival, case, duty, |group| {
+    let task = if blocked == Blocked::Sender { task::HOLD_RECEIVERS } else { task::HOLD_SENDER };
+    with_stream(control, contender, case, task, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         // Time to fall asleep.
         nap(timing.warm_up + Duration::from_millis(50))?;
         let pid = group.pid(usize::from(blocked == Blocked::Receiver));
-        let cpu = || clock::cpu_time_of(pid).ok_or_else(|| Trouble::Failed("ended early".into()));
+        let cpu = || clock::cpu_time_of(pid).ok_or_else(|| RunError::Failed("ended early".into()));
         let (cpu_before, before) = (cpu()?, Instant::now());
         nap(timing.measure)?;
         let share = (cpu()? - cpu_before).as_secs_f64() / before.elapsed().as_secs_f64();
@@ -183,10 +188,15 @@ pub fn idle(
 }
 
 /// Bytes of shared memory that the sender maps in mid-stream.
-pub fn memory(control: &'static Control, rival: &dyn Rival, case: &StreamCase, timing: &Timing) -> Run<f64> {
+pub fn memory(
+    control: &'static Control,
+    contender: &dyn Contender,
+    case: &StreamCase,
+    timing: &Timing,
+) -> Run<f64> {
     let own = std::process::id() as libc::pid_t;
     let known = shared_objects(own);
-    let bytes = with_stream(control, rival, case, duty::NONE, |group| {
+    let bytes = with_stream(control, contender, case, task::NONE, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
         nap(timing.warm_up)?;
@@ -197,7 +207,7 @@ pub fn memory(control: &'static Control, rival: &dyn Rival, case: &StreamCase, t
         Ok(mapped.values().sum::<u64>() as f64)
     })?;
     if bytes == Ok(0.0) {
-        Err(Absent::cannot("maps nothing: its buffers are the kernel's"))
+        Err(Unavailable::cannot("maps nothing: its buffers are the kernel's"))
     } else {
         Ok(bytes)
     }
@@ -206,19 +216,19 @@ pub fn memory(control: &'static Control, rival: &dyn Rival, case: &StreamCase, t
 /// Opens a stream, forks its parties (the sender first), lets `steer` do its work, and leaves nothing behind.
 fn with_stream<T>(
     control: &'static Control,
-    rival: &dyn Rival,
+    contender: &dyn Contender,
     case: &StreamCase,
-    duty: u32,
-    steer: impl FnOnce(&mut Group) -> Result<T, Trouble>,
+    task: u32,
+    steer: impl FnOnce(&mut Group) -> Result<T, RunError>,
 ) -> Run<T> {
-    control.reset(duty);
+    control.reset(task);
     let mut group = Group::new();
-    match rival.stream(case)? {
-        Stream::Threads(_) if duty != duty::NONE => {
-            return Err(Absent::cannot("its parties share a process"));
+    match contender.stream(case)? {
+        Stream::Threads(_) if task != task::NONE => {
+            return Err(Unavailable::cannot("its parties share a process"));
         }
         Stream::Threads(threads) => group.spawn(control, || {
-            let mut pace = Pace::new(control);
+            let mut pace = Pacer::new(control);
             threads.run(&mut pace, (0..case.receivers).map(|index| Tally::new(control, index)).collect());
             pace.finish();
             Ok(())
@@ -227,7 +237,7 @@ fn with_stream<T>(
             // Each child takes its own copy of the opened stream; the parent's goes at the end of this block.
             let mut parties = Some(parties);
             group.spawn(control, || {
-                let mut pace = Pace::new(control);
+                let mut pace = Pacer::new(control);
                 parties.take().expect("inherited whole").send(&mut pace);
                 pace.finish();
                 Ok(())
@@ -243,12 +253,12 @@ fn with_stream<T>(
     }
     let result = steer(&mut group);
     drop(group);
-    rival.clean_up();
+    contender.clean_up();
     Ok(result)
 }
 
 /// Waits until all are set up and sets them off.
-fn start(control: &Control, group: &mut Group, case: &StreamCase, deadline: Instant) -> Result<(), Trouble> {
+fn start(control: &Control, group: &mut Group, case: &StreamCase, deadline: Instant) -> Result<(), RunError> {
     let parties = case.receivers as u32 + 1;
     group.wait_until(control, deadline, || control.ready.0.load(Acquire) == parties)?;
     control.advance(phase::WARM);

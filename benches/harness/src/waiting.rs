@@ -1,4 +1,4 @@
-//! Ways to wait that several rivals share.
+//! Ways to wait that several contenders share.
 
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Whorl's own command, `shell`: built, found, and asked what it can do already.
 
 use super::{Copier, text, tools};
-use crate::rival::Absent;
+use crate::contender::Unavailable;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,7 +19,7 @@ impl Shell {
     /// A run of `shell VERB FLAGS... -n COPIES SOURCE -d DIRECTORY`.
     pub fn copier(&self, name: &str, flags: &'static [&'static str]) -> Copier {
         match self.verb("copy", flags) {
-            Err(why) => Copier::absent(name, Absent::NotMeasured(why)),
+            Err(why) => Copier::absent(name, Unavailable::NotMeasured(why)),
             Ok(binary) => tools::whorl(name, binary, flags),
         }
     }
@@ -28,7 +28,7 @@ impl Shell {
     pub fn streamer(&self, name: &str) -> Copier {
         let binary = self.verb("send", &["--peers"]).and_then(|_| self.verb("recv", &[]));
         match binary {
-            Err(why) => Copier::absent(name, Absent::NotMeasured(why)),
+            Err(why) => Copier::absent(name, Unavailable::NotMeasured(why)),
             Ok(binary) => Copier::new(name, move |job| {
                 let script = r#"
                     shell=$1 source=$2 channel=bench-$$; shift 2

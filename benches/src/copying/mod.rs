@@ -1,6 +1,6 @@
 //! Copies of one file to many: what every machine has is `measure`'s; here is what only this package asks.
 
-pub mod ancestor;
+pub mod baseline;
 pub mod command;
 pub mod direct;
 

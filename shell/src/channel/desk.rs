@@ -1,18 +1,18 @@
 //! The desk: an owner's one control thread. It answers the rendezvous socket, admits, buries, tells how things stand, and
 //! wakes the data thread. So a kill is noticed within a millisecond, also while the data thread sits in `read`.
 
-use super::guests::{Guest, Guests};
-use super::newcomers::Newcomers;
+use super::guests::{Peer, PeerTable};
+use super::newcomers::PendingPeers;
 use super::rate::{Messages, Rate};
-use crate::channel::flow::Flow;
-use crate::os::close_on_fork::Unshared;
-use crate::os::event_fd::{Bell, new_epoll};
+use crate::channel::flow::Progress;
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::event_fd::{EventFd, new_epoll};
 use crate::os::socket::{receive, send_with_descriptors};
 use crate::os::thread::start_thread;
 use crate::os::timeout::timespec;
 use crate::registry::Listener;
-use crate::registry::protocol::{Farewell, RECORD, Record, Refusal, Saying, Start};
-use crate::registry::status::{Kind, Participant, Report, Stage, Standing, Way};
+use crate::registry::protocol::{ControlMessage, DisconnectReason, RECORD, Record, Refusal, Start};
+use crate::registry::status::{Kind, Participant, PeerState, Phase, Report, TransportKind};
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -23,9 +23,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What is handed to somebody who joins.
-pub(crate) struct HandOver {
-    pub saying: Saying,
-    pub descriptors: Vec<Unshared>,
+pub(crate) struct JoinGrant {
+    pub saying: ControlMessage,
+    pub descriptors: Vec<CloseOnForkFd>,
     /// Its place, where the owner chooses it; then it takes part at once.
     pub place: Option<u32>,
 }
@@ -46,27 +46,27 @@ impl Lag {
 }
 
 /// What a transport does for those who come. Places are seats of a ring, or numbers of streams.
-pub(crate) trait Party: Send + Sync + 'static {
+pub(crate) trait Transport: Send + Sync + 'static {
     fn kind(&self) -> Kind;
-    fn way(&self) -> Way;
+    fn way(&self) -> TransportKind;
     /// Bytes of memory.
     fn memory(&self) -> u64;
     /// Somebody wants to join.
-    fn hand_over(&self, from: Start) -> Result<HandOver, Refusal>;
+    fn hand_over(&self, from: Start) -> Result<JoinGrant, Refusal>;
     /// Somebody sits down. Whether it takes part now.
     fn admit(&self, place: u32) -> bool;
     /// How somebody is doing, and how far behind.
-    fn standing(&self, place: u32) -> (Standing, Lag);
+    fn standing(&self, place: u32) -> (PeerState, Lag);
     /// How many messages were published, counting over at 32 bits; 0 where bytes travel without.
     fn messages(&self) -> u32;
     /// Somebody hung up. Whether everything of it is cleared away; if not, this is called again.
     fn clear(&self, place: u32) -> bool;
     /// Somebody sleeps elsewhere and is to be told of news over this socket.
-    fn will_tell(&self, place: u32, socket: &Arc<Unshared>);
+    fn will_tell(&self, place: u32, socket: &Arc<CloseOnForkFd>);
     /// No longer over this socket.
-    fn tells_no_more(&self, place: u32, socket: &Arc<Unshared>);
+    fn tells_no_more(&self, place: u32, socket: &Arc<CloseOnForkFd>);
     /// Ten times a second; returns who is to be thrown out.
-    fn look(&self, pulse: &Pulse) -> Vec<u32>;
+    fn look(&self, pulse: &SendStatus) -> Vec<u32>;
     /// Throws somebody out.
     fn throw_out(&self, place: u32);
     /// The data thread is to stop waiting.
@@ -75,16 +75,16 @@ pub(crate) trait Party: Send + Sync + 'static {
 
 /// What the data thread tells the desk. Plain counters, which order nothing.
 #[derive(Default)]
-pub(crate) struct Pulse {
+pub(crate) struct SendStatus {
     /// How the bytes flow.
-    pub flow: Flow,
+    pub flow: Progress,
     wanted: AtomicU32,
     started: AtomicBool,
     /// Being alone is a reason to stop.
     needs_company: AtomicBool,
 }
 
-impl Pulse {
+impl SendStatus {
     pub fn want(&self, count: u32) {
         self.wanted.store(count, Ordering::Relaxed);
     }
@@ -94,14 +94,14 @@ impl Pulse {
         self.needs_company.store(needs_company, Ordering::Relaxed);
     }
 
-    fn stage(&self) -> Stage {
-        if self.started.load(Ordering::Relaxed) { Stage::Live } else { Stage::Waiting }
+    fn stage(&self) -> Phase {
+        if self.started.load(Ordering::Relaxed) { Phase::Live } else { Phase::Waiting }
     }
 }
 
 /// How things stand, for whoever watches.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct Snapshot {
     /// Bytes sent.
     pub sent: u64,
     /// Whether the sender waits for its peers.
@@ -113,11 +113,11 @@ pub struct View {
 }
 
 /// Hears how things stand, ten times a second, in a thread of its own.
-pub type Watcher = Box<dyn FnMut(&View) + Send>;
+pub type ProgressObserver = Box<dyn FnMut(&Snapshot) + Send>;
 
 /// The desk's handle: dropping it ends the thread and gives the name back.
-pub(crate) struct Desk {
-    end: Arc<Bell>,
+pub(crate) struct ControlThread {
+    end: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -137,24 +137,24 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// So many packets of one client, then the others have their turn.
 const PACKETS: u32 = 16;
 
-impl Desk {
+impl ControlThread {
     /// Opens the desk. The thread is this process's: fork before, not after.
     ///
     /// # Errors
     /// What could not be done, and what the kernel said.
     pub fn open(
         listener: Listener,
-        party: Arc<dyn Party>,
-        guests: Arc<Guests>,
-        pulse: Arc<Pulse>,
-        watcher: Option<Watcher>,
+        party: Arc<dyn Transport>,
+        guests: Arc<PeerTable>,
+        pulse: Arc<SendStatus>,
+        watcher: Option<ProgressObserver>,
     ) -> Result<Self, (&'static str, Errno)> {
         let failed = |what| move |error| (what, error);
-        let end = Arc::new(Bell::new().map_err(failed("make an event"))?);
+        let end = Arc::new(EventFd::new().map_err(failed("make an event"))?);
         let epoll = new_epoll().map_err(failed("wait for events"))?;
         watch(&epoll, listener.as_fd(), LISTENER).map_err(failed("wait for events"))?;
         watch(&epoll, end.as_fd(), END).map_err(failed("wait for events"))?;
-        let clerk = Clerk {
+        let clerk = ControlLoop {
             epoll,
             listener: Some(listener),
             party,
@@ -162,7 +162,7 @@ impl Desk {
             pulse,
             watcher,
             clients: HashMap::new(),
-            newcomers: Newcomers::default(),
+            newcomers: PendingPeers::default(),
             next: 0,
             clearing: Vec::new(),
             resting: false,
@@ -177,9 +177,9 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for ControlThread {
     fn drop(&mut self) {
-        self.end.ring();
+        self.end.signal();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -191,7 +191,7 @@ fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, data: u64) -> Result<(), Errno> {
 }
 
 struct Client {
-    socket: Arc<Unshared>,
+    socket: Arc<CloseOnForkFd>,
     pid: u32,
     since: Instant,
     /// Let in.
@@ -199,15 +199,15 @@ struct Client {
     place: Option<u32>,
 }
 
-struct Clerk {
+struct ControlLoop {
     epoll: OwnedFd,
     listener: Option<Listener>,
-    party: Arc<dyn Party>,
-    guests: Arc<Guests>,
-    pulse: Arc<Pulse>,
-    watcher: Option<Watcher>,
+    party: Arc<dyn Transport>,
+    guests: Arc<PeerTable>,
+    pulse: Arc<SendStatus>,
+    watcher: Option<ProgressObserver>,
     clients: HashMap<u64, Client>,
-    newcomers: Newcomers,
+    newcomers: PendingPeers,
     next: u64,
     /// Places of those who hung up, with how often they were looked at.
     clearing: Vec<(u64, u32, u32)>,
@@ -220,7 +220,7 @@ struct Clerk {
     messages: Messages,
 }
 
-impl Clerk {
+impl ControlLoop {
     fn run(mut self) {
         let mut last_tick = Instant::now();
         loop {
@@ -309,7 +309,7 @@ impl Clerk {
     }
 
     fn send_away(&mut self, id: u64) {
-        self.say(id, Saying::Refused(Refusal::Unable));
+        self.say(id, ControlMessage::Refused(Refusal::Unable));
         self.hang_up(id);
     }
 
@@ -324,7 +324,7 @@ impl Clerk {
                     Ok(record) => self.answer(id, record),
                     Err(_) => {
                         // Another version perhaps: it reads ours in the answer.
-                        self.say(id, Saying::Refused(Refusal::Unable));
+                        self.say(id, ControlMessage::Refused(Refusal::Unable));
                         return self.hang_up(id);
                     }
                 },
@@ -335,25 +335,25 @@ impl Clerk {
 
     fn answer(&mut self, id: u64, record: Record) {
         match record.saying {
-            Saying::Join(from) => self.join(id, record, from),
-            Saying::Seated(place) => self.seat(id, place),
-            Saying::Armed => {
+            ControlMessage::Join(from) => self.join(id, record, from),
+            ControlMessage::Seated(place) => self.seat(id, place),
+            ControlMessage::Armed => {
                 if let Some(Client { place: Some(place), socket, .. }) = self.clients.get(&id) {
                     self.party.will_tell(*place, socket);
                     // Whatever came between its arming and now.
-                    self.say(id, Saying::Told);
+                    self.say(id, ControlMessage::Told);
                 }
             }
-            Saying::Bye(how) => self.guests.update(id, |guest| guest.bye = Some(how)),
-            Saying::Status => {
-                let mut packet = Record::plain(Saying::Report).encode().to_vec();
+            ControlMessage::Bye(how) => self.guests.update(id, |guest| guest.bye = Some(how)),
+            ControlMessage::Status => {
+                let mut packet = Record::plain(ControlMessage::Report).encode().to_vec();
                 packet.extend(self.report().encode());
                 if let Some(client) = self.clients.get(&id) {
                     let _ = send_with_descriptors(&client.socket, &packet, &[]);
                 }
             }
-            Saying::Stop => {
-                self.say(id, Saying::Stopping);
+            ControlMessage::Stop => {
+                self.say(id, ControlMessage::Stopping);
                 self.guests.ask_to_stop();
                 self.party.interrupt();
             }
@@ -375,10 +375,10 @@ impl Clerk {
         }
         let handed = match handed {
             Ok(handed) => handed,
-            Err(why) => return self.say(id, Saying::Refused(why)),
+            Err(why) => return self.say(id, ControlMessage::Refused(why)),
         };
         let Some(client) = self.clients.get(&id) else { return };
-        let guest = Guest {
+        let guest = Peer {
             id,
             pid: client.pid,
             token: record.token,
@@ -389,7 +389,7 @@ impl Clerk {
         };
         if !self.guests.enter(guest) {
             handed.place.map(|place| self.party.clear(place));
-            return self.say(id, Saying::Refused(Refusal::Over));
+            return self.say(id, ControlMessage::Refused(Refusal::Over));
         }
         let words = Record::plain(handed.saying).encode();
         let objects: Vec<_> = handed.descriptors.iter().map(AsFd::as_fd).collect();
@@ -416,7 +416,7 @@ impl Clerk {
         self.guests.update(id, |guest| (guest.place, guest.joined) = (Some(place), self.party.admit(place)));
     }
 
-    fn say(&self, id: u64, saying: Saying) {
+    fn say(&self, id: u64, saying: ControlMessage) {
         if let Some(client) = self.clients.get(&id) {
             let _ = send_with_descriptors(&client.socket, &Record::plain(saying).encode(), &[]);
         }
@@ -466,7 +466,7 @@ impl Clerk {
         let ids: Vec<_> =
             self.clients.iter().filter(|(_, client)| sits_there(client)).map(|(id, _)| *id).collect();
         for id in ids {
-            self.say(id, Saying::Evicted);
+            self.say(id, ControlMessage::Evicted);
             self.guests.update(id, |guest| guest.evicted = true);
         }
         self.party.throw_out(place);
@@ -501,24 +501,24 @@ impl Clerk {
         }
     }
 
-    fn view(&self) -> View {
-        View {
+    fn view(&self) -> Snapshot {
+        Snapshot {
             sent: self.pulse.flow.sent(),
             waiting: self.pulse.flow.is_waiting(),
-            wanted: (self.pulse.stage() == Stage::Waiting).then(|| self.pulse.wanted.load(Ordering::Relaxed)),
+            wanted: (self.pulse.stage() == Phase::Waiting).then(|| self.pulse.wanted.load(Ordering::Relaxed)),
             participants: self.participants(),
         }
     }
 
     fn participants(&self) -> Vec<Participant> {
-        let standing = |guest: &Guest| match (guest.bye, guest.place) {
-            (Some(Farewell::Done), _) => (Standing::Done, Lag::default()),
-            _ if guest.evicted => (Standing::Evicted, Lag::default()),
+        let standing = |guest: &Peer| match (guest.bye, guest.place) {
+            (Some(DisconnectReason::Done), _) => (PeerState::Done, Lag::default()),
+            _ if guest.evicted => (PeerState::Evicted, Lag::default()),
             (_, Some(place)) => self.party.standing(place),
-            (_, None) => (Standing::Joining, Lag::default()),
+            (_, None) => (PeerState::Joining, Lag::default()),
         };
         let all = self.guests.all();
-        let participant = |guest: &Guest| {
+        let participant = |guest: &Peer| {
             let (standing, lag) = standing(guest);
             Participant { pid: guest.pid, standing, behind: lag.bytes, fill: lag.fill }
         };
@@ -543,7 +543,7 @@ impl Clerk {
     }
 }
 
-impl Drop for Clerk {
+impl Drop for ControlLoop {
     fn drop(&mut self) {
         // The name first: whoever comes now finds nobody, and waits for the next owner.
         self.listener = None;

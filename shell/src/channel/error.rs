@@ -1,7 +1,7 @@
 //! What can go wrong with a channel.
 
 use crate::registry::protocol::Refusal;
-use crate::registry::{BindError, ConnectError, RuntimeError, TalkError};
+use crate::registry::{BindError, ConnectError, RequestError, RuntimeError};
 use crate::shm::ring::SegmentError;
 use rustix::io::Errno;
 use thiserror::Error;
@@ -74,7 +74,7 @@ pub enum JoinError {
     Connect(#[from] ConnectError),
     /// The owner does not talk as we do.
     #[error(transparent)]
-    Talk(#[from] TalkError),
+    Talk(#[from] RequestError),
     /// The owner refused.
     #[error(transparent)]
     Refused(#[from] Refusal),

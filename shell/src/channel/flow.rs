@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The bytes sent, and whether the data thread waits for peers.
 #[derive(Default)]
-pub(crate) struct Flow {
+pub(crate) struct Progress {
     sent: AtomicU64,
     waiting: AtomicBool,
 }
 
-impl Flow {
+impl Progress {
     /// So many bytes were sent by now.
     pub fn set_sent(&self, total: u64) {
         self.sent.store(total, Ordering::Relaxed);

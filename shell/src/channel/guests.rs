@@ -1,8 +1,8 @@
 //! Who came to an owner: what its control thread learns of them, and what its data thread waits for.
 
-use crate::os::event_fd::Bell;
+use crate::os::event_fd::EventFd;
 use crate::os::signal::stop_signal;
-use crate::registry::protocol::{Farewell, Token};
+use crate::registry::protocol::{DisconnectReason, Token};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Somebody who was let in.
 #[derive(Clone, Debug)]
-pub(crate) struct Guest {
+pub(crate) struct Peer {
     /// Tells it from others.
     pub id: u64,
     /// Its process id; 0 when unknown.
@@ -26,10 +26,10 @@ pub(crate) struct Guest {
     /// Whether it was thrown out, for being too slow.
     pub evicted: bool,
     /// What it said in parting.
-    pub bye: Option<Farewell>,
+    pub bye: Option<DisconnectReason>,
 }
 
-impl Guest {
+impl Peer {
     /// Whether it is one of those who are sent to.
     fn takes_part(&self) -> bool {
         self.joined && !self.evicted
@@ -38,7 +38,7 @@ impl Guest {
 
 /// What became of those who took part and are no longer here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct PeerSummary {
     /// Have everything.
     pub done: u64,
     /// Had enough before the end.
@@ -51,16 +51,16 @@ pub struct Tally {
     pub evicted: Vec<u32>,
 }
 
-impl Tally {
+impl PeerSummary {
     /// Counts somebody who took part, and went if `gone`.
-    fn count(&mut self, guest: &Guest, gone: bool) {
+    fn count(&mut self, guest: &Peer, gone: bool) {
         match guest.bye {
             _ if !guest.joined => {}
             // Even if it was thrown out meanwhile: everything had reached it.
-            Some(Farewell::Done) => self.done += 1,
+            Some(DisconnectReason::Done) => self.done += 1,
             _ if guest.evicted => remember(&mut self.evicted, guest.pid),
-            Some(Farewell::Left) => self.left += 1,
-            Some(Farewell::Failed) => remember(&mut self.failed, guest.pid),
+            Some(DisconnectReason::Left) => self.left += 1,
+            Some(DisconnectReason::Failed) => remember(&mut self.failed, guest.pid),
             None if gone => remember(&mut self.lost, guest.pid),
             None => {}
         }
@@ -69,31 +69,31 @@ impl Tally {
 
 #[derive(Default)]
 struct State {
-    guests: Vec<Guest>,
-    tally: Tally,
+    guests: Vec<Peer>,
+    tally: PeerSummary,
     /// Nobody is let in any more.
     over: bool,
 }
 
 /// The guests of one owner.
-pub(crate) struct Guests {
+pub(crate) struct PeerTable {
     state: Mutex<State>,
     changed: Condvar,
     asked_to_stop: AtomicBool,
     /// Readable once the data thread should stop waiting for whatever it waits for.
-    cancel: Bell,
-    visits: Option<Arc<Visits>>,
+    cancel: EventFd,
+    visits: Option<Arc<ClientCounter>>,
 }
 
 /// How many runs of a client were here, whatever ways each of them came.
 #[derive(Default)]
-pub(crate) struct Visits {
+pub(crate) struct ClientCounter {
     /// By run: its open connections, and whether it took something.
     open: Mutex<HashMap<Token, (u32, bool)>>,
     over: AtomicU64,
 }
 
-impl Visits {
+impl ClientCounter {
     /// A run has come one more way.
     pub fn come(&self, run: Token) {
         self.lock().entry(run).or_default().0 += 1;
@@ -132,14 +132,14 @@ pub(crate) enum WaitEnd {
 /// As many process ids are remembered, for telling.
 const REMEMBERED: usize = 1024;
 
-impl Guests {
+impl PeerTable {
     pub fn new() -> Result<Self, Errno> {
         Self::counted(None)
     }
 
     /// The same, with their visits counted.
-    pub fn counted(visits: Option<Arc<Visits>>) -> Result<Self, Errno> {
-        let cancel = Bell::new()?;
+    pub fn counted(visits: Option<Arc<ClientCounter>>) -> Result<Self, Errno> {
+        let cancel = EventFd::new()?;
         let (state, changed) = (Mutex::default(), Condvar::new());
         Ok(Self { state, changed, asked_to_stop: AtomicBool::new(false), cancel, visits })
     }
@@ -149,7 +149,7 @@ impl Guests {
     }
 
     /// Lets somebody in; false if it is over.
-    pub fn enter(&self, guest: Guest) -> bool {
+    pub fn enter(&self, guest: Peer) -> bool {
         let mut state = self.lock();
         if state.over {
             return false;
@@ -162,7 +162,7 @@ impl Guests {
     }
 
     /// Changes what is known of a guest.
-    pub fn update(&self, id: u64, change: impl FnOnce(&mut Guest)) {
+    pub fn update(&self, id: u64, change: impl FnOnce(&mut Peer)) {
         if let Some(guest) = self.lock().guests.iter_mut().find(|guest| guest.id == id) {
             change(guest);
         }
@@ -170,21 +170,21 @@ impl Guests {
     }
 
     /// Somebody is gone.
-    pub fn leave(&self, id: u64) -> Option<Guest> {
+    pub fn leave(&self, id: u64) -> Option<Peer> {
         let mut state = self.lock();
         let at = state.guests.iter().position(|guest| guest.id == id)?;
         let guest = state.guests.swap_remove(at);
         state.tally.count(&guest, true);
         drop(state);
         if let Some(visits) = &self.visits {
-            visits.go(guest.token, guest.bye == Some(Farewell::Done));
+            visits.go(guest.token, guest.bye == Some(DisconnectReason::Done));
         }
         self.changed.notify_all();
         Some(guest)
     }
 
     /// Everybody who is here.
-    pub fn all(&self) -> Vec<Guest> {
+    pub fn all(&self) -> Vec<Peer> {
         self.lock().guests.clone()
     }
 
@@ -194,7 +194,7 @@ impl Guests {
     }
 
     /// What became of those who are no longer here, those who have said goodbye or were thrown out included.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> PeerSummary {
         let state = self.lock();
         let mut tally = state.tally.clone();
         state.guests.iter().for_each(|guest| tally.count(guest, false));
@@ -209,7 +209,7 @@ impl Guests {
 
     /// Waits until nobody takes part.
     pub fn wait_alone(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
-        self.wait(deadline, |state| !state.guests.iter().any(Guest::takes_part))
+        self.wait(deadline, |state| !state.guests.iter().any(Peer::takes_part))
     }
 
     /// Waits until everybody who takes part has gone or said goodbye, and lets nobody in from then on. Who was let in and has
@@ -270,12 +270,12 @@ impl Guests {
 
     /// Ends the data thread's wait for its source.
     pub fn cancel(&self) {
-        self.cancel.ring();
+        self.cancel.signal();
     }
 
     /// What that rings. A data thread that looks for the reason now hushes it: that may be gone, when somebody came after the
     /// last one went.
-    pub fn cancel_bell(&self) -> &Bell {
+    pub fn cancel_bell(&self) -> &EventFd {
         &self.cancel
     }
 
@@ -293,11 +293,11 @@ fn remember(pids: &mut Vec<u32>, pid: u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::Visits;
+    use super::ClientCounter;
 
     #[test]
     fn a_run_that_comes_two_ways_is_one_visit_and_one_that_takes_nothing_is_none() {
-        let (visits, [a, b, c]) = (Visits::default(), [1, 2, 3].map(|run| [run; 16]));
+        let (visits, [a, b, c]) = (ClientCounter::default(), [1, 2, 3].map(|run| [run; 16]));
         visits.come(a);
         visits.come(b);
         visits.come(a);

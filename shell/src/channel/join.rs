@@ -3,11 +3,11 @@
 use super::error::JoinError;
 use super::receiver::{JoinOptions, Receiver, Way};
 use super::stream::Stream;
-use crate::os::close_on_fork::{Birthplace, Unshared};
+use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::signal::stop_signal;
-use crate::registry::protocol::{Misunderstanding, Refusal, Saying, Start, Token};
-use crate::registry::{Answer, Client, ConnectError, Name, RuntimeDir, TalkError};
-use crate::shm::liveness::{ByteLocks, OwnerIs};
+use crate::registry::protocol::{ControlMessage, ProtocolError, Refusal, Start, Token};
+use crate::registry::{Answer, Client, ConnectError, Name, RequestError, RuntimeDir};
+use crate::shm::liveness::{ByteLocks, Owner};
 use crate::shm::ring::{Segment, SharedRing};
 use std::time::{Duration, Instant};
 use whorl_core::error::JoinError as CoreJoinError;
@@ -34,18 +34,18 @@ pub(super) fn attempt(
     deadline: Option<Instant>,
 ) -> Result<Attempt, JoinError> {
     let not_yet = |refused| Ok(Attempt::NotYet { refused });
-    let born = Birthplace::here();
+    let born = ForkId::current();
     let client = match Client::connect(directory, name) {
         Ok(client) => client,
-        Err(ConnectError::Nobody) => return not_yet(false),
-        Err(ConnectError::Dead | ConnectError::Busy) => return not_yet(true),
+        Err(ConnectError::NotFound) => return not_yet(false),
+        Err(ConnectError::Dead | ConnectError::Backlog) => return not_yet(true),
         Err(error) => return Err(error.into()),
     };
-    let answer = match client.ask(Saying::Join(options.from), token, deadline) {
+    let answer = match client.ask(ControlMessage::Join(options.from), token, deadline) {
         Ok(answer) => answer,
-        Err(TalkError::HungUp) => return not_yet(true),
-        Err(TalkError::TimedOut) => return Err(JoinError::TimedOut),
-        Err(TalkError::Interrupted) => return Err(JoinError::Interrupted),
+        Err(RequestError::Closed) => return not_yet(true),
+        Err(RequestError::TimedOut) => return Err(JoinError::TimedOut),
+        Err(RequestError::Interrupted) => return Err(JoinError::Interrupted),
         Err(error) => return Err(error.into()),
     };
     let Some(way) = enter(answer, &client, options, deadline)? else { return not_yet(true) };
@@ -60,22 +60,22 @@ fn enter(
     options: &JoinOptions,
     deadline: Option<Instant>,
 ) -> Result<Option<Way>, JoinError> {
-    let nonsense = || TalkError::from(Misunderstanding::Nonsense);
+    let nonsense = || RequestError::from(ProtocolError::Malformed);
     match answer.record.saying {
-        Saying::Ring(hint) => {
-            let objects: [Unshared; 2] = answer.descriptors.try_into().map_err(|_| nonsense())?;
-            let [data, control] = objects.map(Unshared::share); // memory: nobody's life hangs on it
+        ControlMessage::Ring(hint) => {
+            let objects: [CloseOnForkFd; 2] = answer.descriptors.try_into().map_err(|_| nonsense())?;
+            let [data, control] = objects.map(CloseOnForkFd::share); // memory: nobody's life hangs on it
             let ring = Segment::received(data, control);
             Ok(sit(&ring, hint, client, options, deadline)?
                 .map(|(receiver, _seat)| Way::Ring { receiver, _seat }))
         }
-        Saying::Stream => {
-            let [stream]: [Unshared; 1] = answer.descriptors.try_into().map_err(|_| nonsense())?;
+        ControlMessage::Stream => {
+            let [stream]: [CloseOnForkFd; 1] = answer.descriptors.try_into().map_err(|_| nonsense())?;
             let stream = Stream::new(stream).map_err(|error| JoinError::System { what: "receive", error })?;
             Ok(Some(Way::Stream(stream)))
         }
-        Saying::Refused(Refusal::Over) => Ok(None),
-        Saying::Refused(why) => Err(why.into()),
+        ControlMessage::Refused(Refusal::Over) => Ok(None),
+        ControlMessage::Refused(why) => Err(why.into()),
         _ => Err(nonsense().into()),
     }
 }
@@ -87,7 +87,7 @@ fn sit(
     options: &JoinOptions,
     deadline: Option<Instant>,
 ) -> Result<Option<(CoreReceiver<SharedRing>, ByteLocks)>, JoinError> {
-    let ring = segment.attach(OwnerIs::Whoever)?;
+    let ring = segment.attach(Owner::LockHolder)?;
     let locks = segment.byte_locks()?;
     let seats = ring.geometry().seats();
     let begun = Instant::now();
@@ -107,8 +107,8 @@ fn sit(
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    match client.say(Saying::Seated(applicant.seat()), Token::default()) {
-        Err(TalkError::HungUp) => return Ok(None),
+    match client.say(ControlMessage::Seated(applicant.seat()), Token::default()) {
+        Err(RequestError::Closed) => return Ok(None),
         other => other?,
     }
     match applicant.admitted(deadline) {

@@ -27,16 +27,16 @@ mod sleepers;
 mod stream;
 mod stuck;
 
-pub use desk::{View, Watcher};
+pub use desk::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
-pub use guests::Tally;
+pub use guests::PeerSummary;
 pub use receiver::{JoinOptions, Received, Receiver};
 pub(crate) use receiver::{Patience, Payload};
 pub use sender::{Sender, SenderOptions, Slot};
 
 /// What another transport's owner is made of.
 pub(crate) mod owner {
-    pub(crate) use super::desk::{Desk, HandOver, Lag, Party, Pulse};
-    pub(crate) use super::guests::{Guests, Visits, WaitEnd};
-    pub(crate) use super::stuck::Stuck;
+    pub(crate) use super::desk::{ControlThread, JoinGrant, Lag, SendStatus, Transport};
+    pub(crate) use super::guests::{ClientCounter, PeerTable, WaitEnd};
+    pub(crate) use super::stuck::StallDetector;
 }

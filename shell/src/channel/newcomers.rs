@@ -16,12 +16,12 @@ const ENOUGH: usize = 16;
 
 /// Connections by their numbers, which grow.
 #[derive(Debug, Default)]
-pub(crate) struct Newcomers {
+pub(crate) struct PendingPeers {
     strangers: BTreeSet<u64>,
     unseated: BTreeSet<u64>,
 }
 
-impl Newcomers {
+impl PendingPeers {
     /// Somebody has connected.
     pub fn come(&mut self, id: u64) {
         self.strangers.insert(id);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_too_many_makes_room() {
-        let mut newcomers = Newcomers::default();
+        let mut newcomers = PendingPeers::default();
         for id in 0..STRANGERS as u64 {
             newcomers.come(id);
         }

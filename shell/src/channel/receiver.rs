@@ -3,9 +3,9 @@
 use super::error::{JoinError, ReceiveError};
 use super::join::{Attempt, attempt};
 use super::stream::Stream;
-use crate::os::close_on_fork::Birthplace;
+use crate::os::close_on_fork::ForkId;
 use crate::os::deadline;
-use crate::registry::protocol::{Farewell, Saying, Start, Token};
+use crate::registry::protocol::{ControlMessage, DisconnectReason, Start, Token};
 use crate::registry::{Changes, Client, ConnectError, Ended, Name, RuntimeDir, WaitFile};
 use crate::shm::liveness::ByteLocks;
 use crate::shm::ring::SharedRing;
@@ -69,7 +69,7 @@ pub(crate) enum Payload<'a> {
 /// ```
 pub struct Receiver {
     inner: ManuallyDrop<Inner>,
-    born: Birthplace,
+    born: ForkId,
 }
 
 /// Fields are dropped in this order: leave the seat, then give its byte back, then hang up.
@@ -193,7 +193,7 @@ impl Receiver {
         let deadline = options.timeout.map(deadline::after);
         match attempt(directory, name, options, token, deadline)? {
             Attempt::Joined(receiver) => Ok(*receiver),
-            Attempt::NotYet { .. } => Err(ConnectError::Nobody.into()),
+            Attempt::NotYet { .. } => Err(ConnectError::NotFound.into()),
         }
     }
 
@@ -219,7 +219,7 @@ impl Receiver {
     }
 
     /// A receiver that was let in.
-    pub(super) fn new(way: Way, client: Client, token: Token, confirms: bool, born: Birthplace) -> Self {
+    pub(super) fn new(way: Way, client: Client, token: Token, confirms: bool, born: ForkId) -> Self {
         let inner = Inner {
             way,
             client,
@@ -272,7 +272,7 @@ impl Receiver {
             Way::Ring { receiver, .. } => {
                 if !inner.armed_before {
                     // Its answer makes the descriptor readable once, which covers all that came before.
-                    let _ = inner.client.say(Saying::Armed, inner.token);
+                    let _ = inner.client.say(ControlMessage::Armed, inner.token);
                     inner.armed_before = true;
                 }
                 let connected = inner.client.listen();
@@ -287,19 +287,19 @@ impl Receiver {
 
     /// Tells the sender that we have everything. Only after the end was received, and only once does it count.
     pub fn confirm(&mut self) {
-        self.part(Farewell::Done);
+        self.part(DisconnectReason::Done);
     }
 
     /// Tells the sender that something failed on our side.
     pub fn give_up(&mut self) {
-        self.part(Farewell::Failed);
+        self.part(DisconnectReason::Failed);
     }
 
-    fn part(&mut self, how: Farewell) {
+    fn part(&mut self, how: DisconnectReason) {
         if let Ok(inner) = self.here()
             && !std::mem::replace(&mut inner.parted, true)
         {
-            let _ = inner.client.say(Saying::Bye(how), inner.token);
+            let _ = inner.client.say(ControlMessage::Bye(how), inner.token);
         }
     }
 
@@ -329,7 +329,7 @@ impl Receiver {
     }
 
     fn here(&mut self) -> Result<&mut Inner, ReceiveError> {
-        match self.born.is_elsewhere() {
+        match self.born.has_forked() {
             true => Err(ReceiveError::Forked),
             false => Ok(&mut self.inner),
         }
@@ -361,8 +361,8 @@ impl AsRawFd for Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         // A forked child's seat and connection are its parent's.
-        if !self.born.is_elsewhere() {
-            self.part(Farewell::Left);
+        if !self.born.has_forked() {
+            self.part(DisconnectReason::Left);
             // SAFETY: dropped once, here.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
         }

@@ -1,11 +1,11 @@
 //! The ring as an owner's transport: handing the segment over, admitting, burying, evicting.
 
-use super::desk::{HandOver, Lag, Party, Pulse};
-use super::sleepers::Sleepers;
-use super::stuck::Stuck;
-use crate::os::close_on_fork::Unshared;
-use crate::registry::protocol::{Refusal, Saying, Start};
-use crate::registry::status::{Kind, Standing, Way};
+use super::desk::{JoinGrant, Lag, SendStatus, Transport};
+use super::sleepers::PollWaiters;
+use super::stuck::StallDetector;
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::registry::protocol::{ControlMessage, Refusal, Start};
+use crate::registry::status::{Kind, PeerState, TransportKind};
 use crate::shm::liveness::Hooks;
 use crate::shm::ring::{Segment, SharedRing};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,33 +16,34 @@ use whorl_core::seat::State;
 use whorl_core::segment::Geometry;
 
 /// A ring and its members, as the desk sees them.
-pub(crate) struct RingParty {
+pub(crate) struct RingTransport {
     segment: Segment,
     ring: SharedRing,
     membership: Membership<SharedRing>,
     geometry: Geometry,
     kind: Kind,
-    ledger: Arc<Ledger>,
+    ledger: Arc<ItemOffsets>,
     hooks: Arc<Hooks>,
-    sleepers: Sleepers,
+    sleepers: PollWaiters,
     evict_after: Option<Duration>,
     /// Who was how far behind, while the sender waited.
-    stuck: Mutex<Stuck<(u32, u32)>>,
+    stuck: Mutex<StallDetector<(u32, u32)>>,
     /// Where the next newcomer looks for a seat first.
     hint: AtomicU32,
 }
 
-impl RingParty {
+impl RingTransport {
     pub fn new(
         segment: Segment,
         ring: SharedRing,
         membership: Membership<SharedRing>,
         kind: Kind,
-        ledger: Arc<Ledger>,
+        ledger: Arc<ItemOffsets>,
         evict_after: Option<Duration>,
     ) -> Arc<Self> {
         let (geometry, hooks) = (ring.geometry(), ring.host().hooks().clone());
-        let (sleepers, stuck, hint) = (Sleepers::default(), Mutex::new(Stuck::new()), AtomicU32::new(0));
+        let (sleepers, stuck, hint) =
+            (PollWaiters::default(), Mutex::new(StallDetector::new()), AtomicU32::new(0));
         let party = Arc::new(Self {
             segment,
             ring,
@@ -72,24 +73,25 @@ impl RingParty {
     }
 }
 
-impl Party for RingParty {
+impl Transport for RingTransport {
     fn kind(&self) -> Kind {
         self.kind
     }
 
-    fn way(&self) -> Way {
-        Way::Shm
+    fn way(&self) -> TransportKind {
+        TransportKind::Shm
     }
 
     fn memory(&self) -> u64 {
         self.geometry.data_length() + self.geometry.control_length()
     }
 
-    fn hand_over(&self, _from: Start) -> Result<HandOver, Refusal> {
-        let objects = self.segment.objects().map(|object| Unshared::open(|| object.try_clone_to_owned()));
+    fn hand_over(&self, _from: Start) -> Result<JoinGrant, Refusal> {
+        let objects =
+            self.segment.objects().map(|object| CloseOnForkFd::open(|| object.try_clone_to_owned()));
         let descriptors = objects.into_iter().collect::<Result<_, _>>().map_err(|_| Refusal::Unable)?;
         let hint = self.hint.fetch_add(1, Ordering::Relaxed) % self.geometry.seats();
-        Ok(HandOver { saying: Saying::Ring(hint), descriptors, place: None })
+        Ok(JoinGrant { saying: ControlMessage::Ring(hint), descriptors, place: None })
     }
 
     fn admit(&self, seat: u32) -> bool {
@@ -103,16 +105,16 @@ impl Party for RingParty {
         }
     }
 
-    fn standing(&self, seat: u32) -> (Standing, Lag) {
+    fn standing(&self, seat: u32) -> (PeerState, Lag) {
         let lag = |items: u32| {
             Lag::new(self.ledger.bytes_in_last(items), items.into(), self.geometry.slots().into())
         };
         match self.membership.status_of(seat) {
-            None => (Standing::Done, Lag::default()),
+            None => (PeerState::Done, Lag::default()),
             Some(status) => match status.state {
-                State::Active => (Standing::Live, lag(status.behind)),
-                State::Evicted => (Standing::Evicted, Lag::default()),
-                _ => (Standing::Joining, Lag::default()),
+                State::Active => (PeerState::Live, lag(status.behind)),
+                State::Evicted => (PeerState::Evicted, Lag::default()),
+                _ => (PeerState::Joining, Lag::default()),
             },
         }
     }
@@ -125,15 +127,15 @@ impl Party for RingParty {
         self.membership.status_of(seat).is_none() || self.membership.bury(seat)
     }
 
-    fn will_tell(&self, seat: u32, socket: &Arc<Unshared>) {
+    fn will_tell(&self, seat: u32, socket: &Arc<CloseOnForkFd>) {
         self.sleepers.add(seat, socket);
     }
 
-    fn tells_no_more(&self, seat: u32, socket: &Arc<Unshared>) {
+    fn tells_no_more(&self, seat: u32, socket: &Arc<CloseOnForkFd>) {
         self.sleepers.remove(seat, socket);
     }
 
-    fn look(&self, pulse: &Pulse) -> Vec<u32> {
+    fn look(&self, pulse: &SendStatus) -> Vec<u32> {
         self.membership.bury_dead();
         let Some(patience) = self.evict_after else { return Vec::new() };
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,13 +159,13 @@ impl Party for RingParty {
 
 /// How many bytes lie before each item that is still in the ring: what "so many items behind" means in bytes. Written by
 /// the data thread, read by the desk; for display, so it orders nothing.
-pub(crate) struct Ledger {
+pub(crate) struct ItemOffsets {
     starts: Box<[AtomicU64]>,
     items: AtomicU32,
     total: AtomicU64,
 }
 
-impl Ledger {
+impl ItemOffsets {
     pub fn new(slots: u32) -> Self {
         let starts = (0..slots).map(|_| AtomicU64::new(0)).collect();
         Self { starts, items: AtomicU32::new(0), total: AtomicU64::new(0) }
@@ -195,11 +197,11 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::Ledger;
+    use super::ItemOffsets;
 
     #[test]
     fn a_ledger_knows_what_the_last_items_weigh() {
-        let ledger = Ledger::new(4);
+        let ledger = ItemOffsets::new(4);
         for bytes in [1, 10, 100, 1000, 10_000] {
             ledger.add(bytes);
         }

@@ -1,11 +1,11 @@
 //! The sender of a channel with a name.
 
-use super::desk::{Desk, Party, Pulse, Watcher};
+use super::desk::{ControlThread, ProgressObserver, SendStatus, Transport};
 use super::error::{CreateError, SendError};
-use super::guests::{Guests, Tally, Visits, WaitEnd};
-use super::ring::{Ledger, RingParty};
-use crate::channel::flow::Flow;
-use crate::os::close_on_fork::Birthplace;
+use super::guests::{ClientCounter, PeerSummary, PeerTable, WaitEnd};
+use super::ring::{ItemOffsets, RingTransport};
+use crate::channel::flow::Progress;
+use crate::os::close_on_fork::ForkId;
 use crate::registry::status::Kind;
 use crate::registry::{Listener, Name, RuntimeDir};
 use crate::shm::liveness::{ByteLocks, OWNER};
@@ -29,7 +29,7 @@ pub struct SenderOptions {
     /// Throw out a receiver that holds the sender up for so long. By default it is waited for.
     pub evict_after: Option<Duration>,
     /// Hears how things stand.
-    pub watcher: Option<Watcher>,
+    pub watcher: Option<ProgressObserver>,
 }
 
 impl Default for SenderOptions {
@@ -67,18 +67,18 @@ impl Default for SenderOptions {
 /// ```
 pub struct Sender {
     inner: ManuallyDrop<Inner>,
-    born: Birthplace,
+    born: ForkId,
 }
 
 /// Fields are dropped in this order: the stream is abandoned, if it was not closed; the desk closes and gives the name
 /// back; then the owner's byte is free.
 struct Inner {
     ring: CoreSender<OwnedSharedRing>,
-    _desk: Desk,
-    party: Arc<RingParty>,
-    guests: Arc<Guests>,
-    pulse: Arc<Pulse>,
-    ledger: Arc<Ledger>,
+    _desk: ControlThread,
+    party: Arc<RingTransport>,
+    guests: Arc<PeerTable>,
+    pulse: Arc<SendStatus>,
+    ledger: Arc<ItemOffsets>,
     name: Name,
     nonce: u64,
     total: u64,
@@ -111,12 +111,12 @@ impl Sender {
 
     /// The same, as what `shell ls` is to call it, with its guests' visits counted.
     pub(crate) fn create_as(
-        (kind, visits): (Kind, Option<Arc<Visits>>),
+        (kind, visits): (Kind, Option<Arc<ClientCounter>>),
         directory: RuntimeDir,
         name: &Name,
         options: SenderOptions,
     ) -> Result<Self, CreateError> {
-        let born = Birthplace::here();
+        let born = ForkId::current();
         let failed = |what| move |error| CreateError::System { what, error };
         let mut geometry = Geometry::new(options.slot_size, options.slots, options.seats)?;
         if options.evict_after.is_some() {
@@ -131,13 +131,14 @@ impl Sender {
         let seen = ring.ring();
         let nonce = seen.nonce();
         let (ring, membership) = ring.into_sender();
-        let ledger = Arc::new(Ledger::new(options.slots));
-        let party = RingParty::new(segment, seen, membership, kind, ledger.clone(), options.evict_after);
-        let guests = Arc::new(Guests::counted(visits).map_err(failed("make an event"))?);
-        let pulse = Arc::new(Pulse::default());
+        let ledger = Arc::new(ItemOffsets::new(options.slots));
+        let party = RingTransport::new(segment, seen, membership, kind, ledger.clone(), options.evict_after);
+        let guests = Arc::new(PeerTable::counted(visits).map_err(failed("make an event"))?);
+        let pulse = Arc::new(SendStatus::default());
         let listener = Listener::bind(directory, name)?;
-        let desk = Desk::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)
-            .map_err(|(what, error)| failed(what)(error))?;
+        let desk =
+            ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)
+                .map_err(|(what, error)| failed(what)(error))?;
         let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
         let inner = Inner {
             ring,
@@ -172,7 +173,7 @@ impl Sender {
     }
 
     /// What became of the receivers that are through.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> PeerSummary {
         self.inner.guests.tally()
     }
 
@@ -280,7 +281,7 @@ impl Sender {
         &mut self,
         checksum: Option<[u8; 16]>,
         deadline: Option<Instant>,
-    ) -> Result<Tally, SendError> {
+    ) -> Result<PeerSummary, SendError> {
         self.close(checksum)?;
         let inner = self.here()?;
         let drained = inner.pulse.flow.waiting(|| inner.ring.drain(deadline));
@@ -300,12 +301,12 @@ impl Sender {
         Ok(())
     }
 
-    pub(crate) fn guests(&self) -> &Arc<Guests> {
+    pub(crate) fn guests(&self) -> &Arc<PeerTable> {
         &self.inner.guests
     }
 
     fn here(&mut self) -> Result<&mut Inner, SendError> {
-        match self.born.is_elsewhere() {
+        match self.born.has_forked() {
             true => Err(SendError::Forked),
             false => Ok(&mut self.inner),
         }
@@ -321,14 +322,14 @@ impl Inner {
 impl Drop for Sender {
     fn drop(&mut self) {
         // A forked child has neither the mapping nor the thread; what it has goes with its process.
-        if !self.born.is_elsewhere() {
+        if !self.born.has_forked() {
             // SAFETY: dropped once, here.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
         }
     }
 }
 
-fn why(error: ClaimError, guests: &Guests) -> SendError {
+fn why(error: ClaimError, guests: &PeerTable) -> SendError {
     match error {
         ClaimError::Full => SendError::Full,
         ClaimError::TimedOut => SendError::TimedOut,
@@ -350,8 +351,8 @@ impl From<WaitEnd> for SendError {
 /// A claimed slot. Dropping it publishes nothing.
 pub struct Slot<'s> {
     claim: Claim<'s, OwnedSharedRing>,
-    ledger: &'s Ledger,
-    flow: &'s Flow,
+    ledger: &'s ItemOffsets,
+    flow: &'s Progress,
     total: &'s mut u64,
     scratch: Option<&'s mut [u8]>,
 }

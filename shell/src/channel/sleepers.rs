@@ -1,28 +1,28 @@
 //! Receivers that sleep in event loops of their own, and are told of news over their sockets.
 
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::socket::send_with_descriptors;
-use crate::registry::protocol::{Record, Saying};
+use crate::registry::protocol::{ControlMessage, Record};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Those who sleep elsewhere, by place.
 #[derive(Default)]
-pub(crate) struct Sleepers {
+pub(crate) struct PollWaiters {
     any: AtomicBool,
-    sockets: Mutex<HashMap<u32, Arc<Unshared>>>,
+    sockets: Mutex<HashMap<u32, Arc<CloseOnForkFd>>>,
 }
 
-impl Sleepers {
-    pub fn add(&self, place: u32, socket: &Arc<Unshared>) {
+impl PollWaiters {
+    pub fn add(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         self.lock().insert(place, socket.clone());
         // Relaxed: who adds tells the sleeper to look again afterwards.
         self.any.store(true, Ordering::Relaxed);
     }
 
     /// Forgets whoever would be told over this socket.
-    pub fn remove(&self, place: u32, socket: &Arc<Unshared>) {
+    pub fn remove(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         let mut sockets = self.lock();
         if sockets.get(&place).is_some_and(|known| Arc::ptr_eq(known, socket)) {
             sockets.remove(&place);
@@ -37,12 +37,12 @@ impl Sleepers {
         }
         for (place, socket) in self.lock().iter() {
             if is_asleep(*place) {
-                let _ = send_with_descriptors(socket, &Record::plain(Saying::Told).encode(), &[]);
+                let _ = send_with_descriptors(socket, &Record::plain(ControlMessage::Told).encode(), &[]);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<Unshared>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<CloseOnForkFd>>> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

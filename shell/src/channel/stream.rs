@@ -2,8 +2,8 @@
 
 use super::error::ReceiveError;
 use super::receiver::{Patience, Payload, Received};
-use crate::os::close_on_fork::Unshared;
-use crate::registry::{Client, TalkError, readable};
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::registry::{Client, RequestError, readable};
 use crate::transfer::frame::{self, END_BODY, HEAD, Head};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 /// A socket and what of the current frame has arrived.
 pub(super) struct Stream {
-    socket: Unshared,
+    socket: CloseOnForkFd,
     /// A head, or the body of an end: collected until whole.
     partial: Vec<u8>,
     /// Bytes of the current frame still to come.
@@ -27,7 +27,7 @@ impl Stream {
     /// The most bytes handed on at a time.
     pub const LONGEST: usize = 1 << 17;
 
-    pub fn new(socket: Unshared) -> Result<Self, Errno> {
+    pub fn new(socket: CloseOnForkFd) -> Result<Self, Errno> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self {
             socket,
@@ -108,7 +108,7 @@ fn is_evicted(client: &Client) -> bool {
     client.is_evicted()
 }
 
-fn read(socket: &Unshared, buffer: &mut [u8], patience: Patience) -> Result<usize, ReceiveError> {
+fn read(socket: &CloseOnForkFd, buffer: &mut [u8], patience: Patience) -> Result<usize, ReceiveError> {
     loop {
         match (rustix::io::read(socket, &mut *buffer), patience) {
             (Ok(0) | Err(Errno::CONNRESET), _) => return Err(ReceiveError::SenderDied),
@@ -118,9 +118,9 @@ fn read(socket: &Unshared, buffer: &mut [u8], patience: Patience) -> Result<usiz
             (Err(Errno::AGAIN), Patience::None) => return Err(ReceiveError::Empty),
             (Err(Errno::AGAIN), Patience::Until(deadline)) => {
                 readable(socket.as_fd(), deadline).map_err(|error| match error {
-                    TalkError::TimedOut => ReceiveError::TimedOut,
-                    TalkError::Interrupted => ReceiveError::Interrupted,
-                    TalkError::System(error) => ReceiveError::System(error),
+                    RequestError::TimedOut => ReceiveError::TimedOut,
+                    RequestError::Interrupted => ReceiveError::Interrupted,
+                    RequestError::System(error) => ReceiveError::System(error),
                     _ => ReceiveError::Corrupt,
                 })?;
             }

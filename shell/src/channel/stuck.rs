@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How far each place was when it was last seen to move, and when that was.
-pub(crate) struct Stuck<M> {
+pub(crate) struct StallDetector<M> {
     seen: HashMap<u32, (M, Instant)>,
 }
 
-impl<M: PartialEq> Stuck<M> {
+impl<M: PartialEq> StallDetector<M> {
     pub fn new() -> Self {
         Self { seen: HashMap::new() }
     }
@@ -31,12 +31,12 @@ impl<M: PartialEq> Stuck<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::Stuck;
+    use super::StallDetector;
     use std::time::Duration;
 
     #[test]
     fn who_moves_goes_away_or_gives_its_place_to_another_begins_anew() {
-        let mut stuck = Stuck::new();
+        let mut stuck = StallDetector::new();
         let ever = Duration::from_secs(3600);
         assert!(stuck.overdue(ever, [(1, 'a'), (2, 'a')].into_iter()).is_empty());
         let began = stuck.seen[&1].1;

@@ -1,6 +1,6 @@
 //! Whorl's seat lock, between processes: core's own, over the library's host.
 
-use crate::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
 use harness::locks::Lock;
 use rustix::fd::OwnedFd;
 use std::sync::OnceLock;
@@ -68,7 +68,7 @@ impl Lock for Whorl {
     fn enter(shared: &'static Shared, seat: u32) -> Self {
         let lock = ByteLocks::open(object()).expect("a lock");
         assert!(lock.try_lock(seat).expect("a lock"), "somebody sits there");
-        let host = SharedHost::new(ByteLocks::open(object()).expect("a lock"), OwnerIs::Myself);
+        let host = SharedHost::new(ByteLocks::open(object()).expect("a lock"), Owner::ThisProcess);
         // SAFETY: each party has a seat of its own and holds its byte.
         let participant = unsafe { Participant::new(Handle { shared, host }, seat) };
         Self { participant, _seat: lock }

@@ -1,7 +1,7 @@
 //! A mailbox read by an attached program, without a round trip to its server.
 
 use crate::shm::mailboxes::Mailboxes;
-use harness::process::{Trouble, is_stopped};
+use harness::process::{RunError, is_stopped};
 use harness::servers::Server;
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// There was no attaching or reading, or somebody wants the measurement to end.
-pub fn read_attached(server: &Server, time: Duration) -> Result<f64, Trouble> {
-    let failed = |why: &dyn std::fmt::Display| Trouble::Failed(why.to_string());
+pub fn read_attached(server: &Server, time: Duration) -> Result<f64, RunError> {
+    let failed = |why: &dyn std::fmt::Display| RunError::Failed(why.to_string());
     let control = server.directory.join(format!("whorl/dipc-{}.sock", server.port));
     // It listens a moment before it can be found.
     let until = Instant::now() + Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub fn read_attached(server: &Server, time: Duration) -> Result<f64, Trouble> {
     let (begun, mut reads) = (Instant::now(), 0);
     while begun.elapsed() < time {
         if is_stopped() {
-            return Err(Trouble::Interrupted);
+            return Err(RunError::Interrupted);
         }
         for _ in 0..1000 {
             let read = mailboxes.read_by(1, None, |bytes, _| std::hint::black_box(bytes.len()));

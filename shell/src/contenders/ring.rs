@@ -1,14 +1,15 @@
 //! Whorl's own ring, as the library makes it: segments, byte locks, a control thread for deaths.
 
 use crate::os::thread::start_thread;
-use crate::shm::liveness::{ByteLocks, OWNER, OwnerIs};
+use crate::shm::liveness::{ByteLocks, OWNER, Owner};
 use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
+use harness::contender::{
+    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
+    Wait,
+};
 use harness::latency::{Echo, Meter, WORDS, verified};
 use harness::load;
-use harness::party::{Pace, Tally};
-use harness::rival::{
-    Absent, Latency, LatencyCase, LatencyParties, Link, Rival, Stream, StreamCase, StreamParties, Wait,
-};
+use harness::role::{Pacer, Tally};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::thread::Builder;
@@ -20,17 +21,17 @@ use whorl_core::segment::Geometry;
 /// The ring, as a party.
 pub struct Whorl;
 
-impl Rival for Whorl {
+impl Contender for Whorl {
     fn name(&self) -> &'static str {
         "whorl"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         let opened = Opened::new(case.size, case.slots, case.receivers)?;
         Ok(Stream::Processes(Box::new(Broadcast { opened, case: *case })))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         let (there, back) = (Opened::new(WORDS * 8, 64, 1)?, Opened::new(WORDS * 8, 64, 1)?);
         Ok(Latency::Processes(Box::new(ThereAndBack { there, back, spin: case.wait == Wait::Spin })))
     }
@@ -43,8 +44,8 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(size: usize, slots: usize, receivers: usize) -> Result<Self, Absent> {
-        let refused = |error: &dyn std::fmt::Display| Absent::cannot(error.to_string());
+    fn new(size: usize, slots: usize, receivers: usize) -> Result<Self, Unavailable> {
+        let refused = |error: &dyn std::fmt::Display| Unavailable::cannot(error.to_string());
         let geometry =
             Geometry::new(size as u32, slots as u32, receivers as u32).map_err(|error| refused(&error))?;
         let segment = Segment::reserve(geometry).map_err(|error| refused(&error))?;
@@ -71,7 +72,7 @@ impl Opened {
     /// Asks for a seat, as soon as the sender has made the ring.
     fn ask(&self, seat: usize) -> (ByteLocks, Applicant<SharedRing>) {
         let ring = loop {
-            match self.segment.attach(OwnerIs::Whoever) {
+            match self.segment.attach(Owner::LockHolder) {
                 Ok(ring) => break ring,
                 Err(_) => std::thread::sleep(Duration::from_micros(100)),
             }
@@ -101,7 +102,7 @@ struct Broadcast {
 }
 
 impl StreamParties for Broadcast {
-    fn send(self: Box<Self>, pace: &mut Pace) {
+    fn send(self: Box<Self>, pace: &mut Pacer) {
         let (_owner, mut sender, membership) = self.opened.own();
         self.opened.admit_everybody(&membership);
         start_thread(Builder::new(), move || bury_whoever_dies(&membership)).expect("a thread");

@@ -3,7 +3,7 @@
 use super::file::{FileError, Information, files};
 use super::wire;
 use crate::channel::{JoinOptions, Received, Receiver};
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::deadline;
 use crate::os::thread::start_scoped_thread;
 use crate::registry::RuntimeDir;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Where a server runs, as far as its ways tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum Reach {
     /// On this host: shared memory works.
     Host,
     /// In a container that shares the network: the socket alone works.
@@ -31,7 +31,7 @@ pub struct Answer {
     /// Its information file.
     pub file: PathBuf,
     /// Where it runs.
-    pub place: Place,
+    pub place: Reach,
     /// What it said over TCP.
     pub socket_message: Option<Vec<u8>>,
     /// What it said through shared memory.
@@ -88,7 +88,7 @@ pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, Errn
 
 fn nothing(file: &Path, error: String, is_broken: bool) -> Answer {
     let file = file.to_owned();
-    Answer { file, place: Place::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
+    Answer { file, place: Reach::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
 }
 
 fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
@@ -106,9 +106,9 @@ fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout:
         .and_then(|runtime| through_memory(runtime, &information, token, deadline));
     drop(connection);
     let place = match (&by_socket, &by_memory) {
-        (_, Ok(_)) => Place::Host,
-        (Ok(_), Err(_)) => Place::Container,
-        (Err(_), Err(_)) => Place::Vm,
+        (_, Ok(_)) => Reach::Host,
+        (Ok(_), Err(_)) => Reach::Container,
+        (Err(_), Err(_)) => Reach::Vm,
     };
     let why = |way, result: &Result<_, String>| result.as_ref().err().map(|error| format!("{way}: {error}"));
     let errors: Vec<_> =
@@ -127,7 +127,7 @@ fn over_socket(
     information: &Information,
     token: Token,
     deadline: Instant,
-    connection: &mut Option<Unshared<TcpStream>>,
+    connection: &mut Option<CloseOnForkFd<TcpStream>>,
 ) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
@@ -141,7 +141,7 @@ fn over_socket(
     let address = SocketAddr::new(information.address, information.port);
     let socket = TcpStream::connect_timeout(&address, left().ok_or_else(late)?).map_err(said)?;
     // Not while it connects, which takes long: a child that is forked then keeps a connection that has said nothing.
-    let socket = Unshared::of(socket).map_err(crate::os::error::reason)?;
+    let socket = CloseOnForkFd::of(socket).map_err(crate::os::error::reason)?;
     let socket = connection.insert(socket);
     socket.set_write_timeout(left()).map_err(said)?;
     (&**socket).write_all(&wire::hello(token)).map_err(said)?;

@@ -12,8 +12,8 @@
 //! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
 //! who holds its lock, after a look whether the name still leads to it.
 
-use crate::os::close_on_fork::Unshared;
-use crate::os::file::{Identity, Refused, make_private, open_regular, path_of, remove_if};
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::file::{FileId, OpenError, make_private, open_regular, path_of, remove_if};
 use crate::os::new_file::{Existing, NewFile, fill, part_name, token};
 use crate::registry::{DirectoryLock, Name};
 use rustix::fd::{AsFd, OwnedFd};
@@ -69,11 +69,11 @@ impl From<Errno> for FileError {
     }
 }
 
-impl From<Refused> for FileError {
-    fn from(refused: Refused) -> Self {
+impl From<OpenError> for FileError {
+    fn from(refused: OpenError) -> Self {
         match refused {
-            Refused::Foreign => Self::Foreign,
-            Refused::System(error) => Self::System(error),
+            OpenError::NotOwned => Self::Foreign,
+            OpenError::System(error) => Self::System(error),
         }
     }
 }
@@ -141,18 +141,18 @@ impl Information {
 
 /// A server's own file, with its lock. Dropping it removes the file.
 #[derive(Debug)]
-pub(super) struct Announcement {
+pub(super) struct InfoFile {
     path: PathBuf,
     information: Information,
     directory: OwnedFd,
-    file: Unshared,
+    file: CloseOnForkFd,
     name: String,
 }
 
 /// How often a stale file is tried for, which somebody else looks at or replaces just now.
 const TRIES: u32 = 100;
 
-impl Announcement {
+impl InfoFile {
     /// Makes the file, complete and locked, and then gives it its name.
     pub fn make(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -160,7 +160,7 @@ impl Announcement {
         let name = format!("{name}{ENDING}");
         let file = {
             let mut new = None;
-            let file = Unshared::open(|| {
+            let file = CloseOnForkFd::open(|| {
                 let mode = Mode::RUSR | Mode::WUSR;
                 let (unpublished, file) = NewFile::create(above.as_fd(), part_name(&token()), mode)?;
                 new = Some(unpublished);
@@ -173,7 +173,7 @@ impl Announcement {
             // a child that was forked just then would share its lock.
             let anew =
                 || rustix::fs::open(path_of(file.as_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-            let file = Unshared::open(anew)?;
+            let file = CloseOnForkFd::open(anew)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             if let Some(mut new) = new {
                 publish(&mut new, &above, &file, &name)?;
@@ -189,7 +189,7 @@ impl Announcement {
     /// server has taken its place, or where the directory is gone.
     pub fn keep(&mut self) {
         let name = self.information.channel.clone();
-        if Identity::at(CWD, self.path.join(&self.name)) == Err(Errno::NOENT) {
+        if FileId::at(CWD, self.path.join(&self.name)) == Err(Errno::NOENT) {
             match Self::make(&self.path, &name, &self.information) {
                 Ok(made) => {
                     tracing::warn!("the information file of '{name}' was removed, and is back");
@@ -202,7 +202,12 @@ impl Announcement {
 }
 
 /// Gives a complete file its name. A leftover that has it is removed.
-fn publish(new: &mut NewFile<'_>, directory: &OwnedFd, file: &Unshared, name: &str) -> Result<(), FileError> {
+fn publish(
+    new: &mut NewFile<'_>,
+    directory: &OwnedFd,
+    file: &CloseOnForkFd,
+    name: &str,
+) -> Result<(), FileError> {
     let mut existing = Existing::KeepWithLocks;
     let mut _lock = None;
     for _ in 0..TRIES {
@@ -219,7 +224,7 @@ fn publish(new: &mut NewFile<'_>, directory: &OwnedFd, file: &Unshared, name: &s
         // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.
         let (stale, stat) = match open_regular(directory, name, OFlags::RDWR) {
             Ok(opened) => opened,
-            Err(Refused::System(Errno::NOENT)) => continue,
+            Err(OpenError::System(Errno::NOENT)) => continue,
             Err(_) => return Err(FileError::Foreign),
         };
         let locked = (0..20).any(|_| {
@@ -232,18 +237,18 @@ fn publish(new: &mut NewFile<'_>, directory: &OwnedFd, file: &Unshared, name: &s
         if !locked {
             return Err(FileError::InUse);
         }
-        let _ = remove_if(directory, name, Identity::of(&stat));
+        let _ = remove_if(directory, name, FileId::of(&stat));
     }
     Err(FileError::InUse)
 }
 
-impl Drop for Announcement {
+impl Drop for InfoFile {
     fn drop(&mut self) {
-        if !self.file.born().is_elsewhere()
+        if !self.file.born().has_forked()
             && let Ok(stat) = rustix::fs::fstat(&self.file)
         {
             // We hold its lock: none of us has removed or replaced it.
-            let _ = remove_if(&self.directory, &*self.name, Identity::of(&stat));
+            let _ = remove_if(&self.directory, &*self.name, FileId::of(&stat));
         }
     }
 }
@@ -300,7 +305,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.server");
         let name: Name = "x".parse().unwrap();
-        let make = || Announcement::make(directory.path(), &name, &information());
+        let make = || InfoFile::make(directory.path(), &name, &information());
         let first = make().unwrap();
         assert_eq!(Information::read(&path), Ok(information()));
         assert_eq!(make().unwrap_err(), FileError::InUse);

@@ -10,6 +10,6 @@ mod reachable;
 mod server;
 mod wire;
 
-pub use ask::{Answer, Place, discover};
+pub use ask::{Answer, Reach, discover};
 pub use file::{FileError, Information};
 pub use server::{Server, ServerError, ServerOptions};

@@ -1,13 +1,13 @@
 //! A server: two messages for each client, and a file that says where.
 
-use super::file::{Announcement, FileError, Information};
+use super::file::{FileError, InfoFile, Information};
 use super::reachable::{Families, reachable};
 use super::wire;
-use crate::channel::owner::{Visits, WaitEnd};
-use crate::channel::{CreateError, SendError, Sender, SenderOptions, Watcher};
-use crate::os::close_on_fork::{Birthplace, Unshared};
-use crate::os::dirs::Made;
-use crate::os::event_fd::{Bell, try_poll};
+use crate::channel::owner::{ClientCounter, WaitEnd};
+use crate::channel::{CreateError, ProgressObserver, SendError, Sender, SenderOptions};
+use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
+use crate::os::dirs::CreatedDirs;
+use crate::os::event_fd::{EventFd, try_poll};
 use crate::os::socket_owner::{OwnerCheck, Refused};
 use crate::os::thread::start_thread;
 use crate::registry::protocol::Token;
@@ -107,11 +107,11 @@ pub enum ServerError {
 pub struct Server {
     /// Dropped first, and then the others in this order: nobody finds us, then nobody reaches us. The channel's control
     /// thread looks after it.
-    announcement: Arc<Mutex<Option<Announcement>>>,
-    born: Birthplace,
-    counter: Counter,
+    announcement: Arc<Mutex<Option<InfoFile>>>,
+    born: ForkId,
+    counter: TcpResponder,
     channel: Sender,
-    visits: Arc<Visits>,
+    visits: Arc<ClientCounter>,
     address: IpAddr,
     port: u16,
 }
@@ -138,7 +138,7 @@ impl Server {
         if longest as u64 > wire::LONGEST {
             return Err(ServerError::TooLong);
         }
-        let visits = Arc::new(Visits::default());
+        let visits = Arc::new(ClientCounter::default());
         let slot_size = (options.shm_message.len() as u32).max(1);
         let announced = Arc::new(Mutex::new(None));
         let watcher = Some(keeper(announced.clone()));
@@ -154,35 +154,26 @@ impl Server {
                 Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::os::error::reason);
             ServerError::Listen { address: options.address, error }
         };
-        let listener = Unshared::open(|| TcpListener::bind((options.address, 0))).map_err(failed)?;
+        let listener = CloseOnForkFd::open(|| TcpListener::bind((options.address, 0))).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let port = bound.port();
         let address = address_of(&listener, options.address);
         let is_local = options.address.to_canonical().is_loopback();
         let owners = (is_local && !options.any_user).then(|| OwnerCheck::open(bound));
-        let counter = Counter::open(listener, &options.socket_message, visits.clone(), owners)?;
+        let counter = TcpResponder::open(listener, &options.socket_message, visits.clone(), owners)?;
         let information = Information { address, port, channel: name.clone(), id: channel.id() };
-        let mut made = Made::all(&options.directory, 0o700).map_err(|error| ServerError::File {
+        let mut made = CreatedDirs::all(&options.directory, 0o700).map_err(|error| ServerError::File {
             path: options.directory.clone(),
             error: FileError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         })?;
-        let announcement = Announcement::make(&options.directory, name, &information).map_err(|error| {
-            ServerError::File {
+        let announcement =
+            InfoFile::make(&options.directory, name, &information).map_err(|error| ServerError::File {
                 path: options.directory.join(format!("{name}{}", super::file::ENDING)),
                 error,
-            }
-        })?;
+            })?;
         made.keep();
         *held(&announced) = Some(announcement);
-        Ok(Self {
-            announcement: announced,
-            born: Birthplace::here(),
-            counter,
-            channel,
-            visits,
-            address,
-            port,
-        })
+        Ok(Self { announcement: announced, born: ForkId::current(), counter, channel, visits, address, port })
     }
 
     /// Where it can be reached.
@@ -215,19 +206,19 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // In a forked child nobody would ever give back what the control thread held when it was forked.
-        if !self.born.is_elsewhere() {
+        if !self.born.has_forked() {
             *held(&self.announcement) = None;
         }
         self.counter.close();
     }
 }
 
-fn held(announced: &Mutex<Option<Announcement>>) -> MutexGuard<'_, Option<Announcement>> {
+fn held(announced: &Mutex<Option<InfoFile>>) -> MutexGuard<'_, Option<InfoFile>> {
     announced.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks after the information file once a second; it is called ten times as often.
-fn keeper(announced: Arc<Mutex<Option<Announcement>>>) -> Watcher {
+fn keeper(announced: Arc<Mutex<Option<InfoFile>>>) -> ProgressObserver {
     let mut calls = 0_u32;
     Box::new(move |_| {
         calls = calls.wrapping_add(1);
@@ -253,8 +244,8 @@ fn address_of(listener: &TcpListener, address: IpAddr) -> IpAddr {
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The TCP side: one thread for all clients, none of which can hold up another.
-struct Counter {
-    end: Arc<Bell>,
+struct TcpResponder {
+    end: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -263,23 +254,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Clients at a time; others wait in the kernel's queue.
 const MOST: usize = 512;
 
-struct Customer {
-    socket: Unshared<TcpStream>,
+struct TcpClient {
+    socket: CloseOnForkFd<TcpStream>,
     since: Instant,
     hello: Vec<u8>,
     token: Option<Token>,
     sent: usize,
 }
 
-impl Counter {
+impl TcpResponder {
     fn open(
-        listener: Unshared<TcpListener>,
+        listener: CloseOnForkFd<TcpListener>,
         message: &[u8],
-        visits: Arc<Visits>,
+        visits: Arc<ClientCounter>,
         owners: Option<OwnerCheck>,
     ) -> Result<Self, ServerError> {
         let failed = |what| move |error| ServerError::System { what, error };
-        let end = Arc::new(Bell::new().map_err(failed("make an event"))?);
+        let end = Arc::new(EventFd::new().map_err(failed("make an event"))?);
         rustix::io::ioctl_fionbio(&listener, true).map_err(failed("listen"))?;
         try_poll().map_err(failed("wait for clients"))?;
         let (over, reply) = (end.clone(), wire::reply(message));
@@ -291,25 +282,31 @@ impl Counter {
     }
 
     fn close(&mut self) {
-        self.end.ring();
+        self.end.signal();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-impl Drop for Counter {
+impl Drop for TcpResponder {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, owners: Option<&OwnerCheck>) {
-    let mut customers: Vec<Customer> = Vec::new();
+fn serve(
+    listener: &TcpListener,
+    over: &EventFd,
+    reply: &[u8],
+    visits: &ClientCounter,
+    owners: Option<&OwnerCheck>,
+) {
+    let mut customers: Vec<TcpClient> = Vec::new();
     let second = crate::os::timeout::timespec(Duration::from_secs(1));
     loop {
         let mut ready = vec![PollFd::new(over, PollFlags::IN)];
-        let room = customers.len() < MOST || customers.iter().any(Customer::is_silent);
+        let room = customers.len() < MOST || customers.iter().any(TcpClient::is_silent);
         ready.push(PollFd::new(listener, if room { PollFlags::IN } else { PollFlags::empty() }));
         ready.extend(customers.iter().map(|customer| {
             let writes = customer.token.is_some() && customer.sent < reply.len();
@@ -341,7 +338,7 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
                 from = Some(address);
                 Ok::<_, std::io::Error>(socket)
             };
-            match Unshared::open(accept) {
+            match CloseOnForkFd::open(accept) {
                 Ok(socket) if rustix::io::ioctl_fionbio(&socket, true).is_ok() => {
                     let from = from.map_or_else(|| "a client".to_owned(), |from| from.to_string());
                     if let Some(Err(refused)) = owners.map(|owners| owners.check(&socket)) {
@@ -354,7 +351,7 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
                         make_room(&mut customers);
                     }
                     let (since, hello, token, sent) = (Instant::now(), Vec::new(), None, 0);
-                    customers.push(Customer { socket, since, hello, token, sent });
+                    customers.push(TcpClient { socket, since, hello, token, sent });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -370,7 +367,7 @@ fn serve(listener: &TcpListener, over: &Bell, reply: &[u8], visits: &Visits, own
 }
 
 /// Sends a client away with one line. Reads what the client has sent, because the kernel would otherwise discard the line.
-fn dismiss(socket: Unshared<TcpStream>, refused: &Refused) {
+fn dismiss(socket: CloseOnForkFd<TcpStream>, refused: &Refused) {
     let mut socket: &TcpStream = &socket;
     let _ = socket.write(wire::refusal(refused).as_bytes());
     let _ = socket.shutdown(std::net::Shutdown::Write);
@@ -378,19 +375,19 @@ fn dismiss(socket: Unshared<TcpStream>, refused: &Refused) {
 }
 
 /// Sends the oldest client away that has not said who it is. False: there is none.
-fn make_room(customers: &mut Vec<Customer>) -> bool {
-    let oldest = customers.iter().position(Customer::is_silent);
+fn make_room(customers: &mut Vec<TcpClient>) -> bool {
+    let oldest = customers.iter().position(TcpClient::is_silent);
     oldest.map(|oldest| customers.remove(oldest)).is_some()
 }
 
-impl Customer {
+impl TcpClient {
     /// Whether it has not said who it is.
     fn is_silent(&self) -> bool {
         self.token.is_none()
     }
 
     /// Goes on with one client; false when it is through.
-    fn turn(&mut self, reply: &[u8], visits: &Visits) -> bool {
+    fn turn(&mut self, reply: &[u8], visits: &ClientCounter) -> bool {
         let wait =
             |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
         if self.token.is_some() && self.sent < reply.len() {

@@ -10,26 +10,26 @@ use crate::shm::mailboxes::{MailSegment, MailboxError, Mailboxes};
 
 /// Where a server is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Whereabouts {
+pub enum ServerAddr {
     /// By its port, in the runtime directory of this user.
     Port(u16),
     /// By its control socket.
     Path(PathBuf),
 }
 
-impl From<u16> for Whereabouts {
+impl From<u16> for ServerAddr {
     fn from(port: u16) -> Self {
         Self::Port(port)
     }
 }
 
-impl From<&Path> for Whereabouts {
+impl From<&Path> for ServerAddr {
     fn from(path: &Path) -> Self {
         Self::Path(path.to_owned())
     }
 }
 
-impl From<&str> for Whereabouts {
+impl From<&str> for ServerAddr {
     fn from(path: &str) -> Self {
         Self::Path(path.into())
     }
@@ -69,10 +69,10 @@ impl Mailboxes {
     ///
     /// # Errors
     /// There is no such server, it is not ours, or every seat is taken.
-    pub fn attach(server: impl Into<Whereabouts>) -> Result<Self, AttachError> {
+    pub fn attach(server: impl Into<ServerAddr>) -> Result<Self, AttachError> {
         let answer = match server.into() {
-            Whereabouts::Path(path) => ask_at(&path, Request::Attach)?,
-            Whereabouts::Port(port) => {
+            ServerAddr::Path(path) => ask_at(&path, Request::Attach)?,
+            ServerAddr::Port(port) => {
                 let place = Place::open()?;
                 if !place.see(port)?.is_some_and(|seen| seen.is_live()) {
                     return Err(AttachError::Nothing(port));

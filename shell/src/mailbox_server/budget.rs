@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use super::post::unpoisoned;
+use super::worker_queue::unpoisoned;
 
-/// So many bytes in each [`Held`] are not counted: half a line, or a few short replies.
+/// So many bytes in each [`BudgetedBuf`] are not counted: half a line, or a few short replies.
 const FREE: usize = 1024;
 
 /// A budget of bytes, shared by all connections of a server.
@@ -163,7 +163,7 @@ pub struct OutOfMemory;
 
 /// Bytes that draw on an [`Account`]. Empty, it owns no memory.
 #[derive(Debug)]
-pub struct Held {
+pub struct BudgetedBuf {
     bytes: Vec<u8>,
     /// So many at the front are forgotten.
     start: usize,
@@ -176,7 +176,7 @@ fn price(capacity: usize) -> usize {
     capacity.saturating_sub(FREE)
 }
 
-impl Held {
+impl BudgetedBuf {
     /// Nothing yet.
     pub fn new(account: &Arc<Account>, what: Use) -> Self {
         Self { bytes: Vec::new(), start: 0, account: account.clone(), what }
@@ -277,7 +277,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for BudgetedBuf {
     fn drop(&mut self) {
         self.clear();
     }
@@ -293,7 +293,7 @@ mod tests {
     fn what_was_taken_comes_back() {
         let budget = Budget::new(40_000);
         let account = budget.account(0, None);
-        let mut held = Held::new(&account, Use::Requests);
+        let mut held = BudgetedBuf::new(&account, Use::Requests);
         for piece in [1, 10, 1000, 3000] {
             held.extend(&vec![7; piece]).unwrap();
         }
@@ -301,7 +301,7 @@ mod tests {
         assert!(budget.left() <= 40_000 - 4011 + FREE);
         held.consume(11);
         assert_eq!(held.len(), 4000);
-        let mut other = Held::new(&account, Use::Requests);
+        let mut other = BudgetedBuf::new(&account, Use::Requests);
         assert_eq!(other.extend(&[0; 9_000]), Err(OutOfMemory));
         assert!(other.is_empty());
         held.clear();
@@ -314,7 +314,7 @@ mod tests {
     fn a_connection_has_its_reserve_and_a_quarter_and_the_others_have_theirs() {
         let budget = Budget::new(4 * BIG);
         let accounts = [0; 6].map(|_| budget.account(1000, None));
-        let mut helds = accounts.each_ref().map(|account| Held::new(account, Use::Requests));
+        let mut helds = accounts.each_ref().map(|account| BudgetedBuf::new(account, Use::Requests));
         for held in &mut helds[..4] {
             assert_eq!(held.most(), BIG + 1000 + FREE);
             assert_eq!(held.extend(&vec![0; BIG + 1000 + FREE + 1]), Err(OutOfMemory));
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(helds[4].most(), 1000 + FREE);
         helds[4].extend(&[0; 1000 + FREE]).unwrap();
         // A quarter is for both, requests and replies.
-        assert_eq!(Held::new(&accounts[0], Use::Replies).most(), 1000 + FREE);
+        assert_eq!(BudgetedBuf::new(&accounts[0], Use::Replies).most(), 1000 + FREE);
         assert_eq!(helds[4].extend(&[0]), Err(OutOfMemory));
         // What was promised is kept, and given back.
         helds[5].extend_as_promised(&vec![0; BIG]).unwrap();
@@ -342,7 +342,7 @@ mod tests {
         assert!(
             share("127.0.0.1").is_none() && share("::1").is_none() && share("::ffff:127.9.9.9").is_none()
         );
-        let held = |address| Held::new(&budget.account(0, share(address)), Use::Replies);
+        let held = |address| BudgetedBuf::new(&budget.account(0, share(address)), Use::Replies);
         let addresses = ["2001:db8::1", "2001:db8::9:1", "2001:db8::1"];
         let mut same = addresses.map(held);
         for held in &mut same[..2] {
@@ -368,12 +368,12 @@ mod tests {
     fn a_message_that_fits_what_is_left_is_held_byte_by_byte() {
         let budget = Budget::new(0);
         let account = budget.account(65_536, None);
-        let mut held = Held::new(&account, Use::Requests);
+        let mut held = BudgetedBuf::new(&account, Use::Requests);
         for _ in 0..65_536 + FREE {
             held.extend(&[1]).unwrap();
         }
         assert_eq!(held.extend(&[1]), Err(OutOfMemory));
-        let mut replies = Held::new(&account, Use::Replies);
+        let mut replies = BudgetedBuf::new(&account, Use::Replies);
         replies.extend(&[1; 65_536 + FREE]).unwrap();
     }
 }

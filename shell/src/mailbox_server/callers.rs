@@ -3,7 +3,7 @@
 //! A program asks as soon as it is connected. One that does not keeps its place for a short time only, and a newer one may
 //! take that place before. So however many callers say nothing, one that asks is answered.
 
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub type Number = u64;
 #[derive(Debug)]
 pub enum Heard {
     /// One that asks something.
-    Asks(Unshared),
+    Asks(CloseOnForkFd),
     /// A program that was attached, and is no more.
     Left,
     /// One that was sent away meanwhile.
@@ -35,8 +35,8 @@ pub enum Heard {
 pub struct Callers {
     next: Number,
     /// In the order in which they came.
-    silent: BTreeMap<Number, (Unshared, Instant)>,
-    attached: HashMap<Number, Unshared>,
+    silent: BTreeMap<Number, (CloseOnForkFd, Instant)>,
+    attached: HashMap<Number, CloseOnForkFd>,
 }
 
 impl Callers {
@@ -46,7 +46,7 @@ impl Callers {
     }
 
     /// Somebody calls, and is to be watched under the number that is returned. The oldest that has asked nothing may make room.
-    pub fn come(&mut self, socket: Unshared, now: Instant) -> (&Unshared, Number) {
+    pub fn come(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
         if self.silent.len() >= SILENT {
             self.make_room();
         }
@@ -81,7 +81,7 @@ impl Callers {
     }
 
     /// A caller is attached now, for as long as its socket is open.
-    pub fn attach(&mut self, number: Number, socket: Unshared) {
+    pub fn attach(&mut self, number: Number, socket: CloseOnForkFd) {
         self.attached.insert(number, socket);
     }
 
@@ -112,7 +112,7 @@ mod tests {
         let (mut callers, begun) = (Callers::new(7), Instant::now());
         let mut call = |now| {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let (_, number) = callers.come(Unshared::of(theirs.into()).unwrap(), now);
+            let (_, number) = callers.come(CloseOnForkFd::of(theirs.into()).unwrap(), now);
             (ours, number)
         };
         let said = |(mut stream, _): (UnixStream, _)| {

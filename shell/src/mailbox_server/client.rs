@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::address::without_brackets;
-use super::reply::Shape;
+use super::reply::Limits;
 use super::timed::TimedSocket;
 use crate::shm::mailboxes::Message;
 
@@ -68,7 +68,7 @@ pub enum ClientError {
 /// A connection.
 pub struct Client {
     socket: TimedSocket,
-    shape: Shape,
+    shape: Limits,
 }
 
 impl Client {
@@ -122,7 +122,7 @@ impl Client {
     }
 
     fn with(socket: TimedSocket, token: Option<&[u8]>) -> Result<Self, ClientError> {
-        let shape = Shape { boxes: 0, capacity: 0, packet: 1 };
+        let shape = Limits { boxes: 0, capacity: 0, packet: 1 };
         let mut client = Self { socket, shape };
         if let Some(token) = token {
             client.send(&[b"a ", token, b"\n"])?;
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// The server's sizes.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> Limits {
         self.shape
     }
 
@@ -183,7 +183,7 @@ impl Client {
     /// # Errors
     /// As the server says, or it is too long.
     pub fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, ClientError> {
-        let Shape { capacity, packet, .. } = self.shape;
+        let Limits { capacity, packet, .. } = self.shape;
         if message.len() > capacity {
             return Err(ClientError::TooLong { size: message.len(), capacity });
         }
@@ -298,9 +298,9 @@ fn unreached(error: std::io::Error, timeout: Option<Duration>) -> ClientError {
 }
 
 /// A server's sizes, if it speaks our version and its numbers mean anything on this machine.
-fn shape_of(numbers: &[u64]) -> Option<Shape> {
+fn shape_of(numbers: &[u64]) -> Option<Limits> {
     let &[1, boxes, capacity, packet] = numbers else { return None };
-    let shape = Shape {
+    let shape = Limits {
         boxes: boxes.try_into().ok()?,
         capacity: capacity.try_into().ok()?,
         packet: packet.try_into().ok()?,
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit_are_not_cut_to_fit() {
-        assert_eq!(shape_of(&[1, 8, 65536, 4096]), Some(Shape { boxes: 8, capacity: 65536, packet: 4096 }));
+        assert_eq!(shape_of(&[1, 8, 65536, 4096]), Some(Limits { boxes: 8, capacity: 65536, packet: 4096 }));
         assert_eq!(shape_of(&[1, 1 << 32, 65536, 4096]), None);
         // On a 32-bit machine these became 0, and a message in packets of 0 bytes has no end.
         let fits = usize::try_from(1_u64 << 32).is_ok();

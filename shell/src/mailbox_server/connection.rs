@@ -9,14 +9,14 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::sync::Arc;
 
-use super::budget::{Account, Held, Use};
-use super::replies::Replies;
-use super::reply::Bye;
-use super::session::{Boxes, Millis, Need, Rules, Session, Turn};
-use crate::os::close_on_fork::Unshared;
+use super::budget::{Account, BudgetedBuf, Use};
+use super::out_buffer::OutBuffer;
+use super::reply::CloseReason;
+use super::session::{CallContext, Config, MailboxStore, Millis, Session, WaitingFor};
+use crate::os::close_on_fork::CloseOnForkFd;
 
-/// Replies are sent when there are so many bytes of them.
-pub const BRIM: usize = 256 << 10;
+/// OutBuffer are sent when there are so many bytes of them.
+pub const FLUSH_AT: usize = 256 << 10;
 /// And after so many of these the worker's other clients have their turn.
 const TURN: usize = 4;
 /// A client gets so long to take the last line, and then to notice that we have gone.
@@ -25,25 +25,25 @@ const LINGERING: Millis = 1_000;
 /// The same when the server goes down, where nobody lingers.
 const LAST_MOMENT: Millis = 20;
 /// How long who sent a wrong token is kept.
-const REGRET: Millis = 500;
+const AUTH_DELAY: Millis = 500;
 
 /// What a connection works with during one call; the buffers are its worker's.
-pub struct Desk<'a, B> {
+pub struct IoContext<'a, B> {
     /// The time.
     pub now: Millis,
     /// The server's rules.
-    pub rules: &'a Rules,
+    pub rules: &'a Config,
     /// The mailboxes.
     pub boxes: &'a mut B,
     /// Where input is received.
     pub input: &'a mut [u8],
     /// Where replies are collected. Empty between calls.
-    pub output: &'a mut Replies,
+    pub output: &'a mut OutBuffer,
 }
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum Next {
     /// It goes on.
     Stay,
     /// Its socket is to be closed.
@@ -53,13 +53,13 @@ pub enum Verdict {
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
-    socket: Unshared,
+    socket: CloseOnForkFd,
     session: Session,
     /// Received, but not used up.
-    input: Held,
-    /// Replies that the socket did not take.
-    output: Held,
-    need: Need,
+    input: BudgetedBuf,
+    /// OutBuffer that the socket did not take.
+    output: BudgetedBuf,
+    need: WaitingFor,
     /// The next reply has no room until some of those before it are sent.
     is_stalled: bool,
     /// The client has closed its half, and everything was received.
@@ -74,13 +74,13 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that begins `now`. `known`: it need not send a token. What it keeps is paid for by `account`.
-    pub fn new(socket: Unshared, known: bool, account: &Arc<Account>, now: Millis) -> Self {
+    pub fn new(socket: CloseOnForkFd, known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             socket,
             session: Session::new(known, account, now),
-            input: Held::new(account, Use::Requests),
-            output: Held::new(account, Use::Replies),
-            need: Need::Input,
+            input: BudgetedBuf::new(account, Use::Requests),
+            output: BudgetedBuf::new(account, Use::Replies),
+            need: WaitingFor::Input,
             is_stalled: false,
             ended: false,
             ending: false,
@@ -93,9 +93,9 @@ impl Connection {
     pub fn interest(&self, most: usize) -> EventFlags {
         let mut interest = EventFlags::empty();
         let reads = match self.need {
-            Need::Input | Need::Nothing => true,
-            Need::News { .. } => self.input.len() < most.min(self.input.most()),
-            Need::Room => false,
+            WaitingFor::Input | WaitingFor::Nothing => true,
+            WaitingFor::WaitList { .. } => self.input.len() < most.min(self.input.most()),
+            WaitingFor::Room => false,
         };
         if reads && !self.ended {
             interest |= EventFlags::IN;
@@ -110,11 +110,11 @@ impl Connection {
     }
 
     /// When [`expire`](Connection::expire) is due.
-    pub fn deadline(&self, rules: &Rules) -> Option<Millis> {
+    pub fn deadline(&self, rules: &Config) -> Option<Millis> {
         match (self.leaving, self.need) {
             (Some(leaving), _) => Some(leaving),
             // It is we who do not look at its input, so only idleness counts.
-            (None, Need::Room) => self.session.idle_deadline(rules),
+            (None, WaitingFor::Room) => self.session.idle_deadline(rules),
             (None, _) => self.session.deadline(rules),
         }
     }
@@ -122,19 +122,19 @@ impl Connection {
     /// The mailbox and version it waits to see replaced.
     pub fn waits_for(&self) -> Option<(u32, u64)> {
         match self.need {
-            Need::News { mailbox, since } => Some((mailbox, since)),
+            WaitingFor::WaitList { mailbox, since } => Some((mailbox, since)),
             _ => None,
         }
     }
 
     /// The socket is ready for something.
-    pub fn ready<B: Boxes>(&mut self, events: EventFlags, desk: &mut Desk<'_, B>) -> Verdict {
+    pub fn ready<B: MailboxStore>(&mut self, events: EventFlags, desk: &mut IoContext<'_, B>) -> Next {
         if events.contains(EventFlags::ERR) {
-            return Verdict::Close;
+            return Next::Close;
         }
         if events.intersects(EventFlags::RDHUP | EventFlags::HUP) {
             self.ending = true;
-            self.session.hurry();
+            self.session.input_closed();
         }
         if events.contains(EventFlags::HUP) {
             // Nobody takes replies any more; what was sent before still counts.
@@ -144,12 +144,12 @@ impl Connection {
         if self.leaving.is_some() {
             return self.leave(events, desk);
         }
-        if events.contains(EventFlags::OUT) && self.send_kept() == Verdict::Close {
-            return Verdict::Close;
+        if events.contains(EventFlags::OUT) && self.send_kept() == Next::Close {
+            return Next::Close;
         }
-        if self.need == Need::Room {
+        if self.need == WaitingFor::Room {
             if self.output.len() > 2 * desk.rules.shape.packet {
-                return Verdict::Stay;
+                return Next::Stay;
             }
             self.session.resume(desk.now);
         }
@@ -157,49 +157,49 @@ impl Connection {
     }
 
     /// Whether it has input to look at and room for the replies, and only stopped for others to have their turn.
-    pub fn is_unfinished(&self, rules: &Rules) -> bool {
-        self.leaving.is_none() && self.need == Need::Room && !self.is_stalled && !self.is_clogged(rules)
+    pub fn is_unfinished(&self, rules: &Config) -> bool {
+        self.leaving.is_none() && self.need == WaitingFor::Room && !self.is_stalled && !self.is_clogged(rules)
     }
 
     /// Its turn has come again.
-    pub fn again<B: Boxes>(&mut self, desk: &mut Desk<'_, B>) -> Verdict {
-        if self.is_unfinished(desk.rules) { self.talk(false, desk) } else { Verdict::Stay }
+    pub fn again<B: MailboxStore>(&mut self, desk: &mut IoContext<'_, B>) -> Next {
+        if self.is_unfinished(desk.rules) { self.talk(false, desk) } else { Next::Stay }
     }
 
     /// Whether so much is unsent that no more is read.
-    fn is_clogged(&self, rules: &Rules) -> bool {
+    fn is_clogged(&self, rules: &Config) -> bool {
         self.output.len() > 4 * rules.shape.packet
     }
 
     /// A message it waits for may have come.
-    pub fn told<B: Boxes>(&mut self, desk: &mut Desk<'_, B>) -> Verdict {
+    pub fn told<B: MailboxStore>(&mut self, desk: &mut IoContext<'_, B>) -> Next {
         match self.need {
-            Need::News { .. } => self.talk(false, desk),
-            _ => Verdict::Stay,
+            WaitingFor::WaitList { .. } => self.talk(false, desk),
+            _ => Next::Stay,
         }
     }
 
     /// Its deadline has passed.
-    pub fn expire<B: Boxes>(&mut self, desk: &mut Desk<'_, B>) -> Verdict {
+    pub fn expire<B: MailboxStore>(&mut self, desk: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
-            return Verdict::Close;
+            return Next::Close;
         }
         self.session.expire(desk.now, desk.output);
         self.talk(false, desk)
     }
 
     /// The server goes down: what is complete is answered, what is not may be `late`, or is cut off.
-    pub fn stop<B: Boxes>(&mut self, late: bool, desk: &mut Desk<'_, B>) -> Verdict {
+    pub fn stop<B: MailboxStore>(&mut self, late: bool, desk: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
-            return if late { Verdict::Close } else { Verdict::Stay };
+            return if late { Next::Close } else { Next::Stay };
         }
-        if self.need == Need::Input && self.talk(true, desk) == Verdict::Close {
-            return Verdict::Close;
+        if self.need == WaitingFor::Input && self.talk(true, desk) == Next::Close {
+            return Next::Close;
         }
         if !late && !self.is_between_requests() {
-            return Verdict::Stay;
+            return Next::Stay;
         }
-        self.session.finish(Bye::Stop, desk.output);
+        self.session.finish(CloseReason::Stop, desk.output);
         let verdict = self.talk(false, desk);
         // Everything it sent was received, so closing takes nothing back, but for what it sends just now.
         self.leaving = self.leaving.map(|leaving| leaving.min(desk.now + LAST_MOMENT));
@@ -207,13 +207,13 @@ impl Connection {
     }
 
     /// Its place is wanted, before it has said anything worth an answer. It gets its last line if the socket takes it.
-    pub fn give_way<B>(&mut self, bye: Bye, desk: &mut Desk<'_, B>) -> Verdict {
+    pub fn give_way<B>(&mut self, bye: CloseReason, desk: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_none() {
             self.session.finish(bye, desk.output);
             super::farewell::dismiss(&self.socket, desk.output);
             desk.output.clear();
         }
-        Verdict::Close
+        Next::Close
     }
 
     /// Whether no token is asked for, or the right one has come.
@@ -229,15 +229,15 @@ impl Connection {
     /// Whether nothing is half done, neither a request nor a reply.
     fn is_between_requests(&self) -> bool {
         let idle = match self.need {
-            Need::Input => self.input.is_empty(),
-            Need::News { .. } | Need::Nothing => true,
-            Need::Room => false,
+            WaitingFor::Input => self.input.is_empty(),
+            WaitingFor::WaitList { .. } | WaitingFor::Nothing => true,
+            WaitingFor::Room => false,
         };
         idle && self.session.is_between_requests()
     }
 
     /// Receives once, and answers what can be answered.
-    fn talk<B: Boxes>(&mut self, receive: bool, desk: &mut Desk<'_, B>) -> Verdict {
+    fn talk<B: MailboxStore>(&mut self, receive: bool, desk: &mut IoContext<'_, B>) -> Next {
         let kept = self.input.len();
         let mut length = kept;
         // No more than could be kept if none of it can be answered yet.
@@ -247,14 +247,14 @@ impl Connection {
                 Ok((0, _)) => (self.ended, self.ending) = (true, true),
                 Ok((count, _)) => length += count,
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => return Verdict::Close,
+                Err(_) => return Next::Close,
             }
         }
         desk.input[..kept].copy_from_slice(self.input.bytes());
         let mut used = 0;
         for sendings in 1.. {
             let room = self.output.most().saturating_sub(self.output.len());
-            let mut turn = Turn {
+            let mut turn = CallContext {
                 now: desk.now,
                 rules: desk.rules,
                 boxes: desk.boxes,
@@ -263,18 +263,19 @@ impl Connection {
                 keeps_replies: !self.output.is_empty(),
             };
             let rest = &desk.input[used..length];
-            let (count, need) = self.session.advance(rest, self.ended, BRIM.min(room), &mut turn);
+            let (count, need) = self.session.advance(rest, self.ended, FLUSH_AT.min(room), &mut turn);
             used += count;
             self.need = need;
-            self.is_stalled = need == Need::Room && desk.output.is_empty() && !self.output.is_empty();
-            if self.send(desk.output) == Verdict::Close {
-                return Verdict::Close;
+            self.is_stalled = need == WaitingFor::Room && desk.output.is_empty() && !self.output.is_empty();
+            if self.send(desk.output) == Next::Close {
+                return Next::Close;
             }
-            if need != Need::Room || self.is_stalled || self.is_clogged(desk.rules) || sendings == TURN {
+            if need != WaitingFor::Room || self.is_stalled || self.is_clogged(desk.rules) || sendings == TURN
+            {
                 break;
             }
         }
-        if self.need == Need::Nothing {
+        if self.need == WaitingFor::Nothing {
             self.input.clear();
             self.leaving = Some(desk.now + LEAVING);
             return self.leave(EventFlags::empty(), desk);
@@ -283,15 +284,15 @@ impl Connection {
             self.input.clear();
             if self.input.extend(&desk.input[used..length]).is_err() {
                 // What the other connections took meanwhile.
-                self.session.finish(Bye::Memory, desk.output);
+                self.session.finish(CloseReason::Memory, desk.output);
                 return self.talk(false, desk);
             }
         }
-        Verdict::Stay
+        Next::Stay
     }
 
     /// Sends `replies`, and keeps what the socket does not take.
-    fn send(&mut self, replies: &mut Replies) -> Verdict {
+    fn send(&mut self, replies: &mut OutBuffer) -> Next {
         let mut taken = 0;
         if self.gone {
             taken = replies.len();
@@ -305,54 +306,54 @@ impl Connection {
         // Before each of them was written, there was room.
         let kept = self.output.extend_as_promised(&replies[taken..]);
         replies.clear();
-        if kept.is_ok() { Verdict::Stay } else { Verdict::Close }
+        if kept.is_ok() { Next::Stay } else { Next::Close }
     }
 
     /// The socket takes nothing any more. What the client sent before it went away still counts.
     fn lose(&mut self, taken: &mut usize, all: usize) {
         self.gone = true;
-        self.session.hurry();
+        self.session.input_closed();
         *taken = all;
     }
 
-    fn send_kept(&mut self) -> Verdict {
+    fn send_kept(&mut self) -> Next {
         match rustix::net::send(&self.socket, self.output.bytes(), SendFlags::NOSIGNAL) {
             Ok(count) => self.output.consume(count),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => return Verdict::Close,
+            Err(_) => return Next::Close,
         }
-        Verdict::Stay
+        Next::Stay
     }
 
     /// The last line is written. Closing a socket that holds unread input would take that line back from a client that
     /// has not read it yet; so the client is given a moment to finish, and what it still sends is dropped.
-    fn leave<B>(&mut self, events: EventFlags, desk: &mut Desk<'_, B>) -> Verdict {
+    fn leave<B>(&mut self, events: EventFlags, desk: &mut IoContext<'_, B>) -> Next {
         let waiting = !self.output.is_empty();
-        if waiting && events.contains(EventFlags::OUT) && self.send_kept() == Verdict::Close {
-            return Verdict::Close;
+        if waiting && events.contains(EventFlags::OUT) && self.send_kept() == Next::Close {
+            return Next::Close;
         }
         if events.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP) && !self.ended {
             match rustix::net::recv(&self.socket, &mut *desk.input, RecvFlags::empty()) {
                 Ok((0, _)) => self.ended = true,
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => return Verdict::Close,
+                Err(_) => return Next::Close,
             }
         }
         if !self.output.is_empty() {
-            return Verdict::Stay;
+            return Next::Stay;
         }
         if self.ended || self.gone {
-            return Verdict::Close;
+            return Next::Close;
         }
         if waiting || events.is_empty() {
             // The last byte has gone just now.
-            let regret = self.session.farewell() == Some(Bye::Auth);
+            let regret = self.session.farewell() == Some(CloseReason::Auth);
             if !regret && rustix::net::shutdown(&self.socket, Shutdown::Write).is_err() {
-                return Verdict::Close;
+                return Next::Close;
             }
-            self.leaving = Some(desk.now + if regret { REGRET } else { LINGERING });
+            self.leaving = Some(desk.now + if regret { AUTH_DELAY } else { LINGERING });
         }
-        Verdict::Stay
+        Next::Stay
     }
 }
 

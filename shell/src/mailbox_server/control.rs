@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::place::{Place, socket_name};
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::reason;
-use crate::os::file::{Identity, Refused};
-use crate::os::socket::{Peer, peer_of};
+use crate::os::file::{FileId, OpenError};
+use crate::os::socket::{Peer, peer_credentials};
 use crate::os::socket::{receive_with_descriptors, send_with_descriptors};
 use crate::os::timeout::timespec;
 
@@ -78,7 +78,7 @@ pub struct Answer {
     /// What was handed over.
     pub object: Option<OwnedFd>,
     /// The connection. While it is open the server counts us as attached, and it looks for dead users when it closes.
-    pub socket: Unshared,
+    pub socket: CloseOnForkFd,
 }
 
 /// Asks the server of `port`.
@@ -90,8 +90,8 @@ pub struct Answer {
 /// It did not.
 pub fn ask(place: &Place, port: u16, request: Request) -> Result<Answer, AskError> {
     let file = place.socket(port).map_err(|refused| match refused {
-        Refused::Foreign => AskError::NoAnswer(Errno::NOTSOCK),
-        Refused::System(error) => AskError::NoAnswer(error),
+        OpenError::NotOwned => AskError::NoAnswer(Errno::NOTSOCK),
+        OpenError::System(error) => AskError::NoAnswer(error),
     })?;
     ask_at(&file.path(), request)
 }
@@ -102,13 +102,13 @@ pub fn ask(place: &Place, port: u16, request: Request) -> Result<Answer, AskErro
 /// Nobody listens, or too many callers wait to be heard.
 pub(super) fn listener_of(place: &Place, port: u16) -> Result<Peer, Errno> {
     let file = place.socket(port).map_err(|refused| match refused {
-        Refused::Foreign => Errno::NOTSOCK,
-        Refused::System(error) => error,
+        OpenError::NotOwned => Errno::NOTSOCK,
+        OpenError::System(error) => error,
     })?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     file.connect(&socket)?;
-    peer_of(&socket)
+    peer_credentials(&socket)
 }
 
 /// Asks the server whose control socket is at `path`.
@@ -133,7 +133,7 @@ pub fn ask_at(path: &Path, request: Request) -> Result<Answer, AskError> {
         receive_by(&socket, &mut bytes, Instant::now() + PATIENCE).map_err(AskError::NoAnswer)?;
     let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
     // Memory: nobody's life hangs on it.
-    let object = objects.into_iter().next().map(Unshared::share);
+    let object = objects.into_iter().next().map(CloseOnForkFd::share);
     match text.split_once(' ').unwrap_or((&text, "")) {
         ("ok", rest) => Ok(Answer { text: rest.to_owned(), object, socket }),
         ("version", theirs) => Err(AskError::Version { theirs: theirs.escape_debug().to_string() }),
@@ -142,17 +142,17 @@ pub fn ask_at(path: &Path, request: Request) -> Result<Answer, AskError> {
     }
 }
 
-fn control_socket(flags: SocketFlags) -> Result<Unshared, Errno> {
+fn control_socket(flags: SocketFlags) -> Result<CloseOnForkFd, Errno> {
     let flags = flags | SocketFlags::CLOEXEC;
-    Unshared::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
+    CloseOnForkFd::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
 }
 
 /// Receives a packet. Waits for it without taking it: forks of this process need not wait for a descriptor to come.
 fn receive_by(
-    socket: &Unshared,
+    socket: &CloseOnForkFd,
     bytes: &mut [u8],
     deadline: Instant,
-) -> Result<(usize, Vec<Unshared>), Errno> {
+) -> Result<(usize, Vec<CloseOnForkFd>), Errno> {
     loop {
         match receive_with_descriptors(socket, bytes) {
             Err(Errno::AGAIN) => {}
@@ -174,7 +174,7 @@ fn receive_by(
 ///
 /// # Errors
 /// What the kernel said.
-pub fn listen(place: &Place, port: u16) -> Result<(Unshared, Identity), Errno> {
+pub fn listen(place: &Place, port: u16) -> Result<(CloseOnForkFd, FileId), Errno> {
     let name = socket_name(port);
     place.remove(&name);
     let socket = control_socket(SocketFlags::NONBLOCK)?;
@@ -183,8 +183,8 @@ pub fn listen(place: &Place, port: u16) -> Result<(Unshared, Identity), Errno> {
     place.bind(&socket, &name)?;
     rustix::net::listen(&socket, 64)?;
     let file = place.socket(port).map_err(|refused| match refused {
-        Refused::Foreign => Errno::EXIST,
-        Refused::System(error) => error,
+        OpenError::NotOwned => Errno::EXIST,
+        OpenError::System(error) => error,
     })?;
     // The socket had its mode before it had a name. Some file systems refuse to change it.
     let _ = file.make_private();

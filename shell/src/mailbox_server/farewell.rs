@@ -3,7 +3,7 @@
 //! Such a client gets one line. Closing a socket that holds unread input takes that line back from a client that has not
 //! read it yet. So the server closes its half, and drops what the client still sends, for a moment and up to a bound.
 
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ pub struct Farewells {
 #[derive(Debug)]
 struct Client {
     number: u64,
-    socket: Unshared,
+    socket: CloseOnForkFd,
     until: Instant,
     /// So many bytes more are dropped.
     left: usize,
@@ -34,7 +34,7 @@ struct Client {
 
 impl Farewells {
     /// Sends a client away with one line. What is returned is to be watched for input, under this number, if there is anything.
-    pub fn say(&mut self, socket: Unshared, line: &[u8], now: Instant) -> Option<(&Unshared, u64)> {
+    pub fn say(&mut self, socket: CloseOnForkFd, line: &[u8], now: Instant) -> Option<(&CloseOnForkFd, u64)> {
         let mut client = Client { number: self.next, socket, until: now + PATIENCE, left: DROPPED };
         self.next += 1;
         say(&client.socket, line);
@@ -83,7 +83,7 @@ impl Client {
     }
 }
 
-fn drain(socket: &Unshared, left: &mut usize) -> bool {
+fn drain(socket: &CloseOnForkFd, left: &mut usize) -> bool {
     let mut bytes = [0; 4096];
     loop {
         match rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT) {
@@ -97,13 +97,13 @@ fn drain(socket: &Unshared, left: &mut usize) -> bool {
 }
 
 /// Sends a line that is the last. What the socket does not take at once is not sent.
-fn say(socket: &Unshared, line: &[u8]) {
+fn say(socket: &CloseOnForkFd, line: &[u8]) {
     let _ = rustix::net::send(socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = rustix::net::shutdown(socket, Shutdown::Write);
 }
 
 /// Sends a client away with one line, where its socket must be closed at once.
-pub fn dismiss(socket: &Unshared, line: &[u8]) {
+pub fn dismiss(socket: &CloseOnForkFd, line: &[u8]) {
     say(socket, line);
     drain(socket, &mut { DROPPED });
 }
@@ -121,7 +121,7 @@ mod tests {
         let mut clients: Vec<UnixStream> = (0..3)
             .map(|_| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
-                farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
+                farewells.say(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
                 ours
             })
             .collect();
@@ -147,12 +147,12 @@ mod tests {
         // One that is gone at once needs no place.
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(ours);
-        assert!(farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).is_none());
+        assert!(farewells.say(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).is_none());
         // More than there are places: the oldest goes.
         let more: Vec<_> = (0..MOST + 1)
             .map(|_| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
-                farewells.say(Unshared::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
+                farewells.say(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
                 ours
             })
             .collect();

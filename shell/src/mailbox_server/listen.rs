@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::reason;
 use crate::os::escape::shown;
-use crate::os::file::{Refused, SocketFile, remove_if};
+use crate::os::file::{OpenError, SocketFile, remove_if};
 
 /// Connections that may wait to be taken in; the kernel allows fewer where it is told to.
 const BACKLOG: i32 = 4096;
@@ -78,8 +78,8 @@ pub struct Inherited {
 impl Inherited {
     /// From now on they are this process's alone.
     pub(super) fn keep(self) -> Result<Listeners, Errno> {
-        let tcp = self.tcp.into_iter().map(|(socket, address)| Ok((Unshared::of(socket)?, address)));
-        let unix = self.unix.into_iter().map(|socket| Ok((Unshared::of(socket)?, None)));
+        let tcp = self.tcp.into_iter().map(|(socket, address)| Ok((CloseOnForkFd::of(socket)?, address)));
+        let unix = self.unix.into_iter().map(|socket| Ok((CloseOnForkFd::of(socket)?, None)));
         Ok(Listeners { tcp: tcp.collect::<Result<_, _>>()?, unix: unix.collect::<Result<_, _>>()? })
     }
 }
@@ -88,9 +88,9 @@ impl Inherited {
 #[derive(Debug)]
 pub struct Listeners {
     /// The TCP sockets: one, or those that a supervisor opened.
-    pub tcp: Vec<(Unshared, SocketAddr)>,
+    pub tcp: Vec<(CloseOnForkFd, SocketAddr)>,
     /// The unix sockets, with their paths where we made them.
-    pub unix: Vec<(Unshared, Option<PathBuf>)>,
+    pub unix: Vec<(CloseOnForkFd, Option<PathBuf>)>,
 }
 
 impl Listeners {
@@ -116,7 +116,7 @@ impl Drop for Listeners {
 ///
 /// # Errors
 /// The port is in use on one of them, or not for us.
-pub fn loopbacks(port: u16) -> Result<Vec<(Unshared, SocketAddr)>, ListenError> {
+pub fn loopbacks(port: u16) -> Result<Vec<(CloseOnForkFd, SocketAddr)>, ListenError> {
     // These stay open, so that the kernel does not pick the same port again.
     let mut tried = Vec::new();
     for _ in 0..PAIRS {
@@ -143,7 +143,7 @@ fn is_no_ipv6(error: Errno) -> bool {
 ///
 /// # Errors
 /// The port is in use, or not for us.
-pub fn tcp(address: SocketAddr) -> Result<(Unshared, SocketAddr), ListenError> {
+pub fn tcp(address: SocketAddr) -> Result<(CloseOnForkFd, SocketAddr), ListenError> {
     let failed = |error| match error {
         Errno::ADDRINUSE => ListenError::InUse { port: address.port(), address: address.ip() },
         Errno::ACCESS => ListenError::Privileged(address.port()),
@@ -152,7 +152,7 @@ pub fn tcp(address: SocketAddr) -> Result<(Unshared, SocketAddr), ListenError> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = || rustix::net::socket_with(family, SocketType::STREAM, flags, None);
-    let socket = Unshared::open(socket).map_err(failed)?;
+    let socket = CloseOnForkFd::open(socket).map_err(failed)?;
     // So that a restart need not wait for old connections. Never SO_REUSEPORT: two servers on one port is an error.
     sockopt::set_socket_reuseaddr(&socket, true).map_err(failed)?;
     rustix::net::bind(&socket, &address).map_err(failed)?;
@@ -169,7 +169,7 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
 ///
 /// # Errors
 /// The path is taken, or not to be had.
-pub fn unix(path: &Path) -> Result<Unshared, ListenError> {
+pub fn unix(path: &Path) -> Result<CloseOnForkFd, ListenError> {
     let failed = |error| ListenError::Unix { path: path.to_owned(), error };
     let taken = |why| ListenError::Path { path: path.to_owned(), why };
     let address = SocketAddrUnix::new(path).map_err(|error| match error {
@@ -186,9 +186,9 @@ pub fn unix(path: &Path) -> Result<Unshared, ListenError> {
                 Ok(()) | Err(Errno::AGAIN) => return Err(taken("belongs to a running server")),
                 Err(error) => return Err(failed(error)),
             },
-            Err(Refused::System(Errno::NOENT)) => {} // gone meanwhile
-            Err(Refused::Foreign) => return Err(taken("exists, and is no socket of yours")),
-            Err(Refused::System(error)) => return Err(failed(error)),
+            Err(OpenError::System(Errno::NOENT)) => {} // gone meanwhile
+            Err(OpenError::NotOwned) => return Err(taken("exists, and is no socket of yours")),
+            Err(OpenError::System(error)) => return Err(failed(error)),
         }
         bound = bind_privately(&listener, &address);
     }
@@ -227,9 +227,9 @@ fn remove_where(path: &Path, is_so: impl FnOnce(&OwnedFd, Result<(), Errno>) -> 
     }
 }
 
-fn unix_socket() -> Result<Unshared, Errno> {
+fn unix_socket() -> Result<CloseOnForkFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Unshared::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
+    CloseOnForkFd::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
 }
 
 /// The sockets that a supervisor opened for this process, if it did.
@@ -282,7 +282,7 @@ pub fn peer(client: &OwnedFd) -> String {
         Some(address) if address.address_family() != AddressFamily::UNIX => {
             SocketAddr::try_from(address).map_or("somewhere".into(), |address| address.to_string())
         }
-        _ => match crate::os::socket::peer_of(client) {
+        _ => match crate::os::socket::peer_credentials(client) {
             Ok(peer) => format!("pid {}", peer.pid),
             Err(_) => "somewhere".into(),
         },
@@ -299,10 +299,10 @@ pub fn address(client: &OwnedFd) -> Option<IpAddr> {
 ///
 /// # Errors
 /// Nobody waits (`EAGAIN`), or the kernel has no descriptor for it.
-pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<Unshared, Errno> {
+pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<CloseOnForkFd, Errno> {
     loop {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        match Unshared::open(|| rustix::net::accept_with(listener, flags)) {
+        match CloseOnForkFd::open(|| rustix::net::accept_with(listener, flags)) {
             Ok(socket) => {
                 if is_tcp {
                     // Both only make things better: replies at once, and vanished machines noticed.

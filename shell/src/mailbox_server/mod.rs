@@ -4,17 +4,17 @@
 //! |---|---|
 //! | [`wire`] | the first line of a request, as a pure function over bytes |
 //! | [`reply`] | the lines that go back |
-//! | [`replies`] | what collects them until they are sent |
+//! | [`out_buffer`] | what collects them until they are sent |
 //! | [`budget`] | memory for data in flight, bounded for all connections together |
 //! | [`session`] | one connection's dialogue: bytes in, replies out, no socket and no clock |
 //! | [`connection`] | a socket and its dialogue |
 //! | [`lobby`] | clients that have not sent their token yet |
 //! | [`worker`] | a thread with an epoll set and a share of the connections |
-//! | [`post`] | a worker's letter box |
-//! | [`news`] | which workers have clients that wait for a message, and who tells them |
+//! | [`worker_queue`] | a worker's letter box |
+//! | [`wait_list`] | which workers have clients that wait for a message, and who tells them |
 //! | [`waiters`] | a worker's clients that wait for a message |
 //! | [`timers`] | deadlines of many connections |
-//! | [`boxes`] | a worker's view of the mailboxes |
+//! | [`store`] | a worker's view of the mailboxes |
 //! | [`server`] | what opens all this, takes clients in, and takes it away |
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
 //! | [`farewell`] | clients that are sent away before they are taken in |
@@ -30,7 +30,6 @@
 
 pub mod address;
 pub mod attach;
-pub mod boxes;
 pub mod budget;
 pub mod callers;
 pub mod client;
@@ -40,20 +39,21 @@ pub mod farewell;
 pub mod listen;
 mod listing;
 pub mod lobby;
-pub mod news;
 pub mod notify;
+pub mod out_buffer;
 pub mod place;
-pub mod post;
 pub mod remove;
-pub mod replies;
 pub mod reply;
 pub mod server;
 pub mod session;
+pub mod store;
 mod timed;
 pub mod timers;
 pub mod token;
+pub mod wait_list;
 pub mod waiters;
 pub mod wire;
 pub mod worker;
+pub mod worker_queue;
 
 pub use listing::{clear_mailbox_servers, mailbox_servers};

@@ -1,4 +1,4 @@
-//! Telling a supervisor that we are ready.
+//! NotifyingStore a supervisor that we are ready.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;

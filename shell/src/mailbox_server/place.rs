@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::os::error::reason;
 use crate::os::escape::shown;
-use crate::os::file::{Identity, Refused, SocketFile, make_private, open_regular};
+use crate::os::file::{FileId, OpenError, SocketFile, make_private, open_regular};
 use crate::os::new_file::{Existing, NewFile, fill, part_name, token};
 use crate::os::pid::{is_own_pid_namespace, pid_in_words};
 use crate::shm::liveness::{ByteLocks, OWNER};
@@ -83,7 +83,7 @@ pub struct Held {
 
 /// An information file as others see it.
 #[derive(Debug)]
-pub struct Seen {
+pub struct ServerEntry {
     file: OwnedFd,
     locks: ByteLocks,
     name: String,
@@ -121,8 +121,8 @@ impl Place {
     }
 
     /// Whether the control socket of `port` is this one.
-    pub(crate) fn is_control(&self, port: u16, file: Identity) -> bool {
-        Identity::at(&self.directory, socket_name(port)) == Ok(file)
+    pub(crate) fn is_control(&self, port: u16, file: FileId) -> bool {
+        FileId::at(&self.directory, socket_name(port)) == Ok(file)
     }
 
     /// Lets those who clean up leave a file alone.
@@ -133,7 +133,7 @@ impl Place {
     }
 
     /// The control socket of `port`.
-    pub(crate) fn socket(&self, port: u16) -> Result<SocketFile, Refused> {
+    pub(crate) fn socket(&self, port: u16) -> Result<SocketFile, OpenError> {
         SocketFile::open(&self.directory, socket_name(port))
     }
 
@@ -194,7 +194,7 @@ impl Place {
     ///
     /// # Errors
     /// It is there, and cannot be opened.
-    pub fn see(&self, port: u16) -> Result<Option<Seen>, PlaceError> {
+    pub fn see(&self, port: u16) -> Result<Option<ServerEntry>, PlaceError> {
         let name = information_name(port);
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.directory, name.as_str(), flags, Mode::empty()) {
@@ -215,13 +215,13 @@ impl Place {
         .read_to_string(&mut text);
         let information = read.ok().and_then(|_| Information::parse(&text));
         let locks = ByteLocks::open(&file).map_err(self.failed("lock", &name))?;
-        Ok(Some(Seen { file, locks, name, information }))
+        Ok(Some(ServerEntry { file, locks, name, information }))
     }
 
     /// The process id of a live server, as this process can use it; 0 if the server cannot be seen from here. The kernel
     /// says it for whoever listens on the control socket. What the file says counts only if nothing can be asked there, and
     /// only in the server's own pid namespace.
-    pub fn pid_of(&self, port: u16, seen: &Seen) -> u32 {
+    pub fn pid_of(&self, port: u16, seen: &ServerEntry) -> u32 {
         match super::control::listener_of(self, port) {
             Ok(peer) if peer.uid == rustix::process::geteuid().as_raw() => peer.pid,
             Ok(_) => 0,
@@ -230,7 +230,7 @@ impl Place {
     }
 
     /// Removes a leftover, and its control socket with it. False: its server lives.
-    pub fn clear(&self, seen: &Seen) -> bool {
+    pub fn clear(&self, seen: &ServerEntry) -> bool {
         if seen.locks.try_lock(OWNER) != Ok(true) {
             return false;
         }
@@ -283,7 +283,7 @@ impl Place {
     }
 }
 
-impl Seen {
+impl ServerEntry {
     /// Whether its server lives.
     pub fn is_live(&self) -> bool {
         self.locks.is_held(OWNER)

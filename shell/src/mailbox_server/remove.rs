@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::control::{self, Request};
-use super::place::{Place, PlaceError, Seen};
+use super::place::{Place, PlaceError, ServerEntry};
 
 /// How long a server has to go.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -84,7 +84,7 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
 
 /// Signals the server's process, while the server still holds its file's lock: the number cannot be another's then. False:
 /// it cannot be signalled.
-fn signal(pid: u32, seen: &Seen, signal: Signal) -> bool {
+fn signal(pid: u32, seen: &ServerEntry, signal: Signal) -> bool {
     let pid = pid.try_into().ok().and_then(Pid::from_raw);
     let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return false };
     if !seen.is_live() {
@@ -98,7 +98,7 @@ fn signal(pid: u32, seen: &Seen, signal: Signal) -> bool {
 }
 
 /// Waits for the lock to fall. False: it did not.
-fn wait(seen: &Seen) -> bool {
+fn wait(seen: &ServerEntry) -> bool {
     let until = Instant::now() + PATIENCE;
     while seen.is_live() {
         if Instant::now() >= until {

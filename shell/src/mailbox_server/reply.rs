@@ -1,13 +1,13 @@
 //! The lines that go back. Always LF, never CR; the first word decides the shape, programs look at no text beyond the
 //! code, and what a peer sent comes back only escaped.
 
-use super::replies::Replies;
+use super::out_buffer::OutBuffer;
 use crate::os::socket_owner::Refused;
 use std::io::Write;
 
 /// How large things are, fixed when the server starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
+pub struct Limits {
     /// How many mailboxes there are (K).
     pub boxes: u32,
     /// The longest message (M), in bytes.
@@ -19,7 +19,7 @@ pub struct Shape {
 /// The most data of a refused request that are read and dropped, unless a packet may be larger.
 pub const SWALLOW_MAX: u64 = 1 << 20;
 
-impl Shape {
+impl Limits {
     /// Memory that each connection has for itself: for a first line and one packet, up to 64 KiB of it.
     pub fn reserve(&self) -> usize {
         super::wire::LINE_MAX + self.packet.min(64 << 10)
@@ -32,7 +32,7 @@ impl Shape {
     }
 
     /// The most data that are read at all for one packet, if only to drop them.
-    pub fn swallow(&self) -> u64 {
+    pub fn discard_max(&self) -> u64 {
         SWALLOW_MAX.max(self.packet as u64)
     }
 }
@@ -66,7 +66,7 @@ pub enum Fault {
 
 /// Why a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Bye {
+pub enum CloseReason {
     /// It asked to, or closed its half after all its requests were answered.
     Quit,
     /// A `w` of unknown length.
@@ -101,42 +101,42 @@ macro_rules! put {
 }
 
 /// `ok BOX VERSION`.
-pub fn ok(out: &mut Replies, mailbox: u32, version: u64) {
+pub fn ok(out: &mut OutBuffer, mailbox: u32, version: u64) {
     words(out, b"ok", &[mailbox.into(), version]);
     out.push(b'\n');
 }
 
 /// `ok auth`.
-pub fn welcome(out: &mut Replies) {
+pub fn welcome(out: &mut OutBuffer) {
     out.extend_from_slice(b"ok auth\n");
 }
 
 /// `more BOX TOTAL`.
-pub fn more(out: &mut Replies, mailbox: u32, total: u64) {
+pub fn more(out: &mut OutBuffer, mailbox: u32, total: u64) {
     words(out, b"more", &[mailbox.into(), total]);
     out.push(b'\n');
 }
 
 /// `same BOX VERSION`.
-pub fn same(out: &mut Replies, mailbox: u32, version: u64) {
+pub fn same(out: &mut OutBuffer, mailbox: u32, version: u64) {
     words(out, b"same", &[mailbox.into(), version]);
     out.push(b'\n');
 }
 
 /// `data BOX VERSION SIZE` or `SIZE+`, before a packet's bytes.
-pub fn data(out: &mut Replies, mailbox: u32, version: u64, size: usize, last: bool) {
+pub fn data(out: &mut OutBuffer, mailbox: u32, version: u64, size: usize, last: bool) {
     words(out, b"data", &[mailbox.into(), version, size as u64]);
     out.extend_from_slice(if last { b"\n" } else { b"+\n" });
 }
 
 /// `info 1 K M P`: the protocol's version and the server's shape.
-pub fn info(out: &mut Replies, shape: &Shape) {
+pub fn info(out: &mut OutBuffer, shape: &Limits) {
     words(out, b"info", &[1, shape.boxes.into(), shape.capacity as u64, shape.packet as u64]);
     out.push(b'\n');
 }
 
 /// `err verb ...`.
-pub fn unknown(out: &mut Replies, verb: &[u8]) {
+pub fn unknown(out: &mut OutBuffer, verb: &[u8]) {
     /// Enough to recognise a slip of the fingers; a line of rubbish is not sent back whole.
     const SHOWN: usize = 16;
     let shown = verb[..verb.len().min(SHOWN)].escape_ascii();
@@ -145,12 +145,12 @@ pub fn unknown(out: &mut Replies, verb: &[u8]) {
 }
 
 /// `err args usage: ...`.
-pub fn usage(out: &mut Replies, usage: &str) {
+pub fn usage(out: &mut OutBuffer, usage: &str) {
     put!(out, "err args usage: {usage}\n");
 }
 
 /// `err CODE ...`.
-pub fn refuse(out: &mut Replies, shape: &Shape, refusal: Refusal) {
+pub fn refuse(out: &mut OutBuffer, shape: &Limits, refusal: Refusal) {
     match refusal {
         Refusal::Box(number) => put!(out, "err box {number} is not 0..{}\n", shape.boxes.saturating_sub(1)),
         Refusal::Size(size) => put!(out, "err size {size} exceeds the packet, {}\n", shape.packet),
@@ -160,30 +160,30 @@ pub fn refuse(out: &mut Replies, shape: &Shape, refusal: Refusal) {
 }
 
 /// `bye CODE ...`: the last line.
-pub fn bye(out: &mut Replies, bye: Bye) {
+pub fn bye(out: &mut OutBuffer, bye: CloseReason) {
     match bye {
-        Bye::Quit => put!(out, "bye quit\n"),
-        Bye::Args => put!(out, "bye args usage: w BOX SIZE, data on the next line\n"),
-        Bye::Line => put!(out, "bye line longer than {} bytes\n", super::wire::LINE_MAX),
-        Bye::Frame(size) => put!(out, "bye frame expected a newline after {size} bytes of data\n"),
-        Bye::Cut => put!(out, "bye cut connection ended inside a request\n"),
-        Bye::Size(size, most) => put!(out, "bye size {size} is over {most}\n"),
-        Bye::Idle => put!(out, "bye idle\n"),
-        Bye::Auth => put!(out, "bye auth send a TOKEN first\n"),
-        Bye::Http => put!(out, "bye http this is not a web server\n"),
-        Bye::Busy(limit) => put!(out, "bye busy {limit} connections\n"),
-        Bye::Memory => put!(out, "bye busy no memory for unanswered requests\n"),
-        Bye::Stop => put!(out, "bye stop\n"),
+        CloseReason::Quit => put!(out, "bye quit\n"),
+        CloseReason::Args => put!(out, "bye args usage: w BOX SIZE, data on the next line\n"),
+        CloseReason::Line => put!(out, "bye line longer than {} bytes\n", super::wire::LINE_MAX),
+        CloseReason::Frame(size) => put!(out, "bye frame expected a newline after {size} bytes of data\n"),
+        CloseReason::Cut => put!(out, "bye cut connection ended inside a request\n"),
+        CloseReason::Size(size, most) => put!(out, "bye size {size} is over {most}\n"),
+        CloseReason::Idle => put!(out, "bye idle\n"),
+        CloseReason::Auth => put!(out, "bye auth send a TOKEN first\n"),
+        CloseReason::Http => put!(out, "bye http this is not a web server\n"),
+        CloseReason::Busy(limit) => put!(out, "bye busy {limit} connections\n"),
+        CloseReason::Memory => put!(out, "bye busy no memory for unanswered requests\n"),
+        CloseReason::Stop => put!(out, "bye stop\n"),
     }
 }
 
 /// `bye user ...`: the last line, and the only one, to a client that is not served.
-pub fn bye_user(out: &mut Replies, refused: &Refused) {
+pub fn bye_user(out: &mut OutBuffer, refused: &Refused) {
     put!(out, "bye user {refused}\n");
 }
 
 /// A word and numbers, with spaces between. By hand, for these lines are most of what a busy server formats.
-fn words(out: &mut Replies, word: &[u8], numbers: &[u64]) {
+fn words(out: &mut OutBuffer, word: &[u8], numbers: &[u64]) {
     out.extend_from_slice(word);
     for &number in numbers {
         let mut digits = [0; 21];
@@ -207,8 +207,8 @@ fn words(out: &mut Replies, word: &[u8], numbers: &[u64]) {
 mod tests {
     use super::*;
 
-    fn line(write: impl FnOnce(&mut Replies)) -> String {
-        let mut out = Replies::default();
+    fn line(write: impl FnOnce(&mut OutBuffer)) -> String {
+        let mut out = OutBuffer::default();
         write(&mut out);
         String::from_utf8(out.to_vec()).unwrap()
     }

@@ -6,8 +6,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::post::Key;
 use super::session::Millis;
+use super::worker_queue::Key;
 
 /// The nearest entry of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

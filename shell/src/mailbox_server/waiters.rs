@@ -1,13 +1,13 @@
 //! A worker's clients that wait for a message: one list for each mailbox, in the order in which they came.
 //!
-//! News of a mailbox reach all who wait for it then. They are told one after the other, as many in each turn of the worker as
+//! WaitList of a mailbox reach all who wait for it then. They are told one after the other, as many in each turn of the worker as
 //! it wants, so that thousands who wait for one mailbox delay no other client for long. A client that waits again comes
 //! behind those who have not been told yet, and one that is told late gets the newest message.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::news::News;
-use super::post::Key;
+use super::wait_list::WaitList;
+use super::worker_queue::Key;
 
 /// Names an entry in a list. A later entry has a larger one.
 pub type Entry = u64;
@@ -39,7 +39,7 @@ impl Waiters {
     }
 
     /// A client waits for another version than `since`. To be followed by a look at the version.
-    pub fn add(&mut self, mailbox: u32, since: u64, key: Key, news: &News) -> Entry {
+    pub fn add(&mut self, mailbox: u32, since: u64, key: Key, news: &WaitList) -> Entry {
         let list = self.lists.entry(mailbox).or_insert_with(|| {
             news.watch(mailbox, self.worker, since);
             List::default()
@@ -47,12 +47,12 @@ impl Waiters {
         let entry = self.next;
         self.next += 1;
         list.clients.insert(entry, key);
-        News::look_now();
+        WaitList::look_now();
         entry
     }
 
     /// A client waits no more.
-    pub fn remove(&mut self, mailbox: u32, entry: Entry, news: &News) {
+    pub fn remove(&mut self, mailbox: u32, entry: Entry, news: &WaitList) {
         if let Some(list) = self.lists.get_mut(&mailbox) {
             list.clients.remove(&entry);
             self.tidy(mailbox, news);
@@ -75,7 +75,7 @@ impl Waiters {
     }
 
     /// Takes out the next client that is to be told, of each mailbox with news in turn.
-    pub fn pop(&mut self, news: &News) -> Option<Key> {
+    pub fn pop(&mut self, news: &WaitList) -> Option<Key> {
         loop {
             let mailbox = self.fresh.pop_front()?;
             let Some(list) = self.lists.get_mut(&mailbox).filter(|list| list.is_fresh) else { continue };
@@ -91,7 +91,7 @@ impl Waiters {
         }
     }
 
-    fn tidy(&mut self, mailbox: u32, news: &News) {
+    fn tidy(&mut self, mailbox: u32, news: &WaitList) {
         if self.lists.get(&mailbox).is_some_and(|list| list.clients.is_empty()) {
             self.lists.remove(&mailbox);
             news.forget(mailbox, self.worker);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn who_waits_again_comes_behind_those_who_were_not_told_yet() {
-        let news = News::new(Vec::new());
+        let news = WaitList::new(Vec::new());
         let mut waiters = Waiters::new(0);
         for key in 0..3 {
             waiters.add(5, 0, key, &news);

@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Share};
-use super::connection::{Connection, Desk, Verdict};
+use super::connection::{Connection, IoContext, Next};
 use super::lobby::{Lobby, Ticket};
-use super::news::News;
-use super::post::{Key, Letter, Post};
-use super::replies::Replies;
-use super::reply::{Bye, Fault};
-use super::session::{Boxes, Millis, Rules};
+use super::out_buffer::OutBuffer;
+use super::reply::{CloseReason, Fault};
+use super::session::{Config, MailboxStore, Millis};
 use super::timers::{Armed, Timers};
+use super::wait_list::WaitList;
 use super::waiters::{Entry, Waiters};
-use crate::os::close_on_fork::Unshared;
+use super::worker_queue::{Key, WorkerMessage, WorkerQueue};
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::futex::{YIELDS, linger};
 use crate::os::timeout::{NOW, timespec};
 
@@ -41,9 +41,9 @@ const OUTPUT_KEPT: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Shared {
     /// The rules.
-    pub rules: Rules,
+    pub rules: Config,
     /// Which workers have clients that wait for messages.
-    pub news: News,
+    pub news: WaitList,
     /// Memory for data in flight.
     pub budget: Arc<Budget>,
     /// Clients that have not sent their token yet.
@@ -82,12 +82,12 @@ struct Client {
 }
 
 /// Mailboxes whose stores are told to those who wait.
-struct Telling<'a, B> {
+struct NotifyingStore<'a, B> {
     boxes: &'a mut B,
-    news: &'a News,
+    news: &'a WaitList,
 }
 
-impl<B: Boxes> Boxes for Telling<'_, B> {
+impl<B: MailboxStore> MailboxStore for NotifyingStore<'_, B> {
     fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
         self.boxes.version(mailbox)
     }
@@ -95,8 +95,8 @@ impl<B: Boxes> Boxes for Telling<'_, B> {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Replies,
-        head: impl FnMut(&mut Replies, u64, usize),
+        out: &mut OutBuffer,
+        head: impl FnMut(&mut OutBuffer, u64, usize),
     ) -> Result<(), Fault> {
         self.boxes.read(mailbox, out, head)
     }
@@ -113,13 +113,13 @@ pub struct Worker<B> {
     number: usize,
     shared: Arc<Shared>,
     boxes: B,
-    post: Arc<Post>,
+    post: Arc<WorkerQueue>,
     epoll: OwnedFd,
     places: Vec<Place>,
     free: Vec<u32>,
     timers: Timers,
     input: Vec<u8>,
-    output: Replies,
+    output: OutBuffer,
     stopping: Option<Stopping>,
     /// Who stopped for others to have their turn.
     unfinished: VecDeque<Key>,
@@ -130,7 +130,7 @@ pub struct Worker<B> {
     /// Looks in vain since something happened.
     looks: u32,
     /// Memory for letters. Empty between turns.
-    letters: Vec<Letter>,
+    letters: Vec<WorkerMessage>,
     /// Its clients in the lobby.
     newcomers: HashMap<Ticket, Key>,
 }
@@ -153,12 +153,12 @@ enum Call {
     Stop,
 }
 
-impl<B: Boxes> Worker<B> {
+impl<B: MailboxStore> Worker<B> {
     /// Worker `number`, not running yet.
     ///
     /// # Errors
     /// No descriptor or memory was to be had.
-    pub fn new(number: usize, shared: Arc<Shared>, post: Arc<Post>, boxes: B) -> Result<Self, Errno> {
+    pub fn new(number: usize, shared: Arc<Shared>, post: Arc<WorkerQueue>, boxes: B) -> Result<Self, Errno> {
         let epoll = crate::os::event_fd::new_epoll()?;
         epoll::add(&epoll, &*post, EventData::new_u64(POST), EventFlags::IN)?;
         let size = (shared.rules.shape.packet.saturating_add(LINE)).saturating_mul(8).clamp(INPUT.0, INPUT.1);
@@ -172,7 +172,7 @@ impl<B: Boxes> Worker<B> {
             free: Vec::new(),
             timers: Timers::default(),
             input: vec![0; size],
-            output: Replies::default(),
+            output: OutBuffer::default(),
             stopping: None,
             unfinished: VecDeque::new(),
             waiters: Waiters::new(number),
@@ -183,7 +183,7 @@ impl<B: Boxes> Worker<B> {
         })
     }
 
-    /// Serves until the letter [`End`](Letter::End), or until nobody is left after [`Stop`](Letter::Stop).
+    /// Serves until the letter [`End`](WorkerMessage::End), or until nobody is left after [`Stop`](WorkerMessage::Stop).
     ///
     /// # Errors
     /// The epoll set does not work, which leaves nothing to do.
@@ -288,24 +288,30 @@ impl<B: Boxes> Worker<B> {
         self.post.collect(&mut letters);
         for letter in letters.drain(..) {
             match letter {
-                Letter::Serve { socket, ticket, share } => self.serve(socket, ticket, share, now),
-                Letter::MakeRoom(ticket) => {
+                WorkerMessage::Serve { socket, ticket, share } => self.serve(socket, ticket, share, now),
+                WorkerMessage::MakeRoom(ticket) => {
                     // It may have sent its token, or gone, meanwhile.
                     if let Some(key) = self.newcomers.get(&ticket).copied() {
                         self.call(key, Call::GiveWay, now);
                     }
                     self.shared.lobby.left();
                 }
-                Letter::News(mailbox) => self.waiters.hear(mailbox),
-                Letter::Stop => self.stop(Stopping::Gently, now),
-                Letter::StopNow => self.stop(Stopping::Now, now),
-                Letter::End => self.stopping = Some(Stopping::End),
+                WorkerMessage::WaitList(mailbox) => self.waiters.hear(mailbox),
+                WorkerMessage::Stop => self.stop(Stopping::Gently, now),
+                WorkerMessage::StopNow => self.stop(Stopping::Now, now),
+                WorkerMessage::End => self.stopping = Some(Stopping::End),
             }
         }
         self.letters = letters;
     }
 
-    fn serve(&mut self, socket: Unshared, ticket: Option<Ticket>, share: Option<Arc<Share>>, now: Millis) {
+    fn serve(
+        &mut self,
+        socket: CloseOnForkFd,
+        ticket: Option<Ticket>,
+        share: Option<Arc<Share>>,
+        now: Millis,
+    ) {
         let account = self.shared.budget.account(self.shared.rules.shape.reserve(), share);
         let connection = Connection::new(socket, ticket.is_none(), &account, now);
         let at = self.free.pop().unwrap_or_else(|| {
@@ -352,8 +358,8 @@ impl<B: Boxes> Worker<B> {
         if place.generation != generation(key) {
             return;
         }
-        let mut boxes = Telling { boxes: &mut self.boxes, news: &self.shared.news };
-        let mut desk = Desk {
+        let mut boxes = NotifyingStore { boxes: &mut self.boxes, news: &self.shared.news };
+        let mut desk = IoContext {
             now,
             rules: &self.shared.rules,
             boxes: &mut boxes,
@@ -367,17 +373,17 @@ impl<B: Boxes> Worker<B> {
             Call::Again => connection.again(&mut desk),
             Call::Time => match connection.deadline(desk.rules) {
                 Some(deadline) if deadline <= now => connection.expire(&mut desk),
-                _ => Verdict::Stay, // it has moved away since
+                _ => Next::Stay, // it has moved away since
             },
-            Call::GiveWay => connection.give_way(Bye::Busy(self.shared.most), &mut desk),
-            Call::Stop => Verdict::Stay,
+            Call::GiveWay => connection.give_way(CloseReason::Busy(self.shared.most), &mut desk),
+            Call::Stop => Next::Stay,
         };
-        if stopping && verdict == Verdict::Stay {
+        if stopping && verdict == Next::Stay {
             verdict = connection.stop(late, &mut desk);
         }
         // Register, then look again: what is stored from now on is told.
         let news = &self.shared.news;
-        while verdict == Verdict::Stay
+        while verdict == Next::Stay
             && client.waiting.map(|(mailbox, since, _)| (mailbox, since)) != client.connection.waits_for()
         {
             if let Some((mailbox, _, entry)) = client.waiting.take() {
@@ -398,11 +404,11 @@ impl<B: Boxes> Worker<B> {
             }
         }
         if self.output.memory() > OUTPUT_KEPT {
-            self.output = Replies::default();
+            self.output = OutBuffer::default();
         }
         match verdict {
-            Verdict::Stay => self.settle(key),
-            Verdict::Close => self.close(key),
+            Next::Stay => self.settle(key),
+            Next::Close => self.close(key),
         }
     }
 

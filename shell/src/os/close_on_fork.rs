@@ -12,11 +12,11 @@
 //! - The table remembers which file a number led to. If the program has closed the number behind our back and something else
 //!   has it now, the child keeps that.
 //!
-//! Children made by `vfork` or `posix_spawn` execute a program, which closes everything here. Children made by a raw `clone`, or
+//! Children made by `vfork` or `posix_spawn` execute a program, which closes everything current. Children made by a raw `clone`, or
 //! by `_Fork`, run no handlers: they get everything.
 
 use super::signal::BlockedSignals;
-use crate::os::file::Identity;
+use crate::os::file::FileId;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::cell::UnsafeCell;
@@ -49,14 +49,14 @@ struct Table {
 
 #[derive(Clone, Copy)]
 enum Slot {
-    Used { number: i32, file: Identity },
+    Used { number: i32, file: FileId },
     Free { next: Option<usize> },
 }
 
 /// What a child gets in place of a descriptor.
 struct Null {
     fd: OwnedFd,
-    file: Identity,
+    file: FileId,
 }
 
 impl Null {
@@ -71,8 +71,8 @@ impl Null {
     }
 }
 
-fn file_of(fd: impl AsFd) -> Result<Identity, Errno> {
-    rustix::fs::fstat(fd).map(|stat| Identity::of(&stat))
+fn file_of(fd: impl AsFd) -> Result<FileId, Errno> {
+    rustix::fs::fstat(fd).map(|stat| FileId::of(&stat))
 }
 
 impl Table {
@@ -96,7 +96,7 @@ impl Table {
     }
 
     /// Enters a descriptor. There is room.
-    fn enter(&mut self, number: i32, file: Identity) -> usize {
+    fn enter(&mut self, number: i32, file: FileId) -> usize {
         let used = Slot::Used { number, file };
         match self.free {
             Some(index) => {
@@ -230,27 +230,27 @@ pub fn forks() -> u32 {
 
 /// A mark of the process that made something: a forked child is another one. Raw `clone` goes unnoticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Birthplace(u32);
+pub struct ForkId(u32);
 
-impl Birthplace {
+impl ForkId {
     /// This process.
-    pub fn here() -> Self {
+    pub fn current() -> Self {
         Self(forks())
     }
 
     /// Whether this process is a forked child of the one that made the mark.
-    pub fn is_elsewhere(self) -> bool {
+    pub fn has_forked(self) -> bool {
         forks() != self.0
     }
 }
 
-/// While this lives, forks of this process wait. In the same thread nothing [`Unshared`] may be opened or dropped meanwhile.
-pub struct ForksWait {
+/// While this lives, forks of this process wait. In the same thread nothing [`CloseOnForkFd`] may be opened or dropped meanwhile.
+pub struct ForkLock {
     lock: Lock,
     room: usize,
 }
 
-impl ForksWait {
+impl ForkLock {
     /// Begins, with room to [`keep`](Self::keep) so many descriptors.
     ///
     /// # Blocking
@@ -289,31 +289,31 @@ impl ForksWait {
     ///
     /// # Panics
     /// If there is no more room.
-    pub fn keep<T: AsFd>(&mut self, descriptor: T) -> Result<Unshared<T>, Errno> {
+    pub fn keep<T: AsFd>(&mut self, descriptor: T) -> Result<CloseOnForkFd<T>, Errno> {
         self.room = self.room.checked_sub(1).expect("room was asked for");
         let file = file_of(&descriptor)?;
         let slot = self.lock.table.enter(descriptor.as_fd().as_raw_fd(), file);
-        let born = Birthplace(FORKS.load(Ordering::Relaxed));
-        Ok(Unshared { descriptor: ManuallyDrop::new(descriptor), slot, born })
+        let born = ForkId(FORKS.load(Ordering::Relaxed));
+        Ok(CloseOnForkFd { descriptor: ManuallyDrop::new(descriptor), slot, born })
     }
 }
 
 /// A descriptor whose meaning is "this process lives": a lock, a connection, a listener. A forked child gets it without what
 /// it refers to, because its copy would say so after we are dead. (What the library's caller duplicates is the caller's.)
 #[derive(Debug)]
-pub struct Unshared<T: AsFd = OwnedFd> {
+pub struct CloseOnForkFd<T: AsFd = OwnedFd> {
     descriptor: ManuallyDrop<T>,
     slot: usize,
-    born: Birthplace,
+    born: ForkId,
 }
 
-impl<T: AsFd> Unshared<T> {
+impl<T: AsFd> CloseOnForkFd<T> {
     /// Opens one. `open` should be one system call that does not wait, because forks of this process wait for it.
     ///
     /// # Errors
     /// Those of `open`; or there is no memory, or no descriptor for what forked children get instead.
     pub fn open<E: From<Errno>>(open: impl FnOnce() -> Result<T, E>) -> Result<Self, E> {
-        let mut forks_wait = ForksWait::begin(1)?;
+        let mut forks_wait = ForkLock::begin(1)?;
         let descriptor = open()?;
         Ok(forks_wait.keep(descriptor)?)
     }
@@ -327,7 +327,7 @@ impl<T: AsFd> Unshared<T> {
     }
 
     /// The process that opened it.
-    pub fn born(&self) -> Birthplace {
+    pub fn born(&self) -> ForkId {
         self.born
     }
 
@@ -335,7 +335,7 @@ impl<T: AsFd> Unshared<T> {
     pub fn share(self) -> T {
         let mut this = ManuallyDrop::new(self);
         let mut lock = Lock::take();
-        if !this.born.is_elsewhere() {
+        if !this.born.has_forked() {
             lock.table.remove(this.slot);
         }
         // SAFETY: taken once: `this` is neither used again nor dropped.
@@ -343,20 +343,20 @@ impl<T: AsFd> Unshared<T> {
     }
 }
 
-impl<T: AsFd> Drop for Unshared<T> {
+impl<T: AsFd> Drop for CloseOnForkFd<T> {
     fn drop(&mut self) {
         let mut lock = Lock::take();
-        if !self.born.is_elsewhere() {
+        if !self.born.has_forked() {
             lock.table.remove(self.slot);
         } else if file_of(self.descriptor.as_fd()).ok() != lock.table.null.as_ref().map(|null| null.file) {
             return; // closed when we were forked: the number is nobody's, or somebody else's by now
         }
-        // SAFETY: dropped once, here.
+        // SAFETY: dropped once, current.
         unsafe { ManuallyDrop::drop(&mut self.descriptor) };
     }
 }
 
-impl<T: AsFd> Deref for Unshared<T> {
+impl<T: AsFd> Deref for CloseOnForkFd<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -364,7 +364,7 @@ impl<T: AsFd> Deref for Unshared<T> {
     }
 }
 
-impl<T: AsFd> AsFd for Unshared<T> {
+impl<T: AsFd> AsFd for CloseOnForkFd<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }

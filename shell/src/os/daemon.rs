@@ -29,11 +29,11 @@ pub fn close_inherited(first: u32, kept: Option<BorrowedFd<'_>>) {
 
 /// The one chance of a daemon to say how its start went, to who waits for it.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct ReadyPipe {
     pipe: OwnedFd,
 }
 
-impl Verdict {
+impl ReadyPipe {
     /// Says it. False: nobody waits for it any more.
     pub fn tell(self, text: &str) -> bool {
         let mut rest = text.as_bytes();
@@ -49,7 +49,7 @@ impl Verdict {
 }
 
 /// Runs `body` in a daemon: a process of its own session without a terminal, in `/`, with an umask of 077, no signal blocked
-/// or ignored, and `/dev/null` as its three standard streams. Returns its verdict: what it [told](Verdict::tell), or nothing if it ended without.
+/// or ignored, and `/dev/null` as its three standard streams. Returns its verdict: what it [told](ReadyPipe::tell), or nothing if it ended without.
 ///
 /// # Blocking
 /// Until the daemon has told its verdict, or ended.
@@ -59,7 +59,7 @@ impl Verdict {
 ///
 /// # Errors
 /// What the kernel said.
-pub fn daemonize(body: impl FnOnce(Verdict) -> u8) -> Result<String, Errno> {
+pub fn daemonize(body: impl FnOnce(ReadyPipe) -> u8) -> Result<String, Errno> {
     let (answer, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     assert_one_thread();
     // SAFETY: this program has one thread, so the child's copy of the heap and of every lock is in order.
@@ -89,7 +89,7 @@ pub fn daemonize(body: impl FnOnce(Verdict) -> u8) -> Result<String, Errno> {
 }
 
 /// In the child: leaves the session, and forks again, so that the daemon leads none and can never get a terminal.
-fn detach(pipe: OwnedFd, body: impl FnOnce(Verdict) -> u8) -> u8 {
+fn detach(pipe: OwnedFd, body: impl FnOnce(ReadyPipe) -> u8) -> u8 {
     if rustix::process::setsid().is_err() {
         return 1;
     }
@@ -110,7 +110,7 @@ fn detach(pipe: OwnedFd, body: impl FnOnce(Verdict) -> u8) -> u8 {
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)
     };
-    let verdict = Verdict { pipe };
+    let verdict = ReadyPipe { pipe };
     if let Err(error) = null() {
         verdict.tell(&format!("1cannot open /dev/null for the standard streams: {}", reason(error)));
         return 1;

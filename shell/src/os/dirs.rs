@@ -6,12 +6,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Directories that were made just now. Those that are still empty are removed when this is dropped.
-pub(crate) struct Made {
+pub(crate) struct CreatedDirs {
     /// The outermost first.
     paths: Vec<PathBuf>,
 }
 
-impl Made {
+impl CreatedDirs {
     /// Makes a directory and what leads to it, with `mode` less the umask; what is there stays as it is.
     pub fn all(path: &Path, mode: u32) -> Result<Self> {
         // Without its dots, which mkdir takes for names.
@@ -36,7 +36,7 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for CreatedDirs {
     fn drop(&mut self) {
         for path in self.paths.iter().rev() {
             let _ = remove_dir(path); // not empty: somebody uses it
@@ -53,17 +53,17 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (there, deep) = (place.path().join("there"), place.path().join("there/a/./b/../c"));
         std::fs::create_dir(&there).unwrap();
-        let made = Made::all(&deep, 0o700).unwrap();
+        let made = CreatedDirs::all(&deep, 0o700).unwrap();
         assert!(deep.is_dir() && there.join("a/b").is_dir());
         drop(made);
         assert!(there.is_dir() && !there.join("a").exists());
-        let mut made = Made::all(&there.join("kept"), 0o700).unwrap();
+        let mut made = CreatedDirs::all(&there.join("kept"), 0o700).unwrap();
         made.keep();
         drop(made);
-        let made = Made::all(&there.join("used"), 0o700).unwrap();
+        let made = CreatedDirs::all(&there.join("used"), 0o700).unwrap();
         std::fs::write(there.join("used/file"), "").unwrap();
         drop(made);
         assert!(there.join("kept").is_dir() && there.join("used/file").exists());
-        assert!(Made::all(&there.join("used/file/under"), 0o700).is_err());
+        assert!(CreatedDirs::all(&there.join("used/file/under"), 0o700).is_err());
     }
 }

@@ -11,9 +11,9 @@ const TRIES: u32 = 8;
 
 /// The bell. Whoever has it may ring it, other threads and forked children included.
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct EventFd(OwnedFd);
 
-impl Bell {
+impl EventFd {
     /// Makes a bell, and tries it: a filter may forbid what rings it, and then a loop would sleep for ever.
     pub fn new() -> Result<Self, Errno> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -26,7 +26,7 @@ impl Bell {
     }
 
     /// Makes it readable.
-    pub fn ring(&self) {
+    pub fn signal(&self) {
         for _ in 0..TRIES {
             // Full is rung. Nothing else is to be expected; but a bell that did not ring would leave a loop asleep for ever.
             if matches!(rustix::io::write(&self.0, &1_u64.to_ne_bytes()), Ok(_) | Err(Errno::AGAIN)) {
@@ -36,7 +36,7 @@ impl Bell {
     }
 
     /// Takes the rings so far back.
-    pub fn hush(&self) {
+    pub fn drain(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]); // empty is quiet
     }
 }
@@ -65,7 +65,7 @@ pub(crate) fn new_epoll() -> Result<OwnedFd, Errno> {
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -1,11 +1,11 @@
 //! What a name leads to, opened once. Between a look at a name and its use another process may have put something else
 //! there; so the look opens it, and the use goes through the descriptor.
 //!
-//! Only for removing does the kernel want a name. [`remove_if`] looks a last time, whether it still leads to what was
+//! Only for removing does the kernel want a name. `remove_if` looks a last time, whether it still leads to what was
 //! judged; and those of us who change names in the runtime directory do so under its lock.
 
 use super::error::last_error;
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -16,12 +16,12 @@ use std::path::PathBuf;
 
 /// What tells a file from others that had, or will have, its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Identity {
+pub struct FileId {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
+impl FileId {
     pub(crate) fn of(stat: &Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }
@@ -38,8 +38,8 @@ pub(crate) fn is_proc_mounted() -> bool {
 }
 
 /// Removes a name if it still leads to this file. False: it leads to nothing, or to something else.
-pub(crate) fn remove_if(directory: impl AsFd, name: impl Arg + Copy, file: Identity) -> Result<bool, Errno> {
-    let removed = match Identity::at(&directory, name) {
+pub(crate) fn remove_if(directory: impl AsFd, name: impl Arg + Copy, file: FileId) -> Result<bool, Errno> {
+    let removed = match FileId::at(&directory, name) {
         Ok(there) if there == file => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
         Ok(_) => return Ok(false),
         Err(error) => Err(error),
@@ -53,26 +53,26 @@ pub(crate) fn remove_if(directory: impl AsFd, name: impl Arg + Copy, file: Ident
 
 /// Why what has a name is not used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum OpenError {
     /// It is another kind of file, or somebody else's.
-    Foreign,
+    NotOwned,
     /// A system call failed.
     System(Errno),
 }
 
-impl From<Errno> for Refused {
+impl From<Errno> for OpenError {
     fn from(error: Errno) -> Self {
         Self::System(error)
     }
 }
 
 /// Opens what has a name, for looking alone: it is not followed, if a link, and nobody who waits at it notices.
-fn look(directory: impl AsFd, name: impl Arg, kind: FileType) -> Result<(OwnedFd, Stat), Refused> {
+fn look(directory: impl AsFd, name: impl Arg, kind: FileType) -> Result<(OwnedFd, Stat), OpenError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&file)?;
     let ours = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_uid == geteuid().as_raw();
-    if ours { Ok((file, stat)) } else { Err(Refused::Foreign) }
+    if ours { Ok((file, stat)) } else { Err(OpenError::NotOwned) }
 }
 
 /// A path that leads to what is open, whatever its names, for as long as it is. (Borrowed, for whoever gave it away here
@@ -86,11 +86,11 @@ pub(crate) fn open_regular(
     directory: impl AsFd,
     name: impl Arg,
     access: OFlags,
-) -> Result<(Unshared, Stat), Refused> {
+) -> Result<(CloseOnForkFd, Stat), OpenError> {
     let (file, stat) = look(directory, name, FileType::RegularFile)?;
     let path = path_of(file.as_fd());
     let again = || rustix::fs::openat(CWD, &path, access | OFlags::CLOEXEC, Mode::empty());
-    Ok((Unshared::open(again)?, stat))
+    Ok((CloseOnForkFd::open(again)?, stat))
 }
 
 /// The file of a unix socket of ours.
@@ -98,14 +98,14 @@ pub(crate) fn open_regular(
 pub(crate) struct SocketFile {
     file: OwnedFd,
     /// What tells it from others.
-    pub identity: Identity,
+    pub identity: FileId,
 }
 
 impl SocketFile {
     /// Opens what has a name, if it is that.
-    pub fn open(directory: impl AsFd, name: impl Arg) -> Result<Self, Refused> {
+    pub fn open(directory: impl AsFd, name: impl Arg) -> Result<Self, OpenError> {
         let (file, stat) = look(directory, name, FileType::Socket)?;
-        Ok(Self { file, identity: Identity::of(&stat) })
+        Ok(Self { file, identity: FileId::of(&stat) })
     }
 
     /// A path to it, whatever its names; good for as long as this lives.
@@ -177,9 +177,9 @@ mod tests {
         symlink(at("socket"), at("link")).unwrap();
         std::fs::write(at("file"), "").unwrap();
         for other in ["link", "file", "."] {
-            assert_eq!(SocketFile::open(CWD, at(other)).unwrap_err(), Refused::Foreign, "{other}");
+            assert_eq!(SocketFile::open(CWD, at(other)).unwrap_err(), OpenError::NotOwned, "{other}");
         }
-        assert_eq!(SocketFile::open(CWD, at("none")).unwrap_err(), Refused::System(Errno::NOENT));
+        assert_eq!(SocketFile::open(CWD, at("none")).unwrap_err(), OpenError::System(Errno::NOENT));
         let opened = SocketFile::open(CWD, at("socket")).unwrap();
         let _other = UnixListener::bind(at("other")).unwrap();
         std::fs::rename(at("other"), at("socket")).unwrap();
@@ -202,14 +202,14 @@ mod tests {
         for other in ["link", "fifo", "."] {
             assert_eq!(
                 open_regular(CWD, at(other), OFlags::RDONLY).unwrap_err(),
-                Refused::Foreign,
+                OpenError::NotOwned,
                 "{other}"
             );
         }
         let (_file, stat) = open_regular(CWD, at("file"), OFlags::RDWR).unwrap();
         std::fs::rename(at("file"), at("elsewhere")).unwrap();
-        assert_eq!(remove_if(CWD, &*at("file"), Identity::of(&stat)), Ok(false));
-        assert_eq!(remove_if(CWD, &*at("elsewhere"), Identity::of(&stat)), Ok(true));
+        assert_eq!(remove_if(CWD, &*at("file"), FileId::of(&stat)), Ok(false));
+        assert_eq!(remove_if(CWD, &*at("elsewhere"), FileId::of(&stat)), Ok(true));
         assert!(!at("elsewhere").exists() && at("link").is_symlink());
     }
 }

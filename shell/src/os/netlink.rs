@@ -5,7 +5,7 @@
 //! 0 length, header included   4 type   6 flags   8 sequence   12 port   16 payload, padded to a multiple of 4
 //! ```
 
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -67,7 +67,7 @@ pub fn number(bytes: &[u8], at: usize) -> Option<u32> {
 /// A netlink socket that is connected to the kernel, so that no process can answer in its place.
 #[derive(Debug)]
 pub struct Netlink {
-    socket: Unshared,
+    socket: CloseOnForkFd,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -80,7 +80,7 @@ impl Netlink {
     pub fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let open = || rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol);
-        let socket = Unshared::open(open)?;
+        let socket = CloseOnForkFd::open(open)?;
         rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
     }

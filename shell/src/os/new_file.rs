@@ -13,7 +13,7 @@
 //! A locked file is never linked from its temporary name: FUSE file systems that know files by their paths (bindfs, sshfs)
 //! take the new name for another file, whose lock is free.
 
-use crate::os::file::{Identity, path_of};
+use crate::os::file::{FileId, path_of};
 use crate::os::flush::flush;
 use crate::shm::liveness::{ByteLocks, OWNER};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -189,7 +189,7 @@ impl<'d> NewFile<'d> {
     }
 
     fn has_name(&self, name: &OsStr) -> bool {
-        let at = |name: &OsStr| Identity::at(self.directory, name);
+        let at = |name: &OsStr| FileId::at(self.directory, name);
         at(name).is_ok_and(|there| at(&self.part) == Ok(there))
     }
 }

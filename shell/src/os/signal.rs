@@ -84,7 +84,7 @@ pub fn stop_event() -> Result<BorrowedFd<'static>, Errno> {
 }
 
 /// Dies of `signal`, as whoever sent it expects.
-pub fn die_of(signal: i32) -> ! {
+pub fn raise_default(signal: i32) -> ! {
     // SAFETY: the default action takes no code of ours.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     unblock([signal]);

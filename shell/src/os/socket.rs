@@ -1,6 +1,6 @@
 //! Unix sockets: messages that carry descriptors, who is at the other end, and what was not read yet.
 
-use super::close_on_fork::{ForksWait, Unshared};
+use super::close_on_fork::{CloseOnForkFd, ForkLock};
 use super::error::last_error;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
@@ -64,13 +64,13 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 pub fn receive_with_descriptors(
     socket: impl AsFd,
     buffer: &mut [u8],
-) -> Result<(usize, Vec<Unshared>), Errno> {
+) -> Result<(usize, Vec<CloseOnForkFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let mut descriptors = Vec::with_capacity(MAX_DESCRIPTORS);
     // Declared after `descriptors`, so that it has ended when they are dropped.
-    let mut forks_wait = ForksWait::begin(MAX_DESCRIPTORS)?;
+    let mut forks_wait = ForkLock::begin(MAX_DESCRIPTORS)?;
     let received = loop {
         match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
             Err(Errno::INTR) => {}
@@ -103,7 +103,7 @@ pub struct Peer {
 ///
 /// # Errors
 /// What the kernel said.
-pub fn peer_of(socket: impl AsFd) -> Result<Peer, Errno> {
+pub fn peer_credentials(socket: impl AsFd) -> Result<Peer, Errno> {
     // Not rustix's: a process of another namespace has pid 0, which its type cannot hold.
     // SAFETY: `ucred` is plain integers, for which zero is a value.
     let mut found: libc::ucred = unsafe { std::mem::zeroed() };
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn the_kernel_says_who_is_at_the_other_end() {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
-        let peer = peer_of(&here).unwrap();
+        let peer = peer_credentials(&here).unwrap();
         assert_eq!(peer, Peer { pid: std::process::id(), uid: rustix::process::geteuid().as_raw() });
     }
 

@@ -2,10 +2,10 @@
 
 use super::listener::{Probe, connect};
 use super::name::Name;
-use super::protocol::{LONGEST, Misunderstanding, Record, Saying, Token};
+use super::protocol::{ControlMessage, LONGEST, ProtocolError, Record, Token};
 use super::runtime_dir::RuntimeDir;
-use crate::os::close_on_fork::Unshared;
-use crate::os::socket::{Peer, peer_of};
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::socket::{Peer, peer_credentials};
 use crate::os::socket::{receive, receive_with_descriptors, send_with_descriptors};
 use crate::os::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,7 +19,7 @@ use thiserror::Error;
 /// A connection to an owner.
 #[derive(Debug)]
 pub struct Client {
-    socket: Unshared,
+    socket: CloseOnForkFd,
     owner: Peer,
     /// The owner said so.
     evicted: AtomicBool,
@@ -28,18 +28,18 @@ pub struct Client {
 /// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ConnectError {
-    /// Nobody owns the name.
+    /// NotFound owns the name.
     #[error("no such channel")]
-    Nobody,
+    NotFound,
     /// Somebody did, and died; or is just about to listen.
     #[error("its owner is dead")]
     Dead,
     /// Too many want to be heard just now.
     #[error("too many processes want to be heard at once")]
-    Busy,
+    Backlog,
     /// A file that is no socket of ours has the name.
     #[error("a file that is no socket of ours has that name")]
-    InTheWay,
+    NotOwned,
     /// The owner is another user's process.
     #[error("it belongs to another user")]
     Foreign,
@@ -50,13 +50,13 @@ pub enum ConnectError {
 
 /// Why there was no answer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum TalkError {
+pub enum RequestError {
     /// The owner hung up.
     #[error("its owner hung up")]
-    HungUp,
+    Closed,
     /// What it said was not understood.
     #[error(transparent)]
-    Misunderstood(#[from] Misunderstanding),
+    Protocol(#[from] ProtocolError),
     /// The deadline passed.
     #[error("its owner does not answer")]
     TimedOut,
@@ -76,7 +76,7 @@ pub struct Answer {
     /// What followed the record.
     pub rest: Vec<u8>,
     /// What was handed over.
-    pub descriptors: Vec<Unshared>,
+    pub descriptors: Vec<CloseOnForkFd>,
 }
 
 impl Client {
@@ -87,13 +87,13 @@ impl Client {
     pub fn connect(directory: &RuntimeDir, name: &Name) -> Result<Self, ConnectError> {
         let socket = match connect(directory, name) {
             Probe::Alive(socket) => socket,
-            Probe::Nothing => return Err(ConnectError::Nobody),
+            Probe::Nothing => return Err(ConnectError::NotFound),
             Probe::Stale(_) => return Err(ConnectError::Dead),
-            Probe::Busy => return Err(ConnectError::Busy),
-            Probe::InTheWay => return Err(ConnectError::InTheWay),
+            Probe::Backlog => return Err(ConnectError::Backlog),
+            Probe::NotOwned => return Err(ConnectError::NotOwned),
             Probe::Unknown(error) => return Err(ConnectError::System(error)),
         };
-        let owner = peer_of(&socket).map_err(ConnectError::System)?;
+        let owner = peer_credentials(&socket).map_err(ConnectError::System)?;
         match owner.uid == geteuid().as_raw() {
             true => Ok(Self { socket, owner, evicted: AtomicBool::new(false) }),
             false => Err(ConnectError::Foreign),
@@ -109,11 +109,11 @@ impl Client {
     ///
     /// # Errors
     /// The owner is gone.
-    pub fn say(&self, saying: Saying, token: Token) -> Result<(), TalkError> {
+    pub fn say(&self, saying: ControlMessage, token: Token) -> Result<(), RequestError> {
         match send_with_descriptors(&self.socket, &Record { saying, token }.encode(), &[]) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
-            Err(Errno::PIPE | Errno::CONNRESET) => Err(TalkError::HungUp),
-            Err(error) => Err(TalkError::System(error)),
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(RequestError::Closed),
+            Err(error) => Err(RequestError::System(error)),
         }
     }
 
@@ -124,19 +124,24 @@ impl Client {
     ///
     /// # Errors
     /// There is no answer.
-    pub fn ask(&self, saying: Saying, token: Token, deadline: Option<Instant>) -> Result<Answer, TalkError> {
+    pub fn ask(
+        &self,
+        saying: ControlMessage,
+        token: Token,
+        deadline: Option<Instant>,
+    ) -> Result<Answer, RequestError> {
         self.say(saying, token)?;
         loop {
             let mut buffer = vec![0; LONGEST];
             match receive_with_descriptors(&self.socket, &mut buffer) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(TalkError::HungUp),
+                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(RequestError::Closed),
                 Ok((count, descriptors)) => {
                     let record = Record::decode(&buffer[..count])?;
                     let rest = buffer.get(super::protocol::RECORD..count).unwrap_or_default().to_vec();
                     return Ok(Answer { record, rest, descriptors });
                 }
                 Err(Errno::AGAIN) => readable(self.socket.as_fd(), deadline)?,
-                Err(error) => return Err(TalkError::System(error)),
+                Err(error) => return Err(RequestError::System(error)),
             }
         }
     }
@@ -150,7 +155,7 @@ impl Client {
                 Ok(0) => return false,
                 Ok(count) => {
                     let said = Record::decode(&buffer[..count]).map(|record| record.saying);
-                    if said == Ok(Saying::Evicted) {
+                    if said == Ok(ControlMessage::Evicted) {
                         self.evicted.store(true, Ordering::Relaxed); // orders nothing
                     }
                 }
@@ -174,16 +179,18 @@ impl AsFd for Client {
 }
 
 /// Waits until there is something to receive.
-pub(crate) fn readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), TalkError> {
+pub(crate) fn readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), RequestError> {
     let nap = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-        Some(Duration::ZERO) => return Err(TalkError::TimedOut),
+        Some(Duration::ZERO) => return Err(RequestError::TimedOut),
         left => left.map(timespec),
     };
-    let stop = crate::os::signal::stop_event().map_err(TalkError::System)?;
+    let stop = crate::os::signal::stop_event().map_err(RequestError::System)?;
     let mut ready = [socket, stop].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     match poll(&mut ready, nap.as_ref()) {
-        Err(Errno::INTR) | Ok(_) if crate::os::signal::stop_signal().is_some() => Err(TalkError::Interrupted),
+        Err(Errno::INTR) | Ok(_) if crate::os::signal::stop_signal().is_some() => {
+            Err(RequestError::Interrupted)
+        }
         Err(Errno::INTR) | Ok(_) => Ok(()),
-        Err(error) => Err(TalkError::System(error)),
+        Err(error) => Err(RequestError::System(error)),
     }
 }

@@ -2,13 +2,13 @@
 
 use super::listener::{identity, probe, remove};
 use super::wait_file::{dismiss, is_live, remove_if_stale, visible_pid};
-use crate::os::file::Refused;
+use crate::os::file::OpenError;
 use crate::os::pid::{pid_in_words, shares_pid_namespace};
 use crate::os::socket::Peer;
 use crate::os::thread::start_scoped_thread;
-use crate::registry::protocol::{Saying, Token};
-use crate::registry::status::{Kind, Report, Stage, Standing};
-use crate::registry::{Client, ConnectError, Identity, Locked, Name, Probe, RuntimeDir, TalkError, Waiter};
+use crate::registry::protocol::{ControlMessage, Token};
+use crate::registry::status::{Kind, PeerState, Phase, Report};
+use crate::registry::{Client, ConnectError, FileId, Locked, Name, Probe, RequestError, RuntimeDir, Waiter};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::thread::Builder;
@@ -69,7 +69,7 @@ pub enum RemoveError {
     Silent(u32),
     /// Its owner was asked, and goes on.
     #[error("its owner ({}) was asked to end and goes on", pid_in_words(*.0))]
-    GoesOn(u32),
+    StillRunning(u32),
     /// Another owner has the name by now.
     #[error("its owner ({}) did not answer, and meanwhile another has the name", pid_in_words(*.0))]
     Passed(u32),
@@ -78,7 +78,7 @@ pub enum RemoveError {
     Changed,
     /// There is a file like that of a process that waits, which is none of ours.
     #[error("{} is in the way: it is no regular file of ours", crate::os::escape::shown(.0.as_ref()))]
-    InTheWay(String),
+    NotOwned(String),
     /// It is not ours.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -172,7 +172,7 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
     };
     let client = match Client::connect(directory, name) {
         Ok(client) => client,
-        Err(ConnectError::Nobody) => return None,
+        Err(ConnectError::NotFound) => return None,
         Err(ConnectError::Dead) => {
             // Or just about to listen: under the lock that is told apart.
             let Ok(locked) = directory.lock() else {
@@ -190,18 +190,18 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
     let owner = Some(client.owner());
     match report(&client) {
         Ok(report) => {
-            let state = if report.stage == Stage::Waiting { State::Waiting } else { State::Live };
+            let state = if report.stage == Phase::Waiting { State::Waiting } else { State::Live };
             Some(Listed { kind: Some(report.kind), state, report: Some(report), ..live(owner, None) })
         }
-        Err(TalkError::HungUp) => None, // it ended just now
+        Err(RequestError::Closed) => None, // it ended just now
         Err(error) => Some(live(owner, Some(error.to_string()))),
     }
 }
 
-fn report(client: &Client) -> Result<Report, TalkError> {
-    let answer = client.ask(Saying::Status, Token::default(), Some(Instant::now() + ANSWER))?;
-    let report = Report::decode(&answer.rest).filter(|_| answer.record.saying == Saying::Report);
-    let mut report = report.ok_or(crate::registry::protocol::Misunderstanding::Nonsense)?;
+fn report(client: &Client) -> Result<Report, RequestError> {
+    let answer = client.ask(ControlMessage::Status, Token::default(), Some(Instant::now() + ANSWER))?;
+    let report = Report::decode(&answer.rest).filter(|_| answer.record.saying == ControlMessage::Report);
+    let mut report = report.ok_or(crate::registry::protocol::ProtocolError::Malformed)?;
     if !shares_pid_namespace(client.owner().pid) {
         // The owner tells how it sees its participants: here these numbers are other processes.
         report.participants.iter_mut().for_each(|participant| participant.pid = 0);
@@ -228,9 +228,9 @@ pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<V
             removed.push(remove_stale(&locked, name, file)?);
             drop(locked);
         }
-        Probe::InTheWay => return Err(ConnectError::InTheWay.into()),
+        Probe::NotOwned => return Err(ConnectError::NotOwned.into()),
         Probe::Unknown(error) => return Err(RemoveError::System(error)),
-        Probe::Alive(_) | Probe::Busy => {
+        Probe::Alive(_) | Probe::Backlog => {
             drop(locked); // the owner needs it to end
             removed.push(end(directory, name, force)?);
         }
@@ -258,16 +258,16 @@ fn remove_waiter(locked: &Locked<'_>, file: &str, waiter: &Waiter) -> Result<Opt
 }
 
 /// What was met under the name of a wait file; `None`: nothing is there any more.
-fn met(file: &str, looked: Result<bool, Refused>) -> Result<Option<bool>, RemoveError> {
+fn met(file: &str, looked: Result<bool, OpenError>) -> Result<Option<bool>, RemoveError> {
     match looked {
         Ok(answer) => Ok(Some(answer)),
-        Err(Refused::System(Errno::NOENT)) => Ok(None),
-        Err(Refused::System(error)) => Err(RemoveError::System(error)),
-        Err(Refused::Foreign) => Err(RemoveError::InTheWay(file.to_owned())),
+        Err(OpenError::System(Errno::NOENT)) => Ok(None),
+        Err(OpenError::System(error)) => Err(RemoveError::System(error)),
+        Err(OpenError::NotOwned) => Err(RemoveError::NotOwned(file.to_owned())),
     }
 }
 
-fn remove_stale(locked: &Locked<'_>, name: &Name, file: Identity) -> Result<Removed, RemoveError> {
+fn remove_stale(locked: &Locked<'_>, name: &Name, file: FileId) -> Result<Removed, RemoveError> {
     match remove(locked, name, file) {
         Ok(true) => Ok(Removed::Stale),
         Ok(false) => Err(RemoveError::Changed),
@@ -283,18 +283,18 @@ fn waiters(directory: &RuntimeDir) -> Result<Vec<(String, Waiter)>, RemoveError>
 fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, RemoveError> {
     let file = identity(directory, name);
     let client = match Client::connect(directory, name) {
-        Err(ConnectError::Nobody) => return Err(RemoveError::Nothing), // it ended just now
+        Err(ConnectError::NotFound) => return Err(RemoveError::Nothing), // it ended just now
         other => other?,
     };
     let pid = client.owner().pid;
     let take_away = || {
         // Read once it wakes up: then it ends, and does not put its name back.
-        let _ = client.say(Saying::Stop, Token::default());
+        let _ = client.say(ControlMessage::Stop, Token::default());
         take_away(directory, name, file, pid)
     };
     let attached = match report(&client) {
-        Ok(report) => report.participants.iter().filter(|peer| peer.standing != Standing::Done).count(),
-        Err(TalkError::HungUp) => return Ok(Removed::Ended(pid)),
+        Ok(report) => report.participants.iter().filter(|peer| peer.standing != PeerState::Done).count(),
+        Err(RequestError::Closed) => return Ok(Removed::Ended(pid)),
         Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),
     };
@@ -302,9 +302,9 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
         return Err(RemoveError::InUse(attached));
     }
     let deadline = Some(Instant::now() + ENDING);
-    match client.ask(Saying::Stop, Token::default(), deadline) {
+    match client.ask(ControlMessage::Stop, Token::default(), deadline) {
         Ok(_) => {}
-        Err(TalkError::HungUp) => return Ok(Removed::Ended(pid)),
+        Err(RequestError::Closed) => return Ok(Removed::Ended(pid)),
         Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),
     }
@@ -314,7 +314,7 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
             Ok(()) if !client.listen() => return Ok(Removed::Ended(pid)),
             Ok(()) => {}
             Err(_) if force => return take_away(),
-            Err(_) => return Err(RemoveError::GoesOn(pid)),
+            Err(_) => return Err(RemoveError::StillRunning(pid)),
         }
     }
 }
@@ -323,7 +323,7 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
 fn take_away(
     directory: &RuntimeDir,
     name: &Name,
-    file: Result<Identity, Errno>,
+    file: Result<FileId, Errno>,
     pid: u32,
 ) -> Result<Removed, RemoveError> {
     let locked = directory.lock().map_err(RemoveError::System)?;

@@ -5,9 +5,9 @@
 
 use super::name::Name;
 use super::runtime_dir::{Locked, RuntimeDir, RuntimeError};
-use crate::os::close_on_fork::Unshared;
-use crate::os::file::{Identity, Refused, SocketFile, remove_if};
-use crate::os::socket::peer_of;
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::file::{FileId, OpenError, SocketFile, remove_if};
+use crate::os::socket::peer_credentials;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -23,9 +23,9 @@ const BACKLOG: i32 = 1024;
 pub struct Listener {
     directory: RuntimeDir,
     name: Name,
-    socket: Unshared,
+    socket: CloseOnForkFd,
     /// So that another's file is not removed.
-    file: Identity,
+    file: FileId,
 }
 
 /// Why a name cannot be ours.
@@ -39,7 +39,7 @@ pub enum BindError {
     Reserved(Name),
     /// There is a file of that name which is no socket of ours.
     #[error("{} is in the way: it is no socket of ours", crate::os::escape::shown(.0))]
-    InTheWay(std::path::PathBuf),
+    NotOwned(std::path::PathBuf),
     /// There is no runtime directory any more.
     #[error(transparent)]
     Directory(#[from] RuntimeError),
@@ -78,13 +78,13 @@ impl Listener {
     }
 
     /// Makes the socket that has the name, in place of a stale one.
-    fn open(locked: &Locked<'_>, name: &Name) -> Result<(Unshared, Identity), BindError> {
+    fn open(locked: &Locked<'_>, name: &Name) -> Result<(CloseOnForkFd, FileId), BindError> {
         let directory = locked.directory();
         match probe(locked, name) {
             Probe::Nothing => {}
             Probe::Stale(file) => _ = remove(locked, name, file).map_err(system("remove a stale socket"))?,
-            Probe::Alive(_) | Probe::Busy => return Err(BindError::InUse(name.clone())),
-            Probe::InTheWay => return Err(in_the_way(directory, name)),
+            Probe::Alive(_) | Probe::Backlog => return Err(BindError::InUse(name.clone())),
+            Probe::NotOwned => return Err(in_the_way(directory, name)),
             Probe::Unknown(error) => return Err(system("look at the name")(error)),
         }
         let socket = socket().map_err(system("make a socket"))?;
@@ -94,8 +94,8 @@ impl Listener {
         let made = identity(directory, name).map_err(system("find a socket that was just made"))?;
         let file = match SocketFile::open(directory, file_of(name)) {
             Ok(file) => file,
-            Err(Refused::Foreign) => return Err(in_the_way(directory, name)), // it came since, and ours is gone
-            Err(Refused::System(error)) => {
+            Err(OpenError::NotOwned) => return Err(in_the_way(directory, name)), // it came since, and ours is gone
+            Err(OpenError::System(error)) => {
                 let _ = remove(locked, name, made);
                 return Err(system("open a socket that was just made")(error));
             }
@@ -141,13 +141,13 @@ impl Listener {
     ///
     /// # Errors
     /// What the kernel said: most often that there are no descriptors left.
-    pub fn accept(&self) -> Result<Option<(Unshared, crate::os::socket::Peer)>, Errno> {
+    pub fn accept(&self) -> Result<Option<(CloseOnForkFd, crate::os::socket::Peer)>, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = match Unshared::open(|| rustix::net::accept_with(&self.socket, flags)) {
+        let socket = match CloseOnForkFd::open(|| rustix::net::accept_with(&self.socket, flags)) {
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return Ok(None),
             other => other?,
         };
-        let peer = peer_of(&socket)?;
+        let peer = peer_credentials(&socket)?;
         Ok((peer.uid == geteuid().as_raw()).then_some((socket, peer)))
     }
 }
@@ -160,7 +160,7 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.socket.born().is_elsewhere() {
+        if self.socket.born().has_forked() {
             return;
         }
         // Without the lock it stays, stale: safe, and the next owner replaces it.
@@ -175,13 +175,13 @@ pub enum Probe {
     /// Nothing.
     Nothing,
     /// A socket that nobody listens on any more.
-    Stale(Identity),
+    Stale(FileId),
     /// Somebody who took our connection.
-    Alive(Unshared),
+    Alive(CloseOnForkFd),
     /// Somebody whose queue of connections is full.
-    Busy,
+    Backlog,
     /// A file that is no socket of ours.
-    InTheWay,
+    NotOwned,
     /// That cannot be told, which counts as alive.
     Unknown(Errno),
 }
@@ -195,36 +195,36 @@ pub(crate) fn probe(locked: &Locked<'_>, name: &Name) -> Probe {
 pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
     let file = match SocketFile::open(directory, file_of(name)) {
         Ok(file) => file,
-        Err(Refused::System(Errno::NOENT)) => return Probe::Nothing,
-        Err(Refused::System(error)) => return Probe::Unknown(error),
-        Err(Refused::Foreign) => return Probe::InTheWay,
+        Err(OpenError::System(Errno::NOENT)) => return Probe::Nothing,
+        Err(OpenError::System(error)) => return Probe::Unknown(error),
+        Err(OpenError::NotOwned) => return Probe::NotOwned,
     };
     match socket().and_then(|socket| file.connect(&socket).map(|()| socket)) {
         Ok(socket) => Probe::Alive(socket),
         Err(Errno::CONNREFUSED) => Probe::Stale(file.identity),
-        Err(Errno::AGAIN) => Probe::Busy,
-        Err(Errno::PROTOTYPE) => Probe::InTheWay,
+        Err(Errno::AGAIN) => Probe::Backlog,
+        Err(Errno::PROTOTYPE) => Probe::NotOwned,
         Err(error) => Probe::Unknown(error),
     }
 }
 
 /// Removes a name's socket. False: the name has gone to something else, or nothing, without the lock.
-pub(crate) fn remove(locked: &Locked<'_>, name: &Name, file: Identity) -> Result<bool, Errno> {
+pub(crate) fn remove(locked: &Locked<'_>, name: &Name, file: FileId) -> Result<bool, Errno> {
     remove_if(locked.directory(), &*file_of(name), file)
 }
 
 fn in_the_way(directory: &RuntimeDir, name: &Name) -> BindError {
-    BindError::InTheWay(directory.path().join(file_of(name)))
+    BindError::NotOwned(directory.path().join(file_of(name)))
 }
 
-fn socket() -> Result<Unshared, Errno> {
+fn socket() -> Result<CloseOnForkFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Unshared::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
+    CloseOnForkFd::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
 }
 
 /// What tells a name's file from others that had, or will have, that name.
-pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<Identity, Errno> {
-    Identity::at(directory, file_of(name))
+pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<FileId, Errno> {
+    FileId::at(directory, file_of(name))
 }
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
         drop(Listener::bind(directory, &name).unwrap());
         assert!(!file.exists());
         std::fs::write(&file, "text").unwrap();
-        assert!(matches!(Listener::bind(here(parent.path()), &name), Err(BindError::InTheWay(_))));
+        assert!(matches!(Listener::bind(here(parent.path()), &name), Err(BindError::NotOwned(_))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
     }
 

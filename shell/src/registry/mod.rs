@@ -15,9 +15,9 @@ mod runtime_dir;
 pub mod status;
 mod wait_file;
 
-pub use crate::os::file::Identity;
+pub use crate::os::file::FileId;
 pub(crate) use client::readable;
-pub use client::{Answer, Client, ConnectError, TalkError};
+pub use client::{Answer, Client, ConnectError, RequestError};
 pub use list::{Listed, RemoveError, Removed, State, list, remove_dead, remove_name};
 pub use listener::{BindError, Listener, Probe};
 pub use name::{Name, NameError};

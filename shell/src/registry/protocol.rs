@@ -8,7 +8,7 @@
 //!                 3 stop     answered by stopping
 //!                 4 seated   argument: its seat; "admit me"
 //!                 5 armed    it will sleep elsewhere: tell it of news by a told
-//!                 6 bye      argument: how it went (`Farewell`)
+//!                 6 bye      argument: how it went (`DisconnectReason`)
 //! an owner says   16 ring    argument: a seat to try first; two descriptors: data, control
 //!                 17 stream  one descriptor: a stream of frames
 //!                 18 refused argument: why (`Refusal`)
@@ -47,7 +47,7 @@ pub enum Start {
 
 /// How it went for a receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Farewell {
+pub enum DisconnectReason {
     /// It has everything.
     Done,
     /// It had enough.
@@ -75,7 +75,7 @@ pub enum Refusal {
 
 /// What one side says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Saying {
+pub enum ControlMessage {
     /// Client: let me take part.
     Join(Start),
     /// Client: how are you?
@@ -87,7 +87,7 @@ pub enum Saying {
     /// Client: from now on tell me of news.
     Armed,
     /// Client: it is over for me.
-    Bye(Farewell),
+    Bye(DisconnectReason),
     /// Owner: here is the ring; try this seat first.
     Ring(u32),
     /// Owner: here is your stream.
@@ -108,44 +108,44 @@ pub enum Saying {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record {
     /// What is said.
-    pub saying: Saying,
+    pub saying: ControlMessage,
     /// By which run.
     pub token: Token,
 }
 
 /// What arrived is no record of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum Misunderstanding {
+pub enum ProtocolError {
     /// The other side speaks another version.
     #[error("the other side speaks version {0} of the rendezvous, this program version {VERSION}")]
     Version(u32),
     /// It is nothing known.
     #[error("the other side does not speak this language")]
-    Nonsense,
+    Malformed,
 }
 
 impl Record {
     /// A record without a token.
-    pub fn plain(saying: Saying) -> Self {
+    pub fn plain(saying: ControlMessage) -> Self {
         Self { saying, token: Token::default() }
     }
 
     /// Its bytes.
     pub fn encode(self) -> [u8; RECORD] {
         let (kind, argument) = match self.saying {
-            Saying::Join(from) => (1, u32::from(from == Start::Now)),
-            Saying::Status => (2, 0),
-            Saying::Stop => (3, 0),
-            Saying::Seated(seat) => (4, seat),
-            Saying::Armed => (5, 0),
-            Saying::Bye(how) => (6, how as u32),
-            Saying::Ring(seat) => (16, seat),
-            Saying::Stream => (17, 0),
-            Saying::Refused(why) => (18, why as u32),
-            Saying::Report => (19, 0),
-            Saying::Stopping => (20, 0),
-            Saying::Told => (21, 0),
-            Saying::Evicted => (22, 0),
+            ControlMessage::Join(from) => (1, u32::from(from == Start::Now)),
+            ControlMessage::Status => (2, 0),
+            ControlMessage::Stop => (3, 0),
+            ControlMessage::Seated(seat) => (4, seat),
+            ControlMessage::Armed => (5, 0),
+            ControlMessage::Bye(how) => (6, how as u32),
+            ControlMessage::Ring(seat) => (16, seat),
+            ControlMessage::Stream => (17, 0),
+            ControlMessage::Refused(why) => (18, why as u32),
+            ControlMessage::Report => (19, 0),
+            ControlMessage::Stopping => (20, 0),
+            ControlMessage::Told => (21, 0),
+            ControlMessage::Evicted => (22, 0),
         };
         let mut bytes = [0; RECORD];
         for (to, word) in bytes.chunks_exact_mut(4).zip([MAGIC, VERSION, kind, argument]) {
@@ -159,41 +159,43 @@ impl Record {
     ///
     /// # Errors
     /// It is of another version, or nothing known.
-    pub fn decode(packet: &[u8]) -> Result<Self, Misunderstanding> {
+    pub fn decode(packet: &[u8]) -> Result<Self, ProtocolError> {
         let word = |at: usize| {
             let four = packet.get(at..at + 4).and_then(|four| four.try_into().ok());
-            four.map(u32::from_le_bytes).ok_or(Misunderstanding::Nonsense)
+            four.map(u32::from_le_bytes).ok_or(ProtocolError::Malformed)
         };
         match (word(0)?, word(4)?) {
             (MAGIC, VERSION) => {}
-            (MAGIC, other) => return Err(Misunderstanding::Version(other)),
-            _ => return Err(Misunderstanding::Nonsense),
+            (MAGIC, other) => return Err(ProtocolError::Version(other)),
+            _ => return Err(ProtocolError::Malformed),
         }
         let token = packet.get(16..RECORD).and_then(|token| token.try_into().ok());
-        let token = token.ok_or(Misunderstanding::Nonsense)?;
+        let token = token.ok_or(ProtocolError::Malformed)?;
         let saying = match (word(8)?, word(12)?) {
-            (1, 0) => Saying::Join(Start::First),
-            (1, 1) => Saying::Join(Start::Now),
-            (2, _) => Saying::Status,
-            (3, _) => Saying::Stop,
-            (4, seat) => Saying::Seated(seat),
-            (5, _) => Saying::Armed,
-            (6, how) => Saying::Bye(farewell(how).ok_or(Misunderstanding::Nonsense)?),
-            (16, seat) => Saying::Ring(seat),
-            (17, _) => Saying::Stream,
-            (18, why) => Saying::Refused(refusal(why).ok_or(Misunderstanding::Nonsense)?),
-            (19, _) => Saying::Report,
-            (20, _) => Saying::Stopping,
-            (21, _) => Saying::Told,
-            (22, _) => Saying::Evicted,
-            _ => return Err(Misunderstanding::Nonsense),
+            (1, 0) => ControlMessage::Join(Start::First),
+            (1, 1) => ControlMessage::Join(Start::Now),
+            (2, _) => ControlMessage::Status,
+            (3, _) => ControlMessage::Stop,
+            (4, seat) => ControlMessage::Seated(seat),
+            (5, _) => ControlMessage::Armed,
+            (6, how) => ControlMessage::Bye(farewell(how).ok_or(ProtocolError::Malformed)?),
+            (16, seat) => ControlMessage::Ring(seat),
+            (17, _) => ControlMessage::Stream,
+            (18, why) => ControlMessage::Refused(refusal(why).ok_or(ProtocolError::Malformed)?),
+            (19, _) => ControlMessage::Report,
+            (20, _) => ControlMessage::Stopping,
+            (21, _) => ControlMessage::Told,
+            (22, _) => ControlMessage::Evicted,
+            _ => return Err(ProtocolError::Malformed),
         };
         Ok(Self { saying, token })
     }
 }
 
-fn farewell(word: u32) -> Option<Farewell> {
-    [Farewell::Done, Farewell::Left, Farewell::Failed].into_iter().find(|how| *how as u32 == word)
+fn farewell(word: u32) -> Option<DisconnectReason> {
+    [DisconnectReason::Done, DisconnectReason::Left, DisconnectReason::Failed]
+        .into_iter()
+        .find(|how| *how as u32 == word)
 }
 
 fn refusal(word: u32) -> Option<Refusal> {
@@ -208,23 +210,23 @@ mod tests {
     #[test]
     fn what_was_said_is_understood() {
         let sayings = [
-            Saying::Join(Start::First),
-            Saying::Join(Start::Now),
-            Saying::Status,
-            Saying::Stop,
-            Saying::Seated(1023),
-            Saying::Armed,
-            Saying::Bye(Farewell::Done),
-            Saying::Bye(Farewell::Left),
-            Saying::Bye(Farewell::Failed),
-            Saying::Ring(7),
-            Saying::Stream,
-            Saying::Refused(Refusal::Full),
-            Saying::Refused(Refusal::Unable),
-            Saying::Report,
-            Saying::Stopping,
-            Saying::Told,
-            Saying::Evicted,
+            ControlMessage::Join(Start::First),
+            ControlMessage::Join(Start::Now),
+            ControlMessage::Status,
+            ControlMessage::Stop,
+            ControlMessage::Seated(1023),
+            ControlMessage::Armed,
+            ControlMessage::Bye(DisconnectReason::Done),
+            ControlMessage::Bye(DisconnectReason::Left),
+            ControlMessage::Bye(DisconnectReason::Failed),
+            ControlMessage::Ring(7),
+            ControlMessage::Stream,
+            ControlMessage::Refused(Refusal::Full),
+            ControlMessage::Refused(Refusal::Unable),
+            ControlMessage::Report,
+            ControlMessage::Stopping,
+            ControlMessage::Told,
+            ControlMessage::Evicted,
         ];
         for saying in sayings {
             let record = Record { saying, token: [3; 16] };
@@ -234,14 +236,14 @@ mod tests {
 
     #[test]
     fn nonsense_and_other_versions_are_told_apart() {
-        let mut bytes = Record::plain(Saying::Status).encode();
+        let mut bytes = Record::plain(ControlMessage::Status).encode();
         bytes[4] = 9;
-        assert_eq!(Record::decode(&bytes), Err(Misunderstanding::Version(9)));
-        assert_eq!(Record::decode(&bytes[..8]), Err(Misunderstanding::Version(9)));
-        bytes = Record::plain(Saying::Status).encode();
+        assert_eq!(Record::decode(&bytes), Err(ProtocolError::Version(9)));
+        assert_eq!(Record::decode(&bytes[..8]), Err(ProtocolError::Version(9)));
+        bytes = Record::plain(ControlMessage::Status).encode();
         bytes[8] = 99;
         for nonsense in [&bytes[..], &[0; RECORD], &[0xff; RECORD], &[], &bytes[..31]] {
-            assert_eq!(Record::decode(nonsense), Err(Misunderstanding::Nonsense));
+            assert_eq!(Record::decode(nonsense), Err(ProtocolError::Malformed));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The per-user runtime directory: `$XDG_RUNTIME_DIR/whorl`, else `whorl-UID` in the temporary directory.
 //!
-//! Nobody else may write there, or into what leads there, for names in it are trusted. So the directory is ours and 0700,
+//! NotFound else may write there, or into what leads there, for names in it are trusted. So the directory is ours and 0700,
 //! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
 //! Everything in it is reached through the opened directory, never by its path again.
 
-use crate::os::close_on_fork::Unshared;
-use crate::os::file::{Identity, path_of};
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::file::{FileId, path_of};
 use crate::os::pid::mount_namespace;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
@@ -25,10 +25,10 @@ pub struct RuntimeDir {
 }
 
 /// What paths mean to a thread: its root directory, and the number of its mount namespace.
-type View = (Option<Identity>, Option<u64>);
+type View = (Option<FileId>, Option<u64>);
 
 fn view() -> View {
-    (Identity::at(CWD, "/").ok(), mount_namespace())
+    (FileId::at(CWD, "/").ok(), mount_namespace())
 }
 
 /// Why there is no runtime directory to be trusted.
@@ -149,8 +149,8 @@ impl RuntimeDir {
 
     /// Whether the directory still has its path. It loses it if somebody removes or replaces it.
     pub fn is_in_place(&self) -> bool {
-        let opened = rustix::fs::fstat(&self.directory).map(|stat| Identity::of(&stat));
-        match Identity::at(CWD, &*self.path) {
+        let opened = rustix::fs::fstat(&self.directory).map(|stat| FileId::of(&stat));
+        match FileId::at(CWD, &*self.path) {
             // A relative path led here when it was opened, and need not now. Nor does any, for a program that has since
             // moved to another root or mount namespace: those who look for its names did not.
             _ if !self.path.is_absolute() || view() != self.view => true,
@@ -205,7 +205,7 @@ pub struct Locked<'d> {
 /// A directory's lock, held. The kernel drops it with a killed holder.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    file: Unshared,
+    file: CloseOnForkFd,
 }
 
 /// A holder is done in milliseconds; one that was stopped meanwhile is not waited for longer.
@@ -291,14 +291,15 @@ impl DirectoryLock {
     /// A description of its own: through a shared one the threads of a process would not exclude each other.
     fn open(directory: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Unshared::open(|| rustix::fs::openat(&directory, ".", flags, Mode::empty())).map(|file| Self { file })
+        CloseOnForkFd::open(|| rustix::fs::openat(&directory, ".", flags, Mode::empty()))
+            .map(|file| Self { file })
     }
 }
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
         // Not by closing alone: a child that was forked just now may still have a copy.
-        if !self.file.born().is_elsewhere() {
+        if !self.file.born().has_forked() {
             let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
         }
     }

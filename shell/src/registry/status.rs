@@ -21,7 +21,7 @@ pub enum Kind {
 
 /// What an owner is up to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
+pub enum Phase {
     /// It waits for participants.
     Waiting,
     /// It is at work.
@@ -30,7 +30,7 @@ pub enum Stage {
 
 /// How the bytes travel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum TransportKind {
     /// Through shared memory.
     Shm,
     /// Through sockets.
@@ -39,7 +39,7 @@ pub enum Way {
 
 /// How a participant is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum PeerState {
     /// It was let in and has not taken its seat.
     Joining,
     /// It takes part.
@@ -56,7 +56,7 @@ pub struct Participant {
     /// Its process id, as the owner knows it; 0 when unknown.
     pub pid: u32,
     /// How it is doing.
-    pub standing: Standing,
+    pub standing: PeerState,
     /// How many bytes were sent that it has not taken.
     pub behind: u64,
     /// How much of what the channel can hold that is, in thousandths.
@@ -69,9 +69,9 @@ pub struct Report {
     /// What it is.
     pub kind: Kind,
     /// What it is up to.
-    pub stage: Stage,
+    pub stage: Phase,
     /// How the bytes travel.
-    pub way: Way,
+    pub way: TransportKind,
     /// How many participants it wants before it begins.
     pub wanted: u32,
     /// Bytes of memory that the channel takes.
@@ -127,7 +127,7 @@ impl Report {
         }
         let participants = (0..participants.len()).map(|i| {
             let at = HEAD + i * EACH;
-            let all = [Standing::Joining, Standing::Live, Standing::Evicted, Standing::Done];
+            let all = [PeerState::Joining, PeerState::Live, PeerState::Evicted, PeerState::Done];
             Some(Participant {
                 pid: word(at)?,
                 standing: one_of(&all, word(at + 4)?)?,
@@ -137,8 +137,8 @@ impl Report {
         });
         Some(Self {
             kind: one_of(&[Kind::Ring, Kind::Mailboxes, Kind::Server], word(0)?)?,
-            stage: one_of(&[Stage::Waiting, Stage::Live], word(4)?)?,
-            way: one_of(&[Way::Shm, Way::Socket], word(8)?)?,
+            stage: one_of(&[Phase::Waiting, Phase::Live], word(4)?)?,
+            way: one_of(&[TransportKind::Shm, TransportKind::Socket], word(8)?)?,
             wanted: word(12)?,
             memory: long(16)?,
             sent: long(24)?,
@@ -162,11 +162,11 @@ mod tests {
 
     #[test]
     fn what_was_encoded_comes_back_and_cut_reports_do_not() {
-        let participant = Participant { pid: 7, standing: Standing::Evicted, behind: 1 << 40, fill: 1000 };
+        let participant = Participant { pid: 7, standing: PeerState::Evicted, behind: 1 << 40, fill: 1000 };
         let report = Report {
             kind: Kind::Server,
-            stage: Stage::Live,
-            way: Way::Socket,
+            stage: Phase::Live,
+            way: TransportKind::Socket,
             wanted: 3,
             memory: 1 << 33,
             sent: 9,

@@ -6,8 +6,8 @@
 
 use super::name::Name;
 use super::runtime_dir::{Locked, RuntimeDir};
-use crate::os::close_on_fork::Unshared;
-use crate::os::file::{Identity, Refused, make_private, open_regular, remove_if};
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::file::{FileId, OpenError, make_private, open_regular, remove_if};
 use crate::os::pid::{is_own_pid_namespace, pid_namespace};
 use crate::os::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -28,7 +28,7 @@ const DISMISSED: Mode = Mode::RUSR;
 #[derive(Debug)]
 pub struct WaitFile<'d> {
     directory: &'d RuntimeDir,
-    file: Unshared,
+    file: CloseOnForkFd,
     name: String,
 }
 
@@ -85,18 +85,18 @@ impl<'d> WaitFile<'d> {
 
 impl Drop for WaitFile<'_> {
     fn drop(&mut self) {
-        if !self.file.born().is_elsewhere() && !self.is_removed() {
+        if !self.file.born().has_forked() && !self.is_removed() {
             // Locked by us, so none of us has taken it for dead and put another in its place.
             let _ = remove_own(self.directory, &self.name, &self.file);
         }
     }
 }
 
-fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
+fn make(locked: &Locked<'_>, name: &str) -> Result<Option<CloseOnForkFd>, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let create = || rustix::fs::openat(locked.directory(), name, flags, Mode::RUSR | Mode::WUSR);
-    let file = match Unshared::open(create) {
-        Err(Errno::EXIST) => match remove_if_stale(locked, name).map(|_gone| Unshared::open(create)) {
+    let file = match CloseOnForkFd::open(create) {
+        Err(Errno::EXIST) => match remove_if_stale(locked, name).map(|_gone| CloseOnForkFd::open(create)) {
             Ok(Ok(file)) => file,
             // In use; or in the way, and whatever that is, there are other names.
             Ok(Err(Errno::EXIST)) | Err(_) => return Ok(None),
@@ -126,12 +126,12 @@ fn make(locked: &Locked<'_>, name: &str) -> Result<Option<Unshared>, Errno> {
     Ok(None)
 }
 
-fn remove_own(directory: &RuntimeDir, name: &str, file: &Unshared) -> Result<bool, Errno> {
-    remove_if(directory, name, Identity::of(&rustix::fs::fstat(file)?))
+fn remove_own(directory: &RuntimeDir, name: &str, file: &CloseOnForkFd) -> Result<bool, Errno> {
+    remove_if(directory, name, FileId::of(&rustix::fs::fstat(file)?))
 }
 
 /// Whether the process of a wait file still waits. "Cannot tell" is true.
-pub(crate) fn is_live(directory: &RuntimeDir, name: &str) -> Result<bool, Refused> {
+pub(crate) fn is_live(directory: &RuntimeDir, name: &str) -> Result<bool, OpenError> {
     judge(directory, name).map(|(is_live, _)| is_live)
 }
 
@@ -145,25 +145,25 @@ pub(crate) fn visible_pid(directory: &RuntimeDir, file: &str, waiter: &Waiter) -
     if is_own_pid_namespace(number) { waiter.pid } else { 0 }
 }
 
-fn judge(directory: &RuntimeDir, name: &str) -> Result<(bool, Identity), Refused> {
+fn judge(directory: &RuntimeDir, name: &str) -> Result<(bool, FileId), OpenError> {
     let (file, stat) = open_regular(directory, name, OFlags::RDONLY)?;
     // Shared: two that ask at the same time do not take each other for the one that waits.
     let is_live = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err();
-    Ok((is_live, Identity::of(&stat)))
+    Ok((is_live, FileId::of(&stat)))
 }
 
 /// Removes a wait file whose process is gone; false if it is not gone.
-pub(crate) fn remove_if_stale(locked: &Locked<'_>, name: &str) -> Result<bool, Refused> {
+pub(crate) fn remove_if_stale(locked: &Locked<'_>, name: &str) -> Result<bool, OpenError> {
     let (is_live, file) = judge(locked.directory(), name)?;
     Ok(!is_live && remove_if(locked.directory(), name, file)?)
 }
 
 /// Tells the process of a wait file to end: marks the file and removes it. False: it is gone already.
-pub(crate) fn dismiss(locked: &Locked<'_>, name: &str) -> Result<bool, Refused> {
+pub(crate) fn dismiss(locked: &Locked<'_>, name: &str) -> Result<bool, OpenError> {
     let (file, stat) = open_regular(locked.directory(), name, OFlags::RDONLY)?;
     // A mark that needs no room on a full file system.
     rustix::fs::fchmod(&file, DISMISSED)?;
-    Ok(remove_if(locked.directory(), name, Identity::of(&stat))?)
+    Ok(remove_if(locked.directory(), name, FileId::of(&stat))?)
 }
 
 /// Why a wait ended without what was waited for.

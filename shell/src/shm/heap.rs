@@ -34,7 +34,7 @@
 //! ```
 
 use crate::os::futex::ThreadFutex;
-use crate::shm::mapped_ring::{Held, HeldOwned};
+use crate::shm::mapped_ring::{MappedRing, MappedRingOwner};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -107,9 +107,9 @@ impl Drop for Block {
 }
 
 /// A ring on the heap, as receivers see it.
-pub type HeapRing = Held<ThreadHost, Block>;
+pub type HeapRing = MappedRing<ThreadHost, Block>;
 /// A ring on the heap, as its sender sees it.
-pub type OwnedHeapRing = HeldOwned<ThreadHost, Block>;
+pub type OwnedHeapRing = MappedRingOwner<ThreadHost, Block>;
 
 /// Makes a ring on the heap: its sender, who admits receivers, and the ring for them to join.
 ///
@@ -130,7 +130,7 @@ pub fn ring(
     // SAFETY: fresh, writable, apart.
     let ring = unsafe { Ring::create(data, control, geometry, 0, ThreadHost) }?;
     // SAFETY: the ring lies in `block`, a heap allocation that stays where it is.
-    let owned = unsafe { HeldOwned::new(ring, block) };
+    let owned = unsafe { MappedRingOwner::new(ring, block) };
     let ring = owned.ring();
     let (sender, membership) = owned.into_sender();
     Ok((sender, membership, ring))

@@ -7,7 +7,7 @@
 //!
 //! Open-file-description locks are inherited by fork, together with the description. So each participant opens a fresh
 //! one, after it was forked, and never locks through one that it shares; and a forked child gets none of them
-//! ([`Unshared`]).
+//! ([`CloseOnForkFd`]).
 //!
 //! | byte | held by |
 //! |---|---|
@@ -29,7 +29,7 @@
 //! for this changes every 100 ms, so a watchman that is stopped with a byte in its hand keeps the others from asking for
 //! one period at a time, one in sixteen.
 
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::file::path_of;
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{Mode, OFlags};
@@ -63,7 +63,7 @@ const _: () = assert!(WATCHMAN + WATCHMEN <= BURIAL);
 /// An open file description of one's own, to lock bytes through. Dropping it drops its locks. In a forked child it is closed.
 #[derive(Debug)]
 pub struct ByteLocks {
-    file: Unshared,
+    file: CloseOnForkFd,
 }
 
 impl ByteLocks {
@@ -75,7 +75,7 @@ impl ByteLocks {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let path = path_of(object.as_fd());
         let open = || rustix::fs::open(&path, flags, Mode::empty());
-        Unshared::open(open).map(|file| Self { file })
+        CloseOnForkFd::open(open).map(|file| Self { file })
     }
 
     /// Takes a byte, without waiting; false if somebody else holds it.
@@ -195,7 +195,7 @@ impl AsFd for ByteLocks {
 impl Drop for ByteLocks {
     fn drop(&mut self) {
         // A child that was forked just now may not have closed its copy yet: the locks go with us, not with it.
-        if !self.file.born().is_elsewhere() {
+        if !self.file.born().has_forked() {
             let _ = self.whole(libc::F_OFD_SETLK, libc::F_UNLCK);
         }
     }
@@ -203,20 +203,20 @@ impl Drop for ByteLocks {
 
 /// How a participant judges whether the segment's owner is dead.
 #[derive(Clone, Copy, Debug)]
-pub enum OwnerIs {
+pub enum Owner {
     /// This process.
-    Myself,
+    ThisProcess,
     /// The process that forked this one. The kernel gives a dead process's children another parent.
     Parent(rustix::process::Pid),
-    /// Whoever holds the [`OWNER`] byte.
-    Whoever,
+    /// LockHolder holds the [`OWNER`] byte.
+    LockHolder,
 }
 
 /// The host of everything that lies in a mapping: the shared futex, and byte locks for who is dead.
 #[derive(Clone, Debug)]
 pub struct SharedHost {
     asking: Arc<Asking>,
-    owner: OwnerIs,
+    owner: Owner,
     hooks: Arc<Hooks>,
     yields: u32,
 }
@@ -263,7 +263,7 @@ impl fmt::Debug for Hooks {
 
 impl SharedHost {
     /// A host that asks through `locks`, a description through which no seat is held.
-    pub fn new(locks: ByteLocks, owner: OwnerIs) -> Self {
+    pub fn new(locks: ByteLocks, owner: Owner) -> Self {
         let asking = Arc::new(Asking { locks, burial: Mutex::default(), round: Mutex::default() });
         Self { asking, owner, hooks: Arc::default(), yields: YIELDS }
     }
@@ -339,9 +339,9 @@ impl Host for SharedHost {
 
     fn owner_is_dead(&self) -> bool {
         match self.owner {
-            OwnerIs::Myself => false,
-            OwnerIs::Parent(parent) => rustix::process::getppid() != Some(parent),
-            OwnerIs::Whoever => !self.asking.locks.is_held(OWNER),
+            Owner::ThisProcess => false,
+            Owner::Parent(parent) => rustix::process::getppid() != Some(parent),
+            Owner::LockHolder => !self.asking.locks.is_held(OWNER),
         }
     }
 }

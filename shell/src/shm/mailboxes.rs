@@ -4,9 +4,9 @@
 //! takes a seat, and holds that seat's byte lock for as long: should it die, others bury it.
 
 use crate::os::close_on_fork;
-use crate::os::close_on_fork::Unshared;
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::memory;
-use crate::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
 use crate::shm::ring::{SegmentError, mapping, nonce, object, system};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -100,7 +100,7 @@ impl MailSegment {
         // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core, and
         // kept as long as the result.
         let region = unsafe { Region::new(start, memory.len()) };
-        let mailboxes = make(region, SharedHost::new(locks, OwnerIs::Myself))?;
+        let mailboxes = make(region, SharedHost::new(locks, Owner::ThisProcess))?;
         Ok(Self { mailboxes, object: Arc::new(object), _memory: memory })
     }
 
@@ -194,7 +194,7 @@ pub struct Mailboxes {
     buffer: Vec<u8>,
     forks: u32,
     /// A connection that breaks when this process dies, so that somebody notices at once.
-    tie: Option<Arc<Unshared>>,
+    tie: Option<Arc<CloseOnForkFd>>,
 }
 
 impl Mailboxes {
@@ -219,7 +219,7 @@ impl Mailboxes {
     }
 
     /// The same, keeping a connection open for as long.
-    pub(crate) fn tied(mut self, tie: Unshared) -> Self {
+    pub(crate) fn tied(mut self, tie: CloseOnForkFd) -> Self {
         self.tie = Some(Arc::new(tie));
         self
     }

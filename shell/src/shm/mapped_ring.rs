@@ -7,24 +7,24 @@ use whorl_core::segment::{Geometry, OwnedRing, Ring};
 
 /// A ring as receivers see it, in memory `M` that it keeps alive. The kind of memory goes with its host, so the wrong
 /// futex for it cannot be named.
-pub struct Held<H, M> {
+pub struct MappedRing<H, M> {
     ring: Ring<'static, H>,
     _memory: Arc<M>,
 }
 
 /// A ring as its sender sees it, in memory that it keeps alive.
-pub struct HeldOwned<H, M> {
+pub struct MappedRingOwner<H, M> {
     ring: OwnedRing<'static, H>,
     memory: Arc<M>,
 }
 
-impl<H: Clone, M> Clone for Held<H, M> {
+impl<H: Clone, M> Clone for MappedRing<H, M> {
     fn clone(&self) -> Self {
         Self { ring: self.ring.clone(), _memory: self._memory.clone() }
     }
 }
 
-impl<H: Host + Clone, M> Held<H, M> {
+impl<H: Host + Clone, M> MappedRing<H, M> {
     /// # Safety
     /// - `ring` lies in `memory`, which stays where it is until it is dropped.
     pub(crate) unsafe fn new(ring: Ring<'static, H>, memory: Arc<M>) -> Self {
@@ -42,7 +42,7 @@ impl<H: Host + Clone, M> Held<H, M> {
     }
 }
 
-impl<H: Host + Clone, M> HeldOwned<H, M> {
+impl<H: Host + Clone, M> MappedRingOwner<H, M> {
     /// # Safety
     /// - `ring` lies in `memory`, which stays where it is until it is dropped.
     pub(crate) unsafe fn new(ring: OwnedRing<'static, H>, memory: Arc<M>) -> Self {
@@ -50,12 +50,12 @@ impl<H: Host + Clone, M> HeldOwned<H, M> {
     }
 
     /// The same ring as receivers see it.
-    pub fn ring(&self) -> Held<H, M> {
-        Held { ring: self.ring.ring(), _memory: self.memory.clone() }
+    pub fn ring(&self) -> MappedRing<H, M> {
+        MappedRing { ring: self.ring.ring(), _memory: self.memory.clone() }
     }
 
     /// The sender, and the membership that admits its receivers.
-    pub fn into_sender(self) -> (Sender<Self>, Membership<Held<H, M>>) {
+    pub fn into_sender(self) -> (Sender<Self>, Membership<MappedRing<H, M>>) {
         // SAFETY: an `OwnedRing` exists once for its memory, and it is consumed here.
         let membership = unsafe { Membership::new(self.ring()) };
         // SAFETY: as above.
@@ -88,11 +88,11 @@ macro_rules! parts_of_the_ring_inside {
         }
     };
 }
-parts_of_the_ring_inside!(Held);
-parts_of_the_ring_inside!(HeldOwned);
+parts_of_the_ring_inside!(MappedRing);
+parts_of_the_ring_inside!(MappedRingOwner);
 
 // SAFETY: as above.
-unsafe impl<H: Host, M> SenderParts for HeldOwned<H, M> {
+unsafe impl<H: Host, M> SenderParts for MappedRingOwner<H, M> {
     fn head_to_write(&self) -> &Head {
         self.ring.head_to_write()
     }

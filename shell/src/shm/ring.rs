@@ -7,8 +7,8 @@
 
 use crate::os::futex::YIELDS;
 use crate::os::memory;
-use crate::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
-use crate::shm::mapped_ring::{Held, HeldOwned};
+use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
+use crate::shm::mapped_ring::{MappedRing, MappedRingOwner};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
@@ -58,9 +58,9 @@ pub struct Segment {
 }
 
 /// A ring in mapped memory, as receivers see it.
-pub type SharedRing = Held<SharedHost, [MmapRaw; 2]>;
+pub type SharedRing = MappedRing<SharedHost, [MmapRaw; 2]>;
 /// A ring in mapped memory, as its sender sees it.
-pub type OwnedSharedRing = HeldOwned<SharedHost, [MmapRaw; 2]>;
+pub type OwnedSharedRing = MappedRingOwner<SharedHost, [MmapRaw; 2]>;
 
 impl Segment {
     /// Makes a segment, and the ring in it for its sender: [`reserve`](Self::reserve) and [`own`](Self::own).
@@ -118,21 +118,21 @@ impl Segment {
         rustix::fs::fcntl_add_seals(&self.data, seals).map_err(system("seal"))?;
         rustix::fs::fcntl_add_seals(&self.control, SealFlags::SEAL).map_err(system("seal"))?;
         let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
-        let host = self.host(OwnerIs::Myself)?;
+        let host = self.host(Owner::ThisProcess)?;
         let memory = Arc::new([data, control]);
         let [data, control] = regions(&memory);
         // SAFETY: both mappings are writable and apart, and nobody uses them yet: the seals were free a moment ago. They
         // live as long as `memory`, which the result keeps.
         let ring = unsafe { Ring::create(data, control, geometry, nonce(), host) }?;
         // SAFETY: the ring lies in these mappings.
-        Ok(unsafe { HeldOwned::new(ring, memory) })
+        Ok(unsafe { MappedRingOwner::new(ring, memory) })
     }
 
     /// Maps the segment for a receiver: the data read-only.
     ///
     /// # Errors
     /// The objects are not sealed, hold no ring, or cannot be mapped.
-    pub fn attach(&self, owner: OwnerIs) -> Result<SharedRing, SegmentError> {
+    pub fn attach(&self, owner: Owner) -> Result<SharedRing, SegmentError> {
         for object in [&self.data, &self.control] {
             let seals = rustix::fs::fcntl_get_seals(object).map_err(system("check the seals of"))?;
             if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
@@ -147,7 +147,7 @@ impl Segment {
         // SAFETY: control is writable; what they hold is checked, and may be a peer's garbage.
         let ring = unsafe { Ring::attach(data, control, host) }?;
         // SAFETY: as above.
-        Ok(unsafe { Held::new(ring, memory) })
+        Ok(unsafe { MappedRing::new(ring, memory) })
     }
 
     /// A description of one's own of the control object, to hold a seat's or the owner's byte.
@@ -158,7 +158,7 @@ impl Segment {
         ByteLocks::open(&self.control).map_err(system("open a lock on"))
     }
 
-    fn host(&self, owner: OwnerIs) -> Result<SharedHost, SegmentError> {
+    fn host(&self, owner: Owner) -> Result<SharedHost, SegmentError> {
         Ok(SharedHost::new(self.byte_locks()?, owner).with_yields(self.yields))
     }
 }

@@ -1,8 +1,8 @@
 //! The sockets of those who are sent to, and what is on its way to each. Who has gone leaves nothing open, and its number
 //! to somebody who comes later.
 
-use super::crowd::Newcomer;
-use crate::os::close_on_fork::Unshared;
+use super::crowd::NewPeer;
+use crate::os::close_on_fork::CloseOnForkFd;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// One peer's socket and what is on its way to it.
 pub(super) struct Connection {
-    pub socket: Arc<Unshared>,
+    pub socket: Arc<CloseOnForkFd>,
     /// What its host calls it.
     pub place: u32,
     /// How many bytes of the source were framed for it, holes included.
@@ -44,8 +44,8 @@ impl Connections {
     }
 
     /// Adds a peer, to be sent everything from `at` on; `epoll` tells of its socket by its number, which is returned.
-    pub fn add(&mut self, epoll: &OwnedFd, newcomer: Newcomer, at: u64) -> Result<usize, Errno> {
-        let Newcomer { socket, place, from_first: _ } = newcomer;
+    pub fn add(&mut self, epoll: &OwnedFd, newcomer: NewPeer, at: u64) -> Result<usize, Errno> {
+        let NewPeer { socket, place, from_first: _ } = newcomer;
         let number = self.all.iter().position(Option::is_none).unwrap_or(self.all.len());
         rustix::io::ioctl_fionbio(&socket, true)?;
         let flags = epoll::EventFlags::OUT | epoll::EventFlags::ET;
@@ -80,7 +80,7 @@ impl Connections {
     }
 
     /// Lets go of a peer.
-    pub fn let_go(&mut self, epoll: &OwnedFd, number: usize) {
+    pub fn remove(&mut self, epoll: &OwnedFd, number: usize) {
         if let Some(connection) = self.all.get_mut(number).and_then(Option::take) {
             // Not by closing alone: its host may have a copy.
             let _ = epoll::delete(epoll, &connection.socket);
@@ -88,18 +88,18 @@ impl Connections {
     }
 
     /// Lets go of whoever has this place.
-    pub fn let_go_of(&mut self, epoll: &OwnedFd, place: u32) {
+    pub fn remove_place(&mut self, epoll: &OwnedFd, place: u32) {
         let is_there = |connection: &Option<Connection>| {
             connection.as_ref().is_some_and(|connection| connection.place == place)
         };
         while let Some(number) = self.all.iter().position(is_there) {
-            self.let_go(epoll, number);
+            self.remove(epoll, number);
         }
     }
 
     /// Lets go of everybody.
-    pub fn let_go_of_all(&mut self, epoll: &OwnedFd) {
-        (0..self.all.len()).for_each(|number| self.let_go(epoll, number));
+    pub fn remove_all(&mut self, epoll: &OwnedFd) {
+        (0..self.all.len()).for_each(|number| self.remove(epoll, number));
     }
 
     /// Whether nobody is being sent anything.

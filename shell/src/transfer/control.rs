@@ -2,9 +2,9 @@
 //! noticed within a millisecond, also while the data path sits in `read`.
 
 use super::roster::{Report, Roster};
-use super::{CopyError, Job, lifeline, system};
-use crate::channel::flow::Flow;
-use crate::os::event_fd::{Bell, new_epoll};
+use super::{CopyContext, CopyError, lifeline, system};
+use crate::channel::flow::Progress;
+use crate::os::event_fd::{EventFd, new_epoll};
 use crate::os::signal;
 use crate::os::timeout::timespec;
 use rustix::event::epoll;
@@ -62,7 +62,7 @@ pub(super) struct Control {
 
 impl Control {
     /// Watches every receiver; after the last fork, before the thread.
-    pub fn new(job: &Job<'_>, roster: &Roster, knock: Option<&Bell>) -> Result<Self, CopyError> {
+    pub fn new(job: &CopyContext<'_>, roster: &Roster, knock: Option<&EventFd>) -> Result<Self, CopyError> {
         let failed = || system("watch the receivers");
         let epoll = new_epoll().map_err(failed())?;
         let add = |fd: rustix::fd::BorrowedFd<'_>, data| {
@@ -86,11 +86,11 @@ impl Control {
     /// Runs until every receiver is reaped.
     pub fn run(
         self,
-        job: &Job<'_>,
+        job: &CopyContext<'_>,
         roster: &Roster,
         link: &impl Link,
-        knock: Option<&Bell>,
-        flow: &Flow,
+        knock: Option<&EventFd>,
+        flow: &Progress,
         watch: &mut dyn Watch,
     ) {
         let mut patience = Patience::new();
@@ -104,7 +104,7 @@ impl Control {
                 match data.u64() {
                     KNOCK => {
                         if let Some(knock) = knock {
-                            knock.hush();
+                            knock.drain();
                         }
                         welcome(roster, link);
                     }
@@ -126,7 +126,7 @@ impl Control {
         watch.progress(flow.sent(), job.length, None);
     }
 
-    fn reap(&self, job: &Job<'_>, roster: &Roster, link: &impl Link, seat: u32) {
+    fn reap(&self, job: &CopyContext<'_>, roster: &Roster, link: &impl Link, seat: u32) {
         collect(job, roster); // what it said before it ended
         let mut peers = roster.lock();
         let peer = &mut peers[seat as usize];
@@ -141,7 +141,7 @@ impl Control {
             job.remove_part(seat + 1);
         }
         if nobody_left {
-            job.cancel.ring();
+            job.cancel.signal();
         }
         roster.tell();
     }
@@ -157,7 +157,7 @@ fn welcome(roster: &Roster, link: &impl Link) {
     roster.tell();
 }
 
-fn collect(job: &Job<'_>, roster: &Roster) {
+fn collect(job: &CopyContext<'_>, roster: &Roster) {
     let mut packet = [0; 4096];
     loop {
         match rustix::io::read(&job.results.0, &mut packet) {

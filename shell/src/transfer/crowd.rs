@@ -1,20 +1,20 @@
 //! Those who are sent to through sockets, as their host knows them; and what a serving gets from it.
 
 use super::source::{Source, SourceError};
-use crate::os::close_on_fork::Unshared;
-use crate::os::event_fd::Bell;
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::event_fd::EventFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Those who are sent to, as their host knows them.
-pub(super) trait Crowd {
+pub(super) trait PeerSet {
     /// Readable when somebody came or went.
-    fn bell(&self) -> Option<&Bell> {
+    fn bell(&self) -> Option<&EventFd> {
         None
     }
     /// The places of those who went since the last call, and after them those who came.
-    fn changes(&self) -> (Vec<u32>, Vec<Newcomer>) {
+    fn changes(&self) -> (Vec<u32>, Vec<NewPeer>) {
         (Vec::new(), Vec::new())
     }
     /// What lies before `position` is about to be given up. False: somebody came who wants it.
@@ -48,8 +48,8 @@ pub(super) trait Crowd {
 }
 
 /// Somebody to be sent to.
-pub(super) struct Newcomer {
-    pub socket: Arc<Unshared>,
+pub(super) struct NewPeer {
+    pub socket: Arc<CloseOnForkFd>,
     /// What its host calls it.
     pub place: u32,
     /// From the first byte, or from whatever comes next.
@@ -57,13 +57,13 @@ pub(super) struct Newcomer {
 }
 
 /// What is to be sent, and how.
-pub(super) struct Supply<'a> {
+pub(super) struct FanOutSource<'a> {
     pub source: &'a mut Source,
     pub block: usize,
     pub blocks: usize,
     pub verify: bool,
-    /// Readable once there may be no point in going on: [`Crowd::is_over`] says whether.
-    pub cancel: &'a Bell,
+    /// Readable once there may be no point in going on: [`PeerSet::is_over`] says whether.
+    pub cancel: &'a EventFd,
 }
 
 /// Why it ended before the end.

@@ -2,7 +2,7 @@
 //! is removed by the process that survives it.
 
 use super::checksum::{Checksum, Sum};
-use super::source::{Piece, extent};
+use super::source::{Chunk, extent};
 use crate::os::flush::flush;
 use crate::os::new_file::{Existing, NewFile, part_name, token};
 use crate::os::output::{Output, OutputError};
@@ -18,7 +18,7 @@ use thiserror::Error;
 
 /// How a file is to be made.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Care {
+pub struct WriteOptions {
     /// Read it back and compare it with the sender's checksum.
     pub verify: bool,
     /// Wait until it is on the disk.
@@ -35,7 +35,7 @@ pub struct Destination<'a> {
     name: &'a OsStr,
     written: u64,
     ends_in_hole: bool,
-    care: Care,
+    care: WriteOptions,
     /// Whole pages go past the page cache: durable at the same speed, for a fraction of the processor's time.
     direct: bool,
 }
@@ -98,7 +98,7 @@ impl<'a> Destination<'a> {
         name: &'a OsStr,
         part: &OsStr,
         mode: Mode,
-        care: Care,
+        care: WriteOptions,
     ) -> Result<Self, DestinationError> {
         if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot("create the file")(Errno::EXIST));
@@ -183,13 +183,13 @@ impl<'a> Destination<'a> {
             }
             // Holes hold zeros, which are not read: the time goes by what is stored.
             let room = match extent(&self.file, at, &mut data_until).map_err(cannot("read back"))? {
-                Piece::Hole(length) => {
+                Chunk::Hole(length) => {
                     sum.update_zeros(length);
                     at += length;
                     continue;
                 }
-                Piece::Bytes(length) => length.min(buffer.len()),
-                Piece::End => break,
+                Chunk::Bytes(length) => length.min(buffer.len()),
+                Chunk::End => break,
             };
             match rustix::io::pread(&self.file, &mut buffer[..room], at) {
                 Ok(0) => break,
@@ -310,7 +310,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
     let directory = open_directory(parent).map_err(cannot("open the directory"))?;
     let part = part_name(&token());
     let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
-    let mut file = Destination::create(directory.as_fd(), name, &part, new, Care::default())?;
+    let mut file = Destination::create(directory.as_fd(), name, &part, new, WriteOptions::default())?;
     file.write(bytes)?;
     file.commit().map(|_| ())
 }

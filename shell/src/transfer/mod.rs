@@ -1,7 +1,7 @@
 //! One source to many forked receivers, each writing a file of its own.
 //!
 //! ```text
-//!  Plan --check--> Job --fork--> receivers ... write files, report through a pipe, end
+//!  Plan --check--> CopyContext --fork--> receivers ... write files, report through a pipe, end
 //!                   |
 //!                   +-- data path (main thread): source -> ring slots | sockets
 //!                   +-- control thread: deaths, reports, admissions, progress
@@ -30,16 +30,16 @@ mod window;
 
 pub use checksum::{Sum, hex};
 pub use control::{Stalled, Watch};
-pub use destination::{Care, DestinationError, Warning, write_file};
+pub use destination::{DestinationError, Warning, WriteOptions, write_file};
 pub use names::{STDIN_NAME, Template, TemplateError};
 pub use recv::{Receipt, RecvError, RecvPlan, recv};
 pub use roster::{Fault, PeerOutcome};
 pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
 
-use crate::channel::flow::Flow;
-use crate::os::dirs::Made;
-use crate::os::event_fd::Bell;
+use crate::channel::flow::Progress;
+use crate::os::dirs::CreatedDirs;
+use crate::os::event_fd::EventFd;
 use crate::os::new_file::{check_keep, part_name, token};
 use crate::os::output::{Output, OutputError};
 use crate::os::signal::stop_signal;
@@ -89,7 +89,7 @@ pub struct Plan {
     /// Slots of the ring.
     pub slots: u32,
     /// How each file is made.
-    pub care: Care,
+    pub care: WriteOptions,
     /// Give the files the source's times and extended attributes.
     pub preserve: bool,
 }
@@ -199,19 +199,19 @@ fn system(what: &'static str) -> impl FnOnce(Errno) -> CopyError {
     move |error| CopyError::System { what, error }
 }
 
-/// A plan that was checked, with what all its processes share. Made before the first fork.
-struct Job<'p> {
+/// A plan that was checked, with what all its processes share. CreatedDirs before the first fork.
+struct CopyContext<'p> {
     plan: &'p Plan,
     /// What the source is called, and its length where that is known.
     name: OsString,
     length: Option<u64>,
     directory: OwnedFd,
     /// What was made for it.
-    made: Made,
+    made: CreatedDirs,
     /// The receivers' reports: one packet each.
     results: (OwnedFd, OwnedFd),
     /// Readable once the sender should stop reading: nobody is left.
-    cancel: Bell,
+    cancel: EventFd,
     /// Tells the temporary names of this run from those of others.
     token: String,
     started: Instant,
@@ -229,7 +229,7 @@ pub fn copy(plan: &Plan, watch: &mut dyn Watch) -> Result<Outcome, CopyError> {
     if plan.transport == Transport::Shm && !crate::os::file::is_proc_mounted() {
         return Err(CopyError::NoProc);
     }
-    let (mut job, mut source) = Job::check(plan)?;
+    let (mut job, mut source) = CopyContext::check(plan)?;
     let (bytes, peers) = match plan.transport {
         Transport::Shm => shm::run(&job, &mut source, watch),
         Transport::Socket => socket::run(&job, &mut source, watch),
@@ -241,14 +241,14 @@ pub fn copy(plan: &Plan, watch: &mut dyn Watch) -> Result<Outcome, CopyError> {
 }
 
 /// Runs a transport's data path beside the control thread, until every receiver has ended.
-fn drive(
-    job: &Job<'_>,
+fn run_transfer(
+    job: &CopyContext<'_>,
     roster: Roster,
     link: &impl Link,
-    knock: Option<&Bell>,
-    flow: &Flow,
+    knock: Option<&EventFd>,
+    flow: &Progress,
     watch: &mut dyn Watch,
-    pump: impl FnOnce(&Roster) -> Result<u64, CopyError>,
+    send_loop: impl FnOnce(&Roster) -> Result<u64, CopyError>,
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
     let control = match Control::new(job, &roster, knock) {
         Ok(control) => control,
@@ -263,7 +263,7 @@ fn drive(
             roster.kill_all(job);
             return Err(system("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
         }
-        let result = pump(&roster);
+        let result = send_loop(&roster);
         if result.is_err() || stop_signal().is_some() {
             roster.end_all();
         }
@@ -279,7 +279,7 @@ fn drive(
     }
 }
 
-impl<'p> Job<'p> {
+impl<'p> CopyContext<'p> {
     fn check(plan: &'p Plan) -> Result<(Self, Source), CopyError> {
         let started = Instant::now();
         let source = Source::open(&plan.source).map_err(|error| match error {
@@ -292,7 +292,7 @@ impl<'p> Job<'p> {
         plan.check_names(&source, &directory)?;
         let results =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(system("make a pipe"))?;
-        let cancel = Bell::new().map_err(system("make an event"))?;
+        let cancel = EventFd::new().map_err(system("make an event"))?;
         let token = token();
         if plan.care.no_clobber {
             check_keep(directory.as_fd(), &token).map_err(|error| match error {
@@ -361,9 +361,9 @@ impl Plan {
     }
 }
 
-fn open_directory(path: &Path) -> Result<(Made, OwnedFd), CopyError> {
+fn open_directory(path: &Path) -> Result<(CreatedDirs, OwnedFd), CopyError> {
     let failed = |error| CopyError::Directory(path.to_owned(), error);
-    let made = Made::all(path, 0o777).map_err(|error| {
+    let made = CreatedDirs::all(path, 0o777).map_err(|error| {
         // A file in the way is "file exists" to mkdir; "not a directory" says what is wrong.
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         failed(if exists { Errno::NOTDIR } else { Errno::from_io_error(&error).unwrap_or(Errno::IO) })

@@ -1,6 +1,6 @@
 //! What every receiver does, whatever the bytes came through: write, check, commit, report.
 
-use super::Job;
+use super::CopyContext;
 use super::checksum::Sum;
 use super::destination::{Destination, DestinationError, Warning};
 use super::roster::{Fault, Report};
@@ -20,7 +20,7 @@ impl From<DestinationError> for Fault {
 
 /// Receives into a new file: `transfer` writes everything up to the end record.
 pub(super) fn receive(
-    job: &Job<'_>,
+    job: &CopyContext<'_>,
     source: &Source,
     peer: u32,
     transfer: impl FnOnce(&mut Destination<'_>) -> Result<End, Fault>,
@@ -45,7 +45,7 @@ pub(super) fn receive(
 
 /// Only what matches the end record gets its name.
 fn finish(
-    job: &Job<'_>,
+    job: &CopyContext<'_>,
     source: &Source,
     mut file: Destination<'_>,
     end: End,

@@ -1,7 +1,7 @@
 //! What a receiver that was started by itself does with what it gets: write, check, commit, say so.
 
 use super::checksum::Checksum;
-use super::destination::{Care, Destination, DestinationError, Warning, open_directory};
+use super::destination::{Destination, DestinationError, Warning, WriteOptions, open_directory};
 use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
 use crate::os::deadline;
 use crate::os::file::path_of;
@@ -34,7 +34,7 @@ pub struct RecvPlan {
     /// The longest wait for the sender.
     pub timeout: Option<Duration>,
     /// How the file is made; `verify` insists on a checksum.
-    pub care: Care,
+    pub care: WriteOptions,
 }
 
 /// Why nothing, or not everything, was received.
@@ -210,7 +210,7 @@ impl Target {
             }
         };
         if let Way::Stream(to) = &way {
-            widen(to.as_fd());
+            grow_pipe(to.as_fd());
         }
         let sum = (plan.care.verify && matches!(way, Way::Stream(_))).then(Checksum::new);
         Ok(Output { path: plan.target.clone(), way: Some(way), sum, scratch: Vec::new(), written: 0 })
@@ -327,7 +327,7 @@ impl Output<'_> {
 
 /// Gives a pipe room for more than one block, so that the two sides of it do not take turns for each: switching between
 /// them costs more than copying. Anything else, and a user who has too many wide pipes, is left as it is.
-pub(super) fn widen(pipe: BorrowedFd<'_>) {
+pub(super) fn grow_pipe(pipe: BorrowedFd<'_>) {
     const ROOM: usize = 1 << 18;
     if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|room| room < ROOM) {
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, ROOM);
@@ -373,7 +373,7 @@ fn write(to: BorrowedFd<'_>, payload: &Payload<'_>, done: usize, at: Option<u64>
 fn stream(to: BorrowedFd<'_>, payload: &Payload<'_>) -> Result<(), Errno> {
     let mut done = 0;
     while done < length_of(payload) {
-        done += patiently(to, || write(to, payload, done, None))?;
+        done += write_retry(to, || write(to, payload, done, None))?;
     }
     Ok(())
 }
@@ -382,7 +382,7 @@ fn zeros(to: BorrowedFd<'_>, mut length: u64, mut sum: Option<&mut Checksum>) ->
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while length > 0 {
         let step = length.min(ZEROS.len() as u64) as usize;
-        let count = patiently(to, || rustix::io::write(to, &ZEROS[..step]))?;
+        let count = write_retry(to, || rustix::io::write(to, &ZEROS[..step]))?;
         if let Some(sum) = &mut sum {
             sum.update(&ZEROS[..count]);
         }
@@ -393,7 +393,7 @@ fn zeros(to: BorrowedFd<'_>, mut length: u64, mut sum: Option<&mut Checksum>) ->
 
 /// Writes once, to something that may take nothing just now. A signal that came during the write before, which had taken
 /// some, is heeded here.
-fn patiently(to: BorrowedFd<'_>, mut write: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+fn write_retry(to: BorrowedFd<'_>, mut write: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {
         if stop_signal().is_some() {

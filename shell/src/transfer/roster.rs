@@ -3,7 +3,7 @@
 use super::checksum::{Sum, hex};
 use super::destination::Warning;
 use super::lifeline::{self, Lifeline};
-use super::{CopyError, Job};
+use super::{CopyContext, CopyError};
 use crate::os::fork;
 use crate::os::fork::{Child, Ending};
 use crate::os::signal;
@@ -121,7 +121,7 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Forks all receivers. If one cannot be forked, the others are ended again.
-    pub fn fork(job: &Job<'_>, receive: impl Fn(u32) -> Report) -> Result<Self, CopyError> {
+    pub fn fork(job: &CopyContext<'_>, receive: impl Fn(u32) -> Report) -> Result<Self, CopyError> {
         let roster = Self { peers: Mutex::new(Vec::new()), changed: Condvar::new() };
         let needs_pipes = lifeline::needs_pipes();
         for peer in 1..=job.plan.peers {
@@ -160,7 +160,7 @@ impl Roster {
     }
 
     /// Kills and reaps every receiver, when there is no control thread to do it.
-    pub fn kill_all(&self, job: &Job<'_>) {
+    pub fn kill_all(&self, job: &CopyContext<'_>) {
         let peers = self.lock();
         for peer in peers.iter() {
             peer.child.kill(Signal::KILL);
@@ -235,13 +235,13 @@ impl Roster {
     }
 
     /// What became of everybody.
-    pub fn outcomes(self, job: &Job<'_>) -> Vec<PeerOutcome> {
+    pub fn outcomes(self, job: &CopyContext<'_>) -> Vec<PeerOutcome> {
         let peers = self.peers.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         peers.into_iter().zip(1..).map(|(peer, number)| outcome(job, number, peer)).collect()
     }
 }
 
-fn outcome(job: &Job<'_>, number: u32, peer: Peer) -> PeerOutcome {
+fn outcome(job: &CopyContext<'_>, number: u32, peer: Peer) -> PeerOutcome {
     let pid = peer.child.pid().as_raw_nonzero().get();
     let report = peer.report.unwrap_or_else(|| Report {
         peer: number,

@@ -1,13 +1,15 @@
 //! One source to receivers that were started by themselves and find us by a name.
 
 use super::control::{Patience, Stalled, Watch};
-use super::source::{Feed, Piece, Source, SourceError};
+use super::source::{Chunk, HashingReader, Source, SourceError};
 use super::{Transport, serve};
-use crate::channel::{CreateError, SendError, Sender, SenderOptions, Tally, View, Watcher};
+use crate::channel::{
+    CreateError, PeerSummary, ProgressObserver, SendError, Sender, SenderOptions, Snapshot,
+};
 use crate::os::deadline;
 use crate::os::signal::stop_signal;
 use crate::registry::Name;
-use crate::registry::status::Standing;
+use crate::registry::status::PeerState;
 use rustix::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -47,7 +49,7 @@ pub struct Sent {
     /// From the first byte to the last goodbye.
     pub elapsed: Duration,
     /// What became of the receivers.
-    pub tally: Tally,
+    pub tally: PeerSummary,
 }
 
 /// Why nothing, or not everything, was sent.
@@ -69,7 +71,7 @@ pub enum SendingError {
     Send(#[from] SendError),
     /// The last receiver went before the end.
     #[error("no receiver is left")]
-    NobodyLeft(Tally),
+    NobodyLeft(PeerSummary),
     /// A signal asked us to stop.
     #[error("interrupted")]
     Interrupted,
@@ -84,7 +86,7 @@ pub enum SendingError {
 /// Why there was nothing to send, or why the sending stopped.
 pub fn send(plan: &SendPlan, watch: impl Watch + 'static) -> Result<Sent, SendingError> {
     let mut source = Source::open(&plan.source).map_err(|error| failed(plan, error))?;
-    super::recv::widen(source.as_fd());
+    super::recv::grow_pipe(source.as_fd());
     match plan.transport {
         Transport::Shm => through_ring(plan, &mut source, watch),
         Transport::Socket => serve::run(plan, &mut source, watch),
@@ -108,7 +110,7 @@ fn through_ring(
     sender.wait_for_receivers(plan.peers, deadline)?;
     sender.begin(plan.peers > 0);
     let begun = Instant::now();
-    let mut feed = Feed::new(source, plan.verify);
+    let mut feed = HashingReader::new(source, plan.verify);
     loop {
         if stop_signal().is_some() {
             return Err(SendingError::Interrupted);
@@ -121,9 +123,9 @@ fn through_ring(
         let mut slot = sender.claim(None)?;
         let piece = feed.next(slot.buffer(), guests.cancelled());
         match piece {
-            Ok(Piece::Bytes(count)) => slot.publish(count),
-            Ok(Piece::Hole(length)) => slot.publish_hole(length),
-            Ok(Piece::End) => break,
+            Ok(Chunk::Bytes(count)) => slot.publish(count),
+            Ok(Chunk::Hole(length)) => slot.publish_hole(length),
+            Ok(Chunk::End) => break,
             Err(SourceError::Interrupted) if stop_signal().is_some() => {
                 return Err(SendingError::Interrupted);
             }
@@ -131,7 +133,7 @@ fn through_ring(
                 return Err(SendError::Stopped.into());
             }
             // The last receiver went: the loop looks whether another came meanwhile.
-            Err(SourceError::Interrupted) => guests.cancel_bell().hush(),
+            Err(SourceError::Interrupted) => guests.cancel_bell().drain(),
             Err(error) => return Err(failed(plan, error)),
         }
     }
@@ -168,21 +170,21 @@ pub(super) fn failed(plan: &SendPlan, error: SourceError) -> SendingError {
 }
 
 /// Tells the watch what the desk sees.
-pub(super) fn watcher(mut watch: impl Watch + 'static, total: Option<u64>) -> Watcher {
+pub(super) fn watcher(mut watch: impl Watch + 'static, total: Option<u64>) -> ProgressObserver {
     let mut patience = Patience::new();
-    Box::new(move |view: &View| match view.wanted {
+    Box::new(move |view: &Snapshot| match view.wanted {
         Some(wanted) => {
-            let there = view.participants.iter().filter(|peer| peer.standing == Standing::Live).count();
+            let there = view.participants.iter().filter(|peer| peer.standing == PeerState::Live).count();
             watch.gathering(there, wanted);
         }
         None => {
             let unfinished =
-                view.participants.iter().zip(1..).filter(|(peer, _)| peer.standing != Standing::Done);
+                view.participants.iter().zip(1..).filter(|(peer, _)| peer.standing != PeerState::Done);
             let left = unfinished
                 .map(|(peer, number)| Stalled {
                     peer: number,
                     pid: peer.pid as i32,
-                    joined: peer.standing != Standing::Joining,
+                    joined: peer.standing != PeerState::Joining,
                     behind: peer.behind,
                 })
                 .collect();

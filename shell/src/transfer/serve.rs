@@ -1,18 +1,18 @@
 //! Sockets as transport between processes that were started by themselves: each receiver is handed a stream of its own.
 
 use super::control::Watch;
-use super::crowd::{Crowd, Newcomer, ServeError, Supply};
+use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
 use super::send::{SendPlan, SendingError, Sent, failed, watcher};
-use super::serving::Serving;
+use super::serving::FanOut;
 use super::source::Source;
-use crate::channel::owner::{Desk, Guests, HandOver, Lag, Party, Pulse, Stuck};
+use crate::channel::owner::{ControlThread, JoinGrant, Lag, PeerTable, SendStatus, StallDetector, Transport};
 use crate::channel::{CreateError, SendError};
-use crate::os::close_on_fork::{ForksWait, Unshared};
+use crate::os::close_on_fork::{CloseOnForkFd, ForkLock};
 use crate::os::deadline;
-use crate::os::event_fd::Bell;
+use crate::os::event_fd::EventFd;
 use crate::os::socket::unread;
-use crate::registry::protocol::{Refusal, Saying, Start};
-use crate::registry::status::{Kind, Standing, Way};
+use crate::registry::protocol::{ControlMessage, Refusal, Start};
+use crate::registry::status::{Kind, PeerState, TransportKind};
 use crate::registry::{Listener, RuntimeDir};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -28,28 +28,29 @@ pub(super) fn run(
     watch: impl Watch + 'static,
 ) -> Result<Sent, SendingError> {
     let create = |what| move |error| SendingError::Create(CreateError::System { what, error });
-    let guests = Arc::new(Guests::new().map_err(create("make an event"))?);
-    let pulse = Arc::new(Pulse::default());
-    let door = Arc::new(Door::new(plan, guests.clone()).map_err(create("make an event"))?);
+    let guests = Arc::new(PeerTable::new().map_err(create("make an event"))?);
+    let pulse = Arc::new(SendStatus::default());
+    let door = Arc::new(SocketTransport::new(plan, guests.clone()).map_err(create("make an event"))?);
     let directory = RuntimeDir::open().map_err(CreateError::from)?;
     let listener = Listener::bind(directory, &plan.name).map_err(CreateError::from)?;
     let watcher = Some(watcher(watch, source.length()));
-    let _desk = Desk::open(listener, door.clone(), guests.clone(), pulse.clone(), watcher)
+    let _desk = ControlThread::open(listener, door.clone(), guests.clone(), pulse.clone(), watcher)
         .map_err(|(what, error)| create(what)(error))?;
     pulse.want(plan.peers);
     let deadline = plan.timeout.map(deadline::after);
     guests.wait_joined(plan.peers as usize, deadline).map_err(SendError::from)?;
     pulse.start(plan.peers > 0);
     let begun = Instant::now();
-    let public = Public { door: &door, pulse: &pulse, needs_company: plan.peers > 0, patience: plan.timeout };
-    let supply = Supply {
+    let public =
+        ChannelPeers { door: &door, pulse: &pulse, needs_company: plan.peers > 0, patience: plan.timeout };
+    let supply = FanOutSource {
         source,
         block: plan.block as usize,
         blocks: plan.slots as usize,
         verify: plan.verify,
         cancel: guests.cancel_bell(),
     };
-    let served = Serving::new(supply, &public).and_then(|serving| serving.run(Vec::new()));
+    let served = FanOut::new(supply, &public).and_then(|serving| serving.run(Vec::new()));
     if matches!(served, Err(ServeError::Over)) {
         // Its stream tells a moment before the desk knows what became of the last one.
         let _ = guests.wait_alone(Some(Instant::now() + Duration::from_secs(1)));
@@ -72,8 +73,8 @@ fn patience(plan: &SendPlan) -> Option<Instant> {
     plan.timeout.map(deadline::after)
 }
 
-fn pair() -> Result<(Unshared, Unshared), Errno> {
-    let mut forks_wait = ForksWait::begin(2)?;
+fn pair() -> Result<(CloseOnForkFd, CloseOnForkFd), Errno> {
+    let mut forks_wait = ForkLock::begin(2)?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let both = (forks_wait.keep(ours), forks_wait.keep(theirs));
     drop(forks_wait);
@@ -81,20 +82,20 @@ fn pair() -> Result<(Unshared, Unshared), Errno> {
 }
 
 /// Where streams are handed out, by the desk, to be served by the data thread.
-struct Door {
+struct SocketTransport {
     state: Mutex<State>,
     /// Readable when somebody came or went.
-    bell: Bell,
+    bell: EventFd,
     /// How far each place is. For display: orders nothing.
     positions: Box<[AtomicU64]>,
     sent: AtomicU64,
-    guests: Arc<Guests>,
+    guests: Arc<PeerTable>,
     memory: u64,
     evict_after: Option<Duration>,
 }
 
 struct State {
-    newcomers: Vec<Newcomer>,
+    newcomers: Vec<NewPeer>,
     /// Places whose streams are to be closed.
     gone: Vec<u32>,
     /// Places that nobody has.
@@ -104,14 +105,14 @@ struct State {
     over: bool,
     /// Where the slow are thrown out: the stream of each place and a number that tells it from others, to look how much of
     /// it lies unread.
-    watched: HashMap<u32, (u64, Arc<Unshared>)>,
+    watched: HashMap<u32, (u64, Arc<CloseOnForkFd>)>,
     /// How many were watched.
     next: u64,
-    stuck: Stuck<(u64, u64, u32)>,
+    stuck: StallDetector<(u64, u64, u32)>,
 }
 
-impl Door {
-    fn new(plan: &SendPlan, guests: Arc<Guests>) -> Result<Self, Errno> {
+impl SocketTransport {
+    fn new(plan: &SendPlan, guests: Arc<PeerTable>) -> Result<Self, Errno> {
         let state = State {
             newcomers: Vec::new(),
             gone: Vec::new(),
@@ -120,11 +121,11 @@ impl Door {
             over: false,
             watched: HashMap::new(),
             next: 0,
-            stuck: Stuck::new(),
+            stuck: StallDetector::new(),
         };
         Ok(Self {
             state: Mutex::new(state),
-            bell: Bell::new()?,
+            bell: EventFd::new()?,
             positions: (0..plan.seats).map(|_| AtomicU64::new(0)).collect(),
             sent: AtomicU64::new(0),
             guests,
@@ -152,24 +153,24 @@ impl Door {
     }
 
     fn ring(&self) {
-        self.bell.ring();
+        self.bell.signal();
     }
 }
 
-impl Party for Door {
+impl Transport for SocketTransport {
     fn kind(&self) -> Kind {
         Kind::Ring
     }
 
-    fn way(&self) -> Way {
-        Way::Socket
+    fn way(&self) -> TransportKind {
+        TransportKind::Socket
     }
 
     fn memory(&self) -> u64 {
         self.memory
     }
 
-    fn hand_over(&self, start: Start) -> Result<HandOver, Refusal> {
+    fn hand_over(&self, start: Start) -> Result<JoinGrant, Refusal> {
         let mut state = self.lock();
         if state.over {
             return Err(Refusal::Over);
@@ -187,19 +188,19 @@ impl Party for Door {
         }
         state.free.pop();
         self.positions[place as usize].store(0, Ordering::Relaxed);
-        state.newcomers.push(Newcomer { socket, place, from_first: start == Start::First });
+        state.newcomers.push(NewPeer { socket, place, from_first: start == Start::First });
         drop(state);
         self.ring();
-        Ok(HandOver { saying: Saying::Stream, descriptors: vec![theirs], place: Some(place) })
+        Ok(JoinGrant { saying: ControlMessage::Stream, descriptors: vec![theirs], place: Some(place) })
     }
 
     fn admit(&self, _place: u32) -> bool {
         true
     }
 
-    fn standing(&self, place: u32) -> (Standing, Lag) {
+    fn standing(&self, place: u32) -> (PeerState, Lag) {
         let behind = self.behind(place);
-        (Standing::Live, Lag::new(behind, behind, self.memory))
+        (PeerState::Live, Lag::new(behind, behind, self.memory))
     }
 
     fn messages(&self) -> u32 {
@@ -213,11 +214,11 @@ impl Party for Door {
         true
     }
 
-    fn will_tell(&self, _place: u32, _socket: &Arc<Unshared>) {} // its stream does
+    fn will_tell(&self, _place: u32, _socket: &Arc<CloseOnForkFd>) {} // its stream does
 
-    fn tells_no_more(&self, _place: u32, _socket: &Arc<Unshared>) {}
+    fn tells_no_more(&self, _place: u32, _socket: &Arc<CloseOnForkFd>) {}
 
-    fn look(&self, pulse: &Pulse) -> Vec<u32> {
+    fn look(&self, pulse: &SendStatus) -> Vec<u32> {
         let Some(patience) = self.evict_after else { return Vec::new() };
         let mut state = self.lock();
         let State { watched, stuck, .. } = &mut *state;
@@ -239,19 +240,19 @@ impl Party for Door {
 }
 
 /// The receivers, as those who are sent to.
-struct Public<'a> {
-    door: &'a Door,
-    pulse: &'a Pulse,
+struct ChannelPeers<'a> {
+    door: &'a SocketTransport,
+    pulse: &'a SendStatus,
     needs_company: bool,
     patience: Option<Duration>,
 }
 
-impl Crowd for Public<'_> {
-    fn bell(&self) -> Option<&Bell> {
+impl PeerSet for ChannelPeers<'_> {
+    fn bell(&self) -> Option<&EventFd> {
         Some(&self.door.bell)
     }
 
-    fn changes(&self) -> (Vec<u32>, Vec<Newcomer>) {
+    fn changes(&self) -> (Vec<u32>, Vec<NewPeer>) {
         let mut state = self.door.lock();
         (std::mem::take(&mut state.gone), std::mem::take(&mut state.newcomers))
     }

@@ -5,9 +5,9 @@
 
 use super::checksum::Checksum;
 use super::connections::Connections;
-use super::crowd::{Crowd, Newcomer, ServeError, Supply};
+use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
 use super::frame::{self, Head};
-use super::source::{Piece, Source, SourceError};
+use super::source::{Chunk, Source, SourceError};
 use super::window::Window;
 use crate::os::signal::stop_signal;
 use crate::os::timeout;
@@ -36,8 +36,8 @@ enum Turn {
 }
 
 /// The sending side of a stream for each peer.
-pub(super) struct Serving<'a, C> {
-    supply: Supply<'a>,
+pub(super) struct FanOut<'a, C> {
+    supply: FanOutSource<'a>,
     crowd: &'a C,
     connections: Connections,
     epoll: OwnedFd,
@@ -56,8 +56,8 @@ const STOP: u64 = u64::MAX;
 const SOURCE: u64 = u64::MAX - 1;
 const BELL: u64 = u64::MAX - 2;
 
-impl<'a, C: Crowd> Serving<'a, C> {
-    pub fn new(supply: Supply<'a>, crowd: &'a C) -> Result<Self, ServeError> {
+impl<'a, C: PeerSet> FanOut<'a, C> {
+    pub fn new(supply: FanOutSource<'a>, crowd: &'a C) -> Result<Self, ServeError> {
         let failed = || system("watch the sockets");
         let epoll = crate::os::event_fd::new_epoll().map_err(failed())?;
         let add =
@@ -93,7 +93,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
     }
 
     /// Adds a peer, to be sent everything from a position on; returns its number.
-    fn add(&mut self, newcomer: Newcomer) -> Result<usize, ServeError> {
+    fn add(&mut self, newcomer: NewPeer) -> Result<usize, ServeError> {
         let at = match (&self.window, newcomer.from_first) {
             (_, true) => 0,
             (Some(window), false) => window.end(),
@@ -105,15 +105,15 @@ impl<'a, C: Crowd> Serving<'a, C> {
     /// Lets go of whoever went, and lets in whoever came; returns their numbers.
     fn welcome(&mut self) -> Result<Vec<usize>, ServeError> {
         if let Some(bell) = self.crowd.bell() {
-            bell.hush();
+            bell.drain();
         }
         let (gone, newcomers) = self.crowd.changes();
-        gone.into_iter().for_each(|place| self.connections.let_go_of(&self.epoll, place));
+        gone.into_iter().for_each(|place| self.connections.remove_place(&self.epoll, place));
         newcomers.into_iter().map(|newcomer| self.add(newcomer)).collect()
     }
 
     /// Sends everything, to its end or until there is no point in going on. Returns the bytes of the source.
-    pub fn run(mut self, first: Vec<Newcomer>) -> Result<Option<End>, ServeError> {
+    pub fn run(mut self, first: Vec<NewPeer>) -> Result<Option<End>, ServeError> {
         let mut ready =
             first.into_iter().map(|newcomer| self.add(newcomer)).collect::<Result<Vec<_>, _>>()?;
         ready.extend(self.welcome()?);
@@ -197,11 +197,11 @@ impl<'a, C: Crowd> Serving<'a, C> {
         for event in &events[..count] {
             let (data, flags) = (event.data, event.flags);
             match data.u64() {
-                STOP => self.heed_cancel()?,
+                STOP => self.check_cancelled()?,
                 BELL => rang = true,
                 SOURCE => self.window.as_mut().expect("only streams are watched").readable = true,
                 number if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) => {
-                    self.connections.let_go(&self.epoll, number as usize);
+                    self.connections.remove(&self.epoll, number as usize);
                 }
                 number => ready.push(number as usize),
             }
@@ -210,14 +210,14 @@ impl<'a, C: Crowd> Serving<'a, C> {
     }
 
     /// The host cancelled, because of something that may have changed since: somebody came after the last one had gone.
-    fn heed_cancel(&mut self) -> Result<(), ServeError> {
+    fn check_cancelled(&mut self) -> Result<(), ServeError> {
         // Taken back first, then looked at: no cancelling is missed.
-        self.supply.cancel.hush();
+        self.supply.cancel.drain();
         match (self.crowd.is_over(), self.total) {
             (false, _) => {}
             (true, None) => return Err(ServeError::Over),
             // The last one has gone with everything, before we learnt from the other sockets that theirs are gone.
-            (true, Some(_)) => self.connections.let_go_of_all(&self.epoll),
+            (true, Some(_)) => self.connections.remove_all(&self.epoll),
         }
         Ok(())
     }
@@ -248,10 +248,10 @@ impl<'a, C: Crowd> Serving<'a, C> {
         }
         let piece = window.read(|buffer| self.supply.source.next(buffer, self.supply.cancel.as_fd()));
         if matches!(piece, Err(SourceError::Interrupted)) && stop_signal().is_none() {
-            return self.heed_cancel().map(|()| false);
+            return self.check_cancelled().map(|()| false);
         }
         match piece.map_err(source_failed)? {
-            Piece::Bytes(_) => {
+            Chunk::Bytes(_) => {
                 if let Some(sum) = &mut self.sum {
                     sum.update(window.last());
                 }
@@ -264,8 +264,8 @@ impl<'a, C: Crowd> Serving<'a, C> {
                         .map_err(system("watch the source"))?;
                 }
             }
-            Piece::Hole(_) => unreachable!("streams have no holes"),
-            Piece::End => self.total = Some(window.end()),
+            Chunk::Hole(_) => unreachable!("streams have no holes"),
+            Chunk::End => self.total = Some(window.end()),
         }
         Ok(true)
     }
@@ -293,12 +293,12 @@ impl<'a, C: Crowd> Serving<'a, C> {
             let room = (fastest - self.summed).min(TURN as u64) as usize;
             let piece = self.supply.source.extent_at(self.summed).map_err(source_failed)?;
             match piece {
-                Piece::Hole(length) => {
+                Chunk::Hole(length) => {
                     let length = length.min(fastest - self.summed);
                     sum.update_zeros(length);
                     self.summed += length;
                 }
-                Piece::Bytes(length) => {
+                Chunk::Bytes(length) => {
                     let room = room.min(length);
                     let count = self
                         .supply
@@ -311,7 +311,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
                     sum.update(&buffer[..count]);
                     self.summed += count as u64;
                 }
-                Piece::End => return Err(shrank(fastest, self.summed)),
+                Chunk::End => return Err(shrank(fastest, self.summed)),
             }
         }
         Ok(())
@@ -334,7 +334,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
             } else if connection.body > 0 {
                 self.send_body(number, left)?.inspect(|count| left = left.saturating_sub(*count))
             } else if connection.ending {
-                self.connections.let_go(&self.epoll, number);
+                self.connections.remove(&self.epoll, number);
                 return Ok(Turn::Over);
             } else if self.next_frame(number)? {
                 continue;
@@ -346,7 +346,7 @@ impl<'a, C: Crowd> Serving<'a, C> {
                 Err(Errno::AGAIN) => return Ok(Turn::Wait),
                 Err(_) => {
                     // Its process is gone, or will be: the control thread says how.
-                    self.connections.let_go(&self.epoll, number);
+                    self.connections.remove(&self.epoll, number);
                     return Ok(Turn::Over);
                 }
             }
@@ -386,30 +386,30 @@ impl<'a, C: Crowd> Serving<'a, C> {
         let piece = match &self.window {
             Some(window) => match window.available(at) {
                 0 if self.total.is_none() => return Ok(false),
-                0 => Piece::End,
-                count => Piece::Bytes(count),
+                0 => Chunk::End,
+                count => Chunk::Bytes(count),
             },
             None => match self.total {
-                Some(total) if at == total => Piece::End,
+                Some(total) if at == total => Chunk::End,
                 _ => self.supply.source.extent_at(at).map_err(source_failed)?,
             },
         };
         connection.pending_sent = 0;
         let left_in_total = self.total.map_or(u64::MAX, |total| total.saturating_sub(at));
         match piece {
-            Piece::Bytes(count) => {
+            Chunk::Bytes(count) => {
                 let count = count.min(TURN).min(left_in_total.try_into().unwrap_or(usize::MAX));
                 connection.body = count;
                 connection.at += count as u64;
                 connection.pending = Head::Bytes(count as u32).encode().to_vec();
             }
-            Piece::Hole(length) => {
+            Chunk::Hole(length) => {
                 let length = length.min(left_in_total);
                 connection.at += length;
                 self.crowd.is_at(connection.place, connection.at);
                 connection.pending = Head::Hole(length).encode().to_vec();
             }
-            Piece::End => {
+            Chunk::End => {
                 connection.ending = true;
                 // The first to reach the end decides where it is, for all.
                 self.total = Some(at);

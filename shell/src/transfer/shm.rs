@@ -4,13 +4,13 @@ use super::control::{Link, Watch};
 use super::destination::Destination;
 use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
-use super::source::{Feed, Piece, Source, SourceError};
-use super::{CopyError, Job, system};
-use crate::channel::flow::Flow;
-use crate::os::event_fd::Bell;
+use super::source::{Chunk, HashingReader, Source, SourceError};
+use super::{CopyContext, CopyError, system};
+use crate::channel::flow::Progress;
+use crate::os::event_fd::EventFd;
 use crate::os::futex::FEW_YIELDS;
 use crate::os::signal::stop_signal;
-use crate::shm::liveness::OwnerIs;
+use crate::shm::liveness::Owner;
 use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use rustix::fd::AsFd;
 use rustix::process::Pid;
@@ -20,36 +20,36 @@ use whorl_core::seat::State;
 
 /// Runs the whole copy; returns the bytes sent and what became of each peer.
 pub(super) fn run(
-    job: &Job<'_>,
+    job: &CopyContext<'_>,
     source: &mut Source,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
     let geometry = job.plan.geometry()?;
     let segment = Segment::reserve(geometry)?.with_yields(FEW_YIELDS);
     let ring = segment.own(geometry)?;
-    let knock = Bell::new().map_err(system("make an event"))?;
+    let knock = EventFd::new().map_err(system("make an event"))?;
     let parent = rustix::process::getpid();
     let roster = Roster::fork(job, |peer| {
         receive(job, source, peer, |file| transfer(&segment, &knock, parent, peer - 1, file))
     })?;
     let (sender, membership) = ring.into_sender();
     let link = Seats { membership, block: job.plan.block.into() };
-    let flow = Flow::default();
-    super::drive(job, roster, &link, Some(&knock), &flow, watch, |roster| {
-        pump(sender, job, source, roster, &flow)
+    let flow = Progress::default();
+    super::run_transfer(job, roster, &link, Some(&knock), &flow, watch, |roster| {
+        send_loop(sender, job, source, roster, &flow)
     })
 }
 
 /// The data path. The sender lives until every receiver has ended: dropping it earlier would end the stream early.
-fn pump(
+fn send_loop(
     mut sender: Sender<OwnedSharedRing>,
-    job: &Job<'_>,
+    job: &CopyContext<'_>,
     source: &mut Source,
     roster: &Roster,
-    flow: &Flow,
+    flow: &Progress,
 ) -> Result<u64, CopyError> {
     flow.waiting(|| roster.wait_joined());
-    let mut feed = Feed::new(source, job.plan.care.verify);
+    let mut feed = HashingReader::new(source, job.plan.care.verify);
     loop {
         if stop_signal().is_some() {
             return Err(CopyError::Interrupted);
@@ -68,9 +68,9 @@ fn pump(
             error => job.source_failed(error),
         })?;
         match piece {
-            Piece::End => break,
-            Piece::Bytes(count) => slot.set_length(count).expect("the buffer was the slot"),
-            Piece::Hole(length) => slot.set_hole(length),
+            Chunk::End => break,
+            Chunk::Bytes(count) => slot.set_length(count).expect("the buffer was the slot"),
+            Chunk::Hole(length) => slot.set_hole(length),
         }
         claim.publish(1);
         flow.set_sent(feed.total());
@@ -90,19 +90,19 @@ fn as_slice<'a>(slot: &'a mut ByteWriter<'_>) -> &'a mut [u8] {
 /// A receiver's data path, from taking its seat to the end record.
 fn transfer(
     segment: &Segment,
-    knock: &Bell,
+    knock: &EventFd,
     parent: Pid,
     seat: u32,
     file: &mut Destination<'_>,
 ) -> Result<End, Fault> {
     let own = |error: &dyn std::fmt::Display| Fault::Own(error.to_string());
-    let ring = segment.attach(OwnerIs::Parent(parent)).map_err(|error| own(&error))?;
+    let ring = segment.attach(Owner::Parent(parent)).map_err(|error| own(&error))?;
     let locks = segment.byte_locks().map_err(|error| own(&error))?;
     let ask = || Applicant::ask(ring.clone(), seat, true, std::process::id()).ok();
     let applicant = locks.occupy(seat, || is_free(&ring, seat), ask);
     let applicant = applicant.map_err(|error| Fault::Own(crate::os::error::reason(error)))?;
     let applicant = applicant.ok_or_else(|| Fault::Own(format!("seat {seat} is held by another process")))?;
-    knock.ring();
+    knock.signal();
     let mut receiver = applicant.admitted(None).map_err(|error| match error {
         JoinError::Interrupted => Fault::Interrupted,
         JoinError::SenderDied => Fault::Sender(error.to_string()),

@@ -1,16 +1,16 @@
 //! Sockets as transport of a copy: one unix socket for each forked peer.
 
 use super::control::{Link, Watch};
-use super::crowd::{Crowd, Newcomer, ServeError, Supply};
+use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
 use super::destination::Destination;
 use super::frame::{self, END_BODY, HEAD, Head};
 use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
-use super::serving::{Serving, TURN};
+use super::serving::{FanOut, TURN};
 use super::source::Source;
-use super::{CopyError, Job, system};
-use crate::channel::flow::Flow;
-use crate::os::close_on_fork::Unshared;
+use super::{CopyContext, CopyError, system};
+use crate::channel::flow::Progress;
+use crate::os::close_on_fork::CloseOnForkFd;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -20,7 +20,7 @@ use whorl_core::error::End;
 
 /// Runs the whole copy; returns the bytes sent and what became of each peer.
 pub(super) fn run(
-    job: &Job<'_>,
+    job: &CopyContext<'_>,
     source: &mut Source,
     watch: &mut dyn Watch,
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
@@ -29,7 +29,7 @@ pub(super) fn run(
     roster.lock().iter_mut().for_each(|peer| peer.joined = true); // its socket takes bytes before it runs
     // Forked children of ours have their copies by now, and no others are made.
     let newcomers = pairs.into_iter().zip(0..).map(|((socket, _theirs), place)| {
-        Unshared::of(socket).map(|socket| Newcomer { socket: Arc::new(socket), place, from_first: true })
+        CloseOnForkFd::of(socket).map(|socket| NewPeer { socket: Arc::new(socket), place, from_first: true })
     });
     let newcomers = match newcomers.collect::<Result<Vec<_>, _>>() {
         Ok(newcomers) => newcomers,
@@ -40,17 +40,17 @@ pub(super) fn run(
     };
     let lags =
         Lags { sent: AtomicU64::new(0), positions: (0..job.plan.peers).map(|_| AtomicU64::new(0)).collect() };
-    let flow = Flow::default();
-    super::drive(job, roster, &lags, None, &flow, watch, |roster| {
-        let supply = Supply {
+    let flow = Progress::default();
+    super::run_transfer(job, roster, &lags, None, &flow, watch, |roster| {
+        let supply = FanOutSource {
             source,
             block: job.plan.block as usize,
             blocks: job.plan.slots as usize,
             verify: job.plan.care.verify,
             cancel: &job.cancel,
         };
-        let family = Family { roster, flow: &flow, lags: &lags };
-        let served = Serving::new(supply, &family).and_then(|serving| serving.run(newcomers));
+        let family = ForkedPeers { roster, flow: &flow, lags: &lags };
+        let served = FanOut::new(supply, &family).and_then(|serving| serving.run(newcomers));
         let end = served.map_err(|error| copy_error(job, error))?;
         flow.waiting(|| roster.wait_ended());
         end.map(|end| end.total).ok_or(CopyError::NobodyLeft)
@@ -58,13 +58,13 @@ pub(super) fn run(
 }
 
 /// The forked receivers, as those who are sent to.
-struct Family<'a> {
+struct ForkedPeers<'a> {
     roster: &'a Roster,
-    flow: &'a Flow,
+    flow: &'a Progress,
     lags: &'a Lags,
 }
 
-impl Crowd for Family<'_> {
+impl PeerSet for ForkedPeers<'_> {
     fn nobody_left(&self) -> bool {
         self.roster.nobody_left()
     }
@@ -103,7 +103,7 @@ impl Link for Lags {
 }
 
 /// Why a copy's serving ended, in a copy's words.
-fn copy_error(job: &Job<'_>, error: ServeError) -> CopyError {
+fn copy_error(job: &CopyContext<'_>, error: ServeError) -> CopyError {
     match error {
         ServeError::Source(error) => job.source_failed(error),
         ServeError::Over => CopyError::NobodyLeft,

@@ -37,7 +37,7 @@ const LONGEST_HOLE: u64 = 1 << 26;
 
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Piece {
+pub enum Chunk {
     /// So many bytes, at the start of the buffer. Never 0.
     Bytes(usize),
     /// So many zero bytes that the file does not store.
@@ -148,29 +148,29 @@ impl Source {
     ///
     /// # Errors
     /// Why there is no next piece.
-    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {
+    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
         match &mut self.kind {
             SourceKind::Stream => read_stream(&self.file, buffer, cancel),
             SourceKind::File { at, length_at_open, sparse, data_until } => {
                 let mut room = buffer.len();
                 if *sparse {
                     match extent(&self.file, *at, data_until).map_err(SourceError::Read)? {
-                        Piece::Hole(length) => {
+                        Chunk::Hole(length) => {
                             *at += length;
-                            return Ok(Piece::Hole(length));
+                            return Ok(Chunk::Hole(length));
                         }
-                        Piece::Bytes(_) => {
+                        Chunk::Bytes(_) => {
                             room = room.min((*data_until - *at).try_into().unwrap_or(usize::MAX))
                         }
-                        Piece::End => room = 0,
+                        Chunk::End => room = 0,
                     }
                 }
                 let count = read_at(&self.file, &mut buffer[..room], *at)?;
                 *at += count as u64;
                 match count {
                     0 if *at < *length_at_open => Err(SourceError::Shrank { was: *length_at_open, is: *at }),
-                    0 => Ok(Piece::End),
-                    count => Ok(Piece::Bytes(count)),
+                    0 => Ok(Chunk::End),
+                    count => Ok(Chunk::Bytes(count)),
                 }
             }
         }
@@ -181,8 +181,8 @@ impl Source {
     ///
     /// # Errors
     /// Why that cannot be told.
-    pub fn extent_at(&self, at: u64) -> Result<Piece, SourceError> {
-        let SourceKind::File { length_at_open, sparse, .. } = self.kind else { return Ok(Piece::End) };
+    pub fn extent_at(&self, at: u64) -> Result<Chunk, SourceError> {
+        let SourceKind::File { length_at_open, sparse, .. } = self.kind else { return Ok(Chunk::End) };
         let length = stat(&self.file)?.st_size as u64;
         if length < length_at_open {
             return Err(SourceError::Shrank { was: length_at_open, is: length });
@@ -190,14 +190,14 @@ impl Source {
         if !sparse {
             let left = length.saturating_sub(at);
             return Ok(if left == 0 {
-                Piece::End
+                Chunk::End
             } else {
-                Piece::Bytes(left.try_into().unwrap_or(usize::MAX))
+                Chunk::Bytes(left.try_into().unwrap_or(usize::MAX))
             });
         }
         let mut until = at;
         match extent(&self.file, at, &mut until).map_err(SourceError::Read)? {
-            Piece::Bytes(_) => Ok(Piece::Bytes((until - at).try_into().unwrap_or(usize::MAX))),
+            Chunk::Bytes(_) => Ok(Chunk::Bytes((until - at).try_into().unwrap_or(usize::MAX))),
             other => Ok(other),
         }
     }
@@ -212,29 +212,29 @@ impl Source {
 }
 
 /// A source as a ring's sender reads it: what was read, counted and summed.
-pub(super) struct Feed<'s> {
+pub(super) struct HashingReader<'s> {
     source: &'s mut Source,
     sum: Option<Checksum>,
     total: u64,
 }
 
-impl<'s> Feed<'s> {
+impl<'s> HashingReader<'s> {
     pub fn new(source: &'s mut Source, sums: bool) -> Self {
         Self { source, sum: sums.then(Checksum::new), total: 0 }
     }
 
     /// Reads the next piece, as [`Source::next`].
-    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {
+    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
         let piece = self.source.next(buffer, cancel)?;
         match piece {
-            Piece::End => {}
-            Piece::Bytes(count) => {
+            Chunk::End => {}
+            Chunk::Bytes(count) => {
                 if let Some(sum) = &mut self.sum {
                     sum.update(&buffer[..count]);
                 }
                 self.total += count as u64;
             }
-            Piece::Hole(length) => {
+            Chunk::Hole(length) => {
                 if let Some(sum) = &mut self.sum {
                     sum.update_zeros(length);
                 }
@@ -322,7 +322,7 @@ fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, SourceEr
 
 /// The extent at `at`; `data_until` remembers where known data ends, so that each extent is asked for once. Where holes
 /// cannot be asked for, everything is data.
-pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Piece, Errno> {
+pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Chunk, Errno> {
     if at >= *data_until {
         let found = match rustix::fs::seek(file, SeekFrom::Data(at)) {
             Ok(data) if data > at => return Ok(hole(data - at)),
@@ -334,7 +334,7 @@ pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Pi
             Err(error) => {
                 let length = rustix::fs::fstat(file)?.st_size as u64;
                 if length <= at {
-                    return Ok(Piece::End);
+                    return Ok(Chunk::End);
                 }
                 // No data follows: what is left is a hole, up to the length that the file has by now.
                 if error == Errno::NXIO {
@@ -344,14 +344,14 @@ pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Pi
             }
         };
     }
-    Ok(Piece::Bytes((*data_until - at).try_into().unwrap_or(usize::MAX)))
+    Ok(Chunk::Bytes((*data_until - at).try_into().unwrap_or(usize::MAX)))
 }
 
-fn hole(length: u64) -> Piece {
-    Piece::Hole(length.min(LONGEST_HOLE))
+fn hole(length: u64) -> Chunk {
+    Chunk::Hole(length.min(LONGEST_HOLE))
 }
 
-fn read_stream(file: &OwnedFd, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Piece, SourceError> {
+fn read_stream(file: &OwnedFd, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
     let stop = crate::os::signal::stop_event().map_err(SourceError::Read)?;
     loop {
         let mut ready = [file.as_fd(), cancel, stop].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -364,8 +364,8 @@ fn read_stream(file: &OwnedFd, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Res
         }
         match rustix::io::read(file, &mut *buffer) {
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Ok(0) => return Ok(Piece::End),
-            other => return other.map(Piece::Bytes).map_err(SourceError::Read),
+            Ok(0) => return Ok(Chunk::End),
+            other => return other.map(Chunk::Bytes).map_err(SourceError::Read),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A bounded window of a stream: blocks that were read and that some peer still needs.
 
-use super::source::{Piece, SourceError};
+use super::source::{Chunk, SourceError};
 use std::collections::VecDeque;
 
 /// Blocks in the order they were read.
@@ -54,12 +54,12 @@ impl Window {
     /// Reads one block: what one read returns, at once.
     pub fn read(
         &mut self,
-        read: impl FnOnce(&mut [u8]) -> Result<Piece, SourceError>,
-    ) -> Result<Piece, SourceError> {
+        read: impl FnOnce(&mut [u8]) -> Result<Chunk, SourceError>,
+    ) -> Result<Chunk, SourceError> {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.resize(self.block, 0);
         let piece = read(&mut bytes)?;
-        if let Piece::Bytes(count) = piece {
+        if let Chunk::Bytes(count) = piece {
             bytes.truncate(count);
             self.blocks.push_back(Block { start: self.end, bytes });
             self.end += count as u64;
@@ -98,7 +98,7 @@ mod tests {
                 .read(|buffer| {
                     Ok({
                         buffer.copy_from_slice(text);
-                        Piece::Bytes(4)
+                        Chunk::Bytes(4)
                     })
                 })
                 .unwrap();
@@ -117,7 +117,7 @@ mod tests {
             .read(|buffer| {
                 Ok({
                     buffer[..1].copy_from_slice(b"i");
-                    Piece::Bytes(1)
+                    Chunk::Bytes(1)
                 })
             })
             .unwrap();

@@ -3,15 +3,15 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use whorl::mailbox_server::budget::Budget;
-use whorl::mailbox_server::replies::Replies;
-use whorl::mailbox_server::reply::{Fault, Shape};
-use whorl::mailbox_server::session::{Boxes, Need, Rules, Session, Turn};
+use whorl::mailbox_server::out_buffer::OutBuffer;
+use whorl::mailbox_server::reply::{Fault, Limits};
+use whorl::mailbox_server::session::{CallContext, Config, MailboxStore, Session, WaitingFor};
 
 /// Mailboxes in a `Vec`.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct Plain(pub Vec<(u64, Vec<u8>)>);
 
-impl Boxes for Plain {
+impl MailboxStore for Plain {
     fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
         Ok(self.0[mailbox as usize].0)
     }
@@ -19,8 +19,8 @@ impl Boxes for Plain {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Replies,
-        mut head: impl FnMut(&mut Replies, u64, usize),
+        out: &mut OutBuffer,
+        mut head: impl FnMut(&mut OutBuffer, u64, usize),
     ) -> Result<(), Fault> {
         let (version, message) = &self.0[mailbox as usize];
         head(out, *version, message.len());
@@ -35,14 +35,14 @@ impl Boxes for Plain {
     }
 }
 
-pub fn rules(boxes: u32, capacity: usize, packet: usize, token: Option<&[u8]>) -> Rules {
-    let shape = Shape { boxes, capacity, packet };
-    Rules { shape, token: token.map(<[u8]>::to_vec), idle: None }
+pub fn rules(boxes: u32, capacity: usize, packet: usize, token: Option<&[u8]>) -> Config {
+    let shape = Limits { boxes, capacity, packet };
+    Config { shape, token: token.map(<[u8]>::to_vec), idle: None }
 }
 
 /// All replies to `pieces`, one after the other, and then the end of the input.
 pub fn converse<'a>(
-    rules: &Rules,
+    rules: &Config,
     boxes: &mut Plain,
     brim: usize,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -59,22 +59,22 @@ pub fn converse<'a>(
             None => end = true,
         }
         loop {
-            let mut out = Replies::default();
+            let mut out = OutBuffer::default();
             let mut turn =
-                Turn { now: 0, rules, boxes, out: &mut out, room: usize::MAX, keeps_replies: false };
+                CallContext { now: 0, rules, boxes, out: &mut out, room: usize::MAX, keeps_replies: false };
             let (used, need) = session.advance(&input, end, brim, &mut turn);
             input.drain(..used);
             replies.extend_from_slice(&out);
             match need {
-                Need::Room => {}
-                Need::Input => {
+                WaitingFor::Room => {}
+                WaitingFor::Input => {
                     assert!(
                         input.len() < 128,
                         "a session that wants more has used up all but a line's beginning"
                     );
                     break;
                 }
-                Need::News { .. } | Need::Nothing => break,
+                WaitingFor::WaitList { .. } | WaitingFor::Nothing => break,
             }
         }
     }

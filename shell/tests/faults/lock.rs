@@ -11,7 +11,7 @@ use rustix::fs::MemfdFlags;
 use std::hint::black_box;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
-use whorl::shm::liveness::{ByteLocks, OwnerIs, SharedHost};
+use whorl::shm::liveness::{ByteLocks, Owner, SharedHost};
 use whorl_core::futex::Host;
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, ReadGuard, Taken, WriteGuard};
 use whorl_core::sync::AtomicU32;
@@ -77,7 +77,7 @@ impl Place {
 
     fn lock(self) -> Lock {
         let locks = ByteLocks::open(self.object).expect("a description");
-        Lock { memory: self.memory, host: SharedHost::new(locks, OwnerIs::Myself) }
+        Lock { memory: self.memory, host: SharedHost::new(locks, Owner::ThisProcess) }
     }
 
     /// Sits down, after burying whoever may have died there.

@@ -6,7 +6,7 @@ use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
 use super::ring::{ask, drain, geometry, message, sit, take};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use whorl::shm::liveness::{ByteLocks, OWNER, OwnerIs};
+use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use whorl_core::error::ReadError;
@@ -51,7 +51,7 @@ pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
     let segment = Segment::reserve(geometry()).expect("a segment");
     let _sender = Peer::fork("the sender", || endless(&segment, words));
     words.wait(OWNED, "the sender")?;
-    let ring = segment.attach(OwnerIs::Whoever).expect("it has a ring");
+    let ring = segment.attach(Owner::LockHolder).expect("it has a ring");
     // SAFETY: the sender has dropped its own.
     let membership = unsafe { Membership::new(ring) };
     let mut victims = Vec::new();

@@ -45,7 +45,7 @@ pub struct Operation {
 
 /// What killing at each instruction of one operation led to.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Tally {
+pub struct PeerSummary {
     /// Kills at an instruction of the operation.
     pub points: u32,
     /// Kills after it, since the victim had taken another way than at first.
@@ -58,7 +58,7 @@ pub struct Tally {
     pub again: u32,
 }
 
-impl Tally {
+impl PeerSummary {
     pub fn sum(all: &[Self]) -> Self {
         all.iter().fold(Self::default(), |sum, each| Self {
             points: sum.points + each.points,
@@ -71,7 +71,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for PeerSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { points, over, hangs, losses, instructions, again } = self;
         write!(
@@ -103,7 +103,7 @@ const FAULTS: u32 = 3;
 
 /// Kills at every instruction of every operation; of an operation with more than `most` of them only at every second, third
 /// and so on.
-pub fn sweep(operations: &[Operation], most: usize) -> Vec<Tally> {
+pub fn sweep(operations: &[Operation], most: usize) -> Vec<PeerSummary> {
     assert!(operations.len() <= MOST);
     let boards: &'static [Board; MOST] = shared_zeroes();
     let all = || operations.iter().zip(boards);
@@ -194,11 +194,11 @@ impl Board {
         }
     }
 
-    fn tally(&self) -> Tally {
+    fn tally(&self) -> PeerSummary {
         let [points, over, hangs, losses, instructions] =
             self.counters.each_ref().map(|counter| counter.load(SeqCst));
         let again = self.again.load(SeqCst);
-        Tally { points, over, hangs, losses, instructions, again }
+        PeerSummary { points, over, hangs, losses, instructions, again }
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::chroot;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
-use whorl::os::close_on_fork::Unshared;
+use whorl::os::close_on_fork::CloseOnForkFd;
 use whorl::os::limits::raise_descriptor_limit;
 use whorl::registry::{Client, Listener, RuntimeDir};
 use whorl::shm::ring::Segment;
@@ -91,7 +91,7 @@ fn prepared() {
             "handler" => {
                 // SAFETY: the handler forks, and its child only sleeps.
                 unsafe { libc::signal(libc::SIGUSR1, fork_in_handler as extern "C" fn(i32) as usize) };
-                let interrupted = Unshared::open(|| {
+                let interrupted = CloseOnForkFd::open(|| {
                     // SAFETY: a plain system call: the signal comes while the library opens something.
                     unsafe { libc::raise(libc::SIGUSR1) };
                     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)

@@ -7,7 +7,7 @@ use crate::victim::{Grandchild, Victim, lives, victim};
 use std::path::Path;
 use std::time::Duration;
 use whorl::discovery::{Server as Announced, ServerOptions};
-use whorl::mailbox_server::reply::Shape;
+use whorl::mailbox_server::reply::Limits;
 use whorl::mailbox_server::server::{Options, Server as Mailbox};
 use whorl::registry::{Client, Listener, RuntimeDir};
 use whorl::shm::mailboxes::Mailboxes;
@@ -61,7 +61,7 @@ fn opening() {
             }
             "mailbox server" => {
                 let options = Options {
-                    shape: Shape { boxes: 2, capacity: 64, packet: 64 },
+                    shape: Limits { boxes: 2, capacity: 64, packet: 64 },
                     address: None,
                     port: 0,
                     any_user: false,
@@ -87,13 +87,13 @@ fn hold() -> ! {
     }
 }
 
-struct Stage {
+struct Phase {
     home: Home,
     mailboxes: dipc_support::Server,
     _senders: Vec<Live>,
 }
 
-impl Stage {
+impl Phase {
     /// Whatever the victim of a scene needs around it.
     fn of(scene: &str) -> Self {
         let home = Home::new();
@@ -125,7 +125,7 @@ impl Stage {
 /// Forks after each of the opener's system calls up to what it says at the end of `phase`, and looks at each child when the
 /// opener has come that far. Returns how many calls there are.
 fn sweep(scene: &str, phase: &str, from: usize) -> usize {
-    let stage = Stage::of(scene);
+    let stage = Phase::of(scene);
     for calls in from.. {
         let mut victim = stage.victim(scene, phase == "opened");
         for _ in 0..calls {

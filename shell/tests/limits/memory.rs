@@ -1,19 +1,19 @@
 //! Memory for data in flight, of which greedy clients have all: the others live on their reserves.
 
 use crate::dipc_support::{expect, text};
-use crate::stage::Stage;
+use crate::stage::Phase;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use whorl::mailbox_server::post::{Letter, Post};
 use whorl::mailbox_server::worker::Shared;
-use whorl::os::close_on_fork::Unshared;
+use whorl::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
+use whorl::os::close_on_fork::CloseOnForkFd;
 
 /// A worker that runs, with so little memory for data in flight that greedy clients have all of it.
 struct Scarce {
-    post: Arc<Post>,
+    post: Arc<WorkerQueue>,
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
     _greedy: Vec<UnixStream>,
@@ -24,8 +24,8 @@ const QUARTER: usize = 4 * PACKET;
 
 impl Scarce {
     fn new() -> Self {
-        let stage = Stage::new(4, QUARTER, PACKET, 4 * QUARTER);
-        let Stage { worker, post, shared, .. } = stage;
+        let stage = Phase::new(4, QUARTER, PACKET, 4 * QUARTER);
+        let Phase { worker, post, shared, .. } = stage;
         let worker = std::thread::spawn(move || worker.run().unwrap());
         let mut scarce = Self { post, shared, worker: Some(worker), _greedy: Vec::new() };
         // Each stages a message that never ends, until it is refused: with one line, and without being closed.
@@ -61,8 +61,8 @@ impl Scarce {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        self.post.send(Letter::Serve {
-            socket: Unshared::of(theirs.into()).expect("a descriptor"),
+        self.post.send(WorkerMessage::Serve {
+            socket: CloseOnForkFd::of(theirs.into()).expect("a descriptor"),
             ticket: None,
             share: None,
         });
@@ -72,7 +72,7 @@ impl Scarce {
 
 impl Drop for Scarce {
     fn drop(&mut self) {
-        self.post.send(Letter::End);
+        self.post.send(WorkerMessage::End);
         let _ = self.worker.take().unwrap().join();
         if !std::thread::panicking() {
             assert_eq!(self.shared.budget.left(), 4 * QUARTER, "all memory is given back");

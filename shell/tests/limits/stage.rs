@@ -8,25 +8,25 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 use whorl::mailbox_server::budget::Budget;
 use whorl::mailbox_server::lobby::Lobby;
-use whorl::mailbox_server::news::News;
-use whorl::mailbox_server::post::{Letter, Post};
+use whorl::mailbox_server::wait_list::WaitList;
 use whorl::mailbox_server::worker::{Shared, Worker};
-use whorl::os::close_on_fork::Unshared;
+use whorl::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
+use whorl::os::close_on_fork::CloseOnForkFd;
 
 /// A worker without a server, whose turns a test takes one by one.
-pub struct Stage {
+pub struct Phase {
     pub worker: Worker<Plain>,
-    pub post: Arc<Post>,
+    pub post: Arc<WorkerQueue>,
     pub shared: Arc<Shared>,
     events: Vec<Event>,
 }
 
-impl Stage {
+impl Phase {
     pub fn new(boxes: u32, capacity: usize, packet: usize, budget: usize) -> Self {
-        let post = Arc::new(Post::new().unwrap());
+        let post = Arc::new(WorkerQueue::new().unwrap());
         let shared = Arc::new(Shared {
             rules: rules(boxes, capacity, packet, None),
-            news: News::new(vec![post.clone()]),
+            news: WaitList::new(vec![post.clone()]),
             budget: Budget::new(budget),
             lobby: Lobby::new(1000),
             most: 1000,
@@ -42,8 +42,8 @@ impl Stage {
     pub fn connect(&self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        self.post.send(Letter::Serve {
-            socket: Unshared::of(theirs.into()).expect("a descriptor"),
+        self.post.send(WorkerMessage::Serve {
+            socket: CloseOnForkFd::of(theirs.into()).expect("a descriptor"),
             ticket: None,
             share: None,
         });

@@ -2,7 +2,7 @@
 //! others have their part. Counted are answers between two answers to another client, never times.
 
 use crate::dipc_support::text;
-use crate::stage::Stage;
+use crate::stage::Phase;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ fn arrived(stream: &mut UnixStream) -> String {
 
 /// Clients that wait for mailbox 0, and another that is served beside them.
 struct Crowd {
-    stage: Stage,
+    stage: Phase,
     waiters: Vec<UnixStream>,
     other: UnixStream,
 }
@@ -33,7 +33,7 @@ impl Crowd {
     /// Every one of them has sent `request`, and the worker has seen it.
     fn new(request: &str) -> Self {
         whorl::os::limits::raise_descriptor_limit();
-        let stage = Stage::new(4, 1024, 1024, 1 << 20);
+        let stage = Phase::new(4, 1024, 1024, 1 << 20);
         let waiters = (0..CROWD).map(|_| {
             let mut stream = stage.connect();
             stream.write_all(request.as_bytes()).unwrap();
@@ -164,7 +164,7 @@ fn thousands_whose_time_is_up_leave_the_others_their_turns() {
 
 #[test]
 fn thousands_of_requests_at_once_leave_the_others_their_turns() {
-    let mut stage = Stage::new(4, 1 << 20, 1 << 20, 1 << 30);
+    let mut stage = Phase::new(4, 1 << 20, 1 << 20, 1 << 30);
     let (mut greedy, mut other) = (stage.connect(), stage.connect());
     const ALL: usize = 30_000;
     // Requests that cost the client four bytes, and lines that are not even answered.

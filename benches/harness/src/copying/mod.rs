@@ -5,7 +5,7 @@ pub mod limit;
 pub mod timing;
 pub mod tools;
 
-use crate::rival::Absent;
+use crate::contender::Unavailable;
 use std::path::PathBuf;
 
 /// What is to be done: so many copies of the source in the directory, which exists and is empty.
@@ -17,7 +17,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Where a rival puts its copies. Whorl has names of its own.
+    /// Where a contender puts its copies. Whorl has names of its own.
     pub fn destinations(&self) -> Vec<PathBuf> {
         (1..=self.copies).map(|copy| self.directory.join(format!("copy-{copy:04}"))).collect()
     }
@@ -28,7 +28,7 @@ pub type Work = Box<dyn Fn(&Job) -> Result<(), String>>;
 
 pub struct Copier {
     pub name: String,
-    pub work: Result<Work, Absent>,
+    pub work: Result<Work, Unavailable>,
 }
 
 impl Copier {
@@ -36,7 +36,7 @@ impl Copier {
         Copier { name: name.into(), work: Ok(Box::new(work)) }
     }
 
-    pub fn absent(name: &str, why: Absent) -> Self {
+    pub fn absent(name: &str, why: Unavailable) -> Self {
         Copier { name: name.into(), work: Err(why) }
     }
 }

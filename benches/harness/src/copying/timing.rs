@@ -2,7 +2,7 @@
 
 use super::{Copier, Job};
 use crate::clock;
-use crate::control::{Control, duty};
+use crate::control::{Control, task};
 use crate::process::Group;
 use crate::streams::Run;
 use std::io::Write;
@@ -18,7 +18,7 @@ pub struct Taken {
 
 pub fn run(control: &'static Control, copier: &Copier, job: &Job, deadline: Duration) -> Run<Taken> {
     let work = copier.work.as_ref().map_err(Clone::clone)?;
-    control.reset(duty::NONE);
+    control.reset(task::NONE);
     let mut group = Group::new();
     group.spawn(control, || {
         // Processes that their own parents leave behind become ours, and count.

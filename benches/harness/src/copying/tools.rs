@@ -1,7 +1,7 @@
 //! The tools that every system has, run as one would type them.
 
 use super::{Copier, Job, text};
-use crate::rival::Absent;
+use crate::contender::Unavailable;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ pub fn xargs_cp() -> Copier {
 /// The last copy is tee's standard output.
 pub fn tee() -> Copier {
     if !installed("tee") {
-        return Copier::absent("tee", Absent::cannot("there is no tee here"));
+        return Copier::absent("tee", Unavailable::cannot("there is no tee here"));
     }
     Copier::new("tee", |job| {
         let mut others = job.destinations();
@@ -43,7 +43,7 @@ pub fn xargs_cp_sync() -> Copier {
 
 fn script(name: &str, tools: &[&'static str], script: &'static str) -> Copier {
     if let Some(missing) = tools.iter().find(|tool| !installed(tool)) {
-        return Copier::absent(name, Absent::cannot(format!("there is no {missing} here")));
+        return Copier::absent(name, Unavailable::cannot(format!("there is no {missing} here")));
     }
     Copier::new(name, move |job| shell(script, job))
 }
@@ -74,11 +74,11 @@ pub fn installed(tool: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(tool).exists())
 }
 
-/// The stream's rival: tee into the standard inputs of so many `wc -c`, whose counts are put into files.
+/// The stream's contender: tee into the standard inputs of so many `wc -c`, whose counts are put into files.
 pub fn tee_wc() -> Copier {
     let name = "tee >(wc -c)";
     if !installed("bash") || !installed("tee") {
-        return Copier::absent(name, Absent::cannot("there is no bash or no tee here"));
+        return Copier::absent(name, Unavailable::cannot("there is no bash or no tee here"));
     }
     Copier::new(name, |job| {
         let (last, others) = {

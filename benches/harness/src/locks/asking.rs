@@ -3,8 +3,8 @@
 
 use super::Lock;
 use crate::clock;
-use crate::control::{Control, MOST_RECEIVERS, duty, map_shared, phase};
-use crate::process::{Group, Trouble};
+use crate::control::{Control, MOST_RECEIVERS, map_shared, phase, task};
+use crate::process::{Group, RunError};
 use crate::streams::Run;
 use crate::timing::Timing;
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -46,7 +46,7 @@ struct Board {
 
 /// Runs a question once. The answer is the operations per second of all together, or the waits in ms.
 pub fn ask<L: Lock>(control: &'static Control, question: Question, timing: &Timing) -> Run<Vec<f64>> {
-    control.reset(duty::NONE);
+    control.reset(task::NONE);
     let place = map_shared(size_of::<L::Shared>()).cast::<L::Shared>();
     // SAFETY: a fresh mapping: zeroed, page-aligned, large enough, never unmapped.
     unsafe { L::make(place) };
@@ -89,7 +89,7 @@ fn steer(
     question: Question,
     timing: &Timing,
     board: *mut Board,
-) -> Result<Vec<f64>, Trouble> {
+) -> Result<Vec<f64>, RunError> {
     let deadline = Instant::now() + timing.deadline + timing.measure;
     group.measure(control, question.parties(), timing, deadline)?;
     if let Question::Wait { .. } = question {
@@ -97,7 +97,7 @@ fn steer(
         // SAFETY: mapped, zeroed at the start, and every party has ended.
         let waits = unsafe { &(*board).waits };
         return match count {
-            0 => Err(Trouble::Failed("it never got in".into())),
+            0 => Err(RunError::Failed("it never got in".into())),
             _ => Ok(waits[..count].iter().map(|wait| f64::from(wait.load(Relaxed)) / 1e3).collect()),
         };
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::run::spawn;
-use crate::mailbox_server::post::unpoisoned;
+use crate::mailbox_server::worker_queue::unpoisoned;
 use crate::shm::mailboxes::MailSegment;
 
 /// The kernel closes a dead program's connection to us perhaps before it drops the program's lock: look again, soon.

@@ -21,21 +21,21 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use whorl_core::segment::{LayoutError, MailGeometry};
 
-use crate::mailbox_server::boxes::SharedBoxes;
 use crate::mailbox_server::budget::Budget;
 use crate::mailbox_server::control;
 use crate::mailbox_server::farewell::Farewells;
 use crate::mailbox_server::listen::{self, Inherited, ListenError, Listeners};
 use crate::mailbox_server::lobby::Lobby;
-use crate::mailbox_server::news::News;
 use crate::mailbox_server::place::{Held, Information, Place, PlaceError};
-use crate::mailbox_server::post::Post;
-use crate::mailbox_server::reply::Shape;
-use crate::mailbox_server::session::Rules;
+use crate::mailbox_server::reply::Limits;
+use crate::mailbox_server::session::Config;
+use crate::mailbox_server::store::SharedMailboxes;
+use crate::mailbox_server::wait_list::WaitList;
 use crate::mailbox_server::worker::{Shared, Worker};
-use crate::os::close_on_fork::Unshared;
+use crate::mailbox_server::worker_queue::WorkerQueue;
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::reason;
-use crate::os::file::Identity;
+use crate::os::file::FileId;
 use crate::os::memory;
 use crate::os::socket_owner::OwnerCheck;
 use crate::registry::RuntimeError;
@@ -54,7 +54,7 @@ const BUDGET_PART: u64 = 8;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The sizes.
-    pub shape: Shape,
+    pub shape: Limits,
     /// Where to listen; both loopback addresses if absent.
     pub address: Option<IpAddr>,
     /// The port; 0 becomes a free one.
@@ -138,15 +138,15 @@ pub struct Server {
     held: Held,
     /// The file that was ours before somebody removed it.
     former: Option<Held>,
-    control: Unshared,
-    control_file: Identity,
+    control: CloseOnForkFd,
+    control_file: FileId,
     /// The names are gone, and this was logged.
     is_missed: bool,
     segment: MailSegment,
     shared: Arc<Shared>,
-    posts: Vec<Arc<Post>>,
-    workers: Vec<Worker<SharedBoxes>>,
-    ended: Arc<Post>,
+    posts: Vec<Arc<WorkerQueue>>,
+    workers: Vec<Worker<SharedMailboxes>>,
+    ended: Arc<WorkerQueue>,
     /// Decides which clients over TCP are served; all of them if absent.
     owners: Option<OwnerCheck>,
     epoll: OwnedFd,
@@ -217,15 +217,15 @@ impl Server {
         let least = shape.largest().saturating_mul(4).saturating_add(BUDGET);
         let budget = Budget::new(least.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
 
-        let post = || Post::new().map(Arc::new).map_err(system("start a worker"));
+        let post = || WorkerQueue::new().map(Arc::new).map_err(system("start a worker"));
         let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
-            rules: Rules {
+            rules: Config {
                 shape,
                 token: options.token,
                 idle: options.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
             },
-            news: News::new(posts.clone()),
+            news: WaitList::new(posts.clone()),
             budget,
             lobby: Lobby::new(most),
             most,
@@ -233,7 +233,7 @@ impl Server {
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         });
         let workers = posts.iter().enumerate().map(|(number, post)| {
-            let boxes = SharedBoxes::new(segment.sit()?);
+            let boxes = SharedMailboxes::new(segment.sit()?);
             Worker::new(number, shared.clone(), post.clone(), boxes).map_err(system("start a worker"))
         });
         let workers = workers.collect::<Result<Vec<_>, _>>()?;

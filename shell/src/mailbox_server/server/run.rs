@@ -16,11 +16,11 @@ use crate::mailbox_server::callers::{ATTACHED, Callers, Heard};
 use crate::mailbox_server::control::{self, Request};
 use crate::mailbox_server::farewell;
 use crate::mailbox_server::listen;
-use crate::mailbox_server::news::News;
-use crate::mailbox_server::post::{Letter, Post};
-use crate::mailbox_server::replies::Replies;
-use crate::mailbox_server::reply::{self, Bye, Shape};
-use crate::os::close_on_fork::Unshared;
+use crate::mailbox_server::out_buffer::OutBuffer;
+use crate::mailbox_server::reply::{self, CloseReason, Limits};
+use crate::mailbox_server::wait_list::WaitList;
+use crate::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
+use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::deadline;
 use crate::os::error::reason;
 use crate::os::signal;
@@ -68,7 +68,7 @@ impl Server {
         for worker in std::mem::take(&mut self.workers) {
             let ended = self.ended.clone();
             let body = move || {
-                let told = Told(ended);
+                let told = ExitNotifier(ended);
                 let result = worker.run();
                 drop(told);
                 result.is_ok()
@@ -89,7 +89,7 @@ impl Server {
         }
         self.place.withdraw(&self.held);
         for post in &self.posts {
-            post.send(Letter::End);
+            post.send(WorkerMessage::End);
         }
         self.shared.news.end();
         let mut whole = true;
@@ -174,7 +174,7 @@ impl Server {
             if stop && stopping.is_none() {
                 tracing::info!("asked to stop, with {} connections", self.connections());
                 stopping = Some(now + DRAIN);
-                self.posts.iter().for_each(|post| post.send(Letter::Stop));
+                self.posts.iter().for_each(|post| post.send(WorkerMessage::Stop));
             }
             if stopping.is_some() && running == 0 {
                 return Ok(());
@@ -185,12 +185,12 @@ impl Server {
                 }
                 hurried = true;
                 stopping = Some(now + LAST_LINES);
-                self.posts.iter().for_each(|post| post.send(Letter::StopNow));
+                self.posts.iter().for_each(|post| post.send(WorkerMessage::StopNow));
             }
         }
     }
 
-    fn listener(&self, number: usize) -> Option<(&Unshared, bool)> {
+    fn listener(&self, number: usize) -> Option<(&CloseOnForkFd, bool)> {
         let tcp = self.listeners.tcp.iter().map(|(socket, _)| (socket, true));
         tcp.chain(self.listeners.unix.iter().map(|(socket, _)| (socket, false))).nth(number)
     }
@@ -226,7 +226,7 @@ impl Server {
     /// Takes clients in and hands them to workers. An error says for how long nobody is to be taken in: there are no
     /// descriptors, or those who make room have to leave first.
     fn take_in(&mut self, number: usize, stopping: bool) -> Result<(), Duration> {
-        let mut line = Replies::default();
+        let mut line = OutBuffer::default();
         for _ in 0..ROUND {
             if self.shared.lobby.leaving() >= ROUND {
                 return Err(BREATH);
@@ -242,7 +242,7 @@ impl Server {
                     if let Some((listener, is_tcp)) = self.listener(number)
                         && let Ok(client) = listen::accept(listener, is_tcp)
                     {
-                        reply::bye(&mut line, Bye::Busy(self.connections()));
+                        reply::bye(&mut line, CloseReason::Busy(self.connections()));
                         farewell::dismiss(&client, &line);
                     }
                     self.reserve();
@@ -252,7 +252,7 @@ impl Server {
             };
             line.clear();
             if stopping {
-                reply::bye(&mut line, Bye::Stop);
+                reply::bye(&mut line, CloseReason::Stop);
                 self.send_away(client, &line);
                 continue;
             }
@@ -268,7 +268,7 @@ impl Server {
             let staying = self.connections().saturating_sub(self.shared.lobby.leaving());
             let full = staying >= most || !known && self.shared.lobby.is_full();
             if full && !self.make_room() {
-                reply::bye(&mut line, Bye::Busy(most));
+                reply::bye(&mut line, CloseReason::Busy(most));
                 self.send_away(client, &line);
                 continue;
             }
@@ -285,14 +285,14 @@ impl Server {
                 let ticket = (!known).then(|| self.shared.lobby.enter(worker));
                 let address = is_tcp.then(|| listen::address(&client)).flatten();
                 let share = address.and_then(|address| self.shared.budget.share(address));
-                self.posts[worker].send(Letter::Serve { socket: client, ticket, share });
+                self.posts[worker].send(WorkerMessage::Serve { socket: client, ticket, share });
             }
         }
         Ok(())
     }
 
     /// Sends a client away with one line, and listens to it for a moment, or it might not get that.
-    fn send_away(&mut self, client: Unshared, line: &[u8]) {
+    fn send_away(&mut self, client: CloseOnForkFd, line: &[u8]) {
         if let Some((socket, number)) = self.farewells.say(client, line, Instant::now()) {
             // Without memory for that in the kernel, what it says is dropped when its time is up.
             let _ = watch(&self.epoll, socket, FAREWELL + number);
@@ -302,7 +302,7 @@ impl Server {
     /// Sends a client away that has not sent its token yet. False: there is none.
     fn make_room(&self) -> bool {
         let Some((ticket, worker)) = self.shared.lobby.make_room() else { return false };
-        self.posts[worker].send(Letter::MakeRoom(ticket));
+        self.posts[worker].send(WorkerMessage::MakeRoom(ticket));
         true
     }
 
@@ -322,7 +322,7 @@ impl Server {
                 return Answered::Attached;
             }
             Some(Request::Status) => {
-                let Shape { boxes, capacity, packet } = self.shared.rules.shape;
+                let Limits { boxes, capacity, packet } = self.shared.rules.shape;
                 let text = format!(
                     "ok pid={} address={} boxes={boxes} capacity={capacity} packet={packet} connections={} workers={}",
                     std::process::id(),
@@ -345,16 +345,16 @@ enum Answered {
 }
 
 /// Tells the main thread that a worker has ended, however it did.
-struct Told(Arc<Post>);
+struct ExitNotifier(Arc<WorkerQueue>);
 
-impl Drop for Told {
+impl Drop for ExitNotifier {
     fn drop(&mut self) {
-        self.0.send(Letter::End);
+        self.0.send(WorkerMessage::End);
     }
 }
 
 /// Listens for messages from attached programs, while somebody waits for any.
-fn wake(segment: &MailSegment, news: &News) {
+fn wake(segment: &MailSegment, news: &WaitList) {
     while news.begin() {
         segment.sleep_unless(|| news.look(|mailbox| segment.version(mailbox)));
         if signal::stop_signal().is_some() {

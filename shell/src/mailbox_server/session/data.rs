@@ -1,12 +1,12 @@
 //! The data of a `w`: how they are judged, kept, and stored, in each of their forms.
 
-use super::{Boxes, Session, Sized, Stage, State, Step, Target, Text, Turn};
-use crate::mailbox_server::reply::{self, Bye, Fault, Refusal};
+use super::{CallContext, MailboxStore, Phase, Session, Sized, State, Step, Target, Text};
+use crate::mailbox_server::reply::{self, CloseReason, Fault, Refusal};
 use crate::mailbox_server::wire::Form;
 
 impl Session {
     /// Judges a `w` by its first line: what becomes of its data, which follow in any case.
-    pub(super) fn begin<B>(&mut self, mailbox: u64, form: Form, turn: &mut Turn<'_, B>) {
+    pub(super) fn begin<B>(&mut self, mailbox: u64, form: Form, turn: &mut CallContext<'_, B>) {
         let shape = &turn.rules.shape;
         let continues = matches!(form, Form::Sized { .. })
             && self.stage.as_ref().is_some_and(|stage| stage.mailbox == mailbox);
@@ -17,8 +17,8 @@ impl Session {
         let target = Target { mailbox, refusal };
         self.began = Some(turn.now);
         self.state = match form {
-            Form::Sized { size, .. } if size > shape.swallow() => {
-                return self.finish(Bye::Size(size, shape.swallow()), turn.out);
+            Form::Sized { size, .. } if size > shape.discard_max() => {
+                return self.finish(CloseReason::Size(size, shape.discard_max()), turn.out);
             }
             Form::Sized { size, last } => {
                 let total = self.held.len() as u64 + size;
@@ -48,11 +48,11 @@ impl Session {
         }
     }
 
-    pub(super) fn sized<B: Boxes>(
+    pub(super) fn sized<B: MailboxStore>(
         &mut self,
         input: &[u8],
         mut packet: Sized,
-        turn: &mut Turn<'_, B>,
+        turn: &mut CallContext<'_, B>,
     ) -> Step {
         let missing = packet.size - packet.got;
         let here = missing.min(input.len() as u64) as usize;
@@ -62,7 +62,7 @@ impl Session {
             [b'\r', b'\n', ..] => Some(2),
             [] | [b'\r'] => None,
             _ => {
-                self.finish(Bye::Frame(packet.size), turn.out);
+                self.finish(CloseReason::Frame(packet.size), turn.out);
                 return Step::Used(here);
             }
         };
@@ -86,7 +86,7 @@ impl Session {
     }
 
     /// A packet is complete, its line end included.
-    fn packet<B: Boxes>(&mut self, Sized { target, last, .. }: Sized, turn: &mut Turn<'_, B>) {
+    fn packet<B: MailboxStore>(&mut self, Sized { target, last, .. }: Sized, turn: &mut CallContext<'_, B>) {
         match target.refusal {
             Some(refusal) => reply::refuse(turn.out, &turn.rules.shape, refusal),
             None if last => {
@@ -95,11 +95,16 @@ impl Session {
             }
             None => reply::more(turn.out, target.mailbox as u32, self.held.len() as u64),
         }
-        self.stage = (!last).then_some(Stage { mailbox: target.mailbox, refusal: target.refusal });
+        self.stage = (!last).then_some(Phase { mailbox: target.mailbox, refusal: target.refusal });
         self.answered(turn.now);
     }
 
-    pub(super) fn text<B: Boxes>(&mut self, input: &[u8], mut text: Text, turn: &mut Turn<'_, B>) -> Step {
+    pub(super) fn text<B: MailboxStore>(
+        &mut self,
+        input: &[u8],
+        mut text: Text,
+        turn: &mut CallContext<'_, B>,
+    ) -> Step {
         let shape = &turn.rules.shape;
         let line_end = input.iter().position(|&byte| byte == b'\n');
         let piece = &input[..line_end.unwrap_or(input.len())];
@@ -107,8 +112,8 @@ impl Session {
         text.got += piece.len() as u64;
         text.ends_in_return = piece.last().map_or(text.ends_in_return, |&byte| byte == b'\r');
         let size = text.got - u64::from(text.ends_in_return);
-        if size > shape.swallow() {
-            self.finish(Bye::Size(shape.swallow() + 1, shape.swallow()), turn.out);
+        if size > shape.discard_max() {
+            self.finish(CloseReason::Size(shape.discard_max() + 1, shape.discard_max()), turn.out);
             return Step::Used(input.len());
         }
         let fits = size <= shape.packet.min(shape.capacity) as u64;
@@ -134,7 +139,12 @@ impl Session {
         Step::Used(line_end + 1)
     }
 
-    pub(super) fn pipe<B>(&mut self, input: &[u8], mut target: Target, turn: &mut Turn<'_, B>) -> Step {
+    pub(super) fn pipe<B>(
+        &mut self,
+        input: &[u8],
+        mut target: Target,
+        turn: &mut CallContext<'_, B>,
+    ) -> Step {
         if input.is_empty() {
             return Step::Starved;
         }
@@ -154,7 +164,12 @@ impl Session {
         Step::Used(input.len())
     }
 
-    pub(super) fn store<B: Boxes>(&mut self, target: Target, message: &[u8], turn: &mut Turn<'_, B>) {
+    pub(super) fn store<B: MailboxStore>(
+        &mut self,
+        target: Target,
+        message: &[u8],
+        turn: &mut CallContext<'_, B>,
+    ) {
         let mailbox = target.mailbox as u32;
         match turn.boxes.write(mailbox, message) {
             Ok(version) => reply::ok(turn.out, mailbox, version),

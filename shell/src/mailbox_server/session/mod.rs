@@ -13,9 +13,9 @@ mod data;
 
 use std::sync::Arc;
 
-use crate::mailbox_server::budget::{Account, Held, Use};
-use crate::mailbox_server::replies::Replies;
-use crate::mailbox_server::reply::{self, Bye, Fault, Refusal, Shape};
+use crate::mailbox_server::budget::{Account, BudgetedBuf, Use};
+use crate::mailbox_server::out_buffer::OutBuffer;
+use crate::mailbox_server::reply::{self, CloseReason, Fault, Limits, Refusal};
 use crate::mailbox_server::wire::{self, Fatal, Parsed, Request};
 
 /// Milliseconds since some fixed point.
@@ -39,7 +39,7 @@ const STEPS: usize = 1024;
 const LONGEST_HEAD: usize = 64;
 
 /// The mailboxes, as a session needs them. Numbers are in range, messages fit.
-pub trait Boxes {
+pub trait MailboxStore {
     /// The version of the message in `mailbox`.
     fn version(&mut self, mailbox: u32) -> Result<u64, Fault>;
 
@@ -48,8 +48,8 @@ pub trait Boxes {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Replies,
-        head: impl FnMut(&mut Replies, u64, usize),
+        out: &mut OutBuffer,
+        head: impl FnMut(&mut OutBuffer, u64, usize),
     ) -> Result<(), Fault>;
 
     /// Stores `message`, and says which version it became.
@@ -58,9 +58,9 @@ pub trait Boxes {
 
 /// What all sessions of a server share.
 #[derive(Debug)]
-pub struct Rules {
+pub struct Config {
     /// The sizes.
-    pub shape: Shape,
+    pub shape: Limits,
     /// What `a` must name, where anything.
     pub token: Option<Vec<u8>>,
     /// How long a connection may be idle.
@@ -68,15 +68,15 @@ pub struct Rules {
 }
 
 /// What a session works with during one call.
-pub struct Turn<'a, B> {
+pub struct CallContext<'a, B> {
     /// The time.
     pub now: Millis,
     /// The server's rules.
-    pub rules: &'a Rules,
+    pub rules: &'a Config,
     /// The mailboxes.
     pub boxes: &'a mut B,
     /// Where replies are appended.
-    pub out: &'a mut Replies,
+    pub out: &'a mut OutBuffer,
     /// How many bytes of replies can be kept where the client does not take them.
     pub room: usize,
     /// Earlier replies are still kept: there is more room later.
@@ -85,13 +85,13 @@ pub struct Turn<'a, B> {
 
 /// What a session waits for, told to who looks after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
+pub enum WaitingFor {
     /// More input.
     Input,
     /// The output to be sent, then another call with the same input.
     Room,
     /// Another message than this version in this mailbox, or the deadline.
-    News {
+    WaitList {
         /// The mailbox.
         mailbox: u32,
         /// The version that is no news.
@@ -106,8 +106,8 @@ pub enum Need {
 pub struct Session {
     state: State,
     /// Data of the message in hand: staged packets, then what arrived of the next one.
-    held: Held,
-    stage: Option<Stage>,
+    held: BudgetedBuf,
+    stage: Option<Phase>,
     /// It need not, or need no longer, prove who it is.
     known: bool,
     /// No byte has been read yet.
@@ -120,7 +120,7 @@ pub struct Session {
     began: Option<Millis>,
     /// When the last request was answered.
     last: Millis,
-    farewell: Option<Bye>,
+    farewell: Option<CloseReason>,
 }
 
 #[derive(Debug)]
@@ -163,7 +163,7 @@ struct Text {
 
 /// A message of which packets have arrived, but not the last.
 #[derive(Debug)]
-struct Stage {
+struct Phase {
     mailbox: u64,
     refusal: Option<Refusal>,
 }
@@ -182,7 +182,7 @@ impl Session {
     pub fn new(known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             state: State::Line,
-            held: Held::new(account, Use::Requests),
+            held: BudgetedBuf::new(account, Use::Requests),
             stage: None,
             known,
             is_new: true,
@@ -198,20 +198,20 @@ impl Session {
     /// Answers what can be answered of `input`, and says how much of it is used up and what is needed to go on. The rest
     /// is to be given again, with more behind it. `end`: the client has closed its half, `input` is all there is.
     /// Stops early when the output holds `brim` bytes or more, or after so much work that others are to have their turn.
-    pub fn advance<B: Boxes>(
+    pub fn advance<B: MailboxStore>(
         &mut self,
         input: &[u8],
         end: bool,
         brim: usize,
-        turn: &mut Turn<'_, B>,
-    ) -> (usize, Need) {
+        turn: &mut CallContext<'_, B>,
+    ) -> (usize, WaitingFor) {
         self.hurried |= end;
         let mut used = 0;
         let mut steps = 0;
         loop {
             let rest = &input[used..];
             if (turn.out.len() >= brim || steps == STEPS) && !self.is_done() {
-                return (used, Need::Room);
+                return (used, WaitingFor::Room);
             }
             steps += 1;
             let step = match self.state {
@@ -220,25 +220,25 @@ impl Session {
                 State::Text(text) => self.text(rest, text, turn),
                 State::Pipe(target) => self.pipe(rest, target, turn),
                 State::Wait { mailbox, since, until } => self.look(mailbox, since, until, turn),
-                State::Done => return (input.len(), Need::Nothing),
+                State::Done => return (input.len(), WaitingFor::Nothing),
             };
             match step {
                 Step::Used(count) => used += count,
                 Step::Starved if end => self.end(rest, turn),
-                Step::Starved => return (used, Need::Input),
-                Step::Full => return (used, Need::Room),
+                Step::Starved => return (used, WaitingFor::Input),
+                Step::Full => return (used, WaitingFor::Room),
                 Step::Stuck => {
                     let State::Wait { mailbox, since, .. } = self.state else {
-                        return (used, Need::Input);
+                        return (used, WaitingFor::Input);
                     };
-                    return (used, Need::News { mailbox, since });
+                    return (used, WaitingFor::WaitList { mailbox, since });
                 }
             }
         }
     }
 
     /// When [`expire`](Session::expire) is due.
-    pub fn deadline(&self, rules: &Rules) -> Option<Millis> {
+    pub fn deadline(&self, rules: &Config) -> Option<Millis> {
         let began = self.began.unwrap_or(self.last);
         let (patience, bound) = match self.state {
             State::Done => return None,
@@ -259,19 +259,19 @@ impl Session {
     }
 
     /// When the time without an answered request is up, where there is such a limit.
-    pub fn idle_deadline(&self, rules: &Rules) -> Option<Millis> {
+    pub fn idle_deadline(&self, rules: &Config) -> Option<Millis> {
         rules.idle.map(|idle| self.last.saturating_add(idle))
     }
 
     /// The deadline has passed: a wait is answered, anything else ends the connection. Call
     /// [`advance`](Session::advance) next.
-    pub fn expire(&mut self, now: Millis, out: &mut Replies) {
+    pub fn expire(&mut self, now: Millis, out: &mut OutBuffer) {
         match self.state {
             // Time is up for this wait: one more look, then `same`.
             State::Wait { mailbox, since, .. } => {
                 self.state = State::Wait { mailbox, since, until: Some(now) };
             }
-            _ => self.finish(Bye::Idle, out),
+            _ => self.finish(CloseReason::Idle, out),
         }
     }
 
@@ -284,12 +284,12 @@ impl Session {
     }
 
     /// The client is known to send no more, although not all it sent has been received: no wait is worth its while.
-    pub fn hurry(&mut self) {
+    pub fn input_closed(&mut self) {
         self.hurried = true;
     }
 
     /// Ends the dialogue with a last line, unless it has ended.
-    pub fn finish(&mut self, bye: Bye, out: &mut Replies) {
+    pub fn finish(&mut self, bye: CloseReason, out: &mut OutBuffer) {
         if !self.is_done() {
             reply::bye(out, bye);
             self.state = State::Done;
@@ -314,7 +314,7 @@ impl Session {
     }
 
     /// How the dialogue ended.
-    pub fn farewell(&self) -> Option<Bye> {
+    pub fn farewell(&self) -> Option<CloseReason> {
         self.farewell
     }
 
@@ -329,13 +329,13 @@ impl Session {
         self.last = now;
     }
 
-    fn line<B: Boxes>(&mut self, input: &[u8], turn: &mut Turn<'_, B>) -> Step {
+    fn line<B: MailboxStore>(&mut self, input: &[u8], turn: &mut CallContext<'_, B>) -> Step {
         if self.is_new
             && let Some(&first) = input.first()
         {
             self.is_new = false;
             if first == wire::TLS {
-                self.finish(Bye::Http, turn.out);
+                self.finish(CloseReason::Http, turn.out);
                 return Step::Used(input.len());
             }
         }
@@ -348,7 +348,7 @@ impl Session {
             Parsed::Blank { used } => {
                 self.unproven += used;
                 if self.unproven > UNPROVEN_MAX {
-                    self.finish(Bye::Auth, turn.out);
+                    self.finish(CloseReason::Auth, turn.out);
                 }
                 return Step::Used(used);
             }
@@ -360,10 +360,10 @@ impl Session {
             }
             Parsed::Fatal(fatal) => {
                 let bye = match fatal {
-                    Fatal::Line => Bye::Line,
-                    Fatal::WriteArgs if !self.known => Bye::Auth,
-                    Fatal::WriteArgs => Bye::Args,
-                    Fatal::Http => Bye::Http,
+                    Fatal::Line => CloseReason::Line,
+                    Fatal::WriteArgs if !self.known => CloseReason::Auth,
+                    Fatal::WriteArgs => CloseReason::Args,
+                    Fatal::Http => CloseReason::Http,
                 };
                 self.finish(bye, turn.out);
                 return Step::Used(input.len());
@@ -371,7 +371,7 @@ impl Session {
         };
         match request {
             Request::Auth { token } => self.prove(token, turn),
-            _ if !self.known => self.finish(Bye::Auth, turn.out),
+            _ if !self.known => self.finish(CloseReason::Auth, turn.out),
             Request::Write { mailbox, form } => self.begin(mailbox, form, turn),
             _ => {
                 self.discard();
@@ -383,7 +383,7 @@ impl Session {
         Step::Used(used)
     }
 
-    fn prove<B>(&mut self, token: &[u8], turn: &mut Turn<'_, B>) {
+    fn prove<B>(&mut self, token: &[u8], turn: &mut CallContext<'_, B>) {
         let right = turn.rules.token.as_deref();
         if right.is_none_or(|right| is_same(right, token)) {
             self.known = true;
@@ -391,12 +391,12 @@ impl Session {
             reply::welcome(turn.out);
             self.answered(turn.now);
         } else {
-            self.finish(Bye::Auth, turn.out);
+            self.finish(CloseReason::Auth, turn.out);
         }
     }
 
     /// Answers a request that has no data. False: there is no room for the reply yet, and it is to be given again.
-    fn answer<B: Boxes>(&mut self, request: Request<'_>, turn: &mut Turn<'_, B>) -> bool {
+    fn answer<B: MailboxStore>(&mut self, request: Request<'_>, turn: &mut CallContext<'_, B>) -> bool {
         let shape = &turn.rules.shape;
         match request {
             Request::Read { mailbox, since, patience } => {
@@ -414,7 +414,7 @@ impl Session {
             Request::Unknown(verb) => reply::unknown(turn.out, verb),
             Request::Usage(usage) => reply::usage(turn.out, usage),
             Request::Quit => {
-                self.finish(Bye::Quit, turn.out);
+                self.finish(CloseReason::Quit, turn.out);
                 return true;
             }
             Request::Write { .. } | Request::Auth { .. } => {} // have their own ways
@@ -423,12 +423,12 @@ impl Session {
         true
     }
 
-    fn look<B: Boxes>(
+    fn look<B: MailboxStore>(
         &mut self,
         mailbox: u32,
         since: u64,
         until: Option<Millis>,
-        turn: &mut Turn<'_, B>,
+        turn: &mut CallContext<'_, B>,
     ) -> Step {
         match turn.boxes.version(mailbox) {
             Ok(version) if version == since => {
@@ -446,28 +446,28 @@ impl Session {
     }
 
     /// The input has ended, and what is left of it makes no request.
-    fn end<B: Boxes>(&mut self, rest: &[u8], turn: &mut Turn<'_, B>) {
+    fn end<B: MailboxStore>(&mut self, rest: &[u8], turn: &mut CallContext<'_, B>) {
         let bye = match self.state {
             State::Line if rest.is_empty() => match &self.stage {
                 // After `more` the client owes the rest of a message; after a refusal nothing is open any more.
-                Some(stage) if stage.refusal.is_none() => Bye::Cut,
-                _ => Bye::Quit,
+                Some(stage) if stage.refusal.is_none() => CloseReason::Cut,
+                _ => CloseReason::Quit,
             },
             State::Pipe(target) => {
                 if target.refusal.is_none() {
                     let message = self.held.take();
                     self.store(target, message.bytes(), turn);
                 }
-                Bye::Quit
+                CloseReason::Quit
             }
-            _ => Bye::Cut,
+            _ => CloseReason::Cut,
         };
         self.finish(bye, turn.out);
     }
 }
 
 /// Answers a read, in as many packets as the message needs. False: there is no room for that yet, and nothing is answered.
-fn read<B: Boxes>(mailbox: u32, turn: &mut Turn<'_, B>) -> bool {
+fn read<B: MailboxStore>(mailbox: u32, turn: &mut CallContext<'_, B>) -> bool {
     let packet = turn.rules.shape.packet;
     let out = &mut *turn.out;
     let start = out.len();

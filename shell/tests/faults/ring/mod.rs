@@ -11,7 +11,7 @@ use super::sweep::{Made, Operation};
 use receiver::{KilledReceiver, Receiving};
 use sender::{KilledSender, Sending};
 use std::time::Instant;
-use whorl::shm::liveness::{ByteLocks, OwnerIs};
+use whorl::shm::liveness::{ByteLocks, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::ReadError;
 use whorl_core::ring::{Applicant, Receiver};
@@ -58,7 +58,7 @@ pub fn number_of(bytes: &[u8]) -> Result<u64, Fault> {
 
 /// A receiver's place: its own view of the ring, its own locks, and its seat's byte.
 pub fn sit(segment: &Segment, seat: u32) -> Result<(SharedRing, ByteLocks), Fault> {
-    let ring = match segment.attach(OwnerIs::Whoever) {
+    let ring = match segment.attach(Owner::LockHolder) {
         Ok(ring) => ring,
         Err(error) => return loss(format!("cannot attach: {error}")),
     };

@@ -8,7 +8,7 @@ use super::{
     sit, take,
 };
 use std::hint::black_box;
-use whorl::shm::liveness::{OWNER, OwnerIs};
+use whorl::shm::liveness::{OWNER, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{ClaimError, End, ReadError};
 use whorl_core::ring::{Applicant, Membership};
@@ -43,7 +43,7 @@ impl KilledReceiver {
         let segment = Segment::reserve(geometry()).expect("a segment");
         let sender = Peer::fork("the sender", || sender(&segment, words, state, operation));
         words.wait(OWNED, "the sender")?;
-        let ring = segment.attach(OwnerIs::Whoever).expect("it has a ring");
+        let ring = segment.attach(Owner::LockHolder).expect("it has a ring");
         // SAFETY: the sender has dropped its own.
         let membership = unsafe { Membership::new(ring.clone()) };
         let witness = Peer::fork("the witness", || witness(&segment, words, state));

@@ -8,7 +8,7 @@ use super::{
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use whorl::shm::liveness::{ByteLocks, OWNER, OwnerIs};
+use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{End, JoinError, ReadError};
 use whorl_core::ring::Applicant;
@@ -112,7 +112,7 @@ impl Case for KilledSender {
         let mut applicant = Some(ask(ring, 3, true)?);
         let met = patiently("somebody new waits to be admitted", |deadline| {
             let again = applicant.take().or_else(|| {
-                let ring = self.segment.attach(OwnerIs::Whoever).ok()?;
+                let ring = self.segment.attach(Owner::LockHolder).ok()?;
                 Applicant::ask(ring, 3, true, 0).ok()
             });
             match again?.admitted(Some(deadline + Duration::from_millis(50))) {

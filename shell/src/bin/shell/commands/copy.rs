@@ -6,7 +6,7 @@ use crate::ui::terminal::{CopyView, When, print_json, say};
 use serde::Serialize;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
 use whorl::transfer::{
-    Care, CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, Warning, copy,
+    CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, Warning, WriteOptions, copy,
 };
 
 /// How many peers' troubles are told one by one.
@@ -47,7 +47,7 @@ fn plan(args: &Args) -> Result<Plan, whorl::transfer::TemplateError> {
         transport: if args.socket { Transport::Socket } else { Transport::Shm },
         block: args.block,
         slots: args.slots,
-        care: Care { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+        care: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
         preserve: args.preserve,
     })
 }

@@ -11,11 +11,11 @@ use whorl::mailbox_server::listen::{self, Inherited};
 use whorl::mailbox_server::notify::notify;
 use whorl::mailbox_server::place::{Place, log_name};
 use whorl::mailbox_server::remove::{RemoveError, Removed, remove};
-use whorl::mailbox_server::reply::Shape;
+use whorl::mailbox_server::reply::Limits;
 use whorl::mailbox_server::server::{Options, Server, StartError};
 use whorl::mailbox_server::token;
 use whorl::os::daemon;
-use whorl::os::daemon::Verdict;
+use whorl::os::daemon::ReadyPipe;
 use whorl::os::signal;
 
 const KIB: usize = 1 << 10;
@@ -110,7 +110,7 @@ fn options(args: &Args) -> Result<Options, String> {
         ));
     }
     let shape =
-        Shape { boxes: args.boxes, capacity: args.size as usize * KIB, packet: args.packet as usize * KIB };
+        Limits { boxes: args.boxes, capacity: args.size as usize * KIB, packet: args.packet as usize * KIB };
     Ok(Options {
         shape,
         address: args.bind,
@@ -244,7 +244,7 @@ fn daemon(
     inherited: Option<Inherited>,
     log_file: Option<&Path>,
     log: Log,
-    verdict: Verdict,
+    verdict: ReadyPipe,
 ) -> u8 {
     signal::catch_stop_signals_of_server();
     let mut server = match Server::open(options, inherited) {

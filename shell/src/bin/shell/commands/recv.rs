@@ -5,8 +5,8 @@ use crate::ui::exit::Exit;
 use crate::ui::terminal::say;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
 use whorl::os::standard::errors;
-use whorl::registry::TalkError;
-use whorl::transfer::{Care, RecvError, RecvPlan, recv};
+use whorl::registry::RequestError;
+use whorl::transfer::{RecvError, RecvPlan, WriteOptions, recv};
 use whorl::{JoinError, ReceiveError};
 
 /// Runs it.
@@ -23,7 +23,7 @@ pub fn run(args: Args) -> Exit {
         target: args.target,
         start: args.from.start(),
         timeout: args.timeout,
-        care: Care { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+        care: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
     };
     let waiting = || {
         if !args.quiet && errors().is_terminal() {
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Exit {
     };
     let exit = match &error {
         RecvError::Interrupted
-        | RecvError::Join(JoinError::Interrupted | JoinError::Talk(TalkError::Interrupted))
+        | RecvError::Join(JoinError::Interrupted | JoinError::Talk(RequestError::Interrupted))
         | RecvError::Receive(ReceiveError::Interrupted) => {
             return Exit::Signal(stop_signal().unwrap_or(15));
         }

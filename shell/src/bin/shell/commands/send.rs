@@ -4,7 +4,7 @@ use crate::cli::send::Args;
 use crate::ui::exit::Exit;
 use crate::ui::terminal::{CopyView, When, say};
 use whorl::SendError;
-use whorl::channel::Tally;
+use whorl::channel::PeerSummary;
 use whorl::os::pid::pid_in_words;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
 use whorl::transfer::{SendPlan, SendingError, Transport, send};
@@ -47,7 +47,7 @@ pub fn run(args: Args) -> Exit {
     }
 }
 
-fn verdict(tally: &Tally) -> Exit {
+fn verdict(tally: &PeerSummary) -> Exit {
     let troubled = |pids: &[u32], what: &str| {
         for pid in pids.iter().take(TOLD) {
             say(&format!("send: a receiver ({}) {what}", pid_in_words(*pid)));

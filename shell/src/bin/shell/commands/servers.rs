@@ -4,7 +4,7 @@ use crate::cli::servers::Args;
 use crate::ui::exit::Exit;
 use crate::ui::terminal::{print, print_json, say};
 use serde::Serialize;
-use whorl::discovery::{Answer, Place, discover};
+use whorl::discovery::{Answer, Reach, discover};
 use whorl::os::error::reason;
 use whorl::os::escape;
 use whorl::os::escape::shown;
@@ -18,7 +18,7 @@ pub fn run(args: Args) -> Exit {
             return Exit::Failed;
         }
     };
-    for answer in answers.iter().filter(|answer| answer.place == Place::Vm) {
+    for answer in answers.iter().filter(|answer| answer.place == Reach::Vm) {
         let error = answer.error.as_deref().unwrap_or("nothing works");
         say(&format!("servers: {}: {error}", shown(&answer.file)));
     }
@@ -26,7 +26,7 @@ pub fn run(args: Args) -> Exit {
     if printed { Exit::Done } else { Exit::Failed }
 }
 
-fn count(answers: &[Answer], place: Place) -> usize {
+fn count(answers: &[Answer], place: Reach) -> usize {
     answers.iter().filter(|answer| answer.place == place).count()
 }
 
@@ -38,9 +38,9 @@ fn text(answers: &[Answer]) -> String {
     format!(
         "Total Servers: {}\nHost: {}\nContainer: {}\nVM: {}\nMessages: {}",
         answers.len(),
-        count(answers, Place::Host),
-        count(answers, Place::Container),
-        count(answers, Place::Vm),
+        count(answers, Reach::Host),
+        count(answers, Reach::Container),
+        count(answers, Reach::Vm),
         messages.join(" "),
     )
 }
@@ -68,9 +68,9 @@ fn json(answers: &[Answer]) -> Json {
     let servers = answers.iter().map(|answer| ServerJson {
         file: answer.file.to_string_lossy().into_owned(),
         kind: match answer.place {
-            Place::Host => "host",
-            Place::Container => "container",
-            Place::Vm => "vm",
+            Reach::Host => "host",
+            Reach::Container => "container",
+            Reach::Vm => "vm",
         },
         socket_message: text(&answer.socket_message),
         shm_message: text(&answer.shm_message),
@@ -78,9 +78,9 @@ fn json(answers: &[Answer]) -> Json {
     });
     Json {
         total: answers.len(),
-        host: count(answers, Place::Host),
-        container: count(answers, Place::Container),
-        vm: count(answers, Place::Vm),
+        host: count(answers, Reach::Host),
+        container: count(answers, Reach::Container),
+        vm: count(answers, Reach::Vm),
         servers: servers.collect(),
     }
 }

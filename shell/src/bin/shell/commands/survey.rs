@@ -4,7 +4,7 @@ use whorl::mailbox_server::mailbox_servers;
 use whorl::os::escape;
 use whorl::os::pid::proc_of;
 use whorl::registry::RuntimeDir;
-use whorl::registry::status::{Kind, Participant, Standing};
+use whorl::registry::status::{Kind, Participant, PeerState};
 use whorl::registry::{Listed, State, list};
 
 /// Everything with a name, by name.
@@ -41,10 +41,10 @@ pub fn state(state: State) -> &'static str {
 pub fn standing(peer: &Participant) -> &'static str {
     match peer.standing {
         _ if peer.pid != 0 && is_stopped(peer.pid) => "stopped",
-        Standing::Joining => "joining",
-        Standing::Live => "live",
-        Standing::Evicted => "evicted",
-        Standing::Done => "done",
+        PeerState::Joining => "joining",
+        PeerState::Live => "live",
+        PeerState::Evicted => "evicted",
+        PeerState::Done => "done",
     }
 }
 

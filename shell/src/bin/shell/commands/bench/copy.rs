@@ -3,10 +3,10 @@
 use super::report::{Better, Case};
 use super::{Bench, Budget};
 use harness::collect::{interleave_while, present};
+use harness::contender::Unavailable;
 use harness::copying::files::{self, Place};
 use harness::copying::{Copier, Job, limit, timing, tools};
-use harness::process::Trouble;
-use harness::rival::Absent;
+use harness::process::RunError;
 use harness::streams::Run;
 use std::path::Path;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub fn run(bench: &mut Bench, budget: Budget) {
         |copier| copier.name.clone(),
         |copier| match &place {
             Ok(place) => timed(bench, copier, place, bytes, copies),
-            Err(why) => Err(Absent::cannot(why.clone())),
+            Err(why) => Err(Unavailable::cannot(why.clone())),
         },
     );
     let what = format!("{} MiB to {copies} files in {}", bytes / MIB, shown(&bench.directory));
@@ -62,10 +62,10 @@ pub fn run(bench: &mut Bench, budget: Budget) {
 /// One run into a fresh directory, checked.
 fn timed(bench: &Bench, copier: &Copier, place: &Place, bytes: u64, copies: usize) -> Run<timing::Taken> {
     let prepared = place.source(bytes).and_then(|source| Ok((source, place.fresh_directory()?)));
-    let (source, directory) = prepared.map_err(Absent::LeftOut)?;
+    let (source, directory) = prepared.map_err(Unavailable::LeftOut)?;
     let job = Job { source, directory, copies };
     let result = timing::run(bench.control, copier, &job, DEADLINE)?;
-    Ok(result.and_then(|taken| files::check(&job).map(|()| taken).map_err(Trouble::Failed)))
+    Ok(result.and_then(|taken| files::check(&job).map(|()| taken).map_err(RunError::Failed)))
 }
 
 fn shown(path: &Path) -> String {

@@ -3,8 +3,8 @@
 use super::report::{Better, Case};
 use super::{Bench, Budget};
 use harness::collect::interleave_while;
+use harness::contender::Unavailable;
 use harness::copying::files::Place;
-use harness::rival::Absent;
 use harness::servers::{Load, Verb, Who, rate};
 use whorl::contenders::mailboxes::read_attached;
 
@@ -50,7 +50,7 @@ fn one(bench: &mut Bench, budget: &Budget, name: String, title: String, load: Op
         2,
         |who| who.name().into(),
         |who| {
-            let place = place.as_ref().map_err(|why| Absent::cannot(why.clone()))?;
+            let place = place.as_ref().map_err(|why| Unavailable::cannot(why.clone()))?;
             let server = who.start(&bench.shell, place.root())?;
             let best = Load { verb: Verb::Get, size: 4096, connections: 8, pipeline: 16 };
             Ok(match (load, who) {

@@ -4,9 +4,9 @@
 
 use super::{Bench, Budget};
 use harness::collect::interleave_while;
+use harness::contender::{Contender, StreamCase};
+use harness::contenders::{pipes::Pipes, sockets::Sockets};
 use harness::control::MOST_SAMPLES;
-use harness::rival::{Rival, StreamCase};
-use harness::rivals::{pipes::Pipes, sockets::Sockets};
 use harness::statistics::number;
 use harness::streams::lateness;
 use hdrhistogram::Histogram;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use whorl::contenders::ring::Whorl;
 
-const PARTIES: [&dyn Rival; 3] = [&Whorl, &Pipes, &Sockets];
+const PARTIES: [&dyn Contender; 3] = [&Whorl, &Pipes, &Sockets];
 /// The rate where none is asked for.
 const RATE: u64 = 10_000;
 /// What is said of each histogram.

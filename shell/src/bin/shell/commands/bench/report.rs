@@ -154,7 +154,7 @@ fn values(row: &Collected<f64>) -> Vec<f64> {
     row.values.iter().map(|(_, value)| *value).collect()
 }
 
-/// How many times as fast Whorl is as a rival: the first row as the rows after it see it.
+/// How many times as fast Whorl is as a contender: the first row as the rows after it see it.
 fn times(case: &Case, row: &Collected<f64>) -> Option<f64> {
     let whorl = case.rows.first().filter(|first| first.who.starts_with("whorl") && first.who != row.who)?;
     match case.better {

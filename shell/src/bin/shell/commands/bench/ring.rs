@@ -3,8 +3,8 @@
 use super::report::{Better, Case};
 use super::{Bench, Budget, lateness, slow_reader};
 use harness::collect::interleave_while;
-use harness::rival::{Rival, StreamCase};
-use harness::rivals::{no_ring::NoRing, pipes::Pipes, sockets::Sockets, tee::Tee};
+use harness::contender::{Contender, StreamCase};
+use harness::contenders::{no_ring::NoRing, pipes::Pipes, sockets::Sockets, tee::Tee};
 use harness::streams::throughput;
 use whorl::contenders::ring::Whorl;
 
@@ -25,7 +25,7 @@ pub fn run(bench: &mut Bench, budget: Budget) {
     for (size, label, slots) in SIZES {
         for &receivers in &receivers {
             let case = StreamCase { size, receivers, slots, batch: RUN };
-            let parties: &[&dyn Rival] = &[&Whorl, &Pipes, &Sockets, &Tee, &NoRing];
+            let parties: &[&dyn Contender] = &[&Whorl, &Pipes, &Sockets, &Tee, &NoRing];
             // What the bare loops over the data do is the bound where these cost the most.
             let parties = &parties[..if label == "80 KiB" { 5 } else { 4 }];
             if bench.is_over() {
@@ -38,7 +38,7 @@ pub fn run(bench: &mut Bench, budget: Budget) {
     slow_reader::run(bench, budget.share(0.1));
 }
 
-fn one(bench: &mut Bench, budget: &Budget, parties: &[&dyn Rival], label: &str, case: StreamCase) {
+fn one(bench: &mut Bench, budget: &Budget, parties: &[&dyn Contender], label: &str, case: StreamCase) {
     let (control, timing) = (bench.control, budget.timing(parties.len()));
     let (unit, factor) = match case.size {
         64 => ("messages/s", 1.0),

@@ -2,16 +2,16 @@
 
 use super::{Bench, Budget};
 use harness::collect::interleave_while;
-use harness::party::{PAUSE, PAUSE_AT};
-use harness::rival::{Rival, StreamCase};
-use harness::rivals::pipes::Pipes;
+use harness::contender::{Contender, StreamCase};
+use harness::contenders::pipes::Pipes;
+use harness::role::{PAUSE, PAUSE_AT};
 use harness::schedule::BUCKET;
 use harness::streams::slow_reader;
 use serde_json::json;
 use std::time::Duration;
 use whorl::contenders::ring::Whorl;
 
-const PARTIES: [&dyn Rival; 2] = [&Whorl, &Pipes];
+const PARTIES: [&dyn Contender; 2] = [&Whorl, &Pipes];
 /// Messages in a second, of so many bytes, to so many receivers.
 const RATE: u64 = 20_000;
 const SIZE: usize = 4096;

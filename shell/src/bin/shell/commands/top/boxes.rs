@@ -5,7 +5,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use whorl::mailbox_server::control::{Request, ask};
 use whorl::mailbox_server::place::Place;
-use whorl::os::close_on_fork::Unshared;
+use whorl::os::close_on_fork::CloseOnForkFd;
 use whorl::os::timeout::NOW;
 use whorl::shm::mailboxes::MailSegment;
 
@@ -40,7 +40,7 @@ pub struct Attached {
     segment: MailSegment,
     versions: Vec<u64>,
     /// While it is open the server counts us as attached. A server that ends closes it.
-    socket: Unshared,
+    socket: CloseOnForkFd,
 }
 
 impl Attached {

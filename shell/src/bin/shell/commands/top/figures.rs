@@ -6,7 +6,7 @@ use crate::commands::survey::{command, in_short, kind, standing, state, survey};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Instant;
-use whorl::registry::status::{Kind, Participant, Standing, Way};
+use whorl::registry::status::{Kind, Participant, PeerState, TransportKind};
 use whorl::registry::{Listed, State};
 
 /// Everything at one time.
@@ -132,10 +132,12 @@ impl Row {
             fill: rings.map(|_| slowest.map_or(0.0, fill)),
             rate: rings.map(|report| report.rate),
             sent: rings.map(|report| report.sent),
-            message_rate: rings.filter(|report| report.way == Way::Shm).map(|report| report.message_rate),
-            messages: rings.filter(|report| report.way == Way::Shm).map(|report| report.messages),
+            message_rate: rings
+                .filter(|report| report.way == TransportKind::Shm)
+                .map(|report| report.message_rate),
+            messages: rings.filter(|report| report.way == TransportKind::Shm).map(|report| report.messages),
             memory: report.map(|report| report.memory),
-            receivers: peers.iter().filter(|peer| peer.standing == Standing::Live).count(),
+            receivers: peers.iter().filter(|peer| peer.standing == PeerState::Live).count(),
             lag: rings.map(|_| slowest.map_or(0, |peer| peer.behind)),
             slowest: slowest.and_then(|peer| Process::of(peer.pid)),
             waiting: waiting(listed),

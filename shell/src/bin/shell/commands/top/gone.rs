@@ -7,7 +7,7 @@ use crate::ui::terminal::say;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::thread::Builder;
 use std::time::Duration;
-use whorl::os::signal::{die_of, stop_signal};
+use whorl::os::signal::{raise_default, stop_signal};
 use whorl::os::standard::input;
 use whorl::os::thread::start_thread;
 
@@ -22,7 +22,7 @@ pub fn end_with_terminal() {
         }
         std::thread::sleep(GRACE);
         if let Some(signal) = stop_signal() {
-            die_of(signal);
+            raise_default(signal);
         }
         say("top: the terminal is gone");
         std::process::exit(1);

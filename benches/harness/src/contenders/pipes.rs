@@ -1,18 +1,18 @@
 //! Pipes: one for each receiver, every message written once into each.
 
-use crate::rival::{Absent, Latency, LatencyCase, Rival, Stream, StreamCase, Wait};
-use crate::rivals::byte_streams::{ByteStreams, Duplex};
+use crate::contender::{Contender, Latency, LatencyCase, Stream, StreamCase, Unavailable, Wait};
+use crate::contenders::byte_streams::{ByteStreams, Duplex};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 
 pub struct Pipes;
 
-impl Rival for Pipes {
+impl Contender for Pipes {
     fn name(&self) -> &'static str {
         "pipe"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         let (mut readers, mut writers) = (Vec::new(), Vec::new());
         for _ in 0..case.receivers {
             let (reader, writer) = pipe()?;
@@ -23,9 +23,9 @@ impl Rival for Pipes {
         Ok(Stream::Processes(Box::new(ByteStreams { writers, readers, case: *case })))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         if case.wait == Wait::Spin {
-            return Err(Absent::cannot("reads sleep"));
+            return Err(Unavailable::cannot("reads sleep"));
         }
         let (there_reader, there_writer) = pipe()?;
         let (back_reader, back_writer) = pipe()?;

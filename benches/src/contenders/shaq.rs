@@ -10,26 +10,26 @@ pub use not_here::Shaq;
 
 #[cfg(not(feature = "shaq"))]
 mod not_here {
-    use crate::rival::{Absent, Latency, LatencyCase, Rival, Stream, StreamCase};
+    use crate::contender::{Contender, Latency, LatencyCase, Stream, StreamCase, Unavailable};
 
     pub struct Shaq {
         pub sleeping: bool,
     }
 
-    fn not_built() -> Absent {
-        Absent::NotMeasured("built with `--features shaq` alone, for which Rust 1.97 is needed".into())
+    fn not_built() -> Unavailable {
+        Unavailable::NotMeasured("built with `--features shaq` alone, for which Rust 1.97 is needed".into())
     }
 
-    impl Rival for Shaq {
+    impl Contender for Shaq {
         fn name(&self) -> &'static str {
             if self.sleeping { "shaq, sleeping" } else { "shaq, polling" }
         }
 
-        fn stream(&self, _case: &StreamCase) -> Result<Stream, Absent> {
+        fn stream(&self, _case: &StreamCase) -> Result<Stream, Unavailable> {
             Err(not_built())
         }
 
-        fn latency(&self, _case: &LatencyCase) -> Result<Latency, Absent> {
+        fn latency(&self, _case: &LatencyCase) -> Result<Latency, Unavailable> {
             Err(not_built())
         }
     }
@@ -37,13 +37,13 @@ mod not_here {
 
 #[cfg(feature = "shaq")]
 mod here {
+    use crate::contender::{
+        Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties,
+        Unavailable, Wait,
+    };
     use crate::latency::{self, Echo, Meter};
     use crate::load;
-    use crate::party::{Pace, Tally};
-    use crate::rival::{
-        Absent, Cores, Latency, LatencyCase, LatencyParties, Link, Rival, Stream, StreamCase, StreamParties,
-        Wait,
-    };
+    use crate::role::{Pacer, Tally};
     use crate::waiting::Backoff;
     use shaq::broadcast::{Broadcast, BroadcastConfig, Consumer, Producer};
     use std::fs::File;
@@ -58,23 +58,23 @@ mod here {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    impl Rival for Shaq {
+    impl Contender for Shaq {
         fn name(&self) -> &'static str {
             if self.sleeping { "shaq, sleeping" } else { "shaq, polling" }
         }
 
-        fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+        fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
             match case.words() {
                 8 => open::<8>(case, self.sleeping),
                 512 => open::<512>(case, self.sleeping),
                 10240 => open::<10240>(case, self.sleeping),
-                other => {
-                    Err(Absent::cannot(format!("its messages are a type; none of {other} words is here")))
-                }
+                other => Err(Unavailable::cannot(format!(
+                    "its messages are a type; none of {other} words is here"
+                ))),
             }
         }
 
-        fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+        fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
             match (case.wait, case.cores, self.sleeping) {
                 (Wait::Spin, Cores::Two, false) | (Wait::Sleep, _, true) => {
                     let ways = [file()?, file()?];
@@ -87,8 +87,8 @@ mod here {
                     }
                     Ok(Latency::Processes(Box::new(Pair { ways, sleeping: self.sleeping })))
                 }
-                (Wait::Spin, ..) => Err(Absent::cannot("see the polling one, on two cores")),
-                (Wait::Sleep, ..) => Err(Absent::cannot("polling does not sleep")),
+                (Wait::Spin, ..) => Err(Unavailable::cannot("see the polling one, on two cores")),
+                (Wait::Sleep, ..) => Err(Unavailable::cannot("polling does not sleep")),
             }
         }
     }
@@ -99,11 +99,11 @@ mod here {
         BroadcastConfig { capacity: slots, producer_slots: 1, consumer_slots: receivers }
     }
 
-    fn refused(error: impl std::fmt::Debug) -> Absent {
-        Absent::cannot(format!("{error:?}"))
+    fn refused(error: impl std::fmt::Debug) -> Unavailable {
+        Unavailable::cannot(format!("{error:?}"))
     }
 
-    fn file() -> Result<File, Absent> {
+    fn file() -> Result<File, Unavailable> {
         // SAFETY: a plain call with a constant name.
         let fd = unsafe { libc::memfd_create(c"shaq".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
@@ -113,7 +113,7 @@ mod here {
         Ok(unsafe { File::from_raw_fd(fd) })
     }
 
-    fn open<const N: usize>(case: &StreamCase, sleeping: bool) -> Result<Stream, Absent> {
+    fn open<const N: usize>(case: &StreamCase, sleeping: bool) -> Result<Stream, Unavailable> {
         let file = file()?;
         // SAFETY: a fresh file, initialised once, here.
         drop(
@@ -130,7 +130,7 @@ mod here {
     }
 
     impl<const N: usize> StreamParties for Parties<N> {
-        fn send(self: Box<Self>, pace: &mut Pace) {
+        fn send(self: Box<Self>, pace: &mut Pacer) {
             // SAFETY: a live queue of this type, never resized.
             let mut producer = unsafe { Producer::<Message<N>>::join(&self.file) }.expect("a producer");
             let count = NonZeroUsize::new(self.batch).expect("not 0");

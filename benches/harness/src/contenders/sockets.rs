@@ -1,19 +1,19 @@
 //! Unix stream sockets: one connection for each receiver, every message written once into each.
 
-use crate::rival::{Absent, Latency, LatencyCase, Rival, Stream, StreamCase, Wait};
-use crate::rivals::byte_streams::{ByteStreams, Duplex};
+use crate::contender::{Contender, Latency, LatencyCase, Stream, StreamCase, Unavailable, Wait};
+use crate::contenders::byte_streams::{ByteStreams, Duplex};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 pub struct Sockets;
 
-impl Rival for Sockets {
+impl Contender for Sockets {
     fn name(&self) -> &'static str {
         "unix socket"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         let (mut readers, mut writers) = (Vec::new(), Vec::new());
         for _ in 0..case.receivers {
             let (reader, writer) = UnixStream::pair()?;
@@ -23,9 +23,9 @@ impl Rival for Sockets {
         Ok(Stream::Processes(Box::new(ByteStreams { writers, readers, case: *case })))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         if case.wait == Wait::Spin {
-            return Err(Absent::cannot("reads sleep"));
+            return Err(Unavailable::cannot("reads sleep"));
         }
         let (here, there) = UnixStream::pair()?;
         let ping = (file(here.try_clone()?), file(here));

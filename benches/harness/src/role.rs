@@ -1,7 +1,7 @@
 //! What the harness gives to a sender and to its receivers: how far to go, and where to report.
 
 use crate::clock;
-use crate::control::{Control, duty, phase};
+use crate::control::{Control, phase, task};
 use crate::load::{self, LAST};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
@@ -14,11 +14,11 @@ pub const PAUSE_AT: Duration = Duration::from_millis(200);
 pub const PAUSE: Duration = Duration::from_millis(200);
 
 /// The sender's guide: it hands out the numbers of the messages to send and knows when the last one has come.
-pub struct Pace {
+pub struct Pacer {
     control: &'static Control,
     next: u64,
     phase: u32,
-    duty: u32,
+    task: u32,
     over: bool,
     moved_at: u64,
     pauses: [u64; 2],
@@ -43,14 +43,14 @@ impl Batch {
     }
 }
 
-impl Pace {
+impl Pacer {
     pub fn new(control: &'static Control) -> Self {
-        let duty = control.duty.0.load(Relaxed);
-        Pace {
+        let task = control.task.0.load(Relaxed);
+        Pacer {
             control,
             next: 0,
             phase: phase::SETUP,
-            duty,
+            task,
             over: false,
             moved_at: 0,
             pauses: [0; 2],
@@ -72,7 +72,7 @@ impl Pace {
         if phase != self.phase {
             self.enter(phase);
         }
-        if self.duty != duty::NONE {
+        if self.task != task::NONE {
             self.do_duty();
         }
         let first = self.next;
@@ -93,11 +93,11 @@ impl Pace {
 
     #[cold]
     fn do_duty(&mut self) {
-        if self.duty == duty::HOLD_SENDER && self.next >= BEFORE_HOLDING {
+        if self.task == task::HOLD_SENDER && self.next >= BEFORE_HOLDING {
             hold(self.control);
-            self.duty = duty::NONE;
+            self.task = task::NONE;
             self.enter(phase::STOP);
-        } else if self.duty == duty::WATCH && self.phase >= phase::MEASURE {
+        } else if self.task == task::WATCH && self.phase >= phase::MEASURE {
             let now = clock::nanoseconds();
             let killed_at = self.control.killed_at.0.load(Relaxed);
             let after = killed_at != 0 && now > killed_at;
@@ -106,14 +106,14 @@ impl Pace {
                 *longest = (*longest).max(now - self.moved_at);
             }
             self.moved_at = now;
-        } else if self.duty == duty::SCHEDULE || self.duty == duty::TIMELINE {
+        } else if self.task == task::SCHEDULE || self.task == task::TIMELINE {
             let schedule = &self.control.schedule.0;
             if self.next == 0 {
                 schedule.begin();
             }
             schedule.wait_for(self.next);
             self.over = self.next + 1 >= schedule.count();
-            if self.duty == duty::TIMELINE {
+            if self.task == task::TIMELINE {
                 self.control.timelines[0].count(schedule.elapsed());
             }
         }
@@ -137,7 +137,7 @@ pub struct Tally {
     received: u64,
     wrong: u64,
     hold: bool,
-    /// On a schedule, which duty it is.
+    /// On a schedule, which task it is.
     scheduled: Option<u32>,
     has_paused: bool,
     cpu_at_start: u64,
@@ -145,9 +145,9 @@ pub struct Tally {
 
 impl Tally {
     pub fn new(control: &'static Control, index: usize) -> Self {
-        let duty = control.duty.0.load(Relaxed);
-        let hold = duty == duty::HOLD_RECEIVERS;
-        let scheduled = Some(duty).filter(|duty| [duty::SCHEDULE, duty::TIMELINE].contains(duty));
+        let task = control.task.0.load(Relaxed);
+        let hold = task == task::HOLD_RECEIVERS;
+        let scheduled = Some(task).filter(|task| [task::SCHEDULE, task::TIMELINE].contains(task));
         // Of a timeline's receivers only the first has a pause before it.
         let has_paused = index != 0;
         Tally { control, index, received: 0, wrong: 0, hold, scheduled, has_paused, cpu_at_start: 0 }
@@ -169,8 +169,8 @@ impl Tally {
     /// Counts a message that was checked by other means.
     #[inline]
     pub fn count(&mut self, right: bool, last: bool) -> bool {
-        if let Some(duty) = self.scheduled {
-            self.note(duty);
+        if let Some(task) = self.scheduled {
+            self.note(task);
         }
         self.received += 1;
         self.wrong += u64::from(!right);
@@ -186,9 +186,9 @@ impl Tally {
 
     /// Notes when this message came.
     #[cold]
-    fn note(&mut self, duty: u32) {
+    fn note(&mut self, task: u32) {
         let schedule = &self.control.schedule.0;
-        if duty == duty::SCHEDULE {
+        if task == task::SCHEDULE {
             let place = self.index as u64 * schedule.count() + self.received;
             let late = u32::try_from(schedule.late(self.received)).unwrap_or(u32::MAX);
             self.control.samples[place as usize].store(late, Relaxed);

@@ -1,6 +1,6 @@
-//! The rivals, a file for each, and Whorl itself.
+//! The contenders, a file for each, and Whorl itself.
 
-use crate::rival::Rival;
+use crate::contender::Contender;
 
 pub mod crossbeam;
 pub mod disruptor;
@@ -11,11 +11,11 @@ pub mod raw_word;
 pub mod semaphores;
 pub mod shaq;
 
-pub use harness::rivals::{byte_streams, no_ring, pipes, sockets, tee};
+pub use harness::contenders::{byte_streams, no_ring, pipes, sockets, tee};
 pub use whorl::contenders::ring as whorl_ring;
 
 /// Everybody, in the order of the tables.
-pub fn all() -> Vec<&'static dyn Rival> {
+pub fn all() -> Vec<&'static dyn Contender> {
     vec![
         &whorl_ring::Whorl,
         &iceoryx::Iceoryx { events: false },

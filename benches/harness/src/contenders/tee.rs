@@ -1,12 +1,12 @@
 //! tee(2): the sender's pages are lent to a pipe (vmsplice), and the pipe's content is duplicated into each receiver's
 //! pipe without a copy; receivers read.
 
+use crate::contender::{Contender, Stream, StreamCase, StreamParties, Unavailable};
+use crate::contenders::byte_streams;
+use crate::contenders::pipes::{pipe, widen};
 use crate::control::map_shared;
 use crate::load;
-use crate::party::{Pace, Tally};
-use crate::rival::{Absent, Rival, Stream, StreamCase, StreamParties};
-use crate::rivals::byte_streams;
-use crate::rivals::pipes::{pipe, widen};
+use crate::role::{Pacer, Tally};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
@@ -14,12 +14,12 @@ const PAGE: usize = 4096;
 
 pub struct Tee;
 
-impl Rival for Tee {
+impl Contender for Tee {
     fn name(&self) -> &'static str {
         "tee(2)"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         let (mut readers, mut writers, mut room) = (Vec::new(), Vec::new(), 0);
         for _ in 0..case.receivers {
             let (reader, writer) = pipe()?;
@@ -37,8 +37,8 @@ impl Rival for Tee {
         })))
     }
 
-    fn mortal(&self) -> Result<(), Absent> {
-        Err(Absent::cannot("the same as pipes"))
+    fn mortal(&self) -> Result<(), Unavailable> {
+        Err(Unavailable::cannot("the same as pipes"))
     }
 }
 
@@ -52,7 +52,7 @@ struct Parties {
 }
 
 impl StreamParties for Parties {
-    fn send(mut self: Box<Self>, pace: &mut Pace) {
+    fn send(mut self: Box<Self>, pace: &mut Pacer) {
         self.readers.clear();
         let Self { master, writers, room, case, .. } = *self;
         // Short messages share a page; each page is duplicated whole or not at all.

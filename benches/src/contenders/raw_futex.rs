@@ -1,22 +1,22 @@
 //! The least that two sleeping parties can do: the raw shared word, with a futex to sleep on.
 
+use crate::contender::{Contender, Latency, LatencyCase, LatencyParties, Link, Unavailable, Wait};
+use crate::contenders::raw_word::{Mailbox, Mailboxes};
 use crate::latency::{Echo, Meter};
-use crate::rival::{Absent, Latency, LatencyCase, LatencyParties, Link, Rival, Wait};
-use crate::rivals::raw_word::{Mailbox, Mailboxes};
 use crate::waiting::{futex_wait, futex_wake};
 use std::sync::atomic::Ordering::*;
 
 pub struct RawFutex;
 
-impl Rival for RawFutex {
+impl Contender for RawFutex {
     fn name(&self) -> &'static str {
         "raw shared futex"
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         match case.wait {
             Wait::Sleep => Ok(Latency::Processes(Box::new(Sleepers(Mailboxes::new())))),
-            Wait::Spin => Err(Absent::cannot("see the raw shared word")),
+            Wait::Spin => Err(Unavailable::cannot("see the raw shared word")),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What pipes and sockets have in common: one descriptor to each receiver, and the kernel copies in and out.
 
+use crate::contender::{LatencyParties, Link, StreamCase, StreamParties};
 use crate::latency::{self, Echo, Meter};
 use crate::load;
-use crate::party::{Pace, Tally};
-use crate::rival::{LatencyParties, Link, StreamCase, StreamParties};
+use crate::role::{Pacer, Tally};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 
@@ -23,7 +23,7 @@ fn messages_at_a_time(case: &StreamCase) -> usize {
 }
 
 impl StreamParties for ByteStreams {
-    fn send(mut self: Box<Self>, pace: &mut Pace) {
+    fn send(mut self: Box<Self>, pace: &mut Pacer) {
         // A receiver's death shows only when nobody else holds a reading end.
         self.readers.clear();
         let run = self.case.batch.min(messages_at_a_time(&self.case));

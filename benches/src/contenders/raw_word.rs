@@ -1,24 +1,24 @@
 //! The least that two spinning parties can do: a message of 64 bytes beside a word that says it is there.
 
+use crate::contender::{Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Unavailable, Wait};
 use crate::control::map_shared;
 use crate::latency::{self, Echo, Meter};
 use crate::load;
-use crate::rival::{Absent, Cores, Latency, LatencyCase, LatencyParties, Link, Rival, Wait};
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 pub struct RawWord;
 
-impl Rival for RawWord {
+impl Contender for RawWord {
     fn name(&self) -> &'static str {
         "raw shared word"
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         match case {
             LatencyCase { wait: Wait::Spin, cores: Cores::Two } => {
                 Ok(Latency::Processes(Box::new(Mailboxes::new())))
             }
-            _ => Err(Absent::cannot("only spins, and needs a core for each party")),
+            _ => Err(Unavailable::cannot("only spins, and needs a core for each party")),
         }
     }
 }

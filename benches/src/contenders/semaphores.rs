@@ -1,28 +1,29 @@
 //! Lock-step: one shared block, and POSIX semaphores between processes. The next message is written when every receiver
-//! has given the block back. This is how the shared-memory ancestor of Whorl's `copy` works.
+//! has given the block back. This is how the shared-memory baseline of Whorl's `copy` works.
 
+use crate::contender::{
+    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
+    Wait,
+};
 use crate::control::map_shared;
 use crate::latency::{self, Echo, Meter};
 use crate::load;
-use crate::party::{Pace, Tally};
-use crate::rival::{
-    Absent, Latency, LatencyCase, LatencyParties, Link, Rival, Stream, StreamCase, StreamParties, Wait,
-};
+use crate::role::{Pacer, Tally};
 
 pub struct Semaphores;
 
-impl Rival for Semaphores {
+impl Contender for Semaphores {
     fn name(&self) -> &'static str {
         "semaphores in lock-step"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         Ok(Stream::Processes(Box::new(Block::new(case.receivers, case.words()))))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         if case.wait == Wait::Spin {
-            return Err(Absent::cannot("sem_wait sleeps"));
+            return Err(Unavailable::cannot("sem_wait sleeps"));
         }
         let blocks = [Block::new(1, latency::WORDS), Block::new(1, latency::WORDS)];
         Ok(Latency::Processes(Box::new(Pair(blocks))))
@@ -93,7 +94,7 @@ impl Drop for Block {
 }
 
 impl StreamParties for Block {
-    fn send(self: Box<Self>, pace: &mut Pace) {
+    fn send(self: Box<Self>, pace: &mut Pacer) {
         pace.ready();
         loop {
             let batch = pace.batch(1);

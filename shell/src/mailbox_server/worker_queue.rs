@@ -2,8 +2,8 @@
 
 use super::budget::Share;
 use super::lobby::Ticket;
-use crate::os::close_on_fork::Unshared;
-use crate::os::event_fd::Bell;
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::event_fd::EventFd;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +13,11 @@ pub type Key = u64;
 
 /// What a worker is asked to do.
 #[derive(Debug)]
-pub enum Letter {
+pub enum WorkerMessage {
     /// Look after this client.
     Serve {
         /// Its socket.
-        socket: Unshared,
+        socket: CloseOnForkFd,
         /// It must send a token, and is in the lobby until then.
         ticket: Option<Ticket>,
         /// Its address's share of the memory for data in flight.
@@ -26,7 +26,7 @@ pub enum Letter {
     /// Send this client of the lobby away: another needs its place.
     MakeRoom(Ticket),
     /// A message may have come to this mailbox, for which clients of the worker wait.
-    News(u32),
+    WaitList(u32),
     /// Say goodbye to clients between requests, and let the others finish.
     Stop,
     /// Say goodbye to everybody.
@@ -37,39 +37,39 @@ pub enum Letter {
 
 /// A letter box.
 #[derive(Debug)]
-pub struct Post {
-    letters: Mutex<Vec<Letter>>,
-    bell: Bell,
+pub struct WorkerQueue {
+    letters: Mutex<Vec<WorkerMessage>>,
+    bell: EventFd,
 }
 
-impl Post {
+impl WorkerQueue {
     /// An empty one.
     ///
     /// # Errors
     /// No descriptor was to be had.
     pub fn new() -> Result<Self, Errno> {
-        Ok(Self { letters: Mutex::new(Vec::new()), bell: Bell::new()? })
+        Ok(Self { letters: Mutex::new(Vec::new()), bell: EventFd::new()? })
     }
 
     /// Leaves a letter.
-    pub fn send(&self, letter: Letter) {
+    pub fn send(&self, letter: WorkerMessage) {
         let mut letters = unpoisoned(&self.letters);
         letters.push(letter);
         // Who found letters there already rang, and the worker takes them all at once.
         if letters.len() == 1 {
-            self.bell.ring();
+            self.bell.signal();
         }
     }
 
     /// Takes all letters. `into` is empty, and gives its memory in exchange.
-    pub fn collect(&self, into: &mut Vec<Letter>) {
+    pub fn collect(&self, into: &mut Vec<WorkerMessage>) {
         let mut letters = unpoisoned(&self.letters);
-        self.bell.hush();
+        self.bell.drain();
         std::mem::swap(&mut *letters, into);
     }
 }
 
-impl AsFd for Post {
+impl AsFd for WorkerQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }

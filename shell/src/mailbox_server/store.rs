@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::replies::Replies;
+use super::out_buffer::OutBuffer;
 use super::reply::Fault;
-use super::session::Boxes;
+use super::session::MailboxStore;
 use crate::shm::mailboxes::{MailboxError, Mailboxes};
 use whorl_core::error::{LockError, MailReadError};
 
@@ -27,17 +27,17 @@ const GUESSES: usize = 64;
 const GUESSED: usize = 128 << 10;
 
 /// The mailboxes, for one worker.
-pub struct SharedBoxes {
+pub struct SharedMailboxes {
     mailboxes: Mailboxes,
     patience: Duration,
     stuck: HashSet<u32>,
     /// The last reply's head.
-    line: Replies,
+    line: OutBuffer,
     /// How long the messages were that were read last.
     sizes: [usize; GUESSES],
 }
 
-impl SharedBoxes {
+impl SharedMailboxes {
     /// A worker's view, with a seat of its own.
     pub fn new(mailboxes: Mailboxes) -> Self {
         let copying = Duration::from_secs(1).mul_f64(mailboxes.capacity() as f64 / BYTES as f64);
@@ -45,7 +45,7 @@ impl SharedBoxes {
             mailboxes,
             patience: PATIENCE + copying,
             stuck: HashSet::new(),
-            line: Replies::default(),
+            line: OutBuffer::default(),
             sizes: [0; GUESSES],
         }
     }
@@ -80,7 +80,7 @@ impl SharedBoxes {
     }
 }
 
-impl Boxes for SharedBoxes {
+impl MailboxStore for SharedMailboxes {
     fn version(&mut self, mailbox: u32) -> Result<u64, Fault> {
         self.mailboxes.version(mailbox).map_err(|_| Fault::Damaged)
     }
@@ -90,8 +90,8 @@ impl Boxes for SharedBoxes {
     fn read(
         &mut self,
         mailbox: u32,
-        out: &mut Replies,
-        mut head: impl FnMut(&mut Replies, u64, usize),
+        out: &mut OutBuffer,
+        mut head: impl FnMut(&mut OutBuffer, u64, usize),
     ) -> Result<(), Fault> {
         let start = out.len();
         let mut line = std::mem::take(&mut self.line);

@@ -1,30 +1,31 @@
 //! ipc-channel: a channel of bytes to each receiver, every message sent once into each.
 
+use crate::contender::{
+    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
+    Wait,
+};
+use crate::contenders::byte_streams::{bytes, bytes_mut};
 use crate::latency::{self, Echo, Meter};
 use crate::load;
-use crate::party::{Pace, Tally};
-use crate::rival::{
-    Absent, Latency, LatencyCase, LatencyParties, Link, Rival, Stream, StreamCase, StreamParties, Wait,
-};
-use crate::rivals::byte_streams::{bytes, bytes_mut};
+use crate::role::{Pacer, Tally};
 use ipc_channel::ipc::{IpcBytesReceiver, IpcBytesSender, bytes_channel};
 
 pub struct IpcChannel;
 
-impl Rival for IpcChannel {
+impl Contender for IpcChannel {
     fn name(&self) -> &'static str {
         "ipc-channel"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         let channels: Result<Vec<_>, _> = (0..case.receivers).map(|_| bytes_channel()).collect();
         let (senders, receivers) = channels?.into_iter().unzip();
         Ok(Stream::Processes(Box::new(Parties { senders, receivers, case: *case })))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         if case.wait == Wait::Spin {
-            return Err(Absent::cannot("its receive sleeps"));
+            return Err(Unavailable::cannot("its receive sleeps"));
         }
         let (there_sender, there_receiver) = bytes_channel()?;
         let (back_sender, back_receiver) = bytes_channel()?;
@@ -40,7 +41,7 @@ struct Parties {
 }
 
 impl StreamParties for Parties {
-    fn send(self: Box<Self>, pace: &mut Pace) {
+    fn send(self: Box<Self>, pace: &mut Pacer) {
         let Self { mut senders, receivers, case } = *self;
         // A receiver's death shows only when nobody else holds its end.
         drop(receivers);

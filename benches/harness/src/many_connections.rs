@@ -1,11 +1,11 @@
 //! Very many connections to one server, all of them used in turn by a few client processes.
 //!
-//! However many are open, only so many requests are under way: what grows is the crowd that the server keeps, and not the
+//! However many are open, only so many requests are under way: what grows is the many_connections that the server keeps, and not the
 //! work that waits for it.
 
 use crate::clock;
-use crate::control::{Control, duty, phase};
-use crate::process::{Group, Trouble};
+use crate::control::{Control, phase, task};
+use crate::process::{Group, RunError};
 use crate::servers::{Server, Verb, connect, prepare, some};
 use crate::timing::Timing;
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ const AT_A_TIME: usize = 64;
 /// A server that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a crowd gets, and what it takes.
+/// What a many_connections gets, and what it takes.
 pub struct Served {
     /// Requests per second of all clients together.
     pub rate: f64,
@@ -40,13 +40,13 @@ pub fn serve(
     size: usize,
     connections: usize,
     timing: &Timing,
-) -> Result<Served, Trouble> {
-    let failed = |why: Error| Trouble::Failed(why.to_string());
+) -> Result<Served, RunError> {
+    let failed = |why: Error| RunError::Failed(why.to_string());
     let mut buffer = vec![0; 256 << 10];
     let (_first, reply) = prepare(server, Verb::Get, size, &mut buffer).map_err(failed)?;
-    let resident = || server.resident().ok_or_else(|| Trouble::Failed("the server has ended".into()));
+    let resident = || server.resident().ok_or_else(|| RunError::Failed("the server has ended".into()));
     let before = resident()?;
-    control.reset(duty::NONE);
+    control.reset(task::NONE);
     let clients = CLIENTS.min(connections);
     let mut group = Group::new();
     for index in 0..clients {
@@ -70,7 +70,7 @@ pub fn serve(
     for record in &control.receivers[..clients] {
         let (count, nanoseconds) = (record.0.received.load(Relaxed), record.0.end_ns.load(Acquire));
         if count == 0 {
-            return Err(Trouble::Failed("no reply came while a client counted".into()));
+            return Err(RunError::Failed("no reply came while a client counted".into()));
         }
         rate += count as f64 * 1e9 / nanoseconds as f64;
     }

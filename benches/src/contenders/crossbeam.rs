@@ -1,35 +1,36 @@
 //! crossbeam-channel within one process: a bounded channel to each receiver. Short messages are copied into each; long
 //! ones are written once, into memory of their own, and shared.
 
+use crate::contender::{
+    Contender, Cores, Latency, LatencyCase, LatencyThreads, Link, Stream, StreamCase, StreamThreads,
+    Unavailable, Wait,
+};
 use crate::latency::{self, Echo, Meter};
 use crate::load;
-use crate::party::{Pace, Tally};
-use crate::rival::{
-    Absent, Cores, Latency, LatencyCase, LatencyThreads, Link, Rival, Stream, StreamCase, StreamThreads, Wait,
-};
+use crate::role::{Pacer, Tally};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 
 pub struct Crossbeam;
 
-impl Rival for Crossbeam {
+impl Contender for Crossbeam {
     fn name(&self) -> &'static str {
         "crossbeam-channel, in process"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         Ok(Stream::Threads(Box::new(Threads(*case))))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         match (case.wait, case.cores) {
-            (Wait::Spin, Cores::One) => Err(Absent::cannot("spinning needs a core for each party")),
+            (Wait::Spin, Cores::One) => Err(Unavailable::cannot("spinning needs a core for each party")),
             _ => Ok(Latency::Threads(Box::new(Pair(case.wait)))),
         }
     }
 
-    fn mortal(&self) -> Result<(), Absent> {
-        Err(Absent::cannot("threads die together"))
+    fn mortal(&self) -> Result<(), Unavailable> {
+        Err(Unavailable::cannot("threads die together"))
     }
 }
 
@@ -39,7 +40,7 @@ type Short = [u64; latency::WORDS];
 type Long = Arc<Box<[u64]>>;
 
 impl StreamThreads for Threads {
-    fn run(self: Box<Self>, pace: &mut Pace, tallies: Vec<Tally>) {
+    fn run(self: Box<Self>, pace: &mut Pacer, tallies: Vec<Tally>) {
         let words = self.0.words();
         if words == latency::WORDS {
             let make = |stamp| {
@@ -61,7 +62,7 @@ impl StreamThreads for Threads {
 
 fn run<M: Clone + Send>(
     case: &StreamCase,
-    pace: &mut Pace,
+    pace: &mut Pacer,
     tallies: Vec<Tally>,
     make: impl Fn(u64) -> M,
     words: impl Fn(&M) -> &[u64] + Send + Copy,

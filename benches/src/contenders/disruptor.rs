@@ -2,12 +2,13 @@
 //!
 //! All parties poll and yield when there is nothing to do: its own busy spinning needs a core for each thread.
 
+use crate::contender::{
+    Contender, Cores, Latency, LatencyCase, LatencyThreads, Link, Stream, StreamCase, StreamThreads,
+    Unavailable, Wait,
+};
 use crate::latency::{self, Echo, Meter};
 use crate::load;
-use crate::party::{Pace, Tally};
-use crate::rival::{
-    Absent, Cores, Latency, LatencyCase, LatencyThreads, Link, Rival, Stream, StreamCase, StreamThreads, Wait,
-};
+use crate::role::{Pacer, Tally};
 use crate::waiting::Backoff;
 use disruptor::{
     BusySpin, EventPoller, Producer, SingleConsumerBarrier, SingleProducer, SingleProducerBarrier,
@@ -16,24 +17,24 @@ use disruptor::{
 
 pub struct Disruptor;
 
-impl Rival for Disruptor {
+impl Contender for Disruptor {
     fn name(&self) -> &'static str {
         "disruptor, in process"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         Ok(Stream::Threads(Box::new(Threads(*case))))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         match (case.wait, case.cores) {
             (Wait::Spin, Cores::Two) => Ok(Latency::Threads(Box::new(Pair))),
-            _ => Err(Absent::cannot("only polls, or sleeps for a fixed time")),
+            _ => Err(Unavailable::cannot("only polls, or sleeps for a fixed time")),
         }
     }
 
-    fn mortal(&self) -> Result<(), Absent> {
-        Err(Absent::cannot("threads die together"))
+    fn mortal(&self) -> Result<(), Unavailable> {
+        Err(Unavailable::cannot("threads die together"))
     }
 }
 
@@ -49,7 +50,7 @@ type Poller<E> = EventPoller<E, SingleProducerBarrier>;
 struct Threads(StreamCase);
 
 impl StreamThreads for Threads {
-    fn run(self: Box<Self>, pace: &mut Pace, tallies: Vec<Tally>) {
+    fn run(self: Box<Self>, pace: &mut Pacer, tallies: Vec<Tally>) {
         let words = self.0.words();
         if words == latency::WORDS {
             open(Short::default, &self.0, pace, tallies);
@@ -59,7 +60,7 @@ impl StreamThreads for Threads {
     }
 }
 
-fn open<E: Event>(event: impl FnMut() -> E, case: &StreamCase, pace: &mut Pace, tallies: Vec<Tally>) {
+fn open<E: Event>(event: impl FnMut() -> E, case: &StreamCase, pace: &mut Pacer, tallies: Vec<Tally>) {
     let builder = build_single_producer(case.slots, event, BusySpin);
     let (first, builder) = builder.new_event_poller();
     if case.receivers == 1 {
@@ -80,7 +81,7 @@ fn run<E: Event>(
     mut producer: impl Producer<E>,
     pollers: Vec<Poller<E>>,
     case: &StreamCase,
-    pace: &mut Pace,
+    pace: &mut Pacer,
     tallies: Vec<Tally>,
 ) {
     std::thread::scope(|scope| {

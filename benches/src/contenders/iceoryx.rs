@@ -3,12 +3,13 @@
 //! Two ways to wait: polling (a few looks, then yielding), and its event service, notified once per published run.
 //! It has no call that publishes several samples at once.
 
+use crate::contender::{
+    Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties,
+    Unavailable, Wait,
+};
 use crate::latency::{self, Echo, Meter};
 use crate::load::{self, LAST};
-use crate::party::{Pace, Tally};
-use crate::rival::{
-    Absent, Cores, Latency, LatencyCase, LatencyParties, Link, Rival, Stream, StreamCase, StreamParties, Wait,
-};
+use crate::role::{Pacer, Tally};
 use crate::waiting::Backoff;
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
@@ -22,24 +23,24 @@ pub struct Iceoryx {
     pub events: bool,
 }
 
-impl Rival for Iceoryx {
+impl Contender for Iceoryx {
     fn name(&self) -> &'static str {
         if self.events { "iceoryx2, events" } else { "iceoryx2, polling" }
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         let shape = Shape { words: case.words(), receivers: case.receivers, slots: case.slots };
         let parties = Parties { place: Place::new(), shape, batch: case.batch, events: self.events };
         Ok(Stream::Processes(Box::new(parties)))
     }
 
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         let pair = || Ok(Latency::Processes(Box::new(Pair { place: Place::new(), wait: case.wait })));
         match (case.wait, case.cores) {
             (Wait::Spin, Cores::Two) if !self.events => pair(),
             (Wait::Sleep, _) if self.events => pair(),
-            (Wait::Spin, _) => Err(Absent::cannot("events sleep")),
-            (Wait::Sleep, _) => Err(Absent::cannot("polling does not sleep")),
+            (Wait::Spin, _) => Err(Unavailable::cannot("events sleep")),
+            (Wait::Sleep, _) => Err(Unavailable::cannot("polling does not sleep")),
         }
     }
 
@@ -160,7 +161,7 @@ struct Parties {
 }
 
 impl StreamParties for Parties {
-    fn send(self: Box<Self>, pace: &mut Pace) {
+    fn send(self: Box<Self>, pace: &mut Pacer) {
         let node = self.place.node();
         let service = data(&node, &self.place.name("data"), &self.shape);
         let publisher = publisher(&service, &self.shape);

@@ -1,25 +1,25 @@
-//! Not a rival but the bound: the same loops that write and check, and nothing else.
+//! Not a contender but the bound: the same loops that write and check, and nothing else.
 //!
 //! The sender fills slots of its own; receivers check slots that were filled once and never change, and only look at how
 //! many messages they owe. Nothing waits for a slower party and no byte crosses between cores.
 
+use crate::contender::{Contender, Stream, StreamCase, StreamParties, Unavailable};
 use crate::control::map_shared;
 use crate::load::{self, LAST};
-use crate::party::{Pace, Tally};
-use crate::rival::{Absent, Rival, Stream, StreamCase, StreamParties};
+use crate::role::{Pacer, Tally};
 use crate::waiting::Backoff;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 pub struct NoRing;
 
-impl Rival for NoRing {
+impl Contender for NoRing {
     fn name(&self) -> &'static str {
         "loops without a ring"
     }
 
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         if case.size < 64 * 1024 {
-            return Err(Absent::cannot("the bound counts where the loops cost the most: 80 KiB"));
+            return Err(Unavailable::cannot("the bound counts where the loops cost the most: 80 KiB"));
         }
         let bytes = 4096 + 2 * case.slots * case.size;
         let parties = Parties { base: map_shared(bytes), bytes, case: *case };
@@ -30,8 +30,8 @@ impl Rival for NoRing {
         Ok(Stream::Processes(Box::new(parties)))
     }
 
-    fn mortal(&self) -> Result<(), Absent> {
-        Err(Absent::cannot("nobody waits for anybody"))
+    fn mortal(&self) -> Result<(), Unavailable> {
+        Err(Unavailable::cannot("nobody waits for anybody"))
     }
 }
 
@@ -62,7 +62,7 @@ impl Drop for Parties {
 }
 
 impl StreamParties for Parties {
-    fn send(self: Box<Self>, pace: &mut Pace) {
+    fn send(self: Box<Self>, pace: &mut Pacer) {
         let mut sent = 0u64;
         pace.ready();
         loop {

@@ -1,26 +1,26 @@
-//! What a rival is: somebody who can carry a stream to many receivers, or single messages to and fro, or not.
+//! What a contender is: somebody who can carry a stream to many receivers, or single messages to and fro, or not.
 
 use crate::latency::{Echo, Meter};
-use crate::party::{Pace, Tally};
+use crate::role::{Pacer, Tally};
 
 /// One who takes part in the ring's bench. The parent makes each run's channels before it forks.
-pub trait Rival {
+pub trait Contender {
     fn name(&self) -> &'static str;
 
     /// Opens what one sender and `case.receivers` receivers need.
-    fn stream(&self, case: &StreamCase) -> Result<Stream, Absent> {
+    fn stream(&self, case: &StreamCase) -> Result<Stream, Unavailable> {
         let _ = case;
-        Err(Absent::cannot("a channel between two parties, not a stream"))
+        Err(Unavailable::cannot("a channel between two parties, not a stream"))
     }
 
     /// Opens what two parties need to send single messages to and fro.
-    fn latency(&self, case: &LatencyCase) -> Result<Latency, Absent> {
+    fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         let _ = case;
-        Err(Absent::cannot("a stream, not a channel to and fro"))
+        Err(Unavailable::cannot("a stream, not a channel to and fro"))
     }
 
     /// Whether killing a receiver in mid-stream is a fair question.
-    fn mortal(&self) -> Result<(), Absent> {
+    fn mortal(&self) -> Result<(), Unavailable> {
         Ok(())
     }
 
@@ -69,22 +69,22 @@ pub enum Cores {
 
 /// Why there is no figure.
 #[derive(Clone, Debug)]
-pub enum Absent {
+pub enum Unavailable {
     /// It does not exist yet.
     NotMeasured(String),
     /// It cannot do this case, and why.
     LeftOut(String),
 }
 
-impl Absent {
+impl Unavailable {
     pub fn cannot(why: impl Into<String>) -> Self {
-        Absent::LeftOut(why.into())
+        Unavailable::LeftOut(why.into())
     }
 }
 
-impl From<std::io::Error> for Absent {
+impl From<std::io::Error> for Unavailable {
     fn from(error: std::io::Error) -> Self {
-        Absent::LeftOut(error.to_string())
+        Unavailable::LeftOut(error.to_string())
     }
 }
 
@@ -98,13 +98,13 @@ pub enum Stream {
 ///
 /// Both set themselves up, call `ready`, and do their work until a batch, or a message, is the last.
 pub trait StreamParties {
-    fn send(self: Box<Self>, pace: &mut Pace);
+    fn send(self: Box<Self>, pace: &mut Pacer);
     fn receive(self: Box<Self>, index: usize, tally: &mut Tally);
 }
 
 /// The parties of a stream within one process: the calling thread sends, one thread for each tally receives.
 pub trait StreamThreads {
-    fn run(self: Box<Self>, pace: &mut Pace, tallies: Vec<Tally>);
+    fn run(self: Box<Self>, pace: &mut Pacer, tallies: Vec<Tally>);
 }
 
 /// An opened channel to and fro.

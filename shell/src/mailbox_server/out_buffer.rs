@@ -8,13 +8,13 @@ use std::ops::{Deref, DerefMut};
 /// message costs no writing before the message is copied there: zeroing took a twelfth of a worker's time with messages
 /// of 64 KiB.
 #[derive(Debug, Default)]
-pub struct Replies {
+pub struct OutBuffer {
     /// Its length is the most that was ever in use.
     memory: Vec<u8>,
     used: usize,
 }
 
-impl Replies {
+impl OutBuffer {
     /// Room for `count` more bytes, which hold anything.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Replies {
     }
 }
 
-impl Deref for Replies {
+impl Deref for OutBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -72,13 +72,13 @@ impl Deref for Replies {
     }
 }
 
-impl DerefMut for Replies {
+impl DerefMut for OutBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.memory[..self.used]
     }
 }
 
-impl io::Write for Replies {
+impl io::Write for OutBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn it_holds_what_was_appended_whatever_was_there_before() {
-        let mut replies = Replies::default();
+        let mut replies = OutBuffer::default();
         replies.extend_from_slice(b"a long first reply");
         replies.clear();
         assert!(replies.is_empty());
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_memory_for_changes_nothing() {
-        let mut replies = Replies::default();
+        let mut replies = OutBuffer::default();
         replies.extend_from_slice(b"here");
         replies.room(usize::MAX).unwrap_err();
         replies.room(isize::MAX as usize).unwrap_err();

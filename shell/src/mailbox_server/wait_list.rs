@@ -14,17 +14,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::post::{Letter, Post, unpoisoned};
+use super::worker_queue::{WorkerMessage, WorkerQueue, unpoisoned};
 
 /// The register.
 #[derive(Debug)]
-pub struct News {
+pub struct WaitList {
     /// How many workers are registered, each once for each mailbox; what a store looks at before it takes the lock.
     waiting: AtomicUsize,
     register: Mutex<Register>,
     /// Rung when somebody begins to wait, or the end has come.
     begun: Condvar,
-    posts: Vec<Arc<Post>>,
+    posts: Vec<Arc<WorkerQueue>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,9 +42,9 @@ struct Awaited {
     workers: Vec<usize>,
 }
 
-impl News {
+impl WaitList {
     /// A register for the workers behind `posts`.
-    pub fn new(posts: Vec<Arc<Post>>) -> Self {
+    pub fn new(posts: Vec<Arc<WorkerQueue>>) -> Self {
         Self { waiting: AtomicUsize::new(0), register: Mutex::default(), begun: Condvar::new(), posts }
     }
 
@@ -114,7 +114,7 @@ impl News {
         if is_new {
             awaited.told = version;
             for post in awaited.workers.iter().filter_map(|&worker| self.posts.get(worker)) {
-                post.send(Letter::News(mailbox));
+                post.send(WorkerMessage::WaitList(mailbox));
             }
         }
         is_new
