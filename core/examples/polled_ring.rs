@@ -12,9 +12,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 use whorl_core::error::End;
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::layout::{Geometry, OwnedRing, Region, Ring};
 use whorl_core::ring::{Applicant, Receiver, Sender};
-use whorl_core::segment::{Geometry, OwnedRing, Region, Ring};
 use whorl_core::sync::{AtomicU32, Ordering};
 
 const GEOMETRY: Geometry = match Geometry::new(64, 64, 1) {

@@ -16,9 +16,9 @@
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::layout::{Geometry, Region, Ring};
 use whorl_core::ring::{Applicant, Receiver};
-use whorl_core::segment::{Geometry, Region, Ring};
 use whorl_core::sync::{AtomicU32, Ordering};
 
 /// Eight slots of 32 bytes, for up to two receivers.

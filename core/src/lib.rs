@@ -1,20 +1,20 @@
 //! One-to-many communication over any memory, lock-free and without an operating system.
 //!
 //! This crate holds every lock-free algorithm of Whorl and nothing else: no allocation, no standard library, no system
-//! call, no clock. It is given memory (a pointer and a length, checked once by [`segment`]) and a [`Host`](futex::Host),
+//! call, no clock. It is given memory (a pointer and a length, checked once by [`layout`]) and a [`Host`](host::Host),
 //! which knows the two things that an algorithm cannot: how to sleep, and who is dead.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`sync`] | the one door to atomics, fences and the spin hint |
-//! | [`futex`] | what a host supplies: waiting on a word, waking, burying the dead |
-//! | [`event`] | the parking protocol: announce, fence, look again, sleep; why no wake is lost |
+//! | [`host`] | what a host supplies: waiting on a word, waking, burying the dead |
+//! | [`event_count`] | the parking protocol: announce, fence, look again, sleep; why no wake is lost |
 //! | [`sequence`] | 32-bit sequence numbers that wrap |
 //! | [`seat`] | who takes part: a word with a state and a generation |
 //! | [`ring`] | the lossless broadcast ring: one sender, many receivers |
 //! | [`rwlock`] | the seat lock: many readers or one writer, nobody starves, the dead block nobody |
 //! | [`mailbox`] | the latest message, behind that lock |
-//! | [`segment`] | the bytes: header, offsets, checked casts from memory to typed parts |
+//! | [`layout`] | the bytes: header, offsets, checked casts from memory to typed parts |
 //! | [`error`] | what can go wrong, as small enums |
 //!
 //! Shared words are 32 bits wide, so the smallest targets can run it. `core/examples/static_ring.rs` sends through a
@@ -22,12 +22,12 @@
 #![no_std]
 
 pub mod error;
-pub mod event;
-pub mod futex;
+pub mod event_count;
+pub mod host;
+pub mod layout;
 pub mod mailbox;
 pub mod ring;
 pub mod rwlock;
 pub mod seat;
-pub mod segment;
 pub mod sequence;
 pub mod sync;

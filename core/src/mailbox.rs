@@ -21,8 +21,8 @@
 //! | *news* | flip, leave, fence, look for sleepers | announce, fence, peek ([`Event`]) |
 
 use crate::error::{Corrupt, LockError, MailReadError, MailWriteError, WaitError};
-use crate::event::Event;
-use crate::futex::{Futex, Wake};
+use crate::event_count::Event;
+use crate::host::{Futex, Wake};
 use crate::rwlock::{self, Participant};
 use crate::sync::{AtomicU32, Ordering};
 

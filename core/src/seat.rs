@@ -152,7 +152,7 @@ impl Seat {
         false
     }
 
-    /// Clears the seat of a dead occupant. To be called only through [`Host::try_bury`](crate::futex::Host::try_bury).
+    /// Clears the seat of a dead occupant. To be called only through [`Host::try_bury`](crate::host::Host::try_bury).
     /// False if the seat was free. It may be repeated, and several callers may do it at the same time.
     pub fn bury(&self) -> bool {
         let seen = self.occupancy();

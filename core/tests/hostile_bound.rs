@@ -6,10 +6,10 @@ use common::{Alone, create, regions};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use whorl_core::layout::Geometry;
 use whorl_core::ring::{Applicant, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
-use whorl_core::segment::Geometry;
 
-/// The words of seat 0, as `core/src/segment/ring.rs` draws the control region.
+/// The words of seat 0, as `core/src/layout/ring.rs` draws the control region.
 const SEAT: usize = 1024;
 const CURSOR: usize = SEAT + 2;
 

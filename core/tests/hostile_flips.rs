@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread::{scope, sleep, yield_now};
 use std::time::{Duration, Instant};
 use threads::Yielding;
+use whorl_core::layout::{Geometry, MailGeometry, Mailboxes, Ring};
 use whorl_core::ring::Applicant;
-use whorl_core::segment::{Geometry, MailGeometry, Mailboxes, Ring};
 
 /// Operations of each thread before everything begins anew in clean memory: after that little is left to ruin.
 const OPERATIONS: u32 = 200;

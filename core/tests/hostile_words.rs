@@ -9,7 +9,7 @@ use hostile::boxes::{self, Step as BoxStep};
 use hostile::ring::{self, Step};
 use hostile::{Tally, header};
 use std::path::Path;
-use whorl_core::segment::{Geometry, MailGeometry};
+use whorl_core::layout::{Geometry, MailGeometry};
 
 const RANDOM_INPUTS: u64 = 10_000;
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::{Yielding, bytes, memory};
 use whorl_core::error::{JoinError, MailReadError, MailWriteError, WaitError};
-use whorl_core::segment::{LayoutError, MailGeometry, Mailboxes, Region};
+use whorl_core::layout::{LayoutError, MailGeometry, Mailboxes, Region};
 
 fn with_mailboxes(boxes: u32, capacity: u32, seats: u32, test: impl FnOnce(Mailboxes<'_, Yielding>)) {
     let geometry = MailGeometry::new(boxes, capacity, seats).unwrap();
@@ -198,7 +198,7 @@ fn who_waits_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
     with_mailboxes(3, 8, 2, |boxes| {
         let mut user = boxes.sit(0, 1).unwrap();
         let deadline = Some(Instant::now() + Duration::from_secs(30));
-        assert_eq!(boxes.sleep_unless(|| true, deadline), whorl_core::futex::Wake::Woken);
+        assert_eq!(boxes.sleep_unless(|| true, deadline), whorl_core::host::Wake::Woken);
         // The write falls between the announcement and the sleep: the bell has moved, so the sleep does not begin.
         let started = Instant::now();
         boxes.sleep_unless(
@@ -223,7 +223,7 @@ fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
     // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
     let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
     let mut other = boxes.sit(1, 2).unwrap();
-    // The second mailbox: its epoch, and the cell of seat 0 (the layout is drawn in core/src/segment/mailboxes.rs).
+    // The second mailbox: its epoch, and the cell of seat 0 (the layout is drawn in core/src/layout/mailboxes.rs).
     let at = (4096 + 2 * 8u32).next_multiple_of(64) as usize + 192 + 2 * 64;
     for (offset, value) in [(at, 1 << 31), (at + 192, 3)] {
         // SAFETY: inside the buffer.

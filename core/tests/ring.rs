@@ -8,8 +8,8 @@ mod common;
 use common::{Alone, Memory, Random, create, regions};
 use std::mem::forget;
 use whorl_core::error::{ClaimError, End, JoinError, ReadError};
+use whorl_core::layout::{Geometry, OwnedRing, Ring};
 use whorl_core::ring::{Applicant, Kind, Membership, Receiver, Sender};
-use whorl_core::segment::{Geometry, OwnedRing, Ring};
 use whorl_core::sequence::Sequence;
 
 const SEATS: u32 = 4;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::error::LockError;
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, bury_dead};
 
 /// What a reader's cell says.

@@ -9,8 +9,8 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::{Yielding, bytes, memory};
+use whorl_core::layout::{MailGeometry, Mailboxes, Region};
 use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, Taken};
-use whorl_core::segment::{MailGeometry, Mailboxes, Region};
 
 struct Words {
     epoch: Epoch,

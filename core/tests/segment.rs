@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Alone, Memory, Random, create, regions};
-use whorl_core::segment::{ALIGN, Geometry, LayoutError, MAX_SEATS, Region, Ring};
+use whorl_core::layout::{ALIGN, Geometry, LayoutError, MAX_SEATS, Region, Ring};
 
 const WORDS: usize = 16;
 

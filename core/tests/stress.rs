@@ -5,9 +5,9 @@ mod common;
 use common::{create, regions};
 use std::thread;
 use whorl_core::error::{End, ReadError};
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::layout::Geometry;
 use whorl_core::ring::{Applicant, Kind};
-use whorl_core::segment::Geometry;
 use whorl_core::sequence::Sequence;
 use whorl_core::sync::{AtomicU32, Ordering};
 

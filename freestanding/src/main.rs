@@ -13,9 +13,9 @@ use core::cell::UnsafeCell;
 use core::convert::Infallible;
 use core::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
 use whorl_core::ring::Applicant;
-use whorl_core::segment::{Geometry, Region, Ring};
+use whorl_core::layout::{Geometry, Region, Ring};
 use whorl_core::sequence::Sequence;
 use whorl_core::sync::{AtomicU32, Ordering};
 

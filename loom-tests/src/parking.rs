@@ -2,7 +2,7 @@
 //!
 //! Without a slice or a deadline nothing ends a sleep but a wake, so a lost wake is a deadlock, which loom reports.
 
-use crate::futex::{Futex, Host, Wake};
+use crate::host::{Futex, Host, Wake};
 use crate::sync::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 use std::panic::resume_unwind;

@@ -1,7 +1,7 @@
 //! Models that must fail: if one of these passes, the checker does not look.
 
 use loom::thread;
-use loom_tests::event::Event;
+use loom_tests::event_count::Event;
 use loom_tests::memory::{Cells, Ring};
 use loom_tests::model::Model;
 use loom_tests::parking::Parking;

@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use whorl::shm::liveness::{ByteLocks, Owner, SharedHost};
 use whorl::shm::mailboxes::{MailSegment, MailboxError};
-use whorl_core::futex::{Futex, Host};
-use whorl_core::segment::MailGeometry;
+use whorl_core::host::{Futex, Host};
+use whorl_core::layout::MailGeometry;
 use whorl_core::sync::AtomicU32 as Word;
 
 const SEAT: u32 = 3;
@@ -260,7 +260,7 @@ fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
         whorl::os::futex::ThreadFutex.wait(&word, 8, Some(past)),
         whorl::shm::heap::ThreadHost.wait(&word, 8, Some(past)),
     ] {
-        assert_eq!(wake, whorl_core::futex::Wake::TimedOut);
+        assert_eq!(wake, whorl_core::host::Wake::TimedOut);
     }
     for looks in [0, 1, 50] {
         assert!(!shared.spin(looks, Some(past)) && !whorl::os::futex::ThreadFutex.spin(looks, Some(past)));

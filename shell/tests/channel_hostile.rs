@@ -17,7 +17,7 @@ use whorl::registry::RuntimeDir;
 use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
 use whorl::shm::ring::Segment;
 use whorl::{JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start};
-use whorl_core::segment::Geometry;
+use whorl_core::layout::Geometry;
 
 fn runtime(home: &Home) -> RuntimeDir {
     RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap()

@@ -10,8 +10,8 @@ use std::process::Command;
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::Segment;
 use whorl_core::error::End;
+use whorl_core::layout::{Geometry, MailGeometry};
 use whorl_core::ring::Applicant;
-use whorl_core::segment::{Geometry, MailGeometry};
 
 const README: &str = include_str!("../../README.md");
 const HELLO: &str = include_str!("../examples/hello.rs");

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use whorl::shm::liveness::{ByteLocks, OWNER};
 use whorl::shm::ring::Segment;
-use whorl_core::segment::Geometry;
+use whorl_core::layout::Geometry;
 
 fn queries() -> u64 {
     if std::env::var_os("WHORL_FAULTS_LONG").is_some() { 1_000_000 } else { 50_000 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use whorl::os::futex::{SLICE, SharedFutex, ThreadFutex};
-use whorl_core::futex::{Futex, Wake};
+use whorl_core::host::{Futex, Wake};
 use whorl_core::sync::AtomicU32;
 
 /// Where the sleeping process finds the memory that it shares with the test.

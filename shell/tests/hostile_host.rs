@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use whorl::shm::liveness::Owner;
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::Segment;
+use whorl_core::layout::{Geometry, MailGeometry};
 use whorl_core::ring::Applicant;
-use whorl_core::segment::{Geometry, MailGeometry};
 
 const HEADER: usize = 64;
 const LINE: usize = 64;

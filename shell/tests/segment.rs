@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::ptr::null_mut;
 use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
 use whorl::shm::ring::Segment;
-use whorl_core::segment::Geometry;
+use whorl_core::layout::Geometry;
 
 const DATA: &str = "memfd:whorl-data";
 const CONTROL: &str = "memfd:whorl-control";

@@ -9,10 +9,10 @@
 
 #[path = "../../core/src/error.rs"]
 pub mod error;
-#[path = "../../core/src/event.rs"]
-pub mod event;
-#[path = "../../core/src/futex.rs"]
-pub mod futex;
+#[path = "../../core/src/event_count.rs"]
+pub mod event_count;
+#[path = "../../core/src/host.rs"]
+pub mod host;
 #[path = "../../core/src/mailbox.rs"]
 pub mod mailbox;
 #[path = "../../core/src/ring/mod.rs"]

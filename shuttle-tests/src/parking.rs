@@ -1,7 +1,7 @@
 //! The runs' [`Host`]: condvars under a mutex instead of a futex. Nobody dies, and nothing ends a sleep but a wake, so a
 //! lost wake is a deadlock, which shuttle reports.
 
-use crate::futex::{Futex, Host, Wake};
+use crate::host::{Futex, Host, Wake};
 use crate::sync::{AtomicU32, Ordering};
 use shuttle::sync::{Condvar, Mutex};
 use std::sync::Arc;

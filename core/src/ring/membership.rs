@@ -2,7 +2,7 @@
 //! control thread may do all of it while the sender claims and publishes.
 
 use super::{Member, Parts, Slots, taken};
-use crate::futex::Host;
+use crate::host::Host;
 use crate::seat::State;
 use crate::sync::{Ordering, fence};
 

@@ -53,8 +53,8 @@ pub use sender::{Claim, Sender};
 pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Purpose, Record, Slots};
 
 use crate::error::End;
-use crate::event::Event;
-use crate::futex::Host;
+use crate::event_count::Event;
+use crate::host::Host;
 use crate::seat::Seat;
 use crate::sequence::Sequence;
 use crate::sync::{AtomicU32, Ordering};

@@ -3,7 +3,7 @@
 use super::slots::prefetch_ahead;
 use super::{ABANDONED, CLOSED, HeadView, Member, Parts, Purpose, Slots, taken};
 use crate::error::{Corrupt, JoinError, ReadError};
-use crate::futex::{Futex, Host, Wake};
+use crate::host::{Futex, Host, Wake};
 use crate::seat::{Generation, State};
 use crate::sequence::Sequence;
 use crate::sync::{Ordering, fence};

@@ -3,7 +3,7 @@
 use super::slots::prefetch_ahead;
 use super::{ABANDONED, CLOSED, Purpose, SenderParts, Slots, taken};
 use crate::error::{ClaimError, End};
-use crate::futex::{Futex, Wake};
+use crate::host::{Futex, Wake};
 use crate::seat::State;
 use crate::sequence::Sequence;
 use crate::sync::{Ordering, fence};

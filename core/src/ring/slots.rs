@@ -88,7 +88,7 @@ pub struct Record {
 
 /// Slots of raw bytes in a mapping: an array of [`Record`]s, then the payloads at a fixed stride.
 ///
-/// Invariants, upheld by `segment.rs`, which alone makes these:
+/// Invariants, upheld by `layout/ring.rs`, which alone makes these:
 /// - I1: `records` points at `count` records and `payload` at `count * stride` bytes, valid for reads for `'m`, and for
 ///   writes where a sender's parts were made from it;
 /// - I2: `size <= stride`;
@@ -213,7 +213,7 @@ fn prefetch<T>(_address: *const T, _purpose: Purpose) {
 unsafe fn word_at<'a>(payload: NonNull<u8>, i: usize) -> &'a AtomicU32 {
     // SAFETY: inside the payload area by the caller's contract.
     let word = unsafe { payload.cast::<AtomicU32>().add(i) };
-    // SAFETY: in bounds; aligned, for payloads start and repeat at multiples of 16 bytes (`segment.rs`); atomics may be
+    // SAFETY: in bounds; aligned, for payloads start and repeat at multiples of 16 bytes (`layout/ring.rs`); atomics may be
     // shared with other threads and processes.
     unsafe { word.as_ref() }
 }

@@ -71,7 +71,7 @@ pub use participant::{Participant, ReadGuard, WriteGuard, bury, bury_dead, has_t
 pub use scan::Scan;
 pub use step::{Actor, Bid, Step};
 
-use crate::futex::Host;
+use crate::host::Host;
 use crate::sync::{AtomicU32, Ordering};
 
 /// The states of a [`Cell`].

@@ -3,7 +3,7 @@
 use super::step::{Actor, Step};
 use super::{Cell, Ownership, Parts, count, state};
 use crate::error::LockError;
-use crate::futex::{Futex, Host, Wake};
+use crate::host::{Futex, Host, Wake};
 use crate::sync::Ordering;
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;

@@ -5,7 +5,7 @@
 use super::scan::Scan;
 use super::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
 use super::{Ownership, Parts, count};
-use crate::futex::Futex;
+use crate::host::Futex;
 use crate::sync::{AtomicU32, Ordering, exchange_before_fence, fence, fence_after_exchange};
 
 /// In whose name steps are taken.

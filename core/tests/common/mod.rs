@@ -5,8 +5,8 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use whorl_core::futex::{Futex, Host, Wake};
-use whorl_core::segment::{ALIGN, Geometry, OwnedRing, Region, Ring};
+use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::layout::{ALIGN, Geometry, OwnedRing, Region, Ring};
 use whorl_core::sync::AtomicU32;
 
 /// Zeroed memory, aligned as a region must be.

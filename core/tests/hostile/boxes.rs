@@ -5,7 +5,7 @@ use super::peer::{Peer, Script, Words, pick};
 use super::{Stage, Tally, play_script, play_steps};
 use std::mem::forget;
 use whorl_core::error::{MailReadError, MailWriteError};
-use whorl_core::segment::{MailGeometry, Mailboxes, User};
+use whorl_core::layout::{MailGeometry, Mailboxes, User};
 
 type Host<'m> = &'m Peer<'m>;
 
@@ -45,7 +45,7 @@ pub fn memory(geometry: MailGeometry) -> Guarded {
     Guarded::new(geometry.length() as usize)
 }
 
-/// The words that mean something, as `core/src/segment/mailboxes.rs` draws them.
+/// The words that mean something, as `core/src/layout/mailboxes.rs` draws them.
 pub fn words(memory: &Guarded, geometry: MailGeometry) -> Words<'_> {
     let words = memory.words();
     let seats = geometry.seats() as usize;

@@ -8,8 +8,8 @@ use super::memory::Guarded;
 use super::peer::{Peer, Script};
 use super::ring::geometry as some_ring;
 use std::sync::atomic::Ordering::Relaxed;
+use whorl_core::layout::{Geometry, LayoutError, MailGeometry, Mailboxes, Ring};
 use whorl_core::ring::Applicant;
-use whorl_core::segment::{Geometry, LayoutError, MailGeometry, Mailboxes, Ring};
 
 /// Operations after attaching.
 const OPERATIONS: u32 = 64;

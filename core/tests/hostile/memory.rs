@@ -4,7 +4,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU32;
-use whorl_core::segment::{ALIGN, Region};
+use whorl_core::layout::{ALIGN, Region};
 
 const PAGE: usize = 4096;
 

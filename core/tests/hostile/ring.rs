@@ -5,8 +5,8 @@ use super::peer::{Peer, Script, Words, pick};
 use super::{Stage, Tally, play_script, play_steps};
 use std::mem::forget;
 use whorl_core::error::End;
+use whorl_core::layout::{Geometry, OwnedRing, Ring};
 use whorl_core::ring::{Applicant, Kind, Membership, Receiver, Sender};
-use whorl_core::segment::{Geometry, OwnedRing, Ring};
 use whorl_core::sequence::Sequence;
 
 type Shared<'m> = Ring<'m, &'m Peer<'m>>;
@@ -58,7 +58,7 @@ pub fn memory(geometry: Geometry) -> [Guarded; 2] {
     [geometry.data_length(), geometry.control_length()].map(|length| Guarded::new(length as usize))
 }
 
-/// The words of a ring that mean something, as `core/src/segment/ring.rs` draws them.
+/// The words of a ring that mean something, as `core/src/layout/ring.rs` draws them.
 pub fn words(memory: &[Guarded; 2], geometry: Geometry) -> Words<'_> {
     let [data, control] = memory.each_ref().map(Guarded::words);
     let records = 1024..1024 + 4 * geometry.slots() as usize;

@@ -2,7 +2,7 @@
 
 use crate::world::{Words, raw};
 use std::sync::atomic::Ordering::SeqCst;
-use whorl_core::futex::Futex;
+use whorl_core::host::Futex;
 use whorl_core::rwlock::state::{FLAG, READ_WAIT, READING, WRITE_WAIT};
 use whorl_core::rwlock::{Actor, Parts, Scan, Step};
 

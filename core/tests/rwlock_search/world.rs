@@ -5,7 +5,7 @@
 use crate::mutants::Mutant;
 use std::cell::Cell as Slot;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
 use whorl_core::rwlock::{Actor, Cell, Epoch, Parts, Step, Taken, bury_dead};
 
 pub const MOST: usize = 4;

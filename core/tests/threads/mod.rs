@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
 
 /// Waits by yielding; nobody dies. A slice is so many looks at the word.
 #[derive(Clone, Copy, Default)]

@@ -5,7 +5,7 @@ use crate::registry::{BindError, ConnectError, RequestError, RuntimeError};
 use crate::shm::ring::SegmentError;
 use rustix::io::Errno;
 use thiserror::Error;
-use whorl_core::segment::LayoutError;
+use whorl_core::layout::LayoutError;
 
 /// Why a channel cannot be opened.
 #[derive(Debug, Error)]

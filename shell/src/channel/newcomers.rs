@@ -4,7 +4,7 @@
 //! from the others. So there may be a number of each, and the oldest makes room for the next.
 
 use std::collections::BTreeSet;
-use whorl_core::segment::MAX_SEATS;
+use whorl_core::layout::MAX_SEATS;
 
 /// So many may not have been let in.
 const STRANGERS: usize = 256;

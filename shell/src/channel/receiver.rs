@@ -13,7 +13,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 use whorl_core::error::{End, ReadError};
-use whorl_core::futex::Host;
+use whorl_core::host::Host;
 use whorl_core::ring::{ByteReader, Kind, Parts, Receiver as CoreReceiver, Run};
 
 /// How a channel is joined.

@@ -11,9 +11,9 @@ use crate::shm::ring::{Segment, SharedRing};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use whorl_core::layout::Geometry;
 use whorl_core::ring::{Admission, Membership, Parts, disarm};
 use whorl_core::seat::State;
-use whorl_core::segment::Geometry;
 
 /// A ring and its members, as the desk sees them.
 pub(crate) struct RingTransport {

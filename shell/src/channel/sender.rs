@@ -15,8 +15,8 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use whorl_core::error::{ClaimError, End};
+use whorl_core::layout::Geometry;
 use whorl_core::ring::{Claim, Parts, Sender as CoreSender};
-use whorl_core::segment::Geometry;
 
 /// How a channel is made.
 pub struct SenderOptions {

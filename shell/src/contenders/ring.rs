@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::thread::Builder;
 use std::time::Duration;
+use whorl_core::layout::Geometry;
 use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Membership, Receiver, Sender};
 use whorl_core::seat::State;
-use whorl_core::segment::Geometry;
 
 /// The ring, as a party.
 pub struct Whorl;

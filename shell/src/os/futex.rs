@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
-use whorl_core::futex::{Futex, Wake};
+use whorl_core::host::{Futex, Wake};
 use whorl_core::sync::AtomicU32;
 
 /// The longest sleep before the waiter looks around: the bound on noticing what no wake told.

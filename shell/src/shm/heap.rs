@@ -4,7 +4,7 @@
 //! use whorl::shm::heap;
 //! use whorl_core::error::{End, ReadError};
 //! use whorl_core::ring::Applicant;
-//! use whorl_core::segment::Geometry;
+//! use whorl_core::layout::Geometry;
 //!
 //! let (mut sender, membership, ring) = heap::ring(Geometry::new(64, 8, 2)?)?;
 //! let applicant = Applicant::ask(ring, 0, true, 0)?;
@@ -39,9 +39,9 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
-use whorl_core::futex::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::layout::{ALIGN, Geometry, LayoutError, Region, Ring};
 use whorl_core::ring::{Membership, Sender};
-use whorl_core::segment::{ALIGN, Geometry, LayoutError, Region, Ring};
 use whorl_core::sync::AtomicU32;
 
 /// The host of everything that lies in one process: its private futex, and nobody dies alone.

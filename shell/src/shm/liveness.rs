@@ -37,8 +37,8 @@ use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
-use whorl_core::futex::{Futex, Host, Wake};
-use whorl_core::segment::MAX_SEATS;
+use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::layout::MAX_SEATS;
 use whorl_core::sync::AtomicU32;
 
 use crate::os::futex::{SharedFutex, YIELDS, linger};

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
 use whorl_core::error::{LockError, MailReadError, MailWriteError, WaitError};
-use whorl_core::futex::Wake;
-use whorl_core::segment::{self as core, MailGeometry, Region};
+use whorl_core::host::Wake;
+use whorl_core::layout::{self as core, MailGeometry, Region};
 
 /// Why mailboxes cannot be used.
 #[derive(Debug, Error)]
@@ -175,7 +175,7 @@ pub struct Message {
 ///
 /// ```
 /// use whorl::shm::mailboxes::MailSegment;
-/// use whorl_core::segment::MailGeometry;
+/// use whorl_core::layout::MailGeometry;
 ///
 /// let segment = MailSegment::create(MailGeometry::new(8, 1024, 16)?)?;
 /// let (mut writer, mut reader) = (segment.sit()?, segment.sit()?);

@@ -1,9 +1,9 @@
 //! A ring together with the memory it lies in: what keeps a mapping alive while anybody uses it.
 
 use std::sync::Arc;
-use whorl_core::futex::Host;
+use whorl_core::host::Host;
+use whorl_core::layout::{Geometry, OwnedRing, Ring};
 use whorl_core::ring::{ByteSlots, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
-use whorl_core::segment::{Geometry, OwnedRing, Ring};
 
 /// A ring as receivers see it, in memory `M` that it keeps alive. The kind of memory goes with its host, so the wrong
 /// futex for it cannot be named.

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use thiserror::Error;
-use whorl_core::segment::{Geometry, LayoutError, Region, Ring};
+use whorl_core::layout::{Geometry, LayoutError, Region, Ring};
 
 /// Why there is no segment.
 #[derive(Debug, Error)]

@@ -57,7 +57,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use whorl_core::segment::{Geometry, LayoutError};
+use whorl_core::layout::{Geometry, LayoutError};
 
 /// The most peers a copy can have.
 pub const MAX_PEERS: u32 = 1000;

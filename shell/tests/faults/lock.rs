@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use whorl::shm::liveness::{ByteLocks, Owner, SharedHost};
-use whorl_core::futex::Host;
+use whorl_core::host::Host;
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, ReadGuard, Taken, WriteGuard};
 use whorl_core::sync::AtomicU32;
 

@@ -8,7 +8,7 @@ use rustix::fd::AsFd;
 use std::hint::black_box;
 use std::time::Duration;
 use whorl::shm::mailboxes::{MailSegment, MailboxError, Mailboxes};
-use whorl_core::segment::MailGeometry;
+use whorl_core::layout::MailGeometry;
 
 const READY: usize = 0;
 const SETTLE: usize = 1;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use whorl::os::futex::SharedFutex;
-use whorl_core::futex::Futex;
+use whorl_core::host::Futex;
 use whorl_core::sync::AtomicU32;
 
 /// What a survivor met that must not be.

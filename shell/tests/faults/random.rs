@@ -10,8 +10,8 @@ use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use whorl_core::error::ReadError;
+use whorl_core::layout::MailGeometry;
 use whorl_core::ring::{Membership, Sender};
-use whorl_core::segment::MailGeometry;
 
 /// What happened, shared with the test.
 pub const KILLS: usize = 0;

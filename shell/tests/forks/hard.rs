@@ -13,7 +13,7 @@ use whorl::os::close_on_fork::CloseOnForkFd;
 use whorl::os::limits::raise_descriptor_limit;
 use whorl::registry::{Client, Listener, RuntimeDir};
 use whorl::shm::ring::Segment;
-use whorl_core::segment::Geometry;
+use whorl_core::layout::Geometry;
 
 /// More than fit the table that there once was.
 const MANY: u32 = 5000;

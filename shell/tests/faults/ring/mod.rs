@@ -14,8 +14,8 @@ use std::time::Instant;
 use whorl::shm::liveness::{ByteLocks, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::ReadError;
+use whorl_core::layout::Geometry;
 use whorl_core::ring::{Applicant, Receiver};
-use whorl_core::segment::Geometry;
 
 const SLOTS: u32 = 4;
 /// Messages published before the operation, unless the sender is to fill the ring.

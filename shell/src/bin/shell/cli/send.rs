@@ -10,7 +10,7 @@ use clap_complete::ArgValueCandidates;
 use std::path::PathBuf;
 use std::time::Duration;
 use whorl::Name;
-use whorl_core::segment::MAX_SEATS;
+use whorl_core::layout::MAX_SEATS;
 
 /// Send a file or stream to processes that ask for it by name.
 #[derive(clap::Args, Debug)]

@@ -1,7 +1,7 @@
 //! The parking protocol: no wake is lost. No model has a slice, so a lost wake is a deadlock.
 
 use loom::thread;
-use loom_tests::event::Event;
+use loom_tests::event_count::Event;
 use loom_tests::model::{Model, Start, race};
 use loom_tests::parking::Parking;
 use loom_tests::sync::{AtomicU32, Ordering::Relaxed};

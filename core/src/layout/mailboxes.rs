@@ -17,8 +17,8 @@
 
 use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words, copy};
 use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
-use crate::event::Event;
-use crate::futex::{Host, Wake};
+use crate::event_count::Event;
+use crate::host::{Host, Wake};
 use crate::mailbox::{self, Mailbox, Message, Payload, Post};
 use crate::rwlock::{self, Cell, Epoch, Taken};
 use crate::seat::{Generation, Seat, State};

@@ -24,7 +24,7 @@
 //! *If a notifier dies between (D) and (F)* others may find `waited` clear while somebody sleeps. Whoever buries it
 //! rings unconditionally, and sleeps are bounded: that stall is at most a slice.
 
-use crate::futex::{Futex, Wake};
+use crate::host::{Futex, Wake};
 use crate::sync::{AtomicU32, Ordering, fence};
 
 /// A word to sleep on, and whether somebody does. Any number of waiters and notifiers.
