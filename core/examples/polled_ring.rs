@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 use whorl_core::error::End;
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{Geometry, OwnedRing, Region, Ring};
 use whorl_core::ring::{Applicant, Receiver, Sender};
 use whorl_core::sync::{AtomicU32, Ordering};
@@ -32,17 +32,16 @@ impl Futex for Poll {
     /// There is no clock: waits have no deadline.
     type Deadline = core::convert::Infallible;
 
-    fn spin(&self, looks: u32, _: Option<Self::Deadline>) -> bool {
+    fn spin(&self, attempt: u32, _: Option<Self::Deadline>) -> bool {
         core::hint::spin_loop();
-        looks < 1_000_000
+        attempt < 1_000_000
     }
-    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Self::Deadline>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Self::Deadline>) -> WaitResult {
         while word.load(Ordering::Relaxed) == expected {
             core::hint::spin_loop();
         }
-        Wake::Woken
+        WaitResult::Woken
     }
-    fn wake_one(&self, _: &AtomicU32) {}
     fn wake_all(&self, _: &AtomicU32) {}
 }
 

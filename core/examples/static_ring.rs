@@ -16,7 +16,7 @@
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{Geometry, Region, Ring};
 use whorl_core::ring::{Applicant, Receiver};
 use whorl_core::sync::{AtomicU32, Ordering};
@@ -47,13 +47,12 @@ impl Futex for Spin {
     /// There is no clock: waits have no deadline.
     type Deadline = core::convert::Infallible;
 
-    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Self::Deadline>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Self::Deadline>) -> WaitResult {
         while word.load(Ordering::Relaxed) == expected {
             core::hint::spin_loop();
         }
-        Wake::Woken
+        WaitResult::Woken
     }
-    fn wake_one(&self, _: &AtomicU32) {}
     fn wake_all(&self, _: &AtomicU32) {}
 }
 

@@ -7,11 +7,11 @@ use crate::sync::AtomicU32;
 
 /// Why a wait returned. None of these says that the word has changed: the word is the truth, the caller looks again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wake {
+pub enum WaitResult {
     /// Woken, or spuriously so, or the word differed from the start.
     Woken,
     /// A slice ended: time to ask who is dead, then to wait on.
-    Slice,
+    PollInterval,
     /// The caller's deadline passed.
     TimedOut,
     /// The host wants this wait to end (a signal arrived that asks the program to stop).
@@ -29,21 +29,18 @@ pub trait Futex {
     /// A point in time in the host's own terms. This crate only passes it on: it reads no clock.
     type Deadline: Copy;
 
-    /// Lets a moment pass before the caller looks again: true; or says that it is time to sleep: false. `looks` counts the
+    /// Lets a moment pass before the caller looks again: true; or says that it is time to sleep: false. `attempt` counts the
     /// caller's looks so far, from 0. For a given host it is true a bounded number of times in a row, and never after the
     /// deadline. Never true, the default, is right everywhere; looking again pays where the other side runs meanwhile. At 0
     /// it should answer at once, without giving the processor away: what the caller has announced may hold others up, until
     /// it knows whether to take it back.
-    fn spin(&self, looks: u32, deadline: Option<Self::Deadline>) -> bool {
-        let _ = (looks, deadline);
+    fn spin(&self, attempt: u32, deadline: Option<Self::Deadline>) -> bool {
+        let _ = (attempt, deadline);
         false
     }
 
     /// Sleeps while `word` holds `expected`, at most until a slice or the deadline ends.
-    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Self::Deadline>) -> Wake;
-
-    /// Wakes one of those that sleep on `word`.
-    fn wake_one(&self, word: &AtomicU32);
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Self::Deadline>) -> WaitResult;
 
     /// Wakes all that sleep on `word`.
     fn wake_all(&self, word: &AtomicU32);

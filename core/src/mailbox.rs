@@ -18,11 +18,11 @@
 //! | the lock's | a writer leaves | a reader or the next writer enters: everything below but the peek relies on it alone |
 //! | *flip* | the writer stores `latest`, Release, after all else | a peek loads it, Acquire |
 //! | *high* | the writer claims the lock, after the flip to the other buffer, fence, then stores a buffer's upper half | a peek loads it, Acquire, then looks at `latest` again |
-//! | *news* | flip, leave, fence, look for sleepers | announce, fence, peek ([`Event`]) |
+//! | *news* | flip, leave, fence, look for sleepers | announce, fence, peek ([`EventCount`]) |
 
 use crate::error::{Corrupt, LockError, MailReadError, MailWriteError, WaitError};
-use crate::event_count::Event;
-use crate::host::{Futex, Wake};
+use crate::event_count::EventCount;
+use crate::host::{Futex, WaitResult};
 use crate::rwlock::{self, Participant};
 use crate::sync::{AtomicU32, Ordering};
 
@@ -38,7 +38,7 @@ pub struct Post {
     letters: [Letter; 2],
     _line: [u32; 8],
     /// Where people wait for news.
-    news: Event,
+    news: EventCount,
 }
 
 /// What stands beside one buffer. Changed by the lock's owner, while the other buffer is current.
@@ -68,7 +68,7 @@ impl Post {
             _pad: 0,
             letters: [Letter::new(), Letter::new()],
             _line: [0; 8],
-            news: Event::new(),
+            news: EventCount::new(),
         }
     }
 
@@ -102,8 +102,8 @@ impl Post {
     }
 
     /// Wakes all who wait for news. After the burial of somebody who may have flipped and told nobody.
-    pub fn ring<F: Futex>(&self, futex: &F) {
-        self.news.ring(futex);
+    pub fn notify_all<F: Futex>(&self, futex: &F) {
+        self.news.notify_all(futex);
     }
 
     /// Waits for a message later than version `than`, and returns its version. Takes no part in the lock.
@@ -120,15 +120,15 @@ impl Post {
         deadline: Option<F::Deadline>,
     ) -> Result<u64, WaitError> {
         loop {
-            let ticket = self.news.prepare();
+            let ticket = self.news.prepare_wait();
             let version = self.version();
             if version > than {
                 return Ok(version);
             }
             let verdict = match self.news.wait(futex, ticket, deadline) {
-                Wake::Woken | Wake::Slice => continue,
-                Wake::TimedOut => WaitError::TimedOut,
-                Wake::Interrupted => WaitError::Interrupted,
+                WaitResult::Woken | WaitResult::PollInterval => continue,
+                WaitResult::TimedOut => WaitError::TimedOut,
+                WaitResult::Interrupted => WaitError::Interrupted,
             };
             // What came just before the deadline still counts.
             let version = self.version();
@@ -188,7 +188,7 @@ pub unsafe trait Parts: rwlock::Parts {
     /// The buffers.
     fn payload(&self) -> &Self::Payload;
     /// Where people wait for news of any mailbox of several, if this is one of several.
-    fn any_news(&self) -> Option<&Event> {
+    fn any_news(&self) -> Option<&EventCount> {
         None
     }
 }
@@ -203,7 +203,7 @@ unsafe impl<P: Parts> Parts for &P {
     fn payload(&self) -> &P::Payload {
         P::payload(self)
     }
-    fn any_news(&self) -> Option<&Event> {
+    fn any_news(&self) -> Option<&EventCount> {
         P::any_news(self)
     }
 }
@@ -322,8 +322,8 @@ impl<P: Parts> Mailbox<P> {
         let parts = self.parts();
         parts.post().tell(parts.host());
         // The fence in that call stands before this look as well.
-        if let Some(news) = parts.any_news().filter(|news| news.is_waited()) {
-            news.ring(parts.host());
+        if let Some(news) = parts.any_news().filter(|news| news.has_waiters()) {
+            news.notify_all(parts.host());
         }
         Ok(version)
     }

@@ -198,7 +198,7 @@ fn who_waits_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
     with_mailboxes(3, 8, 2, |boxes| {
         let mut user = boxes.sit(0, 1).unwrap();
         let deadline = Some(Instant::now() + Duration::from_secs(30));
-        assert_eq!(boxes.sleep_unless(|| true, deadline), whorl_core::host::Wake::Woken);
+        assert_eq!(boxes.sleep_unless(|| true, deadline), whorl_core::host::WaitResult::Woken);
         // The write falls between the announcement and the sleep: the bell has moved, so the sleep does not begin.
         let started = Instant::now();
         boxes.sleep_unless(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::error::LockError;
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, bury_dead};
 
 /// What a reader's cell says.
@@ -150,18 +150,17 @@ struct Impatient;
 impl Futex for Impatient {
     type Deadline = ();
 
-    fn spin(&self, looks: u32, _: Option<()>) -> bool {
+    fn spin(&self, attempt: u32, _: Option<()>) -> bool {
         SPINS.set(SPINS.get() + 1);
-        if looks > 0 {
+        if attempt > 0 {
             let state = WATCHED.get().map_or(0, |cell| cell.load(Ordering::Relaxed));
             assert_ne!(state, READING, "announced, and waits");
         }
-        looks < LINGERS.get()
+        attempt < LINGERS.get()
     }
-    fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> Wake {
-        Wake::TimedOut
+    fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> WaitResult {
+        WaitResult::TimedOut
     }
-    fn wake_one(&self, _: &AtomicU32) {}
     fn wake_all(&self, _: &AtomicU32) {}
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{create, regions};
 use std::thread;
 use whorl_core::error::{End, ReadError};
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::Geometry;
 use whorl_core::ring::{Applicant, Kind};
 use whorl_core::sequence::Sequence;
@@ -22,13 +22,12 @@ struct Yielding;
 impl Futex for Yielding {
     type Deadline = ();
 
-    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<()>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<()>) -> WaitResult {
         while word.load(Ordering::Relaxed) == expected {
             thread::yield_now();
         }
-        Wake::Woken
+        WaitResult::Woken
     }
-    fn wake_one(&self, _: &AtomicU32) {}
     fn wake_all(&self, _: &AtomicU32) {}
 }
 

@@ -13,7 +13,7 @@ use core::cell::UnsafeCell;
 use core::convert::Infallible;
 use core::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::ring::Applicant;
 use whorl_core::layout::{Geometry, Region, Ring};
 use whorl_core::sequence::Sequence;
@@ -42,14 +42,13 @@ struct Alone;
 impl Futex for Alone {
     type Deadline = Infallible;
 
-    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Infallible>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Infallible>) -> WaitResult {
         if word.load(Ordering::Relaxed) == expected {
             linux::exit(9);
         }
         core::hint::spin_loop();
-        Wake::Woken
+        WaitResult::Woken
     }
-    fn wake_one(&self, _: &AtomicU32) {}
     fn wake_all(&self, _: &AtomicU32) {}
 }
 

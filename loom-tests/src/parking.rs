@@ -2,7 +2,7 @@
 //!
 //! Without a slice or a deadline nothing ends a sleep but a wake, so a lost wake is a deadlock, which loom reports.
 
-use crate::host::{Futex, Host, Wake};
+use crate::host::{Futex, Host, WaitResult};
 use crate::sync::{AtomicU32, Ordering};
 use loom::sync::{Condvar, Mutex};
 use std::panic::resume_unwind;
@@ -121,19 +121,19 @@ impl Futex for Parking {
     /// A deadline here is one that has passed.
     type Deadline = ();
 
-    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<()>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<()>) -> WaitResult {
         let mut beds = self.lot.beds.lock().unwrap();
         // Relaxed: the contract promises no ordering; a wake's mutex gives what comparing in one step needs.
         if word.load(Ordering::Relaxed) != expected {
-            return Wake::Woken;
+            return WaitResult::Woken;
         }
         if deadline.is_some() {
-            return Wake::TimedOut;
+            return WaitResult::TimedOut;
         }
         if self.slice_ended() {
             drop(beds);
             loom::thread::yield_now();
-            return Wake::Slice;
+            return WaitResult::PollInterval;
         }
         let address = address_of(word);
         let bed = match beds.iter().find(|(known, _)| *known == address) {
@@ -145,11 +145,7 @@ impl Futex for Parking {
             }
         };
         drop(bed.wait(beds).unwrap());
-        if self.slice_ended() { Wake::Slice } else { Wake::Woken }
-    }
-
-    fn wake_one(&self, word: &AtomicU32) {
-        self.wake(word);
+        if self.slice_ended() { WaitResult::PollInterval } else { WaitResult::Woken }
     }
 
     fn wake_all(&self, word: &AtomicU32) {

@@ -57,5 +57,5 @@ fn who_armed_is_told_of_what_comes() {
 /// misses `armed`, and the publish after it tells nobody.
 #[test]
 fn a_ring_for_others_does_not_swallow_an_announcement() {
-    check("ring: arm, another ring", 5121, |ring| ring.control().ring_all(ring.host()));
+    check("ring: arm, another ring", 5121, |ring| ring.control().notify_all(ring.host()));
 }

@@ -1,7 +1,7 @@
 //! Models that must fail: if one of these passes, the checker does not look.
 
 use loom::thread;
-use loom_tests::event_count::Event;
+use loom_tests::event_count::EventCount;
 use loom_tests::memory::{Cells, Ring};
 use loom_tests::model::Model;
 use loom_tests::parking::Parking;
@@ -32,12 +32,12 @@ fn a_relaxed_flag_does_not_publish() {
 #[should_panic(expected = "deadlock")]
 fn a_change_without_a_ring_loses_the_wake() {
     Model::new("canary: lost wake", 1).check(|| {
-        let shared = Arc::new((Event::new(), AtomicU32::new(0), Parking::new()));
+        let shared = Arc::new((EventCount::new(), AtomicU32::new(0), Parking::new()));
         let other = shared.clone();
         let waiter = thread::spawn(move || {
             let (event, state, parking) = &*other;
             while state.load(Ordering::Relaxed) == 0 {
-                let ticket = event.prepare();
+                let ticket = event.prepare_wait();
                 if state.load(Ordering::Relaxed) == 0 {
                     event.wait(parking, ticket, None);
                 }

@@ -1,14 +1,14 @@
 //! The parking protocol: no wake is lost. No model has a slice, so a lost wake is a deadlock.
 
 use loom::thread;
-use loom_tests::event_count::Event;
+use loom_tests::event_count::EventCount;
 use loom_tests::model::{Model, Start, race};
 use loom_tests::parking::Parking;
 use loom_tests::sync::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 
 struct Shared {
-    event: Event,
+    event: EventCount,
     news: [AtomicU32; 2],
     parking: Parking,
 }
@@ -16,7 +16,7 @@ struct Shared {
 impl Shared {
     fn new() -> Arc<Self> {
         let news = [AtomicU32::new(0), AtomicU32::new(0)];
-        Arc::new(Self { event: Event::new(), news, parking: Parking::new() })
+        Arc::new(Self { event: EventCount::new(), news, parking: Parking::new() })
     }
 
     /// Makes news that only the event's own orderings carry.
@@ -29,7 +29,7 @@ impl Shared {
     fn wait_until(&self, enough: impl Fn(u32, u32) -> bool) {
         let is_enough = || enough(self.news[0].load(Relaxed), self.news[1].load(Relaxed));
         loop {
-            let ticket = self.event.prepare();
+            let ticket = self.event.prepare_wait();
             if is_enough() {
                 return;
             }
@@ -73,7 +73,7 @@ fn an_unconditional_ring_brings_its_news_along() {
         let wait = || shared.wait_until(|a, _| a == 1);
         race(wait, move || {
             notifier.news[0].store(1, Relaxed);
-            notifier.event.ring(&notifier.parking);
+            notifier.event.notify_all(&notifier.parking);
         });
     });
 }
@@ -131,8 +131,8 @@ fn a_canceled_announcement_does_not_lose_the_next() {
         let shared = Shared::new();
         let notifier = shared.clone();
         let wait = || {
-            let _ticket = shared.event.prepare();
-            shared.event.cancel();
+            let _ticket = shared.event.prepare_wait();
+            shared.event.cancel_wait();
             shared.wait_until(|a, _| a == 1);
         };
         race(wait, move || notifier.tell(0, 1));

@@ -219,7 +219,7 @@ fn die(lock: &Lock, done: Done) {
         std::mem::forget(guard);
     }
     lock.bury(0);
-    lock.post().ring(lock.host());
+    lock.post().notify_all(lock.host());
 }
 
 /// Two readers and a writer.

@@ -260,7 +260,7 @@ fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
         whorl::os::futex::ThreadFutex.wait(&word, 8, Some(past)),
         whorl::shm::heap::ThreadHost.wait(&word, 8, Some(past)),
     ] {
-        assert_eq!(wake, whorl_core::host::Wake::TimedOut);
+        assert_eq!(wake, whorl_core::host::WaitResult::TimedOut);
     }
     for looks in [0, 1, 50] {
         assert!(!shared.spin(looks, Some(past)) && !whorl::os::futex::ThreadFutex.spin(looks, Some(past)));

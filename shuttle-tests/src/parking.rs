@@ -1,7 +1,7 @@
 //! The runs' [`Host`]: condvars under a mutex instead of a futex. Nobody dies, and nothing ends a sleep but a wake, so a
 //! lost wake is a deadlock, which shuttle reports.
 
-use crate::host::{Futex, Host, Wake};
+use crate::host::{Futex, Host, WaitResult};
 use crate::sync::{AtomicU32, Ordering};
 use shuttle::sync::{Condvar, Mutex};
 use std::sync::Arc;
@@ -36,13 +36,13 @@ impl Futex for Parking {
     /// A deadline here is one that has passed.
     type Deadline = ();
 
-    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<()>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<()>) -> WaitResult {
         if deadline.is_some() {
-            return Wake::TimedOut;
+            return WaitResult::TimedOut;
         }
         let mut beds = self.0.lock().unwrap();
         if word.load(Ordering::Relaxed) != expected {
-            return Wake::Woken;
+            return WaitResult::Woken;
         }
         let address = address_of(word);
         let bed = match beds.iter().find(|(known, _)| *known == address) {
@@ -54,11 +54,7 @@ impl Futex for Parking {
             }
         };
         drop(bed.wait(beds).unwrap());
-        Wake::Woken
-    }
-
-    fn wake_one(&self, word: &AtomicU32) {
-        self.wake(word);
+        WaitResult::Woken
     }
 
     fn wake_all(&self, word: &AtomicU32) {

@@ -3,7 +3,7 @@
 //! ```text
 //! 0      header, 64 bytes
 //! 256    Taken, 64 bytes
-//! 320    Event, 64 bytes: news of any mailbox
+//! 320    EventCount, 64 bytes: news of any mailbox
 //! 4096   Seat x seats, 8 bytes each
 //! B      boxes, each: Epoch, 64 bytes; Post, 128 bytes; Cell x seats, 64 bytes each
 //! P      buffers, two for each box, `stride` bytes each
@@ -17,8 +17,8 @@
 
 use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words, copy};
 use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
-use crate::event_count::Event;
-use crate::host::{Host, Wake};
+use crate::event_count::EventCount;
+use crate::host::{Host, WaitResult};
 use crate::mailbox::{self, Mailbox, Message, Payload, Post};
 use crate::rwlock::{self, Cell, Epoch, Taken};
 use crate::seat::{Generation, Seat, State};
@@ -34,7 +34,7 @@ const NEWS_AT: usize = 320;
 const LINE: u64 = 64;
 
 const_assert!(size_of::<Taken>() == 64 && TAKEN_AT >= size_of::<Words>() && TAKEN_AT + 64 <= NEWS_AT);
-const_assert!(size_of::<Event>() == 64 && align_of::<Event>() == 64 && NEWS_AT + 64 <= TABLE_AT);
+const_assert!(size_of::<EventCount>() == 64 && align_of::<EventCount>() == 64 && NEWS_AT + 64 <= TABLE_AT);
 const_assert!(size_of::<Seat>() == 8);
 const_assert!(size_of::<Cell>() == 64 && align_of::<Cell>() == 64);
 const_assert!(size_of::<Epoch>() == 64 && align_of::<Epoch>() == 64);
@@ -224,7 +224,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         for index in 0..self.geometry.boxes {
             self.clear(index, seat);
         }
-        self.news().ring(&self.host);
+        self.news().notify_all(&self.host);
         // Last: if we die before this, the next burier repeats the rest.
         place.bury()
     }
@@ -236,7 +236,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         // come out torn.
         unsafe { rwlock::bury(&parts, seat) };
         // It may have flipped and told nobody.
-        mailbox::Parts::post(&parts).ring(&self.host);
+        mailbox::Parts::post(&parts).notify_all(&self.host);
     }
 
     /// Buries every occupant whom the host knows to be dead; returns how many.
@@ -276,14 +276,14 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     ///
     /// # Blocking
     /// Waits for a writer, until `deadline` or the end of a slice.
-    pub fn sleep_unless(&self, look: impl FnOnce() -> bool, deadline: Option<H::Deadline>) -> Wake {
-        let ticket = self.news().prepare();
-        if look() { Wake::Woken } else { self.news().wait(&self.host, ticket, deadline) }
+    pub fn sleep_unless(&self, look: impl FnOnce() -> bool, deadline: Option<H::Deadline>) -> WaitResult {
+        let ticket = self.news().prepare_wait();
+        if look() { WaitResult::Woken } else { self.news().wait(&self.host, ticket, deadline) }
     }
 
-    fn news(&self) -> &'m Event {
+    fn news(&self) -> &'m EventCount {
         // SAFETY: inside the first page (I1), aligned; atomics.
-        let news = unsafe { self.region.table::<Event>(NEWS_AT, 1) };
+        let news = unsafe { self.region.table::<EventCount>(NEWS_AT, 1) };
         &news[0]
     }
 
@@ -330,7 +330,7 @@ pub struct BoxParts<'m, H> {
     post: &'m Post,
     cells: &'m [Cell],
     taken: &'m Taken,
-    any_news: &'m Event,
+    any_news: &'m EventCount,
     buffers: Buffers<'m>,
     host: H,
 }
@@ -364,7 +364,7 @@ unsafe impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
     fn payload(&self) -> &Buffers<'m> {
         &self.buffers
     }
-    fn any_news(&self) -> Option<&Event> {
+    fn any_news(&self) -> Option<&EventCount> {
         Some(self.any_news)
     }
 }

@@ -34,7 +34,7 @@ const_assert!(size_of::<Head>() == 128 && align_of::<Head>() <= ALIGN);
 const_assert!(size_of::<Control>() == 256 && align_of::<Control>() <= ALIGN);
 const_assert!(size_of::<Member>() == 128 && align_of::<Member>() == ALIGN);
 const_assert!(size_of::<Record>() == 16);
-const_assert!(size_of::<crate::seat::Seat>() == 8 && size_of::<crate::event_count::Event>() == 64);
+const_assert!(size_of::<crate::seat::Seat>() == 8 && size_of::<crate::event_count::EventCount>() == 64);
 const_assert!(HEAD_AT + size_of::<Head>() <= TABLE_AT && HEAD_AT.is_multiple_of(ALIGN));
 const_assert!(CONTROL_AT + size_of::<Control>() <= TABLE_AT && CONTROL_AT.is_multiple_of(ALIGN));
 

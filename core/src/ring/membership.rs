@@ -82,7 +82,7 @@ impl<P: Parts> Membership<P> {
 
     fn tell_applicants(&self) {
         // Applicants sleep on `data`; the sender may have found an `Admitting` seat and sleep on `space`.
-        self.parts.control().ring_all(self.parts.host());
+        self.parts.control().notify_all(self.parts.host());
     }
 
     /// Decides one asking seat.
@@ -124,7 +124,7 @@ impl<P: Parts> Membership<P> {
                 member.seat.bury();
             });
         if dead {
-            self.parts.control().ring_all(self.parts.host());
+            self.parts.control().notify_all(self.parts.host());
         }
         dead
     }
@@ -140,7 +140,7 @@ impl<P: Parts> Membership<P> {
         let evicted =
             seen.state == State::Active && member.seat.turn(seen.generation, State::Active, State::Evicted);
         if evicted {
-            self.parts.control().ring_all(self.parts.host());
+            self.parts.control().notify_all(self.parts.host());
         }
         evicted
     }

@@ -23,7 +23,7 @@
 //! | *release* | a receiver stores its cursor, Release | the sender loads it, Acquire, before it writes slots again |
 //! | *close* | the sender stores `state`, Release, after the end record | a receiver loads `state`, Acquire, before it looks at `tail` again and reads the end |
 //! | *occupy* | each step of a seat's word, AcqRel | each look at it, Acquire |
-//! | *park* | change, fence, look for sleepers | announce, fence, look again ([`Event`]) |
+//! | *park* | change, fence, look for sleepers | announce, fence, look again ([`EventCount`]) |
 //! | *admit* | [`Membership`] marks a seat `Admitting`, fence, reads `tail` and `lapped` | the sender stores those, fence, looks at the seats |
 //!
 //! *Admission against claims.* While a seat is `Admitting`, the sender extends nothing: it keeps to the limit it found
@@ -53,7 +53,7 @@ pub use sender::{Claim, Sender};
 pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Purpose, Record, Slots};
 
 use crate::error::End;
-use crate::event_count::Event;
+use crate::event_count::EventCount;
 use crate::host::Host;
 use crate::seat::Seat;
 use crate::sequence::Sequence;
@@ -162,9 +162,9 @@ impl HeadView<'_> {
 #[repr(C)]
 pub struct Control {
     /// Where receivers sleep: rung after a publish, a close, an admission.
-    data: Event,
+    data: EventCount,
     /// Where the sender sleeps: rung when the slowest passes `wanted`, and when somebody leaves or is buried.
-    space: Event,
+    space: EventCount,
     /// Written by the sender, read by receivers when they find that it sleeps. Relaxed: ordered by the fences of *park*.
     wanted: Line,
     /// One more than the highest seat ever taken: bounds every scan. Raised before a seat is asked for, never lowered.
@@ -184,17 +184,17 @@ impl Control {
     )]
     pub fn new() -> Self {
         Self {
-            data: Event::new(),
-            space: Event::new(),
+            data: EventCount::new(),
+            space: EventCount::new(),
             wanted: Line(AtomicU32::new(0)),
             taken: Line(AtomicU32::new(0)),
         }
     }
 
     /// Everybody looks again, whatever they wait for. For hosts that know of a change the words do not show.
-    pub fn ring_all<H: Host>(&self, host: &H) {
-        self.data.ring(host);
-        self.space.ring(host);
+    pub fn notify_all<H: Host>(&self, host: &H) {
+        self.data.notify_all(host);
+        self.space.notify_all(host);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::slots::prefetch_ahead;
 use super::{ABANDONED, CLOSED, HeadView, Member, Parts, Purpose, Slots, taken};
 use crate::error::{Corrupt, JoinError, ReadError};
-use crate::host::{Futex, Host, Wake};
+use crate::host::{Futex, Host, WaitResult};
 use crate::seat::{Generation, State};
 use crate::sequence::Sequence;
 use crate::sync::{Ordering, fence};
@@ -112,7 +112,7 @@ impl<P: Parts> Applicant<P> {
     /// Why there will be no admission, or that the deadline passed.
     pub fn admitted(mut self, deadline: Option<Deadline<P>>) -> Result<Receiver<P>, JoinError> {
         loop {
-            let ticket = self.place.parts.control().data.prepare();
+            let ticket = self.place.parts.control().data.prepare_wait();
             self = match self.try_admitted() {
                 Ok(receiver) => return Ok(receiver),
                 Err((_, Some(applicant))) => applicant,
@@ -120,12 +120,12 @@ impl<P: Parts> Applicant<P> {
             };
             let parts = &self.place.parts;
             match parts.control().data.wait(parts.host(), ticket, deadline) {
-                Wake::Woken => {}
-                Wake::Slice if parts.host().owner_is_dead() && self.decision() == Ok(false) => {
+                WaitResult::Woken => {}
+                WaitResult::PollInterval if parts.host().owner_is_dead() && self.decision() == Ok(false) => {
                     return Err(JoinError::SenderDied);
                 }
-                Wake::Slice => {}
-                Wake::TimedOut => {
+                WaitResult::PollInterval => {}
+                WaitResult::TimedOut => {
                     // Who always waits less than a slice must learn of it, too.
                     let dead = parts.host().owner_is_dead();
                     let verdict = if dead { JoinError::SenderDied } else { JoinError::TimedOut };
@@ -135,7 +135,7 @@ impl<P: Parts> Applicant<P> {
                         .try_admitted()
                         .map_err(|(why, asking)| if asking.is_some() { verdict } else { why });
                 }
-                Wake::Interrupted => return Err(JoinError::Interrupted),
+                WaitResult::Interrupted => return Err(JoinError::Interrupted),
             }
         }
     }
@@ -195,37 +195,39 @@ impl<P: Parts> Receiver<P> {
     pub fn arm(&mut self) -> Result<bool, ReadError> {
         // Relaxed: stored before the fence in `prepare`.
         self.place.member().armed.store(1, Ordering::Relaxed);
-        let _announced = self.place.parts.control().data.prepare();
+        let _announced = self.place.parts.control().data.prepare_wait();
         if self.available()? > 0 {
             return Ok(false);
         }
         // Somebody may have rung between our two stores, clearing the announcement and missing `armed`.
-        Ok(self.place.parts.control().data.is_waited())
+        Ok(self.place.parts.control().data.has_waiters())
     }
 
     fn wait_for_items(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ReadError> {
         loop {
-            let mut looks = 0;
+            let mut attempt = 0;
             loop {
                 match self.available()? {
-                    0 if self.place.parts.host().spin(looks, deadline) => looks += 1,
+                    0 if self.place.parts.host().spin(attempt, deadline) => attempt += 1,
                     0 => break,
                     count => return Ok(count),
                 }
             }
-            let ticket = self.place.parts.control().data.prepare();
+            let ticket = self.place.parts.control().data.prepare_wait();
             match self.available()? {
                 0 => {}
                 count => return Ok(count),
             }
             let parts = &self.place.parts;
             let verdict = match parts.control().data.wait(parts.host(), ticket, deadline) {
-                Wake::Woken => continue,
+                WaitResult::Woken => continue,
                 // Also when time is up: who always waits less than a slice must learn of it, too.
-                Wake::Slice | Wake::TimedOut if parts.host().owner_is_dead() => ReadError::SenderDied,
-                Wake::Slice => continue,
-                Wake::TimedOut => ReadError::TimedOut,
-                Wake::Interrupted => return Err(ReadError::Interrupted),
+                WaitResult::PollInterval | WaitResult::TimedOut if parts.host().owner_is_dead() => {
+                    ReadError::SenderDied
+                }
+                WaitResult::PollInterval => continue,
+                WaitResult::TimedOut => ReadError::TimedOut,
+                WaitResult::Interrupted => return Err(ReadError::Interrupted),
             };
             // What was published before the death, or just before the deadline, still counts.
             return match self.available()? {
@@ -290,13 +292,13 @@ impl<P: Parts> Receiver<P> {
         member.cursor.store(self.next.to_word(), Ordering::Release);
         fence(Ordering::SeqCst); // *park*: move the cursor, then look whether the sender sleeps
         let control = parts.control();
-        if !control.space.is_waited() {
+        if !control.space.has_waiters() {
             return;
         }
         let wanted = Sequence::from_word(control.wanted.0.load(Ordering::Relaxed)); // Relaxed: the fence orders it
         let passed = before.is_before(wanted) && !self.next.is_before(wanted);
         if passed && self.nobody_is_before(wanted) {
-            control.space.ring(parts.host());
+            control.space.notify_all(parts.host());
         }
     }
 

@@ -3,7 +3,7 @@
 use super::slots::prefetch_ahead;
 use super::{ABANDONED, CLOSED, Purpose, SenderParts, Slots, taken};
 use crate::error::{ClaimError, End};
-use crate::host::{Futex, Wake};
+use crate::host::{Futex, WaitResult};
 use crate::seat::State;
 use crate::sequence::Sequence;
 use crate::sync::{Ordering, fence};
@@ -180,10 +180,10 @@ impl<P: SenderParts> Sender<P> {
 
     fn wait_for_space(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ClaimError> {
         loop {
-            let mut looks = 0;
+            let mut attempt = 0;
             loop {
                 match self.free() {
-                    0 if self.parts.host().spin(looks, deadline) => looks += 1,
+                    0 if self.parts.host().spin(attempt, deadline) => attempt += 1,
                     0 => break,
                     free => return Ok(free),
                 }
@@ -203,21 +203,21 @@ impl<P: SenderParts> Sender<P> {
     ) -> Result<bool, ClaimError> {
         // Relaxed: ordered by the fence in `prepare`.
         self.parts.control().wanted.0.store(wanted.to_word(), Ordering::Relaxed);
-        let ticket = self.parts.control().space.prepare();
+        let ticket = self.parts.control().space.prepare_wait();
         if enough(self) {
-            self.parts.control().space.cancel();
+            self.parts.control().space.cancel_wait();
             return Ok(true);
         }
         match self.parts.control().space.wait(self.parts.host(), ticket, deadline) {
-            Wake::Woken | Wake::Slice => Ok(false),
-            Wake::TimedOut => {
+            WaitResult::Woken | WaitResult::PollInterval => Ok(false),
+            WaitResult::TimedOut => {
                 if enough(self) {
                     Ok(true)
                 } else {
                     Err(ClaimError::TimedOut)
                 }
             }
-            Wake::Interrupted => Err(ClaimError::Interrupted),
+            WaitResult::Interrupted => Err(ClaimError::Interrupted),
         }
     }
 }

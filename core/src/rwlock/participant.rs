@@ -3,7 +3,7 @@
 use super::step::{Actor, Step};
 use super::{Cell, Ownership, Parts, count, state};
 use crate::error::LockError;
-use crate::host::{Futex, Host, Wake};
+use crate::host::{Futex, Host, WaitResult};
 use crate::sync::Ordering;
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
@@ -114,9 +114,9 @@ impl<P: Parts> Participant<P> {
     /// up and looks again, before it asks.
     #[cold]
     fn enter_busy_read(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
-        let mut looks = 0;
+        let mut attempt = 0;
         let Patience::Until(deadline) = patience else { return self.enter(at, patience) };
-        if !self.spin(&mut looks, deadline) {
+        if !self.spin(&mut attempt, deadline) {
             return self.enter(at, patience);
         }
         loop {
@@ -125,7 +125,7 @@ impl<P: Parts> Participant<P> {
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller; the step instead of queueing.
             unsafe { finish(&self.parts, at.given_up(), self.actor()) };
             loop {
-                if !self.spin(&mut looks, deadline) {
+                if !self.spin(&mut attempt, deadline) {
                     return self.enter(Step::AnnounceRead, patience);
                 }
                 if !self.parts.epoch().ownership().is_busy() {
@@ -141,14 +141,14 @@ impl<P: Parts> Participant<P> {
 
     #[inline]
     fn enter_write(&mut self, patience: Patience<Deadline<P>>) -> Result<WriteGuard<'_, P>, LockError> {
-        let mut looks = 0;
+        let mut attempt = 0;
         loop {
             match self.look_to_write() {
                 Step::Writing => break,
                 // As a reader does, a writer looks again for a while before it asks to be woken.
                 Step::AnnounceWrite => match patience {
                     Patience::None => return Err(LockError::Busy),
-                    Patience::Until(deadline) if self.spin(&mut looks, deadline) => {}
+                    Patience::Until(deadline) if self.spin(&mut attempt, deadline) => {}
                     Patience::Until(_) => break self.enter(Step::AnnounceWrite, patience)?,
                 },
                 at => break self.enter(at, patience)?,
@@ -175,11 +175,11 @@ impl<P: Parts> Participant<P> {
     #[inline(never)]
     fn enter(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
         let actor = self.actor();
-        let (mut returns, mut looks) = (0, 0);
+        let (mut returns, mut attempt) = (0, 0);
         loop {
             if let (Step::Pass(scan), Patience::Until(deadline)) = (at, patience) {
                 // A reader that is gone in a moment need not be asked to wake us.
-                self.spin_while(scan.seat(), state::READING, &mut looks, deadline);
+                self.spin_while(scan.seat(), state::READING, &mut attempt, deadline);
             }
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and go from step to step.
             at = unsafe { at.take(&self.parts, actor) }.skip(&self.parts, actor);
@@ -195,7 +195,9 @@ impl<P: Parts> Participant<P> {
             let Some((seat, expected)) = at.sleeps(actor) else { continue };
             let verdict = match patience {
                 Patience::None => Err(LockError::Busy),
-                Patience::Until(deadline) if self.spin_while(seat, expected, &mut looks, deadline) => Ok(()),
+                Patience::Until(deadline) if self.spin_while(seat, expected, &mut attempt, deadline) => {
+                    Ok(())
+                }
                 Patience::Until(deadline) => self.sleep(seat, expected, deadline),
             };
             match verdict {
@@ -210,20 +212,20 @@ impl<P: Parts> Participant<P> {
     }
 
     /// Lets a moment pass; false when there were enough of them, or the deadline has passed.
-    fn spin(&self, looks: &mut u32, deadline: Option<Deadline<P>>) -> bool {
-        *looks += 1;
-        self.parts.host().spin(*looks - 1, deadline)
+    fn spin(&self, attempt: &mut u32, deadline: Option<Deadline<P>>) -> bool {
+        *attempt += 1;
+        self.parts.host().spin(*attempt - 1, deadline)
     }
 
     /// Looks at a cell while it holds `value`, for a while; whether it changed.
-    fn spin_while(&self, seat: u16, value: u32, looks: &mut u32, deadline: Option<Deadline<P>>) -> bool {
+    fn spin_while(&self, seat: u16, value: u32, attempt: &mut u32, deadline: Option<Deadline<P>>) -> bool {
         // Relaxed: only decides when to look properly.
         let has_changed = || self.parts.cells()[usize::from(seat)].word.load(Ordering::Relaxed) != value;
         loop {
             if has_changed() {
                 return true;
             }
-            if !self.spin(looks, deadline) {
+            if !self.spin(attempt, deadline) {
                 return false;
             }
         }
@@ -236,17 +238,17 @@ impl<P: Parts> Participant<P> {
             bury_dead_but(&self.parts, Some(self.seat));
         };
         match host.wait(word, expected, deadline) {
-            Wake::Woken => Ok(()),
-            Wake::Slice => {
+            WaitResult::Woken => Ok(()),
+            WaitResult::PollInterval => {
                 host.watch(bury);
                 Ok(())
             }
-            Wake::TimedOut => {
+            WaitResult::TimedOut => {
                 // Too late for this wait. But if everybody waits less than a slice, nobody else will ever look.
                 host.watch(bury);
                 Err(LockError::TimedOut)
             }
-            Wake::Interrupted => Err(LockError::Interrupted),
+            WaitResult::Interrupted => Err(LockError::Interrupted),
         }
     }
 

@@ -5,7 +5,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{ALIGN, Geometry, OwnedRing, Region, Ring};
 use whorl_core::sync::AtomicU32;
 
@@ -85,11 +85,10 @@ pub struct Alone {
 impl Futex for Alone {
     type Deadline = ();
 
-    fn wait(&self, _: &AtomicU32, _: u32, deadline: Option<()>) -> Wake {
+    fn wait(&self, _: &AtomicU32, _: u32, deadline: Option<()>) -> WaitResult {
         assert!(deadline.is_some(), "nobody is there to wake us");
-        Wake::TimedOut
+        WaitResult::TimedOut
     }
-    fn wake_one(&self, _: &AtomicU32) {}
     fn wake_all(&self, _: &AtomicU32) {}
 }
 

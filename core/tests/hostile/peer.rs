@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::sync;
 
 /// Any bytes; zeroes after their end.
@@ -147,26 +147,22 @@ impl<'a> Peer<'a> {
 impl Futex for &Peer<'_> {
     type Deadline = u32;
 
-    fn spin(&self, looks: u32, _: Option<u32>) -> bool {
+    fn spin(&self, attempt: u32, _: Option<u32>) -> bool {
         self.act();
-        looks < 3
+        attempt < 3
     }
 
-    fn wait(&self, _: &sync::AtomicU32, _: u32, deadline: Option<u32>) -> Wake {
+    fn wait(&self, _: &sync::AtomicU32, _: u32, deadline: Option<u32>) -> WaitResult {
         let deadline = deadline.expect("all waits here have a deadline");
         let now = self.clock.replace(self.clock.get() + 1);
         assert!(now < deadline + 8, "it goes on waiting after its deadline");
         self.act();
         match self.byte() % 8 {
-            _ if now >= deadline => Wake::TimedOut,
-            1 => Wake::Interrupted,
-            2..4 => Wake::Slice,
-            _ => Wake::Woken,
+            _ if now >= deadline => WaitResult::TimedOut,
+            1 => WaitResult::Interrupted,
+            2..4 => WaitResult::PollInterval,
+            _ => WaitResult::Woken,
         }
-    }
-
-    fn wake_one(&self, _: &sync::AtomicU32) {
-        self.act();
     }
 
     fn wake_all(&self, _: &sync::AtomicU32) {

@@ -5,7 +5,7 @@
 use crate::mutants::Mutant;
 use std::cell::Cell as Slot;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::rwlock::{Actor, Cell, Epoch, Parts, Step, Taken, bury_dead};
 
 pub const MOST: usize = 4;
@@ -121,11 +121,8 @@ pub struct Notes {
 impl Futex for Notes {
     type Deadline = ();
 
-    fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> Wake {
+    fn wait(&self, _: &AtomicU32, _: u32, _: Option<()>) -> WaitResult {
         unreachable!("a step never sleeps")
-    }
-    fn wake_one(&self, _: &AtomicU32) {
-        unreachable!("the lock wakes all")
     }
     fn wake_all(&self, word: &AtomicU32) {
         assert!(self.woken.replace(Some(word)).is_none(), "a step wakes once");

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 
 /// Waits by yielding; nobody dies. A slice is so many looks at the word.
 #[derive(Clone, Copy, Default)]
@@ -13,25 +13,24 @@ pub struct Yielding;
 impl Futex for Yielding {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
+    fn spin(&self, attempt: u32, deadline: Option<Instant>) -> bool {
         std::hint::spin_loop();
-        looks < 16 && deadline.is_none_or(|deadline| Instant::now() < deadline)
+        attempt < 16 && deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 
-    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> WaitResult {
         for _ in 0..1000 {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Wake::TimedOut;
+                return WaitResult::TimedOut;
             }
             if word.load(Ordering::Relaxed) != expected {
-                return Wake::Woken;
+                return WaitResult::Woken;
             }
             std::thread::yield_now();
         }
-        Wake::Slice
+        WaitResult::PollInterval
     }
 
-    fn wake_one(&self, _: &AtomicU32) {}
     fn wake_all(&self, _: &AtomicU32) {}
 }
 

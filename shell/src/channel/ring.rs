@@ -69,7 +69,7 @@ impl RingTransport {
 
     /// Everybody looks again.
     pub fn ring_all(&self) {
-        self.ring.control().ring_all(self.ring.host());
+        self.ring.control().notify_all(self.ring.host());
     }
 }
 

@@ -21,7 +21,7 @@ use super::wait_list::WaitList;
 use super::waiters::{Entry, Waiters};
 use super::worker_queue::{Key, WorkerMessage, WorkerQueue};
 use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::futex::{YIELDS, linger};
+use crate::os::futex::{Backoff, MAX_YIELDS};
 use crate::os::timeout::{NOW, timespec};
 
 /// Events taken from the kernel at a time.
@@ -202,7 +202,7 @@ impl<B: MailboxStore> Worker<B> {
     pub fn turn(&mut self, events: &mut Vec<Event>) -> Result<bool, Errno> {
         events.clear();
         // Clients of one processor answer soon, and to be woken takes longer.
-        let lingers = !self.is_behind() && linger(self.looks, YIELDS, None);
+        let lingers = !self.is_behind() && Backoff { max_yields: MAX_YIELDS }.spin(self.looks, None);
         let timeout = if lingers { Some(NOW) } else { self.timeout() };
         let count = epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref());
         match count {

@@ -39,7 +39,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{ALIGN, Geometry, LayoutError, Region, Ring};
 use whorl_core::ring::{Membership, Sender};
 use whorl_core::sync::AtomicU32;
@@ -51,15 +51,12 @@ pub struct ThreadHost;
 impl Futex for ThreadHost {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
-        ThreadFutex.spin(looks, deadline)
+    fn spin(&self, attempt: u32, deadline: Option<Instant>) -> bool {
+        ThreadFutex.spin(attempt, deadline)
     }
 
-    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> WaitResult {
         ThreadFutex.wait(word, expected, deadline)
-    }
-    fn wake_one(&self, word: &AtomicU32) {
-        ThreadFutex.wake_one(word);
     }
     fn wake_all(&self, word: &AtomicU32) {
         ThreadFutex.wake_all(word);

@@ -37,11 +37,11 @@ use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
-use whorl_core::host::{Futex, Host, Wake};
+use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::MAX_SEATS;
 use whorl_core::sync::AtomicU32;
 
-use crate::os::futex::{SharedFutex, YIELDS, linger};
+use crate::os::futex::{Backoff, MAX_YIELDS, SharedFutex};
 use std::time::{Duration, Instant};
 
 /// The byte that a segment's owner holds.
@@ -265,7 +265,7 @@ impl SharedHost {
     /// A host that asks through `locks`, a description through which no seat is held.
     pub fn new(locks: ByteLocks, owner: Owner) -> Self {
         let asking = Arc::new(Asking { locks, burial: Mutex::default(), round: Mutex::default() });
-        Self { asking, owner, hooks: Arc::default(), yields: YIELDS }
+        Self { asking, owner, hooks: Arc::default(), yields: MAX_YIELDS }
     }
 
     /// The same, whose waiters yield so many times before they sleep.
@@ -283,18 +283,15 @@ impl SharedHost {
 impl Futex for SharedHost {
     type Deadline = Instant;
 
-    fn spin(&self, looks: u32, deadline: Option<Instant>) -> bool {
-        linger(looks, self.yields, deadline)
+    fn spin(&self, attempt: u32, deadline: Option<Instant>) -> bool {
+        Backoff { max_yields: self.yields }.spin(attempt, deadline)
     }
 
-    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> Wake {
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> WaitResult {
         match self.hooks.is_stopped() {
-            true => Wake::Interrupted,
+            true => WaitResult::Interrupted,
             false => SharedFutex.wait(word, expected, deadline),
         }
-    }
-    fn wake_one(&self, word: &AtomicU32) {
-        SharedFutex.wake_one(word);
     }
     fn wake_all(&self, word: &AtomicU32) {
         SharedFutex.wake_all(word);

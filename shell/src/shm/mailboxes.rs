@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
 use whorl_core::error::{LockError, MailReadError, MailWriteError, WaitError};
-use whorl_core::host::Wake;
+use whorl_core::host::WaitResult;
 use whorl_core::layout::{self as core, MailGeometry, Region};
 
 /// Why mailboxes cannot be used.
@@ -143,7 +143,7 @@ impl MailSegment {
     }
 
     /// Sleeps until some mailbox may have a new message, at most 50 ms, and not at all if `look` finds one.
-    pub fn sleep_unless(&self, look: impl FnOnce() -> bool) -> Wake {
+    pub fn sleep_unless(&self, look: impl FnOnce() -> bool) -> WaitResult {
         self.mailboxes.sleep_unless(look, None)
     }
 

@@ -5,7 +5,7 @@
 //! all. Both are reserved in full before they are mapped, so that nothing is killed by SIGBUS later, and sealed against
 //! shrinking and growing.
 
-use crate::os::futex::YIELDS;
+use crate::os::futex::MAX_YIELDS;
 use crate::os::memory;
 use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
 use crate::shm::mapped_ring::{MappedRing, MappedRingOwner};
@@ -86,7 +86,7 @@ impl Segment {
         Ok(Self {
             data: object("whorl-data", geometry.data_length())?,
             control: object("whorl-control", geometry.control_length())?,
-            yields: YIELDS,
+            yields: MAX_YIELDS,
         })
     }
 
@@ -98,7 +98,7 @@ impl Segment {
 
     /// A segment that somebody handed over. Nothing about it is believed before [`attach`](Self::attach) has looked.
     pub fn received(data: OwnedFd, control: OwnedFd) -> Self {
-        Self { data, control, yields: YIELDS }
+        Self { data, control, yields: MAX_YIELDS }
     }
 
     /// The objects, to be handed over: data, control.
