@@ -46,10 +46,10 @@ impl Futex for Poll {
 }
 
 impl Host for Poll {
-    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
         false
     }
-    fn watch(&self, _: impl FnOnce()) {}
+    fn try_sweep(&self, _: impl FnOnce()) {}
     fn owner_is_dead(&self) -> bool {
         false
     }
@@ -63,7 +63,7 @@ fn ring(memory: Region<'static>) -> (Ends, Region<'static>) {
     let (data, rest) = memory.split_at(length(GEOMETRY.data_length())).expect("room for the data");
     let (control, rest) =
         rest.split_at(length(GEOMETRY.control_length())).expect("and for the control words");
-    // SAFETY: writable, apart, used by nobody else; nobody is ever buried.
+    // SAFETY: writable, apart, used by nobody else; nobody is ever reclaimed.
     let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Poll) }.expect("aligned and long enough");
     let applicant = Applicant::ask(ring.ring(), 0, true, 0).expect("the seat is free");
     let (sender, membership) = ring.into_sender();

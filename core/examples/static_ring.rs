@@ -8,7 +8,7 @@
 //! - **How to wait.** A [`Host`]. Here waiting is a spin hint; on a microcontroller it is `wfe` in `wait` and `sev` in the
 //!   wakes, or a task switch of the scheduler. The `try_` functions never wait, so an interrupt handler can call
 //!   `try_claim` and `try_read`.
-//! - **Who dies.** Nobody does where there are no processes: `try_bury` never runs its closure.
+//! - **Who dies.** Nobody does where there are no processes: `try_reclaim` never runs its closure.
 //!
 //! The sender and each receiver may live on different cores or in an interrupt handler; each handle is used by one at a time.
 #![expect(clippy::disallowed_types, reason = "a static that the ring writes to needs interior mutability")]
@@ -57,10 +57,10 @@ impl Futex for Spin {
 }
 
 impl Host for Spin {
-    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
         false
     }
-    fn watch(&self, _: impl FnOnce()) {}
+    fn try_sweep(&self, _: impl FnOnce()) {}
     fn owner_is_dead(&self) -> bool {
         false
     }
@@ -71,7 +71,7 @@ fn main() {
     // SAFETY: all of the static, which lives for ever, and `main` runs once.
     let memory = unsafe { Region::new(start, DATA + CONTROL) };
     let (data, control) = memory.split_at(DATA).expect("both fit");
-    // SAFETY: writable, apart, used by nobody else yet; nobody is ever buried.
+    // SAFETY: writable, apart, used by nobody else yet; nobody is ever reclaimed.
     let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Spin) }.expect("aligned and long enough");
     let handle = ring.ring();
     let (mut sender, membership) = ring.into_sender();

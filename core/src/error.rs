@@ -51,7 +51,7 @@ pub enum JoinError {
     /// The beginning of the stream, which was asked for, has been overwritten.
     Missed,
     /// The seat was cleared under this participant: somebody took it for dead.
-    Buried,
+    Reclaimed,
     /// The sender is gone.
     SenderDied,
     /// The deadline passed first.
@@ -161,7 +161,7 @@ say!(JoinError {
     Self::Taken => "the seat is taken",
     Self::Asking => "not admitted yet",
     Self::Missed => "the stream has begun and its first bytes are gone",
-    Self::Buried => "the seat was cleared as if its occupant were dead",
+    Self::Reclaimed => "the seat was cleared as if its occupant were dead",
     Self::SenderDied => "the sender is gone",
     Self::TimedOut => "timed out waiting to be admitted",
     Self::Interrupted => "interrupted",

@@ -21,7 +21,7 @@
 //! *Why clearing does not wipe out a newer announcement.* Who read the bell after (E) did so with Acquire, hence
 //! announces after (D). Who read it before (E) does not sleep past (E), whatever became of the announcement.
 //!
-//! *If a notifier dies between (D) and (F)* others may find `waited` clear while somebody sleeps. Whoever buries it
+//! *If a notifier dies between (D) and (F)* others may find `waited` clear while somebody sleeps. Whoever reclaims it
 //! rings unconditionally, and sleeps are bounded: that stall is at most a slice.
 
 use crate::host::{Futex, WaitResult};

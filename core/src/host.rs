@@ -48,17 +48,17 @@ pub trait Futex {
 
 /// A [`Futex`] that also knows who is dead. "Cannot tell" counts as alive.
 pub trait Host: Futex {
-    /// Runs `bury` if the occupant of `seat` is surely dead, and only while nobody can sit down in that seat. Returns
+    /// Runs `reclaim` if the occupant of `seat` is surely dead, and only while nobody can sit down in that seat. Returns
     /// whether it ran.
     ///
-    /// Others may bury the same seat at the same time. So a participant that is stopped in the middle of a burial holds
+    /// Others may reclaim the same seat at the same time. So a participant that is stopped in the middle of a reclamation holds
     /// up nobody, except that its host gives the seat to nobody until it goes on or dies.
-    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool;
+    fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool;
 
     /// Runs `round` unless another participant is making such a round just now: of all the waiters whose slice ends, one
     /// at a time asks for every seat. This only saves work. A participant that is stopped in the middle of its round must
     /// not keep the others from theirs for more than a few slices.
-    fn watch(&self, round: impl FnOnce());
+    fn try_sweep(&self, round: impl FnOnce());
 
     /// Whether the segment's owner (a ring's sender) is surely dead.
     fn owner_is_dead(&self) -> bool;

@@ -7,7 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`sync`] | the one door to atomics, fences and the spin hint |
-//! | [`host`] | what a host supplies: waiting on a word, waking, burying the dead |
+//! | [`host`] | what a host supplies: waiting on a word, waking, reclaiming the dead |
 //! | [`event_count`] | the parking protocol: announce, fence, look again, sleep; why no wake is lost |
 //! | [`sequence`] | 32-bit sequence numbers that wrap |
 //! | [`seat`] | who takes part: a word with a state and a generation |

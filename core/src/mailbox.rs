@@ -101,7 +101,7 @@ impl Post {
         self.news.notify(futex);
     }
 
-    /// Wakes all who wait for news. After the burial of somebody who may have flipped and told nobody.
+    /// Wakes all who wait for news. After the reclamation of somebody who may have flipped and told nobody.
     pub fn notify_all<F: Futex>(&self, futex: &F) {
         self.news.notify_all(futex);
     }

@@ -9,14 +9,14 @@
 //!     ^        `-> AskNow(g)                    `------------> Refused(g)
 //!     |                                                                 |
 //!     '------ leave, by the occupant: Free(g + 1)  <--------------------' from any of them
-//!             bury, by anybody who knows of the occupant's death: the same step
+//!             reclaim, by anybody who knows of the occupant's death: the same step
 //! ```
 //!
-//! Every step is one compare-exchange that names the generation. So leaving and being buried can race and only one of
+//! Every step is one compare-exchange that names the generation. So leaving and being reclaimed can race and only one of
 //! them counts, the generation grows by exactly one, and a late act of a former occupant fails instead of hitting its
 //! successor. Generations guard seats; 2^29 of them pass before one comes round.
 //!
-//! Everything a participant owns hangs on its seat, in words that only it, or whoever buries it, changes: a death is
+//! Everything a participant owns hangs on its seat, in words that only it, or whoever reclaims it, changes: a death is
 //! cleaned up by clearing one seat, and nothing is ever counted anonymously.
 
 use crate::sync::{AtomicU32, Ordering};
@@ -137,7 +137,7 @@ impl Seat {
         self.step(Occupancy { state: from, generation }, to)
     }
 
-    /// The occupant of generation `generation` goes, from whatever state it is in. False if it was buried before.
+    /// The occupant of generation `generation` goes, from whatever state it is in. False if it was reclaimed before.
     pub fn leave(&self, generation: Generation) -> bool {
         // Bounded: an occupant's state changes at most three times, so a seat that changes more often is not honest.
         for _ in 0..8 {
@@ -152,9 +152,9 @@ impl Seat {
         false
     }
 
-    /// Clears the seat of a dead occupant. To be called only through [`Host::try_bury`](crate::host::Host::try_bury).
+    /// Clears the seat of a dead occupant. To be called only through [`Host::try_reclaim`](crate::host::Host::try_reclaim).
     /// False if the seat was free. It may be repeated, and several callers may do it at the same time.
-    pub fn bury(&self) -> bool {
+    pub fn reclaim(&self) -> bool {
         let seen = self.occupancy();
         seen.is_taken() && self.leave(seen.generation)
     }
@@ -184,8 +184,8 @@ mod tests {
         let old = seat.sit(State::AskNow, 1).unwrap();
         assert!(seat.sit(State::AskNow, 2).is_none());
         assert!(seat.turn(old, State::AskNow, State::Admitting));
-        assert!(seat.bury());
-        assert!(!seat.bury());
+        assert!(seat.reclaim());
+        assert!(!seat.reclaim());
         let new = seat.sit(State::AskNow, 2).unwrap();
         assert_ne!(old, new);
         assert!(!seat.leave(old));

@@ -133,7 +133,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
     let memory = ring::memory(geometry);
     let words = ring::words(&memory, geometry);
     let [data, control] = memory.each_ref().map(|memory| memory.region());
-    // SAFETY: fresh memory of the right lengths; this host buries nobody.
+    // SAFETY: fresh memory of the right lengths; this host reclaims nobody.
     let owned = unsafe { Ring::create(data, control, geometry, 7, Yielding) }.unwrap();
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();
@@ -175,7 +175,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
             for turn in 0..OPERATIONS {
                 membership.admit_all();
                 if turn % 16 == 0 {
-                    membership.bury_dead();
+                    membership.reclaim_dead();
                     assert!(membership.status().all(|status| status.behind <= geometry.slots()));
                     membership.evict(turn % 3);
                 }
@@ -203,7 +203,7 @@ fn mailboxes_under_fire() {
         let geometry = MailGeometry::new(2, [64, 300][(number & 1) as usize], 4).unwrap();
         let memory = boxes::memory(geometry);
         let words = boxes::words(&memory, geometry);
-        // SAFETY: fresh memory of the right length; this host buries nobody.
+        // SAFETY: fresh memory of the right length; this host reclaims nobody.
         let made = unsafe { Mailboxes::create(memory.region(), geometry, 7, Yielding) }.unwrap();
         let busy = AtomicU32::new(geometry.seats());
         scope(|threads| {

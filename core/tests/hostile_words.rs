@@ -87,7 +87,7 @@ fn every_word_at_every_moment_of_four_messages_through_a_ring() {
             steps.push(Step::Receive { seat: 1, waits: message % 2 == 0 });
         }
         steps.extend([Step::Arm(0), Step::Close, Step::Drain, Step::Leave(0)]);
-        steps.extend([Step::Die(1), Step::Evict(1), Step::Bury]);
+        steps.extend([Step::Die(1), Step::Evict(1), Step::Reclaim]);
         let memory = ring::memory(geometry);
         let clean = exhaust(|at, word, value| ring::run_once(&memory, geometry, &steps, at, word, value));
         assert_eq!(clean, Tally { sent: 4, received: 8, refused: 0 });
@@ -106,7 +106,7 @@ fn every_word_at_every_moment_of_four_messages_through_a_mailbox() {
         steps.push(BoxStep::Newer(0));
         steps.push(BoxStep::Read { seat: 1 - seat, index: 0, waits });
     }
-    steps.extend([BoxStep::Leave(0), BoxStep::Die(1), BoxStep::Bury]);
+    steps.extend([BoxStep::Leave(0), BoxStep::Die(1), BoxStep::Reclaim]);
     let clean = exhaust(|at, word, value| boxes::run_once(&memory, geometry, &steps, at, word, value));
     assert_eq!(clean, Tally { sent: 4, received: 4, refused: 0 });
 }

@@ -40,7 +40,7 @@ fn a_mailbox_holds_the_latest_message_and_counts_versions() {
 }
 
 #[test]
-fn a_seat_has_one_user_and_is_given_out_again_when_it_leaves_or_is_buried() {
+fn a_seat_has_one_user_and_is_given_out_again_when_it_leaves_or_is_reclaimed() {
     with_mailboxes(2, 8, 2, |boxes| {
         let a = boxes.sit(0, 11).unwrap();
         assert!(matches!(boxes.sit(0, 12), Err(JoinError::Taken)));
@@ -51,8 +51,8 @@ fn a_seat_has_one_user_and_is_given_out_again_when_it_leaves_or_is_buried() {
         drop(a);
         let mut c = boxes.sit(0, 13).unwrap();
         std::mem::forget(b);
-        assert!(boxes.bury(1));
-        assert!(!boxes.bury(1) && !boxes.bury(2));
+        assert!(boxes.reclaim(1));
+        assert!(!boxes.reclaim(1) && !boxes.reclaim(2));
         c.write(0, b"ok", None).unwrap();
         assert_eq!(boxes.sit(1, 14).unwrap().read(0, &mut [0; 8], None).unwrap().length, 2);
     });
@@ -135,7 +135,7 @@ fn hostile_words_neither_panic_nor_hold_anybody_past_the_deadline() {
             }
             assert!(boxes.users().count() <= 3);
             for seat in 0..4 {
-                boxes.bury(seat);
+                boxes.reclaim(seat);
             }
         }
     }
@@ -180,7 +180,7 @@ fn a_peer_that_scribbles_all_the_time_holds_nobody() {
                         let _ = user.write(0, &[1; 64], Some(deadline));
                         let _ = user.wait_newer(0, 1 << 40, Some(deadline));
                         let _ = user.try_write(0, &[2; 64]);
-                        user.mailboxes().bury(3);
+                        user.mailboxes().reclaim(3);
                         assert!(deadline.elapsed() < Duration::from_secs(5), "held past the deadline");
                     }
                 })

@@ -206,8 +206,8 @@ impl<'m> History<'m> {
             Seat::Active(receiver, _) | Seat::Evicted(receiver) => forget(receiver),
         }
         self.host.dead.set(1 << seat);
-        assert_eq!(self.membership.bury_dead(), u32::from(taken));
-        assert_eq!(self.membership.bury_dead(), 0, "nobody dies twice");
+        assert_eq!(self.membership.reclaim_dead(), u32::from(taken));
+        assert_eq!(self.membership.reclaim_dead(), 0, "nobody dies twice");
         self.host.dead.set(0);
     }
 

@@ -1,4 +1,4 @@
-//! The seat lock, one thread at a time: who gets in, who does not, and what burial leaves.
+//! The seat lock, one thread at a time: who gets in, who does not, and what reclamation leaves.
 
 mod threads;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::error::LockError;
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, bury_dead};
+use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, reclaim_dead};
 
 /// What a reader's cell says.
 const READING: u32 = 1;
@@ -19,7 +19,7 @@ struct Words {
     taken: Taken,
 }
 
-// SAFETY: the parts of one lock, and a host that buries nobody.
+// SAFETY: the parts of one lock, and a host that reclaims nobody.
 unsafe impl Parts for Words {
     type Host = Yielding;
 
@@ -42,7 +42,7 @@ fn words() -> Words {
 }
 
 fn participant(words: &Words, seat: u32) -> Participant<&Words> {
-    // SAFETY: each test gives each seat once, or again after burial.
+    // SAFETY: each test gives each seat once, or again after reclamation.
     unsafe { Participant::new(words, seat) }
 }
 
@@ -56,9 +56,9 @@ fn word(cell: &Cell) -> &AtomicU32 {
     unsafe { &*std::ptr::from_ref(cell).cast() }
 }
 
-fn bury(words: &Words, seat: u32) {
+fn reclaim(words: &Words, seat: u32) {
     // SAFETY: what is behind this lock is nothing.
-    unsafe { rwlock::bury(words, seat) }
+    unsafe { rwlock::reclaim(words, seat) }
 }
 
 fn soon() -> Option<Instant> {
@@ -87,33 +87,33 @@ fn readers_share_and_writers_do_not() {
 }
 
 #[test]
-fn burial_frees_what_the_dead_held_and_may_be_repeated() {
+fn reclamation_frees_what_the_dead_held_and_may_be_repeated() {
     let words = words();
     let mut a = participant(&words, 1);
     for _ in 0..2 {
         std::mem::forget(participant(&words, 0).write(None).unwrap());
         assert_eq!(a.try_read().err(), Some(LockError::Busy));
-        bury(&words, 0);
-        bury(&words, 0);
+        reclaim(&words, 0);
+        reclaim(&words, 0);
         assert!(idle(&words));
         drop(a.try_read().unwrap());
         std::mem::forget(participant(&words, 2).read(None).unwrap());
         drop(a.try_read().unwrap());
         assert_eq!(a.try_write().err(), Some(LockError::Busy));
-        bury(&words, 2);
+        reclaim(&words, 2);
         drop(a.try_write().unwrap());
-        bury(&words, 4);
-        assert_eq!(bury_dead(&words), 0); // this host knows of no deaths
+        reclaim(&words, 4);
+        assert_eq!(reclaim_dead(&words), 0); // this host knows of no deaths
         assert!(idle(&words));
     }
 }
 
 #[test]
-fn the_late_leaving_of_an_owner_buried_by_mistake_does_not_free_its_successor() {
+fn the_late_leaving_of_an_owner_reclaimed_by_mistake_does_not_free_its_successor() {
     let words = words();
     let mut a = participant(&words, 0);
     let late = a.write(None).unwrap();
-    bury(&words, 0);
+    reclaim(&words, 0);
     let mut b = participant(&words, 1);
     let writing = b.write(soon()).unwrap();
     drop(late);
@@ -165,13 +165,13 @@ impl Futex for Impatient {
 }
 
 impl Host for Impatient {
-    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool {
         if seat == 1 {
-            bury();
+            reclaim();
         }
         seat == 1
     }
-    fn watch(&self, round: impl FnOnce()) {
+    fn try_sweep(&self, round: impl FnOnce()) {
         round();
     }
     fn owner_is_dead(&self) -> bool {
@@ -181,7 +181,7 @@ impl Host for Impatient {
 
 struct Hasty(Words);
 
-// SAFETY: the parts of one lock; seat 1 is left for good before it is buried.
+// SAFETY: the parts of one lock; seat 1 is left for good before it is reclaimed.
 unsafe impl Parts for Hasty {
     type Host = Impatient;
 
@@ -199,9 +199,9 @@ unsafe impl Parts for Hasty {
     }
 }
 
-/// Who always waits for less than a slice never sees one end; if all do, somebody must bury the dead all the same.
+/// Who always waits for less than a slice never sees one end; if all do, somebody must reclaim the dead all the same.
 #[test]
-fn a_wait_that_is_over_buries_the_dead_for_the_next() {
+fn a_wait_that_is_over_reclaims_the_dead_for_the_next() {
     let lock = Hasty(words());
     // SAFETY: one participant for each seat.
     let mut me = unsafe { Participant::new(&lock, 0) };

@@ -23,7 +23,7 @@ struct Words {
 // SAFETY: `value` is reached inside the lock only.
 unsafe impl Sync for Words {}
 
-// SAFETY: the parts of one lock, and a host that buries nobody.
+// SAFETY: the parts of one lock, and a host that reclaims nobody.
 unsafe impl Parts for Words {
     type Host = Yielding;
 

@@ -32,10 +32,10 @@ impl Futex for Yielding {
 }
 
 impl Host for Yielding {
-    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
         false
     }
-    fn watch(&self, _: impl FnOnce()) {}
+    fn try_sweep(&self, _: impl FnOnce()) {}
     fn owner_is_dead(&self) -> bool {
         false
     }

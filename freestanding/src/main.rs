@@ -53,10 +53,10 @@ impl Futex for Alone {
 }
 
 impl Host for Alone {
-    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
         false
     }
-    fn watch(&self, _: impl FnOnce()) {}
+    fn try_sweep(&self, _: impl FnOnce()) {}
     fn owner_is_dead(&self) -> bool {
         false
     }
@@ -81,7 +81,7 @@ fn send_around() -> Option<u32> {
     // SAFETY: all of the static, which this function alone uses, once.
     let memory = unsafe { Region::new(NonNull::new(MEMORY.0.get().cast())?, DATA + CONTROL) };
     let (data, control) = memory.split_at(DATA).ok()?;
-    // SAFETY: writable, apart, used by nobody else; nobody is ever buried.
+    // SAFETY: writable, apart, used by nobody else; nobody is ever reclaimed.
     let mut ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Alone) }.ok()?;
     ring.start_at(Sequence::from_word(0u32.wrapping_sub(MESSAGES / 2)));
     let handle = ring.ring();

@@ -72,18 +72,18 @@ impl Lock {
 
     /// The occupant of `seat` takes steps from `at` on: at most `steps` of them, fewer if it comes to a sleep, or in, or out.
     pub fn take(&self, seat: u16, at: Step, steps: u32) -> Step {
-        self.walk(Actor { seat, burying: false }, at, steps)
+        self.walk(Actor { seat, reclaiming: false }, at, steps)
     }
 
-    /// Somebody buries the occupant of `seat`, and dies after `steps` steps.
-    pub fn bury_for(&self, seat: u16, steps: u32) {
-        self.walk(Actor { seat, burying: true }, Step::Bury, steps);
+    /// Somebody reclaims the occupant of `seat`, and dies after `steps` steps.
+    pub fn reclaim_for(&self, seat: u16, steps: u32) {
+        self.walk(Actor { seat, reclaiming: true }, Step::Reclaim, steps);
     }
 
-    /// Somebody buries the occupant of `seat`.
-    pub fn bury(&self, seat: u32) {
-        // SAFETY: the models bury only who will not act again, or check what happens otherwise.
-        unsafe { rwlock::bury(self, seat) };
+    /// Somebody reclaims the occupant of `seat`.
+    pub fn reclaim(&self, seat: u32) {
+        // SAFETY: the models reclaim only who will not act again, or check what happens otherwise.
+        unsafe { rwlock::reclaim(self, seat) };
     }
 
     fn walk(&self, actor: Actor, mut at: Step, steps: u32) -> Step {
@@ -106,7 +106,7 @@ impl Lock {
     }
 }
 
-// SAFETY: the parts of one lock; the models bury only who will not act again, or check what happens otherwise.
+// SAFETY: the parts of one lock; the models reclaim only who will not act again, or check what happens otherwise.
 unsafe impl rwlock::Parts for Lock {
     type Host = Parking;
 

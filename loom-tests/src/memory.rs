@@ -49,7 +49,7 @@ impl<S: Slots> Ring<S> {
         unsafe { Sender::new(self.clone()) }
     }
 
-    /// Who admits and buries. Each model calls this once.
+    /// Who admits and reclaims. Each model calls this once.
     pub fn membership(&self) -> Membership<Self> {
         // SAFETY: the models use one membership at a time.
         unsafe { Membership::new(self.clone()) }
@@ -147,7 +147,7 @@ pub fn admitted<P: Parts>(applicant: Applicant<P>) -> Receiver<P> {
     applicant.try_admitted().unwrap_or_else(|(why, _)| panic!("{why}"))
 }
 
-// SAFETY: the parts of one memory; what the parking lot buries, a model has declared dead.
+// SAFETY: the parts of one memory; what the parking lot reclaims, a model has declared dead.
 unsafe impl<S: Slots> Parts for Ring<S> {
     type Host = Parking;
     type Slots = S;

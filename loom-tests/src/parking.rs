@@ -158,15 +158,15 @@ impl Futex for Parking {
 }
 
 impl Host for Parking {
-    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool {
         let dead = self.lot.dead.load(SeqCst) >> seat & 1 == 1;
         if dead {
-            bury();
+            reclaim();
         }
         dead
     }
 
-    fn watch(&self, round: impl FnOnce()) {
+    fn try_sweep(&self, round: impl FnOnce()) {
         round();
     }
 

@@ -63,7 +63,7 @@ fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {
     });
 }
 
-/// A ring without a fence before it, as after a burial: the waiter that reads the new bell must see the news. The bell
+/// A ring without a fence before it, as after a reclamation: the waiter that reads the new bell must see the news. The bell
 /// Relaxed on either side: it sleeps on the new bell and looks at the old state.
 #[test]
 fn an_unconditional_ring_brings_its_news_along() {

@@ -170,7 +170,7 @@ enum Done {
 }
 
 /// A writer is killed with the lock taken, with the other buffer filled, after the flip, and after leaving but before it
-/// told anybody; and is buried while a reader waits for the lock: the old message whole, or the new one.
+/// told anybody; and is reclaimed while a reader waits for the lock: the old message whole, or the new one.
 #[test]
 fn a_killed_writer_leaves_a_whole_message() {
     for done in [Done::Owned, Done::Filled, Done::Flipped, Done::Left] {
@@ -189,9 +189,9 @@ fn a_killed_writer_leaves_a_whole_message() {
     }
 }
 
-/// The same, and somebody waits for news: the burial rings, for the dead one may have flipped and told nobody.
+/// The same, and somebody waits for news: the reclamation rings, for the dead one may have flipped and told nobody.
 #[test]
-fn the_burial_of_a_writer_tells_its_news() {
+fn the_reclamation_of_a_writer_tells_its_news() {
     for done in [Done::Flipped, Done::Left] {
         Model::new("mailbox: a writer dies before it told", 360).check(move || {
             let lock = Lock::with_version(2, NEAR);
@@ -201,7 +201,7 @@ fn the_burial_of_a_writer_tells_its_news() {
     }
 }
 
-/// Seat 0 writes as far as `done`, dies, and is buried as a segment of mailboxes does it.
+/// Seat 0 writes as far as `done`, dies, and is reclaimed as a segment of mailboxes does it.
 fn die(lock: &Lock, done: Done) {
     let mut me = lock.sit(0);
     let guard = me.write(None).unwrap();
@@ -218,7 +218,7 @@ fn die(lock: &Lock, done: Done) {
     } else {
         std::mem::forget(guard);
     }
-    lock.bury(0);
+    lock.reclaim(0);
     lock.post().notify_all(lock.host());
 }
 

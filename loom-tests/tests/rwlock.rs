@@ -221,7 +221,7 @@ fn a_writer_gives_up_against_a_writer() {
 }
 
 /// Runs a model once for each of the first `most` steps at which the occupant of seat 0 can die, from `begin` through its
-/// section to its last step, and is then buried, while the occupant of seat 1 does what it wants.
+/// section to its last step, and is then reclaimed, while the occupant of seat 1 does what it wants.
 fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, &mut Participant<Lock>)) {
     let finished = Arc::new(AtomicBool::new(false));
     for steps in 0..most {
@@ -230,7 +230,7 @@ fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, 
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
             let (there, report) = (lock.clone(), report.clone());
-            let die_and_be_buried = || {
+            let die_and_be_reclaimed = || {
                 let mut at = begin;
                 for _ in 0..steps {
                     // As the waiting loop would; its sleeps end at once.
@@ -245,17 +245,17 @@ fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, 
                         _ => {}
                     }
                 }
-                lock.bury(0);
+                lock.reclaim(0);
             };
-            race(die_and_be_buried, move || survivor(&there, &mut b));
+            race(die_and_be_reclaimed, move || survivor(&there, &mut b));
             lock.assert_idle();
         });
     }
     assert!(finished.load(SeqCst), "nobody comes to its last step in {most}");
 }
 
-/// A writer dies before each of its steps and is buried while a reader comes: the reader gets in, and sees no section
-/// in the middle. Burial without its fence, without a release in the dead one's name, or without rousing: asleep for ever.
+/// A writer dies before each of its steps and is reclaimed while a reader comes: the reader gets in, and sees no section
+/// in the middle. Reclamation without its fence, without a release in the dead one's name, or without rousing: asleep for ever.
 #[test]
 fn a_reader_gets_in_whichever_step_a_writer_dies_at() {
     at_each_step("rwlock: a writer dies, a reader comes", 20, Step::AnnounceWrite, |lock, me| {
@@ -269,97 +269,97 @@ fn a_writer_gets_in_whichever_step_a_writer_dies_at() {
     at_each_step("rwlock: a writer dies, a writer comes", 20, Step::AnnounceWrite, write);
 }
 
-/// A reader dies before each of its steps and is buried while a writer comes. `Bury` Relaxed: the writer has not seen the
+/// A reader dies before each of its steps and is reclaimed while a writer comes. `Reclaim` Relaxed: the writer has not seen the
 /// end of the reading.
 #[test]
 fn a_writer_gets_in_whichever_step_a_reader_dies_at() {
     at_each_step("rwlock: a reader dies, a writer comes", 9, Step::AnnounceRead, write);
 }
 
-/// The burier dies too, at each of its steps, and the next one repeats it.
+/// The reclaimer dies too, at each of its steps, and the next one repeats it.
 #[test]
-fn a_burial_may_be_begun_by_one_and_ended_by_another() {
+fn a_reclamation_may_be_begun_by_one_and_ended_by_another() {
     for steps in 0..16 {
-        Model::new("rwlock: a burier dies", 27).bounded(2).check(move || {
+        Model::new("rwlock: a reclaimer dies", 27).bounded(2).check(move || {
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
             std::mem::forget(lock.sit(0).write(None).unwrap());
             lock.add();
             let there = lock.clone();
-            let bury_twice = || {
-                lock.bury_for(0, steps);
-                lock.bury(0);
+            let reclaim_twice = || {
+                lock.reclaim_for(0, steps);
+                lock.reclaim(0);
             };
-            race(bury_twice, move || assert_eq!(read(&there, &mut b), 1));
+            race(reclaim_twice, move || assert_eq!(read(&there, &mut b), 1));
             lock.assert_idle();
         });
     }
 }
 
-/// Two bury a dead owner at once, and one of them goes on to use the lock: whichever is stopped wherever, the lock is freed
+/// Two reclaim a dead owner at once, and one of them goes on to use the lock: whichever is stopped wherever, the lock is freed
 /// once, and no step of the slower one harms the faster one's section.
 #[test]
-fn two_may_bury_at_once() {
+fn two_may_reclaim_at_once() {
     for writes in [false, true] {
-        Model::new("rwlock: two bury at once", 137).bounded(3).check(move || {
+        Model::new("rwlock: two reclaim at once", 137).bounded(3).check(move || {
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
             std::mem::forget(lock.sit(0).write(None).unwrap());
             lock.add();
             let there = lock.clone();
-            let bury_and_enter = move || {
-                there.bury(0);
+            let reclaim_and_enter = move || {
+                there.reclaim(0);
                 match writes {
                     true => write(&there, &mut b),
                     false => assert_eq!(read(&there, &mut b), 1),
                 }
             };
-            race(|| lock.bury(0), bury_and_enter);
+            race(|| lock.reclaim(0), reclaim_and_enter);
             lock.assert_idle();
             assert_eq!(lock.get(), 1 + u32::from(writes));
         });
     }
 }
 
-/// One of two buriers dies at each of its steps, also between the freeing and the rousing: the other one rouses a reader that
+/// One of two reclaimers dies at each of its steps, also between the freeing and the rousing: the other one rouses a reader that
 /// announced itself meanwhile, although it found the lock freed already.
 #[test]
 fn one_of_two_buriers_may_die() {
     for steps in 0..6 {
-        Model::new("rwlock: one of two buriers dies", 186).bounded(3).check(move || {
+        Model::new("rwlock: one of two reclaimers dies", 186).bounded(3).check(move || {
             let lock = Lock::new(2);
             let mut b = lock.sit(1);
             std::mem::forget(lock.sit(0).write(None).unwrap());
             lock.add();
             let (first, second) = (lock.clone(), lock.clone());
-            let other = loom::thread::spawn(move || first.bury_for(0, steps));
+            let other = loom::thread::spawn(move || first.reclaim_for(0, steps));
             let there = lock.clone();
-            race(move || second.bury(0), move || assert_eq!(read(&there, &mut b), 1));
+            race(move || second.reclaim(0), move || assert_eq!(read(&there, &mut b), 1));
             other.join().unwrap();
             lock.assert_idle();
         });
     }
 }
 
-/// A writer in front of another dies asleep. The fence in `BuryLook` removed, or `Rouse` left out: the one behind sleeps
+/// A writer in front of another dies asleep. The fence in `ReclaimLook` removed, or `Rouse` left out: the one behind sleeps
 /// for ever.
 #[test]
-fn who_is_buried_in_front_no_longer_holds_up_who_waits_behind() {
-    Model::new("rwlock: the first of two writers is buried", 2909).check(|| {
+fn who_is_reclaimed_in_front_no_longer_holds_up_who_waits_behind() {
+    Model::new("rwlock: the first of two writers is reclaimed", 2909).check(|| {
         let lock = Lock::new(3);
         let mut behind = lock.sit(2);
         assert_eq!(lock.take(1, Step::AnnounceWrite, 1), Step::LookWrite);
         let there = lock.clone();
-        race(|| lock.bury(1), move || write(&there, &mut behind));
+        race(|| lock.reclaim(1), move || write(&there, &mut behind));
         lock.assert_idle();
     });
 }
 
-/// Nobody tells: the survivor finds out when its slice ends, buries, and goes on.
+/// Nobody tells: the survivor finds out when its slice ends, reclaims, and goes on.
 #[test]
-fn a_waiter_buries_the_dead_itself_when_its_slice_ends() {
+fn a_waiter_reclaims_the_dead_itself_when_its_slice_ends() {
     for steps in 0..14 {
-        Model::new("rwlock: a waiter buries", 3).bounded(2).check(move || {
+        Model::new("rwlock: a waiter reclaims", 3).bounded(2).check(move || {
             let lock = Lock::new(2);
             let (mut b, there) = (lock.sit(1), lock.clone());
             let die = || {
@@ -380,7 +380,7 @@ fn a_waiter_buries_the_dead_itself_when_its_slice_ends() {
     }
 }
 
-/// An owner that is buried by mistake leaves late: the one that owns the lock by then goes on owning it.
+/// An owner that is reclaimed by mistake leaves late: the one that owns the lock by then goes on owning it.
 #[test]
 fn a_late_leaving_does_not_free_the_successor_s_lock() {
     Model::new("rwlock: late leaving", 1970).bounded(4).check(|| {
@@ -389,7 +389,7 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
         let late = a.write(None).unwrap();
         let there = lock.clone();
         let succeed = move || {
-            there.bury(0);
+            there.reclaim(0);
             let guard = b.write(None).unwrap();
             let owner = there.epoch().ownership();
             assert!(owner.is_busy() && owner.seat() == 1);

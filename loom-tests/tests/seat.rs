@@ -104,17 +104,17 @@ fn the_next_occupant_sees_what_the_former_did() {
     });
 }
 
-/// A burial that does not raise the generation: the late leaving of the buried one hits its successor.
+/// A reclamation that does not raise the generation: the late leaving of the reclaimed one hits its successor.
 #[test]
-fn leaving_and_being_buried_count_once_and_spare_the_successor() {
-    Model::new("seat: leave against bury, then sit", 80).check(|| {
+fn leaving_and_being_reclaimed_count_once_and_spare_the_successor() {
+    Model::new("seat: leave against reclaim, then sit", 80).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
-        let ((buried, successor), left) = race(
-            || (shared.seat.bury(), shared.seat.sit(State::AskNow, 0)),
+        let ((reclaimed, successor), left) = race(
+            || (shared.seat.reclaim(), shared.seat.sit(State::AskNow, 0)),
             move || other.seat.leave(generation),
         );
-        assert!(left != buried, "the step counted twice, or not at all");
+        assert!(left != reclaimed, "the step counted twice, or not at all");
         let seen = shared.seat.occupancy();
         let successor = successor.expect("the seat was cleared, by us or before us");
         assert_eq!((seen.state, seen.generation), (State::AskNow, successor));
@@ -140,13 +140,13 @@ fn a_late_admission_does_not_hit_a_successor() {
     });
 }
 
-/// Two that bury at once, as after a burier's own death: one of them counts, and the generation grows by one.
+/// Two that reclaim at once, as after a reclaimer's own death: one of them counts, and the generation grows by one.
 #[test]
 fn two_burials_count_once() {
-    Model::new("seat: two burials", 36).check(|| {
+    Model::new("seat: two reclamations", 36).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
-        let (ours, theirs) = race(|| shared.seat.bury(), move || other.seat.bury());
+        let (ours, theirs) = race(|| shared.seat.reclaim(), move || other.seat.reclaim());
         assert!(ours != theirs);
         let next = shared.seat.sit(State::AskNow, 0).unwrap();
         assert_ne!(next, generation);

@@ -117,8 +117,8 @@ fn mailboxes_under_fire(scribble: Scribble, rounds: u32) {
                 let _ = user.wait_for_version(1, u64::MAX, soon());
                 said("wait_for_version");
             }
-            segment.bury_dead();
-            said("bury_dead");
+            segment.reclaim_dead();
+            said("reclaim_dead");
             drop(segment.sit());
             said("sit");
         }
@@ -173,7 +173,7 @@ fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
             let _ = sender.drain(soon());
             said("drain");
             membership.admit_all();
-            membership.bury_dead();
+            membership.reclaim_dead();
             membership.evict(1);
             said("membership");
         }

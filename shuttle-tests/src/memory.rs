@@ -77,7 +77,7 @@ impl Ring {
     }
 }
 
-// SAFETY: the parts of one memory; this host buries nobody.
+// SAFETY: the parts of one memory; this host reclaims nobody.
 unsafe impl Parts for Ring {
     type Host = Parking;
     type Slots = Watching;
@@ -162,7 +162,7 @@ impl Lock {
     }
 }
 
-// SAFETY: the parts of one lock; this host buries nobody.
+// SAFETY: the parts of one lock; this host reclaims nobody.
 unsafe impl rwlock::Parts for Lock {
     type Host = Parking;
 

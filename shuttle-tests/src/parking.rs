@@ -63,11 +63,11 @@ impl Futex for Parking {
 }
 
 impl Host for Parking {
-    fn try_bury(&self, _: u32, _: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
         false
     }
 
-    fn watch(&self, _: impl FnOnce()) {}
+    fn try_sweep(&self, _: impl FnOnce()) {}
 
     fn owner_is_dead(&self) -> bool {
         false

@@ -181,7 +181,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     }
 
     /// Sits down in a seat. On a host where participants can die, the caller already holds that seat's byte lock, and
-    /// nobody can bury the seat's last occupant meanwhile ([`Host::try_bury`]). Whatever was left of the seat in any mailbox
+    /// nobody can reclaim the seat's last occupant meanwhile ([`Host::try_reclaim`]). Whatever was left of the seat in any mailbox
     /// is cleared first.
     ///
     /// # Errors
@@ -190,7 +190,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         let place = self.seats().get(seat as usize).ok_or(JoinError::Taken)?;
         self.taken().raise(seat); // before the seat is taken, so that who sees it taken scans far enough
         let generation = place.sit(State::Active, pid).ok_or(JoinError::Taken)?;
-        // After the seat is taken, so that it is ours alone. Should we die before all is cleared, a burier clears the rest.
+        // After the seat is taken, so that it is ours alone. Should we die before all is cleared, a reclaimer clears the rest.
         let user = User { mailboxes: self.clone(), seat, generation };
         for index in 0..self.geometry.boxes {
             if self.parts(index).is_some_and(|parts| rwlock::has_traces(&parts, seat)) {
@@ -214,9 +214,9 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     }
 
     /// Clears away what the dead occupant of `seat` left in every mailbox, then the seat, and wakes whoever may have
-    /// waited for it. To be called only while nobody can take the seat ([`Host::try_bury`]). It may be repeated, and several
+    /// waited for it. To be called only while nobody can take the seat ([`Host::try_reclaim`]). It may be repeated, and several
     /// callers may do it at the same time. False if the seat was free.
-    pub fn bury(&self, seat: u32) -> bool {
+    pub fn reclaim(&self, seat: u32) -> bool {
         let Some(place) = self.seats().get(seat as usize) else { return false };
         if !place.occupancy().is_taken() {
             return false;
@@ -225,8 +225,8 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             self.clear(index, seat);
         }
         self.news().notify_all(&self.host);
-        // Last: if we die before this, the next burier repeats the rest.
-        place.bury()
+        // Last: if we die before this, the next reclaimer repeats the rest.
+        place.reclaim()
     }
 
     /// Clears away what the dead occupant of `seat` left in one mailbox.
@@ -234,18 +234,18 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         let Some(parts) = self.parts(index) else { return };
         // SAFETY: by the contracts of the two callers. Should they be broken, there are only atomics here: messages may
         // come out torn.
-        unsafe { rwlock::bury(&parts, seat) };
+        unsafe { rwlock::reclaim(&parts, seat) };
         // It may have flipped and told nobody.
         mailbox::Parts::post(&parts).notify_all(&self.host);
     }
 
-    /// Buries every occupant whom the host knows to be dead; returns how many.
-    pub fn bury_dead(&self) -> u32 {
-        let mut buried = 0;
+    /// Reclaims every occupant whom the host knows to be dead; returns how many.
+    pub fn reclaim_dead(&self) -> u32 {
+        let mut reclaimed = 0;
         for (seat, _) in self.users() {
-            self.host.try_bury(seat, || buried += u32::from(self.bury(seat)));
+            self.host.try_reclaim(seat, || reclaimed += u32::from(self.reclaim(seat)));
         }
-        buried
+        reclaimed
     }
 
     /// Who sits, and the process id that it gave, one after another: not a snapshot of one moment.
@@ -336,7 +336,7 @@ pub struct BoxParts<'m, H> {
 }
 
 // SAFETY: the parts of one mailbox, cast together from its region, with at most `MAX_SEATS` cells. Whomever the host
-// buries, what the lock guards here is atomic.
+// reclaims, what the lock guards here is atomic.
 unsafe impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
     type Host = H;
 
@@ -478,7 +478,7 @@ impl<'m, H: Host + Clone> User<'m, H> {
 
 impl<H: Host + Clone> Drop for User<'_, H> {
     fn drop(&mut self) {
-        // Every mailbox has been left. If we were buried this fails, and nothing of our successor's is touched.
+        // Every mailbox has been left. If we were reclaimed this fails, and nothing of our successor's is touched.
         self.mailboxes.seats()[self.seat as usize].leave(self.generation);
     }
 }

@@ -155,7 +155,7 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     /// # Safety
     /// - both regions are writable, do not overlap, and are used by nobody else before this returns;
     /// - later users of the same memory come through [`attach`](Self::attach) or clones of the result;
-    /// - the host's `try_bury` runs the burial only of somebody who will never act again.
+    /// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
     ///
     /// # Errors
     /// [`LayoutError::TooShort`] or [`LayoutError::Misaligned`].
@@ -184,7 +184,7 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     /// # Safety
     /// - `control` is writable;
     /// - the regions were made by [`create`](Self::create), or hold bytes of a peer: these are checked, and may be garbage;
-    /// - the host's `try_bury` runs the burial only of somebody who will never act again.
+    /// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
     ///
     /// # Errors
     /// Why this is no ring that we can use.

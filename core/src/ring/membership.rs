@@ -1,4 +1,4 @@
-//! Who takes part: admission, eviction, burial, and a look at everybody. The sender's side, but not its data path: a
+//! Who takes part: admission, eviction, reclamation, and a look at everybody. The sender's side, but not its data path: a
 //! control thread may do all of it while the sender claims and publishes.
 
 use super::{Member, Parts, Slots, taken};
@@ -110,18 +110,18 @@ impl<P: Parts> Membership<P> {
         }
     }
 
-    /// Buries every taken seat whose occupant the host knows to be dead; returns how many. Repeating it is harmless, and
-    /// completes what a dead burier began.
-    pub fn bury_dead(&self) -> u32 {
-        (0..taken(&self.parts).len() as u32).map(|seat| u32::from(self.bury(seat))).sum()
+    /// Reclaims every taken seat whose occupant the host knows to be dead; returns how many. Repeating it is harmless, and
+    /// completes what a dead reclaimer began.
+    pub fn reclaim_dead(&self) -> u32 {
+        (0..taken(&self.parts).len() as u32).map(|seat| u32::from(self.reclaim(seat))).sum()
     }
 
-    /// Buries one seat's occupant, if the host knows it to be dead, and wakes the sender, which may have waited for it.
-    pub fn bury(&self, seat: u32) -> bool {
+    /// Reclaims one seat's occupant, if the host knows it to be dead, and wakes the sender, which may have waited for it.
+    pub fn reclaim(&self, seat: u32) -> bool {
         let Some(member) = self.parts.members().get(seat as usize) else { return false };
         let dead = member.seat.occupancy().is_taken()
-            && self.parts.host().try_bury(seat, || {
-                member.seat.bury();
+            && self.parts.host().try_reclaim(seat, || {
+                member.seat.reclaim();
             });
         if dead {
             self.parts.control().notify_all(self.parts.host());

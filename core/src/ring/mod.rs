@@ -163,7 +163,7 @@ impl HeadView<'_> {
 pub struct Control {
     /// Where receivers sleep: rung after a publish, a close, an admission.
     data: EventCount,
-    /// Where the sender sleeps: rung when the slowest passes `wanted`, and when somebody leaves or is buried.
+    /// Where the sender sleeps: rung when the slowest passes `wanted`, and when somebody leaves or is reclaimed.
     space: EventCount,
     /// Written by the sender, read by receivers when they find that it sleeps. Relaxed: ordered by the fences of *park*.
     wanted: Line,
@@ -231,7 +231,7 @@ impl Member {
 /// # Safety
 /// Who implements this promises, for as long as the value or a clone of it lives:
 /// - every call returns a part of one and the same ring, and each part is in no other ring;
-/// - the host's `try_bury` runs the burial only of somebody who will never act again.
+/// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
 pub unsafe trait Parts {
     /// How to sleep on this memory, and how to know who is dead.
     type Host: Host;

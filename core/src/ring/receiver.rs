@@ -45,7 +45,7 @@ impl<P: Parts> Place<P> {
 
 impl<P: Parts> Drop for Place<P> {
     fn drop(&mut self) {
-        // If we were buried this fails, and nothing of our successor's is touched.
+        // If we were reclaimed this fails, and nothing of our successor's is touched.
         if self.member().seat.leave(self.generation) {
             self.parts.control().space.notify(self.parts.host());
         }
@@ -144,7 +144,7 @@ impl<P: Parts> Applicant<P> {
         match self.place.state() {
             Some(State::Active) => Ok(true),
             Some(State::Refused) => Err(JoinError::Missed),
-            Some(State::Evicted) | None => Err(JoinError::Buried),
+            Some(State::Evicted) | None => Err(JoinError::Reclaimed),
             // A sender that closed still admits while it drains; one that is gone does not.
             Some(_) if self.place.parts.head().state() == ABANDONED => Err(JoinError::SenderDied),
             Some(_) => Ok(false),

@@ -75,7 +75,7 @@ impl<P: SenderParts> Sender<P> {
     ///
     /// # Blocking
     /// Waits for the slowest receiver that takes part, until half of the ring is free or `deadline` passes. A receiver
-    /// that dies is waited for until somebody buries it ([`Membership::bury_dead`](super::Membership::bury_dead)).
+    /// that dies is waited for until somebody reclaims it ([`Membership::reclaim_dead`](super::Membership::reclaim_dead)).
     /// With no receivers it never waits.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Per lock there is one word, [`Epoch`], that says whether a writer owns it, and one padded word per seat, its
 //! [`Cell`], that says what the seat's occupant wants. Ownership is only ever *taken* by the owner itself, with one
 //! compare-exchange, and never given: so there is no moment in which a dead heir owns the lock. Every sleep is on one
-//! cell. Leaving, giving up, and burial in the dead one's name are one path.
+//! cell. Leaving, giving up, and reclamation in the dead one's name are one path.
 //!
 //! ```text
 //! cell    IDLE     READING          READ_WAIT           WRITE_WAIT
@@ -22,14 +22,14 @@
 //! pokes the waiters. [`Step`] has the steps, one access to shared memory each, and why each is as it is.
 //!
 //! *Why it holds.*
-//! - Writers exclude each other by one compare-exchange, free to busy(me); only its owner, or who buries the owner,
+//! - Writers exclude each other by one compare-exchange, free to busy(me); only its owner, or who reclaims the owner,
 //!   leaves that state. Readers and writers exclude each other by *look*: both announce, fence and look.
 //! - A reader is in only because it saw the epoch free, or by a grant. Grants (`READ_WAIT` to `READING`, and the flag on
 //!   `READING`) are made only by the owner outside its section, before the next owner passes the seats.
 //! - A passing writer may go on at *any* change of a cell: `READING` without the flag was stored after the claim, so that
 //!   reader's own look finds the epoch busy.
 //! - Every claim that its owner ends, used or given up, ends by granting all who announced reading. So a reader waits for
-//!   at most one writer. A claim that a burial ends grants nobody: each writer that dies may cost a reader one writer more.
+//!   at most one writer. A claim that a reclamation ends grants nobody: each writer that dies may cost a reader one writer more.
 //! - A writer that has not announced itself has only looked, until its claim succeeds; and it claims only past writers that
 //!   have. So those that wait are overtaken by it once at most, if it looked before they announced.
 //! - Who announced too late for that either sees the epoch free, or is seen by the poke; the flag makes the wake stick.
@@ -52,12 +52,12 @@
 //! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a passing writer finds the cell changed, Acquire |
 //! | *grant* | the owner exchanges a reader's cell, Release, or after the fence of its claim | the reader finds its cell exchanged, Acquire |
 //!
-//! *Deaths.* A participant may die between any two steps. Whoever knows of its death buries it, in three steps: it clears
+//! *Deaths.* A participant may die between any two steps. Whoever knows of its death reclaims it, in three steps: it clears
 //! the dead one's cell, frees the epoch if the dead one owned it, and rouses everybody, which makes up for what the dead one
-//! may have done without waking anybody. A burier may die, too, or be stopped in the middle for any time. So burial excludes
-//! no second burier: every step may be repeated, and may come late, because nobody sits down in the seat before every burier
+//! may have done without waking anybody. A reclaimer may die, too, or be stopped in the middle for any time. So reclamation excludes
+//! no second reclaimer: every step may be repeated, and may come late, because nobody sits down in the seat before every reclaimer
 //! has finished or died (the host sees to that). Clearing finds the cell idle. Freeing exchanges busy(dead) and nothing else.
-//! Rousing tells waiters to look again, which is always allowed. A grant would not be: from a burier that was stopped before
+//! Rousing tells waiters to look again, which is always allowed. A grant would not be: from a reclaimer that was stopped before
 //! it, it would let a reader in beside a later writer.
 //!
 //! *Hostile words.* A cell or an epoch that holds nonsense is never used to reach memory beyond the table, each exchange
@@ -67,7 +67,7 @@ mod participant;
 mod scan;
 mod step;
 
-pub use participant::{Participant, ReadGuard, WriteGuard, bury, bury_dead, has_traces};
+pub use participant::{Participant, ReadGuard, WriteGuard, has_traces, reclaim, reclaim_dead};
 pub use scan::Scan;
 pub use step::{Actor, Bid, Step};
 
@@ -90,7 +90,7 @@ pub mod state {
 
 /// What the occupant of one seat wants of one lock. Zeroed memory is idle. 64 bytes.
 ///
-/// Only its occupant, or who buries it, takes a cell out of `READING` and `WRITE_WAIT`; the owner of the epoch takes it
+/// Only its occupant, or who reclaims it, takes a cell out of `READING` and `WRITE_WAIT`; the owner of the epoch takes it
 /// from `READ_WAIT` to `READING`; the flag is set by others and cleared by the occupant.
 #[repr(C, align(64))]
 pub struct Cell {
@@ -202,7 +202,7 @@ impl Taken {
 /// What the lock guards may be memory that must not be written and read at once. So
 /// - each method always returns the same part, and all of them are parts of one lock;
 /// - there are between 1 and 1024 cells;
-/// - the host's `try_bury` runs the burial only of somebody who will never act again.
+/// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
 pub unsafe trait Parts {
     /// How to sleep on this memory, and how to know who is dead.
     type Host: Host;

@@ -1,4 +1,4 @@
-//! Who takes the steps: participants, which sleep where the steps say so, and buriers.
+//! Who takes the steps: participants, which sleep where the steps say so, and reclaimers.
 
 use super::step::{Actor, Step};
 use super::{Cell, Ownership, Parts, count, state};
@@ -53,7 +53,7 @@ impl<P: Parts> Participant<P> {
     /// Reads, together with other readers.
     ///
     /// # Blocking
-    /// Waits for at most one writer's section, until `deadline`. Whoever in here dies is buried, at the latest when a
+    /// Waits for at most one writer's section, until `deadline`. Whoever in here dies is reclaimed, at the latest when a
     /// slice ends.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl<P: Parts> Participant<P> {
     ///
     /// # Blocking
     /// Waits for those writers that come first in the cyclic order of seats, then for the readers that are in; until
-    /// `deadline`. Whoever of them dies is buried, at the latest when a slice ends.
+    /// `deadline`. Whoever of them dies is reclaimed, at the latest when a slice ends.
     ///
     /// # Errors
     /// [`LockError::TimedOut`] or [`LockError::Interrupted`].
@@ -234,18 +234,18 @@ impl<P: Parts> Participant<P> {
     fn sleep(&self, seat: u16, expected: u32, deadline: Option<Deadline<P>>) -> Result<(), LockError> {
         let word = &self.parts.cells()[usize::from(seat)].word;
         let host = self.parts.host();
-        let bury = || {
-            bury_dead_but(&self.parts, Some(self.seat));
+        let reclaim = || {
+            reclaim_dead_but(&self.parts, Some(self.seat));
         };
         match host.wait(word, expected, deadline) {
             WaitResult::Woken => Ok(()),
             WaitResult::PollInterval => {
-                host.watch(bury);
+                host.try_sweep(reclaim);
                 Ok(())
             }
             WaitResult::TimedOut => {
                 // Too late for this wait. But if everybody waits less than a slice, nobody else will ever look.
-                host.watch(bury);
+                host.try_sweep(reclaim);
                 Err(LockError::TimedOut)
             }
             WaitResult::Interrupted => Err(LockError::Interrupted),
@@ -253,7 +253,7 @@ impl<P: Parts> Participant<P> {
     }
 
     fn actor(&self) -> Actor {
-        Actor { seat: self.seat, burying: false }
+        Actor { seat: self.seat, reclaiming: false }
     }
 }
 
@@ -314,7 +314,7 @@ impl<P: Parts> Drop for WriteGuard<'_, P> {
     }
 }
 
-/// Takes steps that never sleep, to the end: leaving, giving up, burying. Each of its rounds counts its seats.
+/// Takes steps that never sleep, to the end: leaving, giving up, reclaiming. Each of its rounds counts its seats.
 ///
 /// # Safety
 /// - As [`Step::take`].
@@ -332,16 +332,16 @@ unsafe fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
 ///
 /// # Safety
 /// - The occupant of `seat`, if there was one, will never act again;
-/// - nobody sits down in the seat before this returns ([`Host::try_bury`]).
-pub unsafe fn bury<P: Parts>(parts: &P, seat: u32) {
+/// - nobody sits down in the seat before this returns ([`Host::try_reclaim`]).
+pub unsafe fn reclaim<P: Parts>(parts: &P, seat: u32) {
     if (seat as usize) < parts.cells().len() {
         // SAFETY: by the caller's contract.
-        unsafe { finish(parts, Step::Bury, Actor { seat: seat as u16, burying: true }) };
+        unsafe { finish(parts, Step::Reclaim, Actor { seat: seat as u16, reclaiming: true }) };
     }
 }
 
 /// Whether the seat still wants something of this lock, or owns it. For a seat that nobody uses this must be false; what
-/// remains there can only be cleared by [`bury`].
+/// remains there can only be cleared by [`reclaim`].
 pub fn has_traces<P: Parts>(parts: &P, seat: u32) -> bool {
     // Relaxed, both: whoever asks has taken the seat, which orders it after its last occupant.
     let wants = |cell: &Cell| cell.word.load(Ordering::Relaxed) != state::IDLE;
@@ -349,20 +349,20 @@ pub fn has_traces<P: Parts>(parts: &P, seat: u32) -> bool {
     parts.cells().get(seat as usize).is_some_and(wants) || owner.is_busy() && u32::from(owner.seat()) == seat
 }
 
-/// Asks for every seat that wants something of this lock, and for its owner, whether it is dead, and buries those that
+/// Asks for every seat that wants something of this lock, and for its owner, whether it is dead, and reclaims those that
 /// are. Returns how many. This is what a waiter does when its slice ends; a host that learns of a death may do it at once.
-pub fn bury_dead<P: Parts>(parts: &P) -> u32 {
-    bury_dead_but(parts, None)
+pub fn reclaim_dead<P: Parts>(parts: &P) -> u32 {
+    reclaim_dead_but(parts, None)
 }
 
 /// The same, without asking for one that is surely alive: ourselves.
-fn bury_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
-    let mut buried = 0;
+fn reclaim_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
+    let mut reclaimed = 0;
     let mut ask = |seat: u16| {
         if Some(seat) != alive && usize::from(seat) < parts.cells().len() {
-            // SAFETY: `try_bury` runs this only for the dead (`Parts`), and keeps others from sitting down meanwhile.
-            let bury = || unsafe { bury(parts, seat.into()) };
-            buried += u32::from(parts.host().try_bury(seat.into(), bury));
+            // SAFETY: `try_reclaim` runs this only for the dead (`Parts`), and keeps others from sitting down meanwhile.
+            let reclaim = || unsafe { reclaim(parts, seat.into()) };
+            reclaimed += u32::from(parts.host().try_reclaim(seat.into(), reclaim));
         }
     };
     for seat in 0..count(parts, 0) {
@@ -376,5 +376,5 @@ fn bury_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
     if owner.is_busy() {
         ask(owner.seat());
     }
-    buried
+    reclaimed
 }

@@ -78,7 +78,7 @@ impl Step {
             Self::Defer(_, bid) if all_are_idle(parts, actor.seat, relaxed) => Self::Claim(bid),
             Self::Pass(_) if all_are_idle(parts, actor.seat, acquire) => Self::Writing,
             Self::Grant(_) if all_are_idle(parts, actor.seat, relaxed) => Self::Free,
-            Self::Poke(..) if !actor.burying && all_are_idle(parts, actor.seat, relaxed) => Self::Idle,
+            Self::Poke(..) if !actor.reclaiming && all_are_idle(parts, actor.seat, relaxed) => Self::Idle,
 
             // Only up to our own seat, where deferring ends.
             Self::Defer(scan, bid) => {

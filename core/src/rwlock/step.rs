@@ -14,7 +14,7 @@ pub struct Actor {
     /// The seat.
     pub seat: u16,
     /// Whether its occupant is dead and somebody else acts for it.
-    pub burying: bool,
+    pub reclaiming: bool,
 }
 
 /// A writer's attempt at the epoch.
@@ -93,12 +93,12 @@ pub enum Step {
     /// Wakes whom it told.
     PokeWake(Scan, bool),
 
-    /// Who buries a dead participant clears its cell.
-    Bury,
+    /// Who reclaims a dead participant clears its cell.
+    Reclaim,
     /// Wakes the writer that may sleep on it.
-    BuryWake,
+    ReclaimWake,
     /// Did the dead one own the epoch?
-    BuryLook,
+    ReclaimLook,
     /// Tells everybody to look again: the dead one may have changed a word without waking.
     Rouse(Scan),
     /// Wakes whom it told.
@@ -110,11 +110,11 @@ impl Step {
     /// return themselves.
     ///
     /// # Safety
-    /// - The caller is the only one who acts for the actor's seat in this lock: its occupant. Or it buries: then the
-    ///   occupant will never act again, and nobody takes the seat before every burier has finished or died. Several
-    ///   buriers may act for one seat at the same time;
+    /// - The caller is the only one who acts for the actor's seat in this lock: its occupant. Or it reclaims: then the
+    ///   occupant will never act again, and nobody takes the seat before every reclaimer has finished or died. Several
+    ///   reclaimers may act for one seat at the same time;
     /// - it takes each step after the one that the last returned, [`woken`](Self::woken) or [`given_up`](Self::given_up);
-    ///   or begins, glancing, announcing or burying, where the last was `Idle`; `AnnounceWrite` is as good as that.
+    ///   or begins, glancing, announcing or reclaiming, where the last was `Idle`; `AnnounceWrite` is as good as that.
     #[inline(always)]
     #[must_use]
     pub unsafe fn take<P: Parts>(self, parts: &P, actor: Actor) -> Self {
@@ -198,12 +198,12 @@ impl Step {
                 Self::LookWrite
             }
             Self::LookWrite => {
-                fence(Ordering::SeqCst); // *queue*: announced, now look; against `Free`, `LookWithdraw`, `BuryLook`
+                fence(Ordering::SeqCst); // *queue*: announced, now look; against `Free`, `LookWithdraw`, `ReclaimLook`
                 // Relaxed: as in `GlanceWrite`.
                 Self::bid(Bid { seen: Ownership(epoch.load(Ordering::Relaxed)), announced: true }, parts, me)
             }
             Self::Defer(scan, bid) => {
-                // Relaxed: the order is advice. Who is before us pokes us when it leaves, gives up or is buried (*queue*).
+                // Relaxed: the order is advice. Who is before us pokes us when it leaves, gives up or is reclaimed (*queue*).
                 match cells[usize::from(scan.seat())].word.load(Ordering::Relaxed) & !FLAG {
                     WRITE_WAIT => Self::outbid(bid),
                     _ => match scan.next() {
@@ -284,13 +284,13 @@ impl Step {
                 Self::granted(scan)
             }
             Self::Free => {
-                // An exchange, so that a second burier of the same owner, or an owner that was buried by mistake, frees
+                // An exchange, so that a second reclaimer of the same owner, or an owner that was reclaimed by mistake, frees
                 // nothing of a later owner's. Release: the owner's half of *free*.
                 let (busy, free) = (Ownership::busy(me).0, Ownership::free(me).0);
                 let _ = epoch.compare_exchange(busy, free, Ordering::Release, Ordering::Relaxed);
                 fence_after_exchange(Ordering::SeqCst); // *queue*: freed, now look who waits; against `LookAgain` and `LookWrite`
                 // Rousing tells all whom a poke would tell.
-                if actor.burying { Self::Rouse(scan_after(me)) } else { Self::Poke(scan_after(me), false) }
+                if actor.reclaiming { Self::Rouse(scan_after(me)) } else { Self::Poke(scan_after(me), false) }
             }
             Self::Poke(scan, met) => {
                 let cell = &cells[usize::from(scan.seat())].word;
@@ -310,20 +310,20 @@ impl Step {
                 Self::poked(scan, met)
             }
 
-            Self::Bury => {
+            Self::Reclaim => {
                 // Release: *leave*, for the dead one: its byte lock, now ours, ordered what it did before. An exchange,
                 // since others may be exchanging the cell, too: it comes after theirs or is seen by them.
                 own.swap(IDLE, Ordering::Release);
-                Self::BuryWake
+                Self::ReclaimWake
             }
-            Self::BuryWake => {
+            Self::ReclaimWake => {
                 wake(me);
-                Self::BuryLook
+                Self::ReclaimLook
             }
-            Self::BuryLook => {
+            Self::ReclaimLook => {
                 fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind the dead one
                 // Relaxed: if it names the dead one, the byte lock orders us after that.
-                // Nobody is granted in the dead one's name: this burier may be stopped here while another one finishes, and a
+                // Nobody is granted in the dead one's name: this reclaimer may be stopped here while another one finishes, and a
                 // grant that comes after the next writer's claim would let a reader in beside it.
                 match epoch.load(Ordering::Relaxed) == Ownership::busy(me).0 {
                     true => Self::Free,
@@ -333,7 +333,7 @@ impl Step {
             Self::Rouse(scan) => {
                 let cell = &cells[usize::from(scan.seat())].word;
                 let waits = |seen: u32| matches!(seen & !FLAG, READ_WAIT | WRITE_WAIT).then_some(seen | FLAG);
-                // Relaxed: as in `Poke`, after the fence in `BuryLook`.
+                // Relaxed: as in `Poke`, after the fence in `ReclaimLook`.
                 match update(cell, Ordering::Relaxed, Ordering::Relaxed, waits) {
                     Err(IDLE) => Self::roused(scan),
                     _ => Self::RouseWake(scan),

@@ -69,7 +69,7 @@ pub fn regions(geometry: Geometry) -> [Memory; 2] {
 /// A ring in fresh memory.
 pub fn create<H: Host + Clone>(memory: &[Memory; 2], geometry: Geometry, host: H) -> OwnedRing<'_, H> {
     let [data, control] = memory;
-    // SAFETY: fresh memory of the right lengths; the tests' hosts bury only what was forgotten.
+    // SAFETY: fresh memory of the right lengths; the tests' hosts reclaim only what was forgotten.
     unsafe { Ring::create(data.whole(), control.whole(), geometry, 7, host) }.unwrap()
 }
 
@@ -93,14 +93,14 @@ impl Futex for Alone {
 }
 
 impl Host for Alone {
-    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool {
         let dead = self.dead.get() >> seat & 1 == 1;
         if dead {
-            bury();
+            reclaim();
         }
         dead
     }
-    fn watch(&self, round: impl FnOnce()) {
+    fn try_sweep(&self, round: impl FnOnce()) {
         round();
     }
     fn owner_is_dead(&self) -> bool {

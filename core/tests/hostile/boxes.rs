@@ -1,4 +1,4 @@
-//! Live mailboxes with a hostile peer: users, their locks, news and burial, all in one thread.
+//! Live mailboxes with a hostile peer: users, their locks, news and reclamation, all in one thread.
 
 use super::memory::Guarded;
 use super::peer::{Peer, Script, Words, pick};
@@ -16,7 +16,7 @@ pub enum Step {
     Leave(u32),
     /// The occupant goes without a word, and is dead.
     Die(u32),
-    Bury,
+    Reclaim,
     Write {
         seat: u32,
         index: u32,
@@ -85,7 +85,7 @@ pub fn run_once(
 
 impl<'m> World<'m> {
     fn new(memory: &'m Guarded, geometry: MailGeometry, peer: Host<'m>) -> Self {
-        // SAFETY: fresh memory of the right length; the peer buries only who was forgotten.
+        // SAFETY: fresh memory of the right length; the peer reclaims only who was forgotten.
         let boxes =
             unsafe { Mailboxes::create(memory.region(), geometry, 7, peer) }.expect("memory that fits");
         let users = (0..geometry.seats()).map(|_| None).collect();
@@ -105,7 +105,7 @@ impl Stage for World<'_> {
             0..2 => Step::Sit(seat),
             2 => Step::Leave(seat),
             3 => Step::Die(seat),
-            4 => Step::Bury,
+            4 => Step::Reclaim,
             5..9 => Step::Write { seat, index, waits: flag },
             9..13 => Step::Read { seat, index, waits: flag },
             13..15 => Step::Newer(index),
@@ -127,8 +127,8 @@ impl Stage for World<'_> {
                     self.peer.kill(seat);
                 }
             }
-            Step::Bury => {
-                self.boxes.bury_dead();
+            Step::Reclaim => {
+                self.boxes.reclaim_dead();
                 assert!(self.boxes.users().count() <= self.geometry.seats() as usize);
             }
             Step::Write { seat, index, waits } => self.write(seat, index, waits),

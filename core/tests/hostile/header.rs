@@ -49,7 +49,7 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
     }
     data.protect(); // as receivers map it
     let peer = Peer::scripted(script, control.words().iter().collect(), honest.slots());
-    // SAFETY: control is writable; the bytes may be anything. Nobody is ever buried.
+    // SAFETY: control is writable; the bytes may be anything. Nobody is ever reclaimed.
     let ring = match unsafe { Ring::attach(data.region(), control.region(), &peer) } {
         Ok(ring) => ring,
         Err(why) => return refused(why),
@@ -102,7 +102,7 @@ fn mailboxes(mut script: Script<'_>, how: u8) -> Tally {
     write_header(&memory, &mut script, how, MAILBOXES, measures, told);
     scatter(&memory, &mut script);
     let peer = Peer::scripted(script, memory.words().iter().collect(), honest.seats());
-    // SAFETY: writable; the bytes may be anything. Nobody is ever buried.
+    // SAFETY: writable; the bytes may be anything. Nobody is ever reclaimed.
     let boxes = match unsafe { Mailboxes::attach(memory.region(), &peer) } {
         Ok(boxes) => boxes,
         Err(why) => return refused(why),
@@ -118,7 +118,7 @@ fn mailboxes(mut script: Script<'_>, how: u8) -> Tally {
         let seat = u32::from(peer.byte()) % (geometry.seats() + 1);
         let index = u32::from(peer.byte()) % (geometry.boxes() + 1);
         let _ = boxes.wait_newer(index, 0, peer.soon());
-        boxes.bury_dead();
+        boxes.reclaim_dead();
         let Ok(mut user) = boxes.sit(seat, 1) else {
             tally.refused += 1;
             continue;

@@ -171,17 +171,17 @@ impl Futex for &Peer<'_> {
 }
 
 impl Host for &Peer<'_> {
-    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool {
         self.act();
         let dead = seat < 32 && self.dead.get() >> seat & 1 == 1;
         if dead {
-            bury();
+            reclaim();
             self.dead.set(self.dead.get() & !(1 << seat));
         }
         dead
     }
 
-    fn watch(&self, round: impl FnOnce()) {
+    fn try_sweep(&self, round: impl FnOnce()) {
         round();
     }
 

@@ -1,4 +1,4 @@
-//! A live ring with a hostile peer: sender, receivers, admission, eviction and burial, all in one thread.
+//! A live ring with a hostile peer: sender, receivers, admission, eviction and reclamation, all in one thread.
 
 use super::memory::Guarded;
 use super::peer::{Peer, Script, Words, pick};
@@ -30,7 +30,7 @@ pub enum Step {
     Leave(u32),
     /// The occupant goes without a word, and is dead.
     Die(u32),
-    Bury,
+    Reclaim,
     Evict(u32),
     Drain,
     Close,
@@ -100,7 +100,7 @@ pub fn run_once(
 impl<'m> World<'m> {
     fn new(memory: &'m [Guarded; 2], geometry: Geometry, peer: &'m Peer<'m>) -> Self {
         let [data, control] = memory.each_ref().map(Guarded::region);
-        // SAFETY: fresh memory of the right lengths; the peer buries only who was forgotten.
+        // SAFETY: fresh memory of the right lengths; the peer reclaims only who was forgotten.
         let mut owned = unsafe { Ring::create(data, control, geometry, 7, peer) }.expect("memory that fits");
         owned.start_at(Sequence::from_word(u32::MAX - 1));
         let ring = owned.ring();
@@ -126,7 +126,7 @@ impl Stage for World<'_> {
             11 => Step::Arm(seat),
             12 => Step::Leave(seat),
             13 => Step::Die(seat),
-            14 if flag => Step::Bury,
+            14 if flag => Step::Reclaim,
             14 => Step::Evict(seat),
             _ if self.peer.byte() < 250 => Step::Drain,
             _ => Step::Close,
@@ -155,8 +155,8 @@ impl Stage for World<'_> {
                 Place::Asking(applicant) => self.die(seat, applicant),
                 Place::In(receiver) => self.die(seat, receiver),
             },
-            Step::Bury => {
-                self.membership.bury_dead();
+            Step::Reclaim => {
+                self.membership.reclaim_dead();
                 for status in self.membership.status() {
                     assert!(status.seat < self.geometry.seats() && status.behind <= self.geometry.slots());
                 }

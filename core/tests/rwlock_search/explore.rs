@@ -229,12 +229,12 @@ impl Graph {
             let world = World::unpack(self.keys[at], self.count);
             text += &format!("{:8x} {:?}", world.epoch, &world.cells[..self.count]);
             for party in &world.parties[..self.count] {
-                let burying = party.errand.map_or(String::new(), |errand| format!(" for {}", errand.seat));
+                let reclaiming = party.errand.map_or(String::new(), |errand| format!(" for {}", errand.seat));
                 text += &match party.life {
                     Life::Dead => " | dead".into(),
-                    Life::Buried => " | buried".into(),
+                    Life::Reclaimed => " | reclaimed".into(),
                     Life::Asleep => format!(" | {:?} asleep", party.at),
-                    Life::Awake => format!(" | {:?}{burying}", party.at),
+                    Life::Awake => format!(" | {:?}{reclaiming}", party.at),
                 };
             }
             text += "\n";

@@ -1,5 +1,5 @@
 //! Every interleaving of three and four participants taking the seat lock's own steps: nobody is in who must not be, and
-//! under weak fairness everybody who wants in gets in, deaths, burials and cancellations included.
+//! under weak fairness everybody who wants in gets in, deaths, reclamations and cancellations included.
 //!
 //! Sequentially consistent; what weaker memory adds is for the models. The larger searches run with `WHORL_SEARCH_LONG=1`.
 //! Sleeps have no slices here unless a test says so: slices would turn a lost wake into a stall, and hide it.
@@ -13,7 +13,7 @@ use explore::{Overtaking, Verdict, search};
 use mutants::Mutant;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use world::{Burial, Config};
+use world::{Config, Reclamation};
 
 /// One search at a time: they take memory.
 static ONE: Mutex<()> = Mutex::new(());
@@ -24,8 +24,8 @@ const fn of(roles: &'static str) -> Config {
         deaths: 0,
         cancels: false,
         slices: false,
-        burial: Burial::Told,
-        buriers: 2,
+        reclamation: Reclamation::Told,
+        reclaimers: 2,
         stops: false,
         mutant: Mutant::None,
         count: false,
@@ -35,10 +35,10 @@ const fn of(roles: &'static str) -> Config {
 fn verify(config: Config) -> Overtaking {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (begin, mut most) = (Instant::now(), Overtaking::default());
-    let Config { roles, deaths, cancels, slices, burial, stops, .. } = config;
+    let Config { roles, deaths, cancels, slices, reclamation, stops, .. } = config;
     match search(&config, &mut most) {
         Verdict::Fine { states, edges } => println!(
-            "{roles}, {deaths} deaths, cancels {cancels}, slices {slices}, {burial:?}, stops {stops}: {states} states, {edges} edges, \
+            "{roles}, {deaths} deaths, cancels {cancels}, slices {slices}, {reclamation:?}, stops {stops}: {states} states, {edges} edges, \
              overtaken by {} and {}, {:.1?}",
             most.writers,
             most.readers,
@@ -81,20 +81,26 @@ fn three_who_read_and_write_two_deaths_and_cancels() {
     verify(of("BBB"));
     verify(config);
     verify(Config { slices: true, deaths, ..config });
-    verify(Config { burial: Burial::ToldIdle, deaths, ..config });
+    verify(Config { reclamation: Reclamation::ToldIdle, deaths, ..config });
 }
 
 #[test]
 fn three_with_one_watchman_who_asks_for_those_that_the_code_asks_for() {
-    let config = Config { deaths: 2, cancels: true, burial: Burial::Watch, ..of("BBB") };
+    let config = Config { deaths: 2, cancels: true, reclamation: Reclamation::Watch, ..of("BBB") };
     verify(config);
     verify(Config { slices: true, deaths: if long() { 2 } else { 1 }, ..config });
 }
 
 #[test]
-fn a_burier_that_stops_for_ever_holds_up_nobody() {
+fn a_reclaimer_that_stops_for_ever_holds_up_nobody() {
     for roles in ["BBB", "RRW", "RWW", "WRR"] {
-        verify(Config { deaths: 1, cancels: true, burial: Burial::ToldIdle, stops: true, ..of(roles) });
+        verify(Config {
+            deaths: 1,
+            cancels: true,
+            reclamation: Reclamation::ToldIdle,
+            stops: true,
+            ..of(roles)
+        });
     }
 }
 
@@ -128,7 +134,7 @@ fn four_in_the_long_searches() {
     for roles in ["RRWW", "WRRW", "RRRW"] {
         verify(Config { deaths: 2, ..of(roles) });
         verify(Config { deaths: 2, cancels: true, ..of(roles) });
-        verify(Config { deaths: 2, cancels: true, burial: Burial::Watch, ..of(roles) });
+        verify(Config { deaths: 2, cancels: true, reclamation: Reclamation::Watch, ..of(roles) });
     }
     // With a watchman this would take more than 2 GiB.
     verify(Config { cancels: true, ..of("RWWW") });
@@ -167,7 +173,7 @@ macro_rules! mutants {
 const THREE: Config = of("BBB");
 const CANCELS: Config = Config { cancels: true, ..THREE };
 const DEATHS: Config = Config { deaths: 2, cancels: true, ..THREE };
-const ALONE: Config = Config { deaths: 1, burial: Burial::ToldIdle, buriers: 1, ..THREE };
+const ALONE: Config = Config { deaths: 1, reclamation: Reclamation::ToldIdle, reclaimers: 1, ..THREE };
 
 mutants! {
     without_grants_a_reader_starves: NoGrant, Starves, [of("RWW")];
@@ -178,7 +184,7 @@ mutants! {
     without_a_poke_a_wake_is_lost: NoPoke, Starves, [of("WW")];
     a_poke_without_a_flag_is_lost: PokeWithoutFlag, Starves, [of("WW")];
     who_gives_up_silently_leaves_others_asleep: NoPokeOnWithdrawal, Starves, [CANCELS];
-    burial_that_rouses_nobody_leaves_others_asleep: NoRouse, Starves, [DEATHS];
+    reclamation_that_rouses_nobody_leaves_others_asleep: NoRouse, Starves, [DEATHS];
     barging_starves_a_writer: Barge, Starves, [of("WWW")];
     without_a_third_look_two_are_in: NoThirdLook, Unsafe, [of("RWW")];
     coming_back_by_a_swap_lets_two_in: ReturnBySwap, Unsafe, [of("RWW")];
@@ -186,8 +192,8 @@ mutants! {
     freeing_first_lets_two_in: FreeFirst, Unsafe, [of("RWW")];
     without_a_pass_two_are_in: NoPass, Unsafe, [of("RW")];
     giving_up_without_grants_starves_a_reader: AbandonWithoutGrant, Starves, [of("RWW"), CANCELS];
-    burial_that_does_not_free_for_the_dead_blocks_all: NoRelease, Starves, [DEATHS];
-    burial_that_grants_lets_two_in: GrantInBurial, Unsafe, [DEATHS];
-    one_burier_at_a_time_is_safe_even_if_it_grants: GrantInBurial, None, [ALONE];
-    one_burier_at_a_time_may_stop_and_hold_up_all: None, Starves, [Config { stops: true, ..ALONE }];
+    reclamation_that_does_not_free_for_the_dead_blocks_all: NoRelease, Starves, [DEATHS];
+    reclamation_that_grants_lets_two_in: GrantInBurial, Unsafe, [DEATHS];
+    one_reclaimer_at_a_time_is_safe_even_if_it_grants: GrantInBurial, None, [ALONE];
+    one_reclaimer_at_a_time_may_stop_and_hold_up_all: None, Starves, [Config { stops: true, ..ALONE }];
 }

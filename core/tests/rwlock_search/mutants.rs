@@ -26,7 +26,7 @@ pub enum Mutant {
     PokeWithoutFlag,
     /// A queued writer that gives up says nothing.
     NoPokeOnWithdrawal,
-    /// A burier tells nobody to look again.
+    /// A reclaimer tells nobody to look again.
     NoRouse,
     /// A writer claims a free epoch whoever waits.
     Barge,
@@ -42,9 +42,9 @@ pub enum Mutant {
     NoPass,
     /// An owner that gives up while it passes only clears its cell and frees the epoch.
     AbandonWithoutGrant,
-    /// A burier does not free the epoch in the dead owner's name.
+    /// A reclaimer does not free the epoch in the dead owner's name.
     NoRelease,
-    /// A burier grants in the dead owner's name, as an owner does that leaves.
+    /// A reclaimer grants in the dead owner's name, as an owner does that leaves.
     GrantInBurial,
 }
 
@@ -93,7 +93,7 @@ impl Mutant {
                 let _ = real();
                 return Step::Free;
             }
-            (Self::FreeFirst, Step::Free) if !actor.burying => {
+            (Self::FreeFirst, Step::Free) if !actor.reclaiming => {
                 let _ = real();
                 return Step::Grant(around);
             }
@@ -109,7 +109,7 @@ impl Mutant {
         match (self, step, after) {
             (Self::NoGrant, _, Step::Grant(scan)) if scan.visited() == 0 => Step::Free,
             (Self::NoSecondLook, Step::QueueRead, Step::LookAgain) => Step::SleepRead,
-            (Self::NoPoke, Step::Free, _) if !actor.burying => Step::Idle,
+            (Self::NoPoke, Step::Free, _) if !actor.reclaiming => Step::Idle,
             (Self::NoPokeOnWithdrawal, Step::LookWithdraw, _) => Step::Idle,
             (Self::NoRouse, _, Step::Rouse(_)) => Step::Idle,
             (Self::Barge, Step::GlanceWrite | Step::LookWrite, Step::Defer(_, bid)) => Step::Claim(bid),
@@ -117,8 +117,8 @@ impl Mutant {
             (Self::ClearLast, Step::Poke(..) | Step::PokeWake(..), Step::Idle) => Step::LeaveRead,
             (Self::NoPass, Step::Claim(_), Step::Pass(_)) => Step::Writing,
             (Self::AbandonWithoutGrant, Step::Clear, _) => Step::Free,
-            (Self::NoRelease, Step::BuryLook, _) => Step::Rouse(around),
-            (Self::GrantInBurial, Step::BuryLook, Step::Free) => Step::Grant(around),
+            (Self::NoRelease, Step::ReclaimLook, _) => Step::Rouse(around),
+            (Self::GrantInBurial, Step::ReclaimLook, Step::Free) => Step::Grant(around),
             _ => after,
         }
     }

@@ -47,16 +47,16 @@ impl World {
         for seat in 0..count {
             world.tally.readers[seat] = bits.get(2) as u8;
             world.cells[seat] = bits.get(3).into();
-            let life = [Life::Awake, Life::Asleep, Life::Dead, Life::Buried][usize::from(bits.get(2))];
+            let life = [Life::Awake, Life::Asleep, Life::Dead, Life::Reclaimed][usize::from(bits.get(2))];
             let at = bits.get_step(count as u16);
-            let (buries, whom, kind, visited) = (bits.get(1), bits.get(2), bits.get(2), bits.get(2));
+            let (reclaims, whom, kind, visited) = (bits.get(1), bits.get(2), bits.get(2), bits.get(2));
             let resume = match kind {
                 1 => Step::SleepRead,
                 2 => Step::SleepWrite,
                 3 => Step::SleepPass(Scan::resume(seat as u16, count as u16, visited)),
                 _ => Step::Idle,
             };
-            let errand = (buries == 1).then_some(Errand { seat: whom as u8, resume });
+            let errand = (reclaims == 1).then_some(Errand { seat: whom as u8, resume });
             world.parties[seat] = Party { life, at, errand };
         }
         world
@@ -148,7 +148,7 @@ const PLAIN: [Step; 24] = [
     Step::LookWithdraw,
     Step::Clear,
     Step::Free,
-    Step::Bury,
-    Step::BuryWake,
-    Step::BuryLook,
+    Step::Reclaim,
+    Step::ReclaimWake,
+    Step::ReclaimLook,
 ];

@@ -1,12 +1,12 @@
 //! The world that is searched: up to four participants, each standing before one of the lock's own steps, and the lock's
 //! own words. A transition sets the words as the state has them, lets one participant take one real [`Step`], and reads
-//! the words back. Sleeping, dying, burying and giving up are the host's part, so they are modelled here.
+//! the words back. Sleeping, dying, reclaiming and giving up are the host's part, so they are modelled here.
 
 use crate::mutants::Mutant;
 use std::cell::Cell as Slot;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::rwlock::{Actor, Cell, Epoch, Parts, Step, Taken, bury_dead};
+use whorl_core::rwlock::{Actor, Cell, Epoch, Parts, Step, Taken, reclaim_dead};
 
 pub const MOST: usize = 4;
 
@@ -19,25 +19,25 @@ pub struct Config {
     pub cancels: bool,
     /// Whether any sleep may end by itself, at any time. Off shows lost wakes.
     pub slices: bool,
-    pub burial: Burial,
-    /// How many may bury the same seat at the same time.
-    pub buriers: usize,
-    /// Whether somebody who wants nothing of the lock may stop for ever in the middle of a burial.
+    pub reclamation: Reclamation,
+    /// How many may reclaim the same seat at the same time.
+    pub reclaimers: usize,
+    /// Whether somebody who wants nothing of the lock may stop for ever in the middle of a reclamation.
     pub stops: bool,
     pub mutant: Mutant,
     /// Counts who overtakes seat 0.
     pub count: bool,
 }
 
-/// Who buries.
+/// Who reclaims.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Burial {
+pub enum Reclamation {
     /// Any sleeper, as soon as somebody is dead.
     Told,
     /// Also those who want nothing of the lock.
     ToldIdle,
     /// As the waiting loop does: a slice ends only while somebody is dead; one waiter at a time asks for those seats for
-    /// which the code asks; the others go on as if woken. Those who want nothing of the lock may bury, too.
+    /// which the code asks; the others go on as if woken. Those who want nothing of the lock may reclaim, too.
     Watch,
 }
 
@@ -46,17 +46,17 @@ pub enum Life {
     Awake,
     Asleep,
     Dead,
-    /// Dead, and buried by somebody; nobody sits there yet.
-    Buried,
+    /// Dead, and reclaimed by somebody; nobody sits there yet.
+    Reclaimed,
 }
 
 impl Life {
     pub fn is_over(self) -> bool {
-        matches!(self, Self::Dead | Self::Buried)
+        matches!(self, Self::Dead | Self::Reclaimed)
     }
 }
 
-/// Burying somebody: in whose seat, and where to go on afterwards (`Idle`: wanted nothing).
+/// Reclaiming somebody: in whose seat, and where to go on afterwards (`Idle`: wanted nothing).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errand {
     pub seat: u8,
@@ -130,11 +130,11 @@ impl Futex for Notes {
 }
 
 impl Host for Notes {
-    fn try_bury(&self, seat: u32, _: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, seat: u32, _: impl FnOnce()) -> bool {
         self.asked.set(self.asked.get() | 1 << seat);
         false
     }
-    fn watch(&self, _: impl FnOnce()) {}
+    fn try_sweep(&self, _: impl FnOnce()) {}
     fn owner_is_dead(&self) -> bool {
         false
     }
@@ -190,7 +190,7 @@ impl Words {
     fn asked(&self, world: &World) -> u32 {
         self.set(world);
         self.host.asked.set(0);
-        bury_dead(self);
+        reclaim_dead(self);
         self.host.asked.get()
     }
 
@@ -222,16 +222,16 @@ impl World {
         writers > 1 || writers == 1 && readers > 0
     }
 
-    /// How many bury the occupant of a seat just now.
-    fn buriers(&self, seat: usize) -> usize {
-        let buries = |party: &&Party| {
+    /// How many reclaim the occupant of a seat just now.
+    fn reclaimers(&self, seat: usize) -> usize {
+        let reclaims = |party: &&Party| {
             !party.life.is_over() && party.errand.is_some_and(|errand| usize::from(errand.seat) == seat)
         };
-        self.parties.iter().filter(buries).count()
+        self.parties.iter().filter(reclaims).count()
     }
 
     fn buriable(&self, config: &Config, seat: usize) -> bool {
-        self.parties[seat].life == Life::Dead && self.buriers(seat) < config.buriers
+        self.parties[seat].life == Life::Dead && self.reclaimers(seat) < config.reclaimers
     }
 
     /// Everything that can happen next.
@@ -255,10 +255,10 @@ impl World {
             let begin = |seat: usize, resume| {
                 move |party: &mut Party| {
                     let errand = Errand { seat: seat as u8, resume };
-                    *party = Party { life: Life::Awake, at: Step::Bury, errand: Some(errand) };
+                    *party = Party { life: Life::Awake, at: Step::Reclaim, errand: Some(errand) };
                 }
             };
-            if party.life == Life::Buried && self.buriers(who) == 0 {
+            if party.life == Life::Reclaimed && self.reclaimers(who) == 0 {
                 emit(false, &|party| *party = IDLE); // somebody fresh sits down
             }
             if party.life.is_over() {
@@ -277,7 +277,7 @@ impl World {
                 if role != b'R' {
                     emit(false, &|party| party.at = Step::GlanceWrite);
                 }
-                if config.burial != Burial::Told {
+                if config.reclamation != Reclamation::Told {
                     for seat in (0..count).filter(|seat| self.buriable(config, *seat)) {
                         emit(false, &begin(seat, Step::Idle));
                     }
@@ -301,7 +301,7 @@ impl World {
                 if may_cancel && party.at == Step::QueueRead {
                     emit(false, &|party| party.at = party.at.given_up());
                 }
-                // Also a burier that wanted nothing must go on, once it has begun, unless it may stop.
+                // Also a reclaimer that wanted nothing must go on, once it has begun, unless it may stop.
                 let stops = config.stops && party.errand.is_some_and(|errand| errand.resume == Step::Idle);
                 out.push(Next { world: self.step(config, words, who), who, fair: !stops });
             }
@@ -320,7 +320,7 @@ impl World {
         wake: &dyn Fn(&mut Party),
     ) {
         let dead: Vec<usize> = (0..count).filter(|seat| self.buriable(config, *seat)).collect();
-        if config.burial != Burial::Watch {
+        if config.reclamation != Reclamation::Watch {
             for seat in &dead {
                 emit(true, &begin(*seat, at));
             }
@@ -347,8 +347,8 @@ impl World {
 
     fn actor(&self, who: usize) -> Actor {
         match self.parties[who].errand {
-            Some(errand) => Actor { seat: errand.seat.into(), burying: true },
-            None => Actor { seat: who as u16, burying: false },
+            Some(errand) => Actor { seat: errand.seat.into(), reclaiming: true },
+            None => Actor { seat: who as u16, reclaiming: false },
         }
     }
 
@@ -378,9 +378,9 @@ impl World {
         let party = &mut world.parties[who];
         party.at = after;
         if let Some(errand) = party.errand.filter(|_| after == Step::Idle) {
-            // Buried: we go on as if woken. Somebody fresh may sit there once no burier is at it any more.
+            // Reclaimed: we go on as if woken. Somebody fresh may sit there once no reclaimer is at it any more.
             *party = Party { at: errand.resume.woken(), errand: None, ..*party };
-            world.parties[usize::from(errand.seat)].life = Life::Buried;
+            world.parties[usize::from(errand.seat)].life = Life::Reclaimed;
         }
         if config.count {
             world.tally(config, who, before);

@@ -113,7 +113,7 @@ fn sit(
     }
     match applicant.admitted(deadline) {
         Ok(receiver) => Ok(Some((receiver, locks))),
-        Err(CoreJoinError::SenderDied | CoreJoinError::Buried) => Ok(None),
+        Err(CoreJoinError::SenderDied | CoreJoinError::Reclaimed) => Ok(None),
         Err(CoreJoinError::Missed) => Err(Refusal::Missed.into()),
         Err(CoreJoinError::TimedOut) => Err(JoinError::TimedOut),
         Err(CoreJoinError::Interrupted) => Err(JoinError::Interrupted),

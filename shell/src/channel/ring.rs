@@ -124,7 +124,7 @@ impl Transport for RingTransport {
     }
 
     fn clear(&self, seat: u32) -> bool {
-        self.membership.status_of(seat).is_none() || self.membership.bury(seat)
+        self.membership.status_of(seat).is_none() || self.membership.reclaim(seat)
     }
 
     fn will_tell(&self, seat: u32, socket: &Arc<CloseOnForkFd>) {
@@ -136,7 +136,7 @@ impl Transport for RingTransport {
     }
 
     fn look(&self, pulse: &SendStatus) -> Vec<u32> {
-        self.membership.bury_dead();
+        self.membership.reclaim_dead();
         let Some(patience) = self.evict_after else { return Vec::new() };
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         // While the sender waits the tail stands still, so who does not come nearer does not move.

@@ -105,7 +105,7 @@ impl StreamParties for Broadcast {
     fn send(self: Box<Self>, pace: &mut Pacer) {
         let (_owner, mut sender, membership) = self.opened.own();
         self.opened.admit_everybody(&membership);
-        start_thread(Builder::new(), move || bury_whoever_dies(&membership)).expect("a thread");
+        start_thread(Builder::new(), move || reclaim_whoever_dies(&membership)).expect("a thread");
         pace.ready();
         loop {
             let mut claim = sender.claim(self.case.batch as u32, None).expect("space");
@@ -143,7 +143,7 @@ impl StreamParties for Broadcast {
 }
 
 /// What the library's control thread does: a process that ends makes its pidfd readable.
-fn bury_whoever_dies(membership: &Membership<SharedRing>) {
+fn reclaim_whoever_dies(membership: &Membership<SharedRing>) {
     let open = |pid: u32| pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok();
     let mut peers: Vec<_> =
         membership.status().filter_map(|status| Some((status.seat, open(status.pid)?))).collect();
@@ -155,7 +155,7 @@ fn bury_whoever_dies(membership: &Membership<SharedRing>) {
         peers.retain(|(seat, _)| {
             let ended = ended.next() == Some(true);
             if ended {
-                membership.bury(*seat);
+                membership.reclaim(*seat);
             }
             !ended
         });

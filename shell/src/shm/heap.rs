@@ -64,10 +64,10 @@ impl Futex for ThreadHost {
 }
 
 impl Host for ThreadHost {
-    fn try_bury(&self, _seat: u32, _bury: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, _seat: u32, _bury: impl FnOnce()) -> bool {
         false
     }
-    fn watch(&self, _round: impl FnOnce()) {}
+    fn try_sweep(&self, _round: impl FnOnce()) {}
     fn owner_is_dead(&self) -> bool {
         false
     }

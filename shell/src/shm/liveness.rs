@@ -13,20 +13,20 @@
 //! |---|---|
 //! | 0 to 1023 | the occupant of that seat |
 //! | 1024 | the owner: a ring's sender |
-//! | 1025 to 1040 | the watchman: the one waiter that is asking for every seat just now |
-//! | 2048 to 3071 | those that bury the occupant of that seat (shared), or a newcomer that sits down in it (exclusive) |
+//! | 1025 to 1040 | the sweeper: the one waiter that is asking for every seat just now |
+//! | 2048 to 3071 | those that reclaim the occupant of that seat (shared), or a newcomer that sits down in it (exclusive) |
 //! | 3072 to 4095 | a newcomer that looks whether it can sit down in that seat |
 //!
-//! *Burying and sitting down.* A burier takes the seat's burial byte, shared, then asks whether the seat's byte is free: then
-//! the occupant is dead. So several may bury at once, and one that is stopped in the middle keeps nobody from burying. A
+//! *Reclaiming and sitting down.* A reclaimer takes the seat's reclamation byte, shared, then asks whether the seat's byte is free: then
+//! the occupant is dead. So several may reclaim at once, and one that is stopped in the middle keeps nobody from reclaiming. A
 //! newcomer takes the newcomer's byte, and goes on only if the seat is free: from then on it stays free, so a newcomer that
-//! is stopped here holds up nobody. It takes the burial byte, exclusively, then the seat's byte, sits down, and gives back all
-//! but the seat's byte. So nobody sits down in a seat for which a burier may still act, and a burier that comes later finds
+//! is stopped here holds up nobody. It takes the reclamation byte, exclusively, then the seat's byte, sits down, and gives back all
+//! but the seat's byte. So nobody sits down in a seat for which a reclaimer may still act, and a reclaimer that comes later finds
 //! the seat's byte held. The threads of one process ask through one description, which the kernel takes for one holder: a
-//! mutex lets one of them bury at a time.
+//! mutex lets one of them reclaim at a time.
 //!
-//! *The watchman.* Waiters that ask for every seat take turns, because with a thousand of them all asking takes long. The byte
-//! for this changes every 100 ms, so a watchman that is stopped with a byte in its hand keeps the others from asking for
+//! *The sweeper.* Waiters that ask for every seat take turns, because with a thousand of them all asking takes long. The byte
+//! for this changes every 100 ms, so a sweeper that is stopped with a byte in its hand keeps the others from asking for
 //! one period at a time, one in sixteen.
 
 use crate::os::close_on_fork::CloseOnForkFd;
@@ -46,19 +46,19 @@ use std::time::{Duration, Instant};
 
 /// The byte that a segment's owner holds.
 pub const OWNER: u32 = MAX_SEATS;
-/// The first of the bytes that the watchman holds, each in its period.
-pub const WATCHMAN: u32 = MAX_SEATS + 1;
+/// The first of the bytes that the sweeper holds, each in its period.
+pub const SWEEPER: u32 = MAX_SEATS + 1;
 /// How many there are.
-const WATCHMEN: u32 = 16;
-/// How long one of them is the watchman's.
+const SWEEPERS: u32 = 16;
+/// How long one of them is the sweeper's.
 const PERIOD: Duration = Duration::from_millis(100);
-/// The burial byte of seat 0; those of the other seats follow.
-pub const BURIAL: u32 = 2 * MAX_SEATS;
+/// The reclamation byte of seat 0; those of the other seats follow.
+pub const RECLAIM: u32 = 2 * MAX_SEATS;
 
 /// The newcomer's byte of seat 0; those of the other seats follow.
 const NEWCOMER: u32 = 3 * MAX_SEATS;
 
-const _: () = assert!(WATCHMAN + WATCHMEN <= BURIAL);
+const _: () = assert!(SWEEPER + SWEEPERS <= RECLAIM);
 
 /// An open file description of one's own, to lock bytes through. Dropping it drops its locks. In a forked child it is closed.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl ByteLocks {
     }
 
     /// Takes a seat's byte and lets `sit` sit down in the seat. Keeps the byte if that returned something. `None` if the
-    /// seat is not free, or if a burier may still act for its last occupant. Does not wait.
+    /// seat is not free, or if a reclaimer may still act for its last occupant. Does not wait.
     ///
     /// # Errors
     /// What the kernel said.
@@ -121,7 +121,7 @@ impl ByteLocks {
             if !is_free() {
                 return Ok(None);
             }
-            self.holding(BURIAL + seat, || {
+            self.holding(RECLAIM + seat, || {
                 if !self.try_lock(seat)? {
                     return Ok(None);
                 }
@@ -225,7 +225,7 @@ pub struct SharedHost {
 #[derive(Debug)]
 struct Asking {
     locks: ByteLocks,
-    burial: Mutex<()>,
+    reclamation: Mutex<()>,
     round: Mutex<()>,
 }
 
@@ -264,7 +264,7 @@ impl fmt::Debug for Hooks {
 impl SharedHost {
     /// A host that asks through `locks`, a description through which no seat is held.
     pub fn new(locks: ByteLocks, owner: Owner) -> Self {
-        let asking = Arc::new(Asking { locks, burial: Mutex::default(), round: Mutex::default() });
+        let asking = Arc::new(Asking { locks, reclamation: Mutex::default(), round: Mutex::default() });
         Self { asking, owner, hooks: Arc::default(), yields: MAX_YIELDS }
     }
 
@@ -302,32 +302,32 @@ impl Futex for SharedHost {
 }
 
 impl Host for SharedHost {
-    fn try_bury(&self, seat: u32, bury: impl FnOnce()) -> bool {
-        let Asking { locks, burial, .. } = &*self.asking;
-        // First without the burial byte: nearly always the answer is that the occupant lives.
+    fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool {
+        let Asking { locks, reclamation, .. } = &*self.asking;
+        // First without the reclamation byte: nearly always the answer is that the occupant lives.
         if locks.is_held(seat) {
             return false;
         }
-        let _one_of_us = burial.lock().unwrap_or_else(PoisonError::into_inner);
-        if locks.try_share(BURIAL + seat) != Ok(true) {
+        let _one_of_us = reclamation.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.try_share(RECLAIM + seat) != Ok(true) {
             return false; // somebody sits down just now
         }
         let dead = !locks.is_held(seat);
         if dead {
-            bury();
+            reclaim();
         }
-        locks.unlock(BURIAL + seat);
+        locks.unlock(RECLAIM + seat);
         dead
     }
 
-    fn watch(&self, round: impl FnOnce()) {
+    fn try_sweep(&self, round: impl FnOnce()) {
         let Asking { locks, round: rounds, .. } = &*self.asking;
         let _one_of_us = match rounds.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let byte = WATCHMAN + period();
+        let byte = SWEEPER + period();
         if locks.try_lock(byte) == Ok(true) {
             round();
             locks.unlock(byte);
@@ -343,10 +343,10 @@ impl Host for SharedHost {
     }
 }
 
-/// Which of the watchman's bytes this moment belongs to. All processes have the same clock; where one has another, two may
+/// Which of the sweeper's bytes this moment belongs to. All processes have the same clock; where one has another, two may
 /// ask at once, which is only more work.
 fn period() -> u32 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now = Duration::try_from(now).unwrap_or_default();
-    (now.as_millis() / PERIOD.as_millis() % u128::from(WATCHMEN)) as u32
+    (now.as_millis() / PERIOD.as_millis() % u128::from(SWEEPERS)) as u32
 }

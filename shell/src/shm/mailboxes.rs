@@ -1,7 +1,7 @@
 //! Mailboxes in a memory object: create, map, sit down, read and write.
 //!
 //! One memfd, writable by all who attach, reserved in full before it is mapped and sealed against resizing. Who attaches
-//! takes a seat, and holds that seat's byte lock for as long: should it die, others bury it.
+//! takes a seat, and holds that seat's byte lock for as long: should it die, others reclaim it.
 
 use crate::os::close_on_fork;
 use crate::os::close_on_fork::CloseOnForkFd;
@@ -118,7 +118,7 @@ impl MailSegment {
         };
         let mut sat = (0..seats).find_map(sit);
         if sat.is_none() {
-            self.mailboxes.bury_dead();
+            self.mailboxes.reclaim_dead();
             sat = (0..seats).find_map(sit);
         }
         let user = sat.ok_or(MailboxError::Seats(seats))?.map_err(system("lock a seat of"))?;
@@ -148,8 +148,8 @@ impl MailSegment {
     }
 
     /// Clears up after users that died; returns how many.
-    pub fn bury_dead(&self) -> u32 {
-        self.mailboxes.bury_dead()
+    pub fn reclaim_dead(&self) -> u32 {
+        self.mailboxes.reclaim_dead()
     }
 }
 

@@ -147,7 +147,7 @@ impl Link for Seats {
     }
 
     fn bury(&self, seat: u32) {
-        self.membership.bury(seat);
+        self.membership.reclaim(seat);
     }
 
     fn behind(&self, seat: u32) -> u64 {

@@ -1,7 +1,7 @@
 //! The seat lock's operations. The victim has seat 0, a peer that goes on has seat 1, and the tester has seat 2, in which it
 //! may hold the lock so that the others have to wait; afterwards it takes the dead one's seat.
 //!
-//! Nobody tells the survivors of the death: they notice at the end of a slice, by the watchman's round.
+//! Nobody tells the survivors of the death: they notice at the end of a slice, by the sweeper's round.
 
 use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently, shared_zeroes};
 use super::steps::{operation, pause};
@@ -80,15 +80,15 @@ impl Place {
         Lock { memory: self.memory, host: SharedHost::new(locks, Owner::ThisProcess) }
     }
 
-    /// Sits down, after burying whoever may have died there.
+    /// Sits down, after reclaiming whoever may have died there.
     fn sit(self, seat: u32) -> Result<(Participant<Lock>, ByteLocks), Fault> {
         let (lock, mine) = (self.lock(), ByteLocks::open(self.object).expect("a description"));
-        let bury = || {
+        let reclaim = || {
             // SAFETY: the byte was free, and is ours now.
-            unsafe { rwlock::bury(&lock, seat) };
+            unsafe { rwlock::reclaim(&lock, seat) };
             Some(())
         };
-        patiently("the seat's byte", |_| mine.occupy(seat, || true, bury).ok().flatten())?;
+        patiently("the seat's byte", |_| mine.occupy(seat, || true, reclaim).ok().flatten())?;
         // SAFETY: as above.
         Ok((unsafe { Participant::new(lock, seat) }, mine))
     }
@@ -145,8 +145,8 @@ enum Locking {
     Try(Kind),
     /// Leaves.
     Leave(Kind),
-    /// Buries somebody who died inside.
-    Bury(Kind),
+    /// Reclaims somebody who died inside.
+    Reclaim(Kind),
 }
 
 /// What the peer does meanwhile.
@@ -204,7 +204,7 @@ impl Killed {
 
     /// Lets the peer do what it is to do.
     fn settle(&mut self) -> Outcome {
-        if let Locking::Bury(kind) = self.locking {
+        if let Locking::Reclaim(kind) = self.locking {
             let place = self.place;
             self.dead = Some(Peer::fork("who dies", || die_inside(place, kind)));
             place.words.wait(DEAD, "who dies")?;
@@ -285,15 +285,15 @@ impl Case for Killed {
                     Kind::Write => drop(black_box(operation(|| me.try_write()))),
                 }
             }
-            Locking::Bury(_) => {
+            Locking::Reclaim(_) => {
                 let lock = me.parts();
-                // A burial of a free seat, so that what is only done at a first call is not stepped through.
+                // A reclamation of a free seat, so that what is only done at a first call is not stepped through.
                 // SAFETY: nobody ever sits there.
-                let bury = || unsafe { rwlock::bury(lock, FREE) };
-                lock.host.watch(|| _ = lock.host.try_bury(FREE, bury));
+                let reclaim = || unsafe { rwlock::reclaim(lock, FREE) };
+                lock.host.try_sweep(|| _ = lock.host.try_reclaim(FREE, reclaim));
                 pause();
-                // As a waiter does it: the one that gets the watchman's byte asks for all.
-                operation(|| lock.host.watch(|| _ = black_box(rwlock::bury_dead(lock))));
+                // As a waiter does it: the one that gets the sweeper's byte asks for all.
+                operation(|| lock.host.try_sweep(|| _ = black_box(rwlock::reclaim_dead(lock))));
             }
         }
     }
@@ -339,7 +339,7 @@ impl Case for Killed {
 /// All of them, in all states.
 pub fn operations() -> Vec<Operation> {
     use Kind::{Read, Write};
-    use Locking::{Bury, Enter, Leave, Timed, Try};
+    use Locking::{Enter, Leave, Reclaim, Timed, Try};
     use Peers::{Busy, Sleep, Wait};
     type States = &'static [(&'static str, Peers, Held)];
     let all: [(&str, Locking, States); 10] = [
@@ -407,8 +407,8 @@ pub fn operations() -> Vec<Operation> {
             ],
         ),
         (
-            "bury a writer",
-            Bury(Write),
+            "reclaim a writer",
+            Reclaim(Write),
             &[
                 ("alone", Wait, None),
                 ("a reader sleeps", Sleep(Read), None),
@@ -416,8 +416,8 @@ pub fn operations() -> Vec<Operation> {
             ],
         ),
         (
-            "bury a reader",
-            Bury(Read),
+            "reclaim a reader",
+            Reclaim(Read),
             &[
                 ("alone", Wait, None),
                 ("a writer sleeps", Sleep(Write), None),
@@ -428,8 +428,8 @@ pub fn operations() -> Vec<Operation> {
     let mut operations = Vec::new();
     let stopped = [
         (
-            "stopped while it buries a writer",
-            Bury(Write),
+            "stopped while it reclaims a writer",
+            Reclaim(Write),
             &[
                 ("alone", Wait, None),
                 ("a reader sleeps", Sleep(Read), None),
@@ -437,8 +437,8 @@ pub fn operations() -> Vec<Operation> {
             ] as States,
         ),
         (
-            "stopped while it buries a reader",
-            Bury(Read),
+            "stopped while it reclaims a reader",
+            Reclaim(Read),
             &[
                 ("alone", Wait, None),
                 ("a writer sleeps", Sleep(Write), None),

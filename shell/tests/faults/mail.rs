@@ -1,4 +1,4 @@
-//! The mailboxes' operations, through the library: sit, write (lock, fill, flip, unlock, tell), read, leave, bury.
+//! The mailboxes' operations, through the library: sit, write (lock, fill, flip, unlock, tell), read, leave, reclaim.
 
 use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
 use super::ring::{message, number_of};
@@ -22,7 +22,7 @@ enum Posting {
     Write,
     Read,
     Leave,
-    Bury,
+    Reclaim,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,9 +137,9 @@ impl Case for Killed {
             drop(black_box(operation(|| segment.sit())));
             return;
         }
-        if self.posting == Posting::Bury {
+        if self.posting == Posting::Reclaim {
             pause();
-            operation(|| _ = black_box(segment.bury_dead()));
+            operation(|| _ = black_box(segment.reclaim_dead()));
             return;
         }
         let mut me = segment.sit().expect("a seat");
@@ -153,7 +153,7 @@ impl Case for Killed {
     }
 
     fn at_pause(&mut self, _number: u32) -> Outcome {
-        if self.posting == Posting::Bury {
+        if self.posting == Posting::Reclaim {
             let (segment, words) = (&self.segment, self.words);
             let dead = Peer::fork("who dies", || die(segment, words));
             words.wait(DEAD, "who dies")?;
@@ -165,7 +165,7 @@ impl Case for Killed {
         match self.state {
             State::Alone => Ok(()),
             // It has heard of the messages of who died, and is through.
-            State::Sleeper if self.posting == Posting::Bury => Ok(()),
+            State::Sleeper if self.posting == Posting::Reclaim => Ok(()),
             State::Sleeper => self.peer.asleep(),
             State::Busy => self.words.wait(BUSY, "the busy peer"),
         }
@@ -187,9 +187,9 @@ impl Case for Killed {
         let (_, seen) = read(&mut new)?;
         ensure(seen >= written, || format!("version {seen} after {written}"))?;
         self.peer.end("the peer")?;
-        // Everybody who lived has left, and the dead are buried: all seats but ours are free. A victim that is stopped
-        // keeps one: its own, or that of the one whom it buries.
-        segment.bury_dead();
+        // Everybody who lived has left, and the dead are reclaimed: all seats but ours are free. A victim that is stopped
+        // keeps one: its own, or that of the one whom it reclaims.
+        segment.reclaim_dead();
         let mut others = Vec::new();
         for _ in 0..if self.stops { 2 } else { 3 } {
             others.push(segment.sit().map_err(met)?);
@@ -208,9 +208,9 @@ pub fn operations() -> Vec<Operation> {
         ("mailbox: write and flip", Posting::Write, false),
         ("mailbox: read", Posting::Read, false),
         ("mailbox: leave", Posting::Leave, false),
-        ("mailbox: bury", Posting::Bury, false),
+        ("mailbox: reclaim", Posting::Reclaim, false),
         ("mailbox: stopped while it sits down", Posting::Sit, true),
-        ("mailbox: stopped while it buries", Posting::Bury, true),
+        ("mailbox: stopped while it reclaims", Posting::Reclaim, true),
     ];
     let states =
         [(State::Alone, "alone"), (State::Sleeper, "somebody sleeps"), (State::Busy, "somebody is busy")];

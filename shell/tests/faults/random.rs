@@ -67,7 +67,7 @@ pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
         let victim = victims.swap_remove(at);
         end_at_random(victim, &mut random, happened);
         // The dead one is known by its byte alone, also where it was killed before it sat down.
-        membership.bury_dead();
+        membership.reclaim_dead();
         let before = words.get(SENT);
         patiently("the sender, after a death", |deadline| {
             while words.get(SENT) == before && Instant::now() < deadline {

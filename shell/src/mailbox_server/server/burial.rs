@@ -42,7 +42,7 @@ impl Burial {
         let theirs = orders.clone();
         spawn("burial", move || {
             while theirs.next() {
-                segment.bury_dead();
+                segment.reclaim_dead();
             }
             true
         })?;

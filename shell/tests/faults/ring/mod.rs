@@ -1,7 +1,7 @@
 //! The ring's operations. Two worlds: a [receiver] that is killed, beside a sender and another receiver that go on; and a
 //! [sender] that is killed, beside a receiver that must get what was published, and not a byte more.
 //!
-//! The tester plays the sender's control thread: it admits, and it buries whoever it has seen die.
+//! The tester plays the sender's control thread: it admits, and it reclaims whoever it has seen die.
 
 mod receiver;
 mod sender;
@@ -150,7 +150,7 @@ pub fn operations() -> Vec<Operation> {
         ("admit", Sending::Admit),
         ("close", Sending::Close),
         ("abandon", Sending::Abandon),
-        ("bury a receiver", Sending::Bury),
+        ("reclaim a receiver", Sending::Reclaim),
     ];
     let mut all = Vec::new();
     for (state, said) in STATES {

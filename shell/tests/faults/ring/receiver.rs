@@ -117,7 +117,7 @@ impl Case for KilledReceiver {
     fn survive(self: Box<Self>) -> Outcome {
         // What the control thread does when it learns of the death.
         self.membership.admit_all();
-        self.membership.bury_dead();
+        self.membership.reclaim_dead();
         // Somebody new takes the seat, and takes part from here on.
         let (ring, locks) = sit(&self.segment, VICTIM)?;
         let applicant = ask(ring, VICTIM, false)?;

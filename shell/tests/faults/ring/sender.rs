@@ -22,7 +22,7 @@ pub enum Sending {
     Admit,
     Close,
     Abandon,
-    Bury,
+    Reclaim,
 }
 
 /// A sender that is killed.
@@ -76,7 +76,7 @@ impl Case for KilledSender {
             Sending::Admit => _ = black_box(operation(|| membership.admit_all())),
             Sending::Close => operation(|| sender.close(End { total: before * 40, checksum: Some([7; 16]) })),
             Sending::Abandon => operation(|| drop(sender)),
-            Sending::Bury => _ = black_box(operation(|| membership.bury_dead())),
+            Sending::Reclaim => _ = black_box(operation(|| membership.reclaim_dead())),
         }
     }
 
@@ -86,11 +86,11 @@ impl Case for KilledSender {
             self.witness = Some(Peer::fork("the witness", || heir(segment, words, state, operation)));
             return self.words.wait(JOINED, "the witness");
         }
-        if matches!(self.operation, Sending::Admit | Sending::Bury) {
-            // Somebody asks; for the burial it is dead before it is admitted.
+        if matches!(self.operation, Sending::Admit | Sending::Reclaim) {
+            // Somebody asks; for the reclamation it is dead before it is admitted.
             let (ring, locks) = sit(&self.segment, VICTIM)?;
             let applicant = ask(ring, VICTIM, false)?;
-            if self.operation == Sending::Bury {
+            if self.operation == Sending::Reclaim {
                 locks.unlock(VICTIM);
             }
             self.applicant = Some((applicant, locks));

@@ -1,5 +1,5 @@
-//! Burying the dead: by several processes at once, by many threads of one process, and beside processes that stop in the
-//! middle of it. The living are never buried, and a stopped burier, watchman or newcomer holds up nobody.
+//! Reclaiming the dead: by several processes at once, by many threads of one process, and beside processes that stop in the
+//! middle of it. The living are never reclaimed, and a stopped reclaimer, sweeper or newcomer holds up nobody.
 
 mod common;
 
@@ -32,81 +32,81 @@ fn locks(object: &std::fs::File) -> ByteLocks {
     ByteLocks::open(object).expect("a description")
 }
 
-/// A burial that has begun and does not end, as by a process that was stopped: others bury the same seat all the same,
+/// A reclamation that has begun and does not end, as by a process that was stopped: others reclaim the same seat all the same,
 /// and nobody sits down in it before both have ended.
 #[test]
-fn a_burier_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
+fn a_reclaimer_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
     let object = object();
     let (stopped, other, newcomer) = (host(&object), host(&object), locks(&object));
     let sit = || newcomer.occupy(SEAT, || true, || Some(()));
-    assert!(stopped.try_bury(SEAT, || {
-        let buried = Cell::new(false);
-        assert!(other.try_bury(SEAT, || buried.set(true)) && buried.get());
-        assert_eq!(sit(), Ok(None), "a burier may still act");
+    assert!(stopped.try_reclaim(SEAT, || {
+        let reclaimed = Cell::new(false);
+        assert!(other.try_reclaim(SEAT, || reclaimed.set(true)) && reclaimed.get());
+        assert_eq!(sit(), Ok(None), "a reclaimer may still act");
     }));
     assert_eq!(sit(), Ok(Some(())));
-    assert!(!other.try_bury(SEAT, || panic!("the living")));
-    assert!(!stopped.try_bury(SEAT, || panic!("the living")));
+    assert!(!other.try_reclaim(SEAT, || panic!("the living")));
+    assert!(!stopped.try_reclaim(SEAT, || panic!("the living")));
 }
 
 /// A newcomer looks at a seat while it holds nothing by which its last occupant would count as alive. So if it is stopped
-/// there, the dead one is buried all the same.
+/// there, the dead one is reclaimed all the same.
 #[test]
 fn a_newcomer_that_stops_does_not_make_the_dead_look_alive() {
     let object = object();
-    let (newcomer, burier) = (locks(&object), host(&object));
+    let (newcomer, reclaimer) = (locks(&object), host(&object));
     let looks = Cell::new(0);
     let is_free = || {
         looks.set(looks.get() + 1);
         // The seat is still taken by a dead one when the newcomer looks again, and it is stopped here.
-        assert!(burier.try_bury(SEAT, || ()), "at look {}", looks.get());
+        assert!(reclaimer.try_reclaim(SEAT, || ()), "at look {}", looks.get());
         looks.get() == 1
     };
     assert_eq!(newcomer.occupy(SEAT, is_free, || Some(())), Ok(None));
     assert_eq!(looks.get(), 2);
-    assert!(burier.try_bury(SEAT, || ()), "it left nothing behind");
+    assert!(reclaimer.try_reclaim(SEAT, || ()), "it left nothing behind");
 }
 
-/// A watchman's round that does not end, as of a stopped process: others make theirs after some slices.
+/// A sweeper's round that does not end, as of a stopped process: others make theirs after some slices.
 #[test]
-fn a_watchman_that_stops_keeps_nobody_from_looking() {
+fn a_sweeper_that_stops_keeps_nobody_from_looking() {
     let object = object();
     let (stopped, other) = (host(&object), host(&object));
     let rounds = Cell::new(0);
-    stopped.watch(|| {
+    stopped.try_sweep(|| {
         until(LIMIT, "another's round", || {
-            other.watch(|| rounds.set(rounds.get() + 1));
+            other.try_sweep(|| rounds.set(rounds.get() + 1));
             rounds.get() > 0
         });
     });
     assert!(rounds.get() > 0);
 }
 
-/// The threads of one process ask through one description, which the kernel takes for one holder of a byte. Each burial
-/// here lasts for a while, and newcomers sit down all the time: nobody is buried who lives.
+/// The threads of one process ask through one description, which the kernel takes for one holder of a byte. Each reclamation
+/// here lasts for a while, and newcomers sit down all the time: nobody is reclaimed who lives.
 #[test]
-fn many_threads_of_one_process_never_bury_the_living() {
+fn many_threads_of_one_process_never_reclaim_the_living() {
     const SEATS: u32 = 2;
     let object = object();
     let asking = host(&object);
     let living = [const { AtomicU32::new(0) }; SEATS as usize];
-    let (burials, sat) = (AtomicU64::new(0), AtomicU64::new(0));
-    let over = || burials.load(SeqCst) > 2000 && sat.load(SeqCst) > 2000;
+    let (reclamations, sat) = (AtomicU64::new(0), AtomicU64::new(0));
+    let over = || reclamations.load(SeqCst) > 2000 && sat.load(SeqCst) > 2000;
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
                 while !over() {
                     for seat in 0..SEATS {
-                        asking.try_bury(seat, || {
+                        asking.try_reclaim(seat, || {
                             for _ in 0..20 {
-                                assert_eq!(living[seat as usize].load(SeqCst), 0, "buried alive");
+                                assert_eq!(living[seat as usize].load(SeqCst), 0, "reclaimed alive");
                                 thread::yield_now();
                             }
-                            burials.fetch_add(1, SeqCst);
+                            reclamations.fetch_add(1, SeqCst);
                         });
                     }
-                    assert!(begun.elapsed() < LIMIT, "{burials:?} burials, {sat:?} seats taken");
+                    assert!(begun.elapsed() < LIMIT, "{reclamations:?} reclamations, {sat:?} seats taken");
                 }
             });
         }
@@ -172,7 +172,7 @@ fn writers_die_under_many_threads_of_one_process() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), written, "one version was given to two writers");
-    segment.bury_dead();
+    segment.reclaim_dead();
     assert_eq!((0..9).map_while(|_| segment.sit().ok()).collect::<Vec<_>>().len(), 8, "all seats are free");
 }
 

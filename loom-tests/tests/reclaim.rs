@@ -1,4 +1,4 @@
-//! The dead: a receiver that stops at any of its steps is buried, and the ring goes on.
+//! The dead: a receiver that stops at any of its steps is reclaimed, and the ring goes on.
 
 use loom_tests::error::{ClaimError, JoinError};
 use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send};
@@ -9,7 +9,7 @@ use loom_tests::seat::State;
 use std::mem::{ManuallyDrop, forget};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Preemptions: a burial touches every shared word, so without a bound these take hours.
+/// Preemptions: a reclamation touches every shared word, so without a bound these take hours.
 fn depth() -> usize {
     if is_long() { 5 } else { 3 }
 }
@@ -30,24 +30,24 @@ fn mortal_receiver(ring: &Ring<Cells>, steps: u32) -> ManuallyDrop<Receiver<Ring
     ManuallyDrop::new(receiver)
 }
 
-/// Buries seat 0 with the knowledge that its occupant is dead. Who died with its seat left but the sender not yet told
-/// leaves nothing to bury: that stall ends with the slice.
-fn bury(ring: &Ring<Cells>) {
+/// Reclaims seat 0 with the knowledge that its occupant is dead. Who died with its seat left but the sender not yet told
+/// leaves nothing to reclaim: that stall ends with the slice.
+fn reclaim(ring: &Ring<Cells>) {
     ring.host().kill_seat(0);
-    if ring.membership().bury_dead() == 0 {
+    if ring.membership().reclaim_dead() == 0 {
         ring.host().end_slices();
     }
 }
 
 /// A receiver killed before each step of reading, releasing and leaving, while the sender waits for it: the sender goes
-/// on, and the dead one's reads come before the writes into what it held. A burial that does not ring leaves the sender
+/// on, and the dead one's reads come before the writes into what it held. A reclamation that does not ring leaves the sender
 /// asleep; so does one that rings before it has cleared the seat.
 #[test]
 fn the_sender_goes_on_whichever_step_a_receiver_dies_at() {
     for steps in 0.. {
         let (survived, report) = std::sync::mpsc::channel();
         let survived = std::sync::Mutex::new(survived);
-        Model::new("burial: a receiver's death while the sender waits", 239).bounded(depth()).check(
+        Model::new("reclamation: a receiver's death while the sender waits", 239).bounded(depth()).check(
             move || {
                 let ring = Ring::new(Cells::new(1), 1, u32::MAX);
                 let (mut sender, mut receiver) = (ring.sender(), mortal_receiver(&ring, steps));
@@ -62,7 +62,7 @@ fn the_sender_goes_on_whichever_step_a_receiver_dies_at() {
                         // SAFETY: not used again.
                         unsafe { ManuallyDrop::drop(&mut receiver) };
                     });
-                    bury(&ring);
+                    reclaim(&ring);
                     lived
                 });
                 let _ = survived.lock().unwrap().send(lived);
@@ -78,7 +78,7 @@ fn the_sender_goes_on_whichever_step_a_receiver_dies_at() {
 /// The same, with another receiver that must get every item, and a sender that polls.
 #[test]
 fn the_others_lose_nothing_by_a_death() {
-    Model::new("burial: another receiver goes on", 2583).bounded(depth()).check(|| {
+    Model::new("reclamation: another receiver goes on", 2583).bounded(depth()).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, dead, mut other) = (ring.sender(), ring.join(0), ring.join(1));
         assert!(try_send(&mut sender, 1));
@@ -89,19 +89,19 @@ fn the_others_lose_nothing_by_a_death() {
         };
         race(write, move || {
             assert_eq!(take(&mut other), Ok(1));
-            bury(&ring);
+            reclaim(&ring);
             assert_eq!(take(&mut other), Ok(2));
             forget(other);
         });
     });
 }
 
-/// An applicant that dies before it is admitted, or after it, or that never looked: each leaves a seat to be buried, and
+/// An applicant that dies before it is admitted, or after it, or that never looked: each leaves a seat to be reclaimed, and
 /// none stops the sender.
 #[test]
 fn an_applicant_may_die_at_any_moment() {
     for steps in 0..3 {
-        Model::new("burial: an applicant's death", 38).bounded(depth()).check(move || {
+        Model::new("reclamation: an applicant's death", 38).bounded(depth()).check(move || {
             let ring = Ring::new(Cells::new(1), 1, u32::MAX);
             let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
             assert!(try_send(&mut sender, 0));
@@ -120,37 +120,37 @@ fn an_applicant_may_die_at_any_moment() {
                 }
                 ring.host().kill_seat(0);
                 // If it was refused it had left by itself.
-                membership.bury_dead();
+                membership.reclaim_dead();
                 assert!(!ring.occupancy(0).is_taken());
             });
         });
     }
 }
 
-/// Asking is cut short at each of its steps: what is left can be buried and the seat used again. `taken` raised after the
+/// Asking is cut short at each of its steps: what is left can be reclaimed and the seat used again. `taken` raised after the
 /// seat was asked for leaves a seat behind that no scan reaches.
 #[test]
 fn asking_may_be_cut_short() {
     for steps in 0..4 {
-        Model::new("burial: asking cut short", 1).check(move || {
+        Model::new("reclamation: asking cut short", 1).check(move || {
             let ring = Ring::new(Cells::new(1), 1, u32::MAX);
             let dying = ring.mortal();
             live(|| {
                 dying.host().live_for(steps);
                 forget(Applicant::ask(dying.clone(), 0, true, 0));
             });
-            bury(&ring);
+            reclaim(&ring);
             assert_eq!(ring.occupancy(0).state, State::Free);
             forget(ring.join(0));
         });
     }
 }
 
-/// An admission that stopped half-way holds the sender up, in a claim as in a drain, until its seat is buried: where the
+/// An admission that stopped half-way holds the sender up, in a claim as in a drain, until its seat is reclaimed: where the
 /// applicant will start is not decided.
 #[test]
 fn half_an_admission_holds_the_sender_up() {
-    Model::new("burial: half an admission", 1).check(|| {
+    Model::new("reclamation: half an admission", 1).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, admitter) = (ring.sender(), ring.mortal());
         assert!(try_send(&mut sender, 0));
@@ -164,22 +164,22 @@ fn half_an_admission_holds_the_sender_up() {
         assert!(!sender.is_drained());
         assert_eq!(sender.drain(Some(())), Err(ClaimError::TimedOut));
         assert!(!try_send(&mut sender, 1));
-        bury(&ring);
+        reclaim(&ring);
         assert!(sender.is_drained() && try_send(&mut sender, 1));
         forget(sender);
     });
 }
 
-/// A receiver taken for dead leaves late: one of leaving and burial counts, and the successor in the seat is untouched.
+/// A receiver taken for dead leaves late: one of leaving and reclamation counts, and the successor in the seat is untouched.
 #[test]
 fn a_late_leaving_does_not_hit_the_successor() {
-    Model::new("burial: late leaving", 585).check(|| {
+    Model::new("reclamation: late leaving", 585).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, receiver) = (ring.sender(), ring.membership(), ring.join(0));
         ring.host().kill_seat(0);
         let here = ring.clone();
         let replace = move || {
-            membership.bury_dead();
+            membership.reclaim_dead();
             let successor = here.ask(0, true);
             assert_eq!(membership.admit_all(), 1);
             successor
@@ -197,13 +197,13 @@ fn a_late_leaving_does_not_hit_the_successor() {
 /// An applicant that was taken for dead learns it instead of waiting for ever.
 #[test]
 fn an_applicant_taken_for_dead_is_told() {
-    Model::new("burial: sleeping applicant", 1532).check(|| {
+    Model::new("reclamation: sleeping applicant", 1532).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
-        let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::Buried));
+        let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::Reclaimed));
         race(join, move || {
             ring.host().kill_seat(0);
-            assert_eq!(membership.bury_dead(), 1);
+            assert_eq!(membership.reclaim_dead(), 1);
         });
         forget(sender);
     });
