@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use whorl_core::error::End;
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{Geometry, OwnedRing, Region, Ring};
-use whorl_core::ring::{Applicant, Receiver, Sender};
+use whorl_core::ring::{PendingReceiver, Receiver, Sender};
 use whorl_core::sync::{AtomicU32, Ordering};
 
 const GEOMETRY: Geometry = match Geometry::new(64, 64, 1) {
@@ -65,7 +65,7 @@ fn ring(memory: Region<'static>) -> (Ends, Region<'static>) {
         rest.split_at(length(GEOMETRY.control_length())).expect("and for the control words");
     // SAFETY: writable, apart, used by nobody else; nobody is ever reclaimed.
     let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Poll) }.expect("aligned and long enough");
-    let applicant = Applicant::ask(ring.ring(), 0, true, 0).expect("the seat is free");
+    let applicant = PendingReceiver::request_seat(ring.ring(), 0, true, 0).expect("the seat is free");
     let (sender, membership) = ring.into_sender();
     membership.admit_all();
     let Ok(receiver) = applicant.try_admitted() else { panic!("admitted just now") };

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{Geometry, Region, Ring};
-use whorl_core::ring::{Applicant, Receiver};
+use whorl_core::ring::{PendingReceiver, Receiver};
 use whorl_core::sync::{AtomicU32, Ordering};
 
 /// Eight slots of 32 bytes, for up to two receivers.
@@ -77,7 +77,7 @@ fn main() {
     let (mut sender, membership) = ring.into_sender();
 
     let [first, second] = [0, 1].map(|seat| {
-        let applicant = Applicant::ask(handle.clone(), seat, true, 0);
+        let applicant = PendingReceiver::request_seat(handle.clone(), seat, true, 0);
         applicant.unwrap_or_else(|why| panic!("seat {seat}: {why}"))
     });
     membership.admit_all();

@@ -123,7 +123,7 @@ impl Seat {
     }
 
     /// Sits down, if the seat is free, in `state`.
-    pub fn sit(&self, state: State, pid: u32) -> Option<Generation> {
+    pub fn occupy(&self, state: State, pid: u32) -> Option<Generation> {
         let seen = self.occupancy();
         if seen.is_taken() || !self.step(seen, state) {
             return None;
@@ -133,7 +133,7 @@ impl Seat {
     }
 
     /// Moves the occupant of generation `generation` from one state to another; false if it is no longer so.
-    pub fn turn(&self, generation: Generation, from: State, to: State) -> bool {
+    pub fn transition(&self, generation: Generation, from: State, to: State) -> bool {
         self.step(Occupancy { state: from, generation }, to)
     }
 
@@ -181,15 +181,15 @@ mod tests {
     #[test]
     fn a_late_act_of_a_former_occupant_fails() {
         let seat = Seat::new();
-        let old = seat.sit(State::AskNow, 1).unwrap();
-        assert!(seat.sit(State::AskNow, 2).is_none());
-        assert!(seat.turn(old, State::AskNow, State::Admitting));
+        let old = seat.occupy(State::AskNow, 1).unwrap();
+        assert!(seat.occupy(State::AskNow, 2).is_none());
+        assert!(seat.transition(old, State::AskNow, State::Admitting));
         assert!(seat.reclaim());
         assert!(!seat.reclaim());
-        let new = seat.sit(State::AskNow, 2).unwrap();
+        let new = seat.occupy(State::AskNow, 2).unwrap();
         assert_ne!(old, new);
         assert!(!seat.leave(old));
-        assert!(!seat.turn(old, State::Admitting, State::Active));
+        assert!(!seat.transition(old, State::Admitting, State::Active));
         assert!(seat.leave(new));
         assert!(!seat.occupancy().is_taken());
     }

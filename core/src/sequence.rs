@@ -19,12 +19,12 @@ impl Sequence {
     }
 
     /// The sequence `count` items later.
-    pub fn plus(self, count: u32) -> Self {
+    pub fn wrapping_add(self, count: u32) -> Self {
         Self(self.0.wrapping_add(count))
     }
 
     /// The sequence `count` items earlier.
-    pub fn minus(self, count: u32) -> Self {
+    pub fn wrapping_sub(self, count: u32) -> Self {
         Self(self.0.wrapping_sub(count))
     }
 
@@ -55,9 +55,9 @@ mod tests {
         for start in [0, 1, u32::MAX - 3, u32::MAX, 1 << 31] {
             let a = Sequence::from_word(start);
             for step in [1, 2, 7, 1 << 30] {
-                let b = a.plus(step);
+                let b = a.wrapping_add(step);
                 assert_eq!(b.distance_from(a), step);
-                assert_eq!(b.minus(step), a);
+                assert_eq!(b.wrapping_sub(step), a);
                 assert!(a.is_before(b) && !b.is_before(a) && !a.is_before(a));
             }
         }
@@ -68,7 +68,7 @@ mod tests {
         let start = Sequence::from_word(u32::MAX - 1);
         let mut seen = [false; 4];
         for step in 0..4 {
-            let index = start.plus(step).index(4) as usize;
+            let index = start.wrapping_add(step).index(4) as usize;
             assert!(!core::mem::replace(&mut seen[index], true));
         }
     }

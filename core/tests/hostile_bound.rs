@@ -7,7 +7,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use whorl_core::layout::Geometry;
-use whorl_core::ring::{Applicant, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
+use whorl_core::ring::{
+    Control, Membership, Parts, PendingReceiver, ReceiverEntry, Sender, SenderParts, SenderState,
+    SenderStateView,
+};
 
 /// The words of seat 0, as `core/src/layout/ring.rs` draws the control region.
 const SEAT: usize = 1024;
@@ -29,19 +32,19 @@ unsafe impl<R: Parts> Parts for Fickle<'_, R> {
     fn host(&self) -> &R::Host {
         self.ring.host()
     }
-    fn head(&self) -> HeadView<'_> {
-        self.ring.head()
+    fn sender_state(&self) -> SenderStateView<'_> {
+        self.ring.sender_state()
     }
     fn control(&self) -> &Control {
         self.ring.control()
     }
-    fn members(&self) -> &[Member] {
+    fn receivers(&self) -> &[ReceiverEntry] {
         if let Some(looks) = self.looks.get() {
             self.word.store(self.values[looks % 2], Relaxed);
             self.looks.set((looks < 1000).then_some(looks + 1));
             assert!(looks < 1000, "it looks for ever, and its deadline has passed");
         }
-        self.ring.members()
+        self.ring.receivers()
     }
     fn slots(&self) -> &R::Slots {
         self.ring.slots()
@@ -50,8 +53,8 @@ unsafe impl<R: Parts> Parts for Fickle<'_, R> {
 
 // SAFETY: as above.
 unsafe impl<R: SenderParts> SenderParts for Fickle<'_, R> {
-    fn head_to_write(&self) -> &Head {
-        self.ring.head_to_write()
+    fn sender_state_to_write(&self) -> &SenderState {
+        self.ring.sender_state_to_write()
     }
 }
 
@@ -67,7 +70,7 @@ fn draining_ends_although_a_receiver_takes_back_what_it_gave_back() {
     let mut sender = unsafe { Sender::new(parts) };
     // SAFETY: the only membership of this ring.
     let membership = unsafe { Membership::new(ring.clone()) };
-    let applicant = Applicant::ask(ring, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
+    let applicant = PendingReceiver::request_seat(ring, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(membership.admit_all(), 1);
     let _receiver = applicant.admitted(Some(())).unwrap_or_else(|why| panic!("{why}"));
     sender.try_claim(1).unwrap().publish(1);
@@ -85,7 +88,7 @@ fn asking_ends_although_the_decision_is_taken_back_each_time() {
     let looks = Rc::new(Cell::new(None));
     let word = memory[1].word(SEAT);
     let parts = Fickle { ring: owned.ring(), word, values: [ASKING, ACTIVE], looks: looks.clone() };
-    let applicant = Applicant::ask(parts, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
+    let applicant = PendingReceiver::request_seat(parts, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
     looks.set(Some(0));
     assert!(applicant.admitted(Some(())).is_ok());
 }

@@ -15,7 +15,7 @@ use std::thread::{scope, sleep, yield_now};
 use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::layout::{Geometry, MailGeometry, Mailboxes, Ring};
-use whorl_core::ring::Applicant;
+use whorl_core::ring::PendingReceiver;
 
 /// Operations of each thread before everything begins anew in clean memory: after that little is left to ruin.
 const OPERATIONS: u32 = 200;
@@ -148,7 +148,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
                 let mut receiver = None;
                 for turn in 0..OPERATIONS {
                     let Some(joined) = &mut receiver else {
-                        let asked = Applicant::ask(ring.clone(), seat, turn == 0, 1);
+                        let asked = PendingReceiver::request_seat(ring.clone(), seat, turn == 0, 1);
                         receiver = asked.and_then(|applicant| applicant.admitted(soon())).ok();
                         count.note(receiver.is_some());
                         continue;
@@ -163,7 +163,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
                     for i in 0..run.len() {
                         let copied = run.item(i).copy_to(&mut buffer);
                         assert!(!matches!(copied, Ok(Ok(length)) if length > geometry.slot_size() as usize));
-                        count.note(matches!(copied, Ok(Ok(_))) && run.whole());
+                        count.note(matches!(copied, Ok(Ok(_))) && run.validate());
                     }
                     let all = run.len();
                     run.release(all);
@@ -222,7 +222,7 @@ fn use_boxes(boxes: &Mailboxes<'_, Yielding>, seat: u32, _busy: Busy<'_>, count:
     for turn in 0..OPERATIONS {
         let index = turn / 3 % 2;
         let Some(sitting) = &mut user else {
-            user = boxes.sit(seat, 1).ok();
+            user = boxes.occupy(seat, 1).ok();
             count.note(user.is_some());
             yield_now();
             continue;

@@ -19,7 +19,7 @@ fn with_mailboxes(boxes: u32, capacity: u32, seats: u32, test: impl FnOnce(Mailb
 #[test]
 fn a_mailbox_holds_the_latest_message_and_counts_versions() {
     with_mailboxes(3, 100, 4, |boxes| {
-        let (mut a, mut b) = (boxes.sit(0, 1).unwrap(), boxes.sit(3, 2).unwrap());
+        let (mut a, mut b) = (boxes.occupy(0, 1).unwrap(), boxes.occupy(3, 2).unwrap());
         let mut buffer = [0; 100];
         assert_eq!(b.read(1, &mut buffer, None).map(|m| (m.version, m.length)), Ok((0, 0)));
         for length in [0, 1, 3, 4, 5, 63, 64, 99, 100] {
@@ -42,19 +42,19 @@ fn a_mailbox_holds_the_latest_message_and_counts_versions() {
 #[test]
 fn a_seat_has_one_user_and_is_given_out_again_when_it_leaves_or_is_reclaimed() {
     with_mailboxes(2, 8, 2, |boxes| {
-        let a = boxes.sit(0, 11).unwrap();
-        assert!(matches!(boxes.sit(0, 12), Err(JoinError::Taken)));
-        assert!(matches!(boxes.sit(2, 12), Err(JoinError::Taken)));
-        let b = boxes.sit_anywhere(12).unwrap();
+        let a = boxes.occupy(0, 11).unwrap();
+        assert!(matches!(boxes.occupy(0, 12), Err(JoinError::Taken)));
+        assert!(matches!(boxes.occupy(2, 12), Err(JoinError::Taken)));
+        let b = boxes.occupy_any(12).unwrap();
         assert_eq!(b.seat(), 1);
         assert_eq!(boxes.users().collect::<Vec<_>>(), [(0, 11), (1, 12)]);
         drop(a);
-        let mut c = boxes.sit(0, 13).unwrap();
+        let mut c = boxes.occupy(0, 13).unwrap();
         std::mem::forget(b);
         assert!(boxes.reclaim(1));
         assert!(!boxes.reclaim(1) && !boxes.reclaim(2));
         c.write(0, b"ok", None).unwrap();
-        assert_eq!(boxes.sit(1, 14).unwrap().read(0, &mut [0; 8], None).unwrap().length, 2);
+        assert_eq!(boxes.occupy(1, 14).unwrap().read(0, &mut [0; 8], None).unwrap().length, 2);
     });
 }
 
@@ -66,7 +66,7 @@ fn news_end_a_wait_and_a_deadline_does() {
         assert_eq!(boxes.wait_newer(1, 0, soon()), Err(WaitError::NoSuchBox));
         std::thread::scope(|scope| {
             let news = scope.spawn(|| boxes.wait_newer(0, 0, None));
-            boxes.sit(0, 1).unwrap().write(0, b"news", None).unwrap();
+            boxes.occupy(0, 1).unwrap().write(0, b"news", None).unwrap();
             assert_eq!(news.join().unwrap(), Ok(1));
         });
     });
@@ -125,7 +125,7 @@ fn hostile_words_neither_panic_nor_hold_anybody_past_the_deadline() {
             unsafe { word.write(garbage) };
             let deadline = Some(Instant::now() + Duration::from_micros(200));
             for seat in 0..3 {
-                let Ok(mut user) = boxes.sit(seat, 1) else { continue };
+                let Ok(mut user) = boxes.occupy(seat, 1) else { continue };
                 let _ = user.read(0, &mut [0; 4], deadline);
                 let _ = user.write(0, b"abc", deadline);
                 let _ = user.try_read(0, &mut [0; 4]);
@@ -152,7 +152,7 @@ fn a_peer_that_scribbles_all_the_time_holds_nobody() {
     let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
     // SAFETY: the whole buffer, aligned, as atomics.
     let words = unsafe { std::slice::from_raw_parts(first, words) };
-    let users: Vec<_> = (0..3).map(|seat| boxes.sit(seat, 1).unwrap()).collect();
+    let users: Vec<_> = (0..3).map(|seat| boxes.occupy(seat, 1).unwrap()).collect();
     let stop = AtomicU32::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -196,7 +196,7 @@ fn a_peer_that_scribbles_all_the_time_holds_nobody() {
 #[test]
 fn who_waits_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
     with_mailboxes(3, 8, 2, |boxes| {
-        let mut user = boxes.sit(0, 1).unwrap();
+        let mut user = boxes.occupy(0, 1).unwrap();
         let deadline = Some(Instant::now() + Duration::from_secs(30));
         assert_eq!(boxes.sleep_unless(|| true, deadline), whorl_core::host::WaitResult::Woken);
         // The write falls between the announcement and the sleep: the bell has moved, so the sleep does not begin.
@@ -222,7 +222,7 @@ fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
     let words = buffer.as_mut_ptr().cast::<AtomicU32>();
     // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
     let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
-    let mut other = boxes.sit(1, 2).unwrap();
+    let mut other = boxes.occupy(1, 2).unwrap();
     // The second mailbox: its epoch, and the cell of seat 0 (the layout is drawn in core/src/layout/mailboxes.rs).
     let at = (4096 + 2 * 8u32).next_multiple_of(64) as usize + 192 + 2 * 64;
     for (offset, value) in [(at, 1 << 31), (at + 192, 3)] {
@@ -233,6 +233,6 @@ fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
     }
     assert!(other.try_write(0, b"free").is_ok());
     assert!(other.try_write(1, b"held").is_err(), "seat 0 owns the lock");
-    let _newcomer = boxes.sit(0, 3).unwrap();
+    let _newcomer = boxes.occupy(0, 3).unwrap();
     assert_eq!(other.try_write(1, b"free"), Ok(1));
 }

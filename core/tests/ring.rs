@@ -9,7 +9,7 @@ use common::{Alone, Memory, Random, create, regions};
 use std::mem::forget;
 use whorl_core::error::{ClaimError, End, JoinError, ReadError};
 use whorl_core::layout::{Geometry, OwnedRing, Ring};
-use whorl_core::ring::{Applicant, Kind, Membership, Receiver, Sender};
+use whorl_core::ring::{Kind, Membership, PendingReceiver, Receiver, Sender};
 use whorl_core::sequence::Sequence;
 
 const SEATS: u32 = 4;
@@ -151,7 +151,7 @@ impl<'m> History<'m> {
                 }
             }
         }
-        assert!(run.whole());
+        assert!(run.validate());
         let released = random.below(run.len() + 1);
         run.release(released);
         *cursor += u64::from(released);
@@ -159,7 +159,7 @@ impl<'m> History<'m> {
 
     fn join(&mut self, seat: u32) {
         let from_first = self.random.below(2) == 0;
-        let asked = Applicant::ask(self.ring.clone(), seat, from_first, seat + 100);
+        let asked = PendingReceiver::request_seat(self.ring.clone(), seat, from_first, seat + 100);
         let Seat::Free = self.seats[seat as usize] else {
             assert!(matches!(asked, Err(JoinError::Taken)));
             return;
@@ -285,10 +285,10 @@ fn a_deadline_that_passed_ends_every_wait() {
     let owned = create(&memory, geometry, Alone::default());
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();
-    let applicant = Applicant::ask(ring.clone(), 0, true, 0).unwrap();
+    let applicant = PendingReceiver::request_seat(ring.clone(), 0, true, 0).unwrap();
     assert!(matches!(applicant.admitted(Some(())), Err(JoinError::TimedOut)));
-    let applicant = Applicant::ask_anywhere(ring.clone(), true, 0).unwrap();
-    assert!(matches!(Applicant::ask_anywhere(ring, true, 0), Err(JoinError::Taken)));
+    let applicant = PendingReceiver::request_any_seat(ring.clone(), true, 0).unwrap();
+    assert!(matches!(PendingReceiver::request_any_seat(ring, true, 0), Err(JoinError::Taken)));
     membership.admit_all();
     let mut receiver = applicant.admitted(Some(())).unwrap();
     assert_eq!(receiver.read(Some(())).map(|run| run.len()), Err(ReadError::TimedOut));
@@ -307,10 +307,10 @@ fn a_deadline_does_not_hide_the_senders_death() {
     let owned = create(&memory, geometry, host.clone());
     let ring = owned.ring();
     let (sender, membership) = owned.into_sender();
-    let applicant = Applicant::ask(ring.clone(), 0, true, 0).unwrap();
+    let applicant = PendingReceiver::request_seat(ring.clone(), 0, true, 0).unwrap();
     membership.admit_all();
     let mut receiver = applicant.admitted(Some(())).unwrap();
-    let late = Applicant::ask(ring, 1, true, 0).unwrap();
+    let late = PendingReceiver::request_seat(ring, 1, true, 0).unwrap();
     std::mem::forget(sender);
     host.owner_dead.set(true);
     assert_eq!(receiver.read(Some(())).map(|run| run.len()), Err(ReadError::SenderDied));

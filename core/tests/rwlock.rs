@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::error::LockError;
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, Taken, reclaim_dead};
+use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, SeatsUsed, reclaim_dead};
 
 /// What a reader's cell says.
 const READING: u32 = 1;
@@ -16,7 +16,7 @@ const READING: u32 = 1;
 struct Words {
     epoch: Epoch,
     cells: [Cell; 4],
-    taken: Taken,
+    seats_used: SeatsUsed,
 }
 
 // SAFETY: the parts of one lock, and a host that reclaims nobody.
@@ -32,13 +32,13 @@ unsafe impl Parts for Words {
     fn cells(&self) -> &[Cell] {
         &self.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.seats_used
     }
 }
 
 fn words() -> Words {
-    Words { epoch: Epoch::new(), cells: std::array::from_fn(|_| Cell::new()), taken: Taken::new() }
+    Words { epoch: Epoch::new(), cells: std::array::from_fn(|_| Cell::new()), seats_used: SeatsUsed::new() }
 }
 
 fn participant(words: &Words, seat: u32) -> Participant<&Words> {
@@ -194,8 +194,8 @@ unsafe impl Parts for Hasty {
     fn cells(&self) -> &[Cell] {
         &self.0.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.0.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.0.seats_used
     }
 }
 

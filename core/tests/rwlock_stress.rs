@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::{Yielding, bytes, memory};
 use whorl_core::layout::{MailGeometry, Mailboxes, Region};
-use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, Taken};
+use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, SeatsUsed};
 
 struct Words {
     epoch: Epoch,
     cells: Vec<Cell>,
-    taken: Taken,
+    seats_used: SeatsUsed,
     /// Two halves of one value; not atomic, so that only the lock keeps them together.
     value: UnsafeCell<[u64; 8]>,
 }
@@ -36,8 +36,8 @@ unsafe impl Parts for Words {
     fn cells(&self) -> &[Cell] {
         &self.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.seats_used
     }
 }
 
@@ -45,7 +45,7 @@ fn words(seats: usize) -> Words {
     Words {
         epoch: Epoch::new(),
         cells: (0..seats).map(|_| Cell::new()).collect(),
-        taken: Taken::new(),
+        seats_used: SeatsUsed::new(),
         value: UnsafeCell::new([0; 8]),
     }
 }
@@ -120,7 +120,7 @@ fn no_message_is_torn_and_versions_only_grow() {
     let written: u64 = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..6u32)
             .map(|seat| {
-                let mut user = boxes.sit(seat, seat).unwrap();
+                let mut user = boxes.occupy(seat, seat).unwrap();
                 scope.spawn(move || {
                     let (mut written, mut buffer, mut last) = (0, [0; 1000], [0, 0]);
                     for turn in 0u32.. {

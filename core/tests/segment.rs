@@ -10,7 +10,7 @@ const WORDS: usize = 16;
 fn attach(memory: &[Memory; 2]) -> Result<Geometry, LayoutError> {
     let [data, control] = memory;
     // SAFETY: writable; the bytes may be anything.
-    unsafe { Ring::attach(data.whole(), control.whole(), Alone::default()) }.map(|ring| ring.geometry())
+    unsafe { Ring::attach(data.validate(), control.validate(), Alone::default()) }.map(|ring| ring.geometry())
 }
 
 fn fresh(geometry: Geometry) -> [Memory; 2] {
@@ -125,13 +125,13 @@ fn regions_that_do_not_belong_together_are_refused() {
         // SAFETY: writable; checked.
         unsafe { Ring::attach(data, control, Alone::default()) }.map(|_| ())
     };
-    assert_eq!(attach(one[0].whole(), other[1].whole()), Err(LayoutError::Damaged));
-    assert_eq!(attach(one[0].whole(), one[0].whole()), Err(LayoutError::Damaged));
+    assert_eq!(attach(one[0].validate(), other[1].validate()), Err(LayoutError::Damaged));
+    assert_eq!(attach(one[0].validate(), one[0].validate()), Err(LayoutError::Damaged));
     let swapped = one[0].bytes()[..4].iter().rev().copied().collect::<Vec<_>>();
     one[0].bytes()[..4].copy_from_slice(&swapped);
-    assert_eq!(attach(one[0].whole(), one[1].whole()), Err(LayoutError::ByteOrder));
+    assert_eq!(attach(one[0].validate(), one[1].validate()), Err(LayoutError::ByteOrder));
     one[0].bytes()[..4].fill(0);
-    assert_eq!(attach(one[0].whole(), one[1].whole()), Err(LayoutError::Foreign));
+    assert_eq!(attach(one[0].validate(), one[1].validate()), Err(LayoutError::Foreign));
 }
 
 #[test]
@@ -144,15 +144,15 @@ fn memory_that_is_not_aligned_or_too_short_is_refused() {
         unsafe { Ring::create(data, control, geometry, 0, Alone::default()) }.map(|_| ())
     };
     for shift in [1, 4, 64] {
-        let (_, shifted) = memory.whole().split_at(shift).unwrap();
-        assert_eq!(create(shifted, memory.whole()), Err(LayoutError::Misaligned));
+        let (_, shifted) = memory.validate().split_at(shift).unwrap();
+        assert_eq!(create(shifted, memory.validate()), Err(LayoutError::Misaligned));
     }
-    let (first, second) = memory.whole().split_at(data.next_multiple_of(ALIGN)).unwrap();
+    let (first, second) = memory.validate().split_at(data.next_multiple_of(ALIGN)).unwrap();
     assert_eq!(create(first, second), Ok(()));
-    let (short, _) = memory.whole().split_at(data - 1).unwrap();
+    let (short, _) = memory.validate().split_at(data - 1).unwrap();
     assert_eq!(create(short, second), Err(LayoutError::TooShort));
     assert_eq!(create(first, second.split_at(control - 1).unwrap().0), Err(LayoutError::TooShort));
-    assert!(matches!(memory.whole().split_at(data + control + ALIGN + 1), Err(LayoutError::TooShort)));
+    assert!(matches!(memory.validate().split_at(data + control + ALIGN + 1), Err(LayoutError::TooShort)));
 }
 
 #[test]

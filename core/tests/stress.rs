@@ -7,7 +7,7 @@ use std::thread;
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::Geometry;
-use whorl_core::ring::{Applicant, Kind};
+use whorl_core::ring::{Kind, PendingReceiver};
 use whorl_core::sequence::Sequence;
 use whorl_core::sync::{AtomicU32, Ordering};
 
@@ -58,7 +58,9 @@ fn four_receivers_get_every_word() {
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();
     let applicants: Vec<_> = (0..RECEIVERS)
-        .map(|seat| Applicant::ask(ring.clone(), seat, true, 0).unwrap_or_else(|why| panic!("{why}")))
+        .map(|seat| {
+            PendingReceiver::request_seat(ring.clone(), seat, true, 0).unwrap_or_else(|why| panic!("{why}"))
+        })
         .collect();
     assert_eq!(membership.admit_all(), RECEIVERS);
     thread::scope(|scope| {

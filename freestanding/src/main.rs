@@ -14,7 +14,7 @@ use core::convert::Infallible;
 use core::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::ring::Applicant;
+use whorl_core::ring::PendingReceiver;
 use whorl_core::layout::{Geometry, Region, Ring};
 use whorl_core::sequence::Sequence;
 use whorl_core::sync::{AtomicU32, Ordering};
@@ -86,7 +86,7 @@ fn send_around() -> Option<u32> {
     ring.start_at(Sequence::from_word(0u32.wrapping_sub(MESSAGES / 2)));
     let handle = ring.ring();
     let (mut sender, membership) = ring.into_sender();
-    let applicant = Applicant::ask(handle, 0, true, 0).ok()?;
+    let applicant = PendingReceiver::request_seat(handle, 0, true, 0).ok()?;
     check(membership.admit_all() == 1, 2);
     let mut receiver = applicant.try_admitted().ok()?;
     let (mut sent, mut received) = (0, 0);

@@ -4,7 +4,7 @@
 //! models try the very code that users run. `segment.rs` is left out: it casts bytes, which loom cannot own. Nothing
 //! else in core depends on it.
 //!
-//! Run the models with `cargo test -p loom-tests`; `LOOM_MAX_PREEMPTIONS=N` bounds all of them, `WHORL_LOOM_LONG=1`
+//! Batch the models with `cargo test -p loom-tests`; `LOOM_MAX_PREEMPTIONS=N` bounds all of them, `WHORL_LOOM_LONG=1`
 //! makes some longer and deeper, `WHORL_LOOM_ANY_COUNT=1` accepts any number of executions. `loom-tests/mutants` weakens core in every place that matters and expects a model to fail.
 
 #[path = "../../core/src/error.rs"]

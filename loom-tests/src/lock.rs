@@ -2,14 +2,14 @@
 
 use crate::mailbox::{self, Mailbox, Payload, Post};
 use crate::parking::Parking;
-use crate::rwlock::{self, Actor, Cell, Epoch, Participant, Step, Taken};
+use crate::rwlock::{self, Actor, Cell, Epoch, Participant, SeatsUsed, Step};
 use loom::cell::UnsafeCell;
 use std::sync::Arc;
 
 struct Memory {
     epoch: Epoch,
     cells: Vec<Cell>,
-    taken: Taken,
+    seats_used: SeatsUsed,
     post: Post,
     buffers: Buffers,
     value: UnsafeCell<u32>,
@@ -36,18 +36,18 @@ impl Lock {
         let memory = Memory {
             epoch: Epoch::new(),
             cells: (0..seats).map(|_| Cell::new()).collect(),
-            taken: Taken::new(),
+            seats_used: SeatsUsed::new(),
             post: Post::new(),
             buffers: Buffers([UnsafeCell::new([0; 2]), UnsafeCell::new([0; 2])]),
             value: UnsafeCell::new(0),
         };
-        memory.taken.raise(seats - 1);
+        memory.seats_used.raise(seats - 1);
         memory.post.start_at(version);
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
 
     /// Who sits in `seat`. Each model has one for each seat at a time.
-    pub fn sit(&self, seat: u32) -> Participant<Self> {
+    pub fn occupy(&self, seat: u32) -> Participant<Self> {
         // SAFETY: the models keep to one participant for each seat.
         unsafe { Participant::new(self.clone(), seat) }
     }
@@ -102,7 +102,7 @@ impl Lock {
     /// # Panics
     /// Otherwise.
     pub fn assert_idle(&self) {
-        drop(self.sit(0).try_write().expect("nobody is in, or before the first seat"));
+        drop(self.occupy(0).try_write().expect("nobody is in, or before the first seat"));
     }
 }
 
@@ -119,8 +119,8 @@ unsafe impl rwlock::Parts for Lock {
     fn cells(&self) -> &[Cell] {
         &self.memory.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.memory.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.memory.seats_used
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::ReadError;
 use crate::parking::Parking;
-use crate::ring::{Applicant, Control, Head, HeadView, Member, Membership};
+use crate::ring::{Control, Membership, PendingReceiver, ReceiverEntry, SenderState, SenderStateView};
 use crate::ring::{Parts, Receiver, Sender, SenderParts, Slots};
 use crate::sequence::Sequence;
 use crate::sync::{AtomicU32, Ordering};
@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// A ring's parts, on the heap. Each model makes its own.
 struct Memory<S> {
-    head: Head,
+    head: SenderState,
     control: Control,
-    members: Vec<Member>,
+    receivers: Vec<ReceiverEntry>,
     slots: S,
 }
 
@@ -32,12 +32,12 @@ impl<S> Clone for Ring<S> {
 impl<S: Slots> Ring<S> {
     /// A ring over `slots` for `seats` receivers, whose first item has sequence `first`.
     pub fn new(slots: S, seats: u32, first: u32) -> Self {
-        let head = Head::new(Sequence::default());
+        let head = SenderState::new(Sequence::default());
         head.start_at(Sequence::from_word(first));
         let memory = Memory {
             head,
             control: Control::new(),
-            members: (0..seats).map(|_| Member::new()).collect(),
+            receivers: (0..seats).map(|_| ReceiverEntry::new()).collect(),
             slots,
         };
         Self { memory: Arc::new(memory), host: Parking::new() }
@@ -59,8 +59,9 @@ impl<S: Slots> Ring<S> {
     ///
     /// # Panics
     /// If it is taken.
-    pub fn ask(&self, seat: u32, from_first: bool) -> Applicant<Self> {
-        Applicant::ask(self.clone(), seat, from_first, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"))
+    pub fn request_seat(&self, seat: u32, from_first: bool) -> PendingReceiver<Self> {
+        PendingReceiver::request_seat(self.clone(), seat, from_first, 0)
+            .unwrap_or_else(|why| panic!("seat {seat}: {why}"))
     }
 
     /// A receiver in `seat`, admitted at once: for the part of a model before its threads start.
@@ -73,8 +74,8 @@ impl<S: Slots> Ring<S> {
     /// # Panics
     /// If it is not admitted.
     pub fn join_as(&self, handle: Self, seat: u32) -> Receiver<Self> {
-        let applicant =
-            Applicant::ask(handle, seat, true, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"));
+        let applicant = PendingReceiver::request_seat(handle, seat, true, 0)
+            .unwrap_or_else(|why| panic!("seat {seat}: {why}"));
         self.membership().admit_all();
         admitted(applicant)
     }
@@ -86,7 +87,7 @@ impl<S: Slots> Ring<S> {
 
     /// Who sits in `seat`.
     pub fn occupancy(&self, seat: u32) -> crate::seat::Occupancy {
-        self.memory.members[seat as usize].seat.occupancy()
+        self.memory.receivers[seat as usize].seat.occupancy()
     }
 }
 
@@ -143,7 +144,7 @@ pub fn take<P: Parts<Slots = Cells, Host = Parking>>(receiver: &mut Receiver<P>)
 ///
 /// # Panics
 /// If it was not admitted.
-pub fn admitted<P: Parts>(applicant: Applicant<P>) -> Receiver<P> {
+pub fn admitted<P: Parts>(applicant: PendingReceiver<P>) -> Receiver<P> {
     applicant.try_admitted().unwrap_or_else(|(why, _)| panic!("{why}"))
 }
 
@@ -156,7 +157,7 @@ unsafe impl<S: Slots> Parts for Ring<S> {
         self.host.step();
         &self.host
     }
-    fn head(&self) -> HeadView<'_> {
+    fn sender_state(&self) -> SenderStateView<'_> {
         self.host.step();
         self.memory.head.view()
     }
@@ -164,9 +165,9 @@ unsafe impl<S: Slots> Parts for Ring<S> {
         self.host.step();
         &self.memory.control
     }
-    fn members(&self) -> &[Member] {
+    fn receivers(&self) -> &[ReceiverEntry] {
         self.host.step();
-        &self.memory.members
+        &self.memory.receivers
     }
     fn slots(&self) -> &S {
         self.host.step();
@@ -176,7 +177,7 @@ unsafe impl<S: Slots> Parts for Ring<S> {
 
 // SAFETY: as above.
 unsafe impl<S: Slots> SenderParts for Ring<S> {
-    fn head_to_write(&self) -> &Head {
+    fn sender_state_to_write(&self) -> &SenderState {
         &self.memory.head
     }
 }
@@ -243,7 +244,7 @@ pub struct Pair<'a>(&'a [AtomicU32; 2]);
 impl Pair<'_> {
     /// Copies the slot.
     pub fn copy(&self) -> [u32; 2] {
-        // Relaxed: `Run::whole` fences after the copy.
+        // Relaxed: `Batch::validate` fences after the copy.
         [self.0[0].load(Ordering::Relaxed), self.0[1].load(Ordering::Relaxed)]
     }
 

@@ -24,7 +24,8 @@ fn read_all(receiver: &mut Receiver<Ring<Cells>>) -> Option<u32> {
 fn an_applicant_for_now_starts_within_a_lap() {
     Model::new("admission: now, against publish", 7290).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, false));
         let admit = move || {
             membership.admit_all();
             let mut receiver = admitted(applicant);
@@ -43,7 +44,8 @@ fn an_applicant_for_now_starts_within_a_lap() {
 fn an_applicant_for_now_may_arrive_during_a_claim() {
     Model::new("admission: now, during a claim", 12192).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, false));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
             membership.admit_all();
@@ -65,7 +67,8 @@ fn an_applicant_for_now_may_arrive_during_a_claim() {
 fn an_applicant_for_the_first_item_gets_it_or_is_refused() {
     Model::new("admission: first, against the first lap", 1141).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
             membership.admit_all();
@@ -89,7 +92,8 @@ fn an_applicant_for_the_first_item_gets_it_or_is_refused() {
 fn the_first_lap_ends_in_the_middle_of_a_run() {
     Model::new("admission: first, two slots", 1239).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
             membership.admit_all();
@@ -114,7 +118,8 @@ fn the_first_lap_ends_in_the_middle_of_a_run() {
 fn the_start_reaches_the_receiver_with_its_admission() {
     Model::new("admission: the start cursor", 46).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, false));
         let join = move || match applicant.try_admitted() {
             Ok(mut receiver) => {
                 if let Ok(value) = try_take(&mut receiver) {
@@ -139,7 +144,8 @@ fn the_start_reaches_the_receiver_with_its_admission() {
 fn an_admission_wakes_its_applicant() {
     Model::new("admission: sleeping applicant", 11196).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let join = move || {
             let mut receiver = applicant.admitted(None).unwrap();
             assert_eq!(try_take(&mut receiver), Ok(7));
@@ -156,7 +162,8 @@ fn an_admission_wakes_its_applicant() {
 fn an_admission_wakes_the_sender_that_waited_for_it() {
     Model::new("admission: sleeping sender", 7966).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, false));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, false));
         assert!(try_send(&mut sender, 0));
         let write = move || {
             send(&mut sender, 1);
@@ -175,7 +182,8 @@ fn an_admission_wakes_the_sender_that_waited_for_it() {
 fn an_applicant_may_give_up_while_it_is_admitted() {
     Model::new("admission: giving up", 28469).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
             membership.admit_all();
@@ -197,7 +205,7 @@ fn a_newcomer_in_a_new_seat_is_scanned() {
         assert!(try_send(&mut sender, 0));
         let newcomer = ring.clone();
         let join = move || {
-            let applicant = newcomer.ask(0, true);
+            let applicant = newcomer.request_seat(0, true);
             membership.admit_all();
             if let Ok(mut receiver) = applicant.try_admitted() {
                 assert_eq!(read_all(&mut receiver), Some(0), "the first item was gone");
@@ -211,13 +219,14 @@ fn a_newcomer_in_a_new_seat_is_scanned() {
     });
 }
 
-/// Applicant, admitter and sender, each in its own thread and each asleep at times.
+/// PendingReceiver, admitter and sender, each in its own thread and each asleep at times.
 #[test]
 fn joining_with_everybody_asleep_ends() {
     let items = if is_long() { 2 } else { 1 };
     Model::new("admission: three threads", 43667).bounded(3).check(move || {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let (mut sender, membership, applicant) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let start = Start::new();
         let (second, third) = (start.clone(), start.clone());
         let write = thread::spawn(move || {

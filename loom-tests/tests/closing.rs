@@ -94,7 +94,7 @@ fn dropping_the_sender_wakes_sleeping_receivers() {
 fn dropping_the_sender_wakes_sleeping_applicants() {
     Model::new("closing: abandoned against an applicant", 264).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (sender, applicant) = (ring.sender(), ring.ask(0, true));
+        let (sender, applicant) = (ring.sender(), ring.request_seat(0, true));
         let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::SenderDied));
         race(join, move || drop(sender));
     });

@@ -36,7 +36,7 @@ fn a_copy_that_counts_as_whole_is_what_was_sent() {
         let copy = move || {
             if let Ok(run) = receiver.try_read() {
                 let copy = run.item(0).copy();
-                if run.whole() {
+                if run.validate() {
                     assert_eq!(copy, [1, 1], "overwritten under the copy");
                 }
             }
@@ -66,7 +66,7 @@ fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
             third.step();
             if let Ok(run) = receiver.try_read() {
                 let copy = run.item(0).copy();
-                if run.whole() {
+                if run.validate() {
                     assert_eq!(copy, [1, 1], "overwritten under the copy");
                 }
             }

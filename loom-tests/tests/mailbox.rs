@@ -203,7 +203,7 @@ fn the_reclamation_of_a_writer_tells_its_news() {
 
 /// Seat 0 writes as far as `done`, dies, and is reclaimed as a segment of mailboxes does it.
 fn die(lock: &Lock, done: Done) {
-    let mut me = lock.sit(0);
+    let mut me = lock.occupy(0);
     let guard = me.write(None).unwrap();
     if done >= Done::Filled {
         // SAFETY: we own the lock, and two bytes fit.

@@ -4,7 +4,7 @@ use loom_tests::error::{ClaimError, JoinError};
 use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send};
 use loom_tests::model::{Model, is_long, race};
 use loom_tests::parking::Death;
-use loom_tests::ring::{Applicant, Parts, Receiver};
+use loom_tests::ring::{Parts, PendingReceiver, Receiver};
 use loom_tests::seat::State;
 use std::mem::{ManuallyDrop, forget};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -103,7 +103,8 @@ fn an_applicant_may_die_at_any_moment() {
     for steps in 0..3 {
         Model::new("reclamation: an applicant's death", 38).bounded(depth()).check(move || {
             let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-            let (mut sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+            let (mut sender, membership, applicant) =
+                (ring.sender(), ring.membership(), ring.request_seat(0, true));
             assert!(try_send(&mut sender, 0));
             let write = move || {
                 send(&mut sender, 1);
@@ -137,7 +138,7 @@ fn asking_may_be_cut_short() {
             let dying = ring.mortal();
             live(|| {
                 dying.host().live_for(steps);
-                forget(Applicant::ask(dying.clone(), 0, true, 0));
+                forget(PendingReceiver::request_seat(dying.clone(), 0, true, 0));
             });
             reclaim(&ring);
             assert_eq!(ring.occupancy(0).state, State::Free);
@@ -154,7 +155,7 @@ fn half_an_admission_holds_the_sender_up() {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, admitter) = (ring.sender(), ring.mortal());
         assert!(try_send(&mut sender, 0));
-        forget(ring.ask(0, true));
+        forget(ring.request_seat(0, true));
         let (membership, life) = (admitter.membership(), admitter.host().clone());
         let died_at = (0..9).find(|steps| {
             life.live_for(*steps);
@@ -180,7 +181,7 @@ fn a_late_leaving_does_not_hit_the_successor() {
         let here = ring.clone();
         let replace = move || {
             membership.reclaim_dead();
-            let successor = here.ask(0, true);
+            let successor = here.request_seat(0, true);
             assert_eq!(membership.admit_all(), 1);
             successor
         };
@@ -199,7 +200,7 @@ fn a_late_leaving_does_not_hit_the_successor() {
 fn an_applicant_taken_for_dead_is_told() {
     Model::new("reclamation: sleeping applicant", 1532).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (sender, membership, applicant) = (ring.sender(), ring.membership(), ring.ask(0, true));
+        let (sender, membership, applicant) = (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::Reclaimed));
         race(join, move || {
             ring.host().kill_seat(0);

@@ -180,7 +180,7 @@ fn a_successor_in_the_seat_does_not_hide_the_last_read() {
         race(write, move || {
             assert_eq!(receiver.try_read().unwrap().item(0).get(), 0);
             drop(receiver);
-            forget(next.ask(0, false));
+            forget(next.request_seat(0, false));
         });
         ring.membership().admit_all();
     });
@@ -214,7 +214,7 @@ fn a_drain_ends_when_the_last_receiver_leaves() {
         let ring = Ring::new(Cells::new(2), 2, u32::MAX);
         let (mut sender, receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
-        let asking = ring.ask(1, false);
+        let asking = ring.request_seat(1, false);
         let drain = move || {
             sender.drain(None).unwrap();
             forget(sender);

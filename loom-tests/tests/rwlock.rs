@@ -27,7 +27,7 @@ fn read(lock: &Lock, me: &mut Participant<Lock>) -> u32 {
 fn a_reader_and_a_writer_exclude_each_other() {
     Model::new("rwlock: reader, writer", 46215).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         race(
             || {
@@ -44,7 +44,7 @@ fn a_reader_and_a_writer_exclude_each_other() {
 fn a_writer_and_a_reader_exclude_each_other() {
     Model::new("rwlock: writer, reader", 95040).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         race(|| write(&lock, &mut a), move || read(&there, &mut b));
         lock.assert_idle();
@@ -58,7 +58,7 @@ fn a_writer_and_a_reader_exclude_each_other() {
 fn two_writers_exclude_each_other() {
     Model::new("rwlock: two writers", 88771).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         race(|| write(&lock, &mut a), move || write(&there, &mut b));
         lock.assert_idle();
@@ -72,7 +72,7 @@ fn two_writers_exclude_each_other() {
 fn a_reader_that_comes_back_has_left() {
     Model::new("rwlock: reader twice, writer", 7780).bounded(4).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         let read_twice = || {
             read(&lock, &mut a);
@@ -88,7 +88,7 @@ fn a_reader_that_comes_back_has_left() {
 fn a_reader_that_comes_back_to_write_has_left() {
     Model::new("rwlock: reader then writer, writer", 9933).bounded(4).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         let read_and_write = || {
             read(&lock, &mut a);
@@ -104,7 +104,7 @@ fn a_reader_that_comes_back_to_write_has_left() {
 fn a_reader_that_gives_up_writing_has_left() {
     Model::new("rwlock: reader that gives up writing, writer", 5812).bounded(4).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         let read_and_give_up = || {
             read(&lock, &mut a);
@@ -123,7 +123,7 @@ fn a_reader_that_gives_up_writing_has_left() {
 fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
     Model::new("rwlock: writer twice, reader", 17938).bounded(4).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         let write_twice = || {
             write(&lock, &mut a);
@@ -140,7 +140,7 @@ fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
 fn a_granted_reader_sees_the_section_of_who_granted_it() {
     Model::new("rwlock: owner leaves, reader comes", 4678).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let guard = a.write(None).unwrap();
         let there = lock.clone();
         let leave = || {
@@ -159,7 +159,7 @@ fn a_granted_reader_sees_the_section_of_who_granted_it() {
 fn who_gives_up_in_front_wakes_who_waits_behind() {
     Model::new("rwlock: the first of two writers gives up", 7087).check(|| {
         let lock = Lock::new(3);
-        let mut behind = lock.sit(2);
+        let mut behind = lock.occupy(2);
         let there = lock.clone();
         let give_up = || {
             assert_eq!(lock.take(1, Step::AnnounceWrite, 1), Step::LookWrite);
@@ -175,7 +175,7 @@ fn who_gives_up_in_front_wakes_who_waits_behind() {
 fn a_reader_gives_up_against_a_leaving_owner() {
     Model::new("rwlock: reader gives up, owner leaves", 7134).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let guard = a.write(None).unwrap();
         lock.add();
         let there = lock.clone();
@@ -193,7 +193,7 @@ fn a_reader_gives_up_against_a_leaving_owner() {
 fn a_writer_gives_up_against_a_reader() {
     Model::new("rwlock: writer gives up, reader", 103381).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         let give_up = || match a.write(Some(())) {
             Ok(_guard) => lock.add(),
@@ -209,7 +209,7 @@ fn a_writer_gives_up_against_a_reader() {
 fn a_writer_gives_up_against_a_writer() {
     Model::new("rwlock: writer gives up, writer", 99348).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let there = lock.clone();
         let give_up = || match a.write(Some(())) {
             Ok(_guard) => lock.add(),
@@ -228,7 +228,7 @@ fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, 
         let report = finished.clone();
         Model::new(name, 22).bounded(if is_long() { 5 } else { 3 }).check(move || {
             let lock = Lock::new(2);
-            let mut b = lock.sit(1);
+            let mut b = lock.occupy(1);
             let (there, report) = (lock.clone(), report.clone());
             let die_and_be_reclaimed = || {
                 let mut at = begin;
@@ -282,8 +282,8 @@ fn a_reclamation_may_be_begun_by_one_and_ended_by_another() {
     for steps in 0..16 {
         Model::new("rwlock: a reclaimer dies", 27).bounded(2).check(move || {
             let lock = Lock::new(2);
-            let mut b = lock.sit(1);
-            std::mem::forget(lock.sit(0).write(None).unwrap());
+            let mut b = lock.occupy(1);
+            std::mem::forget(lock.occupy(0).write(None).unwrap());
             lock.add();
             let there = lock.clone();
             let reclaim_twice = || {
@@ -303,8 +303,8 @@ fn two_may_reclaim_at_once() {
     for writes in [false, true] {
         Model::new("rwlock: two reclaim at once", 137).bounded(3).check(move || {
             let lock = Lock::new(2);
-            let mut b = lock.sit(1);
-            std::mem::forget(lock.sit(0).write(None).unwrap());
+            let mut b = lock.occupy(1);
+            std::mem::forget(lock.occupy(0).write(None).unwrap());
             lock.add();
             let there = lock.clone();
             let reclaim_and_enter = move || {
@@ -328,8 +328,8 @@ fn one_of_two_buriers_may_die() {
     for steps in 0..6 {
         Model::new("rwlock: one of two reclaimers dies", 186).bounded(3).check(move || {
             let lock = Lock::new(2);
-            let mut b = lock.sit(1);
-            std::mem::forget(lock.sit(0).write(None).unwrap());
+            let mut b = lock.occupy(1);
+            std::mem::forget(lock.occupy(0).write(None).unwrap());
             lock.add();
             let (first, second) = (lock.clone(), lock.clone());
             let other = loom::thread::spawn(move || first.reclaim_for(0, steps));
@@ -347,7 +347,7 @@ fn one_of_two_buriers_may_die() {
 fn who_is_reclaimed_in_front_no_longer_holds_up_who_waits_behind() {
     Model::new("rwlock: the first of two writers is reclaimed", 2909).check(|| {
         let lock = Lock::new(3);
-        let mut behind = lock.sit(2);
+        let mut behind = lock.occupy(2);
         assert_eq!(lock.take(1, Step::AnnounceWrite, 1), Step::LookWrite);
         let there = lock.clone();
         race(|| lock.reclaim(1), move || write(&there, &mut behind));
@@ -361,7 +361,7 @@ fn a_waiter_reclaims_the_dead_itself_when_its_slice_ends() {
     for steps in 0..14 {
         Model::new("rwlock: a waiter reclaims", 3).bounded(2).check(move || {
             let lock = Lock::new(2);
-            let (mut b, there) = (lock.sit(1), lock.clone());
+            let (mut b, there) = (lock.occupy(1), lock.clone());
             let die = || {
                 let mut at = Step::AnnounceWrite;
                 for _ in 0..steps {
@@ -385,7 +385,7 @@ fn a_waiter_reclaims_the_dead_itself_when_its_slice_ends() {
 fn a_late_leaving_does_not_free_the_successor_s_lock() {
     Model::new("rwlock: late leaving", 1970).bounded(4).check(|| {
         let lock = Lock::new(2);
-        let (mut a, mut b) = (lock.sit(0), lock.sit(1));
+        let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
         let late = a.write(None).unwrap();
         let there = lock.clone();
         let succeed = move || {
@@ -406,7 +406,7 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
 fn two_writers_and_a_reader() {
     Model::new("rwlock: two writers, a reader", 744824).bounded(3).check(|| {
         let lock = Lock::new(3);
-        let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
+        let (mut a, mut b, mut c) = (lock.occupy(0), lock.occupy(1), lock.occupy(2));
         let (first, second) = (lock.clone(), lock.clone());
         let start = Start::new();
         let (second_start, third_start) = (start.clone(), start.clone());
@@ -434,7 +434,7 @@ fn two_writers_and_a_reader() {
 fn two_readers_and_a_writer() {
     Model::new("rwlock: two readers, a writer", 152409).bounded(3).check(|| {
         let lock = Lock::new(3);
-        let (mut a, mut b, mut c) = (lock.sit(0), lock.sit(1), lock.sit(2));
+        let (mut a, mut b, mut c) = (lock.occupy(0), lock.occupy(1), lock.occupy(2));
         let (first, second) = (lock.clone(), lock.clone());
         let start = Start::new();
         let (second_start, third_start) = (start.clone(), start.clone());

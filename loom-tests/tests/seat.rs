@@ -21,7 +21,7 @@ impl Shared {
 
     fn seated(state: State) -> (Arc<Self>, Generation) {
         let shared = Self::new();
-        let generation = shared.seat.sit(state, 0).unwrap();
+        let generation = shared.seat.occupy(state, 0).unwrap();
         (shared, generation)
     }
 
@@ -42,8 +42,8 @@ fn of_two_that_sit_down_one_gets_the_seat() {
         let shared = Shared::new();
         let other = shared.clone();
         let (ours, theirs) = race(
-            || shared.seat.sit(State::AskFirst, 2).is_some(),
-            move || other.seat.sit(State::AskNow, 1).is_some(),
+            || shared.seat.occupy(State::AskFirst, 2).is_some(),
+            move || other.seat.occupy(State::AskNow, 1).is_some(),
         );
         assert!(ours != theirs);
     });
@@ -62,7 +62,7 @@ fn who_sees_a_step_sees_what_was_before_it() {
         };
         race(look, move || {
             other.write(7);
-            assert!(other.seat.turn(generation, State::Admitting, State::Active));
+            assert!(other.seat.transition(generation, State::Admitting, State::Active));
         });
     });
 }
@@ -74,13 +74,13 @@ fn who_steps_on_sees_what_was_before_the_last_step() {
         let (shared, generation) = Shared::seated(State::AskNow);
         let other = shared.clone();
         let step = || {
-            if shared.seat.turn(generation, State::Admitting, State::Active) {
+            if shared.seat.transition(generation, State::Admitting, State::Active) {
                 assert_eq!(shared.read(), 7);
             }
         };
         race(step, move || {
             other.write(7);
-            assert!(other.seat.turn(generation, State::AskNow, State::Admitting));
+            assert!(other.seat.transition(generation, State::AskNow, State::Admitting));
         });
     });
 }
@@ -93,7 +93,7 @@ fn the_next_occupant_sees_what_the_former_did() {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let sit = || {
-            if shared.seat.sit(State::AskNow, 0).is_some() {
+            if shared.seat.occupy(State::AskNow, 0).is_some() {
                 shared.write(8);
             }
         };
@@ -111,7 +111,7 @@ fn leaving_and_being_reclaimed_count_once_and_spare_the_successor() {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let ((reclaimed, successor), left) = race(
-            || (shared.seat.reclaim(), shared.seat.sit(State::AskNow, 0)),
+            || (shared.seat.reclaim(), shared.seat.occupy(State::AskNow, 0)),
             move || other.seat.leave(generation),
         );
         assert!(left != reclaimed, "the step counted twice, or not at all");
@@ -129,10 +129,10 @@ fn a_late_admission_does_not_hit_a_successor() {
         let (shared, generation) = Shared::seated(State::Admitting);
         let other = shared.clone();
         let (admitted, successor) = race(
-            || shared.seat.turn(generation, State::Admitting, State::Active),
+            || shared.seat.transition(generation, State::Admitting, State::Active),
             move || {
                 assert!(other.seat.leave(generation));
-                other.seat.sit(State::AskFirst, 0).unwrap()
+                other.seat.occupy(State::AskFirst, 0).unwrap()
             },
         );
         let seen = shared.seat.occupancy();
@@ -148,7 +148,7 @@ fn two_burials_count_once() {
         let other = shared.clone();
         let (ours, theirs) = race(|| shared.seat.reclaim(), move || other.seat.reclaim());
         assert!(ours != theirs);
-        let next = shared.seat.sit(State::AskNow, 0).unwrap();
+        let next = shared.seat.occupy(State::AskNow, 0).unwrap();
         assert_ne!(next, generation);
         assert!(!shared.seat.leave(generation));
     });

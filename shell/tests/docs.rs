@@ -11,7 +11,7 @@ use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::Segment;
 use whorl_core::error::End;
 use whorl_core::layout::{Geometry, MailGeometry};
-use whorl_core::ring::Applicant;
+use whorl_core::ring::PendingReceiver;
 
 const README: &str = include_str!("../../README.md");
 const HELLO: &str = include_str!("../examples/hello.rs");
@@ -79,7 +79,7 @@ fn a_ring_lies_as_its_page_says() {
 
     let seen = ring.ring();
     let (mut sender, membership) = ring.into_sender();
-    let applicant = Applicant::ask(seen, 1, true, 4711).unwrap();
+    let applicant = PendingReceiver::request_seat(seen, 1, true, 4711).unwrap();
     let member = 4096 + 128;
     assert_eq!(words(control, member), [1, 4711, 0, 0], "it asks for the first item");
     assert_eq!(word(control, offset("A ring: the control region", "`taken`")), 2);

@@ -13,7 +13,7 @@ use whorl::shm::liveness::Owner;
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::Segment;
 use whorl_core::layout::{Geometry, MailGeometry};
-use whorl_core::ring::Applicant;
+use whorl_core::ring::PendingReceiver;
 
 const HEADER: usize = 64;
 const LINE: usize = 64;
@@ -147,7 +147,9 @@ fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
     let reading = segment.attach(Owner::LockHolder).unwrap();
     let receive = move |said: &mut dyn FnMut(&'static str)| {
         for round in 0..rounds {
-            let Ok(applicant) = Applicant::ask(reading.clone(), round % 4, true, 1) else { continue };
+            let Ok(applicant) = PendingReceiver::request_seat(reading.clone(), round % 4, true, 1) else {
+                continue;
+            };
             said("ask");
             let Ok(mut receiver) = applicant.admitted(soon()) else { continue };
             said("admitted");

@@ -2,8 +2,8 @@
 
 use crate::mailbox::{self, Payload, Post};
 use crate::parking::Parking;
-use crate::ring::{Control, Head, HeadView, Member, Parts, SenderParts, Slots};
-use crate::rwlock::{self, Cell, Epoch, Taken};
+use crate::ring::{Control, Parts, ReceiverEntry, SenderParts, SenderState, SenderStateView, Slots};
+use crate::rwlock::{self, Cell, Epoch, SeatsUsed};
 use crate::sequence::Sequence;
 use shuttle::thread::yield_now;
 use std::sync::Arc;
@@ -49,9 +49,9 @@ impl Watched {
 }
 
 struct RingMemory {
-    head: Head,
+    head: SenderState,
     control: Control,
-    members: Vec<Member>,
+    receivers: Vec<ReceiverEntry>,
     slots: Watching,
 }
 
@@ -65,12 +65,12 @@ pub struct Ring {
 impl Ring {
     /// A ring of `slots` slots for `seats` receivers, whose first item has sequence `first`.
     pub fn new(slots: u32, seats: u32, first: u32) -> Self {
-        let head = Head::new(Sequence::default());
+        let head = SenderState::new(Sequence::default());
         head.start_at(Sequence::from_word(first));
         let memory = RingMemory {
             head,
             control: Control::new(),
-            members: (0..seats).map(|_| Member::new()).collect(),
+            receivers: (0..seats).map(|_| ReceiverEntry::new()).collect(),
             slots: Watching((0..slots).map(|_| Watched::default()).collect()),
         };
         Self { memory: Arc::new(memory), host: Parking::new() }
@@ -85,14 +85,14 @@ unsafe impl Parts for Ring {
     fn host(&self) -> &Parking {
         &self.host
     }
-    fn head(&self) -> HeadView<'_> {
+    fn sender_state(&self) -> SenderStateView<'_> {
         self.memory.head.view()
     }
     fn control(&self) -> &Control {
         &self.memory.control
     }
-    fn members(&self) -> &[Member] {
-        &self.memory.members
+    fn receivers(&self) -> &[ReceiverEntry] {
+        &self.memory.receivers
     }
     fn slots(&self) -> &Watching {
         &self.memory.slots
@@ -101,7 +101,7 @@ unsafe impl Parts for Ring {
 
 // SAFETY: as above.
 unsafe impl SenderParts for Ring {
-    fn head_to_write(&self) -> &Head {
+    fn sender_state_to_write(&self) -> &SenderState {
         &self.memory.head
     }
 }
@@ -128,7 +128,7 @@ unsafe impl Slots for Watching {
 struct LockMemory {
     epoch: Epoch,
     cells: Vec<Cell>,
-    taken: Taken,
+    seats_used: SeatsUsed,
     post: Post,
     buffers: Buffers,
     value: Watched,
@@ -147,7 +147,7 @@ impl Lock {
         let memory = LockMemory {
             epoch: Epoch::new(),
             cells: (0..seats).map(|_| Cell::new()).collect(),
-            taken: Taken::new(),
+            seats_used: SeatsUsed::new(),
             post: Post::new(),
             buffers: Buffers::default(),
             value: Watched::default(),
@@ -175,8 +175,8 @@ unsafe impl rwlock::Parts for Lock {
     fn cells(&self) -> &[Cell] {
         &self.memory.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.memory.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.memory.seats_used
     }
 }
 

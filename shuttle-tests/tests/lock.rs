@@ -6,7 +6,7 @@ use shuttle_tests::memory::Lock;
 use shuttle_tests::run::check;
 use shuttle_tests::rwlock::Participant;
 
-fn sit(lock: &Lock, seat: u32) -> Participant<Lock> {
+fn occupy(lock: &Lock, seat: u32) -> Participant<Lock> {
     // SAFETY: the runs keep to one participant for each seat.
     unsafe { Participant::new(lock.clone(), seat) }
 }
@@ -32,7 +32,7 @@ fn eight_threads_exclude_each_other_and_no_write_is_lost() {
     check("lock: 8 threads", || {
         let lock = Lock::new(8, 0);
         all(&lock, 8, |lock, seat| {
-            let mut me = sit(lock, seat);
+            let mut me = occupy(lock, seat);
             for turn in 0..2 {
                 if (seat + turn) % 2 == 0 {
                     let _guard = me.write(None).unwrap();
@@ -45,7 +45,7 @@ fn eight_threads_exclude_each_other_and_no_write_is_lost() {
             }
         });
         assert_eq!(lock.value().get(), 8);
-        drop(sit(&lock, 0).try_write().expect("everybody has left"));
+        drop(occupy(&lock, 0).try_write().expect("everybody has left"));
     });
 }
 
@@ -55,7 +55,7 @@ fn who_gives_up_holds_up_nobody() {
     check("lock: giving up", || {
         let lock = Lock::new(6, 0);
         all(&lock, 6, |lock, seat| {
-            let mut me = sit(lock, seat);
+            let mut me = occupy(lock, seat);
             match seat {
                 0 => drop(me.write(Some(()))),
                 1 => drop(me.try_write()),
@@ -69,7 +69,7 @@ fn who_gives_up_holds_up_nobody() {
             }
         });
         assert_eq!(lock.value().get(), 2);
-        drop(sit(&lock, 0).try_write().expect("everybody has left"));
+        drop(occupy(&lock, 0).try_write().expect("everybody has left"));
     });
 }
 

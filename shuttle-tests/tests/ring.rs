@@ -4,17 +4,18 @@
 use shuttle::thread;
 use shuttle_tests::error::{End, ReadError};
 use shuttle_tests::memory::Ring;
-use shuttle_tests::ring::{Applicant, Membership, Receiver, Sender};
+use shuttle_tests::ring::{Membership, PendingReceiver, Receiver, Sender};
 use shuttle_tests::run::check;
 
 const ITEMS: u32 = 6;
 const END: End = End { total: ITEMS as u64, checksum: None };
 
-fn ask(ring: &Ring, seat: u32, from_first: bool) -> Applicant<Ring> {
-    Applicant::ask(ring.clone(), seat, from_first, 0).unwrap_or_else(|why| panic!("seat {seat}: {why}"))
+fn ask(ring: &Ring, seat: u32, from_first: bool) -> PendingReceiver<Ring> {
+    PendingReceiver::request_seat(ring.clone(), seat, from_first, 0)
+        .unwrap_or_else(|why| panic!("seat {seat}: {why}"))
 }
 
-fn enter(applicant: Applicant<Ring>) -> Receiver<Ring> {
+fn enter(applicant: PendingReceiver<Ring>) -> Receiver<Ring> {
     applicant.admitted(None).unwrap_or_else(|why| panic!("{why}"))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0      header, 64 bytes
-//! 256    Taken, 64 bytes
+//! 256    SeatsUsed, 64 bytes
 //! 320    EventCount, 64 bytes: news of any mailbox
 //! 4096   Seat x seats, 8 bytes each
 //! B      boxes, each: Epoch, 64 bytes; Post, 128 bytes; Cell x seats, 64 bytes each
@@ -20,7 +20,7 @@ use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
 use crate::event_count::EventCount;
 use crate::host::{Host, WaitResult};
 use crate::mailbox::{self, Mailbox, Message, Payload, Post};
-use crate::rwlock::{self, Cell, Epoch, Taken};
+use crate::rwlock::{self, Cell, Epoch, SeatsUsed};
 use crate::seat::{Generation, Seat, State};
 use crate::sync::AtomicU32;
 use core::mem::{align_of, size_of};
@@ -29,11 +29,13 @@ use static_assertions::const_assert;
 const MAILBOXES: u32 = 3;
 const MAX_BOXES: u32 = 1 << 20;
 
-const TAKEN_AT: usize = 256;
+const SEATS_USED_AT: usize = 256;
 const NEWS_AT: usize = 320;
 const LINE: u64 = 64;
 
-const_assert!(size_of::<Taken>() == 64 && TAKEN_AT >= size_of::<Words>() && TAKEN_AT + 64 <= NEWS_AT);
+const_assert!(
+    size_of::<SeatsUsed>() == 64 && SEATS_USED_AT >= size_of::<Words>() && SEATS_USED_AT + 64 <= NEWS_AT
+);
 const_assert!(size_of::<EventCount>() == 64 && align_of::<EventCount>() == 64 && NEWS_AT + 64 <= TABLE_AT);
 const_assert!(size_of::<Seat>() == 8);
 const_assert!(size_of::<Cell>() == 64 && align_of::<Cell>() == 64);
@@ -186,10 +188,10 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     ///
     /// # Errors
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
-    pub fn sit(&self, seat: u32, pid: u32) -> Result<User<'m, H>, JoinError> {
+    pub fn occupy(&self, seat: u32, pid: u32) -> Result<User<'m, H>, JoinError> {
         let place = self.seats().get(seat as usize).ok_or(JoinError::Taken)?;
-        self.taken().raise(seat); // before the seat is taken, so that who sees it taken scans far enough
-        let generation = place.sit(State::Active, pid).ok_or(JoinError::Taken)?;
+        self.seats_used().raise(seat); // before the seat is taken, so that who sees it taken scans far enough
+        let generation = place.occupy(State::Active, pid).ok_or(JoinError::Taken)?;
         // After the seat is taken, so that it is ours alone. Should we die before all is cleared, a reclaimer clears the rest.
         let user = User { mailboxes: self.clone(), seat, generation };
         for index in 0..self.geometry.boxes {
@@ -209,8 +211,8 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     ///
     /// # Errors
     /// [`JoinError::Taken`] if no seat is free.
-    pub fn sit_anywhere(&self, pid: u32) -> Result<User<'m, H>, JoinError> {
-        (0..self.geometry.seats).find_map(|seat| self.sit(seat, pid).ok()).ok_or(JoinError::Taken)
+    pub fn occupy_any(&self, pid: u32) -> Result<User<'m, H>, JoinError> {
+        (0..self.geometry.seats).find_map(|seat| self.occupy(seat, pid).ok()).ok_or(JoinError::Taken)
     }
 
     /// Clears away what the dead occupant of `seat` left in every mailbox, then the seat, and wakes whoever may have
@@ -250,7 +252,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
 
     /// Who sits, and the process id that it gave, one after another: not a snapshot of one moment.
     pub fn users(&self) -> impl Iterator<Item = (u32, u32)> {
-        let taken = self.seats().iter().zip(0..).take(self.taken().count() as usize);
+        let taken = self.seats().iter().zip(0..).take(self.seats_used().count() as usize);
         taken.filter(|(place, _)| place.occupancy().is_taken()).map(|(place, seat)| (seat, place.pid()))
     }
 
@@ -287,9 +289,9 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         &news[0]
     }
 
-    fn taken(&self) -> &'m Taken {
+    fn seats_used(&self) -> &'m SeatsUsed {
         // SAFETY: inside the first page (I1), aligned; atomics.
-        let taken = unsafe { self.region.table::<Taken>(TAKEN_AT, 1) };
+        let taken = unsafe { self.region.table::<SeatsUsed>(SEATS_USED_AT, 1) };
         &taken[0]
     }
 
@@ -319,8 +321,8 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             unsafe { self.region.table(at as usize, geometry.stride() as usize / size_of::<AtomicU32>()) }
         };
         let buffers = Buffers { words: [buffer(0), buffer(1)], capacity: geometry.capacity as usize };
-        let (epoch, post, taken, any_news) = (&epoch[0], &post[0], self.taken(), self.news());
-        Some(BoxParts { epoch, post, cells, taken, any_news, buffers, host: self.host.clone() })
+        let (epoch, post, seats_used, any_news) = (&epoch[0], &post[0], self.seats_used(), self.news());
+        Some(BoxParts { epoch, post, cells, seats_used, any_news, buffers, host: self.host.clone() })
     }
 }
 
@@ -329,7 +331,7 @@ pub struct BoxParts<'m, H> {
     epoch: &'m Epoch,
     post: &'m Post,
     cells: &'m [Cell],
-    taken: &'m Taken,
+    seats_used: &'m SeatsUsed,
     any_news: &'m EventCount,
     buffers: Buffers<'m>,
     host: H,
@@ -349,8 +351,8 @@ unsafe impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
     fn cells(&self) -> &[Cell] {
         self.cells
     }
-    fn taken(&self) -> &Taken {
-        self.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        self.seats_used
     }
 }
 
@@ -471,7 +473,7 @@ impl<'m, H: Host + Clone> User<'m, H> {
     pub fn mailbox(&mut self, index: u32) -> Option<Mailbox<BoxParts<'_, H>>> {
         let parts = self.mailboxes.parts(index)?;
         // SAFETY: the seat is ours alone while we sit in it (*occupy*), and the result borrows us. The host's byte lock is
-        // its caller's business (`Mailboxes::sit`).
+        // its caller's business (`Mailboxes::occupy`).
         Some(unsafe { Mailbox::new(parts, self.seat) })
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! data      0     header, 64 bytes                        control   0     header, 64 bytes
-//!           128   Head, 128 bytes                                   256   Control, 256 bytes
-//!           4096  Record x slots, 16 bytes each                     4096  Member x seats, 128 bytes each
+//!           128   SenderState, 128 bytes                                   256   Control, 256 bytes
+//!           4096  Record x slots, 16 bytes each                     4096  ReceiverEntry x seats, 128 bytes each
 //!           P     payload x slots, `stride` bytes each
 //!
 //! P      = 4096 + 16 * slots, rounded up to 4096
@@ -16,7 +16,8 @@
 use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words};
 use crate::host::Host;
 use crate::ring::{
-    ByteSlots, Control, Head, HeadView, MAX_SLOTS, Member, Membership, Parts, Record, Sender, SenderParts,
+    ByteSlots, Control, MAX_SLOTS, Membership, Parts, ReceiverEntry, Record, Sender, SenderParts,
+    SenderState, SenderStateView,
 };
 use crate::sequence::Sequence;
 use core::mem::{align_of, size_of};
@@ -26,16 +27,18 @@ const DATA: u32 = 1;
 const CONTROL: u32 = 2;
 const EVICTABLE: u32 = 1;
 
-const HEAD_AT: usize = 128;
+const SENDER_STATE_AT: usize = 128;
 const CONTROL_AT: usize = 256;
 
-const_assert!(size_of::<Words>() <= HEAD_AT);
-const_assert!(size_of::<Head>() == 128 && align_of::<Head>() <= ALIGN);
+const_assert!(size_of::<Words>() <= SENDER_STATE_AT);
+const_assert!(size_of::<SenderState>() == 128 && align_of::<SenderState>() <= ALIGN);
 const_assert!(size_of::<Control>() == 256 && align_of::<Control>() <= ALIGN);
-const_assert!(size_of::<Member>() == 128 && align_of::<Member>() == ALIGN);
+const_assert!(size_of::<ReceiverEntry>() == 128 && align_of::<ReceiverEntry>() == ALIGN);
 const_assert!(size_of::<Record>() == 16);
 const_assert!(size_of::<crate::seat::Seat>() == 8 && size_of::<crate::event_count::EventCount>() == 64);
-const_assert!(HEAD_AT + size_of::<Head>() <= TABLE_AT && HEAD_AT.is_multiple_of(ALIGN));
+const_assert!(
+    SENDER_STATE_AT + size_of::<SenderState>() <= TABLE_AT && SENDER_STATE_AT.is_multiple_of(ALIGN)
+);
 const_assert!(CONTROL_AT + size_of::<Control>() <= TABLE_AT && CONTROL_AT.is_multiple_of(ALIGN));
 
 /// A ring's measures, checked.
@@ -101,7 +104,7 @@ impl Geometry {
 
     /// Bytes that the control region needs.
     pub const fn control_length(&self) -> u64 {
-        TABLE_AT as u64 + self.seats as u64 * size_of::<Member>() as u64
+        TABLE_AT as u64 + self.seats as u64 * size_of::<ReceiverEntry>() as u64
     }
 
     const fn stride(&self) -> u64 {
@@ -135,9 +138,9 @@ impl Geometry {
 /// A ring in memory, as a receiver sees it.
 #[derive(Clone)]
 pub struct Ring<'m, H> {
-    head: &'m Head,
+    sender_state: &'m SenderState,
     control: &'m Control,
-    members: &'m [Member],
+    receivers: &'m [ReceiverEntry],
     slots: ByteSlots<'m>,
     geometry: Geometry,
     nonce: u64,
@@ -204,7 +207,7 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     /// - both regions are at least as long as `geometry` says, and aligned.
     unsafe fn cast(data: Region<'m>, control: Region<'m>, geometry: Geometry, nonce: u64, host: H) -> Self {
         // SAFETY: inside the data region, which is aligned to 128; atomics. The same for the next four.
-        let head = unsafe { data.table::<Head>(HEAD_AT, 1) };
+        let sender_state = unsafe { data.table::<SenderState>(SENDER_STATE_AT, 1) };
         // SAFETY: see above.
         let records = unsafe { data.table::<Record>(TABLE_AT, geometry.slots as usize) };
         // SAFETY: see above.
@@ -212,10 +215,10 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
         // SAFETY: see above.
         let shared = unsafe { control.table::<Control>(CONTROL_AT, 1) };
         // SAFETY: see above.
-        let members = unsafe { control.table::<Member>(TABLE_AT, geometry.seats as usize) };
+        let receivers = unsafe { control.table::<ReceiverEntry>(TABLE_AT, geometry.seats as usize) };
         let (size, stride) = (geometry.slot_size as usize, geometry.stride() as usize);
         let slots = ByteSlots { records, payload, size, stride, evictable: geometry.evictable };
-        Self { head: &head[0], control: &shared[0], members, slots, geometry, nonce, host }
+        Self { sender_state: &sender_state[0], control: &shared[0], receivers, slots, geometry, nonce, host }
     }
 
     /// The measures.
@@ -237,7 +240,7 @@ impl<'m, H: Host + Clone> OwnedRing<'m, H> {
 
     /// Starts at another sequence than 0.
     pub fn start_at(&mut self, first: Sequence) {
-        self.ring.head.start_at(first);
+        self.ring.sender_state.start_at(first);
     }
 
     /// The sender, and the membership that admits its receivers.
@@ -257,14 +260,14 @@ unsafe impl<'m, H: Host> Parts for Ring<'m, H> {
     fn host(&self) -> &H {
         &self.host
     }
-    fn head(&self) -> HeadView<'_> {
-        self.head.view()
+    fn sender_state(&self) -> SenderStateView<'_> {
+        self.sender_state.view()
     }
     fn control(&self) -> &Control {
         self.control
     }
-    fn members(&self) -> &[Member] {
-        self.members
+    fn receivers(&self) -> &[ReceiverEntry] {
+        self.receivers
     }
     fn slots(&self) -> &ByteSlots<'m> {
         &self.slots
@@ -279,14 +282,14 @@ unsafe impl<'m, H: Host> Parts for OwnedRing<'m, H> {
     fn host(&self) -> &H {
         &self.ring.host
     }
-    fn head(&self) -> HeadView<'_> {
-        self.ring.head.view()
+    fn sender_state(&self) -> SenderStateView<'_> {
+        self.ring.sender_state.view()
     }
     fn control(&self) -> &Control {
         self.ring.control
     }
-    fn members(&self) -> &[Member] {
-        self.ring.members
+    fn receivers(&self) -> &[ReceiverEntry] {
+        self.ring.receivers
     }
     fn slots(&self) -> &ByteSlots<'m> {
         &self.ring.slots
@@ -295,7 +298,7 @@ unsafe impl<'m, H: Host> Parts for OwnedRing<'m, H> {
 
 // SAFETY: as `Ring`.
 unsafe impl<H: Host> SenderParts for OwnedRing<'_, H> {
-    fn head_to_write(&self) -> &Head {
-        self.ring.head
+    fn sender_state_to_write(&self) -> &SenderState {
+        self.ring.sender_state
     }
 }

@@ -1,7 +1,7 @@
 //! Who takes part: admission, eviction, reclamation, and a look at everybody. The sender's side, but not its data path: a
 //! control thread may do all of it while the sender claims and publishes.
 
-use super::{Member, Parts, Slots, taken};
+use super::{Parts, ReceiverEntry, Slots, used_entries};
 use crate::host::Host;
 use crate::seat::State;
 use crate::sync::{Ordering, fence};
@@ -39,15 +39,15 @@ pub struct Status {
 /// Whether a seat's occupant sleeps elsewhere and is to be told now: for a host that has just woken the others. Says so
 /// once for each [`arm`](super::Receiver::arm). It changes nobody's place, so whoever wakes may ask.
 pub fn disarm<P: Parts>(parts: &P, seat: u32) -> bool {
-    let Some(member) = parts.members().get(seat as usize) else { return false };
+    let Some(entry) = parts.receivers().get(seat as usize) else { return false };
     fence(Ordering::SeqCst); // *park*, sleeping elsewhere: clear `waited` (by ringing), then take `armed`
     // A load first: the usual answer is no, and then the line stays shared.
-    member.armed.load(Ordering::Relaxed) != 0 && member.armed.swap(0, Ordering::Relaxed) != 0
+    entry.armed.load(Ordering::Relaxed) != 0 && entry.armed.swap(0, Ordering::Relaxed) != 0
 }
 
 /// Whether nobody sits in a seat, at one moment. False for a seat that does not exist.
 pub fn is_free<P: Parts>(parts: &P, seat: u32) -> bool {
-    parts.members().get(seat as usize).is_some_and(|member| !member.seat.occupancy().is_taken())
+    parts.receivers().get(seat as usize).is_some_and(|entry| !entry.seat.occupancy().is_taken())
 }
 
 impl<P: Parts> Membership<P> {
@@ -61,8 +61,8 @@ impl<P: Parts> Membership<P> {
 
     /// Admits everybody who asks; returns how many seats were decided.
     pub fn admit_all(&self) -> u32 {
-        let members = taken(&self.parts);
-        let decided = members.iter().filter(|member| self.decide(member) != Admission::Nothing).count();
+        let receivers = used_entries(&self.parts);
+        let decided = receivers.iter().filter(|entry| self.decide(entry) != Admission::Nothing).count();
         if decided > 0 {
             self.tell_applicants();
         }
@@ -72,8 +72,8 @@ impl<P: Parts> Membership<P> {
     /// Admits who asks for this seat, and nobody else: for a host that counts who takes part. What became of it is said
     /// once; it may have read everything and left by the time this returns.
     pub fn admit(&self, seat: u32) -> Admission {
-        let Some(member) = self.parts.members().get(seat as usize) else { return Admission::Nothing };
-        let admission = self.decide(member);
+        let Some(entry) = self.parts.receivers().get(seat as usize) else { return Admission::Nothing };
+        let admission = self.decide(entry);
         if admission != Admission::Nothing {
             self.tell_applicants();
         }
@@ -86,13 +86,13 @@ impl<P: Parts> Membership<P> {
     }
 
     /// Decides one asking seat.
-    fn decide(&self, member: &Member) -> Admission {
-        let seen = member.seat.occupancy();
-        if !seen.is_asking() || !member.seat.turn(seen.generation, seen.state, State::Admitting) {
+    fn decide(&self, entry: &ReceiverEntry) -> Admission {
+        let seen = entry.seat.occupancy();
+        if !seen.is_asking() || !entry.seat.transition(seen.generation, seen.state, State::Admitting) {
             return Admission::Nothing;
         }
         fence(Ordering::SeqCst); // *admit*: mark the seat, then look at `lapped` and `tail`
-        let head = self.parts.head();
+        let head = self.parts.sender_state();
         let (start, decision) = match seen.state {
             State::AskFirst if head.is_lapped() => (None, State::Refused),
             State::AskFirst => (Some(head.first()), State::Active),
@@ -101,9 +101,9 @@ impl<P: Parts> Membership<P> {
         if let Some(start) = start {
             // Relaxed: the step to `Active` carries it (*occupy*). Nobody else stores it: the occupant does only once
             // it is `Active`.
-            member.cursor.store(start.to_word(), Ordering::Relaxed);
+            entry.cursor.store(start.to_word(), Ordering::Relaxed);
         }
-        match member.seat.turn(seen.generation, State::Admitting, decision) {
+        match entry.seat.transition(seen.generation, State::Admitting, decision) {
             false => Admission::Nothing,
             true if decision == State::Active => Admission::Admitted,
             true => Admission::Refused,
@@ -113,15 +113,15 @@ impl<P: Parts> Membership<P> {
     /// Reclaims every taken seat whose occupant the host knows to be dead; returns how many. Repeating it is harmless, and
     /// completes what a dead reclaimer began.
     pub fn reclaim_dead(&self) -> u32 {
-        (0..taken(&self.parts).len() as u32).map(|seat| u32::from(self.reclaim(seat))).sum()
+        (0..used_entries(&self.parts).len() as u32).map(|seat| u32::from(self.reclaim(seat))).sum()
     }
 
     /// Reclaims one seat's occupant, if the host knows it to be dead, and wakes the sender, which may have waited for it.
     pub fn reclaim(&self, seat: u32) -> bool {
-        let Some(member) = self.parts.members().get(seat as usize) else { return false };
-        let dead = member.seat.occupancy().is_taken()
+        let Some(entry) = self.parts.receivers().get(seat as usize) else { return false };
+        let dead = entry.seat.occupancy().is_taken()
             && self.parts.host().try_reclaim(seat, || {
-                member.seat.reclaim();
+                entry.seat.reclaim();
             });
         if dead {
             self.parts.control().notify_all(self.parts.host());
@@ -132,13 +132,14 @@ impl<P: Parts> Membership<P> {
     /// Throws a slow receiver out: it gates nothing from now on and learns of it at its next read. Only for rings whose
     /// slots say that they [may evict](super::Slots::may_evict). False if the seat was not active.
     pub fn evict(&self, seat: u32) -> bool {
-        let Some(member) = self.parts.members().get(seat as usize).filter(|_| self.parts.slots().may_evict())
+        let Some(entry) =
+            self.parts.receivers().get(seat as usize).filter(|_| self.parts.slots().may_evict())
         else {
             return false;
         };
-        let seen = member.seat.occupancy();
-        let evicted =
-            seen.state == State::Active && member.seat.turn(seen.generation, State::Active, State::Evicted);
+        let seen = entry.seat.occupancy();
+        let evicted = seen.state == State::Active
+            && entry.seat.transition(seen.generation, State::Active, State::Evicted);
         if evicted {
             self.parts.control().notify_all(self.parts.host());
         }
@@ -147,14 +148,15 @@ impl<P: Parts> Membership<P> {
 
     /// Everybody who sits, one after another: not a snapshot of one moment.
     pub fn status(&self) -> impl Iterator<Item = Status> {
-        (0..taken(&self.parts).len() as u32).filter_map(|seat| self.status_of(seat))
+        (0..used_entries(&self.parts).len() as u32).filter_map(|seat| self.status_of(seat))
     }
 
     /// How one seat is doing; `None` if it is free or does not exist.
     pub fn status_of(&self, seat: u32) -> Option<Status> {
-        let member = self.parts.members().get(seat as usize)?;
-        let seen = member.seat.occupancy();
-        let behind = self.parts.head().tail().distance_from(member.cursor()).min(self.parts.slots().count());
-        seen.is_taken().then(|| Status { seat, state: seen.state, pid: member.seat.pid(), behind })
+        let entry = self.parts.receivers().get(seat as usize)?;
+        let seen = entry.seat.occupancy();
+        let behind =
+            self.parts.sender_state().tail().distance_from(entry.cursor()).min(self.parts.slots().count());
+        seen.is_taken().then(|| Status { seat, state: seen.state, pid: entry.seat.pid(), behind })
     }
 }

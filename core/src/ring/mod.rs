@@ -12,8 +12,8 @@
 //! the *gate*. An item may be claimed only while it is less than a lap ahead of the gate, so a slot is never
 //! overwritten before all have given it back, and the distance of two cursors never exceeds the capacity.
 //!
-//! Who writes what decides where it lies: [`Head`] is written by the sender alone, in memory that receivers may map
-//! read-only; [`Control`] and the [`Member`]s are written by receivers too.
+//! Who writes what decides where it lies: [`SenderState`] is written by the sender alone, in memory that receivers may map
+//! read-only; [`Control`] and the [`ReceiverEntry`]s are written by receivers too.
 //!
 //! The pairs that make one side's writes visible to the other:
 //!
@@ -48,7 +48,7 @@ mod sender;
 mod slots;
 
 pub use membership::{Admission, Membership, Status, disarm, is_free};
-pub use receiver::{Applicant, Receiver, Run};
+pub use receiver::{Batch, PendingReceiver, Receiver};
 pub use sender::{Claim, Sender};
 pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Purpose, Record, Slots};
 
@@ -69,7 +69,7 @@ const ABANDONED: u32 = 2;
 /// What the sender tells: written by it alone, in memory that receivers can only read. Zeroed memory is an open,
 /// empty ring that starts at sequence 0. 128 bytes.
 #[repr(C, align(64))]
-pub struct Head {
+pub struct SenderState {
     /// The next sequence to publish. *Publish*.
     tail: AtomicU32,
     /// `OPEN`, `CLOSED` (the end record is valid) or `ABANDONED`. *Close*.
@@ -83,7 +83,7 @@ pub struct Head {
     end: [AtomicU32; 7],
 }
 
-impl Head {
+impl SenderState {
     /// The head of a ring whose first item has sequence `first`.
     pub fn new(first: Sequence) -> Self {
         let word = |value| AtomicU32::new(value);
@@ -98,8 +98,8 @@ impl Head {
     }
 
     /// What receivers may do with a head: look.
-    pub fn view(&self) -> HeadView<'_> {
-        HeadView { head: self }
+    pub fn view(&self) -> SenderStateView<'_> {
+        SenderStateView { head: self }
     }
 
     /// Starts the ring at `first` instead of 0. Before anybody joins.
@@ -122,13 +122,13 @@ impl Head {
     }
 }
 
-/// A view of the [`Head`] without stores, for memory that may be mapped read-only.
+/// A view of the [`SenderState`] without stores, for memory that may be mapped read-only.
 #[derive(Clone, Copy)]
-pub struct HeadView<'a> {
-    head: &'a Head,
+pub struct SenderStateView<'a> {
+    head: &'a SenderState,
 }
 
-impl HeadView<'_> {
+impl SenderStateView<'_> {
     /// The next sequence to be published.
     pub fn tail(self) -> Sequence {
         Sequence::from_word(self.head.tail.load(Ordering::Acquire)) // Acquire: the receiver's half of *publish*
@@ -169,7 +169,7 @@ pub struct Control {
     wanted: Line,
     /// One more than the highest seat ever taken: bounds every scan. Raised before a seat is asked for, never lowered.
     /// Relaxed: a scan that must see a seat is ordered after it by *occupy* or by the fences of *admit* and *park*.
-    taken: Line,
+    seats_used: Line,
 }
 
 /// A word on a cache line of its own.
@@ -187,7 +187,7 @@ impl Control {
             data: EventCount::new(),
             space: EventCount::new(),
             wanted: Line(AtomicU32::new(0)),
-            taken: Line(AtomicU32::new(0)),
+            seats_used: Line(AtomicU32::new(0)),
         }
     }
 
@@ -200,7 +200,7 @@ impl Control {
 
 /// A seat of the ring with its cursor, on cache lines of its own. 128 bytes.
 #[repr(C, align(128))]
-pub struct Member {
+pub struct ReceiverEntry {
     /// Not for everybody: who moves a seat that is not its own lets the sender write under a reader.
     pub(crate) seat: Seat,
     /// The next sequence its occupant will read. Stored by the admitter before `Active`, then by the occupant alone.
@@ -211,7 +211,7 @@ pub struct Member {
     armed: AtomicU32,
 }
 
-impl Member {
+impl ReceiverEntry {
     /// A free seat; the same as zeroed memory.
     #[expect(
         clippy::new_without_default,
@@ -241,11 +241,11 @@ pub unsafe trait Parts {
     /// The host.
     fn host(&self) -> &Self::Host;
     /// The sender's words.
-    fn head(&self) -> HeadView<'_>;
+    fn sender_state(&self) -> SenderStateView<'_>;
     /// The shared words.
     fn control(&self) -> &Control;
     /// The seats.
-    fn members(&self) -> &[Member];
+    fn receivers(&self) -> &[ReceiverEntry];
     /// The slots.
     fn slots(&self) -> &Self::Slots;
 }
@@ -253,15 +253,15 @@ pub unsafe trait Parts {
 /// The parts of a ring as the sender sees them.
 ///
 /// # Safety
-/// As [`Parts`]; the head is the one that [`Parts::head`] shows.
+/// As [`Parts`]; the head is the one that [`Parts::sender_state`] shows.
 pub unsafe trait SenderParts: Parts {
     /// The sender's own words, to be written.
-    fn head_to_write(&self) -> &Head;
+    fn sender_state_to_write(&self) -> &SenderState;
 }
 
-/// The members that may be taken. A foreign high-water mark is bounded by the table.
-fn taken<P: Parts>(parts: &P) -> &[Member] {
-    let members = parts.members();
-    let high = parts.control().taken.0.load(Ordering::Relaxed) as usize; // Relaxed: see the field
-    &members[..high.min(members.len())]
+/// The receivers that may be taken. A foreign high-water mark is bounded by the table.
+fn used_entries<P: Parts>(parts: &P) -> &[ReceiverEntry] {
+    let receivers = parts.receivers();
+    let high = parts.control().seats_used.0.load(Ordering::Relaxed) as usize; // Relaxed: see the field
+    &receivers[..high.min(receivers.len())]
 }

@@ -1,7 +1,7 @@
 //! A receiver's half: ask, read, release, leave.
 
 use super::slots::prefetch_ahead;
-use super::{ABANDONED, CLOSED, HeadView, Member, Parts, Purpose, Slots, taken};
+use super::{ABANDONED, CLOSED, Parts, Purpose, ReceiverEntry, SenderStateView, Slots, used_entries};
 use crate::error::{Corrupt, JoinError, ReadError};
 use crate::host::{Futex, Host, WaitResult};
 use crate::seat::{Generation, State};
@@ -11,7 +11,7 @@ use crate::sync::{Ordering, fence};
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
 /// Somebody who asked for a seat and is not admitted yet. Dropping it gives the seat back.
-pub struct Applicant<P: Parts> {
+pub struct PendingReceiver<P: Parts> {
     place: Place<P>,
 }
 
@@ -32,13 +32,13 @@ struct Place<P: Parts> {
 }
 
 impl<P: Parts> Place<P> {
-    fn member(&self) -> &Member {
-        &self.parts.members()[self.index as usize]
+    fn entry(&self) -> &ReceiverEntry {
+        &self.parts.receivers()[self.index as usize]
     }
 
     /// Our state, or `None` if this seat is no longer ours.
     fn state(&self) -> Option<State> {
-        let seen = self.member().seat.occupancy();
+        let seen = self.entry().seat.occupancy();
         (seen.is_taken() && seen.generation == self.generation).then_some(seen.state)
     }
 }
@@ -46,24 +46,24 @@ impl<P: Parts> Place<P> {
 impl<P: Parts> Drop for Place<P> {
     fn drop(&mut self) {
         // If we were reclaimed this fails, and nothing of our successor's is touched.
-        if self.member().seat.leave(self.generation) {
+        if self.entry().seat.leave(self.generation) {
             self.parts.control().space.notify(self.parts.host());
         }
     }
 }
 
-impl<P: Parts> Applicant<P> {
+impl<P: Parts> PendingReceiver<P> {
     /// Sits down in seat `index` and asks for the stream from its first item (`from_first`), or from the next one
     /// published. On a host where participants can die, the caller already holds that seat's byte lock.
     ///
     /// # Errors
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
-    pub fn ask(parts: P, index: u32, from_first: bool, pid: u32) -> Result<Self, JoinError> {
-        let member = parts.members().get(index as usize).ok_or(JoinError::Taken)?;
+    pub fn request_seat(parts: P, index: u32, from_first: bool, pid: u32) -> Result<Self, JoinError> {
+        let entry = parts.receivers().get(index as usize).ok_or(JoinError::Taken)?;
         // Before the seat is asked for, so that whoever sees the asking scans far enough. Relaxed: *occupy* orders it.
-        parts.control().taken.0.fetch_max(index + 1, Ordering::Relaxed);
+        parts.control().seats_used.0.fetch_max(index + 1, Ordering::Relaxed);
         let state = if from_first { State::AskFirst } else { State::AskNow };
-        let generation = member.seat.sit(state, pid).ok_or(JoinError::Taken)?;
+        let generation = entry.seat.occupy(state, pid).ok_or(JoinError::Taken)?;
         Ok(Self { place: Place { parts, index, generation } })
     }
 
@@ -71,12 +71,12 @@ impl<P: Parts> Applicant<P> {
     ///
     /// # Errors
     /// [`JoinError::Taken`] if no seat is free.
-    pub fn ask_anywhere(parts: P, from_first: bool, pid: u32) -> Result<Self, JoinError>
+    pub fn request_any_seat(parts: P, from_first: bool, pid: u32) -> Result<Self, JoinError>
     where
         P: Clone,
     {
-        (0..parts.members().len() as u32)
-            .find_map(|index| Self::ask(parts.clone(), index, from_first, pid).ok())
+        (0..parts.receivers().len() as u32)
+            .find_map(|index| Self::request_seat(parts.clone(), index, from_first, pid).ok())
             .ok_or(JoinError::Taken)
     }
 
@@ -93,7 +93,7 @@ impl<P: Parts> Applicant<P> {
         match self.decision() {
             Ok(true) => {
                 // Relaxed would do: the Acquire look at `Active` saw the admitter's store. Nobody else stores it now.
-                let next = self.place.member().cursor();
+                let next = self.place.entry().cursor();
                 Ok(Receiver { next, seen: next, place: self.place })
             }
             Ok(false) => Err((JoinError::Asking, Some(self))),
@@ -146,7 +146,7 @@ impl<P: Parts> Applicant<P> {
             Some(State::Refused) => Err(JoinError::Missed),
             Some(State::Evicted) | None => Err(JoinError::Reclaimed),
             // A sender that closed still admits while it drains; one that is gone does not.
-            Some(_) if self.place.parts.head().state() == ABANDONED => Err(JoinError::SenderDied),
+            Some(_) if self.place.parts.sender_state().state() == ABANDONED => Err(JoinError::SenderDied),
             Some(_) => Ok(false),
         }
     }
@@ -167,10 +167,10 @@ impl<P: Parts> Receiver<P> {
     ///
     /// # Errors
     /// [`ReadError::Empty`] if there are none now, or why there will never be more.
-    pub fn try_read(&mut self) -> Result<Run<'_, P>, ReadError> {
+    pub fn try_read(&mut self) -> Result<Batch<'_, P>, ReadError> {
         match self.available()? {
             0 => Err(ReadError::Empty),
-            count => Ok(Run { count, receiver: self }),
+            count => Ok(Batch { count, receiver: self }),
         }
     }
 
@@ -182,9 +182,9 @@ impl<P: Parts> Receiver<P> {
     ///
     /// # Errors
     /// Why there is nothing to read.
-    pub fn read(&mut self, deadline: Option<Deadline<P>>) -> Result<Run<'_, P>, ReadError> {
+    pub fn read(&mut self, deadline: Option<Deadline<P>>) -> Result<Batch<'_, P>, ReadError> {
         let count = self.wait_for_items(deadline)?;
-        Ok(Run { count, receiver: self })
+        Ok(Batch { count, receiver: self })
     }
 
     /// Announces that this receiver is about to sleep elsewhere than in [`read`](Self::read): the sender's host tells it
@@ -194,7 +194,7 @@ impl<P: Parts> Receiver<P> {
     /// Why there will never be more to read.
     pub fn arm(&mut self) -> Result<bool, ReadError> {
         // Relaxed: stored before the fence in `prepare`.
-        self.place.member().armed.store(1, Ordering::Relaxed);
+        self.place.entry().armed.store(1, Ordering::Relaxed);
         let _announced = self.place.parts.control().data.prepare_wait();
         if self.available()? > 0 {
             return Ok(false);
@@ -248,7 +248,7 @@ impl<P: Parts> Receiver<P> {
             count => return Ok(count),
         }
         parts.slots().prefetch(self.next.index(parts.slots().count()), Purpose::Read);
-        let head = parts.head();
+        let head = parts.sender_state();
         let seen = match self.published(head)? {
             seen if seen != self.next => seen,
             _ => match head.state() {
@@ -267,7 +267,7 @@ impl<P: Parts> Receiver<P> {
     }
 
     /// The tail, checked: an honest sender is never more than a lap ahead of us.
-    fn published(&self, head: HeadView<'_>) -> Result<Sequence, ReadError> {
+    fn published(&self, head: SenderStateView<'_>) -> Result<Sequence, ReadError> {
         let tail = head.tail();
         if tail.distance_from(self.next) > self.place.parts.slots().count() {
             // An evicted receiver is overtaken, rightly.
@@ -286,10 +286,10 @@ impl<P: Parts> Receiver<P> {
 
     fn release(&mut self, count: u32) {
         let before = self.next;
-        self.next = before.plus(count);
-        let (parts, member) = (&self.place.parts, self.place.member());
+        self.next = before.wrapping_add(count);
+        let (parts, entry) = (&self.place.parts, self.place.entry());
         // Release: the receiver's half of *release*: our reads of the slots come before the sender's next writes.
-        member.cursor.store(self.next.to_word(), Ordering::Release);
+        entry.cursor.store(self.next.to_word(), Ordering::Release);
         fence(Ordering::SeqCst); // *park*: move the cursor, then look whether the sender sleeps
         let control = parts.control();
         if !control.space.has_waiters() {
@@ -303,40 +303,40 @@ impl<P: Parts> Receiver<P> {
     }
 
     fn nobody_is_before(&self, wanted: Sequence) -> bool {
-        taken(&self.place.parts).iter().all(|member| {
-            member.seat.occupancy().state != State::Active || !member.cursor().is_before(wanted)
-        })
+        used_entries(&self.place.parts)
+            .iter()
+            .all(|entry| entry.seat.occupancy().state != State::Active || !entry.cursor().is_before(wanted))
     }
 }
 
 /// A run of published items. Dropping it gives nothing back: the next read starts at the same item.
-pub struct Run<'r, P: Parts> {
+pub struct Batch<'r, P: Parts> {
     receiver: &'r mut Receiver<P>,
     count: u32,
 }
 
-impl<P: Parts> Run<'_, P> {
+impl<P: Parts> Batch<'_, P> {
     /// How many items: at least 1.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> u32 {
         self.count
     }
 
-    /// The `i`-th item, in place. On a ring that evicts, only what [`whole`](Self::whole) vouches for may be used.
+    /// The `i`-th item, in place. On a ring that evicts, only what [`validate`](Self::validate) vouches for may be used.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).
     pub fn item(&self, i: u32) -> <P::Slots as Slots>::Reader<'_> {
-        assert!(i < self.count, "item {i} of a run of {}", self.count);
+        assert!(i < self.count, "item {i} of a batch of {}", self.count);
         let slots = self.receiver.place.parts.slots();
         prefetch_ahead(slots, self.receiver.next, i, self.count, Purpose::Read);
         // SAFETY: the index masks to the count; the item is published (*publish*) and ours until we release it.
-        unsafe { slots.reader(self.receiver.next.plus(i).index(slots.count())) }
+        unsafe { slots.reader(self.receiver.next.wrapping_add(i).index(slots.count())) }
     }
 
     /// Whether everything copied out of this run so far is what was sent. Always so unless this receiver was evicted
     /// meanwhile, when slots may have been overwritten under the copy.
-    pub fn whole(&self) -> bool {
+    pub fn validate(&self) -> bool {
         // The copies come before the look at the seat; the sender's eviction comes before its overwriting.
         fence(Ordering::Acquire);
         self.receiver.still_active().is_ok()
@@ -347,7 +347,7 @@ impl<P: Parts> Run<'_, P> {
     /// # Panics
     /// If `count` exceeds [`len`](Self::len).
     pub fn release(self, count: u32) {
-        assert!(count <= self.count, "releasing {count} of a run of {}", self.count);
+        assert!(count <= self.count, "releasing {count} of a batch of {}", self.count);
         if count > 0 {
             self.receiver.release(count);
         }

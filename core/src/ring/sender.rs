@@ -1,7 +1,7 @@
 //! The sender's half: claim, publish, wait for the slowest receiver, close.
 
 use super::slots::prefetch_ahead;
-use super::{ABANDONED, CLOSED, Purpose, SenderParts, Slots, taken};
+use super::{ABANDONED, CLOSED, Purpose, SenderParts, Slots, used_entries};
 use crate::error::{ClaimError, End};
 use crate::host::{Futex, WaitResult};
 use crate::seat::State;
@@ -37,13 +37,13 @@ impl<P: SenderParts> Sender<P> {
     /// # Safety
     /// - This is the only sender that is ever made for these parts' memory.
     pub unsafe fn new(parts: P) -> Self {
-        let first = parts.head().first();
+        let first = parts.sender_state().first();
         let capacity = parts.slots().count();
         Self {
             first,
             capacity,
             tail: first,
-            limit: first.plus(capacity),
+            limit: first.wrapping_add(capacity),
             lapped: false,
             closed: false,
             parts,
@@ -93,7 +93,7 @@ impl<P: SenderParts> Sender<P> {
     /// Stores the end record, after which receivers that have read everything are told so. Only the first call counts.
     pub fn close(&mut self, end: End) {
         if !self.closed {
-            self.parts.head_to_write().store_end(end);
+            self.parts.sender_state_to_write().store_end(end);
             self.finish(CLOSED);
         }
     }
@@ -123,7 +123,7 @@ impl<P: SenderParts> Sender<P> {
     fn finish(&mut self, state: u32) {
         self.closed = true;
         // Release: the sender's half of *close*, after the end record and the last publish.
-        self.parts.head_to_write().state.store(state, Ordering::Release);
+        self.parts.sender_state_to_write().state.store(state, Ordering::Release);
         self.parts.control().data.notify(self.parts.host());
     }
 
@@ -143,14 +143,14 @@ impl<P: SenderParts> Sender<P> {
         if !self.lapped && limit.distance_from(self.first) > self.capacity {
             // From now on the first item can be overwritten: say so before looking whether somebody is being admitted
             // there. Relaxed: the fence orders it.
-            self.parts.head_to_write().lapped.store(1, Ordering::Relaxed);
+            self.parts.sender_state_to_write().lapped.store(1, Ordering::Relaxed);
             fence(Ordering::SeqCst); // *admit*: store `lapped`, then look at the seats
             self.lapped = true;
             limit = self.allowed();
         }
         if self.parts.slots().may_evict() {
             // An evicted receiver may still be copying a slot that we write next: it fences between its copy and its
-            // look at the seat (`Run::whole`), we between our look at the seat and our writing.
+            // look at the seat (`Batch::validate`), we between our look at the seat and our writing.
             fence(Ordering::Release);
         }
         self.limit = limit;
@@ -159,17 +159,17 @@ impl<P: SenderParts> Sender<P> {
 
     fn allowed(&self) -> Sequence {
         let gate = self.gate();
-        if gate.admitting { self.limit } else { self.tail.plus(self.capacity - gate.lag) }
+        if gate.admitting { self.limit } else { self.tail.wrapping_add(self.capacity - gate.lag) }
     }
 
     fn gate(&self) -> Gate {
         let mut gate = Gate { lag: 0, admitting: false };
-        for member in taken(&self.parts) {
-            match member.seat.occupancy().state {
+        for entry in used_entries(&self.parts) {
+            match entry.seat.occupancy().state {
                 // A cursor that is not within a lap behind the tail is a peer's nonsense: it gates as if it had not
                 // moved at all.
                 State::Active => {
-                    gate.lag = gate.lag.max(self.tail.distance_from(member.cursor()).min(self.capacity))
+                    gate.lag = gate.lag.max(self.tail.distance_from(entry.cursor()).min(self.capacity))
                 }
                 State::Admitting => gate.admitting = true,
                 _ => {}
@@ -189,7 +189,7 @@ impl<P: SenderParts> Sender<P> {
                 }
             }
             // Sleep until half of the ring is free.
-            let wanted = self.tail.minus(self.capacity / 2);
+            let wanted = self.tail.wrapping_sub(self.capacity / 2);
             self.park(wanted, deadline, |sender| sender.free() > 0)?;
         }
     }
@@ -252,7 +252,7 @@ impl<P: SenderParts> Claim<'_, P> {
         let sender = &*self.sender;
         let slots = sender.parts.slots();
         prefetch_ahead(slots, sender.tail, i, self.count, Purpose::Write);
-        let index = sender.tail.plus(i).index(sender.capacity);
+        let index = sender.tail.wrapping_add(i).index(sender.capacity);
         // SAFETY: `index` masks to the capacity; the slot lies before the limit, so every receiver that takes part has
         // given it back (*release*), there is one sender (`Sender::new`), and this claim is borrowed mutably.
         unsafe { slots.writer(index) }
@@ -268,9 +268,9 @@ impl<P: SenderParts> Claim<'_, P> {
             return;
         }
         let sender = self.sender;
-        sender.tail = sender.tail.plus(count);
+        sender.tail = sender.tail.wrapping_add(count);
         // Release: the sender's half of *publish*.
-        sender.parts.head_to_write().tail.store(sender.tail.to_word(), Ordering::Release);
+        sender.parts.sender_state_to_write().tail.store(sender.tail.to_word(), Ordering::Release);
         // Its fence serves *park*, and *admit* for the next look at the seats.
         sender.parts.control().data.notify(sender.parts.host());
     }

@@ -182,7 +182,7 @@ unsafe impl Slots for ByteSlots<'_> {
 pub(super) fn prefetch_ahead<S: Slots>(slots: &S, start: Sequence, i: u32, count: u32, purpose: Purpose) {
     let ahead = slots.ahead();
     if ahead > 0 && ahead < count - i {
-        slots.prefetch(start.plus(i + ahead).index(slots.count()), purpose);
+        slots.prefetch(start.wrapping_add(i + ahead).index(slots.count()), purpose);
     }
 }
 
@@ -330,7 +330,7 @@ impl ByteReader<'_> {
     }
 
     /// Copies the message out; returns its length, or the length needed if `buffer` is too short. On a ring that
-    /// evicts, the bytes count only once [`Run::whole`](super::Run::whole) was true afterwards.
+    /// evicts, the bytes count only once [`Batch::validate`](super::Batch::validate) was true afterwards.
     ///
     /// # Errors
     /// `Corrupt` as [`kind`](Self::kind).
@@ -352,7 +352,7 @@ impl ByteReader<'_> {
         for (i, part) in buffer.chunks_mut(4).enumerate() {
             // SAFETY: `part` lies inside the slot, so the word lies inside its stride.
             let word = unsafe { word_at(self.payload, i) };
-            // Relaxed: `whole` fences after the copy.
+            // Relaxed: `validate` fences after the copy.
             part.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..part.len()]);
         }
     }

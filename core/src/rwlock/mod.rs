@@ -168,12 +168,12 @@ impl Ownership {
 /// One more than the highest seat ever taken, which bounds every scan. Raised before a seat takes part, never lowered. One
 /// mark serves all locks of a segment. 64 bytes.
 #[repr(C, align(64))]
-pub struct Taken {
+pub struct SeatsUsed {
     /// Relaxed: a scan that must see a seat comes after its announcement by *look* or *queue*, hence after the mark.
     word: AtomicU32,
 }
 
-impl Taken {
+impl SeatsUsed {
     /// Nobody was ever there; the same as zeroed memory.
     #[expect(
         clippy::new_without_default,
@@ -214,7 +214,7 @@ pub unsafe trait Parts {
     /// A cell for each seat.
     fn cells(&self) -> &[Cell];
     /// How many of them were ever taken.
-    fn taken(&self) -> &Taken;
+    fn seats_used(&self) -> &SeatsUsed;
 }
 
 // SAFETY: all of it is `P`'s.
@@ -230,14 +230,14 @@ unsafe impl<P: Parts> Parts for &P {
     fn cells(&self) -> &[Cell] {
         P::cells(self)
     }
-    fn taken(&self) -> &Taken {
-        P::taken(self)
+    fn seats_used(&self) -> &SeatsUsed {
+        P::seats_used(self)
     }
 }
 
 /// How many cells a scan in the name of `seat` visits. A foreign high-water mark is bounded by the table and by `seat`.
 #[inline]
 fn count<P: Parts>(parts: &P, seat: u16) -> u16 {
-    let high = parts.taken().count() as usize;
+    let high = parts.seats_used().count() as usize;
     high.max(usize::from(seat) + 1).min(parts.cells().len()) as u16
 }

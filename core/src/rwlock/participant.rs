@@ -36,7 +36,7 @@ impl<P: Parts> Participant<P> {
     /// If there is no such seat.
     pub unsafe fn new(parts: P, seat: u32) -> Self {
         assert!((seat as usize) < parts.cells().len(), "no seat {seat}");
-        parts.taken().raise(seat); // before the first announcement
+        parts.seats_used().raise(seat); // before the first announcement
         Self { parts, seat: seat as u16 }
     }
 

@@ -30,7 +30,7 @@ impl Memory {
         unsafe { Region::new(self.start, length) }
     }
 
-    pub fn whole(&self) -> Region<'_> {
+    pub fn validate(&self) -> Region<'_> {
         self.region(self.layout.size())
     }
 
@@ -70,7 +70,7 @@ pub fn regions(geometry: Geometry) -> [Memory; 2] {
 pub fn create<H: Host + Clone>(memory: &[Memory; 2], geometry: Geometry, host: H) -> OwnedRing<'_, H> {
     let [data, control] = memory;
     // SAFETY: fresh memory of the right lengths; the tests' hosts reclaim only what was forgotten.
-    unsafe { Ring::create(data.whole(), control.whole(), geometry, 7, host) }.unwrap()
+    unsafe { Ring::create(data.validate(), control.validate(), geometry, 7, host) }.unwrap()
 }
 
 /// A host for a single thread: whoever would sleep there sleeps for ever, so it must not.

@@ -116,7 +116,7 @@ impl Stage for World<'_> {
     fn take(&mut self, step: Step) {
         match step {
             Step::Sit(seat) if self.users[seat as usize].is_none() => {
-                self.users[seat as usize] = self.boxes.sit(seat, 1).ok();
+                self.users[seat as usize] = self.boxes.occupy(seat, 1).ok();
                 self.tally.refused += u32::from(self.users[seat as usize].is_none());
             }
             Step::Sit(_) => {}

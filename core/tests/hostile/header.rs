@@ -9,7 +9,7 @@ use super::peer::{Peer, Script};
 use super::ring::geometry as some_ring;
 use std::sync::atomic::Ordering::Relaxed;
 use whorl_core::layout::{Geometry, LayoutError, MailGeometry, Mailboxes, Ring};
-use whorl_core::ring::Applicant;
+use whorl_core::ring::PendingReceiver;
 
 /// Operations after attaching.
 const OPERATIONS: u32 = 64;
@@ -62,7 +62,7 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
     while operations < OPERATIONS && !peer.is_over() {
         operations += 1;
         let seat = u32::from(peer.byte()) % (geometry.seats() + 1);
-        let applicant = match Applicant::ask(ring.clone(), seat, peer.byte() & 1 == 0, 1) {
+        let applicant = match PendingReceiver::request_seat(ring.clone(), seat, peer.byte() & 1 == 0, 1) {
             Ok(applicant) => applicant,
             Err(_) => {
                 tally.refused += 1;
@@ -79,7 +79,7 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
             for i in 0..run.len() {
                 if let Ok(Ok(length)) = run.item(i).copy_to(&mut buffer) {
                     assert!(length <= buffer.len());
-                    tally.received += u32::from(run.whole());
+                    tally.received += u32::from(run.validate());
                 }
             }
             let count = run.len();
@@ -119,7 +119,7 @@ fn mailboxes(mut script: Script<'_>, how: u8) -> Tally {
         let index = u32::from(peer.byte()) % (geometry.boxes() + 1);
         let _ = boxes.wait_newer(index, 0, peer.soon());
         boxes.reclaim_dead();
-        let Ok(mut user) = boxes.sit(seat, 1) else {
+        let Ok(mut user) = boxes.occupy(seat, 1) else {
             tally.refused += 1;
             continue;
         };

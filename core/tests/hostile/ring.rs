@@ -6,7 +6,7 @@ use super::{Stage, Tally, play_script, play_steps};
 use std::mem::forget;
 use whorl_core::error::End;
 use whorl_core::layout::{Geometry, OwnedRing, Ring};
-use whorl_core::ring::{Applicant, Kind, Membership, Receiver, Sender};
+use whorl_core::ring::{Kind, Membership, PendingReceiver, Receiver, Sender};
 use whorl_core::sequence::Sequence;
 
 type Shared<'m> = Ring<'m, &'m Peer<'m>>;
@@ -38,7 +38,7 @@ pub enum Step {
 
 enum Place<'m> {
     Empty,
-    Asking(Applicant<Shared<'m>>),
+    Asking(PendingReceiver<Shared<'m>>),
     In(Receiver<Shared<'m>>),
 }
 
@@ -135,7 +135,7 @@ impl Stage for World<'_> {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Ask(seat, from_first) => self.ask(seat, from_first),
+            Step::Ask(seat, from_first) => self.request_seat(seat, from_first),
             Step::Admit => {
                 let decided = self.membership.admit_all();
                 assert!(decided <= self.geometry.seats());
@@ -188,12 +188,12 @@ impl<'m> World<'m> {
         self.peer.kill(seat);
     }
 
-    fn ask(&mut self, seat: u32, from_first: bool) {
+    fn request_seat(&mut self, seat: u32, from_first: bool) {
         let place = &mut self.places[seat as usize];
         if !matches!(place, Place::Empty) {
             return;
         }
-        match Applicant::ask(self.ring.clone(), seat, from_first, 1) {
+        match PendingReceiver::request_seat(self.ring.clone(), seat, from_first, 1) {
             Ok(applicant) => *place = Place::Asking(applicant),
             Err(_) => self.tally.refused += 1,
         }
@@ -258,7 +258,7 @@ impl<'m> World<'m> {
             }
         }
         self.peer.act();
-        let whole = run.whole();
+        let whole = run.validate();
         run.release(count);
         match whole {
             true => self.tally.received += copied,

@@ -185,9 +185,9 @@ impl Graph {
                     low[*parent as usize] = low[*parent as usize].min(low[here]);
                 }
                 if low[here] == order[here] {
-                    let first = stack.iter().rposition(|member| *member == state).expect("on the stack");
-                    for member in &stack[first..] {
-                        (open[*member as usize], low[*member as usize]) = (false, order[here]);
+                    let first = stack.iter().rposition(|entry| *entry == state).expect("on the stack");
+                    for entry in &stack[first..] {
+                        (open[*entry as usize], low[*entry as usize]) = (false, order[here]);
                     }
                     if self.is_fair(&stack[first..], &low, &inside) {
                         let nearest = *stack[first..].iter().min().expect("not empty") as usize;
@@ -201,12 +201,12 @@ impl Graph {
         None
     }
 
-    fn is_fair(&self, members: &[u32], component: &[u32], inside: &[bool]) -> bool {
-        let own = component[members[0] as usize];
+    fn is_fair(&self, receivers: &[u32], component: &[u32], inside: &[bool]) -> bool {
+        let own = component[receivers[0] as usize];
         let (mut always, mut steps) = (u8::MAX, 0);
-        for member in members {
-            always &= self.enabled[*member as usize];
-            for edge in self.edges(*member) {
+        for entry in receivers {
+            always &= self.enabled[*entry as usize];
+            for edge in self.edges(*entry) {
                 let edge = self.edges[edge as usize];
                 let target = (edge & TARGET) as usize;
                 if edge & FAIR != 0 && inside[target] && component[target] == own {

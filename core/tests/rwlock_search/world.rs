@@ -6,7 +6,7 @@ use crate::mutants::Mutant;
 use std::cell::Cell as Slot;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::rwlock::{Actor, Cell, Epoch, Parts, Step, Taken, reclaim_dead};
+use whorl_core::rwlock::{Actor, Cell, Epoch, Parts, SeatsUsed, Step, reclaim_dead};
 
 pub const MOST: usize = 4;
 
@@ -108,7 +108,7 @@ pub struct World {
 pub struct Words {
     epoch: Epoch,
     cells: Vec<Cell>,
-    taken: Taken,
+    seats_used: SeatsUsed,
     pub host: Notes,
 }
 
@@ -153,8 +153,8 @@ unsafe impl Parts for Words {
     fn cells(&self) -> &[Cell] {
         &self.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.seats_used
     }
 }
 
@@ -167,8 +167,8 @@ pub fn raw<T>(part: &T) -> &AtomicU32 {
 impl Words {
     pub fn new(count: usize) -> Self {
         let cells = (0..count).map(|_| Cell::new()).collect();
-        let words = Self { epoch: Epoch::new(), cells, taken: Taken::new(), host: Notes::default() };
-        words.taken.raise(count as u32 - 1);
+        let words = Self { epoch: Epoch::new(), cells, seats_used: SeatsUsed::new(), host: Notes::default() };
+        words.seats_used.raise(count as u32 - 1);
         words
     }
 

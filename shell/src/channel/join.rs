@@ -11,7 +11,7 @@ use crate::shm::liveness::{ByteLocks, Owner};
 use crate::shm::ring::{Segment, SharedRing};
 use std::time::{Duration, Instant};
 use whorl_core::error::JoinError as CoreJoinError;
-use whorl_core::ring::{Applicant, Receiver as CoreReceiver, is_free};
+use whorl_core::ring::{PendingReceiver, Receiver as CoreReceiver, is_free};
 
 /// What came of one try.
 pub(super) enum Attempt {
@@ -94,7 +94,8 @@ fn sit(
     let applicant = loop {
         let sat = (0..seats).map(|step| (hint % seats + step) % seats).find_map(|seat| {
             let from_first = options.from == Start::First;
-            let ask = || Applicant::ask(ring.clone(), seat, from_first, std::process::id()).ok();
+            let ask =
+                || PendingReceiver::request_seat(ring.clone(), seat, from_first, std::process::id()).ok();
             locks.occupy(seat, || is_free(&ring, seat), ask).ok().flatten()
         });
         match sat {

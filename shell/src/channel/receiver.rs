@@ -14,7 +14,7 @@ use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::Host;
-use whorl_core::ring::{ByteReader, Kind, Parts, Receiver as CoreReceiver, Run};
+use whorl_core::ring::{Batch, ByteReader, Kind, Parts, Receiver as CoreReceiver};
 
 /// How a channel is joined.
 #[derive(Clone, Debug, Default)]
@@ -416,7 +416,7 @@ fn from_ring<E: From<ReceiveError>>(
     }?;
     // Also where nobody is evicted: a program that closes all its descriptors gives up its seat's lock and counts as dead.
     // Its seat may be another receiver's by now, whose position must not be overwritten.
-    if !run.whole() {
+    if !run.validate() {
         return Err(ReceiveError::Evicted.into());
     }
     run.release(1);
@@ -424,7 +424,7 @@ fn from_ring<E: From<ReceiveError>>(
 }
 
 fn take_in_place<E: From<ReceiveError>>(
-    run: &Run<'_, SharedRing>,
+    run: &Batch<'_, SharedRing>,
     take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
 ) -> Result<Received, E> {
     let item = run.item(0);
@@ -436,12 +436,12 @@ fn take_in_place<E: From<ReceiveError>>(
 
 /// Copies first, then asks whether the copy is whole: the sender may have gone on without us meanwhile.
 fn take_copied<E: From<ReceiveError>>(
-    run: &Run<'_, SharedRing>,
+    run: &Batch<'_, SharedRing>,
     scratch: &mut Vec<u8>,
     take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
 ) -> Result<Received, E> {
     let item = run.item(0);
-    let whole = || if run.whole() { Ok(()) } else { Err(ReceiveError::Evicted) };
+    let whole = || if run.validate() { Ok(()) } else { Err(ReceiveError::Evicted) };
     let kind = item.kind();
     let length = match kind {
         Ok((Kind::Bytes, length)) => length,

@@ -4,7 +4,7 @@ use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
 use harness::locks::Lock;
 use rustix::fd::OwnedFd;
 use std::sync::OnceLock;
-use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, Taken};
+use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, SeatsUsed};
 
 const SEATS: usize = 64;
 /// How many seats count as taken, whoever is there: the uncontended figures are asked for with so many.
@@ -14,7 +14,7 @@ const TAKEN: u32 = 8;
 #[repr(C)]
 pub struct Shared {
     epoch: Epoch,
-    taken: Taken,
+    seats_used: SeatsUsed,
     cells: [Cell; SEATS],
 }
 
@@ -37,8 +37,8 @@ unsafe impl Parts for Handle {
     fn cells(&self) -> &[Cell] {
         &self.shared.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.shared.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.shared.seats_used
     }
 }
 
@@ -62,7 +62,7 @@ impl Lock for Whorl {
         object();
         // SAFETY: zeroed memory, which is a free lock; atomics.
         let shared = unsafe { &*place };
-        shared.taken.raise(TAKEN - 1);
+        shared.seats_used.raise(TAKEN - 1);
     }
 
     fn enter(shared: &'static Shared, seat: u32) -> Self {

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::thread::Builder;
 use std::time::Duration;
 use whorl_core::layout::Geometry;
-use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Membership, Receiver, Sender};
+use whorl_core::ring::{ByteReader, ByteWriter, Membership, PendingReceiver, Receiver, Sender};
 use whorl_core::seat::State;
 
 /// The ring, as a party.
@@ -70,7 +70,7 @@ impl Opened {
     }
 
     /// Asks for a seat, as soon as the sender has made the ring.
-    fn ask(&self, seat: usize) -> (ByteLocks, Applicant<SharedRing>) {
+    fn ask(&self, seat: usize) -> (ByteLocks, PendingReceiver<SharedRing>) {
         let ring = loop {
             match self.segment.attach(Owner::LockHolder) {
                 Ok(ring) => break ring,
@@ -79,7 +79,10 @@ impl Opened {
         };
         let locks = self.segment.byte_locks().expect("a lock");
         assert!(locks.try_lock(seat as u32).expect("a lock"), "somebody sits there");
-        (locks, Applicant::ask(ring, seat as u32, true, std::process::id()).expect("a free seat"))
+        (
+            locks,
+            PendingReceiver::request_seat(ring, seat as u32, true, std::process::id()).expect("a free seat"),
+        )
     }
 }
 

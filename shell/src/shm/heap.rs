@@ -3,11 +3,11 @@
 //! ```
 //! use whorl::shm::heap;
 //! use whorl_core::error::{End, ReadError};
-//! use whorl_core::ring::Applicant;
+//! use whorl_core::ring::PendingReceiver;
 //! use whorl_core::layout::Geometry;
 //!
 //! let (mut sender, membership, ring) = heap::ring(Geometry::new(64, 8, 2)?)?;
-//! let applicant = Applicant::ask(ring, 0, true, 0)?;
+//! let applicant = PendingReceiver::request_seat(ring, 0, true, 0)?;
 //! membership.admit_all();
 //! let mut receiver = applicant.admitted(None)?;
 //! let reader = std::thread::spawn(move || {

@@ -114,7 +114,7 @@ impl MailSegment {
         let seats = self.mailboxes.geometry().seats();
         let sit = |seat: u32| {
             let is_free = || self.mailboxes.is_free(seat);
-            locks.occupy(seat, is_free, || self.mailboxes.sit(seat, pid).ok()).transpose()
+            locks.occupy(seat, is_free, || self.mailboxes.occupy(seat, pid).ok()).transpose()
         };
         let mut sat = (0..seats).find_map(sit);
         if sat.is_none() {

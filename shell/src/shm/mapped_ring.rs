@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use whorl_core::host::Host;
 use whorl_core::layout::{Geometry, OwnedRing, Ring};
-use whorl_core::ring::{ByteSlots, Control, Head, HeadView, Member, Membership, Parts, Sender, SenderParts};
+use whorl_core::ring::{
+    ByteSlots, Control, Membership, Parts, ReceiverEntry, Sender, SenderParts, SenderState, SenderStateView,
+};
 
 /// A ring as receivers see it, in memory `M` that it keeps alive. The kind of memory goes with its host, so the wrong
 /// futex for it cannot be named.
@@ -73,14 +75,14 @@ macro_rules! parts_of_the_ring_inside {
             fn host(&self) -> &H {
                 self.ring.host()
             }
-            fn head(&self) -> HeadView<'_> {
-                self.ring.head()
+            fn sender_state(&self) -> SenderStateView<'_> {
+                self.ring.sender_state()
             }
             fn control(&self) -> &Control {
                 self.ring.control()
             }
-            fn members(&self) -> &[Member] {
-                self.ring.members()
+            fn receivers(&self) -> &[ReceiverEntry] {
+                self.ring.receivers()
             }
             fn slots(&self) -> &ByteSlots<'static> {
                 self.ring.slots()
@@ -93,7 +95,7 @@ parts_of_the_ring_inside!(MappedRingOwner);
 
 // SAFETY: as above.
 unsafe impl<H: Host, M> SenderParts for MappedRingOwner<H, M> {
-    fn head_to_write(&self) -> &Head {
-        self.ring.head_to_write()
+    fn sender_state_to_write(&self) -> &SenderState {
+        self.ring.sender_state_to_write()
     }
 }

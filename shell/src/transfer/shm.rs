@@ -15,7 +15,7 @@ use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use rustix::fd::AsFd;
 use rustix::process::Pid;
 use whorl_core::error::{ClaimError, End, JoinError, ReadError};
-use whorl_core::ring::{Applicant, ByteReader, ByteWriter, Kind, Membership, Sender, is_free};
+use whorl_core::ring::{ByteReader, ByteWriter, Kind, Membership, PendingReceiver, Sender, is_free};
 use whorl_core::seat::State;
 
 /// Runs the whole copy; returns the bytes sent and what became of each peer.
@@ -98,7 +98,7 @@ fn transfer(
     let own = |error: &dyn std::fmt::Display| Fault::Own(error.to_string());
     let ring = segment.attach(Owner::Parent(parent)).map_err(|error| own(&error))?;
     let locks = segment.byte_locks().map_err(|error| own(&error))?;
-    let ask = || Applicant::ask(ring.clone(), seat, true, std::process::id()).ok();
+    let ask = || PendingReceiver::request_seat(ring.clone(), seat, true, std::process::id()).ok();
     let applicant = locks.occupy(seat, || is_free(&ring, seat), ask);
     let applicant = applicant.map_err(|error| Fault::Own(crate::os::error::reason(error)))?;
     let applicant = applicant.ok_or_else(|| Fault::Own(format!("seat {seat} is held by another process")))?;

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use whorl::shm::liveness::{ByteLocks, Owner, SharedHost};
 use whorl_core::host::Host;
-use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, ReadGuard, Taken, WriteGuard};
+use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, ReadGuard, SeatsUsed, WriteGuard};
 use whorl_core::sync::AtomicU32;
 
 const VICTIM: u32 = 0;
@@ -31,7 +31,7 @@ const DEAD: usize = 2;
 struct Memory {
     epoch: Epoch,
     cells: [Cell; SEATS],
-    taken: Taken,
+    seats_used: SeatsUsed,
     writers: AtomicU32,
     readers: AtomicU32,
 }
@@ -55,8 +55,8 @@ unsafe impl Parts for Lock {
     fn cells(&self) -> &[Cell] {
         &self.memory.cells
     }
-    fn taken(&self) -> &Taken {
-        &self.memory.taken
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.memory.seats_used
     }
 }
 
@@ -81,7 +81,7 @@ impl Place {
     }
 
     /// Sits down, after reclaiming whoever may have died there.
-    fn sit(self, seat: u32) -> Result<(Participant<Lock>, ByteLocks), Fault> {
+    fn occupy(self, seat: u32) -> Result<(Participant<Lock>, ByteLocks), Fault> {
         let (lock, mine) = (self.lock(), ByteLocks::open(self.object).expect("a description"));
         let reclaim = || {
             // SAFETY: the byte was free, and is ours now.
@@ -188,7 +188,7 @@ struct Killed {
 impl Killed {
     fn new(locking: Locking, state: Peers, held: Held, stops: bool) -> Result<Self, Fault> {
         let place = Place::new();
-        let tester = Box::into_raw(Box::new(place.sit(TESTER)?));
+        let tester = Box::into_raw(Box::new(place.occupy(TESTER)?));
         // SAFETY: leaked just now; freed after the guard is dropped.
         let participant: &'static mut _ = unsafe { &mut (*tester).0 };
         let guard = held.map(|kind| enter(participant, kind));
@@ -222,7 +222,7 @@ impl Killed {
 
 /// Enters in seat 3, and is killed there.
 fn die_inside(place: Place, kind: Kind) -> Outcome {
-    let (mut me, _locks) = place.sit(3)?;
+    let (mut me, _locks) = place.occupy(3)?;
     let _guard = enter(&mut me, kind);
     place.words.set(DEAD, 1);
     std::thread::sleep(Duration::from_secs(600));
@@ -230,7 +230,7 @@ fn die_inside(place: Place, kind: Kind) -> Outcome {
 }
 
 fn peer(place: Place, state: Peers) -> Outcome {
-    let (mut me, _locks) = place.sit(PEER)?;
+    let (mut me, _locks) = place.occupy(PEER)?;
     place.words.set(READY, 1);
     place.words.wait_for_ever(READY + 8);
     match state {
@@ -257,7 +257,7 @@ fn peer(place: Place, state: Peers) -> Outcome {
 
 impl Case for Killed {
     fn victim(&mut self) {
-        let (mut me, _locks) = self.place.sit(VICTIM).expect("a seat");
+        let (mut me, _locks) = self.place.occupy(VICTIM).expect("a seat");
         match self.locking {
             Locking::Leave(Kind::Read) => {
                 let guard = me.read(None).expect("in");
@@ -324,7 +324,7 @@ impl Case for Killed {
         let place = self.place;
         place.words.set(GO, 1);
         // Somebody new in the dead one's seat, or in another if the victim is only stopped.
-        let (mut new, locks) = place.sit(if self.stops { TESTER } else { VICTIM })?;
+        let (mut new, locks) = place.occupy(if self.stops { TESTER } else { VICTIM })?;
         rounds(place, &mut new)?;
         self.peer.end("the peer")?;
         // With all who live gone, a last look: the lock is free for everybody.

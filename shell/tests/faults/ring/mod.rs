@@ -15,7 +15,7 @@ use whorl::shm::liveness::{ByteLocks, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::ReadError;
 use whorl_core::layout::Geometry;
-use whorl_core::ring::{Applicant, Receiver};
+use whorl_core::ring::{PendingReceiver, Receiver};
 
 const SLOTS: u32 = 4;
 /// Messages published before the operation, unless the sender is to fill the ring.
@@ -67,8 +67,9 @@ pub fn sit(segment: &Segment, seat: u32) -> Result<(SharedRing, ByteLocks), Faul
     held.map(|()| (ring, locks))
 }
 
-pub fn ask(ring: SharedRing, seat: u32, from_first: bool) -> Result<Applicant<SharedRing>, Fault> {
-    Applicant::ask(ring, seat, from_first, 0).map_err(|error| Fault::Loss(format!("seat {seat}: {error}")))
+pub fn ask(ring: SharedRing, seat: u32, from_first: bool) -> Result<PendingReceiver<SharedRing>, Fault> {
+    PendingReceiver::request_seat(ring, seat, from_first, 0)
+        .map_err(|error| Fault::Loss(format!("seat {seat}: {error}")))
 }
 
 /// Reads what is there, checks that it follows what was read, and gives it back. `None` at the end of the patience of one try.

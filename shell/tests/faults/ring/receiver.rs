@@ -11,7 +11,7 @@ use std::hint::black_box;
 use whorl::shm::liveness::{OWNER, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{ClaimError, End, ReadError};
-use whorl_core::ring::{Applicant, Membership};
+use whorl_core::ring::{Membership, PendingReceiver};
 
 /// What a receiver is killed in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Case for KilledReceiver {
         }
         let applicant = seat(ring);
         pause();
-        let admitted = |applicant: Applicant<_>| applicant.try_admitted().ok().expect("admitted");
+        let admitted = |applicant: PendingReceiver<_>| applicant.try_admitted().ok().expect("admitted");
         if self.operation == Receiving::TakePart {
             black_box(operation(|| admitted(applicant)));
             return;

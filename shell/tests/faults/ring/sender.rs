@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{End, JoinError, ReadError};
-use whorl_core::ring::Applicant;
+use whorl_core::ring::PendingReceiver;
 
 /// What a sender is killed in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ pub struct KilledSender {
     segment: Segment,
     witness: Option<Peer>,
     /// A seat's byte that nobody but the dead ever held.
-    applicant: Option<(Applicant<SharedRing>, ByteLocks)>,
+    applicant: Option<(PendingReceiver<SharedRing>, ByteLocks)>,
 }
 
 impl KilledSender {
@@ -113,7 +113,7 @@ impl Case for KilledSender {
         let met = patiently("somebody new waits to be admitted", |deadline| {
             let again = applicant.take().or_else(|| {
                 let ring = self.segment.attach(Owner::LockHolder).ok()?;
-                Applicant::ask(ring, 3, true, 0).ok()
+                PendingReceiver::request_seat(ring, 3, true, 0).ok()
             });
             match again?.admitted(Some(deadline + Duration::from_millis(50))) {
                 Err(JoinError::TimedOut) => None,
