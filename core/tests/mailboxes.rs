@@ -223,7 +223,7 @@ fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
     // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
     let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
     let mut other = boxes.occupy(1, 2).unwrap();
-    // The second mailbox: its epoch, and the cell of seat 0 (the layout is drawn in core/src/layout/mailboxes.rs).
+    // The second mailbox: its owner word, and the cell of seat 0 (the layout is drawn in core/src/layout/mailboxes.rs).
     let at = (4096 + 2 * 8u32).next_multiple_of(64) as usize + 192 + 2 * 64;
     for (offset, value) in [(at, 1 << 31), (at + 192, 3)] {
         // SAFETY: inside the buffer.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use threads::Yielding;
 use whorl_core::error::LockError;
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, SeatsUsed, reclaim_dead};
+use whorl_core::rwlock::{self, OwnerWord, Participant, Parts, SeatState, SeatsUsed, reclaim_dead};
 
 /// What a reader's cell says.
 const READING: u32 = 1;
 
 struct Words {
-    epoch: Epoch,
-    cells: [Cell; 4],
+    owner_word: OwnerWord,
+    cells: [SeatState; 4],
     seats_used: SeatsUsed,
 }
 
@@ -26,10 +26,10 @@ unsafe impl Parts for Words {
     fn host(&self) -> &Yielding {
         &Yielding
     }
-    fn epoch(&self) -> &Epoch {
-        &self.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.cells
     }
     fn seats_used(&self) -> &SeatsUsed {
@@ -38,7 +38,11 @@ unsafe impl Parts for Words {
 }
 
 fn words() -> Words {
-    Words { epoch: Epoch::new(), cells: std::array::from_fn(|_| Cell::new()), seats_used: SeatsUsed::new() }
+    Words {
+        owner_word: OwnerWord::new(),
+        cells: std::array::from_fn(|_| SeatState::new()),
+        seats_used: SeatsUsed::new(),
+    }
 }
 
 fn participant(words: &Words, seat: u32) -> Participant<&Words> {
@@ -47,11 +51,11 @@ fn participant(words: &Words, seat: u32) -> Participant<&Words> {
 }
 
 fn idle(words: &Words) -> bool {
-    !words.epoch.ownership().is_busy()
+    !words.owner_word.ownership().is_busy()
         && words.cells.iter().all(|cell| word(cell).load(Ordering::Relaxed) == 0)
 }
 
-fn word(cell: &Cell) -> &AtomicU32 {
+fn word(cell: &SeatState) -> &AtomicU32 {
     // SAFETY: a cell is an atomic word with padding after it.
     unsafe { &*std::ptr::from_ref(cell).cast() }
 }
@@ -188,10 +192,10 @@ unsafe impl Parts for Hasty {
     fn host(&self) -> &Impatient {
         &Impatient
     }
-    fn epoch(&self) -> &Epoch {
-        &self.0.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.0.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.0.cells
     }
     fn seats_used(&self) -> &SeatsUsed {

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use threads::{Yielding, bytes, memory};
 use whorl_core::layout::{MailGeometry, Mailboxes, Region};
-use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, SeatsUsed};
+use whorl_core::rwlock::{OwnerWord, Participant, Parts, SeatState, SeatsUsed};
 
 struct Words {
-    epoch: Epoch,
-    cells: Vec<Cell>,
+    owner_word: OwnerWord,
+    cells: Vec<SeatState>,
     seats_used: SeatsUsed,
     /// Two halves of one value; not atomic, so that only the lock keeps them together.
     value: UnsafeCell<[u64; 8]>,
@@ -30,10 +30,10 @@ unsafe impl Parts for Words {
     fn host(&self) -> &Yielding {
         &Yielding
     }
-    fn epoch(&self) -> &Epoch {
-        &self.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.cells
     }
     fn seats_used(&self) -> &SeatsUsed {
@@ -43,8 +43,8 @@ unsafe impl Parts for Words {
 
 fn words(seats: usize) -> Words {
     Words {
-        epoch: Epoch::new(),
-        cells: (0..seats).map(|_| Cell::new()).collect(),
+        owner_word: OwnerWord::new(),
+        cells: (0..seats).map(|_| SeatState::new()).collect(),
         seats_used: SeatsUsed::new(),
         value: UnsafeCell::new([0; 8]),
     }

@@ -2,13 +2,13 @@
 
 use crate::mailbox::{self, Mailbox, Payload, Post};
 use crate::parking::Parking;
-use crate::rwlock::{self, Actor, Cell, Epoch, Participant, SeatsUsed, Step};
+use crate::rwlock::{self, Actor, OwnerWord, Participant, SeatState, SeatsUsed, Step};
 use loom::cell::UnsafeCell;
 use std::sync::Arc;
 
 struct Memory {
-    epoch: Epoch,
-    cells: Vec<Cell>,
+    owner_word: OwnerWord,
+    cells: Vec<SeatState>,
     seats_used: SeatsUsed,
     post: Post,
     buffers: Buffers,
@@ -34,8 +34,8 @@ impl Lock {
     /// The same; the mailbox's message has `version`.
     pub fn with_version(seats: u32, version: u64) -> Self {
         let memory = Memory {
-            epoch: Epoch::new(),
-            cells: (0..seats).map(|_| Cell::new()).collect(),
+            owner_word: OwnerWord::new(),
+            cells: (0..seats).map(|_| SeatState::new()).collect(),
             seats_used: SeatsUsed::new(),
             post: Post::new(),
             buffers: Buffers([UnsafeCell::new([0; 2]), UnsafeCell::new([0; 2])]),
@@ -113,10 +113,10 @@ unsafe impl rwlock::Parts for Lock {
     fn host(&self) -> &Parking {
         &self.host
     }
-    fn epoch(&self) -> &Epoch {
-        &self.memory.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.memory.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.memory.cells
     }
     fn seats_used(&self) -> &SeatsUsed {

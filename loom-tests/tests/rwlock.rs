@@ -53,7 +53,7 @@ fn a_writer_and_a_reader_exclude_each_other() {
 }
 
 /// The claim is not an exchange, or freeing is Relaxed: an increment is lost. The fence in `LookWrite` or in `Free`
-/// removed, or the poke left out: the second sleeps for ever.
+/// removed, or the notify left out: the second sleeps for ever.
 #[test]
 fn two_writers_exclude_each_other() {
     Model::new("rwlock: two writers", 88771).check(|| {
@@ -321,7 +321,7 @@ fn two_may_reclaim_at_once() {
     }
 }
 
-/// One of two reclaimers dies at each of its steps, also between the freeing and the rousing: the other one rouses a reader that
+/// One of two reclaimers dies at each of its steps, also between the freeing and the rousing: the other one notifies a reader that
 /// announced itself meanwhile, although it found the lock freed already.
 #[test]
 fn one_of_two_buriers_may_die() {
@@ -341,7 +341,7 @@ fn one_of_two_buriers_may_die() {
     }
 }
 
-/// A writer in front of another dies asleep. The fence in `ReclaimLook` removed, or `Rouse` left out: the one behind sleeps
+/// A writer in front of another dies asleep. The fence in `ReclaimLook` removed, or `NotifyAll` left out: the one behind sleeps
 /// for ever.
 #[test]
 fn who_is_reclaimed_in_front_no_longer_holds_up_who_waits_behind() {
@@ -391,7 +391,7 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
         let succeed = move || {
             there.reclaim(0);
             let guard = b.write(None).unwrap();
-            let owner = there.epoch().ownership();
+            let owner = there.owner_word().ownership();
             assert!(owner.is_busy() && owner.seat() == 1);
             there.add();
             drop(guard);

@@ -3,7 +3,7 @@
 use crate::mailbox::{self, Payload, Post};
 use crate::parking::Parking;
 use crate::ring::{Control, Parts, ReceiverEntry, SenderParts, SenderState, SenderStateView, Slots};
-use crate::rwlock::{self, Cell, Epoch, SeatsUsed};
+use crate::rwlock::{self, OwnerWord, SeatState, SeatsUsed};
 use crate::sequence::Sequence;
 use shuttle::thread::yield_now;
 use std::sync::Arc;
@@ -126,8 +126,8 @@ unsafe impl Slots for Watching {
 }
 
 struct LockMemory {
-    epoch: Epoch,
-    cells: Vec<Cell>,
+    owner_word: OwnerWord,
+    cells: Vec<SeatState>,
     seats_used: SeatsUsed,
     post: Post,
     buffers: Buffers,
@@ -145,8 +145,8 @@ impl Lock {
     /// A free lock with `seats` seats; its mailbox's empty message has `version`.
     pub fn new(seats: u32, version: u64) -> Self {
         let memory = LockMemory {
-            epoch: Epoch::new(),
-            cells: (0..seats).map(|_| Cell::new()).collect(),
+            owner_word: OwnerWord::new(),
+            cells: (0..seats).map(|_| SeatState::new()).collect(),
             seats_used: SeatsUsed::new(),
             post: Post::new(),
             buffers: Buffers::default(),
@@ -169,10 +169,10 @@ unsafe impl rwlock::Parts for Lock {
     fn host(&self) -> &Parking {
         &self.host
     }
-    fn epoch(&self) -> &Epoch {
-        &self.memory.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.memory.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.memory.cells
     }
     fn seats_used(&self) -> &SeatsUsed {

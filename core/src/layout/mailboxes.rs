@@ -5,7 +5,7 @@
 //! 256    SeatsUsed, 64 bytes
 //! 320    EventCount, 64 bytes: news of any mailbox
 //! 4096   Seat x seats, 8 bytes each
-//! B      boxes, each: Epoch, 64 bytes; Post, 128 bytes; Cell x seats, 64 bytes each
+//! B      boxes, each: OwnerWord, 64 bytes; Post, 128 bytes; SeatState x seats, 64 bytes each
 //! P      buffers, two for each box, `stride` bytes each
 //!
 //! B      = 4096 + 8 * seats, rounded up to 64
@@ -20,7 +20,7 @@ use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
 use crate::event_count::EventCount;
 use crate::host::{Host, WaitResult};
 use crate::mailbox::{self, Mailbox, Message, Payload, Post};
-use crate::rwlock::{self, Cell, Epoch, SeatsUsed};
+use crate::rwlock::{self, OwnerWord, SeatState, SeatsUsed};
 use crate::seat::{Generation, Seat, State};
 use crate::sync::AtomicU32;
 use core::mem::{align_of, size_of};
@@ -38,8 +38,8 @@ const_assert!(
 );
 const_assert!(size_of::<EventCount>() == 64 && align_of::<EventCount>() == 64 && NEWS_AT + 64 <= TABLE_AT);
 const_assert!(size_of::<Seat>() == 8);
-const_assert!(size_of::<Cell>() == 64 && align_of::<Cell>() == 64);
-const_assert!(size_of::<Epoch>() == 64 && align_of::<Epoch>() == 64);
+const_assert!(size_of::<SeatState>() == 64 && align_of::<SeatState>() == 64);
+const_assert!(size_of::<OwnerWord>() == 64 && align_of::<OwnerWord>() == 64);
 const_assert!(size_of::<Post>() == 128 && align_of::<Post>() == 64);
 const_assert!(ALIGN.is_multiple_of(LINE as usize) && PAGE.is_multiple_of(LINE));
 
@@ -98,7 +98,8 @@ impl MailGeometry {
     }
 
     const fn box_length(&self) -> u64 {
-        (size_of::<Epoch>() + size_of::<Post>()) as u64 + self.seats as u64 * size_of::<Cell>() as u64
+        (size_of::<OwnerWord>() + size_of::<Post>()) as u64
+            + self.seats as u64 * size_of::<SeatState>() as u64
     }
 
     const fn buffers_at(&self) -> u64 {
@@ -307,10 +308,10 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         }
         let geometry = &self.geometry;
         let at = (geometry.boxes_at() + u64::from(index) * geometry.box_length()) as usize;
-        let post_at = at + size_of::<Epoch>();
+        let post_at = at + size_of::<OwnerWord>();
         // SAFETY: `index` is below the number of boxes, so its tables lie inside the region (I1), on multiples of 64
         // bytes; atomics. The same for the next two.
-        let epoch = unsafe { self.region.table::<Epoch>(at, 1) };
+        let owner_word = unsafe { self.region.table::<OwnerWord>(at, 1) };
         // SAFETY: see above.
         let post = unsafe { self.region.table::<Post>(post_at, 1) };
         // SAFETY: see above.
@@ -321,16 +322,17 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             unsafe { self.region.table(at as usize, geometry.stride() as usize / size_of::<AtomicU32>()) }
         };
         let buffers = Buffers { words: [buffer(0), buffer(1)], capacity: geometry.capacity as usize };
-        let (epoch, post, seats_used, any_news) = (&epoch[0], &post[0], self.seats_used(), self.news());
-        Some(BoxParts { epoch, post, cells, seats_used, any_news, buffers, host: self.host.clone() })
+        let (owner_word, post, seats_used, any_news) =
+            (&owner_word[0], &post[0], self.seats_used(), self.news());
+        Some(BoxParts { owner_word, post, cells, seats_used, any_news, buffers, host: self.host.clone() })
     }
 }
 
 /// The parts of one mailbox in memory.
 pub struct BoxParts<'m, H> {
-    epoch: &'m Epoch,
+    owner_word: &'m OwnerWord,
     post: &'m Post,
-    cells: &'m [Cell],
+    cells: &'m [SeatState],
     seats_used: &'m SeatsUsed,
     any_news: &'m EventCount,
     buffers: Buffers<'m>,
@@ -345,10 +347,10 @@ unsafe impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
     fn host(&self) -> &H {
         &self.host
     }
-    fn epoch(&self) -> &Epoch {
-        self.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        self.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         self.cells
     }
     fn seats_used(&self) -> &SeatsUsed {

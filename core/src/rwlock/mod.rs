@@ -1,7 +1,7 @@
 //! The seat lock: many readers or one writer, and nobody starves.
 //!
-//! Per lock there is one word, [`Epoch`], that says whether a writer owns it, and one padded word per seat, its
-//! [`Cell`], that says what the seat's occupant wants. Ownership is only ever *taken* by the owner itself, with one
+//! Per lock there is one word, [`OwnerWord`], that says whether a writer owns it, and one padded word per seat, its
+//! [`SeatState`], that says what the seat's occupant wants. Ownership is only ever *taken* by the owner itself, with one
 //! compare-exchange, and never given: so there is no moment in which a dead heir owns the lock. Every sleep is on one
 //! cell. Leaving, giving up, and reclamation in the dead one's name are one path.
 //!
@@ -11,28 +11,28 @@
 //!                    are in; wake
 //!                    this word when
 //!                    you leave
-//! epoch   bit 31: busy; the rest: the seat of the owner, or of the last one
+//! owner word   bit 31: busy; the rest: the seat of the owner, or of the last one
 //! ```
 //!
-//! A *reader* puts `READING` there and looks at the epoch; if it is free, the reader is in: its own cache line and one load.
-//! Otherwise it turns to `READ_WAIT` and sleeps on its cell. A *writer* looks; if the epoch is free and no other writer
+//! A *reader* puts `READING` there and looks at the owner word; if it is free, the reader is in: its own cache line and one load.
+//! Otherwise it turns to `READ_WAIT` and sleeps on its cell. A *writer* looks; if the owner word is free and no other writer
 //! waits, it claims it. Otherwise it stores `WRITE_WAIT`, looks again, lets those before it (in the cyclic order of seats
-//! from the last owner on) go first, and then claims. Owning the epoch, it passes each seat that is reading: it sets the
-//! flag there and waits for the cell to change. Leaving, it grants everybody who announced reading, frees the epoch, and
-//! pokes the waiters. [`Step`] has the steps, one access to shared memory each, and why each is as it is.
+//! from the last owner on) go first, and then claims. Owning the owner word, it passes each seat that is reading: it sets the
+//! flag there and waits for the cell to change. Leaving, it grants everybody who announced reading, frees the owner word, and
+//! notifies the waiters. [`Step`] has the steps, one access to shared memory each, and why each is as it is.
 //!
 //! *Why it holds.*
 //! - Writers exclude each other by one compare-exchange, free to busy(me); only its owner, or who reclaims the owner,
 //!   leaves that state. Readers and writers exclude each other by *look*: both announce, fence and look.
-//! - A reader is in only because it saw the epoch free, or by a grant. Grants (`READ_WAIT` to `READING`, and the flag on
+//! - A reader is in only because it saw the owner word free, or by a grant. Grants (`READ_WAIT` to `READING`, and the flag on
 //!   `READING`) are made only by the owner outside its section, before the next owner passes the seats.
 //! - A passing writer may go on at *any* change of a cell: `READING` without the flag was stored after the claim, so that
-//!   reader's own look finds the epoch busy.
+//!   reader's own look finds the owner word busy.
 //! - Every claim that its owner ends, used or given up, ends by granting all who announced reading. So a reader waits for
 //!   at most one writer. A claim that a reclamation ends grants nobody: each writer that dies may cost a reader one writer more.
 //! - A writer that has not announced itself has only looked, until its claim succeeds; and it claims only past writers that
 //!   have. So those that wait are overtaken by it once at most, if it looked before they announced.
-//! - Who announced too late for that either sees the epoch free, or is seen by the poke; the flag makes the wake stick.
+//! - Who announced too late for that either sees the owner word free, or is seen by the notify; the flag makes the wake stick.
 //!
 //! *How long one waits.* `core/tests/rwlock_search` runs these very steps through every interleaving of three and four
 //! participants, deaths and cancellations included. Under weak fairness everybody who wants in gets in, and, without deaths:
@@ -46,21 +46,21 @@
 //!
 //! | name | one half | the other half |
 //! |---|---|---|
-//! | *look* | a reader exchanges its cell, fence, loads the epoch | a writer claims the epoch, fence, looks at the cells |
-//! | *queue* | a waiter announces, fence, looks at the epoch and at the cells before it | who frees the epoch, or clears its cell, fences and pokes |
-//! | *free* | the owner frees the epoch, Release | a reader loads it, Acquire; the next owner claims it and fences |
+//! | *look* | a reader exchanges its cell, fence, loads the owner word | a writer claims the owner word, fence, looks at the cells |
+//! | *queue* | a waiter announces, fence, looks at the owner word and at the cells before it | who frees the owner word, or clears its cell, fences and notifies |
+//! | *free* | the owner frees the owner word, Release | a reader loads it, Acquire; the next owner claims it and fences |
 //! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a passing writer finds the cell changed, Acquire |
 //! | *grant* | the owner exchanges a reader's cell, Release, or after the fence of its claim | the reader finds its cell exchanged, Acquire |
 //!
 //! *Deaths.* A participant may die between any two steps. Whoever knows of its death reclaims it, in three steps: it clears
-//! the dead one's cell, frees the epoch if the dead one owned it, and rouses everybody, which makes up for what the dead one
+//! the dead one's cell, frees the owner word if the dead one owned it, and notifies everybody, which makes up for what the dead one
 //! may have done without waking anybody. A reclaimer may die, too, or be stopped in the middle for any time. So reclamation excludes
 //! no second reclaimer: every step may be repeated, and may come late, because nobody sits down in the seat before every reclaimer
 //! has finished or died (the host sees to that). Clearing finds the cell idle. Freeing exchanges busy(dead) and nothing else.
-//! Rousing tells waiters to look again, which is always allowed. A grant would not be: from a reclaimer that was stopped before
+//! Notifying all tells waiters to look again, which is always allowed. A grant would not be: from a reclaimer that was stopped before
 //! it, it would let a reader in beside a later writer.
 //!
-//! *Hostile words.* A cell or an epoch that holds nonsense is never used to reach memory beyond the table, each exchange
+//! *Hostile words.* A cell or an owner word that holds nonsense is never used to reach memory beyond the table, each exchange
 //! is tried a bounded number of times, each scan counts its steps, and each wait passes the caller's deadline to the host.
 
 mod participant;
@@ -69,12 +69,12 @@ mod step;
 
 pub use participant::{Participant, ReadGuard, WriteGuard, has_traces, reclaim, reclaim_dead};
 pub use scan::Scan;
-pub use step::{Actor, Bid, Step};
+pub use step::{Actor, Attempt, Step};
 
 use crate::host::Host;
 use crate::sync::{AtomicU32, Ordering};
 
-/// The states of a [`Cell`].
+/// The states of a [`SeatState`].
 pub mod state {
     /// Wants nothing.
     pub const IDLE: u32 = 0;
@@ -90,15 +90,15 @@ pub mod state {
 
 /// What the occupant of one seat wants of one lock. Zeroed memory is idle. 64 bytes.
 ///
-/// Only its occupant, or who reclaims it, takes a cell out of `READING` and `WRITE_WAIT`; the owner of the epoch takes it
+/// Only its occupant, or who reclaims it, takes a cell out of `READING` and `WRITE_WAIT`; the owner of the owner word takes it
 /// from `READ_WAIT` to `READING`; the flag is set by others and cleared by the occupant.
 #[repr(C, align(64))]
-pub struct Cell {
+pub struct SeatState {
     /// A state, perhaps with the flag. *Leave*, *grant*, and the announcing halves of *look* and *queue*.
     word: AtomicU32,
 }
 
-impl Cell {
+impl SeatState {
     /// An idle cell; the same as zeroed memory.
     #[expect(
         clippy::new_without_default,
@@ -115,13 +115,13 @@ const SEAT_MASK: u32 = 1023;
 
 /// Who owns a lock for writing. Zeroed memory is free. 64 bytes.
 #[repr(C, align(64))]
-pub struct Epoch {
+pub struct OwnerWord {
     /// Busy or free, and the owner's or the last owner's seat. *Free*, and the other halves of *look* and *queue*.
     word: AtomicU32,
 }
 
-impl Epoch {
-    /// A free epoch; the same as zeroed memory.
+impl OwnerWord {
+    /// A free owner word; the same as zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -136,12 +136,12 @@ impl Epoch {
     }
 }
 
-/// An epoch's word, decoded.
+/// An owner word's word, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ownership(u32);
 
 impl Ownership {
-    /// What the epoch's word says.
+    /// What the owner word's word says.
     pub const fn from_word(word: u32) -> Self {
         Self(word)
     }
@@ -210,9 +210,9 @@ pub unsafe trait Parts {
     /// The host.
     fn host(&self) -> &Self::Host;
     /// Who owns it.
-    fn epoch(&self) -> &Epoch;
+    fn owner_word(&self) -> &OwnerWord;
     /// A cell for each seat.
-    fn cells(&self) -> &[Cell];
+    fn cells(&self) -> &[SeatState];
     /// How many of them were ever taken.
     fn seats_used(&self) -> &SeatsUsed;
 }
@@ -224,10 +224,10 @@ unsafe impl<P: Parts> Parts for &P {
     fn host(&self) -> &P::Host {
         P::host(self)
     }
-    fn epoch(&self) -> &Epoch {
-        P::epoch(self)
+    fn owner_word(&self) -> &OwnerWord {
+        P::owner_word(self)
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         P::cells(self)
     }
     fn seats_used(&self) -> &SeatsUsed {

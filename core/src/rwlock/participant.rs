@@ -1,7 +1,7 @@
 //! Who takes the steps: participants, which sleep where the steps say so, and reclaimers.
 
 use super::step::{Actor, Step};
-use super::{Cell, Ownership, Parts, count, state};
+use super::{Ownership, Parts, SeatState, count, state};
 use crate::error::LockError;
 use crate::host::{Futex, Host, WaitResult};
 use crate::sync::Ordering;
@@ -128,7 +128,7 @@ impl<P: Parts> Participant<P> {
                 if !self.spin(&mut attempt, deadline) {
                     return self.enter(Step::AnnounceRead, patience);
                 }
-                if !self.parts.epoch().ownership().is_busy() {
+                if !self.parts.owner_word().ownership().is_busy() {
                     break;
                 }
             }
@@ -162,7 +162,7 @@ impl<P: Parts> Participant<P> {
     #[inline(always)]
     fn look_to_write(&self) -> Step {
         // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller, and out.
-        let at = unsafe { Step::GlanceWrite.take(&self.parts, self.actor()) };
+        let at = unsafe { Step::PeekWrite.take(&self.parts, self.actor()) };
         let at = at.skip(&self.parts, self.actor());
         if !matches!(at, Step::Claim(_)) {
             return at;
@@ -177,7 +177,7 @@ impl<P: Parts> Participant<P> {
         let actor = self.actor();
         let (mut returns, mut attempt) = (0, 0);
         loop {
-            if let (Step::Pass(scan), Patience::Until(deadline)) = (at, patience) {
+            if let (Step::DrainReaders(scan), Patience::Until(deadline)) = (at, patience) {
                 // A reader that is gone in a moment need not be asked to wake us.
                 self.spin_while(scan.seat(), state::READING, &mut attempt, deadline);
             }
@@ -344,8 +344,8 @@ pub unsafe fn reclaim<P: Parts>(parts: &P, seat: u32) {
 /// remains there can only be cleared by [`reclaim`].
 pub fn has_traces<P: Parts>(parts: &P, seat: u32) -> bool {
     // Relaxed, both: whoever asks has taken the seat, which orders it after its last occupant.
-    let wants = |cell: &Cell| cell.word.load(Ordering::Relaxed) != state::IDLE;
-    let owner = Ownership(parts.epoch().word.load(Ordering::Relaxed));
+    let wants = |cell: &SeatState| cell.word.load(Ordering::Relaxed) != state::IDLE;
+    let owner = Ownership(parts.owner_word().word.load(Ordering::Relaxed));
     parts.cells().get(seat as usize).is_some_and(wants) || owner.is_busy() && u32::from(owner.seat()) == seat
 }
 
@@ -371,8 +371,8 @@ fn reclaim_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
             ask(seat);
         }
     }
-    // An owner clears its cell before it frees the epoch.
-    let owner = Ownership(parts.epoch().word.load(Ordering::Relaxed));
+    // An owner clears its cell before it frees the owner word.
+    let owner = Ownership(parts.owner_word().word.load(Ordering::Relaxed));
     if owner.is_busy() {
         ask(owner.seat());
     }

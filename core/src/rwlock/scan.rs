@@ -2,7 +2,7 @@
 
 use super::state::IDLE;
 use super::step::{Actor, Step};
-use super::{Cell, Parts, count};
+use super::{Parts, SeatState, count};
 use crate::sync::{Ordering, SKIPS};
 
 /// A round over all seats that were ever taken: the one after `from` first, in cyclic order, `from` itself last.
@@ -47,7 +47,7 @@ impl Scan {
     }
 
     /// The same round at the first seat from here on that is not idle; at the last of its `most` seats if all are.
-    fn past_idle(self, most: u16, cells: &[Cell], ordering: Ordering) -> Self {
+    fn past_idle(self, most: u16, cells: &[SeatState], ordering: Ordering) -> Self {
         let is_idle = |scan: Self| cells[usize::from(scan.seat())].word.load(ordering) == IDLE;
         let mut scan = self;
         while scan.visited + 1 < most && is_idle(scan) {
@@ -75,19 +75,21 @@ impl Step {
         let acquire = Ordering::Acquire; // the other half of *leave*, as `take`
         match self {
             other if !SKIPS => other,
-            Self::Defer(_, bid) if all_are_idle(parts, actor.seat, relaxed) => Self::Claim(bid),
-            Self::Pass(_) if all_are_idle(parts, actor.seat, acquire) => Self::Writing,
+            Self::Defer(_, attempt) if all_are_idle(parts, actor.seat, relaxed) => Self::Claim(attempt),
+            Self::DrainReaders(_) if all_are_idle(parts, actor.seat, acquire) => Self::Writing,
             Self::Grant(_) if all_are_idle(parts, actor.seat, relaxed) => Self::Free,
-            Self::Poke(..) if !actor.reclaiming && all_are_idle(parts, actor.seat, relaxed) => Self::Idle,
+            Self::Notify(..) if !actor.reclaiming && all_are_idle(parts, actor.seat, relaxed) => Self::Idle,
 
             // Only up to our own seat, where deferring ends.
-            Self::Defer(scan, bid) => {
-                Self::Defer(scan.past_idle(scan.visits_before(actor.seat), parts.cells(), relaxed), bid)
+            Self::Defer(scan, attempt) => {
+                Self::Defer(scan.past_idle(scan.visits_before(actor.seat), parts.cells(), relaxed), attempt)
             }
-            Self::Pass(scan) => Self::Pass(scan.past_idle(scan.count, parts.cells(), acquire)),
+            Self::DrainReaders(scan) => {
+                Self::DrainReaders(scan.past_idle(scan.count, parts.cells(), acquire))
+            }
             Self::Grant(scan) => Self::Grant(scan.past_idle(scan.count, parts.cells(), relaxed)),
-            Self::Poke(scan, met) => Self::Poke(scan.past_idle(scan.count, parts.cells(), relaxed), met),
-            Self::Rouse(scan) => Self::Rouse(scan.past_idle(scan.count, parts.cells(), relaxed)),
+            Self::Notify(scan, met) => Self::Notify(scan.past_idle(scan.count, parts.cells(), relaxed), met),
+            Self::NotifyAll(scan) => Self::NotifyAll(scan.past_idle(scan.count, parts.cells(), relaxed)),
             other => other,
         }
     }

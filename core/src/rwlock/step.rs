@@ -17,10 +17,10 @@ pub struct Actor {
     pub reclaiming: bool,
 }
 
-/// A writer's attempt at the epoch.
+/// A writer's attempt at the owner word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bid {
-    /// The free epoch that it saw.
+pub struct Attempt {
+    /// The free owner word that it saw.
     pub seen: Ownership,
     /// Whether others can see that it waits.
     pub announced: bool,
@@ -40,7 +40,7 @@ pub enum Step {
     QueueRead,
     /// It looks again before it sleeps.
     LookAgain,
-    /// The epoch is free: back from waiting, to look as any other reader.
+    /// The owner word is free: back from waiting, to look as any other reader.
     ReturnRead,
     /// To sleep on its own cell.
     SleepRead,
@@ -53,29 +53,29 @@ pub enum Step {
     /// Wakes the writer that sleeps on the cell.
     LeaveWake,
 
-    /// A writer looks whether the epoch is free, having said nothing yet.
-    GlanceWrite,
+    /// A writer looks whether the owner word is free, having said nothing yet.
+    PeekWrite,
     /// It must wait: it says so.
     AnnounceWrite,
-    /// It looks whether the epoch is free now.
+    /// It looks whether the owner word is free now.
     LookWrite,
     /// It is: is anybody before it?
-    Defer(Scan, Bid),
-    /// Nobody is: it takes the epoch as it saw it.
-    Claim(Bid),
+    Defer(Scan, Attempt),
+    /// Nobody is: it takes the owner word as it saw it.
+    Claim(Attempt),
     /// To sleep on its own cell.
     SleepWrite,
     /// Awake: clears the flag, then looks.
     WokenWrite,
     /// The owner looks at each seat, and flags who reads there.
-    Pass(Scan),
+    DrainReaders(Scan),
     /// To sleep on the cell of a flagged reader.
-    SleepPass(Scan),
+    SleepDrainReaders(Scan),
     /// Awake: has that cell changed?
-    WokenPass(Scan),
+    WokenDrainReaders(Scan),
     /// **In, writing.** The next step leaves.
     Writing,
-    /// A writer that does not own the epoch gives up: clears its cell.
+    /// A writer that does not own the owner word gives up: clears its cell.
     Withdraw,
     /// Then looks whether those behind it should.
     LookWithdraw,
@@ -86,23 +86,23 @@ pub enum Step {
     Grant(Scan),
     /// Wakes whom it granted.
     GrantWake(Scan),
-    /// Frees the epoch.
+    /// Frees the owner word.
     Free,
     /// Tells a waiter to look again: every reader, and the first writer (once `true`: there was one).
-    Poke(Scan, bool),
+    Notify(Scan, bool),
     /// Wakes whom it told.
-    PokeWake(Scan, bool),
+    NotifyWake(Scan, bool),
 
     /// Who reclaims a dead participant clears its cell.
     Reclaim,
     /// Wakes the writer that may sleep on it.
     ReclaimWake,
-    /// Did the dead one own the epoch?
+    /// Did the dead one own the owner word?
     ReclaimLook,
     /// Tells everybody to look again: the dead one may have changed a word without waking.
-    Rouse(Scan),
+    NotifyAll(Scan),
     /// Wakes whom it told.
-    RouseWake(Scan),
+    NotifyAllWake(Scan),
 }
 
 impl Step {
@@ -114,18 +114,18 @@ impl Step {
     ///   occupant will never act again, and nobody takes the seat before every reclaimer has finished or died. Several
     ///   reclaimers may act for one seat at the same time;
     /// - it takes each step after the one that the last returned, [`woken`](Self::woken) or [`given_up`](Self::given_up);
-    ///   or begins, glancing, announcing or reclaiming, where the last was `Idle`; `AnnounceWrite` is as good as that.
+    ///   or begins, peeking, announcing or reclaiming, where the last was `Idle`; `AnnounceWrite` is as good as that.
     #[inline(always)]
     #[must_use]
     pub unsafe fn take<P: Parts>(self, parts: &P, actor: Actor) -> Self {
         let me = actor.seat;
         let cells = parts.cells();
         let own = &cells[usize::from(me)].word;
-        let epoch = &parts.epoch().word;
+        let owner_word = &parts.owner_word().word;
         let scan_after = |seat| Scan::after(seat, count(parts, me));
         let wake = |seat: u16| parts.host().wake_all(&cells[usize::from(seat)].word);
         match self {
-            Self::Idle | Self::SleepRead | Self::SleepWrite | Self::SleepPass(_) => self,
+            Self::Idle | Self::SleepRead | Self::SleepWrite | Self::SleepDrainReaders(_) => self,
 
             Self::AnnounceRead => {
                 // Relaxed: as an exchange it carries on our last leaving's *leave*: a writer that waits for that section may
@@ -137,7 +137,7 @@ impl Step {
             Self::LookRead => {
                 fence_after_exchange(Ordering::SeqCst); // *look*: announced, now look; against the fence in `Claim`
                 // Acquire: the reader's half of *free*: in, we see what the last writer wrote.
-                match Ownership(epoch.load(Ordering::Acquire)).is_busy() {
+                match Ownership(owner_word.load(Ordering::Acquire)).is_busy() {
                     false => Self::Reading,
                     true => Self::QueueRead,
                 }
@@ -154,7 +154,7 @@ impl Step {
             Self::LookAgain => {
                 fence(Ordering::SeqCst); // *queue*: waiting is announced, now look; against the fence in `Free`
                 // Relaxed: decides nothing but where to look next.
-                match Ownership(epoch.load(Ordering::Relaxed)).is_busy() {
+                match Ownership(owner_word.load(Ordering::Relaxed)).is_busy() {
                     false => Self::ReturnRead,
                     true => Self::SleepRead,
                 }
@@ -188,9 +188,13 @@ impl Step {
                 Self::Idle
             }
 
-            Self::GlanceWrite => {
+            Self::PeekWrite => {
                 // Relaxed: `Claim` takes it, or not.
-                Self::bid(Bid { seen: Ownership(epoch.load(Ordering::Relaxed)), announced: false }, parts, me)
+                Self::attempt(
+                    Attempt { seen: Ownership(owner_word.load(Ordering::Relaxed)), announced: false },
+                    parts,
+                    me,
+                )
             }
             Self::AnnounceWrite => {
                 // Release: *leave*, as in `AnnounceRead`.
@@ -199,28 +203,35 @@ impl Step {
             }
             Self::LookWrite => {
                 fence(Ordering::SeqCst); // *queue*: announced, now look; against `Free`, `LookWithdraw`, `ReclaimLook`
-                // Relaxed: as in `GlanceWrite`.
-                Self::bid(Bid { seen: Ownership(epoch.load(Ordering::Relaxed)), announced: true }, parts, me)
+                // Relaxed: as in `PeekWrite`.
+                Self::attempt(
+                    Attempt { seen: Ownership(owner_word.load(Ordering::Relaxed)), announced: true },
+                    parts,
+                    me,
+                )
             }
-            Self::Defer(scan, bid) => {
-                // Relaxed: the order is advice. Who is before us pokes us when it leaves, gives up or is reclaimed (*queue*).
+            Self::Defer(scan, attempt) => {
+                // Relaxed: the order is advice. Who is before us notifies us when it leaves, gives up or is reclaimed (*queue*).
                 match cells[usize::from(scan.seat())].word.load(Ordering::Relaxed) & !FLAG {
-                    WRITE_WAIT => Self::outbid(bid),
+                    WRITE_WAIT => Self::lost(attempt),
                     _ => match scan.next() {
-                        Some(next) => Self::defer(next, bid, me),
-                        None => Self::Claim(bid),
+                        Some(next) => Self::defer(next, attempt, me),
+                        None => Self::Claim(attempt),
                     },
                 }
             }
-            Self::Claim(bid) => {
+            Self::Claim(attempt) => {
                 let busy = Ownership::busy(me).0;
-                // Relaxed: the fence after it is the other half of *free*. Lost: somebody owns it, and will poke us if we
+                // Relaxed: the fence after it is the other half of *free*. Lost: somebody owns it, and will notify us if we
                 // are announced.
-                if epoch.compare_exchange(bid.seen.0, busy, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-                    return Self::outbid(bid);
+                if owner_word
+                    .compare_exchange(attempt.seen.0, busy, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
+                {
+                    return Self::lost(attempt);
                 }
                 fence_after_exchange(Ordering::SeqCst); // *look*: claimed, now look at the cells; against the fence in `LookRead`
-                Self::Pass(scan_after(me))
+                Self::DrainReaders(scan_after(me))
             }
             Self::WokenWrite => {
                 // Relaxed: what the flag stands for, the fence in `LookWrite` makes visible.
@@ -230,22 +241,22 @@ impl Step {
                     Err(_) => Self::AnnounceWrite, // no honest peer does that: begin again
                 }
             }
-            Self::Pass(scan) => {
+            Self::DrainReaders(scan) => {
                 let cell = &cells[usize::from(scan.seat())].word;
                 // Relaxed: it tells the reader that it is in, also past its next look; the fence after our claim is the
                 // owner's half of *grant* here. Acquire where nothing is to be done: the other half of *leave*.
                 let flag = |seen| (seen == READING).then_some(READING | FLAG);
                 match update(cell, Ordering::Relaxed, Ordering::Acquire, flag) {
-                    Ok(_) => Self::SleepPass(scan),
-                    Err(seen) if seen == READING | FLAG => Self::SleepPass(scan),
+                    Ok(_) => Self::SleepDrainReaders(scan),
+                    Err(seen) if seen == READING | FLAG => Self::SleepDrainReaders(scan),
                     // Also `READING`, if every try failed: then it has changed since the claim.
                     Err(_) => Self::passed(scan),
                 }
             }
-            Self::WokenPass(scan) => {
+            Self::WokenDrainReaders(scan) => {
                 // Acquire: the other half of *leave*. *Any* change will do: a reader that comes and goes must not hold us.
                 match cells[usize::from(scan.seat())].word.load(Ordering::Acquire) == READING | FLAG {
-                    true => Self::SleepPass(scan),
+                    true => Self::SleepDrainReaders(scan),
                     false => Self::passed(scan),
                 }
             }
@@ -257,12 +268,12 @@ impl Step {
             Self::LookWithdraw => {
                 fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind us
                 // Relaxed: only says whether those behind may be asleep because of us.
-                let seen = Ownership(epoch.load(Ordering::Relaxed));
-                if seen.is_busy() { Self::Idle } else { Self::Poke(scan_after(seen.seat()), false) }
+                let seen = Ownership(owner_word.load(Ordering::Relaxed));
+                if seen.is_busy() { Self::Idle } else { Self::Notify(scan_after(seen.seat()), false) }
             }
 
             Self::Writing | Self::Clear => {
-                // Before the epoch is freed: afterwards it would clear a new wish. Relaxed: freeing is a Release.
+                // Before the owner word is freed: afterwards it would clear a new wish. Relaxed: freeing is a Release.
                 own.store(IDLE, Ordering::Relaxed);
                 Self::Grant(scan_after(me))
             }
@@ -287,12 +298,16 @@ impl Step {
                 // An exchange, so that a second reclaimer of the same owner, or an owner that was reclaimed by mistake, frees
                 // nothing of a later owner's. Release: the owner's half of *free*.
                 let (busy, free) = (Ownership::busy(me).0, Ownership::free(me).0);
-                let _ = epoch.compare_exchange(busy, free, Ordering::Release, Ordering::Relaxed);
+                let _ = owner_word.compare_exchange(busy, free, Ordering::Release, Ordering::Relaxed);
                 fence_after_exchange(Ordering::SeqCst); // *queue*: freed, now look who waits; against `LookAgain` and `LookWrite`
-                // Rousing tells all whom a poke would tell.
-                if actor.reclaiming { Self::Rouse(scan_after(me)) } else { Self::Poke(scan_after(me), false) }
+                // Notifying all tells all whom a notify would tell.
+                if actor.reclaiming {
+                    Self::NotifyAll(scan_after(me))
+                } else {
+                    Self::Notify(scan_after(me), false)
+                }
             }
-            Self::Poke(scan, met) => {
+            Self::Notify(scan, met) => {
                 let cell = &cells[usize::from(scan.seat())].word;
                 let flag = |seen: u32| match seen & !FLAG {
                     READ_WAIT => Some(seen | FLAG),
@@ -301,13 +316,13 @@ impl Step {
                 };
                 // Relaxed: the fence before it (`Free`, `LookWithdraw`) makes visible what the flag stands for.
                 match update(cell, Ordering::Relaxed, Ordering::Relaxed, flag) {
-                    Ok(told) => Self::PokeWake(scan, met || told & !FLAG == WRITE_WAIT),
-                    Err(_) => Self::poked(scan, met),
+                    Ok(told) => Self::NotifyWake(scan, met || told & !FLAG == WRITE_WAIT),
+                    Err(_) => Self::notified(scan, met),
                 }
             }
-            Self::PokeWake(scan, met) => {
+            Self::NotifyWake(scan, met) => {
                 wake(scan.seat());
-                Self::poked(scan, met)
+                Self::notified(scan, met)
             }
 
             Self::Reclaim => {
@@ -325,23 +340,23 @@ impl Step {
                 // Relaxed: if it names the dead one, the byte lock orders us after that.
                 // Nobody is granted in the dead one's name: this reclaimer may be stopped here while another one finishes, and a
                 // grant that comes after the next writer's claim would let a reader in beside it.
-                match epoch.load(Ordering::Relaxed) == Ownership::busy(me).0 {
+                match owner_word.load(Ordering::Relaxed) == Ownership::busy(me).0 {
                     true => Self::Free,
-                    false => Self::Rouse(scan_after(me)),
+                    false => Self::NotifyAll(scan_after(me)),
                 }
             }
-            Self::Rouse(scan) => {
+            Self::NotifyAll(scan) => {
                 let cell = &cells[usize::from(scan.seat())].word;
                 let waits = |seen: u32| matches!(seen & !FLAG, READ_WAIT | WRITE_WAIT).then_some(seen | FLAG);
-                // Relaxed: as in `Poke`, after the fence in `ReclaimLook`.
+                // Relaxed: as in `Notify`, after the fence in `ReclaimLook`.
                 match update(cell, Ordering::Relaxed, Ordering::Relaxed, waits) {
-                    Err(IDLE) => Self::roused(scan),
-                    _ => Self::RouseWake(scan),
+                    Err(IDLE) => Self::all_notified(scan),
+                    _ => Self::NotifyAllWake(scan),
                 }
             }
-            Self::RouseWake(scan) => {
+            Self::NotifyAllWake(scan) => {
                 wake(scan.seat());
-                Self::roused(scan)
+                Self::all_notified(scan)
             }
         }
     }
@@ -352,7 +367,7 @@ impl Step {
         match self {
             Self::SleepRead => Some((actor.seat, READ_WAIT)),
             Self::SleepWrite => Some((actor.seat, WRITE_WAIT)),
-            Self::SleepPass(scan) => Some((scan.seat(), READING | FLAG)),
+            Self::SleepDrainReaders(scan) => Some((scan.seat(), READING | FLAG)),
             _ => None,
         }
     }
@@ -363,7 +378,7 @@ impl Step {
         match self {
             Self::SleepRead => Self::WokenRead,
             Self::SleepWrite => Self::WokenWrite,
-            Self::SleepPass(scan) => Self::WokenPass(scan),
+            Self::SleepDrainReaders(scan) => Self::WokenDrainReaders(scan),
             other => other,
         }
     }
@@ -376,7 +391,7 @@ impl Step {
             // As if it had read: if somebody took it for one that is in, its leaving is waited for.
             Self::QueueRead | Self::SleepRead => Self::LeaveRead,
             Self::SleepWrite => Self::Withdraw,
-            Self::SleepPass(_) => Self::Clear,
+            Self::SleepDrainReaders(_) => Self::Clear,
             other => other,
         }
     }
@@ -395,39 +410,39 @@ impl Step {
         }
     }
 
-    /// Goes on with a bid if the epoch was free.
-    fn bid<P: Parts>(bid: Bid, parts: &P, me: u16) -> Self {
-        if bid.seen.is_busy() {
-            Self::outbid(bid)
+    /// Goes on with a attempt if the owner word was free.
+    fn attempt<P: Parts>(attempt: Attempt, parts: &P, me: u16) -> Self {
+        if attempt.seen.is_busy() {
+            Self::lost(attempt)
         } else {
-            Self::defer(Scan::after(bid.seen.seat(), count(parts, me)), bid, me)
+            Self::defer(Scan::after(attempt.seen.seat(), count(parts, me)), attempt, me)
         }
     }
 
-    /// Somebody owns the epoch, or comes first.
-    fn outbid(bid: Bid) -> Self {
-        if bid.announced { Self::SleepWrite } else { Self::AnnounceWrite }
+    /// Somebody owns the owner word, or comes first.
+    fn lost(attempt: Attempt) -> Self {
+        if attempt.announced { Self::SleepWrite } else { Self::AnnounceWrite }
     }
 
     /// Defers to the seat where `scan` is, unless the round has come to our own.
-    fn defer(scan: Scan, bid: Bid, me: u16) -> Self {
-        if scan.seat() == me { Self::Claim(bid) } else { Self::Defer(scan, bid) }
+    fn defer(scan: Scan, attempt: Attempt, me: u16) -> Self {
+        if scan.seat() == me { Self::Claim(attempt) } else { Self::Defer(scan, attempt) }
     }
 
     fn passed(scan: Scan) -> Self {
-        scan.next().map_or(Self::Writing, Self::Pass)
+        scan.next().map_or(Self::Writing, Self::DrainReaders)
     }
 
     fn granted(scan: Scan) -> Self {
         scan.next().map_or(Self::Free, Self::Grant)
     }
 
-    fn poked(scan: Scan, met: bool) -> Self {
-        scan.next().map_or(Self::Idle, |next| Self::Poke(next, met))
+    fn notified(scan: Scan, met: bool) -> Self {
+        scan.next().map_or(Self::Idle, |next| Self::Notify(next, met))
     }
 
-    fn roused(scan: Scan) -> Self {
-        scan.next().map_or(Self::Idle, Self::Rouse)
+    fn all_notified(scan: Scan) -> Self {
+        scan.next().map_or(Self::Idle, Self::NotifyAll)
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Verdict {
 pub struct Overtaking {
     /// Other writers' sections.
     pub writers: u8,
-    /// Entries of one reader that announced itself after seat 0 had claimed the epoch.
+    /// Entries of one reader that announced itself after seat 0 had claimed the owner word.
     pub readers: u8,
 }
 
@@ -227,7 +227,7 @@ impl Graph {
         let mut text = String::new();
         for at in path.into_iter().rev() {
             let world = World::unpack(self.keys[at], self.count);
-            text += &format!("{:8x} {:?}", world.epoch, &world.cells[..self.count]);
+            text += &format!("{:8x} {:?}", world.owner_word, &world.cells[..self.count]);
             for party in &world.parties[..self.count] {
                 let reclaiming = party.errand.map_or(String::new(), |errand| format!(" for {}", errand.seat));
                 text += &match party.life {

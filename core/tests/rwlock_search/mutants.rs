@@ -20,7 +20,7 @@ pub enum Mutant {
     QueueBySwap,
     /// A reader sleeps without looking again.
     NoSecondLook,
-    /// A leaving owner tells nobody that the epoch is free.
+    /// A leaving owner tells nobody that the owner word is free.
     NoPoke,
     /// It does, but leaves no mark.
     PokeWithoutFlag,
@@ -28,21 +28,21 @@ pub enum Mutant {
     NoPokeOnWithdrawal,
     /// A reclaimer tells nobody to look again.
     NoRouse,
-    /// A writer claims a free epoch whoever waits.
+    /// A writer claims a free owner word whoever waits.
     Barge,
-    /// A reader that saw the epoch free while it waited is in at once.
+    /// A reader that saw the owner word free while it waited is in at once.
     NoThirdLook,
     /// A reader comes back from waiting by a swap, which wipes the flag.
     ReturnBySwap,
-    /// An owner clears its cell after it freed the epoch.
+    /// An owner clears its cell after it freed the owner word.
     ClearLast,
-    /// An owner frees the epoch before it grants.
+    /// An owner frees the owner word before it grants.
     FreeFirst,
     /// An owner does not look at the cells.
     NoPass,
-    /// An owner that gives up while it passes only clears its cell and frees the epoch.
+    /// An owner that gives up while it passes only clears its cell and frees the owner word.
     AbandonWithoutGrant,
-    /// A reclaimer does not free the epoch in the dead owner's name.
+    /// A reclaimer does not free the owner word in the dead owner's name.
     NoRelease,
     /// A reclaimer grants in the dead owner's name, as an owner does that leaves.
     GrantInBurial,
@@ -62,11 +62,11 @@ impl Mutant {
             (Self::NoFlagOnReading, Step::Grant(scan)) if cell(scan.seat()).load(SeqCst) == READING => {
                 return next(scan, Step::Grant, Step::Free);
             }
-            (Self::UntilNotReading, Step::WokenPass(scan)) => {
+            (Self::UntilNotReading, Step::WokenDrainReaders(scan)) => {
                 return if cell(scan.seat()).load(SeqCst) & !FLAG == READING {
-                    Step::Pass(scan)
+                    Step::DrainReaders(scan)
                 } else {
-                    next(scan, Step::Pass, Step::Writing)
+                    next(scan, Step::DrainReaders, Step::Writing)
                 };
             }
             (Self::QueueBySwap, Step::QueueRead) => {
@@ -75,10 +75,10 @@ impl Mutant {
                 }
                 return Step::LookAgain;
             }
-            (Self::PokeWithoutFlag, Step::Poke(scan, met)) => {
+            (Self::PokeWithoutFlag, Step::Notify(scan, met)) => {
                 let seen = cell(scan.seat()).load(SeqCst) & !FLAG;
                 if seen == READ_WAIT || seen == WRITE_WAIT && !met {
-                    return Step::PokeWake(scan, met || seen == WRITE_WAIT);
+                    return Step::NotifyWake(scan, met || seen == WRITE_WAIT);
                 }
             }
             (Self::ReturnBySwap, Step::ReturnRead) => {
@@ -99,7 +99,7 @@ impl Mutant {
             }
             (Self::FreeFirst, Step::Grant(scan) | Step::GrantWake(scan)) => {
                 return match real() {
-                    Step::Free => Step::Poke(Scan::after(scan.from(), count), false),
+                    Step::Free => Step::Notify(Scan::after(scan.from(), count), false),
                     other => other,
                 };
             }
@@ -111,13 +111,13 @@ impl Mutant {
             (Self::NoSecondLook, Step::QueueRead, Step::LookAgain) => Step::SleepRead,
             (Self::NoPoke, Step::Free, _) if !actor.reclaiming => Step::Idle,
             (Self::NoPokeOnWithdrawal, Step::LookWithdraw, _) => Step::Idle,
-            (Self::NoRouse, _, Step::Rouse(_)) => Step::Idle,
-            (Self::Barge, Step::GlanceWrite | Step::LookWrite, Step::Defer(_, bid)) => Step::Claim(bid),
+            (Self::NoRouse, _, Step::NotifyAll(_)) => Step::Idle,
+            (Self::Barge, Step::PeekWrite | Step::LookWrite, Step::Defer(_, attempt)) => Step::Claim(attempt),
             (Self::NoThirdLook, Step::ReturnRead, Step::LookRead) => Step::Reading,
-            (Self::ClearLast, Step::Poke(..) | Step::PokeWake(..), Step::Idle) => Step::LeaveRead,
-            (Self::NoPass, Step::Claim(_), Step::Pass(_)) => Step::Writing,
+            (Self::ClearLast, Step::Notify(..) | Step::NotifyWake(..), Step::Idle) => Step::LeaveRead,
+            (Self::NoPass, Step::Claim(_), Step::DrainReaders(_)) => Step::Writing,
             (Self::AbandonWithoutGrant, Step::Clear, _) => Step::Free,
-            (Self::NoRelease, Step::ReclaimLook, _) => Step::Rouse(around),
+            (Self::NoRelease, Step::ReclaimLook, _) => Step::NotifyAll(around),
             (Self::GrantInBurial, Step::ReclaimLook, Step::Free) => Step::Grant(around),
             _ => after,
         }

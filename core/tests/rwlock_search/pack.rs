@@ -1,14 +1,14 @@
 //! A state as a key of 128 bits, and back.
 
 use crate::world::{Errand, Life, Party, World};
-use whorl_core::rwlock::{Bid, Ownership, Scan, Step};
+use whorl_core::rwlock::{Attempt, Ownership, Scan, Step};
 
 impl World {
     /// Packs the state, every bit that matters, into a key.
     pub fn pack(&self, count: usize) -> u128 {
         let mut bits = Bits { word: 0, at: 0 };
-        bits.put(Ownership::from_word(self.epoch).is_busy() as u16, 1);
-        bits.put(Ownership::from_word(self.epoch).seat(), 2);
+        bits.put(Ownership::from_word(self.owner_word).is_busy() as u16, 1);
+        bits.put(Ownership::from_word(self.owner_word).seat(), 2);
         bits.put(self.deaths.into(), 2);
         bits.put(self.tally.stage.into(), 2);
         bits.put(self.tally.writers.into(), 3);
@@ -25,7 +25,7 @@ impl World {
             let (kind, visited) = match errand.resume {
                 Step::SleepRead => (1, 0),
                 Step::SleepWrite => (2, 0),
-                Step::SleepPass(scan) => (3, scan.visited()),
+                Step::SleepDrainReaders(scan) => (3, scan.visited()),
                 _ => (0, 0),
             };
             bits.put(kind, 2);
@@ -39,8 +39,8 @@ impl World {
     pub fn unpack(key: u128, count: usize) -> Self {
         let mut bits = Bits { word: key, at: 0 };
         let mut world = Self::START;
-        world.epoch = u32::from(bits.get(1)) << 31;
-        world.epoch |= u32::from(bits.get(2));
+        world.owner_word = u32::from(bits.get(1)) << 31;
+        world.owner_word |= u32::from(bits.get(2));
         world.deaths = bits.get(2) as u8;
         world.tally.stage = bits.get(2) as u8;
         world.tally.writers = bits.get(3) as u8;
@@ -53,7 +53,7 @@ impl World {
             let resume = match kind {
                 1 => Step::SleepRead,
                 2 => Step::SleepWrite,
-                3 => Step::SleepPass(Scan::resume(seat as u16, count as u16, visited)),
+                3 => Step::SleepDrainReaders(Scan::resume(seat as u16, count as u16, visited)),
                 _ => Step::Idle,
             };
             let errand = (reclaims == 1).then_some(Errand { seat: whom as u8, resume });
@@ -85,17 +85,17 @@ impl Bits {
         let plain = PLAIN.iter().position(|plain| *plain == step);
         let (kind, from, visited, met) = match step {
             _ if plain.is_some() => (plain.unwrap_or(0) as u16, 0, 0, false),
-            Step::Claim(bid) => (32, bid.seen.seat(), 0, bid.announced),
-            Step::Defer(scan, bid) => (33, scan.from(), scan.visited(), bid.announced),
-            Step::Pass(scan) => (34, scan.from(), scan.visited(), false),
-            Step::SleepPass(scan) => (35, scan.from(), scan.visited(), false),
-            Step::WokenPass(scan) => (36, scan.from(), scan.visited(), false),
+            Step::Claim(attempt) => (32, attempt.seen.seat(), 0, attempt.announced),
+            Step::Defer(scan, attempt) => (33, scan.from(), scan.visited(), attempt.announced),
+            Step::DrainReaders(scan) => (34, scan.from(), scan.visited(), false),
+            Step::SleepDrainReaders(scan) => (35, scan.from(), scan.visited(), false),
+            Step::WokenDrainReaders(scan) => (36, scan.from(), scan.visited(), false),
             Step::Grant(scan) => (37, scan.from(), scan.visited(), false),
             Step::GrantWake(scan) => (38, scan.from(), scan.visited(), false),
-            Step::Poke(scan, met) => (39, scan.from(), scan.visited(), met),
-            Step::PokeWake(scan, met) => (40, scan.from(), scan.visited(), met),
-            Step::Rouse(scan) => (41, scan.from(), scan.visited(), false),
-            Step::RouseWake(scan) => (42, scan.from(), scan.visited(), false),
+            Step::Notify(scan, met) => (39, scan.from(), scan.visited(), met),
+            Step::NotifyWake(scan, met) => (40, scan.from(), scan.visited(), met),
+            Step::NotifyAll(scan) => (41, scan.from(), scan.visited(), false),
+            Step::NotifyAllWake(scan) => (42, scan.from(), scan.visited(), false),
             other => unreachable!("{other:?} has no number"),
         };
         self.put(kind, 6);
@@ -107,19 +107,19 @@ impl Bits {
     fn get_step(&mut self, count: u16) -> Step {
         let (kind, from, visited, met) = (self.get(6), self.get(2), self.get(2), self.get(1) == 1);
         let scan = Scan::resume(from, count, visited);
-        let bid = Bid { seen: Ownership::from_word(from.into()), announced: met };
+        let attempt = Attempt { seen: Ownership::from_word(from.into()), announced: met };
         match kind {
-            32 => Step::Claim(bid),
-            33 => Step::Defer(scan, bid),
-            34 => Step::Pass(scan),
-            35 => Step::SleepPass(scan),
-            36 => Step::WokenPass(scan),
+            32 => Step::Claim(attempt),
+            33 => Step::Defer(scan, attempt),
+            34 => Step::DrainReaders(scan),
+            35 => Step::SleepDrainReaders(scan),
+            36 => Step::WokenDrainReaders(scan),
             37 => Step::Grant(scan),
             38 => Step::GrantWake(scan),
-            39 => Step::Poke(scan, met),
-            40 => Step::PokeWake(scan, met),
-            41 => Step::Rouse(scan),
-            42 => Step::RouseWake(scan),
+            39 => Step::Notify(scan, met),
+            40 => Step::NotifyWake(scan, met),
+            41 => Step::NotifyAll(scan),
+            42 => Step::NotifyAllWake(scan),
             plain => PLAIN[usize::from(plain)],
         }
     }
@@ -138,7 +138,7 @@ const PLAIN: [Step; 24] = [
     Step::Reading,
     Step::LeaveRead,
     Step::LeaveWake,
-    Step::GlanceWrite,
+    Step::PeekWrite,
     Step::AnnounceWrite,
     Step::LookWrite,
     Step::SleepWrite,

@@ -6,7 +6,7 @@ use crate::mutants::Mutant;
 use std::cell::Cell as Slot;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::rwlock::{Actor, Cell, Epoch, Parts, SeatsUsed, Step, reclaim_dead};
+use whorl_core::rwlock::{Actor, OwnerWord, Parts, SeatState, SeatsUsed, Step, reclaim_dead};
 
 pub const MOST: usize = 4;
 
@@ -87,7 +87,7 @@ impl Party {
 /// How often seat 0 was overtaken, while it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// 1: announced; 2: a writer that has slept; 3: a writer that owns the epoch.
+    /// 1: announced; 2: a writer that has slept; 3: a writer that owns the owner word.
     pub stage: u8,
     /// Other writers' sections begun: since a reader announced, or since a writer slept.
     pub writers: u8,
@@ -97,7 +97,7 @@ pub struct Tally {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct World {
-    pub epoch: u32,
+    pub owner_word: u32,
     pub cells: [u32; MOST],
     pub parties: [Party; MOST],
     pub deaths: u8,
@@ -106,8 +106,8 @@ pub struct World {
 
 /// The words that the steps are taken on, and the host that notes whom they wake and for whom they ask.
 pub struct Words {
-    epoch: Epoch,
-    cells: Vec<Cell>,
+    owner_word: OwnerWord,
+    cells: Vec<SeatState>,
     seats_used: SeatsUsed,
     pub host: Notes,
 }
@@ -147,10 +147,10 @@ unsafe impl Parts for Words {
     fn host(&self) -> &Notes {
         &self.host
     }
-    fn epoch(&self) -> &Epoch {
-        &self.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.cells
     }
     fn seats_used(&self) -> &SeatsUsed {
@@ -158,7 +158,7 @@ unsafe impl Parts for Words {
     }
 }
 
-/// The word of a cell or of an epoch, to be set as a state has it.
+/// The word of a cell or of an owner word, to be set as a state has it.
 pub fn raw<T>(part: &T) -> &AtomicU32 {
     // SAFETY: both are one atomic word with padding after it.
     unsafe { &*std::ptr::from_ref(part).cast() }
@@ -166,21 +166,26 @@ pub fn raw<T>(part: &T) -> &AtomicU32 {
 
 impl Words {
     pub fn new(count: usize) -> Self {
-        let cells = (0..count).map(|_| Cell::new()).collect();
-        let words = Self { epoch: Epoch::new(), cells, seats_used: SeatsUsed::new(), host: Notes::default() };
+        let cells = (0..count).map(|_| SeatState::new()).collect();
+        let words = Self {
+            owner_word: OwnerWord::new(),
+            cells,
+            seats_used: SeatsUsed::new(),
+            host: Notes::default(),
+        };
         words.seats_used.raise(count as u32 - 1);
         words
     }
 
     fn set(&self, world: &World) {
-        raw(&self.epoch).store(world.epoch, Relaxed);
+        raw(&self.owner_word).store(world.owner_word, Relaxed);
         for (cell, word) in self.cells.iter().zip(world.cells) {
             raw(cell).store(word, Relaxed);
         }
     }
 
     fn get(&self, world: &mut World) {
-        world.epoch = raw(&self.epoch).load(Relaxed);
+        world.owner_word = raw(&self.owner_word).load(Relaxed);
         for (cell, word) in self.cells.iter().zip(&mut world.cells) {
             *word = raw(cell).load(Relaxed);
         }
@@ -208,7 +213,7 @@ pub struct Next {
 
 impl World {
     pub const START: Self = Self {
-        epoch: 0,
+        owner_word: 0,
         cells: [0; MOST],
         parties: [IDLE; MOST],
         deaths: 0,
@@ -275,7 +280,7 @@ impl World {
                     emit(false, &|party| party.at = Step::AnnounceRead);
                 }
                 if role != b'R' {
-                    emit(false, &|party| party.at = Step::GlanceWrite);
+                    emit(false, &|party| party.at = Step::PeekWrite);
                 }
                 if config.reclamation != Reclamation::Told {
                     for seat in (0..count).filter(|seat| self.buriable(config, *seat)) {
@@ -397,7 +402,7 @@ impl World {
                 Step::AnnounceRead | Step::AnnounceWrite => {
                     self.tally = Tally { stage: 1, ..Tally::default() }
                 }
-                Step::Claim(_) if matches!(party.at, Step::Pass(_)) => self.tally.stage = 3,
+                Step::Claim(_) if matches!(party.at, Step::DrainReaders(_)) => self.tally.stage = 3,
                 _ if party.at.is_settled() => self.tally = Tally::default(),
                 _ => {}
             }

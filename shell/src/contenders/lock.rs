@@ -4,7 +4,7 @@ use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
 use harness::locks::Lock;
 use rustix::fd::OwnedFd;
 use std::sync::OnceLock;
-use whorl_core::rwlock::{Cell, Epoch, Participant, Parts, SeatsUsed};
+use whorl_core::rwlock::{OwnerWord, Participant, Parts, SeatState, SeatsUsed};
 
 const SEATS: usize = 64;
 /// How many seats count as taken, whoever is there: the uncontended figures are asked for with so many.
@@ -13,9 +13,9 @@ const TAKEN: u32 = 8;
 /// Zeroed memory is a free lock.
 #[repr(C)]
 pub struct Shared {
-    epoch: Epoch,
+    owner_word: OwnerWord,
     seats_used: SeatsUsed,
-    cells: [Cell; SEATS],
+    cells: [SeatState; SEATS],
 }
 
 /// The shared part as one party sees it.
@@ -31,10 +31,10 @@ unsafe impl Parts for Handle {
     fn host(&self) -> &SharedHost {
         &self.host
     }
-    fn epoch(&self) -> &Epoch {
-        &self.shared.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.shared.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.shared.cells
     }
     fn seats_used(&self) -> &SeatsUsed {

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use whorl::shm::liveness::{ByteLocks, Owner, SharedHost};
 use whorl_core::host::Host;
-use whorl_core::rwlock::{self, Cell, Epoch, Participant, Parts, ReadGuard, SeatsUsed, WriteGuard};
+use whorl_core::rwlock::{self, OwnerWord, Participant, Parts, ReadGuard, SeatState, SeatsUsed, WriteGuard};
 use whorl_core::sync::AtomicU32;
 
 const VICTIM: u32 = 0;
@@ -29,8 +29,8 @@ const DEAD: usize = 2;
 /// A lock in shared memory, and who is in as far as they say so.
 #[repr(C)]
 struct Memory {
-    epoch: Epoch,
-    cells: [Cell; SEATS],
+    owner_word: OwnerWord,
+    cells: [SeatState; SEATS],
     seats_used: SeatsUsed,
     writers: AtomicU32,
     readers: AtomicU32,
@@ -49,10 +49,10 @@ unsafe impl Parts for Lock {
     fn host(&self) -> &SharedHost {
         &self.host
     }
-    fn epoch(&self) -> &Epoch {
-        &self.memory.epoch
+    fn owner_word(&self) -> &OwnerWord {
+        &self.memory.owner_word
     }
-    fn cells(&self) -> &[Cell] {
+    fn cells(&self) -> &[SeatState] {
         &self.memory.cells
     }
     fn seats_used(&self) -> &SeatsUsed {
