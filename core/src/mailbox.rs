@@ -7,7 +7,7 @@
 //!
 //! Messages have versions, 1, 2, 3, and so on, 64 bits wide; version 0 is the empty message of a fresh mailbox. Version v
 //! lies in buffer v mod 2. A writer fills the buffer that is not current, with the message's length and the upper half of
-//! its version beside it, and then stores the lower half in `latest`: that one store is the *flip*. So a writer that is
+//! its version beside it, and then stores the lower half in `latest`: that one store is the *commit*. So a writer that is
 //! killed anywhere leaves the old message whole or the new one, and there is no poisoned state. The lock is there for the
 //! readers of the old buffer: without it, two quick writers would write under them.
 //!
@@ -16,9 +16,9 @@
 //! | name | one half | the other half |
 //! |---|---|---|
 //! | the lock's | a writer leaves | a reader or the next writer enters: everything below but the peek relies on it alone |
-//! | *flip* | the writer stores `latest`, Release, after all else | a peek loads it, Acquire |
-//! | *high* | the writer claims the lock, after the flip to the other buffer, fence, then stores a buffer's upper half | a peek loads it, Acquire, then looks at `latest` again |
-//! | *news* | flip, leave, fence, look for sleepers | announce, fence, peek ([`EventCount`]) |
+//! | *commit* | the writer stores `latest`, Release, after all else | a peek loads it, Acquire |
+//! | *high* | the writer claims the lock, after the commit to the other buffer, fence, then stores a buffer's upper half | a peek loads it, Acquire, then looks at `latest` again |
+//! | *changed* | commit, leave, fence, look for sleepers | announce, fence, peek ([`EventCount`]) |
 
 use crate::error::{Corrupt, LockError, MailReadError, MailWriteError, WaitError};
 use crate::event_count::EventCount;
@@ -30,33 +30,33 @@ type Deadline<P> = <<P as rwlock::Parts>::Host as Futex>::Deadline;
 
 /// What stands beside a mailbox's two buffers. Zeroed memory is a fresh mailbox. 128 bytes.
 #[repr(C, align(64))]
-pub struct Post {
+pub struct MailboxHeader {
     /// The lower half of the current version; its lowest bit says which buffer is current. Changed by the lock's owner.
-    /// *Flip*.
+    /// *Commit*.
     latest: AtomicU32,
     _pad: u32,
-    letters: [Letter; 2],
+    buffers: [BufferHeader; 2],
     _line: [u32; 8],
     /// Where people wait for news.
-    news: EventCount,
+    changed: EventCount,
 }
 
 /// What stands beside one buffer. Changed by the lock's owner, while the other buffer is current.
 #[repr(C)]
-struct Letter {
+struct BufferHeader {
     /// Bytes in the buffer. Relaxed: guarded by the lock.
     length: AtomicU32,
     /// The upper half of the version. *High*.
     high: AtomicU32,
 }
 
-impl Letter {
+impl BufferHeader {
     fn new() -> Self {
         Self { length: AtomicU32::new(0), high: AtomicU32::new(0) }
     }
 }
 
-impl Post {
+impl MailboxHeader {
     /// A fresh mailbox; the same as zeroed memory.
     #[expect(
         clippy::new_without_default,
@@ -66,50 +66,50 @@ impl Post {
         Self {
             latest: AtomicU32::new(0),
             _pad: 0,
-            letters: [Letter::new(), Letter::new()],
+            buffers: [BufferHeader::new(), BufferHeader::new()],
             _line: [0; 8],
-            news: EventCount::new(),
+            changed: EventCount::new(),
         }
     }
 
     /// A mailbox whose empty message has `version` instead of 0. Before anybody uses it.
     pub fn start_at(&self, version: u64) {
         // Relaxed: nobody else looks yet; handing the memory over orders it.
-        self.letter(version as u32).high.store((version >> 32) as u32, Ordering::Relaxed);
+        self.buffer_header(version as u32).high.store((version >> 32) as u32, Ordering::Relaxed);
         self.latest.store(version as u32, Ordering::Relaxed);
     }
 
     /// The version of the current message, at one moment; for who does not hold the lock. Touches no lock.
     pub fn version(&self) -> u64 {
-        let mut latest = self.latest.load(Ordering::Acquire); // Acquire: the peeking half of *flip*
-        // Bounded: each round that fails has seen a flip. After many of them any of the last few versions will do.
+        let mut latest = self.latest.load(Ordering::Acquire); // Acquire: the peeking half of *commit*
+        // Bounded: each round that fails has seen a commit. After many of them any of the last few versions will do.
         for _ in 0..16 {
-            // Acquire: the peeking half of *high*: if this buffer is being filled again, the load below sees the flip.
-            let high = self.letter(latest).high.load(Ordering::Acquire);
-            // Acquire: *flip*, for the next round.
+            // Acquire: the peeking half of *high*: if this buffer is being filled again, the load below sees the commit.
+            let high = self.buffer_header(latest).high.load(Ordering::Acquire);
+            // Acquire: *commit*, for the next round.
             let again = self.latest.load(Ordering::Acquire);
             if again == latest {
                 return u64::from(high) << 32 | u64::from(latest);
             }
             latest = again;
         }
-        u64::from(self.letter(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
+        u64::from(self.buffer_header(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
     }
 
-    /// Tells those who wait for news, if there are any, after a flip.
-    pub fn tell<F: Futex>(&self, futex: &F) {
-        self.news.notify(futex);
+    /// Tells those who wait for news, if there are any, after a commit.
+    pub fn notify<F: Futex>(&self, futex: &F) {
+        self.changed.notify(futex);
     }
 
-    /// Wakes all who wait for news. After the reclamation of somebody who may have flipped and told nobody.
+    /// Wakes all who wait for news. After the reclamation of somebody who may have committed and told nobody.
     pub fn notify_all<F: Futex>(&self, futex: &F) {
-        self.news.notify_all(futex);
+        self.changed.notify_all(futex);
     }
 
     /// Waits for a message later than version `than`, and returns its version. Takes no part in the lock.
     ///
     /// # Blocking
-    /// Waits for a writer, until `deadline`. If a writer dies between its flip and its wake, this notices when a slice ends.
+    /// Waits for a writer, until `deadline`. If a writer dies between its commit and its wake, this notices when a slice ends.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] or [`WaitError::Interrupted`].
@@ -120,12 +120,12 @@ impl Post {
         deadline: Option<F::Deadline>,
     ) -> Result<u64, WaitError> {
         loop {
-            let ticket = self.news.prepare_wait();
+            let ticket = self.changed.prepare_wait();
             let version = self.version();
             if version > than {
                 return Ok(version);
             }
-            let verdict = match self.news.wait(futex, ticket, deadline) {
+            let verdict = match self.changed.wait(futex, ticket, deadline) {
                 WaitResult::Woken | WaitResult::PollInterval => continue,
                 WaitResult::TimedOut => WaitError::TimedOut,
                 WaitResult::Interrupted => WaitError::Interrupted,
@@ -136,14 +136,14 @@ impl Post {
         }
     }
 
-    fn letter(&self, version: u32) -> &Letter {
-        &self.letters[buffer(version)]
+    fn buffer_header(&self, version: u32) -> &BufferHeader {
+        &self.buffers[buffer(version)]
     }
 
     /// The current version, for who is in the lock. Relaxed: guarded by it.
     fn current(&self) -> u64 {
         let latest = self.latest.load(Ordering::Relaxed);
-        u64::from(self.letter(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
+        u64::from(self.buffer_header(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
     }
 }
 
@@ -184,11 +184,11 @@ pub unsafe trait Parts: rwlock::Parts {
     type Payload: Payload;
 
     /// What stands beside the buffers.
-    fn post(&self) -> &Post;
+    fn header(&self) -> &MailboxHeader;
     /// The buffers.
     fn payload(&self) -> &Self::Payload;
     /// Where people wait for news of any mailbox of several, if this is one of several.
-    fn any_news(&self) -> Option<&EventCount> {
+    fn any_changed(&self) -> Option<&EventCount> {
         None
     }
 }
@@ -197,14 +197,14 @@ pub unsafe trait Parts: rwlock::Parts {
 unsafe impl<P: Parts> Parts for &P {
     type Payload = P::Payload;
 
-    fn post(&self) -> &Post {
-        P::post(self)
+    fn header(&self) -> &MailboxHeader {
+        P::header(self)
     }
     fn payload(&self) -> &P::Payload {
         P::payload(self)
     }
-    fn any_news(&self) -> Option<&EventCount> {
-        P::any_news(self)
+    fn any_changed(&self) -> Option<&EventCount> {
+        P::any_changed(self)
     }
 }
 
@@ -286,10 +286,10 @@ impl<P: Parts> Mailbox<P> {
 
     /// The version of the latest message. Takes no part in the lock.
     pub fn version(&self) -> u64 {
-        self.parts().post().version()
+        self.parts().header().version()
     }
 
-    /// Waits for a message later than version `than`; see [`Post::wait_newer`].
+    /// Waits for a message later than version `than`; see [`MailboxHeader::wait_newer`].
     ///
     /// # Blocking
     /// Waits for a writer, until `deadline`.
@@ -297,7 +297,7 @@ impl<P: Parts> Mailbox<P> {
     /// # Errors
     /// [`WaitError::TimedOut`] or [`WaitError::Interrupted`].
     pub fn wait_newer(&self, than: u64, deadline: Option<Deadline<P>>) -> Result<u64, WaitError> {
-        self.parts().post().wait_newer(self.parts().host(), than, deadline)
+        self.parts().header().wait_newer(self.parts().host(), than, deadline)
     }
 
     fn parts(&self) -> &P {
@@ -316,14 +316,14 @@ impl<P: Parts> Mailbox<P> {
         // SAFETY: we own the lock, and the length was checked.
         let version = unsafe { fill(guard.parts(), message) };
         // SAFETY: we own the lock, and have filled it.
-        unsafe { flip(guard.parts(), version) };
+        unsafe { commit(guard.parts(), version) };
         drop(guard);
         // After leaving, so that those it wakes find the lock free.
         let parts = self.parts();
-        parts.post().tell(parts.host());
+        parts.header().notify(parts.host());
         // The fence in that call stands before this look as well.
-        if let Some(news) = parts.any_news().filter(|news| news.has_waiters()) {
-            news.notify_all(parts.host());
+        if let Some(changed) = parts.any_changed().filter(|changed| changed.has_waiters()) {
+            changed.notify_all(parts.host());
         }
         Ok(version)
     }
@@ -331,9 +331,9 @@ impl<P: Parts> Mailbox<P> {
 
 /// Copies the current message out. To be called from inside the lock.
 fn copy_out<P: Parts>(parts: &P, buffer: &mut [u8]) -> Result<Message, MailReadError> {
-    let (post, payload) = (parts.post(), parts.payload());
-    let version = post.current();
-    let length = post.letter(version as u32).length.load(Ordering::Relaxed) as usize; // Relaxed: guarded by the lock
+    let (header, payload) = (parts.header(), parts.payload());
+    let version = header.current();
+    let length = header.buffer_header(version as u32).length.load(Ordering::Relaxed) as usize; // Relaxed: guarded by the lock
     if length > payload.capacity() {
         return Err(Corrupt.into());
     }
@@ -348,12 +348,12 @@ fn copy_out<P: Parts>(parts: &P, buffer: &mut [u8]) -> Result<Message, MailReadE
 /// # Safety
 /// - The caller owns the lock, and `message` is not longer than the capacity.
 pub unsafe fn fill<P: Parts>(parts: &P, message: &[u8]) -> u64 {
-    let post = parts.post();
-    let version = post.current().wrapping_add(1);
-    let letter = post.letter(version as u32);
+    let header = parts.header();
+    let version = header.current().wrapping_add(1);
+    let buffer_header = header.buffer_header(version as u32);
     // Relaxed: the writer's half of *high* is the fence after the claim of the lock.
-    letter.high.store((version >> 32) as u32, Ordering::Relaxed);
-    letter.length.store(message.len() as u32, Ordering::Relaxed); // Relaxed: guarded by the lock
+    buffer_header.high.store((version >> 32) as u32, Ordering::Relaxed);
+    buffer_header.length.store(message.len() as u32, Ordering::Relaxed); // Relaxed: guarded by the lock
     // SAFETY: the index is 0 or 1 and not the current one; the rest is the caller's contract.
     unsafe { parts.payload().fill(buffer(version as u32), message) };
     version
@@ -363,7 +363,7 @@ pub unsafe fn fill<P: Parts>(parts: &P, message: &[u8]) -> u64 {
 ///
 /// # Safety
 /// - The caller owns the lock, and has [filled](fill) that version.
-pub unsafe fn flip<P: Parts>(parts: &P, version: u64) {
-    // Release: the writer's half of *flip*; and should we be killed, the message is whole before it is current.
-    parts.post().latest.store(version as u32, Ordering::Release);
+pub unsafe fn commit<P: Parts>(parts: &P, version: u64) {
+    // Release: the writer's half of *commit*; and should we be killed, the message is whole before it is current.
+    parts.header().latest.store(version as u32, Ordering::Release);
 }

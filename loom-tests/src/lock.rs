@@ -1,6 +1,6 @@
 //! A lock's and a mailbox's memory as a model owns it, with a payload that loom watches.
 
-use crate::mailbox::{self, Mailbox, Payload, Post};
+use crate::mailbox::{self, Mailbox, MailboxHeader, Payload};
 use crate::parking::Parking;
 use crate::rwlock::{self, Actor, OwnerWord, Participant, SeatState, SeatsUsed, Step};
 use loom::cell::UnsafeCell;
@@ -10,7 +10,7 @@ struct Memory {
     owner_word: OwnerWord,
     cells: Vec<SeatState>,
     seats_used: SeatsUsed,
-    post: Post,
+    header: MailboxHeader,
     buffers: Buffers,
     value: UnsafeCell<u32>,
 }
@@ -37,12 +37,12 @@ impl Lock {
             owner_word: OwnerWord::new(),
             cells: (0..seats).map(|_| SeatState::new()).collect(),
             seats_used: SeatsUsed::new(),
-            post: Post::new(),
+            header: MailboxHeader::new(),
             buffers: Buffers([UnsafeCell::new([0; 2]), UnsafeCell::new([0; 2])]),
             value: UnsafeCell::new(0),
         };
         memory.seats_used.raise(seats - 1);
-        memory.post.start_at(version);
+        memory.header.start_at(version);
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
 
@@ -128,8 +128,8 @@ unsafe impl rwlock::Parts for Lock {
 unsafe impl mailbox::Parts for Lock {
     type Payload = Buffers;
 
-    fn post(&self) -> &Post {
-        &self.memory.post
+    fn header(&self) -> &MailboxHeader {
+        &self.memory.header
     }
     fn payload(&self) -> &Buffers {
         &self.memory.buffers

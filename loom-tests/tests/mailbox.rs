@@ -77,7 +77,7 @@ fn two_writers_count_on_from_each_other() {
     });
 }
 
-/// The flip Relaxed, or one of the two loads of a peek: the lower half of one version with the upper half of another.
+/// The commit Relaxed, or one of the two loads of a peek: the lower half of one version with the upper half of another.
 #[test]
 fn a_peek_never_mixes_two_versions() {
     Model::new("mailbox: peek, write across the wrap", 17).check(|| {
@@ -101,7 +101,7 @@ fn a_peek_notices_that_a_buffer_is_filled_again() {
     });
 }
 
-/// The telling comes before the flip, or without its fence: who waits sleeps for ever.
+/// The telling comes before the commit, or without its fence: who waits sleeps for ever.
 #[test]
 fn news_wakes_who_waits_for_it() {
     Model::new("mailbox: wait for news", 254).check(|| {
@@ -169,7 +169,7 @@ enum Done {
     Left,
 }
 
-/// A writer is killed with the lock taken, with the other buffer filled, after the flip, and after leaving but before it
+/// A writer is killed with the lock taken, with the other buffer filled, after the commit, and after leaving but before it
 /// told anybody; and is reclaimed while a reader waits for the lock: the old message whole, or the new one.
 #[test]
 fn a_killed_writer_leaves_a_whole_message() {
@@ -189,7 +189,7 @@ fn a_killed_writer_leaves_a_whole_message() {
     }
 }
 
-/// The same, and somebody waits for news: the reclamation rings, for the dead one may have flipped and told nobody.
+/// The same, and somebody waits for news: the reclamation rings, for the dead one may have committed and told nobody.
 #[test]
 fn the_reclamation_of_a_writer_tells_its_news() {
     for done in [Done::Flipped, Done::Left] {
@@ -210,7 +210,7 @@ fn die(lock: &Lock, done: Done) {
         let version = unsafe { mailbox::fill(lock, &[1; 2]) };
         if done >= Done::Flipped {
             // SAFETY: we own the lock, and have filled it.
-            unsafe { mailbox::flip(lock, version) };
+            unsafe { mailbox::commit(lock, version) };
         }
     }
     if done >= Done::Left {
@@ -219,7 +219,7 @@ fn die(lock: &Lock, done: Done) {
         std::mem::forget(guard);
     }
     lock.reclaim(0);
-    lock.post().notify_all(lock.host());
+    lock.header().notify_all(lock.host());
 }
 
 /// Two readers and a writer.

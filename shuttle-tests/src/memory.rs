@@ -1,6 +1,6 @@
 //! Memory as a run owns it: a ring, and a mailbox behind its lock, with payloads that notice when two are at them at once.
 
-use crate::mailbox::{self, Payload, Post};
+use crate::mailbox::{self, MailboxHeader, Payload};
 use crate::parking::Parking;
 use crate::ring::{Control, Parts, ReceiverEntry, SenderParts, SenderState, SenderStateView, Slots};
 use crate::rwlock::{self, OwnerWord, SeatState, SeatsUsed};
@@ -129,7 +129,7 @@ struct LockMemory {
     owner_word: OwnerWord,
     cells: Vec<SeatState>,
     seats_used: SeatsUsed,
-    post: Post,
+    header: MailboxHeader,
     buffers: Buffers,
     value: Watched,
 }
@@ -148,11 +148,11 @@ impl Lock {
             owner_word: OwnerWord::new(),
             cells: (0..seats).map(|_| SeatState::new()).collect(),
             seats_used: SeatsUsed::new(),
-            post: Post::new(),
+            header: MailboxHeader::new(),
             buffers: Buffers::default(),
             value: Watched::default(),
         };
-        memory.post.start_at(version);
+        memory.header.start_at(version);
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
 
@@ -184,8 +184,8 @@ unsafe impl rwlock::Parts for Lock {
 unsafe impl mailbox::Parts for Lock {
     type Payload = Buffers;
 
-    fn post(&self) -> &Post {
-        &self.memory.post
+    fn header(&self) -> &MailboxHeader {
+        &self.memory.header
     }
     fn payload(&self) -> &Buffers {
         &self.memory.buffers

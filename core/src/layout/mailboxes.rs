@@ -5,7 +5,7 @@
 //! 256    SeatsUsed, 64 bytes
 //! 320    EventCount, 64 bytes: news of any mailbox
 //! 4096   Seat x seats, 8 bytes each
-//! B      boxes, each: OwnerWord, 64 bytes; Post, 128 bytes; SeatState x seats, 64 bytes each
+//! B      boxes, each: OwnerWord, 64 bytes; MailboxHeader, 128 bytes; SeatState x seats, 64 bytes each
 //! P      buffers, two for each box, `stride` bytes each
 //!
 //! B      = 4096 + 8 * seats, rounded up to 64
@@ -19,7 +19,7 @@ use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words
 use crate::error::{JoinError, MailReadError, MailWriteError, WaitError};
 use crate::event_count::EventCount;
 use crate::host::{Host, WaitResult};
-use crate::mailbox::{self, Mailbox, Message, Payload, Post};
+use crate::mailbox::{self, Mailbox, MailboxHeader, Message, Payload};
 use crate::rwlock::{self, OwnerWord, SeatState, SeatsUsed};
 use crate::seat::{Generation, Seat, State};
 use crate::sync::AtomicU32;
@@ -30,17 +30,17 @@ const MAILBOXES: u32 = 3;
 const MAX_BOXES: u32 = 1 << 20;
 
 const SEATS_USED_AT: usize = 256;
-const NEWS_AT: usize = 320;
+const CHANGED_AT: usize = 320;
 const LINE: u64 = 64;
 
 const_assert!(
-    size_of::<SeatsUsed>() == 64 && SEATS_USED_AT >= size_of::<Words>() && SEATS_USED_AT + 64 <= NEWS_AT
+    size_of::<SeatsUsed>() == 64 && SEATS_USED_AT >= size_of::<Words>() && SEATS_USED_AT + 64 <= CHANGED_AT
 );
-const_assert!(size_of::<EventCount>() == 64 && align_of::<EventCount>() == 64 && NEWS_AT + 64 <= TABLE_AT);
+const_assert!(size_of::<EventCount>() == 64 && align_of::<EventCount>() == 64 && CHANGED_AT + 64 <= TABLE_AT);
 const_assert!(size_of::<Seat>() == 8);
 const_assert!(size_of::<SeatState>() == 64 && align_of::<SeatState>() == 64);
 const_assert!(size_of::<OwnerWord>() == 64 && align_of::<OwnerWord>() == 64);
-const_assert!(size_of::<Post>() == 128 && align_of::<Post>() == 64);
+const_assert!(size_of::<MailboxHeader>() == 128 && align_of::<MailboxHeader>() == 64);
 const_assert!(ALIGN.is_multiple_of(LINE as usize) && PAGE.is_multiple_of(LINE));
 
 /// The measures of a segment of mailboxes, checked.
@@ -98,7 +98,7 @@ impl MailGeometry {
     }
 
     const fn box_length(&self) -> u64 {
-        (size_of::<OwnerWord>() + size_of::<Post>()) as u64
+        (size_of::<OwnerWord>() + size_of::<MailboxHeader>()) as u64
             + self.seats as u64 * size_of::<SeatState>() as u64
     }
 
@@ -227,7 +227,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         for index in 0..self.geometry.boxes {
             self.clear(index, seat);
         }
-        self.news().notify_all(&self.host);
+        self.changed().notify_all(&self.host);
         // Last: if we die before this, the next reclaimer repeats the rest.
         place.reclaim()
     }
@@ -238,8 +238,8 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         // SAFETY: by the contracts of the two callers. Should they be broken, there are only atomics here: messages may
         // come out torn.
         unsafe { rwlock::reclaim(&parts, seat) };
-        // It may have flipped and told nobody.
-        mailbox::Parts::post(&parts).notify_all(&self.host);
+        // It may have committed and told nobody.
+        mailbox::Parts::header(&parts).notify_all(&self.host);
     }
 
     /// Reclaims every occupant whom the host knows to be dead; returns how many.
@@ -259,7 +259,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
 
     /// The version of the latest message of a mailbox, at one moment. Needs no seat.
     pub fn version(&self, index: u32) -> Option<u64> {
-        Some(mailbox::Parts::post(&self.parts(index)?).version())
+        Some(mailbox::Parts::header(&self.parts(index)?).version())
     }
 
     /// Waits until a mailbox has a message later than version `than`, and returns its version. Needs no seat.
@@ -271,7 +271,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     /// Why there is no news.
     pub fn wait_newer(&self, index: u32, than: u64, deadline: Option<H::Deadline>) -> Result<u64, WaitError> {
         let parts = self.parts(index).ok_or(WaitError::NoSuchBox)?;
-        mailbox::Parts::post(&parts).wait_newer(&self.host, than, deadline)
+        mailbox::Parts::header(&parts).wait_newer(&self.host, than, deadline)
     }
 
     /// Sleeps until some mailbox may have a new message; at most a slice, and not at all if `look`, which is called after
@@ -280,14 +280,14 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     /// # Blocking
     /// Waits for a writer, until `deadline` or the end of a slice.
     pub fn sleep_unless(&self, look: impl FnOnce() -> bool, deadline: Option<H::Deadline>) -> WaitResult {
-        let ticket = self.news().prepare_wait();
-        if look() { WaitResult::Woken } else { self.news().wait(&self.host, ticket, deadline) }
+        let ticket = self.changed().prepare_wait();
+        if look() { WaitResult::Woken } else { self.changed().wait(&self.host, ticket, deadline) }
     }
 
-    fn news(&self) -> &'m EventCount {
+    fn changed(&self) -> &'m EventCount {
         // SAFETY: inside the first page (I1), aligned; atomics.
-        let news = unsafe { self.region.table::<EventCount>(NEWS_AT, 1) };
-        &news[0]
+        let changed = unsafe { self.region.table::<EventCount>(CHANGED_AT, 1) };
+        &changed[0]
     }
 
     fn seats_used(&self) -> &'m SeatsUsed {
@@ -308,33 +308,42 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         }
         let geometry = &self.geometry;
         let at = (geometry.boxes_at() + u64::from(index) * geometry.box_length()) as usize;
-        let post_at = at + size_of::<OwnerWord>();
+        let header_at = at + size_of::<OwnerWord>();
         // SAFETY: `index` is below the number of boxes, so its tables lie inside the region (I1), on multiples of 64
         // bytes; atomics. The same for the next two.
         let owner_word = unsafe { self.region.table::<OwnerWord>(at, 1) };
         // SAFETY: see above.
-        let post = unsafe { self.region.table::<Post>(post_at, 1) };
+        let header = unsafe { self.region.table::<MailboxHeader>(header_at, 1) };
         // SAFETY: see above.
-        let cells = unsafe { self.region.table(post_at + size_of::<Post>(), geometry.seats as usize) };
+        let cells =
+            unsafe { self.region.table(header_at + size_of::<MailboxHeader>(), geometry.seats as usize) };
         let buffer = |which: u64| {
             let at = geometry.buffers_at() + (2 * u64::from(index) + which) * geometry.stride();
             // SAFETY: as above; `stride` bytes from there on are words of the region, aligned to 64.
             unsafe { self.region.table(at as usize, geometry.stride() as usize / size_of::<AtomicU32>()) }
         };
         let buffers = Buffers { words: [buffer(0), buffer(1)], capacity: geometry.capacity as usize };
-        let (owner_word, post, seats_used, any_news) =
-            (&owner_word[0], &post[0], self.seats_used(), self.news());
-        Some(BoxParts { owner_word, post, cells, seats_used, any_news, buffers, host: self.host.clone() })
+        let (owner_word, header, seats_used, any_changed) =
+            (&owner_word[0], &header[0], self.seats_used(), self.changed());
+        Some(BoxParts {
+            owner_word,
+            header,
+            cells,
+            seats_used,
+            any_changed,
+            buffers,
+            host: self.host.clone(),
+        })
     }
 }
 
 /// The parts of one mailbox in memory.
 pub struct BoxParts<'m, H> {
     owner_word: &'m OwnerWord,
-    post: &'m Post,
+    header: &'m MailboxHeader,
     cells: &'m [SeatState],
     seats_used: &'m SeatsUsed,
-    any_news: &'m EventCount,
+    any_changed: &'m EventCount,
     buffers: Buffers<'m>,
     host: H,
 }
@@ -362,14 +371,14 @@ unsafe impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
 unsafe impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
     type Payload = Buffers<'m>;
 
-    fn post(&self) -> &Post {
-        self.post
+    fn header(&self) -> &MailboxHeader {
+        self.header
     }
     fn payload(&self) -> &Buffers<'m> {
         &self.buffers
     }
-    fn any_news(&self) -> Option<&EventCount> {
-        Some(self.any_news)
+    fn any_changed(&self) -> Option<&EventCount> {
+        Some(self.any_changed)
     }
 }
 
