@@ -1,7 +1,7 @@
 //! Who takes the steps: participants, which sleep where the steps say so, and reclaimers.
 
+use super::parts::{Ownership, Parts, SeatState, count, state};
 use super::step::{Actor, Step};
-use super::{Ownership, Parts, SeatState, count, state};
 use crate::error::LockError;
 use crate::host::{Futex, Host, WaitResult};
 use crate::sync::Ordering;

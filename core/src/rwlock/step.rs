@@ -2,9 +2,9 @@
 //! loops or sleeps. `participant.rs` takes them one after another and sleeps where they say so; models and the state
 //! search take the same steps in their own order.
 
+use super::parts::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
+use super::parts::{Ownership, Parts, count};
 use super::scan::Scan;
-use super::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
-use super::{Ownership, Parts, count};
 use crate::host::Futex;
 use crate::sync::{AtomicU32, Ordering, exchange_before_fence, fence, fence_after_exchange};
 
