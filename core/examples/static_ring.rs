@@ -5,10 +5,10 @@
 //! - **Where it lies.** A `static` of [`DATA`] plus [`CONTROL`] bytes, aligned to 128. Both are constants of the geometry,
 //!   so the compiler reserves exactly what the ring needs, and refuses a geometry that is impossible. The ring may as
 //!   well lie in a linker section of its own, or in memory that two cores share.
-//! - **How to wait.** A [`Host`]. Here waiting is a spin hint; on a microcontroller it is `wfe` in `wait` and `sev` in the
-//!   wakes, or a task switch of the scheduler. The `try_` functions never wait, so an interrupt handler can call
+//! - **How to wait.** A [`Host`](whorl_core::host::Host). Here it is [`SpinHost`]. On a microcontroller a host of its own
+//!   executes `wfe` in `wait` and `sev` in the wakes, or switches tasks. The `try_` functions never wait, so an interrupt handler can call
 //!   `try_claim` and `try_read`.
-//! - **Who dies.** Nobody does where there are no processes: `try_reclaim` never runs its closure.
+//! - **Who dies.** Nobody does where there are no processes: [`SpinHost`] never runs the closure of `try_reclaim`.
 //!
 //! The sender and each receiver may live on different cores or in an interrupt handler; each handle is used by one at a time.
 #![expect(clippy::disallowed_types, reason = "a static that the ring writes to needs interior mutability")]
@@ -16,10 +16,9 @@
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
-use whorl_core::host::{Futex, Host, WaitResult};
+use whorl_core::host::SpinHost;
 use whorl_core::layout::{Geometry, Region, Ring};
 use whorl_core::ring::{PendingReceiver, Receiver};
-use whorl_core::sync::{AtomicU32, Ordering};
 
 /// Eight slots of 32 bytes, for up to two receivers.
 const GEOMETRY: Geometry = match Geometry::new(32, 8, 2) {
@@ -39,40 +38,14 @@ unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new([0; DATA + CONTROL]));
 
-/// Waits by spinning.
-#[derive(Clone, Copy)]
-struct Spin;
-
-impl Futex for Spin {
-    /// There is no clock: waits have no deadline.
-    type Deadline = core::convert::Infallible;
-
-    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<Self::Deadline>) -> WaitResult {
-        while word.load(Ordering::Relaxed) == expected {
-            core::hint::spin_loop();
-        }
-        WaitResult::Woken
-    }
-    fn wake_all(&self, _: &AtomicU32) {}
-}
-
-impl Host for Spin {
-    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
-        false
-    }
-    fn try_sweep(&self, _: impl FnOnce()) {}
-    fn owner_is_dead(&self) -> bool {
-        false
-    }
-}
-
 fn main() {
     let start = NonNull::new(MEMORY.0.get().cast::<u8>()).expect("a static has an address");
     // SAFETY: all of the static, which lives for ever, and `main` runs once.
     let memory = unsafe { Region::new(start, DATA + CONTROL) };
     let (data, control) = memory.split_at(DATA).expect("both fit");
     // SAFETY: writable, apart, used by nobody else yet; nobody is ever reclaimed.
-    let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Spin) }.expect("aligned and long enough");
+    let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, SpinHost::new()) }
+        .expect("aligned and long enough");
     let handle = ring.ring();
     let (mut sender, membership) = ring.into_sender();
 
@@ -99,7 +72,7 @@ fn main() {
     }
 }
 
-fn print_all(receiver: &mut Receiver<Ring<'static, Spin>>) {
+fn print_all(receiver: &mut Receiver<Ring<'static, SpinHost>>) {
     let seat = receiver.seat();
     loop {
         let run = match receiver.read(None) {

@@ -3,7 +3,8 @@
 //! An algorithm cannot know either. On Linux the sleeping half is a futex and the dead are known by byte locks that the
 //! kernel drops; on a microcontroller waiting is a spin or a "wait for event" instruction and nobody dies.
 
-use crate::sync::AtomicU32;
+use crate::sync::{AtomicU32, Ordering, spin_loop};
+use core::convert::Infallible;
 
 /// Why a wait returned. None of these says that the word has changed: the word is the truth, the caller looks again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,4 +63,85 @@ pub trait Host: Futex {
 
     /// Whether the segment's owner (a ring's sender) is surely dead.
     fn owner_is_dead(&self) -> bool;
+}
+
+/// A [`Host`] that spins, for memory in which no participant dies: threads, cores, or interrupt handlers.
+///
+/// ```
+/// use std::time::Instant;
+/// use whorl_core::host::SpinHost;
+///
+/// let without_clock = SpinHost::new();
+/// let with_clock = SpinHost::with_clock(|deadline: Option<Instant>| {
+///     std::thread::yield_now();
+///     deadline.is_none_or(|deadline| Instant::now() < deadline)
+/// });
+/// ```
+#[derive(Clone, Copy)]
+pub struct SpinHost<D = Infallible> {
+    relax: fn(Option<D>) -> bool,
+}
+
+impl SpinHost {
+    /// Returns a host whose waits have no deadline.
+    pub const fn new() -> Self {
+        Self::with_clock(|_| {
+            spin_loop();
+            true
+        })
+    }
+}
+
+impl Default for SpinHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<D> SpinHost<D> {
+    /// How often a wait compares the word before it returns [`WaitResult::PollInterval`].
+    const LOOKS: u32 = 1000;
+    /// How often a participant looks before it announces that it waits.
+    const ATTEMPTS: u32 = 16;
+
+    /// Returns a host that calls `relax` between two looks. `relax` may yield or halt the processor until the next event;
+    /// it returns false once the deadline has passed.
+    pub const fn with_clock(relax: fn(Option<D>) -> bool) -> Self {
+        Self { relax }
+    }
+}
+
+impl<D: Copy> Futex for SpinHost<D> {
+    type Deadline = D;
+
+    fn spin(&self, attempt: u32, deadline: Option<D>) -> bool {
+        attempt < Self::ATTEMPTS && (self.relax)(deadline)
+    }
+
+    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<D>) -> WaitResult {
+        for _ in 0..Self::LOOKS {
+            if !(self.relax)(deadline) {
+                return WaitResult::TimedOut;
+            }
+            // Relaxed: callers bring their own ordering.
+            if word.load(Ordering::Relaxed) != expected {
+                return WaitResult::Woken;
+            }
+        }
+        WaitResult::PollInterval
+    }
+
+    fn wake_all(&self, _: &AtomicU32) {}
+}
+
+impl<D: Copy> Host for SpinHost<D> {
+    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
+        false
+    }
+
+    fn try_sweep(&self, _: impl FnOnce()) {}
+
+    fn owner_is_dead(&self) -> bool {
+        false
+    }
 }

@@ -13,7 +13,7 @@ use hostile::{boxes, ring};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread::{scope, sleep, yield_now};
 use std::time::{Duration, Instant};
-use threads::Yielding;
+use threads::{Yielding, yielding};
 use whorl_core::layout::{Geometry, MailGeometry, Mailboxes, Ring};
 use whorl_core::ring::PendingReceiver;
 
@@ -134,7 +134,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
     let words = ring::words(&memory, geometry);
     let [data, control] = memory.each_ref().map(|memory| memory.region());
     // SAFETY: fresh memory of the right lengths; this host reclaims nobody.
-    let owned = unsafe { Ring::create(data, control, geometry, 7, Yielding) }.unwrap();
+    let owned = unsafe { Ring::create(data, control, geometry, 7, yielding()) }.unwrap();
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();
     let busy = AtomicU32::new(geometry.seats() + 1);
@@ -204,7 +204,7 @@ fn mailboxes_under_fire() {
         let memory = boxes::memory(geometry);
         let words = boxes::words(&memory, geometry);
         // SAFETY: fresh memory of the right length; this host reclaims nobody.
-        let made = unsafe { Mailboxes::create(memory.region(), geometry, 7, Yielding) }.unwrap();
+        let made = unsafe { Mailboxes::create(memory.region(), geometry, 7, yielding()) }.unwrap();
         let busy = AtomicU32::new(geometry.seats());
         scope(|threads| {
             for seat in 0..geometry.seats() {

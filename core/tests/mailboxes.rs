@@ -4,7 +4,7 @@ mod threads;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use threads::{Yielding, bytes, memory};
+use threads::{Yielding, bytes, memory, yielding};
 use whorl_core::error::{JoinError, MailReadError, MailWriteError, WaitError};
 use whorl_core::layout::{LayoutError, MailGeometry, Mailboxes, Region};
 
@@ -13,7 +13,7 @@ fn with_mailboxes(boxes: u32, capacity: u32, seats: u32, test: impl FnOnce(Mailb
     let mut pages = memory(geometry.length());
     let region = Region::from_buffer(bytes(&mut pages));
     // SAFETY: the buffer is lent to the region, and used through the result alone.
-    test(unsafe { Mailboxes::create(region, geometry, 7, Yielding) }.unwrap());
+    test(unsafe { Mailboxes::create(region, geometry, 7, yielding()) }.unwrap());
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn a_damaged_header_is_refused_whatever_byte_is_wrong() {
     let whole = |pages: &mut Vec<threads::Page>, length: usize| {
         let region = Region::from_buffer(&mut bytes(pages)[..length]);
         // SAFETY: the buffer is lent to the region.
-        unsafe { Mailboxes::attach(region, Yielding) }.map(|boxes| boxes.geometry())
+        unsafe { Mailboxes::attach(region, yielding()) }.map(|boxes| boxes.geometry())
     };
     let length = geometry.length() as usize;
     assert_eq!(whole(&mut pages, length), Err(LayoutError::Foreign));
     // SAFETY: the buffer is lent to the region.
-    let made = unsafe { Mailboxes::create(Region::from_buffer(bytes(&mut pages)), geometry, 1, Yielding) };
+    let made = unsafe { Mailboxes::create(Region::from_buffer(bytes(&mut pages)), geometry, 1, yielding()) };
     assert_eq!(made.unwrap().geometry(), geometry);
     assert_eq!(whole(&mut pages, length), Ok(geometry));
     assert_eq!(whole(&mut pages, length - 1), Err(LayoutError::TooShort));
@@ -119,7 +119,7 @@ fn hostile_words_neither_panic_nor_hold_anybody_past_the_deadline() {
             let buffer = bytes(&mut pages);
             let word = buffer[at..].as_mut_ptr().cast::<u32>();
             // SAFETY: the buffer is lent to the region, and used through the result alone but for one word.
-            let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) };
+            let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, yielding()) };
             let boxes = boxes.unwrap();
             // SAFETY: inside the buffer, aligned, and nobody looks yet.
             unsafe { word.write(garbage) };
@@ -149,7 +149,7 @@ fn a_peer_that_scribbles_all_the_time_holds_nobody() {
     let buffer = bytes(&mut pages);
     let (first, words) = (buffer.as_mut_ptr().cast::<AtomicU32>(), buffer.len() / 4);
     // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
-    let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
+    let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, yielding()) }.unwrap();
     // SAFETY: the whole buffer, aligned, as atomics.
     let words = unsafe { std::slice::from_raw_parts(first, words) };
     let users: Vec<_> = (0..3).map(|seat| boxes.occupy(seat, 1).unwrap()).collect();
@@ -221,7 +221,7 @@ fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
     let buffer = bytes(&mut pages);
     let words = buffer.as_mut_ptr().cast::<AtomicU32>();
     // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
-    let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, Yielding) }.unwrap();
+    let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, yielding()) }.unwrap();
     let mut other = boxes.occupy(1, 2).unwrap();
     // The second mailbox: its owner word, and the cell of seat 0 (the layout is drawn in core/src/layout/mailboxes.rs).
     let at = (4096 + 2 * 8u32).next_multiple_of(64) as usize + 192 + 2 * 64;

@@ -5,54 +5,30 @@ mod threads;
 use std::cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use threads::Yielding;
+use threads::{Yielding, yielding};
 use whorl_core::error::LockError;
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::rwlock::{self, OwnerWord, Participant, Parts, SeatState, SeatsUsed, reclaim_dead};
+use whorl_core::rwlock::{self, LockWords, Participant, Parts, SeatLock, SeatState, reclaim_dead};
 
 /// What a reader's cell says.
 const READING: u32 = 1;
 
-struct Words {
-    owner_word: OwnerWord,
-    cells: [SeatState; 4],
-    seats_used: SeatsUsed,
+type Words = LockWords<[SeatState; 4]>;
+type Lock<'m> = SeatLock<'m, Yielding>;
+
+fn lock(words: &Words) -> Lock<'_> {
+    // SAFETY: this host reports no death.
+    unsafe { SeatLock::new(words, yielding()) }
 }
 
-// SAFETY: the parts of one lock, and a host that reclaims nobody.
-unsafe impl Parts for Words {
-    type Host = Yielding;
-
-    fn host(&self) -> &Yielding {
-        &Yielding
-    }
-    fn owner_word(&self) -> &OwnerWord {
-        &self.owner_word
-    }
-    fn cells(&self) -> &[SeatState] {
-        &self.cells
-    }
-    fn seats_used(&self) -> &SeatsUsed {
-        &self.seats_used
-    }
-}
-
-fn words() -> Words {
-    Words {
-        owner_word: OwnerWord::new(),
-        cells: std::array::from_fn(|_| SeatState::new()),
-        seats_used: SeatsUsed::new(),
-    }
-}
-
-fn participant(words: &Words, seat: u32) -> Participant<&Words> {
+fn participant<'l, 'm>(lock: &'l Lock<'m>, seat: u32) -> Participant<&'l Lock<'m>> {
     // SAFETY: each test gives each seat once, or again after reclamation.
-    unsafe { Participant::new(words, seat) }
+    unsafe { Participant::new(lock, seat) }
 }
 
-fn idle(words: &Words) -> bool {
-    !words.owner_word.ownership().is_busy()
-        && words.cells.iter().all(|cell| word(cell).load(Ordering::Relaxed) == 0)
+fn idle(lock: &Lock<'_>) -> bool {
+    !lock.owner_word().ownership().is_busy()
+        && lock.cells().iter().all(|cell| word(cell).load(Ordering::Relaxed) == 0)
 }
 
 fn word(cell: &SeatState) -> &AtomicU32 {
@@ -60,9 +36,9 @@ fn word(cell: &SeatState) -> &AtomicU32 {
     unsafe { &*std::ptr::from_ref(cell).cast() }
 }
 
-fn reclaim(words: &Words, seat: u32) {
+fn reclaim(lock: &Lock<'_>, seat: u32) {
     // SAFETY: what is behind this lock is nothing.
-    unsafe { rwlock::reclaim(words, seat) }
+    unsafe { rwlock::reclaim(lock, seat) }
 }
 
 fn soon() -> Option<Instant> {
@@ -71,8 +47,9 @@ fn soon() -> Option<Instant> {
 
 #[test]
 fn readers_share_and_writers_do_not() {
-    let words = words();
-    let (mut a, mut b) = (participant(&words, 0), participant(&words, 3));
+    let words = Words::new();
+    let lock = lock(&words);
+    let (mut a, mut b) = (participant(&lock, 0), participant(&lock, 3));
     let reading = a.read(None).unwrap();
     assert_eq!(b.try_write().err(), Some(LockError::Busy));
     assert_eq!(b.write(soon()).err(), Some(LockError::TimedOut));
@@ -85,58 +62,61 @@ fn readers_share_and_writers_do_not() {
     assert_eq!(a.read(soon()).err(), Some(LockError::TimedOut));
     assert_eq!(a.write(soon()).err(), Some(LockError::TimedOut));
     drop(writing);
-    assert!(idle(&words));
+    assert!(idle(&lock));
     drop(a.write(soon()).unwrap());
-    assert!(idle(&words));
+    assert!(idle(&lock));
 }
 
 #[test]
 fn reclamation_frees_what_the_dead_held_and_may_be_repeated() {
-    let words = words();
-    let mut a = participant(&words, 1);
+    let words = Words::new();
+    let lock = lock(&words);
+    let mut a = participant(&lock, 1);
     for _ in 0..2 {
-        std::mem::forget(participant(&words, 0).write(None).unwrap());
+        std::mem::forget(participant(&lock, 0).write(None).unwrap());
         assert_eq!(a.try_read().err(), Some(LockError::Busy));
-        reclaim(&words, 0);
-        reclaim(&words, 0);
-        assert!(idle(&words));
+        reclaim(&lock, 0);
+        reclaim(&lock, 0);
+        assert!(idle(&lock));
         drop(a.try_read().unwrap());
-        std::mem::forget(participant(&words, 2).read(None).unwrap());
+        std::mem::forget(participant(&lock, 2).read(None).unwrap());
         drop(a.try_read().unwrap());
         assert_eq!(a.try_write().err(), Some(LockError::Busy));
-        reclaim(&words, 2);
+        reclaim(&lock, 2);
         drop(a.try_write().unwrap());
-        reclaim(&words, 4);
-        assert_eq!(reclaim_dead(&words), 0); // this host knows of no deaths
-        assert!(idle(&words));
+        reclaim(&lock, 4);
+        assert_eq!(reclaim_dead(&lock), 0); // this host knows of no deaths
+        assert!(idle(&lock));
     }
 }
 
 #[test]
 fn the_late_leaving_of_an_owner_reclaimed_by_mistake_does_not_free_its_successor() {
-    let words = words();
-    let mut a = participant(&words, 0);
+    let words = Words::new();
+    let lock = lock(&words);
+    let mut a = participant(&lock, 0);
     let late = a.write(None).unwrap();
-    reclaim(&words, 0);
-    let mut b = participant(&words, 1);
+    reclaim(&lock, 0);
+    let mut b = participant(&lock, 1);
     let writing = b.write(soon()).unwrap();
     drop(late);
-    assert_eq!(participant(&words, 2).try_read().err(), Some(LockError::Busy));
+    assert_eq!(participant(&lock, 2).try_read().err(), Some(LockError::Busy));
     drop(writing);
-    assert!(idle(&words));
+    assert!(idle(&lock));
 }
 
 #[test]
 fn the_last_owner_comes_last() {
-    let words = words();
+    let words = Words::new();
+    let lock = lock(&words);
     // 1 waits to write; 2 was the last owner, so 3, 0, 1 come first, then 2.
-    drop(participant(&words, 2).write(None).unwrap());
-    word(&words.cells[1]).store(3, Ordering::Relaxed);
-    assert_eq!(participant(&words, 2).try_write().err(), Some(LockError::Busy));
-    assert!(participant(&words, 3).try_write().is_ok());
-    assert!(participant(&words, 0).try_write().is_ok());
-    word(&words.cells[1]).store(0, Ordering::Relaxed);
-    assert!(participant(&words, 2).try_write().is_ok());
+    drop(participant(&lock, 2).write(None).unwrap());
+    word(&lock.cells()[1]).store(3, Ordering::Relaxed);
+    assert_eq!(participant(&lock, 2).try_write().err(), Some(LockError::Busy));
+    assert!(participant(&lock, 3).try_write().is_ok());
+    assert!(participant(&lock, 0).try_write().is_ok());
+    word(&lock.cells()[1]).store(0, Ordering::Relaxed);
+    assert!(participant(&lock, 2).try_write().is_ok());
 }
 
 thread_local! {
@@ -183,30 +163,17 @@ impl Host for Impatient {
     }
 }
 
-struct Hasty(Words);
-
-// SAFETY: the parts of one lock; seat 1 is left for good before it is reclaimed.
-unsafe impl Parts for Hasty {
-    type Host = Impatient;
-
-    fn host(&self) -> &Impatient {
-        &Impatient
-    }
-    fn owner_word(&self) -> &OwnerWord {
-        &self.0.owner_word
-    }
-    fn cells(&self) -> &[SeatState] {
-        &self.0.cells
-    }
-    fn seats_used(&self) -> &SeatsUsed {
-        &self.0.seats_used
-    }
+/// Returns a lock on that host.
+fn hasty(words: &Words) -> SeatLock<'_, Impatient> {
+    // SAFETY: the tests leave seat 1 for good before it is reclaimed.
+    unsafe { SeatLock::new(words, Impatient) }
 }
 
 /// Who always waits for less than a slice never sees one end; if all do, somebody must reclaim the dead all the same.
 #[test]
 fn a_wait_that_is_over_reclaims_the_dead_for_the_next() {
-    let lock = Hasty(words());
+    let words = Words::new();
+    let lock = hasty(&words);
     // SAFETY: one participant for each seat.
     let mut me = unsafe { Participant::new(&lock, 0) };
     // SAFETY: as above.
@@ -221,7 +188,8 @@ fn a_wait_that_is_over_reclaims_the_dead_for_the_next() {
 
 #[test]
 fn trying_lets_no_moment_pass() {
-    let lock = Hasty(words());
+    let words = Words::new();
+    let lock = hasty(&words);
     // SAFETY: one participant for each seat.
     let [mut me, mut other] = [0, 2].map(|seat| unsafe { Participant::new(&lock, seat) });
     let reading = other.read(None).unwrap();
@@ -237,11 +205,11 @@ fn trying_lets_no_moment_pass() {
 /// A writer on its way in lets whoever is announced read first: who lingers must not be.
 #[test]
 fn a_reader_that_lingers_is_not_announced() {
-    let lock: &'static _ = Box::leak(Box::new(Hasty(words())));
+    let lock: &'static _ = Box::leak(Box::new(hasty(Box::leak(Box::new(Words::new())))));
     // SAFETY: one participant for each seat.
     let [mut me, mut other] = [0, 2].map(|seat| unsafe { Participant::new(lock, seat) });
     LINGERS.set(5);
-    WATCHED.set(Some(word(&lock.0.cells[0])));
+    WATCHED.set(Some(word(&lock.cells()[0])));
     let writing = other.write(None).unwrap();
     assert!(matches!(me.read(Some(())), Err(LockError::TimedOut)));
     assert!(SPINS.get() > 5, "it lingered {} times", SPINS.get());

@@ -8,59 +8,30 @@ mod threads;
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use threads::{Yielding, bytes, memory};
+use threads::{bytes, memory, yielding};
 use whorl_core::layout::{MailGeometry, Mailboxes, Region};
-use whorl_core::rwlock::{OwnerWord, Participant, Parts, SeatState, SeatsUsed};
+use whorl_core::rwlock::{LockWords, Participant, SeatLock, SeatState};
 
-struct Words {
-    owner_word: OwnerWord,
-    cells: Vec<SeatState>,
-    seats_used: SeatsUsed,
-    /// Two halves of one value; not atomic, so that only the lock keeps them together.
-    value: UnsafeCell<[u64; 8]>,
-}
+/// Eight parts of one value. They are not atomic, so that only the lock keeps them together.
+struct Guarded(UnsafeCell<[u64; 8]>);
 
-// SAFETY: `value` is reached inside the lock only.
-unsafe impl Sync for Words {}
+// SAFETY: the value is reached inside the lock only.
+unsafe impl Sync for Guarded {}
 
-// SAFETY: the parts of one lock, and a host that reclaims nobody.
-unsafe impl Parts for Words {
-    type Host = Yielding;
-
-    fn host(&self) -> &Yielding {
-        &Yielding
-    }
-    fn owner_word(&self) -> &OwnerWord {
-        &self.owner_word
-    }
-    fn cells(&self) -> &[SeatState] {
-        &self.cells
-    }
-    fn seats_used(&self) -> &SeatsUsed {
-        &self.seats_used
-    }
-}
-
-fn words(seats: usize) -> Words {
-    Words {
-        owner_word: OwnerWord::new(),
-        cells: (0..seats).map(|_| SeatState::new()).collect(),
-        seats_used: SeatsUsed::new(),
-        value: UnsafeCell::new([0; 8]),
-    }
-}
-
-fn exclude(threads: u32, seats: usize, time: Duration) {
-    let words = words(seats);
+fn exclude<const SEATS: usize>(threads: u32, time: Duration) {
+    let words = LockWords::<[SeatState; SEATS]>::new();
+    // SAFETY: this host reports no death.
+    let lock = unsafe { SeatLock::new(&words, yielding()) };
+    let guarded = Guarded(UnsafeCell::new([0; 8]));
     let (wrote, read) = (AtomicU32::new(0), AtomicU32::new(0));
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (words, wrote, read) = (&words, &wrote, &read);
+            let (lock, guarded, wrote, read) = (&lock, &guarded, &wrote, &read);
             // Spread over the table, first and last seat included.
-            let seat = (seats - 1) as u32 * thread / (threads - 1);
+            let seat = (SEATS - 1) as u32 * thread / (threads - 1);
             scope.spawn(move || {
                 // SAFETY: each thread has a seat of its own.
-                let mut me = unsafe { Participant::new(words, seat) };
+                let mut me = unsafe { Participant::new(lock, seat) };
                 let end = Instant::now() + time;
                 for turn in 0u32.. {
                     if Instant::now() >= end {
@@ -72,14 +43,14 @@ fn exclude(threads: u32, seats: usize, time: Duration) {
                         let guard = if turn % 5 == 0 { me.try_write() } else { me.write(deadline) };
                         let Ok(_guard) = guard else { continue };
                         // SAFETY: the only writer, and no reader, inside the lock.
-                        let value = unsafe { &mut *words.value.get() };
+                        let value = unsafe { &mut *guarded.0.get() };
                         value.iter_mut().for_each(|part| *part += 1);
                         wrote.fetch_add(1, Ordering::Relaxed);
                     } else {
                         let guard = if turn % 5 == 0 { me.try_read() } else { me.read(deadline) };
                         let Ok(_guard) = guard else { continue };
                         // SAFETY: no writer inside the lock.
-                        let value = unsafe { &*words.value.get() };
+                        let value = unsafe { &*guarded.0.get() };
                         assert!(value.iter().all(|part| *part == value[0]), "torn: {value:?}");
                         read.fetch_add(1, Ordering::Relaxed);
                     }
@@ -90,23 +61,23 @@ fn exclude(threads: u32, seats: usize, time: Duration) {
     let (wrote, read) = (wrote.into_inner(), read.into_inner());
     assert!(wrote > 100 && read > 100, "{wrote} writes and {read} reads: somebody hardly got in");
     // SAFETY: the threads are gone.
-    drop(unsafe { Participant::new(&words, 0) }.try_write().expect("everybody has left"));
-    assert_eq!(words.value.into_inner(), [u64::from(wrote); 8], "a write was lost");
+    drop(unsafe { Participant::new(&lock, 0) }.try_write().expect("everybody has left"));
+    assert_eq!(guarded.0.into_inner(), [u64::from(wrote); 8], "a write was lost");
 }
 
 #[test]
 fn two_threads_exclude_each_other() {
-    exclude(2, 2, Duration::from_millis(500));
+    exclude::<2>(2, Duration::from_millis(500));
 }
 
 #[test]
 fn six_threads_exclude_each_other_in_a_table_of_64_seats() {
-    exclude(6, 64, Duration::from_millis(800));
+    exclude::<64>(6, Duration::from_millis(800));
 }
 
 #[test]
 fn eight_threads_exclude_each_other_in_a_table_of_1024_seats() {
-    exclude(8, 1024, Duration::from_millis(800));
+    exclude::<1024>(8, Duration::from_millis(800));
 }
 
 #[test]
@@ -114,7 +85,7 @@ fn no_message_is_torn_and_versions_only_grow() {
     let geometry = MailGeometry::new(2, 1000, 8).unwrap();
     let mut pages = memory(geometry.length());
     // SAFETY: the buffer is lent to the region, and used through the result alone.
-    let boxes = unsafe { Mailboxes::create(Region::from_buffer(bytes(&mut pages)), geometry, 1, Yielding) };
+    let boxes = unsafe { Mailboxes::create(Region::from_buffer(bytes(&mut pages)), geometry, 1, yielding()) };
     let boxes = boxes.unwrap();
     let end = Instant::now() + Duration::from_millis(800);
     let written: u64 = std::thread::scope(|scope| {

@@ -5,40 +5,21 @@ mod common;
 use common::{create, regions};
 use std::thread;
 use whorl_core::error::{End, ReadError};
-use whorl_core::host::{Futex, Host, WaitResult};
+use whorl_core::host::SpinHost;
 use whorl_core::layout::Geometry;
 use whorl_core::ring::{Kind, PendingReceiver};
 use whorl_core::sequence::Sequence;
-use whorl_core::sync::{AtomicU32, Ordering};
 
 const RECEIVERS: u32 = 4;
 const ITEMS: u32 = 60_000;
 const WORDS: usize = 8;
 
-/// Waits by giving the processor away.
-#[derive(Clone, Copy)]
-struct Yielding;
-
-impl Futex for Yielding {
-    type Deadline = ();
-
-    fn wait(&self, word: &AtomicU32, expected: u32, _: Option<()>) -> WaitResult {
-        while word.load(Ordering::Relaxed) == expected {
-            thread::yield_now();
-        }
-        WaitResult::Woken
-    }
-    fn wake_all(&self, _: &AtomicU32) {}
-}
-
-impl Host for Yielding {
-    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
-        false
-    }
-    fn try_sweep(&self, _: impl FnOnce()) {}
-    fn owner_is_dead(&self) -> bool {
-        false
-    }
+/// Returns a host that yields while it waits.
+fn yielding() -> SpinHost {
+    SpinHost::with_clock(|_| {
+        thread::yield_now();
+        true
+    })
 }
 
 fn message(item: u32) -> [u8; WORDS * 4] {
@@ -53,7 +34,7 @@ fn message(item: u32) -> [u8; WORDS * 4] {
 fn four_receivers_get_every_word() {
     let geometry = Geometry::new((WORDS * 4) as u32, 8, RECEIVERS).unwrap();
     let memory = regions(geometry);
-    let mut owned = create(&memory, geometry, Yielding);
+    let mut owned = create(&memory, geometry, yielding());
     owned.start_at(Sequence::from_word(0u32.wrapping_sub(ITEMS / 2)));
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();

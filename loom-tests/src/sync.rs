@@ -1,5 +1,6 @@
 //! Loom's side of the door: the same names as core's `sync.rs`.
 
+pub use loom::hint::spin_loop;
 pub use loom::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// The exchange that it is to the algorithm.

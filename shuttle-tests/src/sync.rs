@@ -1,5 +1,6 @@
 //! Shuttle's side of the door: the same names as core's `sync.rs`.
 
+pub use shuttle::hint::spin_loop;
 pub use shuttle::sync::atomic::{AtomicU32, Ordering};
 
 /// Nothing: shuttle's interleavings are sequentially consistent without.

@@ -66,10 +66,12 @@
 mod participant;
 mod parts;
 mod scan;
+mod seat_lock;
 mod skip;
 mod step;
 
 pub use participant::{Participant, ReadGuard, WriteGuard, has_traces, reclaim, reclaim_dead};
 pub use parts::{OwnerWord, Ownership, Parts, SeatState, SeatsUsed, state};
 pub use scan::Scan;
+pub use seat_lock::{LockWords, SeatLock};
 pub use step::{Actor, Attempt, Step};

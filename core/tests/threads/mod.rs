@@ -2,48 +2,18 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-use whorl_core::host::{Futex, Host, WaitResult};
+use whorl_core::host::SpinHost;
 
-/// Waits by yielding; nobody dies. A slice is so many looks at the word.
-#[derive(Clone, Copy, Default)]
-pub struct Yielding;
+/// The host of the threads of one process.
+pub type Yielding = SpinHost<Instant>;
 
-impl Futex for Yielding {
-    type Deadline = Instant;
-
-    fn spin(&self, attempt: u32, deadline: Option<Instant>) -> bool {
-        std::hint::spin_loop();
-        attempt < 16 && deadline.is_none_or(|deadline| Instant::now() < deadline)
-    }
-
-    fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Instant>) -> WaitResult {
-        for _ in 0..1000 {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return WaitResult::TimedOut;
-            }
-            if word.load(Ordering::Relaxed) != expected {
-                return WaitResult::Woken;
-            }
-            std::thread::yield_now();
-        }
-        WaitResult::PollInterval
-    }
-
-    fn wake_all(&self, _: &AtomicU32) {}
-}
-
-impl Host for Yielding {
-    fn try_reclaim(&self, _: u32, _: impl FnOnce()) -> bool {
-        false
-    }
-    fn try_sweep(&self, round: impl FnOnce()) {
-        round();
-    }
-    fn owner_is_dead(&self) -> bool {
-        false
-    }
+/// Returns a host that yields while it waits.
+pub fn yielding() -> SpinHost<Instant> {
+    SpinHost::with_clock(|deadline| {
+        std::thread::yield_now();
+        deadline.is_none_or(|deadline| Instant::now() < deadline)
+    })
 }
 
 /// Memory with the alignment that segments want.

@@ -4,48 +4,28 @@ use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
 use harness::locks::Lock;
 use rustix::fd::OwnedFd;
 use std::sync::OnceLock;
-use whorl_core::rwlock::{OwnerWord, Participant, Parts, SeatState, SeatsUsed};
+use whorl_core::rwlock::{LockWords, Participant, Parts, SeatLock, SeatState};
 
 const SEATS: usize = 64;
 /// How many seats count as taken, whoever is there: the uncontended figures are asked for with so many.
 const TAKEN: u32 = 8;
 
-/// Zeroed memory is a free lock.
-#[repr(C)]
-pub struct Shared {
-    owner_word: OwnerWord,
-    seats_used: SeatsUsed,
-    cells: [SeatState; SEATS],
-}
+/// The words in shared memory. Zeroed memory is a free lock.
+pub type Shared = LockWords<[SeatState; SEATS]>;
 
-/// The shared part as one party sees it.
-pub struct Handle {
-    shared: &'static Shared,
-    host: SharedHost,
-}
-
-// SAFETY: the parts of one lock; the host asks the kernel who is dead.
-unsafe impl Parts for Handle {
-    type Host = SharedHost;
-
-    fn host(&self) -> &SharedHost {
-        &self.host
-    }
-    fn owner_word(&self) -> &OwnerWord {
-        &self.shared.owner_word
-    }
-    fn cells(&self) -> &[SeatState] {
-        &self.shared.cells
-    }
-    fn seats_used(&self) -> &SeatsUsed {
-        &self.shared.seats_used
-    }
-}
+/// The lock over them, as one process sees it.
+type Handle = SeatLock<'static, SharedHost>;
 
 /// The object whose bytes say who is alive; inherited by every party.
 fn object() -> &'static OwnedFd {
     static OBJECT: OnceLock<OwnedFd> = OnceLock::new();
     OBJECT.get_or_init(|| crate::shm::ring::object("bench-lock", 4096).expect("a memfd"))
+}
+
+fn handle(shared: &'static Shared) -> Handle {
+    let host = SharedHost::new(ByteLocks::open(object()).expect("a lock"), Owner::ThisProcess);
+    // SAFETY: the host asks the kernel who is dead.
+    unsafe { SeatLock::new(shared, host) }
 }
 
 /// The lock, as a party.
@@ -62,15 +42,14 @@ impl Lock for Whorl {
         object();
         // SAFETY: zeroed memory, which is a free lock; atomics.
         let shared = unsafe { &*place };
-        shared.seats_used.raise(TAKEN - 1);
+        handle(shared).seats_used().raise(TAKEN - 1);
     }
 
     fn enter(shared: &'static Shared, seat: u32) -> Self {
         let lock = ByteLocks::open(object()).expect("a lock");
         assert!(lock.try_lock(seat).expect("a lock"), "somebody sits there");
-        let host = SharedHost::new(ByteLocks::open(object()).expect("a lock"), Owner::ThisProcess);
         // SAFETY: each party has a seat of its own and holds its byte.
-        let participant = unsafe { Participant::new(Handle { shared, host }, seat) };
+        let participant = unsafe { Participant::new(handle(shared), seat) };
         Self { participant, _seat: lock }
     }
 

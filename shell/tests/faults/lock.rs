@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use whorl::shm::liveness::{ByteLocks, Owner, SharedHost};
 use whorl_core::host::Host;
-use whorl_core::rwlock::{self, OwnerWord, Participant, Parts, ReadGuard, SeatState, SeatsUsed, WriteGuard};
+use whorl_core::rwlock::{self, LockWords, Participant, Parts, ReadGuard, SeatLock, SeatState, WriteGuard};
 use whorl_core::sync::AtomicU32;
 
 const VICTIM: u32 = 0;
@@ -29,36 +29,13 @@ const DEAD: usize = 2;
 /// A lock in shared memory, and who is in as far as they say so.
 #[repr(C)]
 struct Memory {
-    owner_word: OwnerWord,
-    cells: [SeatState; SEATS],
-    seats_used: SeatsUsed,
+    words: LockWords<[SeatState; SEATS]>,
     writers: AtomicU32,
     readers: AtomicU32,
 }
 
 /// The lock, as one process sees it.
-struct Lock {
-    memory: &'static Memory,
-    host: SharedHost,
-}
-
-// SAFETY: the parts of one lock in one piece of memory; byte locks tell who is dead.
-unsafe impl Parts for Lock {
-    type Host = SharedHost;
-
-    fn host(&self) -> &SharedHost {
-        &self.host
-    }
-    fn owner_word(&self) -> &OwnerWord {
-        &self.memory.owner_word
-    }
-    fn cells(&self) -> &[SeatState] {
-        &self.memory.cells
-    }
-    fn seats_used(&self) -> &SeatsUsed {
-        &self.memory.seats_used
-    }
-}
+type Lock = SeatLock<'static, SharedHost>;
 
 /// What everybody needs to take part.
 #[derive(Clone, Copy)]
@@ -77,7 +54,8 @@ impl Place {
 
     fn lock(self) -> Lock {
         let locks = ByteLocks::open(self.object).expect("a description");
-        Lock { memory: self.memory, host: SharedHost::new(locks, Owner::ThisProcess) }
+        // SAFETY: the host asks the kernel who is dead.
+        unsafe { SeatLock::new(&self.memory.words, SharedHost::new(locks, Owner::ThisProcess)) }
     }
 
     /// Sits down, after reclaiming whoever may have died there.
@@ -290,10 +268,10 @@ impl Case for Killed {
                 // A reclamation of a free seat, so that what is only done at a first call is not stepped through.
                 // SAFETY: nobody ever sits there.
                 let reclaim = || unsafe { rwlock::reclaim(lock, FREE) };
-                lock.host.try_sweep(|| _ = lock.host.try_reclaim(FREE, reclaim));
+                lock.host().try_sweep(|| _ = lock.host().try_reclaim(FREE, reclaim));
                 pause();
                 // As a waiter does it: the one that gets the sweeper's byte asks for all.
-                operation(|| lock.host.try_sweep(|| _ = black_box(rwlock::reclaim_dead(lock))));
+                operation(|| lock.host().try_sweep(|| _ = black_box(rwlock::reclaim_dead(lock))));
             }
         }
     }

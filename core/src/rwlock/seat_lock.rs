@@ -1,0 +1,74 @@
+//! A ready-made lock, for users that need no layout of their own.
+
+use super::parts::{OwnerWord, Parts, SeatState, SeatsUsed};
+use crate::host::Host;
+
+/// The words of a lock, with one [`SeatState`] for each seat. Zeroed memory is a free lock.
+#[repr(C)]
+pub struct LockWords<S: ?Sized = [SeatState]> {
+    owner_word: OwnerWord,
+    seats_used: SeatsUsed,
+    cells: S,
+}
+
+impl<const SEATS: usize> LockWords<[SeatState; SEATS]> {
+    /// Returns the words of a free lock.
+    #[expect(
+        clippy::new_without_default,
+        reason = "shared types come from a cast of memory, or from a model"
+    )]
+    pub fn new() -> Self {
+        let cells = core::array::from_fn(|_| SeatState::new());
+        Self { owner_word: OwnerWord::new(), seats_used: SeatsUsed::new(), cells }
+    }
+}
+
+/// A lock: its words, and the host that waits for them. Each process has one over the same words.
+///
+/// ```
+/// use whorl_core::host::SpinHost;
+/// use whorl_core::rwlock::{LockWords, Participant, SeatLock, SeatState};
+///
+/// let words = LockWords::<[SeatState; 4]>::new();
+/// // SAFETY: this host never reports a death.
+/// let lock = unsafe { SeatLock::new(&words, SpinHost::new()) };
+/// // SAFETY: seat 0 belongs to this participant alone.
+/// let mut participant = unsafe { Participant::new(&lock, 0) };
+/// drop(participant.write(None).expect("this call has no deadline"));
+/// ```
+pub struct SeatLock<'m, H> {
+    words: &'m LockWords,
+    host: H,
+}
+
+impl<'m, H: Host> SeatLock<'m, H> {
+    /// Makes a lock of its words.
+    ///
+    /// # Safety
+    /// - The host's `try_reclaim` runs its closure only for a participant that will never act again.
+    ///
+    /// # Panics
+    /// If there are no seats, or more than 1024.
+    pub unsafe fn new(words: &'m LockWords, host: H) -> Self {
+        assert!((1..=1024).contains(&words.cells.len()), "a lock has 1 to 1024 seats");
+        Self { words, host }
+    }
+}
+
+// SAFETY: the parts are fields of one value, `new` has checked their number, and the host is its caller's.
+unsafe impl<H: Host> Parts for SeatLock<'_, H> {
+    type Host = H;
+
+    fn host(&self) -> &H {
+        &self.host
+    }
+    fn owner_word(&self) -> &OwnerWord {
+        &self.words.owner_word
+    }
+    fn cells(&self) -> &[SeatState] {
+        &self.words.cells
+    }
+    fn seats_used(&self) -> &SeatsUsed {
+        &self.words.seats_used
+    }
+}
