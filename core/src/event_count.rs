@@ -1,40 +1,41 @@
 //! The parking protocol: how to sleep until something changed, without losing a wake.
 //!
-//! An [`EventCount`] stands beside the state that people wait for (a ring's tail, a cursor, a version). Neither side takes a
-//! lock, and the side that makes news pays one fence and one load when nobody sleeps.
+//! An [`EventCount`] lies beside the state that a waiter waits for: a ring's tail, a cursor, a version. Neither side takes
+//! a lock. A notifier pays one fence and one load when no waiter sleeps.
 //!
 //! ```text
 //! waiter                                   notifier
-//!   b = bell                     (1)         change the state             (A)
-//!   waited = 1                   (2)         fence                        (B)
-//!   fence                        (3)         waited == 0: done            (C)
-//!   look at the state            (4)         waited = 0                   (D)
-//!   still nothing: sleep on b    (5)         bell += 1                    (E)
+//!   s = sequence                 (1)         change the state             (A)
+//!   has_waiters = 1              (2)         fence                        (B)
+//!   fence                        (3)         has_waiters == 0: done       (C)
+//!   look at the state            (4)         has_waiters = 0              (D)
+//!   unchanged: sleep on s        (5)         sequence += 1                (E)
 //!                                            wake all                     (F)
 //! ```
 //!
-//! *Why no wake is lost.* The fences (3) and (B) are totally ordered. If (3) comes first, the notifier's load (C) sees
-//! the announcement (2), or a later clearing (D) of another notifier, whose (E) and (F) are still to come. If (B) comes
-//! first, the look (4) sees the change. In the first case the bell moves after the waiter read it in (1): either the
-//! sleep (5) finds that it differs, or the wake (F) reaches the sleeper.
+//! *Why no wake is lost.* The two fences have a total order.
+//! - If (3) comes first, load (C) sees the announcement (2), or a later clearing (D) by another notifier, whose (E) and (F)
+//!   still follow. So the sequence changes after the waiter read it in (1). Either the sleep (5) finds that the word
+//!   differs and returns, or the wake (F) reaches the sleeper.
+//! - If (B) comes first, the look (4) sees the change, and the waiter does not sleep.
 //!
-//! *Why clearing does not wipe out a newer announcement.* Who read the bell after (E) did so with Acquire, hence
-//! announces after (D). Who read it before (E) does not sleep past (E), whatever became of the announcement.
+//! *Why (D) does not wipe out a newer announcement.* A waiter that read the sequence after (E) did so with Acquire, so it
+//! announces itself after (D). A waiter that read it before (E) does not sleep past (E), with or without an announcement.
 //!
-//! *If a notifier dies between (D) and (F)* others may find `waited` clear while somebody sleeps. Whoever reclaims it
-//! rings unconditionally, and sleeps are bounded: that stall is at most a slice.
+//! *If a notifier dies between (D) and (F),* other notifiers may find `has_waiters` clear while a waiter sleeps. The
+//! participant that reclaims the dead one notifies unconditionally, and each sleep ends after one poll interval at most.
 
 use crate::host::{Futex, WaitResult};
 use crate::sync::{AtomicU32, Ordering, fence};
 
-/// A word to sleep on, and whether somebody does. Any number of waiters and notifiers.
+/// A word to sleep on, and whether a waiter may do so. Any number of waiters and notifiers may share it.
 #[repr(C, align(64))]
 pub struct EventCount {
-    /// Counts the rings, wrapping. Changed by notifiers only. *Sequence*: its Release increments pair with the Acquire load
+    /// Counts the notifications, wrapping. Only notifiers change it. *Sequence*: Release increments pair with the Acquire load
     /// in [`prepare_wait`](EventCount::prepare_wait).
     sequence: AtomicU32,
-    /// 1: somebody may be about to sleep; 0: nobody. Set by waiters, cleared by notifiers, ordered by the fences and by
-    /// *sequence*; hence Relaxed everywhere.
+    /// 1 if a waiter may be about to sleep. Waiters set it and notifiers clear it. Relaxed everywhere, because the fences
+    /// and *sequence* order it.
     has_waiters: AtomicU32,
 }
 
@@ -45,7 +46,7 @@ pub struct Ticket {
 }
 
 impl EventCount {
-    /// An event nobody waits for; the same as zeroed memory.
+    /// Returns an event count without waiters, which is zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -54,7 +55,8 @@ impl EventCount {
         Self { sequence: AtomicU32::new(0), has_waiters: AtomicU32::new(0) }
     }
 
-    /// Announces that the caller may sleep. Afterwards it must look at the state again before it does.
+    /// Announces that the caller may sleep, and returns a ticket for one sleep. The caller must look at the state again before
+    /// it sleeps.
     pub fn prepare_wait(&self) -> Ticket {
         // Acquire: the waiter's half of *sequence*: the announcement below comes after the clearing before that ring.
         let sequence = self.sequence.load(Ordering::Acquire);
@@ -63,26 +65,26 @@ impl EventCount {
         Ticket { sequence }
     }
 
-    /// Sleeps until the next ring, a slice or the deadline.
+    /// Sleeps until the next notification, the end of a poll interval, or the deadline. Says which.
     ///
     /// # Blocking
-    /// At most one slice of the host's futex.
+    /// Waits at most one poll interval of the host.
     pub fn wait<F: Futex>(&self, futex: &F, ticket: Ticket, deadline: Option<F::Deadline>) -> WaitResult {
         futex.wait(&self.sequence, ticket.sequence, deadline)
     }
 
-    /// Takes the announcement back: for an event with a single waiter that found what it wanted without sleeping.
+    /// Takes the announcement back. For an event count with a single waiter, which found a change without sleeping.
     pub fn cancel_wait(&self) {
         self.has_waiters.store(0, Ordering::Relaxed);
     }
 
-    /// Whether somebody may sleep. Only a hint unless a `SeqCst` fence stands between the caller's change of the state
+    /// Returns whether a waiter may sleep. Only a hint unless a `SeqCst` fence stands between the caller's change of the state
     /// and this call.
     pub fn has_waiters(&self) -> bool {
         self.has_waiters.load(Ordering::Relaxed) != 0
     }
 
-    /// Tells the waiters, if there are any, of a change that the caller has made.
+    /// Wakes the waiters, if there are any, after the caller has changed the state.
     pub fn notify<F: Futex>(&self, futex: &F) {
         fence(Ordering::SeqCst); // (B), against (3): change, then look for announcements
         if self.has_waiters() {
@@ -90,7 +92,7 @@ impl EventCount {
         }
     }
 
-    /// Wakes all waiters, announced or not.
+    /// Wakes all waiters, also those whose announcement was cleared.
     pub fn notify_all<F: Futex>(&self, futex: &F) {
         self.has_waiters.store(0, Ordering::Relaxed);
         // Release: the notifier's half of *sequence*.

@@ -1,19 +1,19 @@
-//! What the host supplies: how to sleep, and who is dead.
+//! What an embedder supplies: how to wait on a word, and which participants are dead.
 //!
-//! An algorithm cannot know either. On Linux the sleeping half is a futex and the dead are known by byte locks that the
-//! kernel drops; on a microcontroller waiting is a spin or a "wait for event" instruction and nobody dies.
+//! No algorithm can know either. On Linux a host sleeps on a futex, and byte locks that the kernel drops tell it who died.
+//! On a microcontroller a host spins or waits for an event, and no participant dies: see [`SpinHost`].
 
 use crate::sync::{AtomicU32, Ordering, spin_loop};
 use core::convert::Infallible;
 
-/// Why a wait returned. None of these says that the word has changed: the word is the truth, the caller looks again.
+/// Why a wait returned. No value says that the word has changed: the caller looks at the word again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WaitResult {
-    /// Woken, or spuriously so, or the word differed from the start.
+    /// A wake arrived, the word differed from the start, or the wait ended spuriously.
     Woken,
-    /// A slice ended: time to ask who is dead, then to wait on.
+    /// A poll interval ended. The caller asks which participants are dead, then waits again.
     PollInterval,
-    /// The caller's deadline passed.
+    /// The caller's deadline has passed.
     TimedOut,
     /// The host wants this wait to end (a signal arrived that asks the program to stop).
     Interrupted,
@@ -21,47 +21,50 @@ pub enum WaitResult {
 
 /// Waiting on a shared word.
 ///
-/// The contract: comparing and going to sleep is one step with respect to wakes, so a wake that follows a change of the
-/// word reaches everybody who went to sleep on the old value. Spurious returns are allowed. No memory ordering is
-/// promised: callers bring their own. A sleep is bounded by a slice of at most 50 ms, for a wake is only a hint. A deadline
-/// that has passed is told even if the word differs, so a peer that changes words all the time cannot hold a waiter.
-/// Words in memory that several processes map need the shared kind of futex.
+/// - To compare and to go to sleep is one step with respect to wakes: a wake that follows a change of the word reaches each
+///   waiter that went to sleep on the old value.
+/// - Spurious returns are allowed.
+/// - No memory ordering is promised: callers bring their own.
+/// - A sleep lasts one poll interval of at most 50 ms, because a wake is only a hint.
+/// - Once the deadline has passed, a wait says so even if the word differs, so that a peer that changes words all the time
+///   cannot hold a waiter.
+/// - Words in memory that several processes map need the shared kind of futex.
 pub trait Futex {
     /// A point in time in the host's own terms. This crate only passes it on: it reads no clock.
     type Deadline: Copy;
 
-    /// Lets a moment pass before the caller looks again: true; or says that it is time to sleep: false. `attempt` counts the
-    /// caller's looks so far, from 0. For a given host it is true a bounded number of times in a row, and never after the
-    /// deadline. Never true, the default, is right everywhere; looking again pays where the other side runs meanwhile. At 0
-    /// it should answer at once, without giving the processor away: what the caller has announced may hold others up, until
-    /// it knows whether to take it back.
+    /// Backs off before sleeping. Returns true if the caller should look again, or false if it should sleep.
+    ///
+    /// `attempt` counts the caller's looks from 0. Attempt 0 should return without yielding, because the caller's
+    /// announcement may hold up others. A host returns true a bounded number of times in a row, and never after the
+    /// deadline. The default, never true, is right everywhere; true pays where the other side runs meanwhile.
     fn spin(&self, attempt: u32, deadline: Option<Self::Deadline>) -> bool {
         let _ = (attempt, deadline);
         false
     }
 
-    /// Sleeps while `word` holds `expected`, at most until a slice or the deadline ends.
+    /// Sleeps while `word` holds `expected`, until the poll interval or the deadline ends at the latest. Returns why.
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Self::Deadline>) -> WaitResult;
 
-    /// Wakes all that sleep on `word`.
+    /// Wakes all waiters that sleep on `word`.
     fn wake_all(&self, word: &AtomicU32);
 }
 
-/// A [`Futex`] that also knows who is dead. "Cannot tell" counts as alive.
+/// A [`Futex`] that also knows which participants are dead. A host that cannot tell says "alive".
 pub trait Host: Futex {
-    /// Runs `reclaim` if the occupant of `seat` is surely dead, and only while nobody can sit down in that seat. Returns
+    /// Runs `reclaim` if the occupant of `seat` is surely dead, and only while no participant can occupy that seat. Returns
     /// whether it ran.
     ///
-    /// Others may reclaim the same seat at the same time. So a participant that is stopped in the middle of a reclamation holds
-    /// up nobody, except that its host gives the seat to nobody until it goes on or dies.
+    /// Several callers may reclaim one seat at the same time. A caller that is stopped inside `reclaim` holds up no other;
+    /// only the seat stays empty until that caller goes on or dies.
     fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool;
 
-    /// Runs `round` unless another participant is making such a round just now: of all the waiters whose slice ends, one
-    /// at a time asks for every seat. This only saves work. A participant that is stopped in the middle of its round must
-    /// not keep the others from theirs for more than a few slices.
+    /// Runs `round` unless another participant is inside its own round. So of all waiters whose poll interval ends, one at a
+    /// time asks for every seat, which saves work. A participant that is stopped inside its round must not keep the others
+    /// from theirs for more than a few poll intervals.
     fn try_sweep(&self, round: impl FnOnce());
 
-    /// Whether the segment's owner (a ring's sender) is surely dead.
+    /// Returns whether the segment's owner (a ring's sender) is surely dead.
     fn owner_is_dead(&self) -> bool;
 }
 

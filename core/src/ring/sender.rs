@@ -178,7 +178,16 @@ impl<P: SenderParts> Sender<P> {
         gate
     }
 
-    fn wait_for_space(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ClaimError> {
+    /// Waits until at least one slot is free, and returns how many are. The next [`try_claim`](Self::try_claim) then
+    /// succeeds without another look at the receivers. A caller that must not hold a [`Claim`] while it waits calls this
+    /// first.
+    ///
+    /// # Blocking
+    /// As [`claim`](Self::claim).
+    ///
+    /// # Errors
+    /// [`ClaimError::TimedOut`] or [`ClaimError::Interrupted`].
+    pub fn wait_for_space(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ClaimError> {
         loop {
             let mut attempt = 0;
             loop {
