@@ -50,7 +50,7 @@ pub enum JoinError {
     Asking,
     /// The beginning of the stream, which was asked for, has been overwritten.
     Missed,
-    /// The seat was cleared under this participant: somebody took it for dead.
+    /// The seat was cleared under this participant: another participant took it for dead.
     Reclaimed,
     /// The sender is gone.
     SenderDied,
@@ -71,7 +71,7 @@ pub struct TooLong;
 /// Why a lock was not entered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockError {
-    /// Somebody is in or goes first (the `try_` forms only).
+    /// Another participant is in or goes first (the `try_` forms only).
     Busy,
     /// The deadline passed first.
     TimedOut,

@@ -1,4 +1,4 @@
-//! One value behind the [seat lock](crate::rwlock): the latest message, for everybody to read.
+//! One value behind the [seat lock](crate::rwlock): the latest message, which every participant may read.
 //!
 //! ```text
 //! latest = 6      buffer 0: message 6   <- current: 6 is even
@@ -74,12 +74,12 @@ impl MailboxHeader {
 
     /// A mailbox whose empty message has `version` instead of 0. Before anybody uses it.
     pub fn start_at(&self, version: u64) {
-        // Relaxed: nobody else looks yet; handing the memory over orders it.
+        // Relaxed: no other thread looks yet; handing the memory over orders it.
         self.buffer_header(version as u32).high.store((version >> 32) as u32, Ordering::Relaxed);
         self.latest.store(version as u32, Ordering::Relaxed);
     }
 
-    /// The version of the current message, at one moment; for who does not hold the lock. Touches no lock.
+    /// The version of the current message, at one moment; for a caller outside the lock. Touches no lock.
     pub fn version(&self) -> u64 {
         let mut latest = self.latest.load(Ordering::Acquire); // Acquire: the peeking half of *commit*
         // Bounded: each round that fails has seen a commit. After many of them any of the last few versions will do.
@@ -101,7 +101,7 @@ impl MailboxHeader {
         self.changed.notify(futex);
     }
 
-    /// Wakes all who wait for news. After the reclamation of somebody who may have committed and told nobody.
+    /// Wakes all who wait for news. After the reclamation of a writer that may have committed and notified no reader.
     pub fn notify_all<F: Futex>(&self, futex: &F) {
         self.changed.notify_all(futex);
     }
@@ -109,7 +109,7 @@ impl MailboxHeader {
     /// Waits for a message later than version `than`, and returns its version. Takes no part in the lock.
     ///
     /// # Blocking
-    /// Waits for a writer, until `deadline`. If a writer dies between its commit and its wake, this notices when a slice ends.
+    /// Waits for a writer, until `deadline`. If a writer dies between its commit and its wake, this notices when a poll interval ends.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] or [`WaitError::Interrupted`].
@@ -140,7 +140,7 @@ impl MailboxHeader {
         &self.buffers[buffer(version)]
     }
 
-    /// The current version, for who is in the lock. Relaxed: guarded by it.
+    /// The current version, for a caller inside the lock. Relaxed: guarded by it.
     fn current(&self) -> u64 {
         let latest = self.latest.load(Ordering::Relaxed);
         u64::from(self.buffer_header(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)

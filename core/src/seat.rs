@@ -16,7 +16,7 @@
 //! them counts, the generation grows by exactly one, and a late act of a former occupant fails instead of hitting its
 //! successor. Generations guard seats; 2^29 of them pass before one comes round.
 //!
-//! Everything a participant owns hangs on its seat, in words that only it, or whoever reclaims it, changes: a death is
+//! Everything a participant owns hangs on its seat, in words that only it or its reclaimer changes: a death is
 //! cleaned up by clearing one seat, and nothing is ever counted anonymously.
 
 use crate::sync::{AtomicU32, Ordering};
@@ -28,17 +28,17 @@ const STATE_MASK: u32 = (1 << STATE_BITS) - 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum State {
-    /// Nobody sits here. Zeroed memory is a free seat of generation 0.
+    /// The seat is free. Zeroed memory is a free seat of generation 0.
     Free = 0,
     /// Asks to be admitted at the first item of the stream.
     AskFirst = 1,
     /// Asks to be admitted at the next published item.
     AskNow = 2,
-    /// Is being admitted: its start is not decided yet, and nobody may pass it meanwhile.
+    /// Is being admitted: its start is not decided yet, and the sender may not pass it meanwhile.
     Admitting = 3,
     /// Takes part.
     Active = 4,
-    /// Was too slow: gates nothing any more, and is given to nobody until its occupant leaves or dies.
+    /// Was too slow: gates nothing any more, and stays taken until its occupant leaves or dies.
     Evicted = 5,
     /// Asked for a beginning that is gone.
     Refused = 6,
@@ -72,7 +72,7 @@ impl Occupancy {
             4 => State::Active,
             5 => State::Evicted,
             6 => State::Refused,
-            _ => State::Free, // 7 is written by nobody honest
+            _ => State::Free, // no honest participant writes 7
         };
         Self { state, generation: Generation(word >> STATE_BITS) }
     }
@@ -81,7 +81,7 @@ impl Occupancy {
         self.generation.0 << STATE_BITS | self.state as u32
     }
 
-    /// Whether somebody sits here.
+    /// Returns whether the seat is taken.
     pub fn is_taken(self) -> bool {
         self.state != State::Free
     }
@@ -95,7 +95,7 @@ impl Occupancy {
 /// One seat. 8 bytes.
 #[repr(C)]
 pub struct Seat {
-    /// *Occupy*: each change of state is an AcqRel compare-exchange and each look is Acquire, so who sees a state sees
+    /// *Occupy*: each change of state is an AcqRel compare-exchange and each look is Acquire, so a participant that sees a state sees
     /// what was written before it: a start cursor before `Active`, the last read before `Free`.
     word: AtomicU32,
     /// The occupant's process id, for display only; 0 when unknown. Written by the occupant. Relaxed: guards nothing.

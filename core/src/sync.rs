@@ -12,7 +12,7 @@ pub fn fence(order: Ordering) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if order == Ordering::SeqCst {
         // Any locked instruction orders ordinary memory as `mfence` does (Intel's manual, volume 3, 9.2; AMD's, volume 2,
-        // 7.1), in half of its time, for it does not wait for the instructions before it. Linux's `smp_mb` is the same.
+        // 7.1), in half of its time, because it does not wait for the instructions before it. Linux's `smp_mb` is the same.
         // SAFETY: a locked `or` with 0 changes no byte at the stack's top, which every function has. Without `nomem` it
         // is a fence for the compiler, too.
         unsafe { core::arch::asm!("lock or dword ptr [rsp], 0") };

@@ -53,7 +53,7 @@ fn who_armed_is_told_of_what_comes() {
     check("ring: arm", 85, |_| ());
 }
 
-/// The fence in `disarm`, or the second look at `waited` in `arm`: a ring that came for others clears the announcement and
+/// The fence in `disarm`, or the second look at `has_waiters` in `arm`: a ring that came for others clears the announcement and
 /// misses `armed`, and the publish after it tells nobody.
 #[test]
 fn a_ring_for_others_does_not_swallow_an_announcement() {

@@ -48,7 +48,7 @@ fn news_reaches_a_waiter_that_is_about_to_sleep() {
     });
 }
 
-/// The bell moves before `waited` is cleared: the second news finds the waiter's new announcement wiped out.
+/// The bell moves before `has_waiters` is cleared: the second news finds the waiter's new announcement wiped out.
 /// The same if the bell is read or rung Relaxed: the clearing before a ring lands after the announcement that followed it.
 #[test]
 fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {

@@ -4,7 +4,7 @@
 //! is made of single atomic accesses, or, where that is slow because compilers do not merge such accesses, of one
 //! instruction that the compiler does not look into and the processor carries out at full speed.
 //!
-//! Relaxed throughout: whoever copies is in a lock, and the lock orders what is copied.
+//! Relaxed throughout: the caller is inside a lock, and the lock orders what is copied.
 
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 

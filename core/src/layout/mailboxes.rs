@@ -127,7 +127,7 @@ impl MailGeometry {
     }
 }
 
-/// A segment of mailboxes, as everybody sees it who has attached to it.
+/// A segment of mailboxes, as each attached process sees it.
 ///
 /// Invariant, established where it is made: I1, `region` is aligned, and at least as long as `geometry` says.
 #[derive(Clone)]
@@ -142,7 +142,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     /// Makes mailboxes in fresh memory, each with an empty message of version 0. `nonce` tells segments apart.
     ///
     /// # Safety
-    /// - the region is writable, and used by nobody else before this returns;
+    /// - the region is writable, and no other code uses it before this returns;
     /// - later users of the same memory come through [`attach`](Self::attach) or clones of the result.
     ///
     /// # Errors
@@ -159,7 +159,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         Ok(Self { region, geometry, nonce, host }) // I1: `fits`
     }
 
-    /// Looks at mailboxes that somebody else made.
+    /// Looks at mailboxes that another process or thread made.
     ///
     /// # Safety
     /// - the region is writable;
@@ -184,14 +184,14 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     }
 
     /// Sits down in a seat. On a host where participants can die, the caller already holds that seat's byte lock, and
-    /// nobody can reclaim the seat's last occupant meanwhile ([`Host::try_reclaim`]). Whatever was left of the seat in any mailbox
+    /// no participant reclaims the seat's last occupant meanwhile ([`Host::try_reclaim`]). Whatever was left of the seat in any mailbox
     /// is cleared first.
     ///
     /// # Errors
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
     pub fn occupy(&self, seat: u32, pid: u32) -> Result<User<'m, H>, JoinError> {
         let place = self.seats().get(seat as usize).ok_or(JoinError::Taken)?;
-        self.seats_used().raise(seat); // before the seat is taken, so that who sees it taken scans far enough
+        self.seats_used().raise(seat); // before the seat is taken, so that each participant that sees it taken scans far enough
         let generation = place.occupy(State::Active, pid).ok_or(JoinError::Taken)?;
         // After the seat is taken, so that it is ours alone. Should we die before all is cleared, a reclaimer clears the rest.
         let user = User { mailboxes: self.clone(), seat, generation };
@@ -203,12 +203,12 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         Ok(user)
     }
 
-    /// Whether nobody sits in a seat, at one moment. False for a seat that does not exist.
+    /// Returns whether a seat is free at this moment. False for a seat that does not exist.
     pub fn is_free(&self, seat: u32) -> bool {
         self.seats().get(seat as usize).is_some_and(|place| !place.occupancy().is_taken())
     }
 
-    /// Sits down in the first free seat, for hosts where nobody dies.
+    /// Occupies the first free seat, for hosts on which no participant dies.
     ///
     /// # Errors
     /// [`JoinError::Taken`] if no seat is free.
@@ -216,8 +216,8 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         (0..self.geometry.seats).find_map(|seat| self.occupy(seat, pid).ok()).ok_or(JoinError::Taken)
     }
 
-    /// Clears away what the dead occupant of `seat` left in every mailbox, then the seat, and wakes whoever may have
-    /// waited for it. To be called only while nobody can take the seat ([`Host::try_reclaim`]). It may be repeated, and several
+    /// Clears away what the dead occupant of `seat` left in every mailbox, then the seat, and wakes each waiter that may have
+    /// waited for it. To be called only while no participant can take the seat ([`Host::try_reclaim`]). It may be repeated, and several
     /// callers may do it at the same time. False if the seat was free.
     pub fn reclaim(&self, seat: u32) -> bool {
         let Some(place) = self.seats().get(seat as usize) else { return false };
@@ -238,7 +238,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         // SAFETY: by the contracts of the two callers. Should they be broken, there are only atomics here: messages may
         // come out torn.
         unsafe { rwlock::reclaim(&parts, seat) };
-        // It may have committed and told nobody.
+        // The dead writer may have committed and notified no reader.
         mailbox::Parts::header(&parts).notify_all(&self.host);
     }
 
@@ -274,11 +274,11 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         mailbox::Parts::header(&parts).wait_newer(&self.host, than, deadline)
     }
 
-    /// Sleeps until some mailbox may have a new message; at most a slice, and not at all if `look`, which is called after
+    /// Sleeps until some mailbox may have a new message; at most a poll interval, and not at all if `look`, which is called after
     /// the announcement, finds something new. For one who waits for news of many mailboxes. Needs no seat.
     ///
     /// # Blocking
-    /// Waits for a writer, until `deadline` or the end of a slice.
+    /// Waits for a writer, until `deadline` or the end of a poll interval.
     pub fn sleep_unless(&self, look: impl FnOnce() -> bool, deadline: Option<H::Deadline>) -> WaitResult {
         let ticket = self.changed().prepare_wait();
         if look() { WaitResult::Woken } else { self.changed().wait(&self.host, ticket, deadline) }
@@ -403,7 +403,7 @@ unsafe impl Payload for Buffers<'_> {
     }
 }
 
-/// Somebody who sits, and may read and write every mailbox. Dropping it leaves the seat.
+/// The occupant of a seat, which may read and write every mailbox. Dropping it leaves the seat.
 pub struct User<'m, H: Host + Clone> {
     mailboxes: Mailboxes<'m, H>,
     seat: u32,

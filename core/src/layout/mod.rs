@@ -175,7 +175,7 @@ unsafe impl Sync for Region<'_> {}
 impl<'m> Region<'m> {
     /// # Safety
     /// - `length` bytes from `start` on are mapped and readable for all of `'m`, never truncated under us;
-    /// - nobody in this process reaches them except through this crate, nor through an ordinary reference.
+    /// - this process reaches them through this crate only, nor through an ordinary reference.
     pub const unsafe fn new(start: NonNull<u8>, length: usize) -> Self {
         Self { start, length, _memory: PhantomData }
     }
@@ -213,7 +213,7 @@ impl<'m> Region<'m> {
     ///
     /// # Safety
     /// - they lie inside the region, aligned;
-    /// - `T` consists of atomics (and padding nobody reads), so that any bytes are valid and may change.
+    /// - `T` consists of atomics (and padding that no code reads), so that any bytes are valid and may change.
     unsafe fn table<T>(self, at: usize, count: usize) -> &'m [T] {
         // SAFETY: inside the region by the caller's contract.
         let first = unsafe { self.start.add(at) }.cast::<T>();
@@ -232,7 +232,7 @@ impl<'m> Region<'m> {
     /// Writes a fresh header over `used` zeroed bytes.
     ///
     /// # Safety
-    /// - the region is writable, at least `used` long, and nobody else uses it yet.
+    /// - the region is writable, at least `used` long, and no other code uses it yet.
     unsafe fn format(self, used: usize, header: &Words) {
         // SAFETY: inside the region, writable and ours by the caller's contract.
         unsafe { self.start.write_bytes(0, used) };

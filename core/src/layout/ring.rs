@@ -156,9 +156,9 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     /// Makes a ring in fresh memory and returns it to its sender. `nonce` tells segments apart.
     ///
     /// # Safety
-    /// - both regions are writable, do not overlap, and are used by nobody else before this returns;
+    /// - both regions are writable, do not overlap, and no other code uses them before this returns;
     /// - later users of the same memory come through [`attach`](Self::attach) or clones of the result;
-    /// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
+    /// - the host's `try_reclaim` runs the reclamation only for a participant that will never act again.
     ///
     /// # Errors
     /// [`LayoutError::TooShort`] or [`LayoutError::Misaligned`].
@@ -182,12 +182,12 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
         Ok(OwnedRing { ring })
     }
 
-    /// Looks at a ring that somebody else made. `data` may be mapped read-only.
+    /// Looks at a ring that another process or thread made. `data` may be mapped read-only.
     ///
     /// # Safety
     /// - `control` is writable;
     /// - the regions were made by [`create`](Self::create), or hold bytes of a peer: these are checked, and may be garbage;
-    /// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
+    /// - the host's `try_reclaim` runs the reclamation only for a participant that will never act again.
     ///
     /// # Errors
     /// Why this is no ring that we can use.

@@ -37,15 +37,15 @@ pub struct Status {
 }
 
 /// Whether a seat's occupant sleeps elsewhere and is to be told now: for a host that has just woken the others. Says so
-/// once for each [`arm`](super::Receiver::arm). It changes nobody's place, so whoever wakes may ask.
+/// once for each [`arm`](super::Receiver::arm). It changes no seat, so each notifier may ask.
 pub fn disarm<P: Parts>(parts: &P, seat: u32) -> bool {
     let Some(entry) = parts.receivers().get(seat as usize) else { return false };
-    fence(Ordering::SeqCst); // *park*, sleeping elsewhere: clear `waited` (by ringing), then take `armed`
+    fence(Ordering::SeqCst); // *park*, sleeping elsewhere: clear `has_waiters` (by ringing), then take `armed`
     // A load first: the usual answer is no, and then the line stays shared.
     entry.armed.load(Ordering::Relaxed) != 0 && entry.armed.swap(0, Ordering::Relaxed) != 0
 }
 
-/// Whether nobody sits in a seat, at one moment. False for a seat that does not exist.
+/// Returns whether a seat is free at this moment. False for a seat that does not exist.
 pub fn is_free<P: Parts>(parts: &P, seat: u32) -> bool {
     parts.receivers().get(seat as usize).is_some_and(|entry| !entry.seat.occupancy().is_taken())
 }
@@ -59,7 +59,7 @@ impl<P: Parts> Membership<P> {
         Self { parts }
     }
 
-    /// Admits everybody who asks; returns how many seats were decided.
+    /// Admits each receiver that asks, and returns how many seats it decided.
     pub fn admit_all(&self) -> u32 {
         let receivers = used_entries(&self.parts);
         let decided = receivers.iter().filter(|entry| self.decide(entry) != Admission::Nothing).count();
@@ -69,7 +69,7 @@ impl<P: Parts> Membership<P> {
         decided as u32
     }
 
-    /// Admits who asks for this seat, and nobody else: for a host that counts who takes part. What became of it is said
+    /// Admits the receiver that asks for this seat only, for a host that counts its receivers. What became of it is said
     /// once; it may have read everything and left by the time this returns.
     pub fn admit(&self, seat: u32) -> Admission {
         let Some(entry) = self.parts.receivers().get(seat as usize) else { return Admission::Nothing };
@@ -99,7 +99,7 @@ impl<P: Parts> Membership<P> {
             _ => (Some(head.tail()), State::Active),
         };
         if let Some(start) = start {
-            // Relaxed: the step to `Active` carries it (*occupy*). Nobody else stores it: the occupant does only once
+            // Relaxed: the step to `Active` carries it (*occupy*). No other participant stores it: the occupant does only once
             // it is `Active`.
             entry.cursor.store(start.to_word(), Ordering::Relaxed);
         }
@@ -146,7 +146,7 @@ impl<P: Parts> Membership<P> {
         evicted
     }
 
-    /// Everybody who sits, one after another: not a snapshot of one moment.
+    /// Returns the occupants, one after another: not a snapshot of one moment.
     pub fn status(&self) -> impl Iterator<Item = Status> {
         (0..used_entries(&self.parts).len() as u32).filter_map(|seat| self.status_of(seat))
     }

@@ -34,9 +34,9 @@
 //!
 //! *Sleeping elsewhere.* A receiver in an event loop does not sleep on a word: it *arms* its seat, and the sender's host
 //! tells the armed ones, in its own way, whenever it wakes the others. `armed` is stored before the announcement of *park*,
-//! so who publishes afterwards rings. Whoever rings clears `waited`, fences, then takes `armed` ([`disarm`]).
-//! If it misses `armed`, its fence came before the announcement's, so the receiver sees `waited` clear, or somebody
-//! else's announcement after it, for which the next publish rings: it looks at `waited` once more, and announces anew.
+//! so a publish after it notifies. A notifier clears `has_waiters`, fences, then takes `armed` ([`disarm`]).
+//! If it misses `armed`, its fence came before the announcement's, so the receiver sees `has_waiters` clear, or somebody
+//! else's announcement after it, for which the next publish rings: it looks at `has_waiters` once more, and announces anew.
 //!
 //! *Waking the sender.* A full ring wakes its sender when half of it is free, not at each slot: the sender leaves in
 //! `wanted` the sequence that the slowest must reach. A receiver that passes it looks whether all others have;
@@ -104,7 +104,7 @@ impl SenderState {
 
     /// Starts the ring at `first` instead of 0. Before anybody joins.
     pub(crate) fn start_at(&self, first: Sequence) {
-        // Relaxed: nobody else looks yet; handing the memory over orders it.
+        // Relaxed: no other thread looks yet; handing the memory over orders it.
         self.first.store(first.to_word(), Ordering::Relaxed);
         self.tail.store(first.to_word(), Ordering::Relaxed);
     }
@@ -163,7 +163,7 @@ impl SenderStateView<'_> {
 pub struct Control {
     /// Where receivers sleep: rung after a publish, a close, an admission.
     data: EventCount,
-    /// Where the sender sleeps: rung when the slowest passes `wanted`, and when somebody leaves or is reclaimed.
+    /// Where the sender sleeps: notified when the slowest passes `wanted`, and when a receiver leaves or is reclaimed.
     space: EventCount,
     /// Written by the sender, read by receivers when they find that it sleeps. Relaxed: ordered by the fences of *park*.
     wanted: Line,
@@ -177,7 +177,7 @@ pub struct Control {
 struct Line(AtomicU32);
 
 impl Control {
-    /// The control words of a ring nobody has joined.
+    /// Returns the control words of a ring without receivers.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -191,7 +191,7 @@ impl Control {
         }
     }
 
-    /// Everybody looks again, whatever they wait for. For hosts that know of a change the words do not show.
+    /// Wakes every waiter, which then looks again. For hosts that know of a change the words do not show.
     pub fn notify_all<H: Host>(&self, host: &H) {
         self.data.notify_all(host);
         self.space.notify_all(host);
@@ -201,7 +201,7 @@ impl Control {
 /// A seat of the ring with its cursor, on cache lines of its own. 128 bytes.
 #[repr(C, align(128))]
 pub struct ReceiverEntry {
-    /// Not for everybody: who moves a seat that is not its own lets the sender write under a reader.
+    /// Private to this crate: a caller that moves another's seat lets the sender write under a reader.
     pub(crate) seat: Seat,
     /// The next sequence its occupant will read. Stored by the admitter before `Active`, then by the occupant alone.
     /// *Release*.
@@ -229,11 +229,11 @@ impl ReceiverEntry {
 /// The parts of a ring as a receiver sees them. The kind of memory decides which host, hence which futex, goes with it.
 ///
 /// # Safety
-/// Who implements this promises, for as long as the value or a clone of it lives:
+/// An implementation promises, for as long as the value or a clone of it lives:
 /// - every call returns a part of one and the same ring, and each part is in no other ring;
-/// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
+/// - the host's `try_reclaim` runs the reclamation only for a participant that will never act again.
 pub unsafe trait Parts {
-    /// How to sleep on this memory, and how to know who is dead.
+    /// How to sleep on this memory, and how to know which participants are dead.
     type Host: Host;
     /// Where the items lie.
     type Slots: Slots;

@@ -10,7 +10,7 @@ use crate::sync::{Ordering, fence};
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
-/// Somebody who asked for a seat and is not admitted yet. Dropping it gives the seat back.
+/// A receiver that asked for a seat and is not admitted yet. Dropping it gives the seat back.
 pub struct PendingReceiver<P: Parts> {
     place: Place<P>,
 }
@@ -60,14 +60,14 @@ impl<P: Parts> PendingReceiver<P> {
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
     pub fn request_seat(parts: P, index: u32, from_first: bool, pid: u32) -> Result<Self, JoinError> {
         let entry = parts.receivers().get(index as usize).ok_or(JoinError::Taken)?;
-        // Before the seat is asked for, so that whoever sees the asking scans far enough. Relaxed: *occupy* orders it.
+        // Before the seat is asked for, so that each participant that sees the request scans far enough. Relaxed: *occupy* orders it.
         parts.control().seats_used.0.fetch_max(index + 1, Ordering::Relaxed);
         let state = if from_first { State::AskFirst } else { State::AskNow };
         let generation = entry.seat.occupy(state, pid).ok_or(JoinError::Taken)?;
         Ok(Self { place: Place { parts, index, generation } })
     }
 
-    /// Sits down in the first free seat, for hosts where nobody dies.
+    /// Occupies the first free seat, for hosts on which no participant dies.
     ///
     /// # Errors
     /// [`JoinError::Taken`] if no seat is free.
@@ -88,11 +88,11 @@ impl<P: Parts> PendingReceiver<P> {
     /// Takes part, if the sender has admitted us.
     ///
     /// # Errors
-    /// [`JoinError::Asking`] with the applicant, to try again; or, finally, why it was refused.
+    /// [`JoinError::Asking`] with the pending receiver, to try again; or, finally, why it was refused.
     pub fn try_admitted(self) -> Result<Receiver<P>, (JoinError, Option<Self>)> {
         match self.decision() {
             Ok(true) => {
-                // Relaxed would do: the Acquire look at `Active` saw the admitter's store. Nobody else stores it now.
+                // Relaxed would do: the Acquire look at `Active` saw the admitter's store. No other participant stores it now.
                 let next = self.place.entry().cursor();
                 Ok(Receiver { next, seen: next, place: self.place })
             }
@@ -105,7 +105,7 @@ impl<P: Parts> PendingReceiver<P> {
     ///
     /// # Blocking
     /// Waits for the sender's side to look, until `deadline`; ends early if the sender is dropped without closing, or
-    /// dies. One that closed may still admit, so where nobody dies (threads) and nobody admits any more, only a deadline
+    /// dies. One that closed may still admit, so between threads, once no caller admits any more, only a deadline
     /// ends this.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl<P: Parts> PendingReceiver<P> {
                 }
                 WaitResult::PollInterval => {}
                 WaitResult::TimedOut => {
-                    // Who always waits less than a slice must learn of it, too.
+                    // A caller that always waits less than a poll interval must learn of it, too.
                     let dead = parts.host().owner_is_dead();
                     let verdict = if dead { JoinError::SenderDied } else { JoinError::TimedOut };
                     // What was decided just before the deadline still counts. There is no look after this one: a hostile
@@ -178,7 +178,7 @@ impl<P: Parts> Receiver<P> {
     ///
     /// # Blocking
     /// Waits for the sender to publish or close, until `deadline`. If the sender dies, everything it published is read
-    /// first, then this says so, at most a slice after its death.
+    /// first, then this says so, at most a poll interval after its death.
     ///
     /// # Errors
     /// Why there is nothing to read.
@@ -199,7 +199,7 @@ impl<P: Parts> Receiver<P> {
         if self.available()? > 0 {
             return Ok(false);
         }
-        // Somebody may have rung between our two stores, clearing the announcement and missing `armed`.
+        // A notifier may have run between our two stores, clearing the announcement and missing `armed`.
         Ok(self.place.parts.control().data.has_waiters())
     }
 
@@ -221,7 +221,7 @@ impl<P: Parts> Receiver<P> {
             let parts = &self.place.parts;
             let verdict = match parts.control().data.wait(parts.host(), ticket, deadline) {
                 WaitResult::Woken => continue,
-                // Also when time is up: who always waits less than a slice must learn of it, too.
+                // Also when time is up: a caller that always waits less than a poll interval must learn of it, too.
                 WaitResult::PollInterval | WaitResult::TimedOut if parts.host().owner_is_dead() => {
                     ReadError::SenderDied
                 }

@@ -25,14 +25,14 @@ pub struct Sender<P: SenderParts> {
 
 /// What a look at the seats found.
 struct Gate {
-    /// How far the slowest lies behind the tail; 0 when nobody takes part.
+    /// How far the slowest lies behind the tail; 0 when no receiver takes part.
     lag: u32,
-    /// Somebody's start is not decided yet: nothing may be extended.
+    /// A receiver's start is not decided yet: the sender extends nothing.
     admitting: bool,
 }
 
 impl<P: SenderParts> Sender<P> {
-    /// The sender of a fresh ring: nothing published, nobody `Active` yet.
+    /// The sender of a fresh ring: nothing published, no seat `Active` yet.
     ///
     /// # Safety
     /// - This is the only sender that is ever made for these parts' memory.
@@ -75,7 +75,7 @@ impl<P: SenderParts> Sender<P> {
     ///
     /// # Blocking
     /// Waits for the slowest receiver that takes part, until half of the ring is free or `deadline` passes. A receiver
-    /// that dies is waited for until somebody reclaims it ([`Membership::reclaim_dead`](super::Membership::reclaim_dead)).
+    /// that dies holds the sender until a caller reclaims it ([`Membership::reclaim_dead`](super::Membership::reclaim_dead)).
     /// With no receivers it never waits.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 /// A ring's slots. The algorithms hand out an index only to its rightful user.
 ///
 /// # Safety
-/// Who implements this promises that `count` and `may_evict` always return the same.
+/// An implementation promises that `count` and `may_evict` always return the same.
 pub unsafe trait Slots {
     /// What the sender gets for a claimed slot.
     type Writer<'a>
@@ -34,7 +34,7 @@ pub unsafe trait Slots {
     ///
     /// # Safety
     /// - `index` is below `count`;
-    /// - the slot is published and the caller has not given it back: nobody writes it during the borrow.
+    /// - the slot is published and the caller has not given it back: the sender does not write it during the borrow.
     unsafe fn reader(&self, index: u32) -> Self::Reader<'_>;
 
     /// A hint: this slot is about to be touched. A receiver that looks for news gives it, so that the slot's memory comes
@@ -361,7 +361,7 @@ impl ByteReader<'_> {
     ///
     /// # Safety
     /// - The sender is trusted: it follows this crate's protocol for as long as the slice lives;
-    /// - nobody can be evicted from this ring.
+    /// - this ring evicts no receiver.
     ///
     /// # Errors
     /// `Corrupt` as [`kind`](Self::kind).

@@ -9,7 +9,7 @@ use crate::sync::Ordering;
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
 /// How often a reader may go back without sleeping, in one wait. Honest peers cause little of that; a peer that plays with
-/// the words must not keep us from the host, which knows the deadline. Too few would cost a slice at most.
+/// the words must not keep us from the host, which knows the deadline. Too few would cost a poll interval at most.
 const RETURNS: u32 = 64;
 
 /// How long a participant is willing to wait.
@@ -19,14 +19,14 @@ enum Patience<D> {
     Until(Option<D>),
 }
 
-/// An occupant of a seat, who may read and write.
+/// An occupant of a seat, which may read and write.
 pub struct Participant<P: Parts> {
     parts: P,
     seat: u16,
 }
 
 impl<P: Parts> Participant<P> {
-    /// The occupant of `seat`. Raises the mark that bounds everybody's scans.
+    /// The occupant of `seat`. Raises the mark that bounds every scan.
     ///
     /// # Safety
     /// - The seat is the caller's alone, for this lock, while the participant lives: no other participant has it, in this
@@ -53,7 +53,7 @@ impl<P: Parts> Participant<P> {
     /// Reads, together with other readers.
     ///
     /// # Blocking
-    /// Waits for at most one writer's section, until `deadline`. Whoever in here dies is reclaimed, at the latest when a
+    /// Waits for at most one writer's section, until `deadline`. A dead participant is reclaimed, at the latest when a
     /// slice ends.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl<P: Parts> Participant<P> {
     ///
     /// # Blocking
     /// Waits for those writers that come first in the cyclic order of seats, then for the readers that are in; until
-    /// `deadline`. Whoever of them dies is reclaimed, at the latest when a slice ends.
+    /// `deadline`. A dead participant is reclaimed, at the latest when a poll interval ends.
     ///
     /// # Errors
     /// [`LockError::TimedOut`] or [`LockError::Interrupted`].
@@ -120,7 +120,7 @@ impl<P: Parts> Participant<P> {
             return self.enter(at, patience);
         }
         loop {
-            // Before any moment passes: a writer on its way in takes whoever is announced for a reader that is in, and lets
+            // Before any moment passes: a writer on its way in takes each announced reader for one that is in, and lets
             // it be.
             // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller; the step instead of queueing.
             unsafe { finish(&self.parts, at.given_up(), self.actor()) };
@@ -157,7 +157,7 @@ impl<P: Parts> Participant<P> {
         Ok(WriteGuard { participant: self })
     }
 
-    /// The steps of a writer that meets nobody, without a loop around them. Where it meets another writer, nobody has
+    /// The steps of a writer that meets no other participant, without a loop around them. Where it meets another writer, no participant has
     /// noticed it.
     #[inline(always)]
     fn look_to_write(&self) -> Step {
@@ -244,7 +244,7 @@ impl<P: Parts> Participant<P> {
                 Ok(())
             }
             WaitResult::TimedOut => {
-                // Too late for this wait. But if everybody waits less than a slice, nobody else will ever look.
+                // Too late for this wait. But if every waiter waits less than a poll interval, no other looks.
                 host.try_sweep(reclaim);
                 Err(LockError::TimedOut)
             }
@@ -300,7 +300,7 @@ impl<P: Parts> Drop for WriteGuard<'_, P> {
     #[inline]
     fn drop(&mut self) {
         let (parts, actor) = (&self.participant.parts, self.participant.actor());
-        // The steps of a writer that nobody waits for, without a loop around them.
+        // The steps of a writer that no other waits for, without a loop around them.
         // SAFETY: the occupant is borrowed by us, and is in; from here on from step to step.
         let mut at = unsafe { Step::Writing.take(parts, actor) }.skip(parts, actor);
         if matches!(at, Step::Free) {
@@ -326,13 +326,13 @@ unsafe fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
     }
 }
 
-/// Clears away, in one lock, what the dead occupant of `seat` left, and wakes whoever may have waited for it. For every
+/// Clears away, in one lock, what the dead occupant of `seat` left, and wakes each waiter that may have waited for it. For every
 /// lock of a segment, before the seat is given out again. It may be repeated, and several callers may do it at the same
 /// time. Does nothing for a seat that does not exist.
 ///
 /// # Safety
 /// - The occupant of `seat`, if there was one, will never act again;
-/// - nobody sits down in the seat before this returns ([`Host::try_reclaim`]).
+/// - no participant occupies the seat before this returns ([`Host::try_reclaim`]).
 pub unsafe fn reclaim<P: Parts>(parts: &P, seat: u32) {
     if (seat as usize) < parts.cells().len() {
         // SAFETY: by the caller's contract.
@@ -340,17 +340,17 @@ pub unsafe fn reclaim<P: Parts>(parts: &P, seat: u32) {
     }
 }
 
-/// Whether the seat still wants something of this lock, or owns it. For a seat that nobody uses this must be false; what
+/// Whether the seat still wants something of this lock, or owns it. For an unused seat this must be false; what
 /// remains there can only be cleared by [`reclaim`].
 pub fn has_traces<P: Parts>(parts: &P, seat: u32) -> bool {
-    // Relaxed, both: whoever asks has taken the seat, which orders it after its last occupant.
+    // Relaxed, both: the caller has taken the seat, which orders it after its last occupant.
     let wants = |cell: &SeatState| cell.word.load(Ordering::Relaxed) != state::IDLE;
     let owner = Ownership(parts.owner_word().word.load(Ordering::Relaxed));
     parts.cells().get(seat as usize).is_some_and(wants) || owner.is_busy() && u32::from(owner.seat()) == seat
 }
 
 /// Asks for every seat that wants something of this lock, and for its owner, whether it is dead, and reclaims those that
-/// are. Returns how many. This is what a waiter does when its slice ends; a host that learns of a death may do it at once.
+/// are. Returns how many. This is what a waiter does when its poll interval ends; a host that learns of a death may do it at once.
 pub fn reclaim_dead<P: Parts>(parts: &P) -> u32 {
     reclaim_dead_but(parts, None)
 }

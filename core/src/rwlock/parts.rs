@@ -103,7 +103,7 @@ pub struct SeatsUsed {
 }
 
 impl SeatsUsed {
-    /// Nobody was ever there; the same as zeroed memory.
+    /// Returns a mark of zero seats, which is zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -112,7 +112,7 @@ impl SeatsUsed {
         Self { word: AtomicU32::new(0) }
     }
 
-    /// Counts `seat` in. Stores only if it was not yet: everybody reads this line.
+    /// Counts `seat` in. Stores only if it was not yet: every participant reads this line.
     pub fn raise(&self, seat: u32) {
         if self.count() <= seat {
             self.word.fetch_max(seat + 1, Ordering::Relaxed);
@@ -131,9 +131,9 @@ impl SeatsUsed {
 /// What the lock guards may be memory that must not be written and read at once. So
 /// - each method always returns the same part, and all of them are parts of one lock;
 /// - there are between 1 and 1024 cells;
-/// - the host's `try_reclaim` runs the reclamation only of somebody who will never act again.
+/// - the host's `try_reclaim` runs the reclamation only for a participant that will never act again.
 pub unsafe trait Parts {
-    /// How to sleep on this memory, and how to know who is dead.
+    /// How to sleep on this memory, and how to know which participants are dead.
     type Host: Host;
 
     /// The host.

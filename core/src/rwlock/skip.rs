@@ -6,7 +6,7 @@ use super::step::{Actor, Step};
 use crate::sync::{Ordering, SKIPS};
 
 impl Step {
-    /// The step after the rest of a round, if nobody wants anything, as is most often so; otherwise the same step
+    /// The step after the rest of a round, if every seat is idle, as is most often so; otherwise the same step
     /// further on in its round, past seats that want nothing. [`take`](Self::take) would pass them one by one, with the
     /// same loads.
     #[inline(always)]
@@ -36,7 +36,7 @@ impl Step {
     }
 }
 
-/// Whether nobody wants anything, ourselves included: who has announced itself goes on step by step.
+/// Returns whether every seat is idle, our own included: an announced participant goes on step by step.
 #[inline(always)]
 fn all_are_idle<P: Parts>(parts: &P, me: u16, ordering: Ordering) -> bool {
     // Eight at a time, without a branch for each. That may be a few more than were ever taken: those are idle. Loops, for

@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, Ordering, exchange_before_fence, fence, fence_after
 pub struct Actor {
     /// The seat.
     pub seat: u16,
-    /// Whether its occupant is dead and somebody else acts for it.
+    /// Whether its occupant is dead and another participant acts for it.
     pub reclaiming: bool,
 }
 
@@ -61,13 +61,13 @@ pub enum Step {
     LookWrite,
     /// It is: is anybody before it?
     Defer(Scan, Attempt),
-    /// Nobody is: it takes the owner word as it saw it.
+    /// No other is: it takes the owner word as it saw it.
     Claim(Attempt),
     /// To sleep on its own cell.
     SleepWrite,
     /// Awake: clears the flag, then looks.
     WokenWrite,
-    /// The owner looks at each seat, and flags who reads there.
+    /// The owner looks at each seat, and flags each reader.
     DrainReaders(Scan),
     /// To sleep on the cell of a flagged reader.
     SleepDrainReaders(Scan),
@@ -99,7 +99,7 @@ pub enum Step {
     ReclaimWake,
     /// Did the dead one own the owner word?
     ReclaimLook,
-    /// Tells everybody to look again: the dead one may have changed a word without waking.
+    /// Tells every waiter to look again: the dead one may have changed a word without waking.
     NotifyAll(Scan),
     /// Wakes whom it told.
     NotifyAllWake(Scan),
@@ -110,8 +110,8 @@ impl Step {
     /// return themselves.
     ///
     /// # Safety
-    /// - The caller is the only one who acts for the actor's seat in this lock: its occupant. Or it reclaims: then the
-    ///   occupant will never act again, and nobody takes the seat before every reclaimer has finished or died. Several
+    /// - The caller is the only one that acts for the actor's seat in this lock: its occupant. Or it reclaims: then the
+    ///   occupant will never act again, and no participant takes the seat before every reclaimer has finished or died. Several
     ///   reclaimers may act for one seat at the same time;
     /// - it takes each step after the one that the last returned, [`woken`](Self::woken) or [`given_up`](Self::given_up);
     ///   or begins, peeking, announcing or reclaiming, where the last was `Idle`; `AnnounceWrite` is as good as that.
@@ -211,7 +211,7 @@ impl Step {
                 )
             }
             Self::Defer(scan, attempt) => {
-                // Relaxed: the order is advice. Who is before us notifies us when it leaves, gives up or is reclaimed (*queue*).
+                // Relaxed: the order is advice. A writer before us notifies us when it leaves, gives up or is reclaimed (*queue*).
                 match cells[usize::from(scan.seat())].word.load(Ordering::Relaxed) & !FLAG {
                     WRITE_WAIT => Self::lost(attempt),
                     _ => match scan.next() {
@@ -222,7 +222,7 @@ impl Step {
             }
             Self::Claim(attempt) => {
                 let busy = Ownership::busy(me).0;
-                // Relaxed: the fence after it is the other half of *free*. Lost: somebody owns it, and will notify us if we
+                // Relaxed: the fence after it is the other half of *free*. Lost: another writer owns it, and notifies us if we
                 // are announced.
                 if owner_word
                     .compare_exchange(attempt.seen.0, busy, Ordering::Relaxed, Ordering::Relaxed)
@@ -338,7 +338,7 @@ impl Step {
             Self::ReclaimLook => {
                 fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind the dead one
                 // Relaxed: if it names the dead one, the byte lock orders us after that.
-                // Nobody is granted in the dead one's name: this reclaimer may be stopped here while another one finishes, and a
+                // No reader is granted in the dead one's name: this reclaimer may be stopped here while another one finishes, and a
                 // grant that comes after the next writer's claim would let a reader in beside it.
                 match owner_word.load(Ordering::Relaxed) == Ownership::busy(me).0 {
                     true => Self::Free,
@@ -383,12 +383,12 @@ impl Step {
         }
     }
 
-    /// The step after a sleep, or instead of one, for who does not want to wait longer; and instead of queueing, for a reader
+    /// The step after a sleep, or instead of one, for a caller that waits no longer; and instead of queueing, for a reader
     /// that does not want to wait at all. Nowhere else can one give up: between two sleeps nothing waits.
     #[must_use]
     pub fn given_up(self) -> Self {
         match self {
-            // As if it had read: if somebody took it for one that is in, its leaving is waited for.
+            // As if it had read: a writer that took it for one that is in waits for its leaving.
             Self::QueueRead | Self::SleepRead => Self::LeaveRead,
             Self::SleepWrite => Self::Withdraw,
             Self::SleepDrainReaders(_) => Self::Clear,
@@ -419,7 +419,7 @@ impl Step {
         }
     }
 
-    /// Somebody owns the owner word, or comes first.
+    /// Another writer owns the lock, or comes first.
     fn lost(attempt: Attempt) -> Self {
         if attempt.announced { Self::SleepWrite } else { Self::AnnounceWrite }
     }
@@ -446,7 +446,7 @@ impl Step {
     }
 }
 
-/// Each try fails only because somebody else changed the word. Honest peers change one that we change, too, a few times
+/// Each try fails only because another participant changed the word. Honest peers change one that we change, too, a few times
 /// at most before what we want to say of it is no longer true.
 const TRIES: u32 = 64;
 
