@@ -82,7 +82,7 @@ fn a_ring_lies_as_its_page_says() {
     let applicant = PendingReceiver::request_seat(seen, 1, true, 4711).unwrap();
     let member = 4096 + 128;
     assert_eq!(words(control, member), [1, 4711, 0, 0], "it asks for the first item");
-    assert_eq!(word(control, offset("A ring: the control region", "`taken`")), 2);
+    assert_eq!(word(control, offset("A ring: the control region", "`seats_used`")), 2);
     membership.admit_all();
     assert_eq!(words(control, member), [4, 4711, 0, 0], "it is active");
     let mut receiver = applicant.try_admitted().map_err(|(why, _)| why).unwrap();
@@ -131,7 +131,7 @@ fn mailboxes_lie_as_their_page_says() {
     let stride = u64::from(capacity).next_multiple_of(64);
     header(&segment, 3, [capacity, boxes, seats, 0], buffers_at + 2 * stride * u64::from(boxes));
     let mut user = segment.sit().unwrap();
-    assert_eq!(word(&segment, offset("Mailboxes", "`taken`")), 1);
+    assert_eq!(word(&segment, offset("Mailboxes", "`seats_used`")), 1);
     assert_eq!(word(&segment, offset("Mailboxes", "seats: word")) & 7, 4, "seat 0 is active");
     for message in [&b"first"[..], b"second!"] {
         user.write(1, message).unwrap();
@@ -140,7 +140,7 @@ fn mailboxes_lie_as_their_page_says() {
     assert_eq!(word(&segment, of("`latest`")), 2);
     assert_eq!(words(&segment, of("buffer 0")), [7, 0]);
     assert_eq!(words(&segment, of("buffer 1")), [5, 0]);
-    assert_eq!(word(&segment, of("the lock's `epoch`")), 0, "free; its last owner sits in seat 0");
+    assert_eq!(word(&segment, of("the lock's owner word")), 0, "free; its last owner sits in seat 0");
     assert_eq!(word(&segment, of("cells")), 0, "and its cell is idle");
     let mut bytes = [0; 7];
     rustix::io::pread(&segment, &mut bytes, buffers_at + 2 * stride).unwrap();
