@@ -115,7 +115,7 @@ impl<P: Parts> PendingReceiver<P> {
             let ticket = self.place.parts.control().data.prepare_wait();
             self = match self.try_admitted() {
                 Ok(receiver) => return Ok(receiver),
-                Err((_, Some(applicant))) => applicant,
+                Err((_, Some(pending))) => pending,
                 Err((why, None)) => return Err(why),
             };
             let parts = &self.place.parts;

@@ -53,7 +53,7 @@
 //! | *look* | a reader exchanges its cell, fence, loads the owner word | a writer claims the owner word, fence, looks at the cells |
 //! | *queue* | a waiter announces, fence, looks at the owner word and at the cells before it | who frees the owner word, or clears its cell, fences and notifies |
 //! | *free* | the owner frees the owner word, Release | a reader loads it, Acquire; the next owner claims it and fences |
-//! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a passing writer finds the cell changed, Acquire |
+//! | *leave* | a cell's occupant stores a new state, Release; exchanges carry it on | a draining writer finds the cell changed, Acquire |
 //! | *grant* | the owner exchanges a reader's cell, Release, or after the fence of its claim | the reader finds its cell exchanged, Acquire |
 //!
 //! *Deaths.* A participant may die between any two steps. A participant that knows of the death reclaims the seat in three

@@ -7,9 +7,9 @@
 //! use whorl_core::layout::Geometry;
 //!
 //! let (mut sender, membership, ring) = heap::ring(Geometry::new(64, 8, 2)?)?;
-//! let applicant = PendingReceiver::request_seat(ring, 0, true, 0)?;
+//! let pending = PendingReceiver::request_seat(ring, 0, true, 0)?;
 //! membership.admit_all();
-//! let mut receiver = applicant.admitted(None)?;
+//! let mut receiver = pending.admitted(None)?;
 //! let reader = std::thread::spawn(move || {
 //!     let mut texts = Vec::new();
 //!     loop {
