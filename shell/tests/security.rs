@@ -21,7 +21,8 @@ fn named(cell: &str) -> Vec<(PathBuf, String)> {
     let quoted = cell.split('`').skip(1).step_by(2);
     let test = |words: &str| words.split_once("::").map(|(file, name)| (file.to_owned(), name.to_owned()));
     let place = |(file, name): (String, String)| {
-        let folder = if file.contains('/') { root() } else { root().join("shell/tests") };
+        let tests = root().join("shell/tests");
+        let folder = if tests.join(&file).is_file() { tests } else { root() };
         (folder.join(file), name)
     };
     quoted.filter_map(test).map(place).collect()

@@ -1,10 +1,7 @@
 //! `shell doctor`: what is well is ok, what was broken on purpose is found, and what to do is said.
 
-mod common;
-mod home;
-
-use common::*;
-use home::Home;
+use crate::common::*;
+use crate::home::Home;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;

@@ -1,9 +1,7 @@
 //! `shell copy`: what the files are called and look like, and what the command prints.
 
-mod common;
-
-use common::hold::hold_stream;
-use common::*;
+use crate::common::hold::hold_stream;
+use crate::common::*;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};

@@ -1,9 +1,7 @@
 //! `shell copy` does its job: every byte to every peer, whatever the source is and however it arrives.
 
-mod common;
-
-use common::hold::{hold, hold_stream};
-use common::*;
+use crate::common::hold::{hold, hold_stream};
+use crate::common::*;
 use rustix::fs::{CWD, Mode, SeekFrom};
 use rustix::process::Signal;
 use std::ffi::OsStr;

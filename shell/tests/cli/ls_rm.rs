@@ -1,10 +1,7 @@
 //! `shell ls` and `shell rm`: what exists is told as it is, and what is removed was dead or asked to end.
 
-mod common;
-mod home;
-
-use common::{LIMIT, SOON, TRANSPORTS, is_alive, noise, run, signal, start, stop, until};
-use home::Home;
+use crate::common::{LIMIT, SOON, TRANSPORTS, is_alive, noise, run, signal, start, stop, until};
+use crate::home::Home;
 use rustix::process::Signal;
 use std::io::Write;
 use std::path::Path;
@@ -200,7 +197,7 @@ fn using_them_wrongly_is_one_line() {
 fn system_v_segments_are_listed() {
     let home = Home::new();
     let Ok(made) = std::process::Command::new("ipcmk").args(["-M", "4096"]).output() else {
-        return common::skip("ls --sysv", "there is no ipcmk");
+        return crate::common::skip("ls --sysv", "there is no ipcmk");
     };
     let text = String::from_utf8_lossy(&made.stdout).into_owned();
     let id = text.trim().rsplit(' ').next().unwrap_or_default().to_owned();

@@ -1,8 +1,6 @@
 //! `shell copy` refuses: an exit code, one line that says what is wrong, nothing on stdout, nothing left.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;

@@ -1,10 +1,7 @@
 //! What the kernel refuses is told in words: one line that says what was being done, without the kernel's number.
 
-mod common;
-mod home;
-
-use common::*;
-use home::Home;
+use crate::common::*;
+use crate::home::Home;
 use std::fs::File;
 
 /// One line that says why, as everywhere.

@@ -1,15 +1,10 @@
 //! `shell top`, and `shell ls` on a terminal: what is shown is what is, and it fits.
-#![cfg(feature = "cli")]
 
-mod common;
-mod home;
-mod terminal;
-
-use common::*;
-use home::Home;
+use crate::common::*;
+use crate::home::Home;
+use crate::terminal::Terminal;
 use rustix::process::Signal;
 use serde_json::Value;
-use terminal::Terminal;
 use unicode_width::UnicodeWidthStr;
 
 /// A sender that waits for one of its two receivers, which is stopped: its ring is full.

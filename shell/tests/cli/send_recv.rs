@@ -1,10 +1,7 @@
 //! `shell send` and `shell recv`: separate processes that find each other by name, in either order.
 
-mod common;
-mod home;
-
-use common::{LIMIT, SOON, TRANSPORTS, assert_holds, noise, run, start, until};
-use home::Home;
+use crate::common::{LIMIT, SOON, TRANSPORTS, assert_holds, noise, run, start, until};
+use crate::home::Home;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
@@ -340,7 +337,7 @@ fn whatever_the_umask_what_is_ours_is_ours_alone() {
             assert_eq!(mode(&format!("run/whorl/{file}")), 0o1600, "{umask}: {file}");
         }
         for process in [send, recv] {
-            common::signal(process.pid(), rustix::process::Signal::TERM);
+            crate::common::signal(process.pid(), rustix::process::Signal::TERM);
             process.end(SOON);
         }
         home.nothing_left();

@@ -1,10 +1,7 @@
 //! What helps people at the command line: help texts, manual pages, suggestions, completion in real shells.
 
-mod common;
-mod home;
-
-use common::*;
-use home::Home;
+use crate::common::*;
+use crate::home::Home;
 use std::fs;
 use std::process::{Command, Stdio};
 
