@@ -4,7 +4,6 @@
 mod common;
 #[path = "../home/mod.rs"]
 mod home;
-#[cfg(feature = "cli")]
 #[path = "../terminal/mod.rs"]
 mod terminal;
 
@@ -13,8 +12,11 @@ mod copy_refuses;
 mod copy_works;
 mod doctor;
 mod errors;
+mod files;
 mod help;
+mod logs;
 mod ls_rm;
 mod send_recv;
+mod streams;
 #[cfg(feature = "cli")]
 mod top;

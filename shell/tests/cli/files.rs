@@ -1,11 +1,8 @@
 //! Files of every kind as source and as output: paths to open descriptors, what another user planted, limits of sizes, files
 //! whose length means nothing, leases, directories that cannot be listed.
 
-mod common;
-mod home;
-
-use common::*;
-use home::Home;
+use crate::common::*;
+use crate::home::Home;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::process::Signal;
 use std::fs::{self, File, Permissions};

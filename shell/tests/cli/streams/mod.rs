@@ -1,13 +1,6 @@
 //! The three standard streams of every command: no text from elsewhere reaches a terminal as a command, and output is
 //! never lost without an error, whatever the streams are.
 
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../home/mod.rs"]
-mod home;
-#[path = "../terminal/mod.rs"]
-mod terminal;
-
 mod hostile;
 #[cfg(feature = "cli")]
 mod sizes;

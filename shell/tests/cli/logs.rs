@@ -1,10 +1,7 @@
 //! What servers log: nothing in a good run unless asked, a line for each connection only at debug, JSON if wanted.
 
-mod common;
-mod home;
-
-use common::*;
-use home::Home;
+use crate::common::*;
+use crate::home::Home;
 use std::fs;
 use std::process::Command;
 
