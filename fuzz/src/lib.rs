@@ -8,7 +8,7 @@ mod cli;
 mod dipc_harness;
 #[path = "../../shell/tests/dipc_oracle/mod.rs"]
 mod dipc_oracle;
-#[path = "../../shell/src/transfer/frame.rs"]
+#[path = "../../shell/src/channel/transport/frame.rs"]
 mod frame;
 #[path = "../../core/tests/hostile/mod.rs"]
 pub mod hostile;

@@ -6,7 +6,7 @@
 mod cli;
 mod dipc_harness;
 mod dipc_oracle;
-#[path = "../src/transfer/frame.rs"]
+#[path = "../src/channel/transport/frame.rs"]
 mod frame;
 mod inputs;
 #[path = "../src/bin/shell/ui"]

@@ -133,7 +133,7 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     home.nothing_left();
 }
 
-/// The head of a frame, as `transfer/frame.rs` draws it.
+/// The head of a frame, as `channel/transport/frame.rs` draws it.
 fn head(length: u32, kind: u32, argument: u64) -> Vec<u8> {
     [&length.to_le_bytes()[..], &kind.to_le_bytes(), &argument.to_le_bytes()].concat()
 }

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use whorl::shm::liveness::{ByteLocks, OWNER};
+use whorl::os::ofd_lock::ByteLocks;
+use whorl::shm::liveness::OWNER;
 use whorl::shm::ring::Segment;
 use whorl_core::layout::Geometry;
 

@@ -14,7 +14,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::ptr::null_mut;
-use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
+use whorl::os::ofd_lock::ByteLocks;
+use whorl::shm::liveness::{OWNER, Owner};
 use whorl::shm::ring::Segment;
 use whorl_core::layout::Geometry;
 

@@ -2,10 +2,10 @@
 
 use crate::registry::protocol::Refusal;
 use crate::registry::{BindError, ConnectError, RequestError, RuntimeError};
+use crate::shm::LayoutError;
 use crate::shm::ring::SegmentError;
 use rustix::io::Errno;
 use thiserror::Error;
-use whorl_core::layout::LayoutError;
 
 /// Why a channel cannot be opened.
 #[derive(Debug, Error)]

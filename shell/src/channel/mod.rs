@@ -26,6 +26,7 @@ mod sender;
 mod sleepers;
 mod stream;
 mod stuck;
+pub(crate) mod transport;
 
 pub use desk::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};

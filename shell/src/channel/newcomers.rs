@@ -3,8 +3,8 @@
 //! Whoever connects costs the owner a descriptor. One that says nothing, or is let in and does not sit down, would keep that
 //! from the others. So there may be a number of each, and the oldest makes room for the next.
 
+use crate::shm::MAX_SEATS;
 use std::collections::BTreeSet;
-use whorl_core::layout::MAX_SEATS;
 
 /// So many may not have been let in.
 const STRANGERS: usize = 256;

@@ -6,12 +6,12 @@ use super::stuck::StallDetector;
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::protocol::{ControlMessage, Refusal, Start};
 use crate::registry::status::{Kind, PeerState, TransportKind};
+use crate::shm::Geometry;
 use crate::shm::liveness::Hooks;
 use crate::shm::ring::{Segment, SharedRing};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use whorl_core::layout::Geometry;
 use whorl_core::ring::{Admission, Membership, Parts, disarm};
 use whorl_core::seat::State;
 

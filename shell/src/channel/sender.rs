@@ -6,16 +6,17 @@ use super::guests::{ClientCounter, PeerSummary, PeerTable, WaitEnd};
 use super::ring::{ItemOffsets, RingTransport};
 use crate::channel::flow::Progress;
 use crate::os::close_on_fork::ForkId;
+use crate::os::ofd_lock::ByteLocks;
 use crate::registry::status::Kind;
 use crate::registry::{Listener, Name, RuntimeDir};
-use crate::shm::liveness::{ByteLocks, OWNER};
+use crate::shm::Geometry;
+use crate::shm::liveness::OWNER;
 use crate::shm::ring::{OwnedSharedRing, Segment};
 use rustix::fd::BorrowedFd;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use whorl_core::error::{ClaimError, End};
-use whorl_core::layout::Geometry;
 use whorl_core::ring::{Claim, Parts, Sender as CoreSender};
 
 /// How a channel is made.

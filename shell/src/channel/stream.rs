@@ -2,9 +2,9 @@
 
 use super::error::ReceiveError;
 use super::receiver::{Patience, Payload, Received};
+use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::{Client, RequestError, readable};
-use crate::transfer::frame::{self, END_BODY, HEAD, Head};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;

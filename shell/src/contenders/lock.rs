@@ -1,6 +1,7 @@
 //! Whorl's seat lock, between processes: core's own, over the library's host.
 
-use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
+use crate::os::ofd_lock::ByteLocks;
+use crate::shm::liveness::{Owner, SharedHost};
 use harness::locks::Lock;
 use rustix::fd::OwnedFd;
 use std::sync::OnceLock;

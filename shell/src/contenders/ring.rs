@@ -1,7 +1,9 @@
 //! Whorl's own ring, as the library makes it: segments, byte locks, a control thread for deaths.
 
+use crate::os::ofd_lock::ByteLocks;
 use crate::os::thread::start_thread;
-use crate::shm::liveness::{ByteLocks, OWNER, Owner};
+use crate::shm::Geometry;
+use crate::shm::liveness::{OWNER, Owner};
 use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use harness::contender::{
     Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
@@ -14,7 +16,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::thread::Builder;
 use std::time::Duration;
-use whorl_core::layout::Geometry;
 use whorl_core::ring::{ByteReader, ByteWriter, Membership, PendingReceiver, Receiver, Sender};
 use whorl_core::seat::State;
 

@@ -17,8 +17,9 @@ use crate::os::error::reason;
 use crate::os::escape::shown;
 use crate::os::file::{FileId, OpenError, SocketFile, make_private, open_regular};
 use crate::os::new_file::{Existing, NewFile, fill, part_name, token};
+use crate::os::ofd_lock::ByteLocks;
 use crate::os::pid::{is_own_pid_namespace, pid_in_words};
-use crate::shm::liveness::{ByteLocks, OWNER};
+use crate::shm::liveness::OWNER;
 
 /// Why there is no place, or a server is not found in it.
 #[derive(Debug, Error)]

@@ -16,7 +16,12 @@ pub fn available() -> u64 {
 
 /// A number of bytes for people: at most four digits and a binary unit.
 pub fn in_words(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = (bytes.max(1).ilog2() / 10) as usize;
+    match unit {
+        0 => format!("{bytes} B"),
+        _ => format!("{:.2} {}", bytes as f64 / (1_u64 << (10 * unit)) as f64, UNITS[unit]),
+    }
 }
 
 /// Bytes that the machine has free, whatever a control group allows.
@@ -67,6 +72,12 @@ mod tests {
     fn something_is_available_and_not_more_than_the_machine_has() {
         let available = available();
         assert!(available > 0 && available <= machine().unwrap());
+    }
+
+    #[test]
+    fn numbers_of_bytes_have_a_binary_unit() {
+        let words = [0, 1023, 1024, 1536, 1 << 20, (5 << 30) + (1 << 29), u64::MAX].map(in_words);
+        assert_eq!(words, ["0 B", "1023 B", "1.00 KiB", "1.50 KiB", "1.00 MiB", "5.50 GiB", "16.00 EiB"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod memory;
 pub mod netlink;
 pub mod new_file;
+pub mod ofd_lock;
 pub mod output;
 pub mod pid;
 pub mod signal;

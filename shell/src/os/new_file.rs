@@ -15,7 +15,7 @@
 
 use crate::os::file::{FileId, path_of};
 use crate::os::flush::flush;
-use crate::shm::liveness::{ByteLocks, OWNER};
+use crate::os::ofd_lock::ByteLocks;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -260,7 +260,7 @@ pub fn check_locks(directory: impl AsFd) -> Result<(), Errno> {
     let (_new, file) = NewFile::create(directory.as_fd(), part_name(&token()), mode)?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     rustix::fs::flock(&file, FlockOperation::Unlock)?;
-    ByteLocks::open(&file)?.try_lock(OWNER).map(|_| ())
+    ByteLocks::open(&file)?.try_lock(0).map(|_| ())
 }
 
 /// Writes all bytes to a file, and through its file system.

@@ -7,7 +7,7 @@
 //!
 //! Open-file-description locks are inherited by fork, together with the description. So each participant opens a fresh
 //! one, after it was forked, and never locks through one that it shares; and a forked child gets none of them
-//! ([`CloseOnForkFd`]).
+//! ([`CloseOnForkFd`](crate::os::close_on_fork::CloseOnForkFd)).
 //!
 //! | byte | held by |
 //! |---|---|
@@ -29,10 +29,7 @@
 //! for this changes every 100 ms, so a sweeper that is stopped with a byte in its hand keeps the others from asking for
 //! one period at a time, one in sixteen.
 
-use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::file::path_of;
-use rustix::fd::{AsFd, AsRawFd};
-use rustix::fs::{Mode, OFlags};
+use crate::os::ofd_lock::ByteLocks;
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,48 +57,7 @@ const NEWCOMER: u32 = 3 * MAX_SEATS;
 
 const _: () = assert!(SWEEPER + SWEEPERS <= RECLAIM);
 
-/// An open file description of one's own, to lock bytes through. Dropping it drops its locks. In a forked child it is closed.
-#[derive(Debug)]
-pub struct ByteLocks {
-    file: CloseOnForkFd,
-}
-
 impl ByteLocks {
-    /// Opens the object behind `object` anew.
-    ///
-    /// # Errors
-    /// What the kernel said; `/proc` must be mounted.
-    pub fn open(object: impl AsFd) -> Result<Self, Errno> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let path = path_of(object.as_fd());
-        let open = || rustix::fs::open(&path, flags, Mode::empty());
-        CloseOnForkFd::open(open).map(|file| Self { file })
-    }
-
-    /// Takes a byte, without waiting; false if somebody else holds it.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub fn try_lock(&self, byte: u32) -> Result<bool, Errno> {
-        match self.command(libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
-            Ok(_) => Ok(true),
-            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Takes a byte, without waiting, together with others that take it so; false if another description holds it alone.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub fn try_share(&self, byte: u32) -> Result<bool, Errno> {
-        match self.command(libc::F_OFD_SETLK, libc::F_RDLCK, byte) {
-            Ok(_) => Ok(true),
-            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Takes a seat's byte and lets `sit` sit down in the seat. Keeps the byte if that returned something. `None` if the
     /// seat is not free, or if a reclaimer may still act for its last occupant. Does not wait.
     ///
@@ -132,72 +88,6 @@ impl ByteLocks {
                 Ok(sat)
             })
         })
-    }
-
-    /// Runs `act` while it holds a byte; `None` if the byte is held by another description.
-    fn holding<T>(
-        &self,
-        byte: u32,
-        act: impl FnOnce() -> Result<Option<T>, Errno>,
-    ) -> Result<Option<T>, Errno> {
-        if !self.try_lock(byte)? {
-            return Ok(None);
-        }
-        let result = act();
-        self.unlock(byte);
-        result
-    }
-
-    /// Gives a byte back.
-    pub fn unlock(&self, byte: u32) {
-        // Unlocking what is ours cannot fail; and if it did, the byte would only count as alive for longer.
-        let _ = self.command(libc::F_OFD_SETLK, libc::F_UNLCK, byte);
-    }
-
-    /// Whether anybody else holds a byte. "Cannot tell" is true.
-    pub fn is_held(&self, byte: u32) -> bool {
-        let free = self.command(libc::F_OFD_GETLK, libc::F_WRLCK, byte) == Ok(libc::F_UNLCK as i16);
-        !free
-    }
-
-    fn command(&self, command: i32, kind: i32, byte: u32) -> Result<i16, Errno> {
-        self.range(command, kind, byte, 1)
-    }
-
-    fn whole(&self, command: i32, kind: i32) -> Result<i16, Errno> {
-        self.range(command, kind, 0, 0) // length 0: to the end of everything
-    }
-
-    fn range(&self, command: i32, kind: i32, start: u32, length: u32) -> Result<i16, Errno> {
-        // SAFETY: `flock` is plain integers, for which zero is a value.
-        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        lock.l_type = kind as i16;
-        lock.l_whence = libc::SEEK_SET as i16;
-        // Bytes below two thousand: they fit wherever offsets have 32 bits, too.
-        lock.l_start = start as libc::off_t;
-        lock.l_len = length as libc::off_t;
-        // SAFETY: `lock` lives through the call, which reads and writes only it.
-        let result = unsafe { libc::fcntl(self.file.as_fd().as_raw_fd(), command, &raw mut lock) };
-        if result == -1 {
-            let error = std::io::Error::last_os_error();
-            return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-        }
-        Ok(lock.l_type)
-    }
-}
-
-impl AsFd for ByteLocks {
-    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-impl Drop for ByteLocks {
-    fn drop(&mut self) {
-        // A child that was forked just now may not have closed its copy yet: the locks go with us, not with it.
-        if !self.file.born().has_forked() {
-            let _ = self.whole(libc::F_OFD_SETLK, libc::F_UNLCK);
-        }
     }
 }
 

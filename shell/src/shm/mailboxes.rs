@@ -6,7 +6,8 @@
 use crate::os::close_on_fork;
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::memory;
-use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
+use crate::os::ofd_lock::ByteLocks;
+use crate::shm::liveness::{Owner, SharedHost};
 use crate::shm::ring::{SegmentError, mapping, nonce, object, system};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

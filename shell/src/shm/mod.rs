@@ -5,3 +5,5 @@ pub mod liveness;
 pub mod mailboxes;
 pub mod mapped_ring;
 pub mod ring;
+
+pub use whorl_core::layout::{Geometry, LayoutError, MAX_SEATS, MailGeometry};

@@ -7,7 +7,8 @@
 
 use crate::os::futex::MAX_YIELDS;
 use crate::os::memory;
-use crate::shm::liveness::{ByteLocks, Owner, SharedHost};
+use crate::os::ofd_lock::ByteLocks;
+use crate::shm::liveness::{Owner, SharedHost};
 use crate::shm::mapped_ring::{MappedRing, MappedRingOwner};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

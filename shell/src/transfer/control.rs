@@ -1,7 +1,8 @@
 //! The control thread: hears of deaths, reports and newcomers, and tells the data path; shows progress. So a kill is
 //! noticed within a millisecond, also while the data path sits in `read`.
 
-use super::roster::{Report, Roster};
+use super::report::{MAX_REPORT, Report};
+use super::roster::Roster;
 use super::{CopyContext, CopyError, lifeline, system};
 use crate::channel::flow::Progress;
 use crate::os::event_fd::{EventFd, new_epoll};
@@ -158,13 +159,13 @@ fn welcome(roster: &Roster, link: &impl Link) {
 }
 
 fn collect(job: &CopyContext<'_>, roster: &Roster) {
-    let mut packet = [0; 4096];
+    let mut packet = [0; MAX_REPORT];
     loop {
         match rustix::io::read(&job.results.0, &mut packet) {
             Err(Errno::INTR) => {}
             Err(_) | Ok(0) => return,
             Ok(count) => {
-                let Ok(report) = serde_json::from_slice::<Report>(&packet[..count]) else { continue };
+                let Some(report) = Report::decode(&packet[..count]) else { continue };
                 if let Some(peer) = roster.lock().get_mut(report.peer.wrapping_sub(1) as usize) {
                     peer.report = Some(report);
                 }

@@ -14,11 +14,11 @@ mod connections;
 mod control;
 mod crowd;
 mod destination;
-pub(crate) mod frame;
 mod lifeline;
 mod names;
 mod receive;
 mod recv;
+mod report;
 mod roster;
 mod send;
 mod serve;
@@ -45,6 +45,7 @@ use crate::os::output::{Output, OutputError};
 use crate::os::signal::stop_signal;
 use crate::os::thread::start_scoped_thread;
 use crate::shm::ring::SegmentError;
+use crate::shm::{Geometry, LayoutError};
 use control::{Control, Link};
 use roster::Roster;
 use rustix::fd::{AsFd, OwnedFd};
@@ -57,7 +58,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use whorl_core::layout::{Geometry, LayoutError};
 
 /// The most peers a copy can have.
 pub const MAX_PEERS: u32 = 1000;

@@ -3,7 +3,8 @@
 use super::CopyContext;
 use super::checksum::Sum;
 use super::destination::{Destination, DestinationError, Warning};
-use super::roster::{Fault, Report};
+use super::report::Report;
+use super::roster::Fault;
 use super::source::Source;
 use rustix::fd::AsFd;
 use std::time::Instant;

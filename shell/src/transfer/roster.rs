@@ -3,20 +3,19 @@
 use super::checksum::{Sum, hex};
 use super::destination::Warning;
 use super::lifeline::{self, Lifeline};
+use super::report::Report;
 use super::{CopyContext, CopyError};
 use crate::os::fork;
 use crate::os::fork::{Child, Ending};
 use crate::os::signal;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::io::Errno;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Why a receiver has no file.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// Something on its own side, most often the disk.
     Own(String),
@@ -38,40 +37,6 @@ impl std::fmt::Display for Fault {
             Self::Interrupted => f.write_str("interrupted"),
             Self::Lost(how) => write!(f, "lost: {how}"),
         }
-    }
-}
-
-/// What a receiver says about itself when it ends.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Report {
-    pub peer: u32,
-    pub bytes: u64,
-    pub checksum: Option<Sum>,
-    pub seconds: f64,
-    pub fault: Option<Fault>,
-    pub warnings: Vec<Warning>,
-}
-
-impl Report {
-    /// The longest text that still fits one atomic write to a pipe, with all the rest and every character escaped.
-    const LONGEST_TEXT: usize = 500;
-    /// As many as fit beside it.
-    const MOST_WARNINGS: usize = 4;
-
-    /// Writes the report as one packet. A parent that is gone does not want it.
-    pub fn send(mut self, pipe: impl AsFd) {
-        if let Some(Fault::Own(text) | Fault::Sender(text)) = &mut self.fault {
-            *text = text.chars().take(Self::LONGEST_TEXT).collect();
-        }
-        if self.warnings.len() > Self::MOST_WARNINGS {
-            let more = self.warnings.split_off(Self::MOST_WARNINGS - 1).len();
-            self.warnings.push(Warning::NotKept(format!("{more} more")));
-        }
-        for Warning::NotKept(text) | Warning::NotSynced(text) in &mut self.warnings {
-            *text = text.chars().take(Self::LONGEST_TEXT / Self::MOST_WARNINGS).collect();
-        }
-        let packet = serde_json::to_vec(&self).expect("plain data");
-        while let Err(Errno::INTR) = rustix::io::write(&pipe, &packet) {}
     }
 }
 

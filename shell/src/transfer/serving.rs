@@ -6,9 +6,9 @@
 use super::checksum::Checksum;
 use super::connections::Connections;
 use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
-use super::frame::{self, Head};
 use super::source::{Chunk, Source, SourceError};
 use super::window::Window;
+use crate::channel::transport::frame::{self, Head};
 use crate::os::signal::stop_signal;
 use crate::os::timeout;
 use rustix::event::epoll;

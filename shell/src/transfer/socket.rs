@@ -3,13 +3,13 @@
 use super::control::{Link, Watch};
 use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
 use super::destination::Destination;
-use super::frame::{self, END_BODY, HEAD, Head};
 use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
 use super::serving::{FanOut, TURN};
 use super::source::Source;
 use super::{CopyContext, CopyError, system};
 use crate::channel::flow::Progress;
+use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
 use crate::os::close_on_fork::CloseOnForkFd;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;

@@ -22,7 +22,7 @@ const MANY: u32 = 5000;
 struct Opened {
     _listener: Listener,
     client: Client,
-    _locks: Vec<whorl::shm::liveness::ByteLocks>,
+    _locks: Vec<whorl::os::ofd_lock::ByteLocks>,
 }
 
 fn open(name: &str, locks: u32) -> Opened {

@@ -9,6 +9,7 @@ pub use run::RunError;
 
 use crate::os::limits;
 use crate::os::pid;
+use crate::shm::{LayoutError, MailGeometry};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use whorl_core::layout::{LayoutError, MailGeometry};
 
 use crate::mailbox_server::budget::Budget;
 use crate::mailbox_server::control;
@@ -179,7 +179,7 @@ impl Server {
         }
         let shape = options.shape;
         let workers = options.workers.unwrap_or_else(default_workers);
-        let seats = (SEATS + workers as u32).min(whorl_core::layout::MAX_SEATS);
+        let seats = (SEATS + workers as u32).min(crate::shm::MAX_SEATS);
         let capacity = u32::try_from(shape.capacity).map_err(|_| LayoutError::Capacity)?;
         let geometry = MailGeometry::new(shape.boxes, capacity, seats)?;
         let allowed = limits::raise_descriptor_limit();

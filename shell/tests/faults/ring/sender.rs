@@ -8,7 +8,8 @@ use super::{
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use whorl::shm::liveness::{ByteLocks, OWNER, Owner};
+use whorl::os::ofd_lock::ByteLocks;
+use whorl::shm::liveness::{OWNER, Owner};
 use whorl::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{End, JoinError, ReadError};
 use whorl_core::ring::PendingReceiver;

@@ -4,8 +4,8 @@ use super::{Finding, files};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use whorl::os::error::reason;
+use whorl::os::ofd_lock::ByteLocks;
 use whorl::os::socket_owner::{OwnerCheck, Source};
-use whorl::shm::liveness::ByteLocks;
 
 /// The version from which everything is there.
 const OLDEST: (u32, u32) = (5, 6);

@@ -1,0 +1,3 @@
+//! How a channel's bytes travel.
+
+pub(crate) mod frame;
