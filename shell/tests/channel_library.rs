@@ -22,11 +22,11 @@ use whorl::{
 };
 
 /// A runtime directory for channels of this process.
-struct Rendezvous {
+struct TestRegistry {
     parent: TempDir,
 }
 
-impl Rendezvous {
+impl TestRegistry {
     fn new() -> Self {
         Self { parent: tempfile::tempdir().unwrap() }
     }
@@ -83,7 +83,7 @@ fn rest(receiver: &mut Receiver) -> u32 {
 
 #[test]
 fn an_armed_receiver_is_told_once_and_an_unarmed_one_is_not() {
-    let here = Rendezvous::new();
+    let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let (mut armed, mut unarmed) = (here.join(), here.join());
     assert_eq!((rest(&mut armed), rest(&mut unarmed)), (0, 0));
@@ -112,7 +112,7 @@ fn no_news_is_lost_between_looking_and_sleeping() {
     const MESSAGES: u32 = 20_000;
     const SLEEPS: u32 = 10;
     let (slept, total) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(u32::MAX / 2)));
-    let here = Rendezvous::new();
+    let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let mut receivers = [here.join(), here.join()];
     let (sleeps, all) = (slept.clone(), total.clone());
@@ -177,7 +177,7 @@ fn a_receiver_in_an_event_loop_learns_of_its_senders_death() {
 
 #[test]
 fn limits_are_errors_and_leave_things_as_they_were() {
-    let here = Rendezvous::new();
+    let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let mut receiver = here.join();
     assert_eq!(sender.send(&[0; 17], None), Err(SendError::TooLong { length: 17, slot: 16 }));
@@ -209,7 +209,7 @@ fn limits_are_errors_and_leave_things_as_they_were() {
 
 #[test]
 fn in_a_forked_child_handles_answer_and_act_for_nobody() {
-    let here = Rendezvous::new();
+    let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let mut receiver = here.join();
     // SAFETY: the child only calls what is tested, and ends at once.
@@ -376,7 +376,7 @@ fn the_examples_do_what_they_say() {
 
 #[test]
 fn a_timeout_longer_than_any_clock_goes_is_for_ever() {
-    let here = Rendezvous::new();
+    let here = TestRegistry::new();
     let _sender = here.sender(small());
     let options = JoinOptions { timeout: Some(Duration::MAX), ..JoinOptions::default() };
     Receiver::join_in(&here.directory(), &name(), &options, || ()).unwrap();
@@ -426,7 +426,7 @@ fn closes_everything() {
 
 #[test]
 fn a_receiver_whose_program_closed_its_lock_hears_of_it_and_disturbs_nobody() {
-    let here = Rendezvous::new();
+    let here = TestRegistry::new();
     let mut sender = here.sender(SenderOptions { seats: 1, ..small() });
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "closes_everything", "--test-threads=1"]).stdin(std::process::Stdio::piped());

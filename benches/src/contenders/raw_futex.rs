@@ -15,20 +15,20 @@ impl Contender for RawFutex {
 
     fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         match case.wait {
-            Wait::Sleep => Ok(Latency::Processes(Box::new(Sleepers(Mailboxes::new())))),
+            Wait::Sleep => Ok(Latency::Processes(Box::new(WaiterCount(Mailboxes::new())))),
             Wait::Spin => Err(Unavailable::cannot("see the raw shared word")),
         }
     }
 }
 
-struct Sleepers(Mailboxes);
+struct WaiterCount(Mailboxes);
 
 struct End {
     out: Mailbox,
     back: Mailbox,
 }
 
-impl LatencyParties for Sleepers {
+impl LatencyParties for WaiterCount {
     fn ping(self: Box<Self>, meter: &mut Meter) {
         let (out, back) = self.0.end(0);
         meter.run(&mut End { out, back });
