@@ -14,8 +14,8 @@ use core::convert::Infallible;
 use core::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::{Futex, Host, WaitResult};
-use whorl_core::ring::PendingReceiver;
 use whorl_core::layout::{Geometry, Region, Ring};
+use whorl_core::ring::PendingReceiver;
 use whorl_core::sequence::Sequence;
 use whorl_core::sync::{AtomicU32, Ordering};
 
