@@ -6,6 +6,7 @@ use super::newcomers::PendingPeers;
 use super::rate::{Messages, Rate};
 use crate::channel::flow::Progress;
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::{EventFd, new_epoll};
 use crate::os::socket::{receive, send_with_descriptors};
 use crate::os::thread::start_thread;
@@ -141,19 +142,18 @@ impl ControlThread {
     /// Opens the desk. The thread is this process's: fork before, not after.
     ///
     /// # Errors
-    /// What could not be done, and what the kernel said.
+    /// A system call that failed.
     pub fn open(
         listener: Listener,
         party: Arc<dyn Transport>,
         guests: Arc<PeerTable>,
         pulse: Arc<SendStatus>,
         watcher: Option<ProgressObserver>,
-    ) -> Result<Self, (&'static str, Errno)> {
-        let failed = |what| move |error| (what, error);
-        let end = Arc::new(EventFd::new().map_err(failed("make an event"))?);
-        let epoll = new_epoll().map_err(failed("wait for events"))?;
-        watch(&epoll, listener.as_fd(), LISTENER).map_err(failed("wait for events"))?;
-        watch(&epoll, end.as_fd(), END).map_err(failed("wait for events"))?;
+    ) -> Result<Self, OsError> {
+        let end = Arc::new(EventFd::new().map_err(cannot("make an event"))?);
+        let epoll = new_epoll().map_err(cannot("wait for events"))?;
+        watch(&epoll, listener.as_fd(), LISTENER).map_err(cannot("wait for events"))?;
+        watch(&epoll, end.as_fd(), END).map_err(cannot("wait for events"))?;
         let clerk = ControlLoop {
             epoll,
             listener: Some(listener),
@@ -172,7 +172,7 @@ impl ControlThread {
             messages: Messages::default(),
         };
         let thread = start_thread(Builder::new().name("desk".into()), move || clerk.run())
-            .map_err(|error| ("start a thread", Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
+            .map_err(|error| OsError::io("start a thread", &error))?;
         Ok(Self { end, thread: Some(thread) })
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a channel.
 
+use crate::os::error::OsError;
 use crate::registry::protocol::Refusal;
 use crate::registry::{BindError, ConnectError, RequestError, RuntimeError};
 use crate::shm::LayoutError;
@@ -23,13 +24,8 @@ pub enum CreateError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 /// Why something was not sent.
@@ -91,13 +87,8 @@ pub enum JoinError {
     #[error("asked to end by 'shell rm'")]
     Stopped,
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 /// Why nothing more was received.

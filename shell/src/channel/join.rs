@@ -4,6 +4,7 @@ use super::error::JoinError;
 use super::receiver::{JoinOptions, Receiver, Way};
 use super::stream::Stream;
 use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
+use crate::os::error::cannot;
 use crate::os::ofd_lock::ByteLocks;
 use crate::os::signal::stop_signal;
 use crate::registry::protocol::{ControlMessage, ProtocolError, Refusal, Start, Token};
@@ -72,7 +73,7 @@ fn enter(
         }
         ControlMessage::Stream => {
             let [stream]: [CloseOnForkFd; 1] = answer.descriptors.try_into().map_err(|_| nonsense())?;
-            let stream = Stream::new(stream).map_err(|error| JoinError::System { what: "receive", error })?;
+            let stream = Stream::new(stream).map_err(cannot("receive"))?;
             Ok(Some(Way::Stream(stream)))
         }
         ControlMessage::Refused(Refusal::Over) => Ok(None),

@@ -5,6 +5,7 @@ use super::join::{Attempt, attempt};
 use super::stream::Stream;
 use crate::os::close_on_fork::ForkId;
 use crate::os::deadline;
+use crate::os::error::cannot;
 use crate::os::ofd_lock::ByteLocks;
 use crate::registry::protocol::{ControlMessage, DisconnectReason, Start, Token};
 use crate::registry::{Changes, Client, ConnectError, Ended, Name, RuntimeDir, WaitFile};
@@ -153,10 +154,10 @@ impl Receiver {
         // Listen first, then look again: nobody who comes in between is missed.
         let mut changes = Changes::of(directory);
         let create = || WaitFile::create(directory, name);
-        let failed = |error| JoinError::System { what: "say that we wait", error };
+        let failed = cannot("create the wait file");
         let mut file = match create() {
             Err(_) if !directory.is_in_place() => return Ok(None),
-            other => other.map_err(failed)?,
+            other => other.map_err(&failed)?,
         };
         loop {
             let refused = match attempt()? {
@@ -171,7 +172,7 @@ impl Receiver {
                 return Ok(None);
             }
             if file.is_removed() {
-                file = create().map_err(failed)?;
+                file = create().map_err(&failed)?;
             }
             if !refused && let Some(waiting) = waiting.take() {
                 waiting();

@@ -6,6 +6,7 @@ use super::guests::{ClientCounter, PeerSummary, PeerTable, WaitEnd};
 use super::ring::{ItemOffsets, RingTransport};
 use crate::channel::flow::Progress;
 use crate::os::close_on_fork::ForkId;
+use crate::os::error::cannot;
 use crate::os::ofd_lock::ByteLocks;
 use crate::registry::status::Kind;
 use crate::registry::{Listener, Name, RuntimeDir};
@@ -118,7 +119,6 @@ impl Sender {
         options: SenderOptions,
     ) -> Result<Self, CreateError> {
         let born = ForkId::current();
-        let failed = |what| move |error| CreateError::System { what, error };
         let mut geometry = Geometry::new(options.slot_size, options.slots, options.seats)?;
         if options.evict_after.is_some() {
             geometry = geometry.evictable();
@@ -127,19 +127,18 @@ impl Sender {
         // Before anybody can find us: who takes part judges us by this byte.
         let owner = segment.byte_locks()?;
         if owner.try_lock(OWNER) != Ok(true) {
-            return Err(failed("lock")(rustix::io::Errno::AGAIN));
+            return Err(cannot("lock")(rustix::io::Errno::AGAIN).into());
         }
         let seen = ring.ring();
         let nonce = seen.nonce();
         let (ring, membership) = ring.into_sender();
         let ledger = Arc::new(ItemOffsets::new(options.slots));
         let party = RingTransport::new(segment, seen, membership, kind, ledger.clone(), options.evict_after);
-        let guests = Arc::new(PeerTable::counted(visits).map_err(failed("make an event"))?);
+        let guests = Arc::new(PeerTable::counted(visits).map_err(cannot("make an event"))?);
         let pulse = Arc::new(SendStatus::default());
         let listener = Listener::bind(directory, name)?;
         let desk =
-            ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)
-                .map_err(|(what, error)| failed(what)(error))?;
+            ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)?;
         let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
         let inner = Inner {
             ring,

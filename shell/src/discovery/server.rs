@@ -7,6 +7,7 @@ use crate::channel::owner::{ClientCounter, WaitEnd};
 use crate::channel::{CreateError, ProgressObserver, SendError, Sender, SenderOptions};
 use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::dirs::CreatedDirs;
+use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::{EventFd, try_poll};
 use crate::os::socket_owner::{OwnerCheck, Refused};
 use crate::os::thread::start_thread;
@@ -79,13 +80,8 @@ pub enum ServerError {
         error: FileError,
     },
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error(transparent)]
+    System(#[from] OsError),
     /// A signal asked the program to stop.
     #[error("interrupted")]
     Interrupted,
@@ -269,15 +265,13 @@ impl TcpResponder {
         visits: Arc<ClientCounter>,
         owners: Option<OwnerCheck>,
     ) -> Result<Self, ServerError> {
-        let failed = |what| move |error| ServerError::System { what, error };
-        let end = Arc::new(EventFd::new().map_err(failed("make an event"))?);
-        rustix::io::ioctl_fionbio(&listener, true).map_err(failed("listen"))?;
-        try_poll().map_err(failed("wait for clients"))?;
+        let end = Arc::new(EventFd::new().map_err(cannot("make an event"))?);
+        rustix::io::ioctl_fionbio(&listener, true).map_err(cannot("listen"))?;
+        try_poll().map_err(cannot("wait for clients"))?;
         let (over, reply) = (end.clone(), wire::reply(message));
         let body = move || serve(&listener, &over, &reply, &visits, owners.as_ref());
-        let thread = start_thread(Builder::new().name("counter".into()), body).map_err(|error| {
-            failed("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
-        })?;
+        let thread = start_thread(Builder::new().name("counter".into()), body)
+            .map_err(|error| OsError::io("start a thread", &error))?;
         Ok(Self { end, thread: Some(thread) })
     }
 

@@ -1,6 +1,43 @@
 //! What the kernel said, in words.
 
 use rustix::io::Errno;
+use thiserror::Error;
+
+/// A system call that failed: what it was for, and the reason that the kernel gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("cannot {what}: {}", reason(*.source))]
+pub struct OsError {
+    what: &'static str,
+    source: Errno,
+}
+
+impl OsError {
+    /// An error that says what failed, in words that follow "cannot".
+    pub(crate) fn new(what: &'static str, error: Errno) -> Self {
+        Self { what, source: error }
+    }
+
+    /// An error that says what failed, from an error of the standard library.
+    pub(crate) fn io(what: &'static str, error: &std::io::Error) -> Self {
+        Self::new(what, Errno::from_io_error(error).unwrap_or(Errno::AGAIN))
+    }
+
+    /// The number of the error, as in `errno`.
+    pub fn raw_os_error(&self) -> i32 {
+        self.source.raw_os_error()
+    }
+}
+
+impl From<OsError> for std::io::Error {
+    fn from(error: OsError) -> Self {
+        error.source.into()
+    }
+}
+
+/// Turns a failed system call into an [`OsError`], for `map_err`: `what` follows "cannot".
+pub(crate) fn cannot(what: &'static str) -> impl Fn(Errno) -> OsError {
+    move |error| OsError::new(what, error)
+}
 
 /// What the kernel said, in words and without its number.
 pub fn reason(error: Errno) -> String {
@@ -16,4 +53,20 @@ pub fn reason_of(error: &std::io::Error) -> String {
 /// The error of the system call that this thread made last, by the C library.
 pub(crate) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    #[test]
+    fn an_error_says_what_failed_and_why_and_keeps_the_kernels_own() {
+        let error = cannot("open the log")(Errno::NOENT);
+        assert_eq!(error.to_string(), "cannot open the log: no such file or directory");
+        assert_eq!(error.raw_os_error(), Errno::NOENT.raw_os_error());
+        let source = error.source().and_then(|source| source.downcast_ref::<Errno>());
+        assert_eq!(source, Some(&Errno::NOENT));
+        assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
+    }
 }

@@ -6,6 +6,7 @@
 use super::name::Name;
 use super::runtime_dir::{Locked, RuntimeDir, RuntimeError};
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::{OsError, cannot};
 use crate::os::file::{FileId, OpenError, SocketFile, remove_if};
 use crate::os::socket::peer_credentials;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -44,17 +45,8 @@ pub enum BindError {
     #[error(transparent)]
     Directory(#[from] RuntimeError),
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
-}
-
-fn system(what: &'static str) -> impl FnOnce(Errno) -> BindError {
-    move |error| BindError::System { what, error }
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 /// The file of a channel's socket.
@@ -71,7 +63,7 @@ impl Listener {
         if name.mailbox_port().is_some() {
             return Err(BindError::Reserved(name.clone()));
         }
-        let locked = directory.lock().map_err(system("lock the runtime directory"))?;
+        let locked = directory.lock().map_err(cannot("lock the runtime directory"))?;
         let (socket, file) = Self::open(&locked, name)?;
         drop(locked);
         Ok(Self { directory, name: name.clone(), socket, file })
@@ -82,22 +74,22 @@ impl Listener {
         let directory = locked.directory();
         match probe(locked, name) {
             Probe::Nothing => {}
-            Probe::Stale(file) => _ = remove(locked, name, file).map_err(system("remove a stale socket"))?,
+            Probe::Stale(file) => _ = remove(locked, name, file).map_err(cannot("remove a stale socket"))?,
             Probe::Alive(_) | Probe::Backlog => return Err(BindError::InUse(name.clone())),
             Probe::NotOwned => return Err(in_the_way(directory, name)),
-            Probe::Unknown(error) => return Err(system("look at the name")(error)),
+            Probe::Unknown(error) => return Err(cannot("look at the name")(error).into()),
         }
-        let socket = socket().map_err(system("make a socket"))?;
+        let socket = socket().map_err(cannot("make a socket"))?;
         // The file gets the socket's mode, less the umask, and then all of it.
-        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(system("protect a socket"))?;
-        directory.bind(&socket, &file_of(name)).map_err(system("bind a socket"))?;
-        let made = identity(directory, name).map_err(system("find a socket that was just made"))?;
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(cannot("protect a socket"))?;
+        directory.bind(&socket, &file_of(name)).map_err(cannot("bind a socket"))?;
+        let made = identity(directory, name).map_err(cannot("find a socket that was just made"))?;
         let file = match SocketFile::open(directory, file_of(name)) {
             Ok(file) => file,
             Err(OpenError::NotOwned) => return Err(in_the_way(directory, name)), // it came since, and ours is gone
             Err(OpenError::System(error)) => {
                 let _ = remove(locked, name, made);
-                return Err(system("open a socket that was just made")(error));
+                return Err(cannot("open a socket that was just made")(error).into());
             }
         };
         // Where the file system refuses it, the directory's mode still keeps others out.
@@ -105,7 +97,7 @@ impl Listener {
         let listening = rustix::net::listen(&socket, BACKLOG);
         if let Err(error) = listening {
             let _ = remove(locked, name, file.identity);
-            return Err(system("listen")(error));
+            return Err(cannot("listen")(error).into());
         }
         Ok((socket, file.identity))
     }
@@ -125,7 +117,7 @@ impl Listener {
         if !self.directory.is_in_place() {
             self.directory = self.directory.reopen()?;
         }
-        let locked = self.directory.try_lock().map_err(system("lock the runtime directory"))?;
+        let locked = self.directory.try_lock().map_err(cannot("lock the runtime directory"))?;
         let (socket, file) = Self::open(&locked, &self.name)?;
         drop(locked);
         (self.socket, self.file) = (socket, file);

@@ -3,8 +3,9 @@
 
 use super::report::{MAX_REPORT, Report};
 use super::roster::Roster;
-use super::{CopyContext, CopyError, lifeline, system};
+use super::{CopyContext, CopyError, lifeline};
 use crate::channel::flow::Progress;
+use crate::os::error::cannot;
 use crate::os::event_fd::{EventFd, new_epoll};
 use crate::os::signal;
 use crate::os::timeout::timespec;
@@ -64,7 +65,7 @@ pub(super) struct Control {
 impl Control {
     /// Watches every receiver; after the last fork, before the thread.
     pub fn new(job: &CopyContext<'_>, roster: &Roster, knock: Option<&EventFd>) -> Result<Self, CopyError> {
-        let failed = || system("watch the receivers");
+        let failed = || cannot("watch the receivers");
         let epoll = new_epoll().map_err(failed())?;
         let add = |fd: rustix::fd::BorrowedFd<'_>, data| {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN).map_err(failed())

@@ -2,8 +2,8 @@
 
 use super::source::{Source, SourceError};
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::OsError;
 use crate::os::event_fd::EventFd;
-use rustix::io::Errno;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,8 +75,11 @@ pub(super) enum ServeError {
     /// No peer moved for as long as the crowd has patience.
     TimedOut,
     Interrupted,
-    System {
-        what: &'static str,
-        error: Errno,
-    },
+    System(OsError),
+}
+
+impl From<OsError> for ServeError {
+    fn from(error: OsError) -> Self {
+        Self::System(error)
+    }
 }

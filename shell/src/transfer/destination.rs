@@ -3,6 +3,7 @@
 
 use super::checksum::{Checksum, Sum};
 use super::source::{Chunk, extent};
+use crate::os::error::{OsError, cannot};
 use crate::os::flush::flush;
 use crate::os::new_file::{Existing, NewFile, part_name, token};
 use crate::os::output::{Output, OutputError};
@@ -70,20 +71,11 @@ impl std::fmt::Display for Warning {
 #[derive(Debug, Error)]
 pub enum DestinationError {
     /// A system call failed.
-    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error(transparent)]
+    System(#[from] OsError),
     /// What has the name is not replaced.
     #[error(transparent)]
     Output(#[from] OutputError),
-}
-
-fn cannot(what: &'static str) -> impl FnOnce(Errno) -> DestinationError {
-    move |error| DestinationError::System { what, error }
 }
 
 impl<'a> Destination<'a> {
@@ -100,7 +92,7 @@ impl<'a> Destination<'a> {
         care: WriteOptions,
     ) -> Result<Self, DestinationError> {
         if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return Err(cannot("create the file")(Errno::EXIST));
+            return Err(cannot("create the file")(Errno::EXIST).into());
         }
         Output::is_replaceable(directory, name.as_ref())?;
         let (new, file) = NewFile::create(directory, part, mode).map_err(cannot("create the file"))?;
@@ -148,13 +140,13 @@ impl<'a> Destination<'a> {
         let mut done = 0;
         while done < length {
             match write(self.file.as_fd(), done, self.written) {
-                Ok(0) => return Err(cannot("write")(Errno::IO)),
+                Ok(0) => return Err(cannot("write")(Errno::IO).into()),
                 Ok(count) => {
                     self.written += count as u64;
                     done += count;
                 }
                 Err(Errno::INTR) if crate::os::signal::stop_signal().is_none() => {}
-                Err(error) => return Err(cannot("write")(error)),
+                Err(error) => return Err(cannot("write")(error).into()),
             }
         }
         self.ends_in_hole = false;
@@ -178,7 +170,7 @@ impl<'a> Destination<'a> {
         let (mut at, mut data_until) = (0, 0);
         while at < self.written {
             if crate::os::signal::stop_signal().is_some() {
-                return Err(cannot("read back")(Errno::INTR)); // a file's reading is not interrupted by itself
+                return Err(cannot("read back")(Errno::INTR).into()); // a file's reading is not interrupted by itself
             }
             // Holes hold zeros, which are not read: the time goes by what is stored.
             let room = match extent(&self.file, at, &mut data_until).map_err(cannot("read back"))? {
@@ -197,7 +189,7 @@ impl<'a> Destination<'a> {
                     at += count as u64;
                 }
                 Err(Errno::INTR) if crate::os::signal::stop_signal().is_none() => {}
-                Err(error) => return Err(cannot("read back")(error)),
+                Err(error) => return Err(cannot("read back")(error).into()),
             }
         }
         Ok(sum.finish())
@@ -273,7 +265,7 @@ impl<'a> Destination<'a> {
             Err(error) if NOT_SYNCED.contains(&error) => {
                 Ok(Some(Warning::NotSynced(crate::os::error::reason(error))))
             }
-            Err(error) => Err(cannot("write the directory to disk")(error)),
+            Err(error) => Err(cannot("write the directory to disk")(error).into()),
         }
     }
 
@@ -304,7 +296,7 @@ impl<'a> Destination<'a> {
 /// # Errors
 /// It cannot be made or written, or what has the name is not replaced.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
-    let Some(name) = path.file_name() else { return Err(cannot("create the file")(Errno::ISDIR)) };
+    let Some(name) = path.file_name() else { return Err(cannot("create the file")(Errno::ISDIR).into()) };
     let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let directory = open_directory(parent).map_err(cannot("open the directory"))?;
     let part = part_name(&token());

@@ -39,6 +39,7 @@ pub use source::SourceError;
 
 use crate::channel::flow::Progress;
 use crate::os::dirs::CreatedDirs;
+use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::EventFd;
 use crate::os::new_file::{check_keep, part_name, token};
 use crate::os::output::{Output, OutputError};
@@ -180,23 +181,14 @@ pub enum CopyError {
         error: Errno,
     },
     /// Some other system call.
-    #[error("cannot {what}: {}", crate::os::error::reason(*.error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error(transparent)]
+    System(#[from] OsError),
     /// No receiver was left to send to. Only within a copy: its result is an [`Outcome`] in which every peer failed.
     #[error("no receiver is left")]
     NobodyLeft,
     /// A signal asked us to stop.
     #[error("interrupted")]
     Interrupted,
-}
-
-fn system(what: &'static str) -> impl FnOnce(Errno) -> CopyError {
-    move |error| CopyError::System { what, error }
 }
 
 /// A plan that was checked, with what all its processes share. CreatedDirs before the first fork.
@@ -261,7 +253,7 @@ fn run_transfer(
         let control = || control.run(job, &roster, link, knock, flow, watch);
         if let Err(error) = start_scoped_thread(thread::Builder::new(), scope, control) {
             roster.kill_all(job);
-            return Err(system("start a thread")(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
+            return Err(OsError::io("start a thread", &error).into());
         }
         let result = send_loop(&roster);
         if result.is_err() || stop_signal().is_some() {
@@ -291,8 +283,8 @@ impl<'p> CopyContext<'p> {
         let (made, directory) = open_directory(&plan.directory)?;
         plan.check_names(&source, &directory)?;
         let results =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(system("make a pipe"))?;
-        let cancel = EventFd::new().map_err(system("make an event"))?;
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT).map_err(cannot("make a pipe"))?;
+        let cancel = EventFd::new().map_err(cannot("make an event"))?;
         let token = token();
         if plan.care.no_clobber {
             check_keep(directory.as_fd(), &token).map_err(|error| match error {

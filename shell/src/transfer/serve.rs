@@ -9,6 +9,7 @@ use crate::channel::owner::{ControlThread, JoinGrant, Lag, PeerTable, SendStatus
 use crate::channel::{CreateError, SendError};
 use crate::os::close_on_fork::{CloseOnForkFd, ForkLock};
 use crate::os::deadline;
+use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::EventFd;
 use crate::os::socket::unread;
 use crate::registry::protocol::{ControlMessage, Refusal, Start};
@@ -27,15 +28,17 @@ pub(super) fn run(
     source: &mut Source,
     watch: impl Watch + 'static,
 ) -> Result<Sent, SendingError> {
-    let create = |what| move |error| SendingError::Create(CreateError::System { what, error });
-    let guests = Arc::new(PeerTable::new().map_err(create("make an event"))?);
+    let create = |error: OsError| SendingError::Create(error.into());
+    let guests = Arc::new(PeerTable::new().map_err(cannot("make an event")).map_err(create)?);
     let pulse = Arc::new(SendStatus::default());
-    let door = Arc::new(SocketTransport::new(plan, guests.clone()).map_err(create("make an event"))?);
+    let door = Arc::new(
+        SocketTransport::new(plan, guests.clone()).map_err(cannot("make an event")).map_err(create)?,
+    );
     let directory = RuntimeDir::open().map_err(CreateError::from)?;
     let listener = Listener::bind(directory, &plan.name).map_err(CreateError::from)?;
     let watcher = Some(watcher(watch, source.length()));
     let _desk = ControlThread::open(listener, door.clone(), guests.clone(), pulse.clone(), watcher)
-        .map_err(|(what, error)| create(what)(error))?;
+        .map_err(create)?;
     pulse.want(plan.peers);
     let deadline = plan.timeout.map(deadline::after);
     guests.wait_joined(plan.peers as usize, deadline).map_err(SendError::from)?;
@@ -61,7 +64,7 @@ pub(super) fn run(
         ServeError::Over => SendingError::NobodyLeft(guests.tally()),
         ServeError::TimedOut => SendError::TimedOut.into(),
         ServeError::Interrupted => SendingError::Interrupted,
-        ServeError::System { what, error } => CreateError::System { what, error }.into(),
+        ServeError::System(error) => CreateError::from(error).into(),
     })?;
     pulse.flow.waiting(|| guests.wait_parted(patience(plan))).map_err(SendError::from)?;
     let bytes = end.map_or(0, |end| end.total);

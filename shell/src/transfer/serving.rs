@@ -9,6 +9,7 @@ use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
 use super::source::{Chunk, Source, SourceError};
 use super::window::Window;
 use crate::channel::transport::frame::{self, Head};
+use crate::os::error::cannot;
 use crate::os::signal::stop_signal;
 use crate::os::timeout;
 use rustix::event::epoll;
@@ -20,10 +21,6 @@ use whorl_core::error::End;
 
 /// The most bytes in one frame, and about the most that one peer is sent before the others have their turn.
 pub(super) const TURN: usize = 1 << 18;
-
-fn system(what: &'static str) -> impl FnOnce(Errno) -> ServeError {
-    move |error| ServeError::System { what, error }
-}
 
 /// What stopped a connection's turn.
 enum Turn {
@@ -58,7 +55,7 @@ const BELL: u64 = u64::MAX - 2;
 
 impl<'a, C: PeerSet> FanOut<'a, C> {
     pub fn new(supply: FanOutSource<'a>, crowd: &'a C) -> Result<Self, ServeError> {
-        let failed = || system("watch the sockets");
+        let failed = || cannot("watch the sockets");
         let epoll = crate::os::event_fd::new_epoll().map_err(failed())?;
         let add =
             |fd: BorrowedFd<'_>, data, flags| epoll::add(&epoll, fd, epoll::EventData::new_u64(data), flags);
@@ -75,7 +72,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
             false => match add(supply.source.as_fd(), SOURCE, once) {
                 Ok(()) => Some(Window::new(supply.block, supply.blocks, false)),
                 Err(Errno::PERM) => Some(Window::new(supply.block, supply.blocks, true)),
-                Err(error) => return Err(failed()(error)),
+                Err(error) => return Err(failed()(error).into()),
             },
         };
         let sum = supply.verify.then(Checksum::new);
@@ -99,7 +96,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
             (Some(window), false) => window.end(),
             (None, false) => self.connections.fastest(),
         };
-        self.connections.add(&self.epoll, newcomer, at).map_err(system("watch the sockets"))
+        Ok(self.connections.add(&self.epoll, newcomer, at).map_err(cannot("watch the sockets"))?)
     }
 
     /// Lets go of whoever went, and lets in whoever came; returns their numbers.
@@ -188,7 +185,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
                 Err(Errno::INTR) => break 0,
                 Ok(0) if nap.is_some_and(|(_, is_last)| !is_last) => {}
                 Ok(0) => return Err(ServeError::TimedOut),
-                other => break other.map_err(system("wait for the sockets"))?,
+                other => break other.map_err(cannot("wait for the sockets"))?,
             }
         };
         if stop_signal().is_some() {
@@ -261,7 +258,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
                     let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
                     let data = epoll::EventData::new_u64(SOURCE);
                     epoll::modify(&self.epoll, self.supply.source.as_fd(), data, flags)
-                        .map_err(system("watch the source"))?;
+                        .map_err(cannot("watch the source"))?;
                 }
             }
             Chunk::Hole(_) => unreachable!("streams have no holes"),

@@ -5,8 +5,9 @@ use super::destination::Destination;
 use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
 use super::source::{Chunk, HashingReader, Source, SourceError};
-use super::{CopyContext, CopyError, system};
+use super::{CopyContext, CopyError};
 use crate::channel::flow::Progress;
+use crate::os::error::cannot;
 use crate::os::event_fd::EventFd;
 use crate::os::futex::FEW_YIELDS;
 use crate::os::signal::stop_signal;
@@ -27,7 +28,7 @@ pub(super) fn run(
     let geometry = job.plan.geometry()?;
     let segment = Segment::reserve(geometry)?.with_yields(FEW_YIELDS);
     let ring = segment.own(geometry)?;
-    let knock = EventFd::new().map_err(system("make an event"))?;
+    let knock = EventFd::new().map_err(cannot("make an event"))?;
     let parent = rustix::process::getpid();
     let roster = Roster::fork(job, |peer| {
         receive(job, source, peer, |file| transfer(&segment, &knock, parent, peer - 1, file))

@@ -7,10 +7,11 @@ use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
 use super::serving::{FanOut, TURN};
 use super::source::Source;
-use super::{CopyContext, CopyError, system};
+use super::{CopyContext, CopyError};
 use crate::channel::flow::Progress;
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::cannot;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -35,7 +36,7 @@ pub(super) fn run(
         Ok(newcomers) => newcomers,
         Err(error) => {
             roster.kill_all(job);
-            return Err(system("keep the sockets")(error));
+            return Err(cannot("keep the sockets")(error).into());
         }
     };
     let lags =
@@ -81,8 +82,8 @@ impl PeerSet for ForkedPeers<'_> {
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd), CopyError> {
-    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(system("make a socket"))
+    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    Ok(pair.map_err(cannot("make a socket"))?)
 }
 
 /// How far each peer is, for the control thread.
@@ -109,7 +110,7 @@ fn copy_error(job: &CopyContext<'_>, error: ServeError) -> CopyError {
         ServeError::Over => CopyError::NobodyLeft,
         ServeError::Interrupted => CopyError::Interrupted,
         ServeError::TimedOut => unreachable!("a family has patience"),
-        ServeError::System { what, error } => CopyError::System { what, error },
+        ServeError::System(error) => error.into(),
     }
 }
 

@@ -7,6 +7,7 @@ mod run;
 
 pub use run::RunError;
 
+use crate::os::error::{OsError, cannot};
 use crate::os::limits;
 use crate::os::pid;
 use crate::shm::{LayoutError, MailGeometry};
@@ -34,7 +35,6 @@ use crate::mailbox_server::wait_list::WaitList;
 use crate::mailbox_server::worker::{Shared, Worker};
 use crate::mailbox_server::worker_queue::WorkerQueue;
 use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::error::reason;
 use crate::os::file::FileId;
 use crate::os::memory;
 use crate::os::socket_owner::OwnerCheck;
@@ -113,13 +113,8 @@ pub enum StartError {
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
     /// Something else.
-    #[error("cannot {what}: {}", reason(*error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 impl StartError {
@@ -164,10 +159,6 @@ const CALLER: u64 = 1 << 32;
 /// And those who were sent away from here.
 const FAREWELL: u64 = 1 << 63;
 
-fn system(what: &'static str) -> impl FnOnce(Errno) -> StartError {
-    move |error| StartError::System { what, error }
-}
-
 impl Server {
     /// Listens, makes the mailboxes, and can be found. To be called by a process with one thread, after its last fork.
     ///
@@ -190,7 +181,7 @@ impl Server {
         }
 
         let mut listeners = match inherited {
-            Some(inherited) => inherited.keep().map_err(system("keep the sockets in LISTEN_FDS"))?,
+            Some(inherited) => inherited.keep().map_err(cannot("keep the sockets in LISTEN_FDS"))?,
             None => Listeners { tcp: Vec::new(), unix: Vec::new() },
         };
         if listeners.tcp.is_empty() {
@@ -217,7 +208,7 @@ impl Server {
         let least = shape.largest().saturating_mul(4).saturating_add(BUDGET);
         let budget = Budget::new(least.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
 
-        let post = || WorkerQueue::new().map(Arc::new).map_err(system("start a worker"));
+        let post = || WorkerQueue::new().map(Arc::new).map_err(cannot("start a worker"));
         let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
             rules: Config {
@@ -232,18 +223,19 @@ impl Server {
             epoch: Instant::now(),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         });
-        let workers = posts.iter().enumerate().map(|(number, post)| {
+        let workers = posts.iter().enumerate().map(|(number, post)| -> Result<_, StartError> {
             let boxes = SharedMailboxes::new(segment.sit()?);
-            Worker::new(number, shared.clone(), post.clone(), boxes).map_err(system("start a worker"))
+            let worker = Worker::new(number, shared.clone(), post.clone(), boxes);
+            Ok(worker.map_err(cannot("start a worker"))?)
         });
         let workers = workers.collect::<Result<Vec<_>, _>>()?;
 
-        let epoll = crate::os::event_fd::new_epoll().map_err(system("wait for events"))?;
+        let epoll = crate::os::event_fd::new_epoll().map_err(cannot("wait for events"))?;
         let ended = post()?;
-        watch(&epoll, &*ended, ENDED).map_err(system("wait for events"))?;
+        watch(&epoll, &*ended, ENDED).map_err(cannot("wait for events"))?;
         let sockets = listeners.tcp.iter().map(|(socket, _)| socket);
         for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
-            watch(&epoll, socket, LISTENER + number as u64).map_err(system("wait for events"))?;
+            watch(&epoll, socket, LISTENER + number as u64).map_err(cannot("wait for events"))?;
         }
         // Last, so that nobody finds a server that then fails to start.
         let place = Place::open()?;
@@ -261,7 +253,7 @@ impl Server {
         });
         let (control, control_file) = control.map_err(|error| {
             place.withdraw(&held);
-            StartError::System { what: "open the control socket", error }
+            cannot("open the control socket")(error)
         })?;
         let mut server = Self {
             listeners,

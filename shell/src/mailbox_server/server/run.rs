@@ -1,5 +1,6 @@
 //! A server at work: clients taken in, the control socket answered, and everything ended in good order.
 
+use crate::os::error::{OsError, cannot};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
@@ -42,13 +43,8 @@ const ROUND: usize = 64;
 #[derive(Debug, Error)]
 pub enum RunError {
     /// What it stands on gave way.
-    #[error("cannot {what}: {}", reason(*error))]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error(transparent)]
+    System(#[from] OsError),
     /// A worker ended on its own.
     #[error("a worker ended unexpectedly")]
     Worker,
@@ -61,9 +57,8 @@ impl Server {
     /// # Errors
     /// It could not go on.
     pub fn run(mut self) -> Result<(), RunError> {
-        let failed = |what| move |error| RunError::System { what, error };
-        let stop = signal::stop_event().map_err(failed("watch for signals"))?;
-        watch(&self.epoll, stop, STOP).map_err(failed("watch for signals"))?;
+        let stop = signal::stop_event().map_err(cannot("watch for signals"))?;
+        watch(&self.epoll, stop, STOP).map_err(cannot("watch for signals"))?;
         let mut threads = Vec::new();
         for worker in std::mem::take(&mut self.workers) {
             let ended = self.ended.clone();
@@ -73,15 +68,15 @@ impl Server {
                 drop(told);
                 result.is_ok()
             };
-            threads.push(spawn("worker", body).map_err(failed("start a worker"))?);
+            threads.push(spawn("worker", body).map_err(cannot("start a worker"))?);
         }
         let (segment, shared) = (self.segment.clone(), self.shared.clone());
         let waker = spawn("waker", move || {
             wake(&segment, &shared.news);
             true
         });
-        let waker = waker.map_err(failed("start a thread"))?;
-        let burial = Burial::start(self.segment.clone()).map_err(failed("start a thread"))?;
+        let waker = waker.map_err(cannot("start a thread"))?;
+        let burial = Burial::start(self.segment.clone()).map_err(cannot("start a thread"))?;
         let result = self.serve(threads.len(), &burial);
         drop(burial);
         if let (Ok(()), Some(log)) = (&result, &self.log) {
@@ -114,7 +109,7 @@ impl Server {
             let timeout = until.map(|until| timeout::until(until).0);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(RunError::System { what: "wait for events", error }),
+                Err(error) => return Err(cannot("wait for events")(error).into()),
             }
             let now = Instant::now();
             self.farewells.expire(now);
