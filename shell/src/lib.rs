@@ -10,7 +10,7 @@
 //! | the latest message, which many read | [`Mailboxes`], [`mailbox_server`] |
 //! | servers that are found in a directory | [`Server`], [`discover`] |
 //! | a file or stream to forked receivers | [`transfer`] |
-//! | a ring or mailboxes within one process | [`shm::heap`] |
+//! | a ring within one process | [`shm::heap`] |
 //!
 //! The library leaves signals to its program. Beyond the limit of file sizes (`RLIMIT_FSIZE`), which counts for shared memory
 //! too, the kernel sends SIGXFSZ, which kills a program that neither ignores nor handles it. A program that does gets an

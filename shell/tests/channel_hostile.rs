@@ -208,7 +208,7 @@ fn nothing_follows_the_end() {
     assert_eq!(sender.finish(None, None).unwrap().done, 1);
 }
 
-/// A receiver may read everything in the moment between its admission and the desk's note of it.
+/// A receiver may read everything in the moment between its admission and the control thread's note of it.
 #[test]
 fn who_reads_everything_the_moment_it_is_admitted_is_counted() {
     let home = Home::new();

@@ -153,8 +153,8 @@ fn the_layering_rule_finds_an_arrow_that_points_up_or_aside() {
     assert_eq!(refusal("shm/ring.rs", "shm"), None);
     assert!(refusal("os/new_file.rs", "shm").is_some());
     assert!(refusal("transfer/send.rs", "discovery").is_some());
-    assert!(refusal("channel/stream.rs", "transfer").is_some());
-    assert!(refusal("channel/stream.rs", "mailboxes").is_some());
+    assert!(refusal("channel/join.rs", "transfer").is_some());
+    assert!(refusal("channel/join.rs", "mailboxes").is_some());
 }
 
 #[test]

@@ -54,8 +54,8 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     let port = server.address().port();
     let serving = std::thread::spawn(move || server.run());
     let ours =
-        |(name, _): &(String, u64)| ["desk", "counter"].contains(&&**name) || name.starts_with("dipc ");
-    // Two desks, a counter, two workers and a waker. A thread gets its name a moment after it was born.
+        |(name, _): &(String, u64)| ["control", "counter"].contains(&&**name) || name.starts_with("dipc ");
+    // Two control threads, a counter, two workers and a waker. A thread gets its name a moment after it was born.
     while threads().iter().filter(|thread| ours(thread)).count() < 6 {
         std::thread::sleep(Duration::from_millis(1));
     }

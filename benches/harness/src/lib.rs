@@ -2,7 +2,7 @@
 //! the C library's lock. `shell bench` and the package `benches` use it; it knows nothing of Whorl, which is one more contender.
 //!
 //! Parties are forked anew for every single run ([`process`]), before any thread exists; they meet at a barrier in shared
-//! memory ([`control`]) and run until the parent says stop ([`party`]), until their schedule ends ([`schedule`]), or until
+//! memory ([`control`]) and run until the parent says stop ([`role`]), until their schedule ends ([`schedule`]), or until
 //! a deadline kills them.
 
 pub mod clock;

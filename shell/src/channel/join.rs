@@ -2,7 +2,7 @@
 
 use super::error::JoinError;
 use super::receiver::{JoinOptions, Receiver, Way};
-use super::stream::Stream;
+use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::error::cannot;
 use crate::os::ofd_lock::ByteLocks;

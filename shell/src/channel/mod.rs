@@ -1,43 +1,35 @@
-//! Channels with names: one sender, and receivers that find it, in any order.
+//! Named channels: one sender and its receivers, which start in any order and find each other by name.
 //!
 //! ```text
-//! receiver                        NAME.sock                    the sender's desk (one thread)
-//!   connect, "join" ------------------------------------------>  lets it in
+//! receiver                        NAME.sock                    the sender's control thread
+//!   connects, sends Join ------------------------------------->  accepts it
 //!   <------------------------------ the segment's two objects --
-//!   checks their seals, maps them, locks a seat's byte, sits
-//!   "seated" ------------------------------------------------->  admits it
-//!   reads the ring; nothing more is said until the end
-//!   "bye" ---------------------------------------------------->  counts it
-//!   (hang-up without a word: looks whether the seat's byte is free, and buries)
+//!   checks their seals, maps them, locks a seat's byte, occupies the seat
+//!   sends Seated --------------------------------------------->  admits it
+//!   reads the ring; the socket stays silent until the end
+//!   sends Bye ------------------------------------------------>  counts it
+//!   (closed without Bye: the thread checks whether the seat's byte is free, and reclaims the seat)
 //! ```
 //!
-//! Nothing outlives its process but a socket file or a wait file, each of which is recognised as dead.
+//! Only a socket file or a wait file can outlive its process. The registry recognises each as stale.
 
-mod desk;
+pub(crate) mod control;
 mod error;
-pub(crate) mod flow;
-mod guests;
 mod join;
-mod newcomers;
-mod rate;
 mod receiver;
-mod ring;
 mod sender;
-mod sleepers;
-mod stream;
-mod stuck;
 pub(crate) mod transport;
 
-pub use desk::{ProgressObserver, Snapshot};
+pub use control::peers::PeerSummary;
+pub use control::thread::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
-pub use guests::PeerSummary;
 pub use receiver::{JoinOptions, Received, Receiver};
 pub(crate) use receiver::{Patience, Payload};
 pub use sender::{Sender, SenderOptions, Slot};
 
-/// What another transport's owner is made of.
+/// What a sender over another transport is built from.
 pub(crate) mod owner {
-    pub(crate) use super::desk::{ControlThread, JoinGrant, Lag, SendStatus, Transport};
-    pub(crate) use super::guests::{ClientCounter, PeerTable, WaitEnd};
-    pub(crate) use super::stuck::StallDetector;
+    pub(crate) use crate::channel::control::peers::{ClientCounter, PeerTable, WaitEnd};
+    pub(crate) use crate::channel::control::stall::StallDetector;
+    pub(crate) use crate::channel::control::thread::{ControlThread, JoinGrant, Lag, SendStatus, Transport};
 }

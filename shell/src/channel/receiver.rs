@@ -2,7 +2,7 @@
 
 use super::error::{JoinError, ReceiveError};
 use super::join::{Attempt, attempt};
-use super::stream::Stream;
+use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::ForkId;
 use crate::os::deadline;
 use crate::os::error::cannot;
@@ -212,11 +212,6 @@ impl Receiver {
             Way::Ring { receiver, .. } => receiver.parts().nonce(),
             Way::Stream(_) => 0,
         }
-    }
-
-    /// The sender's process id, as far as we can see it; 0 otherwise.
-    pub fn sender_pid(&self) -> u32 {
-        self.inner.client.owner().pid
     }
 
     /// A receiver that was let in.

@@ -1,10 +1,10 @@
 //! The sender of a channel with a name.
 
-use super::desk::{ControlThread, ProgressObserver, SendStatus, Transport};
 use super::error::{CreateError, SendError};
-use super::guests::{ClientCounter, PeerSummary, PeerTable, WaitEnd};
-use super::ring::{ItemOffsets, RingTransport};
-use crate::channel::flow::Progress;
+use crate::channel::control::peers::{ClientCounter, PeerSummary, PeerTable, WaitEnd};
+use crate::channel::control::progress::Progress;
+use crate::channel::control::thread::{ControlThread, ProgressObserver, SendStatus, Transport};
+use crate::channel::transport::ring::{ItemOffsets, RingTransport};
 use crate::os::close_on_fork::ForkId;
 use crate::os::error::cannot;
 use crate::os::ofd_lock::ByteLocks;
@@ -72,11 +72,11 @@ pub struct Sender {
     born: ForkId,
 }
 
-/// Fields are dropped in this order: the stream is abandoned, if it was not closed; the desk closes and gives the name
+/// Fields are dropped in this order: the stream is abandoned, if it was not closed; the control thread closes and gives the name
 /// back; then the owner's byte is free.
 struct Inner {
     ring: CoreSender<OwnedSharedRing>,
-    _desk: ControlThread,
+    _control: ControlThread,
     party: Arc<RingTransport>,
     guests: Arc<PeerTable>,
     pulse: Arc<SendStatus>,
@@ -137,12 +137,12 @@ impl Sender {
         let guests = Arc::new(PeerTable::counted(visits).map_err(cannot("make an event"))?);
         let pulse = Arc::new(SendStatus::default());
         let listener = Listener::bind(directory, name)?;
-        let desk =
+        let control =
             ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)?;
         let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
         let inner = Inner {
             ring,
-            _desk: desk,
+            _control: control,
             party,
             guests,
             pulse,

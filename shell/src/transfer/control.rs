@@ -4,7 +4,7 @@
 use super::report::{MAX_REPORT, Report};
 use super::roster::Roster;
 use super::{CopyContext, CopyError, lifeline};
-use crate::channel::flow::Progress;
+use crate::channel::control::progress::Progress;
 use crate::os::error::cannot;
 use crate::os::event_fd::{EventFd, new_epoll};
 use crate::os::signal;

@@ -37,7 +37,7 @@ pub use roster::{Fault, PeerOutcome};
 pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
 
-use crate::channel::flow::Progress;
+use crate::channel::control::progress::Progress;
 use crate::os::dirs::CreatedDirs;
 use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::EventFd;

@@ -169,7 +169,7 @@ pub(super) fn failed(plan: &SendPlan, error: SourceError) -> SendingError {
     }
 }
 
-/// Tells the watch what the desk sees.
+/// Tells the watch what the control thread sees.
 pub(super) fn watcher(mut watch: impl Watch + 'static, total: Option<u64>) -> ProgressObserver {
     let mut patience = Patience::new();
     Box::new(move |view: &Snapshot| match view.wanted {

@@ -37,7 +37,7 @@ pub(super) fn run(
     let directory = RuntimeDir::open().map_err(CreateError::from)?;
     let listener = Listener::bind(directory, &plan.name).map_err(CreateError::from)?;
     let watcher = Some(watcher(watch, source.length()));
-    let _desk = ControlThread::open(listener, door.clone(), guests.clone(), pulse.clone(), watcher)
+    let _control = ControlThread::open(listener, door.clone(), guests.clone(), pulse.clone(), watcher)
         .map_err(create)?;
     pulse.want(plan.peers);
     let deadline = plan.timeout.map(deadline::after);
@@ -55,7 +55,7 @@ pub(super) fn run(
     };
     let served = FanOut::new(supply, &public).and_then(|serving| serving.run(Vec::new()));
     if matches!(served, Err(ServeError::Over)) {
-        // Its stream tells a moment before the desk knows what became of the last one.
+        // Its stream tells a moment before the control thread knows what became of the last one.
         let _ = guests.wait_alone(Some(Instant::now() + Duration::from_secs(1)));
     }
     let end = served.map_err(|error| match error {
@@ -84,7 +84,7 @@ fn pair() -> Result<(CloseOnForkFd, CloseOnForkFd), Errno> {
     Ok((both.0?, both.1?))
 }
 
-/// Where streams are handed out, by the desk, to be served by the data thread.
+/// Where streams are handed out, by the control thread, to be served by the data thread.
 struct SocketTransport {
     state: Mutex<State>,
     /// Readable when somebody came or went.
@@ -233,7 +233,7 @@ impl Transport for SocketTransport {
         stuck.overdue(patience, marks.filter(|(_, (_, behind, unread))| *behind > 0 || *unread > 0))
     }
 
-    fn throw_out(&self, place: u32) {
+    fn evict(&self, place: u32) {
         self.close_stream(&mut self.lock(), place);
     }
 

@@ -6,7 +6,7 @@ use super::receive::receive;
 use super::roster::{Fault, PeerOutcome, Roster};
 use super::source::{Chunk, HashingReader, Source, SourceError};
 use super::{CopyContext, CopyError};
-use crate::channel::flow::Progress;
+use crate::channel::control::progress::Progress;
 use crate::os::error::cannot;
 use crate::os::event_fd::EventFd;
 use crate::os::futex::FEW_YIELDS;

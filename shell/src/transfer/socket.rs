@@ -8,7 +8,7 @@ use super::roster::{Fault, PeerOutcome, Roster};
 use super::serving::{FanOut, TURN};
 use super::source::Source;
 use super::{CopyContext, CopyError};
-use crate::channel::flow::Progress;
+use crate::channel::control::progress::Progress;
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::cannot;

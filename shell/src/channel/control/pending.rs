@@ -1,4 +1,4 @@
-//! Connections at an owner's desk that take no part yet: how many there may be, and which makes room.
+//! Connections at an owner's control thread that take no part yet: how many there may be, and which makes room.
 //!
 //! Whoever connects costs the owner a descriptor. One that says nothing, or is let in and does not sit down, would keep that
 //! from the others. So there may be a number of each, and the oldest makes room for the next.

@@ -1,8 +1,8 @@
 //! The ring as an owner's transport: handing the segment over, admitting, burying, evicting.
 
-use super::desk::{JoinGrant, Lag, SendStatus, Transport};
-use super::sleepers::PollWaiters;
-use super::stuck::StallDetector;
+use crate::channel::control::stall::StallDetector;
+use crate::channel::control::thread::{JoinGrant, Lag, SendStatus, Transport};
+use crate::channel::transport::poll_waiters::PollWaiters;
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::protocol::{ControlMessage, Refusal, Start};
 use crate::registry::status::{Kind, PeerState, TransportKind};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use whorl_core::ring::{Admission, Membership, Parts, disarm};
 use whorl_core::seat::State;
 
-/// A ring and its members, as the desk sees them.
+/// A ring and its members, as the control thread sees them.
 pub(crate) struct RingTransport {
     segment: Segment,
     ring: SharedRing,
@@ -147,7 +147,7 @@ impl Transport for RingTransport {
         stuck.overdue(patience, held_up.map(|seat| (seat.seat, (seat.pid, seat.behind))))
     }
 
-    fn throw_out(&self, seat: u32) {
+    fn evict(&self, seat: u32) {
         self.membership.evict(seat);
     }
 
@@ -158,7 +158,7 @@ impl Transport for RingTransport {
 }
 
 /// How many bytes lie before each item that is still in the ring: what "so many items behind" means in bytes. Written by
-/// the data thread, read by the desk; for display, so it orders nothing.
+/// the data thread, read by the control thread; for display, so it orders nothing.
 pub(crate) struct ItemOffsets {
     starts: Box<[AtomicU64]>,
     items: AtomicU32,

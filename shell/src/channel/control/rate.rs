@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How much in the last second or so.
-pub(super) struct Rate {
+pub(in crate::channel) struct Rate {
     since: Instant,
     then: u64,
     last: u64,
@@ -35,7 +35,7 @@ impl Rate {
 
 /// Messages in all, from a count that wraps: looked at ten times a second, it cannot have gone round unseen.
 #[derive(Default)]
-pub(super) struct Messages {
+pub(in crate::channel) struct Messages {
     seen: u32,
     total: u64,
     rate: Rate,

@@ -1,7 +1,7 @@
 //! The receiver's end of a stream of frames, where bytes travel through a socket.
 
-use super::error::ReceiveError;
-use super::receiver::{Patience, Payload, Received};
+use crate::channel::error::ReceiveError;
+use crate::channel::receiver::{Patience, Payload, Received};
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::{Client, RequestError, readable};
@@ -10,7 +10,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 /// A socket and what of the current frame has arrived.
-pub(super) struct Stream {
+pub(in crate::channel) struct Stream {
     socket: CloseOnForkFd,
     /// A head, or the body of an end: collected until whole.
     partial: Vec<u8>,

@@ -1,10 +1,10 @@
-//! The desk: an owner's one control thread. It answers the rendezvous socket, admits, buries, tells how things stand, and
-//! wakes the data thread. So a kill is noticed within a millisecond, also while the data thread sits in `read`.
+//! The control thread of a sender. It answers the channel's socket: it admits receivers, reclaims the seats of dead ones, reports
+//! the state, and wakes the data thread. So a kill is noticed within a millisecond, also while the data thread waits in `read`.
 
-use super::guests::{Peer, PeerTable};
-use super::newcomers::PendingPeers;
-use super::rate::{Messages, Rate};
-use crate::channel::flow::Progress;
+use crate::channel::control::peers::{Peer, PeerTable};
+use crate::channel::control::pending::PendingPeers;
+use crate::channel::control::progress::Progress;
+use crate::channel::control::rate::{Messages, Rate};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::{EventFd, new_epoll};
@@ -69,12 +69,12 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Ten times a second; returns who is to be thrown out.
     fn look(&self, pulse: &SendStatus) -> Vec<u32>;
     /// Throws somebody out.
-    fn throw_out(&self, place: u32);
+    fn evict(&self, place: u32);
     /// The data thread is to stop waiting.
     fn interrupt(&self);
 }
 
-/// What the data thread tells the desk. Plain counters, which order nothing.
+/// What the data thread tells the control thread: plain counters, which order nothing.
 #[derive(Default)]
 pub(crate) struct SendStatus {
     /// How the bytes flow.
@@ -116,7 +116,7 @@ pub struct Snapshot {
 /// Hears how things stand, ten times a second, in a thread of its own.
 pub type ProgressObserver = Box<dyn FnMut(&Snapshot) + Send>;
 
-/// The desk's handle: dropping it ends the thread and gives the name back.
+/// The handle of the control thread. Dropping it ends the thread and gives the name back.
 pub(crate) struct ControlThread {
     end: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
@@ -139,7 +139,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 const PACKETS: u32 = 16;
 
 impl ControlThread {
-    /// Opens the desk. The thread is this process's: fork before, not after.
+    /// Starts the thread. It belongs to this process, so forks come before it.
     ///
     /// # Errors
     /// A system call that failed.
@@ -171,7 +171,7 @@ impl ControlThread {
             rate: Rate::default(),
             messages: Messages::default(),
         };
-        let thread = start_thread(Builder::new().name("desk".into()), move || clerk.run())
+        let thread = start_thread(Builder::new().name("control".into()), move || clerk.run())
             .map_err(|error| OsError::io("start a thread", &error))?;
         Ok(Self { end, thread: Some(thread) })
     }
@@ -461,7 +461,7 @@ impl ControlLoop {
     }
 
     /// Tells somebody that it is thrown out, and then does it, so that whoever finds its stream cut knows why.
-    fn throw_out(&mut self, place: u32) {
+    fn evict(&mut self, place: u32) {
         let sits_there = |client: &Client| client.guest && client.place == Some(place);
         let ids: Vec<_> =
             self.clients.iter().filter(|(_, client)| sits_there(client)).map(|(id, _)| *id).collect();
@@ -469,7 +469,7 @@ impl ControlLoop {
             self.say(id, ControlMessage::Evicted);
             self.guests.update(id, |guest| guest.evicted = true);
         }
-        self.party.throw_out(place);
+        self.party.evict(place);
         self.look_for_company();
     }
 
@@ -489,7 +489,7 @@ impl ControlLoop {
             self.keep_name();
         }
         for place in self.party.look(&self.pulse) {
-            self.throw_out(place);
+            self.evict(place);
         }
         self.rate.look(self.pulse.flow.sent());
         self.messages.look(self.party.messages());
