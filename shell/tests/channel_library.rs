@@ -416,6 +416,8 @@ fn closes_everything() {
     let Some(parent) = std::env::var_os("WHORL_TEST_PARENT") else { return };
     let directory = RuntimeDir::open_in(parent.as_ref(), "whorl").unwrap();
     let mut receiver = Receiver::join_in(&directory, &name(), &JoinOptions::default(), || ()).unwrap();
+    // The sender counts this receiver first.
+    std::io::stdin().read_exact(&mut [0]).unwrap();
     // SAFETY: nothing that owns one of them is dropped: this process ends by `_exit`.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     std::io::stdin().read_exact(&mut [0]).unwrap();
@@ -432,6 +434,7 @@ fn a_receiver_whose_program_closed_its_lock_hears_of_it_and_disturbs_nobody() {
     command.args(["--exact", "closes_everything", "--test-threads=1"]).stdin(std::process::Stdio::piped());
     let mut closer = command.env("WHORL_TEST_PARENT", here.parent.path()).spawn().unwrap();
     sender.wait_for_receivers(1, Some(Instant::now() + LIMIT)).unwrap();
+    closer.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     until(LIMIT, "it counts as dead", || sender.receivers() == 0);
     let mut honest = here.join();
     sender.send(b"one", None).unwrap();
