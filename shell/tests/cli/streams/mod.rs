@@ -4,5 +4,4 @@
 mod hostile;
 #[cfg(feature = "cli")]
 mod sizes;
-mod source;
 mod states;
