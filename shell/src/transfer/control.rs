@@ -65,23 +65,23 @@ pub(super) struct Control {
 impl Control {
     /// Watches every receiver; after the last fork, before the thread.
     pub fn new(job: &CopyContext<'_>, roster: &Roster, knock: Option<&EventFd>) -> Result<Self, CopyError> {
-        let failed = || cannot("watch the receivers");
-        let epoll = new_epoll().map_err(failed())?;
+        let failed = cannot("watch the receivers");
+        let epoll = new_epoll().map_err(&failed)?;
         let add = |fd: rustix::fd::BorrowedFd<'_>, data| {
-            epoll::add(&epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN).map_err(failed())
+            epoll::add(&epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN).map_err(&failed)
         };
         let mut pidfds = Vec::new();
         for (peer, seat) in roster.lock().iter_mut().zip(0..) {
-            let pidfd = lifeline::end_of(&peer.child, peer.lifeline.take()).map_err(failed())?;
+            let pidfd = lifeline::end_of(&peer.child, peer.lifeline.take()).map_err(&failed)?;
             add(pidfd.as_fd(), seat)?;
             pidfds.push(pidfd);
         }
         if let Some(knock) = knock {
             add(knock.as_fd(), KNOCK)?;
         }
-        rustix::io::ioctl_fionbio(&job.results.0, true).map_err(failed())?;
+        rustix::io::ioctl_fionbio(&job.results.0, true).map_err(&failed)?;
         add(job.results.0.as_fd(), RESULTS)?;
-        add(signal::stop_event().map_err(failed())?, STOP)?;
+        add(signal::stop_event().map_err(&failed)?, STOP)?;
         Ok(Self { epoll, pidfds })
     }
 

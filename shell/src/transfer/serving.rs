@@ -55,15 +55,15 @@ const BELL: u64 = u64::MAX - 2;
 
 impl<'a, C: PeerSet> FanOut<'a, C> {
     pub fn new(supply: FanOutSource<'a>, crowd: &'a C) -> Result<Self, ServeError> {
-        let failed = || cannot("watch the sockets");
-        let epoll = crate::os::event_fd::new_epoll().map_err(failed())?;
+        let failed = cannot("watch the sockets");
+        let epoll = crate::os::event_fd::new_epoll().map_err(&failed)?;
         let add =
             |fd: BorrowedFd<'_>, data, flags| epoll::add(&epoll, fd, epoll::EventData::new_u64(data), flags);
-        for stop in [crate::os::signal::stop_event().map_err(failed())?, supply.cancel.as_fd()] {
-            add(stop, STOP, epoll::EventFlags::IN).map_err(failed())?;
+        for stop in [crate::os::signal::stop_event().map_err(&failed)?, supply.cancel.as_fd()] {
+            add(stop, STOP, epoll::EventFlags::IN).map_err(&failed)?;
         }
         if let Some(bell) = crowd.bell() {
-            add(bell.as_fd(), BELL, epoll::EventFlags::IN).map_err(failed())?;
+            add(bell.as_fd(), BELL, epoll::EventFlags::IN).map_err(&failed)?;
         }
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         let window = match supply.source.is_file() {
@@ -72,7 +72,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
             false => match add(supply.source.as_fd(), SOURCE, once) {
                 Ok(()) => Some(Window::new(supply.block, supply.blocks, false)),
                 Err(Errno::PERM) => Some(Window::new(supply.block, supply.blocks, true)),
-                Err(error) => return Err(failed()(error).into()),
+                Err(error) => return Err(failed(error).into()),
             },
         };
         let sum = supply.verify.then(Checksum::new);
