@@ -6,7 +6,7 @@ mod home;
 use common::*;
 use home::Home;
 use rustix::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::Segment;
@@ -214,4 +214,59 @@ fn the_capture_in_the_readme_comes_from_its_commands() {
     let found: Vec<_> = ended.silent_success().stdout.lines().collect();
     assert_eq!(found, printed, "what {typed:#?} print");
     home.nothing_left();
+}
+
+/// The pages that people read.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let entries = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    let others = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "benches/README.md"];
+    pages.extend(others.map(|file| root.join(file)));
+    pages
+}
+
+/// What the links of a page lead to, without those that lead to the web.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.starts_with("https://"))
+}
+
+/// The anchors of a page's headings.
+fn anchors(page: &str) -> impl Iterator<Item = String> {
+    let headings =
+        page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings.map(|heading| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    })
+}
+
+/// What a link of `page` leads to and is not there.
+fn dead_links(page: &Path, text: &str) -> Vec<String> {
+    let leads_nowhere = |link: &&str| {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let target = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
+        let has_anchor = || {
+            let target = std::fs::read_to_string(&target).unwrap();
+            anchors(&target).any(|found| found == anchor)
+        };
+        !target.exists() || !(anchor.is_empty() || has_anchor())
+    };
+    links(text).filter(leads_nowhere).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        seen += links(&text).count();
+        assert_eq!(dead_links(&page, &text), Vec::<String>::new(), "{}", page.display());
+    }
+    assert!(seen > 50, "{seen} links");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let broken =
+        dead_links(&page, "[a](docs/faq.md) [b](docs/fake.md) [c](docs/troubleshooting.md#exit-code)");
+    assert_eq!(broken, ["docs/fake.md", "docs/troubleshooting.md#exit-code"]);
 }
