@@ -285,6 +285,7 @@ impl From<SendError> for Failure {
             SendError::TooLong { .. } => WHORL_ERR_TOO_LONG,
             SendError::Closed => WHORL_ERR_ARGUMENT,
             SendError::Forked => WHORL_ERR_FORKED,
+            _ => WHORL_ERR_SYSTEM,
         };
         Self::new(status, error)
     }
@@ -299,8 +300,8 @@ impl From<ReceiveError> for Failure {
             ReceiveError::Evicted => WHORL_ERR_EVICTED,
             ReceiveError::Corrupt => WHORL_ERR_CORRUPT,
             ReceiveError::TooLong { .. } => WHORL_ERR_TOO_LONG,
-            ReceiveError::System(_) => WHORL_ERR_SYSTEM,
             ReceiveError::Forked => WHORL_ERR_FORKED,
+            _ => WHORL_ERR_SYSTEM,
         };
         Self::new(status, error)
     }
