@@ -90,7 +90,7 @@ impl Failure {
 }
 
 fn remember(text: &str) {
-    let most = text.floor_char_boundary(LONGEST - 1);
+    let most = (0..=text.len().min(LONGEST - 1)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let bytes = text[..most].bytes().filter(|&byte| byte != 0).chain([0]);
     LAST.with(|last| last.iter().zip(bytes).for_each(|(place, byte)| place.set(byte)));
 }
