@@ -10,6 +10,7 @@
 //! | [`packages`] | how few packages the library alone needs |
 
 mod calls;
+mod circles;
 mod layers;
 mod packages;
 mod words;
