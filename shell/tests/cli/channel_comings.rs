@@ -16,7 +16,7 @@ fn slowed(sandbox: &Sandbox, call: &str, words: &str) -> Running {
     // Without -f: other threads are not traced.
     command.args(["-D", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={call}:delay_exit=500000"), SHELL]);
-    command.args(words.split_whitespace()).env("XDG_RUNTIME_DIR", sandbox.at("run"));
+    command.args(words.split_whitespace());
     start(command.stdin(Stdio::piped()))
 }
 

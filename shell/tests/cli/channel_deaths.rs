@@ -1,7 +1,8 @@
 //! Channels with names whose processes are killed, stopped or told to stop.
 
 use crate::kit::{
-    LIMIT, SOON, Sandbox, TRANSPORTS, assert_holds, live_receivers, noise, run, signal, start, until,
+    LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, assert_holds, live_receivers, noise, run, signal, start,
+    until,
 };
 use rustix::process::Signal;
 use std::io::Write;
@@ -132,7 +133,7 @@ fn a_receiver_that_is_told_to_stop_is_not_a_silent_loss() {
 
 #[test]
 fn a_stopped_receiver_is_waited_for_and_named() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let bytes = noise(4 << 20, 2);
         sandbox.file("source", &bytes);
@@ -161,7 +162,7 @@ fn a_stopped_receiver_is_waited_for_and_named() {
             assert_holds(&sandbox.at(file), &bytes);
         }
         sandbox.nothing_left();
-    }
+    });
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn who_holds_everybody_up_is_thrown_out_where_that_was_asked_for() {
     let sandbox = Sandbox::new();
     let bytes = noise(4 << 20, 7);
     sandbox.file("source", &bytes);
-    let send = sandbox.start("send x source --peers 2 --slots 2 --evict-after 300ms");
+    let send = sandbox.start("send x source --peers 2 --slots 2 --evict-after 2s");
     let slow = sandbox.start("recv x slow");
     sandbox.until_joined("x", 1);
     signal(slow.pid(), Signal::STOP);

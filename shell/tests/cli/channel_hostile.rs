@@ -254,7 +254,7 @@ fn those_who_say_nothing_make_room_for_those_who_join() {
     let sandbox = Sandbox::new();
     // With fewer descriptors than silent ones, which are fewer than may be silent.
     let mut command = sandbox.script("ulimit -n 100; exec \"$SHELL_BIN\" send x");
-    command.env("XDG_RUNTIME_DIR", sandbox.at("run")).stdin(std::process::Stdio::piped());
+    command.stdin(std::process::Stdio::piped());
     let mut sender = start(&mut command);
     sandbox.until_owned("x");
     let directory = runtime(&sandbox);

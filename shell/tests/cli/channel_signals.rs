@@ -1,6 +1,8 @@
 //! Whoever is told to stop does so, whatever it is busy with.
 
-use crate::kit::{LIMIT, SOON, Sandbox, TRANSPORTS, noise, run, signal, start, start_with_stdout, until};
+use crate::kit::{
+    LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, noise, run, signal, start, start_with_stdout, until,
+};
 use rustix::process::Signal;
 use std::io::Write;
 use std::process::Stdio;
@@ -29,7 +31,7 @@ fn a_receiver_whose_reader_takes_nothing_ends_when_told() {
 
 #[test]
 fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         for (words, ends_sender) in [("recv x /dev/null", false), ("recv x /dev/null --verify", true)] {
             let sandbox = Sandbox::new();
             std::fs::File::create(sandbox.at("huge")).unwrap().set_len(1 << 40).unwrap();
@@ -46,7 +48,7 @@ fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
             assert!(ended.signal() == Some(15) || ended.code() == Some(4), "{transport} {words}: {ended:?}");
             sandbox.nothing_left();
         }
-    }
+    });
 }
 
 #[test]

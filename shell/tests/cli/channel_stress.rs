@@ -2,7 +2,7 @@
 
 use crate::kit::{
     LIMIT, Running, SHELL, SOON, Sandbox, TRANSPORTS, children, is_root, live_receivers, next, noise, run,
-    signal, skip, start, until,
+    short_or_long, signal, skip, start, until,
 };
 use rustix::process::Signal;
 use std::io::Write;
@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Rounds; each starts a sender and two receivers and kills one of the three at some moment.
-const ROUNDS: u64 = 500;
 
 #[test]
 fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most() {
@@ -20,8 +19,9 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
     sandbox.file("source", &bytes);
     let mut state = std::env::var("WHORL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(2463534242);
     eprintln!("seed {state} (set WHORL_SEED for another)");
+    let rounds = short_or_long(100_u64, 500);
     let (mut stale, mut whole, mut lost) = (0, 0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let transport = TRANSPORTS[(next(&mut state) % 2) as usize];
         let sender = format!("send x source {transport} --block 4K --slots 4 --peers 2");
         let mut words = [sender.as_str(), "recv x a", "recv x b"];
@@ -66,10 +66,13 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
             assert_eq!(sandbox.left(), Vec::<String>::new(), "round {round}");
         }
     }
-    eprintln!("{ROUNDS} rounds: {stale} left a file, {whole} files whole, {lost} with somebody left waiting");
+    eprintln!("{rounds} rounds: {stale} left a file, {whole} files whole, {lost} with somebody left waiting");
     run(&mut sandbox.words("rm --dead")).has_code(0);
     sandbox.nothing_left();
-    assert!(stale > 10 && whole > 10, "the kills come too early or too late to try anything");
+    assert!(
+        stale > rounds / 50 && whole > rounds / 50,
+        "the kills come too early or too late to try anything"
+    );
 }
 
 /// Lets a survivor end. One that waits for somebody who will not come is ended by `rm`; true if it ended without.
@@ -110,7 +113,6 @@ fn from_another_mount_namespace_with_its_own_runtime_directory_nothing_is_seen()
         let script = format!("mount -t tmpfs -o mode=700 tmpfs run && exec \"$SHELL_BIN\" {words}");
         let mut command = sandbox.program("unshare");
         command.args(["-mp", "--fork", "--mount-proc", "sh", "-c", &script]);
-        command.env("XDG_RUNTIME_DIR", sandbox.at("run"));
         command
     };
     run(&mut inside("rm x")).refusal(3, &["rm: x", "no such channel"]);
@@ -129,7 +131,7 @@ fn across_pid_namespaces_data_flows_and_death_is_told_right() {
     let inside = |words: &str| {
         let mut command = sandbox.program("unshare");
         command.args(["-mp", "--fork", "--kill-child", "--mount-proc", SHELL]);
-        command.args(words.split_whitespace()).env("XDG_RUNTIME_DIR", sandbox.at("run"));
+        command.args(words.split_whitespace());
         command
     };
     let bytes = noise(1 << 20, 3);
@@ -194,8 +196,7 @@ fn another_user_can_neither_join_nor_list_nor_stop_a_channel() {
         return skip(what, "it takes root and setpriv");
     }
     let sandbox = Sandbox::new();
-    let shell = sandbox.at("shell");
-    std::fs::copy(SHELL, &shell).unwrap();
+    let shell = sandbox.copy_of_shell();
     let top = shell.parent().unwrap();
     std::fs::set_permissions(top, PermissionsExt::from_mode(0o755)).unwrap();
     let stranger = |words: &str, runtime: &str| {

@@ -78,7 +78,7 @@ fn a_receiver_killed_while_the_source_is_silent_is_reaped_at_once() {
 
 #[test]
 fn killing_every_receiver_ends_the_copy_whatever_the_source_does() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let arguments = ["copy", transport, "-n", "3", "--json", "-"];
         let (copy, receivers) = copy_waiting_for_input(&sandbox, &arguments, 3, b"x");
@@ -105,7 +105,7 @@ fn killing_every_receiver_ends_the_copy_whatever_the_source_does() {
         let lost: Vec<_> = receivers.iter().copied().filter(|pid| !whole(pid)).collect();
         assert!(!lost.is_empty());
         assert_lost(&sandbox, &copy, &lost, &noise(LONG, 1));
-    }
+    });
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn receivers_end_when_their_sender_is_killed() {
 
 #[test]
 fn a_stopped_receiver_whose_sender_was_killed_ends_when_it_continues() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         sandbox.file("source", &noise(LONG, 1));
         let arguments = ["copy", transport, "-n", "3", "source"];
@@ -139,12 +139,12 @@ fn a_stopped_receiver_whose_sender_was_killed_ends_when_it_continues() {
         for name in sandbox.names("received-files") {
             assert_holds(&sandbox.at("received-files").join(name), &noise(LONG, 1));
         }
-    }
+    });
 }
 
 #[test]
 fn a_stopped_receiver_is_waited_for_and_named_and_then_everything_is_whole() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let bytes = noise(LONG, 1);
         sandbox.file("source", &bytes);
@@ -163,12 +163,12 @@ fn a_stopped_receiver_is_waited_for_and_named_and_then_everything_is_whole() {
             assert_holds(&sandbox.received(peer, "source"), &bytes);
         }
         sandbox.only_names_left(Duration::ZERO);
-    }
+    });
 }
 
 #[test]
 fn a_receiver_that_is_stopped_and_then_killed_is_lost_alone() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let bytes = noise(LONG, 1);
         sandbox.file("source", &bytes);
@@ -177,12 +177,12 @@ fn a_receiver_that_is_stopped_and_then_killed_is_lost_alone() {
             copy_with_stopped_receiver(&sandbox, &arguments, 3, &sandbox.at("received-files"), LONG as u64);
         signal(stopped, Signal::KILL);
         assert_lost(&sandbox, &copy.end(LIMIT), &[stopped], &bytes);
-    }
+    });
 }
 
 #[test]
 fn a_receiver_stopped_with_everything_on_its_way_is_named_too() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let arguments = ["copy", transport, "-n", "3", "--quiet", "-"];
         let (mut copy, receivers) = copy_waiting_for_input(&sandbox, &arguments, 3, b"start");
@@ -200,7 +200,7 @@ fn a_receiver_stopped_with_everything_on_its_way_is_named_too() {
         signal(receivers[1], Signal::CONT);
         copy.end(LIMIT).has_code(0);
         assert_holds(&sandbox.received(2, "stdin"), b"startend");
-    }
+    });
 }
 
 #[test]
@@ -227,25 +227,24 @@ fn stopping_and_continuing_everybody_all_the_time_loses_nothing() {
 }
 
 /// Interrupts what `begin` begins, with each stop signal, to the command alone and to its whole group.
-fn interrupts(begin: impl Fn(&Sandbox, &str) -> (Running, Vec<i32>)) {
-    for transport in TRANSPORTS {
-        for (number, stop) in [(2, Signal::INT), (15, Signal::TERM), (1, Signal::HUP)] {
-            for whole_group in [false, true] {
-                let sandbox = Sandbox::new();
-                let (copy, receivers) = begin(&sandbox, transport);
-                match whole_group {
-                    true => signal_group(copy.pid(), stop),
-                    false => assert!(signal(copy.pid(), stop)),
-                }
-                let copy = copy.end(SOON);
-                assert_eq!(copy.signal(), Some(number), "{transport} {stop:?} {whole_group}: {copy:?}");
-                assert!(!receivers.into_iter().any(is_alive), "children are gone before it is");
-                sandbox.only_names_left(Duration::ZERO);
-                assert!(!copy.stderr.contains("panicked") && copy.stdout.is_empty(), "{copy:?}");
-                assert_eq!(sandbox.names("received-files"), Vec::<String>::new());
-            }
+fn interrupts(begin: impl Fn(&Sandbox, &str) -> (Running, Vec<i32>) + Sync) {
+    let signals = [(2, Signal::INT), (15, Signal::TERM), (1, Signal::HUP)];
+    let cases = TRANSPORTS.into_iter().flat_map(|transport| signals.map(|signal| (transport, signal)));
+    let cases = cases.flat_map(|(transport, signal)| [false, true].map(|group| (transport, signal, group)));
+    all_at_once(cases, |(transport, (number, stop), whole_group)| {
+        let sandbox = Sandbox::new();
+        let (copy, receivers) = begin(&sandbox, transport);
+        match whole_group {
+            true => signal_group(copy.pid(), stop),
+            false => assert!(signal(copy.pid(), stop)),
         }
-    }
+        let copy = copy.end(SOON);
+        assert_eq!(copy.signal(), Some(number), "{transport} {stop:?} {whole_group}: {copy:?}");
+        assert!(!receivers.into_iter().any(is_alive), "children are gone before it is");
+        sandbox.only_names_left(Duration::ZERO);
+        assert!(!copy.stderr.contains("panicked") && copy.stdout.is_empty(), "{copy:?}");
+        assert_eq!(sandbox.names("received-files"), Vec::<String>::new());
+    });
 }
 
 #[test]
@@ -329,7 +328,7 @@ fn ignored_signals_stay_ignored() {
 
 #[test]
 fn a_source_that_shrinks_midway_is_an_error_and_leaves_nothing() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         sandbox.file("source", &noise(LONG, 1));
         // One peer: by sockets another could have everything by now, and rightly keep it.
@@ -345,7 +344,7 @@ fn a_source_that_shrinks_midway_is_an_error_and_leaves_nothing() {
         assert_eq!(copy.stderr.lines().count(), 2, "who was waited for, and what is wrong: {copy:?}");
         sandbox.only_names_left(Duration::ZERO);
         assert_eq!(sandbox.names("received-files"), Vec::<String>::new());
-    }
+    });
 }
 
 #[test]

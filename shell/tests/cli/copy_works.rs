@@ -127,25 +127,21 @@ fn a_stream_appears_at_the_receivers_as_it_is_written() {
 
 #[test]
 fn a_silent_stream_costs_no_time_and_no_words() {
-    for transport in TRANSPORTS {
+    all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let (mut copy, receivers) =
             copy_waiting_for_input(&sandbox, &["copy", transport, "-n", "2", "-"], 2, b"x");
-        let used = |pid| {
-            let fields = stat(pid).expect("it runs");
-            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-        };
         let everybody: Vec<_> = receivers.iter().copied().chain([copy.pid()]).collect();
-        let before: Vec<_> = everybody.iter().map(|&pid| used(pid)).collect();
+        let before: Vec<_> = everybody.iter().map(|&pid| cpu_ticks(pid)).collect();
         std::thread::sleep(Duration::from_millis(2500));
         for (&pid, before) in everybody.iter().zip(before) {
             // In hundredths of a second; a process that spins would have used 250.
-            assert!(used(pid) - before < 40, "{transport}: process {pid} is busy while nothing comes");
+            assert!(cpu_ticks(pid) - before < 40, "{transport}: process {pid} is busy while nothing comes");
         }
         // Everybody waits for the source, so nobody is to blame.
         copy.close_stdin();
         copy.end(LIMIT).silent_success();
-    }
+    });
 }
 
 #[test]

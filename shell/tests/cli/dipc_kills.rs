@@ -5,7 +5,7 @@ use crate::kit::bytes::{is_whole, message};
 use crate::kit::command::spawn_until_said;
 use crate::kit::machine::Lateness;
 use crate::kit::mailbox_server::{Server, expect, rest, text};
-use crate::kit::own_test;
+use crate::kit::{LIMIT, own_test, until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
@@ -149,8 +149,14 @@ fn network_clients_end_after_every_byte() {
         ("w 0\ntyped by hand\n", "typed by hand"),
         ("r 0\nr 1 0\n", "typed by hand"),
     ];
+    let sockets = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().flatten();
+        let targets = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        targets.filter(|to| to.to_string_lossy().starts_with("socket:")).count()
+    };
     let (mut ended, mut killed) = (0, 0);
     let mut current = (1, "old");
+    let (known, lateness) = (sockets(), Lateness::measure());
     for (request, message) in requests {
         for length in 0..=request.len() {
             let part = &request[..length];
@@ -171,13 +177,13 @@ fn network_clients_end_after_every_byte() {
             stream.write_all(part.as_bytes()).unwrap();
             reset(stream);
             ended += 2;
-            if length == request.len() {
-                std::thread::sleep(Duration::from_millis(100)); // what the killed ones sent may still be read
-            }
+            // The server may still read what those have sent.
+            until(LIMIT, "the server has closed the others' connections", || sockets() == known);
             let before = Instant::now();
             witness.write_all(b"r 0\n").unwrap();
             let (version, bytes) = reply(&mut witness);
-            assert!(before.elapsed() < LONGEST, "the others wait: {:?}", before.elapsed());
+            let longest = LONGEST + 3 * lateness.worst();
+            assert!(before.elapsed() < longest, "the others wait: {:?}", before.elapsed());
             if length == request.len() && request.starts_with('w') {
                 assert!(version > current.0, "whole requests count");
                 current = (version, message);

@@ -1,9 +1,11 @@
 //! `shell mail` and the library's example, against a real server.
 
 use crate::kit::mailbox_server::{Server, converse};
-use crate::kit::{Ended, LIMIT, Running, Sandbox, assert_holds, start, start_with_stdout, until};
+use crate::kit::{
+    Ended, LIMIT, Running, Sandbox, all_at_once, assert_holds, run, start, start_with_stdout, until,
+};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use whorl::mailbox_server::client::{Client, ClientError};
@@ -120,26 +122,29 @@ fn no_server_is_one_line_and_exit_3() {
 }
 
 /// A server that is none of ours: it answers each line it reads with what `reply` says, and then waits for the next.
-fn foreign_server(reply: impl Fn(&str) -> Vec<u8> + Send + 'static) -> u16 {
+fn foreign_server(reply: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            for line in lines.map_while(Result::ok) {
-                if stream.write_all(&reply(&line)).is_err() {
-                    break;
-                }
+    let converse = move |mut stream: TcpStream| {
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        for line in lines.map_while(Result::ok) {
+            if stream.write_all(&reply(&line)).is_err() {
+                break;
             }
         }
+    };
+    std::thread::spawn(move || {
+        std::thread::scope(|scope| {
+            for stream in listener.incoming() {
+                scope.spawn(|| converse(stream.unwrap()));
+            }
+        });
     });
     port
 }
 
 fn mail_to(port: u16, args: &[&str]) -> Ended {
-    let to = ["mail", "--port", &port.to_string(), "--timeout", "500ms"];
-    Sandbox::new().run(to.iter().chain(args))
+    Sandbox::new().run(["mail", "--port", &port.to_string()].iter().chain(args))
 }
 
 #[track_caller]
@@ -153,36 +158,38 @@ fn does_not_answer(output: &Ended) {
 fn a_server_that_does_not_answer_is_not_waited_for() {
     let info = |line: &str| if line == "i" { b"info 1 1 65536 4096\n".to_vec() } else { Vec::new() };
     let (silent, stopped) = (foreign_server(|_| Vec::new()), foreign_server(info));
-    std::thread::scope(|scope| {
-        // These wait for messages on purpose, so they ask a stopped server again before they know.
-        let watching = scope.spawn(move || mail_to(stopped, &["watch", "0"]));
-        does_not_answer(&mail_to(silent, &["read", "0"]));
-        does_not_answer(&mail_to(stopped, &["read", "0"]));
-        does_not_answer(&mail_to(stopped, &["write", "0", "text"]));
-        does_not_answer(&watching.join().unwrap());
-    });
     let mut client =
         Client::tcp_within("127.0.0.1", stopped, None, Some(Duration::from_millis(200))).unwrap();
     let waited = client.read_since(0, 0, Some(Duration::from_millis(300)));
     assert!(matches!(waited, Err(ClientError::TimedOut(_))), "{waited:?}");
     // One that drips moves, and does not answer either.
     let dripping = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = dripping.local_addr().unwrap().port();
+    let drips = dripping.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let mut stream = dripping.accept().unwrap().0;
         while stream.write_all(b"9").is_ok() {
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-    does_not_answer(&mail_to(port, &["read", "0"]));
     // Nor does one that accepts nobody, at a unix socket with a full queue.
     let sandbox = Sandbox::new();
     let path = sandbox.at("full");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    let unix = ["mail", "--timeout", "500ms", "--unix", path.to_str().unwrap(), "read", "0"];
-    does_not_answer(&sandbox.run(unix));
+    let full = path.to_str().unwrap();
+    let asked = [
+        format!("--port {silent} read 0"),
+        format!("--port {stopped} read 0"),
+        format!("--port {stopped} write 0 text"),
+        // This waits for messages on purpose, so it asks a stopped server again before it knows.
+        format!("--port {stopped} watch 0"),
+        format!("--port {drips} read 0"),
+        format!("--unix {full} read 0"),
+    ];
+    all_at_once(asked, |words| {
+        does_not_answer(&run(&mut sandbox.words(&format!("mail --timeout 500ms {words}"))));
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::kit::mailbox_server::{Server, converse, expect, rest, text};
 use crate::kit::oracle::{Oracle, agrees};
-use crate::kit::{LIMIT, Sandbox, signal, until};
+use crate::kit::{LIMIT, Sandbox, cpu_ticks, signal, until};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
@@ -245,19 +245,7 @@ fn without_descriptors_clients_wait_and_the_processor_rests() {
     let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
     let clients: Vec<TcpStream> = (0..300).map(|_| connect()).collect();
     std::thread::sleep(Duration::from_millis(500));
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let fields: Vec<u64> = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|f| f.parse().unwrap())
-            .collect();
-        fields[0] + fields[1]
-    };
+    let ticks = || cpu_ticks(child.id() as i32);
     let before = ticks();
     std::thread::sleep(Duration::from_secs(1));
     assert!(ticks() - before < 20, "it turns in circles: {} ticks", ticks() - before);

@@ -142,9 +142,7 @@ fn any_user_a_token_and_insecure_open_the_server() {
 
 /// A server of another user, with a runtime directory of its own.
 fn of_user(user: u32, sandbox: &Sandbox) -> Foreground {
-    let shell = sandbox.at("shell");
-    // `cp` copies it, because a child of another test could inherit a descriptor that keeps the file busy.
-    assert!(Command::new("cp").arg(SHELL).arg(&shell).status().unwrap().success());
+    let shell = sandbox.copy_of_shell();
     let run = sandbox.runtime();
     std::os::unix::fs::chown(&run, Some(user), Some(user)).unwrap();
     std::fs::set_permissions(sandbox.root(), PermissionsExt::from_mode(0o755)).unwrap();

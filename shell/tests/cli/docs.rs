@@ -172,11 +172,7 @@ fn the_library_in_the_readme_is_an_example_that_works() {
         return skip("example hello", "it was not built with this test");
     }
     let sandbox = Sandbox::new();
-    let hello = || {
-        let mut command = sandbox.program(program.to_str().unwrap());
-        command.env("XDG_RUNTIME_DIR", sandbox.at("run"));
-        command
-    };
+    let hello = || sandbox.program(program.to_str().unwrap());
     let receiver = start(&mut hello());
     run(hello().arg("send")).silent_success();
     let received = receiver.end(LIMIT);

@@ -105,7 +105,7 @@ fn limits_that_are_too_low_are_told() {
     let limited = |limit: &str| {
         let mut command = sandbox.program("prlimit");
         command.args([limit, SHELL, "doctor", "--json"]);
-        checks(command.env("XDG_RUNTIME_DIR", sandbox.at("run"))).1
+        checks(&mut command).1
     };
     for (limit, name, expected) in [
         ("--nofile=500", "open files", "warn"),
@@ -123,7 +123,7 @@ fn a_pid_namespace_of_its_own_is_told() {
     let sandbox = Sandbox::new();
     let apart = |program: &str| {
         let mut command = sandbox.program("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", program]).env("XDG_RUNTIME_DIR", sandbox.at("run"));
+        command.args(["--pid", "--fork", "--mount-proc", program]);
         command
     };
     if !apart("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
@@ -148,7 +148,7 @@ fn calls_that_a_filter_bars_are_told() {
         let mut command = sandbox.program("strace");
         command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={call}:error={error}")]);
         command.arg(SHELL).args(["doctor", "--json"]);
-        let (code, all) = checks(command.env("XDG_RUNTIME_DIR", sandbox.at("run")));
+        let (code, all) = checks(&mut command);
         assert_eq!((code, verdict(&all, name).as_str()), (Some(0), "warn"), "{call}: {all:?}");
         assert_eq!(verdict(&all, "unnamed files"), "ok", "{call}: {all:?}");
     }
@@ -161,7 +161,6 @@ fn memory_objects_are_made_where_they_must_not_be_executable() {
     let apart = |program: &str| {
         let mut command = sandbox.program("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script, program]);
-        command.env("XDG_RUNTIME_DIR", sandbox.at("run"));
         command
     };
     if !apart("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {

@@ -126,8 +126,7 @@ fn a_runtime_directory_of_another_user_is_not_to_be_removed() {
     let mut other = sandbox.program("setpriv");
     other.args(["--reuid=54321", "--regid=54321", "--clear-groups"]);
     // The program must lie where others may read it.
-    let program = sandbox.at("shell");
-    std::fs::copy(SHELL, &program).expect("a copy");
+    let program = sandbox.copy_of_shell();
     let ended = run(other.arg(program).arg("ls").env("XDG_RUNTIME_DIR", &theirs));
     ended.refusal(1, &["belongs to user 12345", "runs as user 54321", "unset XDG_RUNTIME_DIR"]);
 }

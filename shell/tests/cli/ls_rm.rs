@@ -1,6 +1,8 @@
 //! `shell ls` and `shell rm`: what exists is told as it is, and what is removed was dead or asked to end.
 
-use crate::kit::{LIMIT, SOON, Sandbox, TRANSPORTS, is_alive, noise, run, signal, start, stop, until};
+use crate::kit::{
+    LIMIT, SOON, Sandbox, TRANSPORTS, is_alive, noise, run, short_or_long, signal, start, stop, until,
+};
 use rustix::process::Signal;
 use std::io::Write;
 use std::path::Path;
@@ -213,10 +215,10 @@ fn system_v_segments_are_listed() {
 }
 
 /// Rounds of the test below; each takes the name, has somebody join, and gives it back.
-const ROUNDS: u32 = 2000;
 
 #[test]
 fn eight_that_remove_the_dead_never_remove_the_living() {
+    let rounds = short_or_long(400, 2000);
     let sandbox = Sandbox::new();
     run(&mut sandbox.words("ls")).silent_success();
     let parent = sandbox.at("run");
@@ -237,11 +239,11 @@ fn eight_that_remove_the_dead_never_remove_the_living() {
                 }
             });
         }
-        let stale = (0..ROUNDS).map(|round| live_round(&parent, round)).sum::<u32>();
+        let stale = (0..rounds).map(|round| live_round(&parent, round)).sum::<u32>();
         over.store(true, Ordering::Relaxed);
         stale
     });
-    eprintln!("{ROUNDS} rounds, {stale} stale sockets replaced or removed, in {:?}", begun.elapsed());
+    eprintln!("{rounds} rounds, {stale} stale sockets replaced or removed, in {:?}", begun.elapsed());
     for mut each in loops {
         assert!(each.is_running(), "{}", each.stderr());
     }

@@ -1,7 +1,10 @@
 //! Names that somebody removes while their owner lives: programs that clean up leave them alone, and what is removed all
 //! the same comes back.
 
-use crate::kit::{Running, SOON, Sandbox, TRANSPORTS, ran_alone, run, signal, skip, start, until};
+use crate::kit::mailbox_server::Server;
+use crate::kit::{
+    LIMIT, Running, SOON, Sandbox, TRANSPORTS, all_at_once, ran_alone, run, signal, skip, start, until,
+};
 use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::fs;
@@ -85,29 +88,26 @@ fn one_that_waits_is_seen_again_and_ends_for_rm_alone() {
 
 #[test]
 fn a_mailbox_server_is_found_again() {
-    let sandbox = Sandbox::new();
-    let started = run(&mut sandbox.words("dipc 1 1 0 1"));
-    started.silent_success();
-    let port = started.stdout.trim().rsplit(':').next().unwrap().to_owned();
-    let at = |ending: &str| sandbox.at(format!("run/whorl/dipc-{port}.{ending}"));
-    for endings in [&["sock"][..], &["info"], &["info", "sock"]] {
-        endings.iter().for_each(|ending| fs::remove_file(at(ending)).unwrap());
-        for ending in endings {
-            until(SOON, "the file is back", || inode(&at(ending)).is_some());
+    all_at_once([&["sock"][..], &["info"], &["info", "sock"], &[]], |endings| {
+        let server = Server::start(&["1", "1", "0", "1"]);
+        let sandbox = &server.sandbox;
+        let at = |ending: &str| sandbox.at(format!("run/whorl/dipc-{}.{ending}", server.port));
+        if endings.is_empty() {
+            remove_directory(sandbox);
         }
+        endings.iter().for_each(|ending| fs::remove_file(at(ending)).unwrap());
+        until(LIMIT, "the files are back", || ["info", "sock"].iter().all(|file| inode(&at(file)).is_some()));
         // With the file the socket is made anew, so it is missing for a moment.
         let mut mailboxes = None;
-        until(SOON, "a program attaches", || {
+        until(LIMIT, "a program attaches", || {
             mailboxes = whorl::shm::mailboxes::Mailboxes::attach(at("sock").as_path()).ok();
             mailboxes.is_some()
         });
         mailboxes.unwrap().write(0, b"text").unwrap();
         assert_eq!(sandbox.ls()[0]["state"], "live", "{endings:?}");
-    }
-    remove_directory(&sandbox);
-    until(SOON, "the directory is back", || inode(&at("info")).is_some() && inode(&at("sock")).is_some());
-    run(&mut sandbox.shell(["dipcrm", &port])).silent_success();
-    assert_eq!(sandbox.left(), Vec::<String>::new());
+        server.remove(&[]).silent_success();
+        assert_eq!(sandbox.left(), Vec::<String>::new());
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Pids that processes of other pid namespaces wrote down: nobody is signalled or shown for them.
 
 use crate::kit::mailbox_server::port_of;
-use crate::kit::{LIMIT, Running, SHELL, Sandbox, run, skip, start, until};
+use crate::kit::{LIMIT, Running, SHELL, Sandbox, all_at_once, run, skip, start, until};
 use std::process::{Command, Stdio};
 
 /// `sh` as the first process of a new pid namespace with a `/proc` of its own; its `$S` is the program.
@@ -38,7 +38,7 @@ fn dipcrm_leaves_the_innocent_process_with_the_servers_pid_alone() {
         return;
     }
     // With its control socket the kernel tells who listens; without, the information file must do.
-    for keeps_socket in [true, false] {
+    all_at_once([true, false], |keeps_socket| {
         let sandbox = Sandbox::new();
         let server = start(&mut in_namespace(&sandbox, STOPPED_SERVER));
         until(LIMIT, "the server is stopped", || server.stdout().matches('\n').count() == 2);
@@ -59,7 +59,7 @@ fn dipcrm_leaves_the_innocent_process_with_the_servers_pid_alone() {
         assert!(removal.stderr.contains("not visible in this pid namespace"), "{removal:?}");
         assert_eq!(removal.stderr.lines().count(), 1, "{removal:?}");
         ended(server);
-    }
+    });
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn ls_shows_no_pid_or_command_of_another_namespaces_numbers() {
     }
     let sandbox = Sandbox::new();
     let script = r#""$S" recv awaited & "$S" send x - < "$XDG_RUNTIME_DIR/end" & "$S" recv x > /dev/null & read end; kill $!"#;
-    let fifo = sandbox.at("end");
+    let fifo = sandbox.runtime().join("end");
     rustix::fs::mknodat(
         rustix::fs::CWD,
         &fifo,

@@ -207,7 +207,7 @@ fn the_list_is_a_table_that_fits_whatever_a_command_is_called() {
         "exec -a '漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字' \"$SHELL_BIN\" recv wide";
     let mut bash = sandbox.program("bash");
     bash.args(["-c", named]);
-    let waiting = start(bash.env("XDG_RUNTIME_DIR", sandbox.at("run")));
+    let waiting = start(&mut bash);
     sandbox.until_awaited("wide", 1);
     let sender = sandbox.start_fed("send long-long-long-long-long-long-name");
     sandbox.until_owned("long-long-long-long-long-long-name");

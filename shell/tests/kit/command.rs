@@ -1,6 +1,6 @@
 //! Running a command and checking how it ended.
 
-use super::{LIMIT, children, until, written};
+use super::{LIMIT, children, signal, until, written};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -123,14 +123,28 @@ impl Running {
 
     /// Waits until it ends by itself.
     #[track_caller]
-    pub fn end(mut self, within: Duration) -> Ended {
+    pub fn end(self, within: Duration) -> Ended {
+        self.end_after("its start", within)
+    }
+
+    /// Sends a signal, and waits until it ends.
+    #[track_caller]
+    pub fn end_by(self, by: Signal, within: Duration) -> Ended {
+        signal(self.pid(), by);
+        self.end_after(&format!("{by:?}"), within)
+    }
+
+    #[track_caller]
+    fn end_after(mut self, what: &str, within: Duration) -> Ended {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 self.over = true;
                 return Ended { status, stdout: text(&self.out), stderr: text(&self.err) };
             }
-            assert!(begun.elapsed() < within, "still running after {within:?}: {}", self.description());
+            if begun.elapsed() >= within {
+                panic!("still running {within:?} after {what}: {}", self.description());
+            }
             sleep(Duration::from_millis(1));
         }
     }

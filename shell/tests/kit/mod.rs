@@ -45,7 +45,7 @@ pub use process::{
 };
 pub use requirements::{can_mount, is_root, lacks_root, lacks_strace, skip};
 pub use sandbox::{Sandbox, live_receivers};
-pub use wait::{LIMIT, SOON, until};
+pub use wait::{LIMIT, SOON, all_at_once, until};
 
 /// The command.
 pub const SHELL: &str = env!("CARGO_BIN_EXE_shell");

@@ -58,6 +58,15 @@ impl Sandbox {
         command
     }
 
+    /// A copy of the command in this directory, for other users. `cp` writes it, because a child of another test could
+    /// inherit a descriptor of this process that keeps the file busy.
+    pub fn copy_of_shell(&self) -> PathBuf {
+        let copy = self.at("shell");
+        let copied = Command::new("cp").arg(SHELL).arg(&copy).status();
+        assert!(copied.expect("cp").success(), "the command is copied");
+        copy
+    }
+
     /// `shell` with words separated by blanks.
     pub fn words(&self, words: &str) -> Command {
         self.shell(words.split_whitespace())

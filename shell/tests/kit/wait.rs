@@ -1,5 +1,6 @@
 //! Waiting for a condition.
 
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,4 +17,21 @@ pub fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) 
         assert!(begun.elapsed() < within, "not so within {within:?}: {what}");
         sleep(Duration::from_millis(1));
     }
+}
+
+/// Plays a scene for each of these cases, several at the same time, because a scene mostly waits. Panics if a scene panics.
+#[track_caller]
+pub fn all_at_once<T: Send>(cases: impl IntoIterator<Item = T>, scene: impl Fn(T) + Sync) {
+    const AT_ONCE: usize = 6;
+    let cases = Mutex::new(cases.into_iter().collect::<Vec<_>>().into_iter());
+    let next = || cases.lock().expect("no panic in between").next();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    scene(case);
+                }
+            });
+        }
+    });
 }

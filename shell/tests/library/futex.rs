@@ -1,6 +1,7 @@
 //! The futex between processes: a wake reaches another process at once, and a private futex's wake reaches nobody.
 
-use crate::kit::{LIMIT, is_alive, own_test, stat, until};
+use crate::kit::process::until_asleep;
+use crate::kit::{LIMIT, is_alive, own_test, until};
 use rustix::thread::futex::{self, Flags};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -62,14 +63,7 @@ struct Asleep(Child);
 impl Asleep {
     /// Waits until every thread of it sleeps: the one that runs the test sleeps nowhere but on the word.
     fn wait(&self) {
-        let pid = self.0.id() as i32;
-        let sleeps = |thread: std::fs::DirEntry| {
-            let thread = thread.file_name().to_string_lossy().parse().expect("a thread's number");
-            stat(thread).is_none_or(|fields| fields[0] == "S")
-        };
-        until(LIMIT, "it sleeps", || {
-            std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten().all(sleeps)
-        });
+        until_asleep(self.0.id() as i32);
     }
 
     fn finish(mut self, words: &Words) {
@@ -110,25 +104,25 @@ fn a_shared_wake_reaches_another_process_long_before_its_slice_ends() {
         return;
     }
     let (words, asleep) = sleeper("a_shared_wake_reaches_another_process_long_before_its_slice_ends", false);
-    let mut fastest = Duration::MAX;
-    let mut reached = 0;
-    for _round in 0..40 {
+    let (mut fastest, mut reached, mut tried) = (Duration::MAX, 0, 0);
+    // A wake between two slices finds no sleeper, and a busy machine is slow now and then; so this is tried until it is seen.
+    until(LIMIT, "20 wakes reach the other process, and one of them soon", || {
         asleep.wait();
         let before = words.get(1);
+        let slept = before + words.get(2);
         let begun = Instant::now();
         SharedFutex.wake_all(words.word(0));
-        while words.get(1) == before && begun.elapsed() < SLICE {
-            sleep(Duration::from_micros(100));
+        while words.get(1) + words.get(2) == slept {
+            std::hint::spin_loop();
         }
+        tried += 1;
         if words.get(1) > before {
             reached += 1;
             fastest = fastest.min(begun.elapsed());
         }
-    }
-    // A wake between two slices finds nobody; that is rare.
-    assert!(reached >= 20, "only {reached} of 40 wakes reached the other process");
-    assert!(fastest < SLICE / 5, "the fastest wake took {fastest:?}, a slice is {SLICE:?}");
-    eprintln!("{reached} of 40 wakes reached another process, the fastest within {fastest:?}");
+        reached >= 20 && fastest < SLICE / 5
+    });
+    eprintln!("{reached} of {tried} wakes reached another process, the fastest within {fastest:?}");
     asleep.finish(&words);
 }
 
@@ -139,20 +133,20 @@ fn a_private_wake_reaches_no_other_process() {
     }
     let (words, asleep) = sleeper("a_private_wake_reaches_no_other_process", false);
     let mut woken = 0;
-    for _round in 0..20 {
+    until(LIMIT, "without the flag ten wakes find the sleeper", || {
         asleep.wait();
-        // The kernel says how many it woke: with the private flag nobody, on the very word that somebody sleeps on.
+        // The kernel says how many it woke: with the private flag none, on the very word that the other process sleeps on.
         assert_eq!(futex::wake(words.word(0), Flags::PRIVATE, i32::MAX as u32), Ok(0));
         ThreadFutex.wake_all(words.word(0));
-        sleep(Duration::from_millis(2));
+        sleep(Duration::from_millis(2)); // silence is the assertion
         assert_eq!(words.get(1), 0, "a private wake ended a shared sleep");
         if futex::wake(words.word(0), Flags::empty(), 1) == Ok(1) {
             woken += 1;
             until(LIMIT, "it notices", || words.get(1) == 1);
             words.word(1).store(0, SeqCst);
         }
-    }
-    assert!(woken >= 10, "without the flag only {woken} of 20 wakes found it");
+        woken == 10
+    });
     asleep.finish(&words);
 }
 

@@ -221,14 +221,16 @@ fn people_get_lines_and_a_signal_in_the_middle_leaves_nothing() {
         ("lock --seconds 300", Signal::HUP),
         ("dipc --seconds 300", Signal::INT),
     ] {
-        let live = start(&mut bench.command(words));
-        until(LIMIT, "parties at work", || bench.at_work() > 1);
-        std::thread::sleep(Duration::from_millis(200));
-        signal(live.pid(), by);
-        let ended = live.end(LIMIT);
-        assert_eq!(ended.signal(), Some(by.as_raw()), "{words}: {ended:?}");
-        assert_eq!(ended.stderr, "", "{words}");
-        bench.nothing_left();
+        // While it forks its first processes, and in the middle of its work.
+        for later in [Duration::ZERO, Duration::from_millis(200)] {
+            let running = start(&mut bench.command(words));
+            until(LIMIT, "parties at work", || bench.at_work() > 1);
+            std::thread::sleep(later);
+            let ended = running.end_by(by, LIMIT);
+            assert_eq!(ended.signal(), Some(by.as_raw()), "{words}: {ended:?}");
+            assert_eq!(ended.stderr, "", "{words}");
+            bench.nothing_left();
+        }
     }
 }
 

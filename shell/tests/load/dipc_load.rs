@@ -1,5 +1,5 @@
 //! Many clients, many servers, many starts: ten thousand connections that do nothing, a thousand that drip, sixty-four
-//! servers that want one port, a thousand rounds of starting and stopping. With `WHORL_FAULTS_LONG` set more of each.
+//! servers that want one port, rounds of starting and stopping. With `WHORL_FAULTS_LONG` set more of each.
 
 use crate::kit::machine::Lateness;
 use crate::kit::mailbox_server::{Server, expect, text};
@@ -10,8 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Serves and measures with `count` busy clients until `end`: requests answered, and their times, sorted.
-fn busy(server: &Server, count: usize, end: &AtomicBool) -> Vec<Duration> {
+/// Keeps `count` clients busy until `end`, and counts the rounds that are answered. Returns their times, sorted.
+fn busy(server: &Server, count: usize, end: &AtomicBool, answered: &AtomicU64) -> Vec<Duration> {
     let times = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -30,6 +30,7 @@ fn busy(server: &Server, count: usize, end: &AtomicBool) -> Vec<Duration> {
                             tail.extend(&byte[..count]);
                         }
                         mine.push(before.elapsed());
+                        answered.fetch_add(1, Relaxed);
                     }
                 }
                 times.lock().unwrap().extend(mine);
@@ -71,10 +72,10 @@ fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
         true
     });
     let each = (server.memory() - before) * 1024 / idle as u64;
-    let end = AtomicBool::new(false);
+    let (end, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let times = std::thread::scope(|scope| {
-        let times = scope.spawn(|| busy(&server, active, &end));
-        std::thread::sleep(Duration::from_secs(4));
+        let times = scope.spawn(|| busy(&server, active, &end, &answered));
+        until(LIMIT, "2000 rounds are answered", || answered.load(Relaxed) > 2000);
         end.store(true, Relaxed);
         times.join().unwrap()
     });
@@ -85,7 +86,6 @@ fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
         percentile(&times, 990)
     );
     assert!(each < 4096, "{each} bytes for an idle connection");
-    assert!(times.len() > 2000);
     // The idle ones are still served.
     for stream in streams.iter_mut().step_by(7) {
         expect(stream, "r 3\n", "data 3 0 0\n\n");
@@ -108,7 +108,7 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     let end = AtomicBool::new(false);
     let grown = AtomicU64::new(0);
     let times = std::thread::scope(|scope| {
-        let times = scope.spawn(|| busy(&server, 4, &end));
+        let times = scope.spawn(|| busy(&server, 4, &end, &AtomicU64::new(0)));
         for second in 0..13 {
             let started = Instant::now();
             for (mut stream, kind) in slow.iter().zip((0..4).cycle()) {
@@ -133,14 +133,15 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     );
     // Half a line has 10 s. The data of the others began later, and have longer.
     assert_eq!(gone, [crowd / 4, 0, 0, 0]);
-    assert!(p99 < Duration::from_millis(50), "{p99:?}");
+    // What this machine does to any thread counts for each that takes part: four clients and the server's workers.
+    assert!(p99 < Duration::from_millis(50) + 6 * noise.worst(), "{p99:?}");
     assert!(grown < 32 * crowd as u64, "{grown} KiB");
 }
 
 #[test]
 fn sixty_four_servers_want_one_port() {
     let _alone = crate::alone();
-    for round in 0..short_or_long(12, 200) {
+    for round in 0..short_or_long(4, 200) {
         let sandbox = Sandbox::new();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let argument = port.to_string();
@@ -174,13 +175,14 @@ fn sixty_four_servers_want_one_port() {
 }
 
 #[test]
-fn a_thousand_rounds_of_starting_connecting_and_stopping() {
+fn rounds_of_starting_connecting_and_stopping() {
     let _alone = crate::alone();
     let mut sandbox = Sandbox::new();
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let argument = port.to_string();
     let started = Instant::now();
-    for round in 0..1000 {
+    let rounds = short_or_long(200, 1000);
+    for round in 0..rounds {
         let output = sandbox.run(["dipc", "1", "1", &argument, "1"]);
         assert!(output.status.success(), "round {round}: {output:?}");
         let server = Server { sandbox, port };
@@ -194,5 +196,5 @@ fn a_thousand_rounds_of_starting_connecting_and_stopping() {
         assert_eq!(server.sandbox.left(), Vec::<String>::new(), "round {round}");
         sandbox = server.into_sandbox();
     }
-    println!("1000 rounds in {:?}", started.elapsed());
+    println!("{rounds} rounds in {:?}", started.elapsed());
 }

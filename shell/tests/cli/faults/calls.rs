@@ -51,7 +51,7 @@ impl Fault {
             return command;
         }
         let mut command = sandbox.program("strace");
-        command.env("XDG_RUNTIME_DIR", sandbox.at("run")).args(["-D", "-f", "-qq"]);
+        command.args(["-D", "-f", "-qq"]);
         match self {
             Self::Nothing => command.arg("-n").arg("-o").arg(sandbox.at(CALLS)),
             Self::Kill { call, .. } | Self::Fail { call, .. } | Self::Missing { call, .. } => {

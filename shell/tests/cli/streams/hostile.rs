@@ -262,7 +262,7 @@ fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
     let mut bash = sandbox.program("bash");
     let script = "exec -a \"$0\" \"$SHELL_BIN\" recv wide --timeout 1h \"$0\"";
     bash.args([OsStr::new("-c"), script.as_ref(), &broken()]);
-    let waiting = start(bash.env("XDG_RUNTIME_DIR", sandbox.at("run")));
+    let waiting = start(&mut bash);
     sandbox.until_awaited("wide", 1);
     for command in ["ls", "ls --json", "top --once", "top --json"] {
         tried.run(&mut sandbox.words(command), "wide");

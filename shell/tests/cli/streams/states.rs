@@ -171,7 +171,7 @@ fn is_as(good: &Ended, ended: &Ended, what: &str) {
 
 #[test]
 fn output_to_a_stream_that_takes_none_is_not_lost_in_success() {
-    for case in CASES {
+    all_at_once(CASES, |case| {
         let good = good(case);
         for lossy in [
             ">&-",
@@ -207,12 +207,12 @@ fn output_to_a_stream_that_takes_none_is_not_lost_in_success() {
                 scene.copies_are_whole(2);
             }
         }
-    }
+    });
 }
 
 #[test]
 fn messages_that_cannot_be_written_change_nothing_but_a_good_end() {
-    for case in CASES {
+    all_at_once(CASES, |case| {
         let good = good(case);
         for lossy in ["2>&-", "2>/dev/full"] {
             let scene = Run::new(case);
@@ -227,7 +227,7 @@ fn messages_that_cannot_be_written_change_nothing_but_a_good_end() {
                 assert_eq!(ended.stdout, good.stdout, "{what}");
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn drained(mut reader: PipeReader, filled: usize, live: &mut Running) -> String 
 
 #[test]
 fn output_waits_for_a_stream_that_is_not_ready() {
-    for case in CASES {
+    all_at_once(CASES, |case| {
         let good = good(case);
         for number in [1, 2] {
             let scene = Run::new(case);
@@ -309,7 +309,7 @@ fn output_waits_for_a_stream_that_is_not_ready() {
                 assert_eq!(&said, expected, "{what}");
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn closed_streams_are_told_where_there_is_no_null_device() {
     let script = "mount -t tmpfs none /dev && \"$SHELL_BIN\" ls <&- && \"$SHELL_BIN\" ls --json <&- && exec \"$SHELL_BIN\" ls --json <&- >&-";
     let mut command = sandbox.program("unshare");
     command.args(["-m", "sh", "-c", script]);
-    let ended = run(command.env("XDG_RUNTIME_DIR", sandbox.at("run")));
+    let ended = run(&mut command);
     ended.has_code(1).one_line(&["cannot write to standard output: it is closed"]);
     assert_eq!(ended.stdout, "{\"channels\":[]}\n");
 }
