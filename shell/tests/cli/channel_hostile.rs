@@ -1,11 +1,9 @@
 //! Peers that flood, lie, stop half-way or go at the wrong moment, on either side of a rendezvous.
 
-use crate::kit::{LIMIT, Running, SOON, Sandbox, TRANSPORTS, run, signal, start, until};
-use rustix::event::{PollFd, PollFlags, poll};
+use crate::kit::{LIMIT, Running, SOON, Sandbox, TRANSPORTS, is_readable, run, signal, start, until};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
-use rustix::time::Timespec;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -52,12 +50,6 @@ fn received_by_impostor(sandbox: &Sandbox, directory: &RuntimeDir) -> (Running, 
     let client = rustix::net::accept(&listener).unwrap();
     assert_eq!(rustix::io::read(&client, &mut [0; RECORD]), Ok(RECORD));
     (recv, listener, client)
-}
-
-fn is_readable(socket: impl AsFd, within: Duration) -> bool {
-    let mut ready = [PollFd::new(&socket, PollFlags::IN)];
-    let time = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: within.subsec_nanos().into() };
-    poll(&mut ready, Some(&time)).unwrap() > 0
 }
 
 #[test]

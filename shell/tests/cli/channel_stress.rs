@@ -1,8 +1,8 @@
 //! Channels under random kills, across namespaces, and between users.
 
 use crate::kit::{
-    LIMIT, Running, SHELL, SOON, Sandbox, TRANSPORTS, children, is_root, live_receivers, next, noise, run,
-    short_or_long, signal, skip, start, until,
+    LIMIT, Running, SHELL, SOON, Sandbox, TRANSPORTS, children, is_root, lacks_unshare, live_receivers, next,
+    noise, run, short_or_long, signal, skip, start, until,
 };
 use rustix::process::Signal;
 use std::io::Write;
@@ -96,15 +96,10 @@ fn finish(sandbox: &Sandbox, mut process: Running, may_wait: bool, round: u64) -
     true
 }
 
-fn can_unshare(flags: &[&str]) -> bool {
-    let tried = Command::new("unshare").args(flags).arg("true").stderr(Stdio::null()).status();
-    tried.is_ok_and(|status| status.success())
-}
-
 #[test]
 fn from_another_mount_namespace_with_its_own_runtime_directory_nothing_is_seen() {
-    if !can_unshare(&["-mp", "--fork", "--mount-proc"]) {
-        return skip("private namespaces", "there is no unshare -mp");
+    if lacks_unshare(&["-mp", "--fork", "--mount-proc"], "private namespaces") {
+        return;
     }
     let sandbox = Sandbox::new();
     let sender = sandbox.start_fed("send x");
@@ -124,8 +119,8 @@ fn from_another_mount_namespace_with_its_own_runtime_directory_nothing_is_seen()
 
 #[test]
 fn across_pid_namespaces_data_flows_and_death_is_told_right() {
-    if !can_unshare(&["-mp", "--fork", "--mount-proc"]) {
-        return skip("private pid namespaces", "there is no unshare -mp");
+    if lacks_unshare(&["-mp", "--fork", "--mount-proc"], "private pid namespaces") {
+        return;
     }
     let sandbox = Sandbox::new();
     let inside = |words: &str| {

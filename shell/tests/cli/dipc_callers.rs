@@ -1,7 +1,7 @@
 //! Programs at a server's control socket, and those that were attached through it and died: neither holds up the others.
 
 use crate::kit::mailbox_server::{Server, expect, text};
-use crate::kit::{LIMIT, until};
+use crate::kit::{LIMIT, lacks_strace, until};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::process::{Command, Stdio};
@@ -39,10 +39,7 @@ fn however_many_callers_ask_nothing_one_that_asks_is_answered() {
 /// A burial is made to take a minute: each of the locks that it tries takes part of a second.
 #[test]
 fn while_the_dead_are_buried_clients_are_taken_in() {
-    let tried =
-        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
-    if !tried.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: a slow burial: strace is not there, or may not trace");
+    if lacks_strace("a slow burial") {
         return;
     }
     let server = Server::start(&["2", "1", "0", "1", "--workers", "1"]);

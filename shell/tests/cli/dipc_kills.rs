@@ -4,7 +4,8 @@
 use crate::kit::bytes::{is_whole, message};
 use crate::kit::command::spawn_until_said;
 use crate::kit::machine::Lateness;
-use crate::kit::mailbox_server::{Server, expect, rest, text};
+use crate::kit::mailbox_server::{Server, expect, read_line, rest, text};
+use crate::kit::users::reset;
 use crate::kit::{LIMIT, own_test, until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -92,10 +93,7 @@ fn five_hundred_attached_programs_are_killed() {
             let mut stream = server.connect();
             while !end.load(Relaxed) {
                 timed(&mut || expect(&mut stream, "w 1 5\nshort\n", "ok 1 "));
-                let mut byte = [0];
-                while byte != *b"\n" {
-                    stream.read_exact(&mut byte).unwrap();
-                }
+                read_line(&mut stream);
             }
         });
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -195,20 +193,9 @@ fn network_clients_end_after_every_byte() {
     println!("{killed} clients killed, {ended} ended otherwise");
 }
 
-fn reset(stream: TcpStream) {
-    let linger = Some(Duration::ZERO);
-    rustix::net::sockopt::set_socket_linger(&stream, linger).unwrap();
-}
-
 /// Version and bytes of a `data` reply.
 fn reply(stream: &mut TcpStream) -> (u64, Vec<u8>) {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while byte != *b"\n" {
-        stream.read_exact(&mut byte).unwrap();
-        line.push(byte[0]);
-    }
-    let line = text(&line);
+    let line = read_line(stream);
     let fields: Vec<&str> = line.split_whitespace().collect();
     let [word, _, version, size] = fields[..] else { panic!("{line}") };
     assert_eq!(word, "data");

@@ -1,9 +1,9 @@
 //! A mailbox server's life: how it is started, by whom it is held, and how it ends.
 
-use crate::kit::mailbox_server::{Server, converse, expect, port_of, rest, text};
+use crate::kit::mailbox_server::{Server, converse, expect, port_of, read_line, rest, text};
 use crate::kit::{LIMIT, SHELL, Sandbox, proc_status, run, signal, until};
 use rustix::process::Signal;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
@@ -198,10 +198,7 @@ fn in_the_foreground_it_ends_well_on_sigterm_and_tells_a_supervisor() {
     let mut news = [0; 500];
     let count = socket.recv(&mut news).unwrap();
     assert!(text(&news[..count]).starts_with("READY=1\n"), "{}", text(&news[..count]));
-    let mut line = [0; 100];
-    let count = child.stdout.as_mut().unwrap().read(&mut line).unwrap();
-    let line = text(&line[..count]);
-    let port: u16 = line.trim_end().rsplit(':').next().unwrap().parse().unwrap();
+    let port = port_of(&read_line(child.stdout.as_mut().unwrap()));
     expect(&mut TcpStream::connect(("127.0.0.1", port)).unwrap(), "r 0\n", "data 0 0 0\n\n");
     signal(child.id() as i32, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));

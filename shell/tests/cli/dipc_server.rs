@@ -1,6 +1,6 @@
 //! A real mailbox server over real sockets: what it answers, for whom it waits, and whom it turns away.
 
-use crate::kit::mailbox_server::{Server, converse, expect, rest, text};
+use crate::kit::mailbox_server::{Server, converse, expect, port_of, read_line, rest, text};
 use crate::kit::oracle::{Oracle, agrees};
 use crate::kit::{LIMIT, Sandbox, cpu_ticks, signal, until};
 use rustix::io::Errno;
@@ -236,9 +236,7 @@ fn without_descriptors_clients_wait_and_the_processor_rests() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.shell(["dipc", "1", "1", "0", "1", "--foreground", "--workers", "1"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut line = [0; 100];
-    let count = child.stdout.as_mut().unwrap().read(&mut line).unwrap();
-    let port: u16 = text(&line[..count]).trim_end().rsplit(':').next().unwrap().parse().unwrap();
+    let port = port_of(&read_line(child.stdout.as_mut().unwrap()));
     let limit = rustix::process::Rlimit { current: Some(40), maximum: Some(40) };
     let pid = rustix::process::Pid::from_raw(child.id() as i32);
     rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();

@@ -3,14 +3,13 @@
 use crate::kit::mailbox_server::{Foreground, Server, converse, expect, text};
 use crate::kit::seccomp::refuse_netlink;
 use crate::kit::users::{NOBODY, OTHER, as_user, connect, connect_from, own_loopback, reset};
-use crate::kit::{LIMIT, SHELL, Sandbox, lacks_root, run, signal, skip, until};
+use crate::kit::{LIMIT, SHELL, Sandbox, lacks_root, lacks_unshare, run, signal, until};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 
 const SIZES: [&str; 4] = ["2", "1", "0", "1"];
 const REFUSED: &str = "bye user this server serves user root; start it with --any-user to serve others\n";
@@ -215,9 +214,8 @@ fn where_netlink_is_refused_the_tables_of_proc_tell() {
 #[test]
 fn a_client_in_another_network_namespace_is_refused_with_the_reason() {
     let test = "a_client_in_another_network_namespace_is_refused_with_the_reason";
-    let tried = Command::new("unshare").args(["-n", "true"]).stderr(Stdio::null()).status();
-    if !tried.is_ok_and(|status| status.success()) {
-        return skip(test, "no network namespace can be made");
+    if lacks_unshare(&["-n"], test) {
+        return;
     }
     // A supervisor opens the socket here, and starts the server where no network is.
     let sandbox = Sandbox::new();

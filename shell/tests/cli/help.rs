@@ -1,5 +1,6 @@
 //! What helps people at the command line: help texts, manual pages, suggestions, completion in real shells.
 
+use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -148,7 +149,7 @@ fn links_are_completed_as_the_commands_they_stand_for() {
     let sandbox = Sandbox::new();
     let started = run(&mut sandbox.words("dipc 1 1 0 1"));
     started.has_code(0);
-    let port = started.stdout.trim().rsplit(':').next().unwrap().to_owned();
+    let port = port_of(&started.stdout).to_string();
     for shell in ["bash", "zsh", "fish"] {
         assert_eq!(offered(&sandbox, shell, &["dipc", "--foreg"]), ["--foreground"], "{shell}");
         assert_eq!(offered(&sandbox, shell, &["/usr/bin/dipcrm", "--for"]), ["--force"], "{shell}");

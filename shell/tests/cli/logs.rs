@@ -1,5 +1,6 @@
 //! What servers log: nothing in a good run unless asked, a line for each connection only at debug, JSON if wanted.
 
+use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
 use std::fs;
 use std::process::Command;
@@ -16,7 +17,7 @@ fn dipc_log(sandbox: &Sandbox, level: Option<&str>, flags: &str) -> String {
     let _ = fs::remove_file(sandbox.at("log"));
     let started = run(&mut with(sandbox.words(&format!("dipc 1 4 0 4 --log-file log {flags}"))));
     started.has_code(0);
-    let port = started.stdout.trim().rsplit(':').next().unwrap().to_owned();
+    let port = port_of(&started.stdout).to_string();
     for _ in 0..2 {
         run(&mut sandbox.words(&format!("mail -p {port} write 0 x"))).has_code(0);
     }

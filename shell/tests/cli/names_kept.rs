@@ -1,7 +1,7 @@
 //! Names that somebody removes while their owner lives: programs that clean up leave them alone, and what is removed all
 //! the same comes back.
 
-use crate::kit::mailbox_server::Server;
+use crate::kit::mailbox_server::{Server, port_of};
 use crate::kit::{
     LIMIT, Running, SOON, Sandbox, TRANSPORTS, all_at_once, ran_alone, run, signal, skip, start, until,
 };
@@ -208,7 +208,7 @@ fn those_who_clean_up_leave_the_living_alone() {
     let mut living: Vec<Running> =
         vec![start(shell("send x").stdin(Stdio::piped())), start(&mut shell("recv y"))];
     let started = run(&mut shell("dipc 1 1 0 1"));
-    let port = started.silent_success().stdout.trim().rsplit(':').next().unwrap().to_owned();
+    let port = port_of(&started.silent_success().stdout).to_string();
     living.push(start(&mut shell(&format!("serve z --dir {}", tmp.display()))));
     let wait = format!("y.{}.wait", living[1].pid());
     let mine = [

@@ -1,7 +1,7 @@
 //! `shell serve` and `shell servers`: servers that announce themselves, and asking all of them.
 
 use crate::kit::{
-    LIMIT, Running, SOON, Sandbox, is_root, lacks_root, run, signal, skip, start, until, users,
+    LIMIT, Running, SOON, Sandbox, lacks_root, lacks_unshare, run, signal, skip, start, until, users,
 };
 use rustix::process::Signal;
 use std::io::{Read, Write};
@@ -340,9 +340,8 @@ fn messages_of_any_bytes_come_through_and_reach_no_terminal_as_commands() {
 #[test]
 fn a_server_in_a_network_of_its_own_counts_as_another_machine() {
     let what = "a server in a network of its own";
-    let tried = std::process::Command::new("unshare").args(["-n", "true"]).status();
-    if !is_root() || !tried.is_ok_and(|status| status.success()) {
-        return skip(what, "it takes root and unshare -n");
+    if lacks_root(what) || lacks_unshare(&["-n"], what) {
+        return;
     }
     let sandbox = sandbox();
     std::fs::create_dir(sandbox.at("elsewhere")).unwrap();

@@ -1,6 +1,7 @@
 //! What whoever starts the command may have left it: ignored and blocked signals, which survive exec(2), and a preloaded library
 //! with a thread of its own.
 
+use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
 use rustix::process::Signal;
 use std::io::Write;
@@ -139,7 +140,7 @@ fn a_preloaded_library_may_have_a_thread() {
     };
     let started = shell(&["dipc", "1", "1", "0", "1"]);
     started.has_code(0);
-    let port = started.stdout.trim_end().rsplit(':').next().expect("a port").to_owned();
+    let port = port_of(&started.stdout).to_string();
     shell(&["dipcrm", &port]).has_code(0);
     sandbox.only_names_left(SOON);
 }

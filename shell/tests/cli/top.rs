@@ -1,5 +1,6 @@
 //! `shell top`, and `shell ls` on a terminal: what is shown is what is, and it fits.
 
+use crate::kit::mailbox_server::port_of;
 use crate::kit::terminal::Terminal;
 use crate::kit::*;
 use rustix::process::Signal;
@@ -46,7 +47,7 @@ impl<'h> Boxes<'h> {
     fn start(sandbox: &'h Sandbox, sizes: &str) -> Self {
         let started = run(&mut sandbox.words(&format!("dipc {sizes}")));
         started.has_code(0);
-        Self { sandbox, port: started.stdout.trim().rsplit(':').next().unwrap().to_owned() }
+        Self { sandbox, port: port_of(&started.stdout).to_string() }
     }
 }
 

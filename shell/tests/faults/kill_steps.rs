@@ -38,8 +38,7 @@ fn nothing_happens(mut operations: Vec<Operation>, at_least: u32) {
         operations.retain(|operation| format!("{}, {}", operation.name, operation.state).contains(&only));
     }
     if let Some(why) = cannot_trace() {
-        eprintln!("SKIPPED: killing after every instruction: {why}");
-        return;
+        return crate::kit::skip("killing after every instruction", &why);
     }
     let sum = run(&operations);
     assert_eq!((sum.hangs, sum.losses), (0, 0));
@@ -109,8 +108,7 @@ impl Case for Torn {
 #[test]
 fn broken_operations_are_caught() {
     if let Some(why) = cannot_trace() {
-        eprintln!("SKIPPED: the test of killing after every instruction: {why}");
-        return;
+        return crate::kit::skip("the test of killing after every instruction", &why);
     }
     let spin = move || -> Made { Ok(Box::new(SpinLock(Words::new()))) };
     let torn = move || -> Made { Ok(Box::new(Torn(Words::new()))) };

@@ -83,7 +83,7 @@ impl Foreground {
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let line = line(child.stdout.as_mut().unwrap());
+        let line = read_line(child.stdout.as_mut().unwrap());
         Self { child, port: port_of(&line) }
     }
 
@@ -109,7 +109,7 @@ pub fn port_of(said: &str) -> u16 {
 
 /// One line, without its end.
 #[track_caller]
-pub fn line(stream: &mut impl Read) -> String {
+pub fn read_line(stream: &mut impl Read) -> String {
     let (mut line, mut byte) = (Vec::new(), [0]);
     loop {
         assert_eq!(stream.read(&mut byte).unwrap(), 1, "it ended: {}", text(&line));

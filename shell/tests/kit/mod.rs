@@ -43,9 +43,9 @@ pub use process::{
     all_pids, children, cpu_ticks, is_alive, is_stopped, open_file, proc_status, signal, signal_group, stat,
     stop, written,
 };
-pub use requirements::{can_mount, is_root, lacks_root, lacks_strace, skip};
+pub use requirements::{can_mount, is_root, lacks_root, lacks_strace, lacks_unshare, skip};
 pub use sandbox::{Sandbox, live_receivers};
-pub use wait::{LIMIT, SOON, all_at_once, until};
+pub use wait::{LIMIT, SOON, all_at_once, is_readable, until};
 
 /// The command.
 pub const SHELL: &str = env!("CARGO_BIN_EXE_shell");

@@ -30,6 +30,16 @@ pub fn lacks_root(what: &str) -> bool {
     !is_root()
 }
 
+/// Whether unshare(1) cannot make namespaces with these flags. If so, says that `what` is skipped.
+pub fn lacks_unshare(flags: &[&str], what: &str) -> bool {
+    let tried = Command::new("unshare").args(flags).arg("true").stderr(Stdio::null()).status();
+    let lacks = !tried.is_ok_and(|status| status.success());
+    if lacks {
+        skip(what, &format!("'unshare {}' does not work", flags.join(" ")));
+    }
+    lacks
+}
+
 /// Whether a private mount namespace with a tmpfs can be made.
 pub fn can_mount() -> bool {
     let script = "d=$(mktemp -d) && mount -t tmpfs -o size=64k tmpfs \"$d\" && umount \"$d\" && rmdir \"$d\"";

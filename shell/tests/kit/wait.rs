@@ -1,5 +1,8 @@
 //! Waiting for a condition.
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::AsFd;
+use rustix::time::Timespec;
 use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -34,4 +37,11 @@ pub fn all_at_once<T: Send>(cases: impl IntoIterator<Item = T>, scene: impl Fn(T
             });
         }
     });
+}
+
+/// Whether a descriptor becomes readable within this time.
+pub fn is_readable(descriptor: impl AsFd, within: Duration) -> bool {
+    let mut ready = [PollFd::new(&descriptor, PollFlags::IN)];
+    let time = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: within.subsec_nanos().into() };
+    poll(&mut ready, Some(&time)).expect("poll") > 0
 }

@@ -1,7 +1,7 @@
 //! The library's channels: waiting in event loops, forks, other versions, hostile peers, and the examples.
 
 use crate::kit::{
-    LIMIT, SOON, Sandbox, TRANSPORTS, next, noise, own_test, ran_alone, run, signal, skip, until,
+    LIMIT, SOON, Sandbox, TRANSPORTS, is_readable, next, noise, own_test, ran_alone, run, signal, skip, until,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -55,12 +55,6 @@ fn small() -> SenderOptions {
     SenderOptions { slot_size: 16, slots: 4, seats: 4, ..SenderOptions::default() }
 }
 
-fn is_readable(receiver: &Receiver, within: Duration) -> bool {
-    let mut ready = [PollFd::new(receiver, PollFlags::IN)];
-    let time = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: within.subsec_nanos().into() };
-    poll(&mut ready, Some(&time)).unwrap() > 0
-}
-
 /// Arms until it may sleep, taking whatever is there.
 fn rest(receiver: &mut Receiver) -> u32 {
     let (mut taken, mut buffer) = (0, [0; 16]);
@@ -69,7 +63,7 @@ fn rest(receiver: &mut Receiver) -> u32 {
             Ok(Received::Bytes(_)) => taken += 1,
             Err(ReceiveError::Empty) if receiver.arm().unwrap() => {
                 // The answer to the first arming makes it readable once.
-                if !is_readable(receiver, Duration::from_millis(50)) {
+                if !is_readable(&*receiver, Duration::from_millis(50)) {
                     return taken;
                 }
             }

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use crate::kit::machine::Background;
+use crate::kit::mailbox_server::{port_of, read_line};
 use crate::kit::{LIMIT, Running, Sandbox, TRANSPORTS, all_pids, assert_holds, noise, start};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -135,8 +136,7 @@ pub fn channels(sandbox: &Sandbox, along: &Along, length: usize) {
 pub fn mailboxes(sandbox: &Sandbox, along: &Along, writes: u64) {
     let said = begin(sandbox, along, "dipc 2 1 0 1").end(LIMIT);
     said.silent_success();
-    let port = said.stdout.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
-    let server = Server { sandbox, port: port.expect("a port") };
+    let server = Server { sandbox, port: port_of(&said.stdout) };
     let port = server.port;
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
@@ -151,14 +151,14 @@ pub fn mailboxes(sandbox: &Sandbox, along: &Along, writes: u64) {
                     let bytes = message(mailbox, version);
                     let head = format!("w {mailbox} {}\n", bytes.len());
                     stream.write_all(&[head.as_bytes(), &bytes, b"\n"].concat()).expect("it reads");
-                    assert_eq!(line(&mut stream), format!("ok {mailbox} {version}"), "a write is lost");
+                    assert_eq!(read_line(&mut stream), format!("ok {mailbox} {version}"), "a write is lost");
                 }
             });
             threads.spawn(move || {
                 let (mut stream, mut known) = (connect(), 0);
                 while known < writes {
                     stream.write_all(format!("r {mailbox} {known}\n").as_bytes()).expect("it reads");
-                    let head = line(&mut stream);
+                    let head = read_line(&mut stream);
                     let words: Vec<_> = head.split(' ').collect();
                     let [_, _, version, length] = words[..] else { panic!("no data: {head}") };
                     let (version, length): (u64, usize) = (version.parse().unwrap(), length.parse().unwrap());
@@ -191,15 +191,4 @@ impl Drop for Server<'_> {
 /// What the writer of a mailbox writes as its `version`th message: at most a packet.
 fn message(mailbox: u64, version: u64) -> Vec<u8> {
     noise(16 + version as usize % 900, mailbox << 32 | version)
-}
-
-fn line(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let mut byte = [0];
-    while byte != *b"\n" {
-        stream.read_exact(&mut byte).expect("a line");
-        bytes.push(byte[0]);
-    }
-    bytes.pop();
-    String::from_utf8(bytes).expect("plain text")
 }

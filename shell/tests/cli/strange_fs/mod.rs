@@ -2,6 +2,7 @@
 
 mod strange;
 
+use crate::kit::mailbox_server::port_of;
 use crate::kit::{LIMIT, SOON, Sandbox, TRANSPORTS, assert_holds, noise, run, signal, skip, start, until};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -267,7 +268,7 @@ fn everything_works(sandbox: &Sandbox, directory: &str) {
 
     let started = run(&mut sandbox.words("dipc 1 1 0 1"));
     started.has_code(0);
-    let port = started.stdout.trim().rsplit(':').next().expect("a port").to_owned();
+    let port = port_of(&started.stdout).to_string();
     run(&mut sandbox.words(&format!("dipc 1 1 {port} 1"))).has_code(1);
     let removed = run(&mut sandbox.words(&format!("dipcrm {port}")));
     removed.has_code(0);

@@ -1,5 +1,6 @@
 //! Text that a terminal would act on, wherever a command takes text from.
 
+use crate::kit::mailbox_server::port_of;
 use crate::kit::terminal::Terminal;
 use crate::kit::*;
 use rustix::process::Signal;
@@ -320,7 +321,7 @@ fn no_message_or_mailbox_server_writes_to_the_terminal() {
     }
     let started = run(&mut sandbox.words("dipc 2 4 0 4"));
     started.has_code(0);
-    let port = started.stdout.trim().rsplit(':').next().expect("a port").to_owned();
+    let port = port_of(&started.stdout).to_string();
     let message = broken();
     run(words(&sandbox, &format!("mail -p {port} write 0"), &[&message]).arg("")).has_code(2);
     run(&mut words(&sandbox, &format!("mail -p {port} write 0"), &[&message])).has_code(0);

@@ -1,6 +1,7 @@
 //! Every command with standard streams that are closed, full, or not ready: output is never lost in success, nothing
 //! hangs or panics, and no file that is opened becomes a standard stream.
 
+use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -101,7 +102,7 @@ impl Run {
         let port = (case.scene == Mailboxes).then(|| {
             let started = run(&mut sandbox.words("dipc 1 256 0 4"));
             started.has_code(0);
-            let port = started.stdout.trim().rsplit(':').next().expect("a port").to_owned();
+            let port = port_of(&started.stdout).to_string();
             run(&mut sandbox.shell(["mail", "-p", &port, "write", "0", &text()])).has_code(0);
             port
         });

@@ -1,7 +1,7 @@
 //! Memory for data in flight, of which greedy clients have all: the others live on their reserves.
 
 use super::stage::Phase;
-use crate::kit::mailbox_server::{expect, text};
+use crate::kit::mailbox_server::{expect, read_line};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -35,10 +35,10 @@ impl Scarce {
             let mut staged = 0;
             loop {
                 stream.write_all(&packet(0, PACKET, true)).unwrap();
-                let reply = line(&mut stream);
-                if reply != format!("more 0 {}\n", staged + PACKET) {
-                    let full = format!("err full {} exceeds the mailbox, {QUARTER}\n", staged + PACKET);
-                    let fault = "err fault no memory for these data now, try again\n";
+                let reply = read_line(&mut stream);
+                if reply != format!("more 0 {}", staged + PACKET) {
+                    let full = format!("err full {} exceeds the mailbox, {QUARTER}", staged + PACKET);
+                    let fault = "err fault no memory for these data now, try again";
                     assert!(reply == fault || reply == full && staged == QUARTER, "{reply} after {staged}");
                     refused += usize::from(reply == fault);
                     break;
@@ -49,7 +49,7 @@ impl Scarce {
             // And now it takes what it can.
             for _ in 0..staged / PACKET {
                 stream.write_all(&packet(0, PACKET, true)).unwrap();
-                line(&mut stream);
+                read_line(&mut stream);
             }
             scarce._greedy.push(stream);
         }
@@ -87,16 +87,6 @@ fn packet(mailbox: u32, size: usize, more: bool) -> Vec<u8> {
     bytes
 }
 
-fn line(stream: &mut UnixStream) -> String {
-    let mut line = Vec::new();
-    while line.last() != Some(&b'\n') {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        line.push(byte[0]);
-    }
-    text(&line)
-}
-
 #[test]
 fn where_others_have_all_the_memory_a_packet_comes_and_goes() {
     let scarce = Scarce::new();
@@ -107,14 +97,14 @@ fn where_others_have_all_the_memory_a_packet_comes_and_goes() {
         stream.write_all(&bytes[..PACKET / 2]).unwrap();
         expect(&mut scarce.connect(), "r 2\n", "data 2 0 0\n\n");
         stream.write_all(&bytes[PACKET / 2..]).unwrap();
-        assert_eq!(line(&mut stream), format!("ok 1 {round}\n"));
+        assert_eq!(read_line(&mut stream), format!("ok 1 {round}"));
         expect(&mut stream, "r 1\n", &format!("data 1 {round} 65536\n{}\n", "x".repeat(PACKET)));
     }
     // More than that is refused, and its client is served on.
     stream.write_all(&packet(1, PACKET, true)).unwrap();
     stream.write_all(&packet(1, PACKET, false)).unwrap();
-    assert_eq!(line(&mut stream), "more 1 65536\n");
-    assert_eq!(line(&mut stream), "err fault no memory for these data now, try again\n");
+    assert_eq!(read_line(&mut stream), "more 1 65536");
+    assert_eq!(read_line(&mut stream), "err fault no memory for these data now, try again");
     expect(&mut stream, "r 2\n", "data 2 0 0\n\n");
 }
 
@@ -124,7 +114,7 @@ fn where_others_have_all_the_memory_nobody_is_closed_without_a_word() {
     let scarce = Scarce::new();
     let mut writer = scarce.connect();
     writer.write_all(&packet(1, PACKET, false)).unwrap();
-    assert_eq!(line(&mut writer), "ok 1 1\n");
+    assert_eq!(read_line(&mut writer), "ok 1 1");
     let reply = format!("data 1 1 65536\n{}\n", "x".repeat(PACKET));
     // One does not read its replies for a while; one sends much behind a request that waits.
     let mut slow = scarce.connect();
