@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_act_of_a_former_occupant_fails() {
+    fn a_late_step_of_a_former_occupant_fails() {
         let seat = Seat::new();
         let old = seat.occupy(State::AskNow, 1).unwrap();
         assert!(seat.occupy(State::AskNow, 2).is_none());
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_decodes_and_what_was_encoded_comes_back() {
+    fn every_word_decodes_and_survives_a_round_trip() {
         for word in [0, 5, 7, u32::MAX, 1 << 31, 0x8000_0004] {
             let seen = Occupancy::decode(word);
             assert_eq!(Occupancy::decode(seen.encode()), seen);

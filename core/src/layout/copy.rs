@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_comes_back() {
+    fn every_length_survives_a_round_trip() {
         let words = [const { AtomicU32::new(u32::MAX) }; 128];
         for length in 0..=512 {
             let mut from = [0; 512];
