@@ -196,7 +196,7 @@ impl<P: Parts> Receiver<P> {
     /// # Errors
     /// Why there will never be more to read.
     pub fn arm(&mut self) -> Result<bool, ReadError> {
-        // Relaxed: stored before the fence in `prepare`.
+        // Relaxed: stored before the fence in `prepare_wait`.
         self.place.entry().armed.store(1, Ordering::Relaxed);
         let _announced = self.place.parts.control().data.prepare_wait();
         if self.available()? > 0 {

@@ -218,7 +218,7 @@ impl<P: SenderParts> Sender<P> {
         deadline: Option<Deadline<P>>,
         mut enough: impl FnMut(&mut Self) -> bool,
     ) -> Result<bool, ClaimError> {
-        // Relaxed: ordered by the fence in `prepare`.
+        // Relaxed: ordered by the fence in `prepare_wait`.
         self.parts.control().wanted.0.store(wanted.to_word(), Ordering::Relaxed);
         let ticket = self.parts.control().space.prepare_wait();
         if enough(self) {
