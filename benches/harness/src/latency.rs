@@ -1,4 +1,4 @@
-//! How long a message of 64 bytes takes: half a round trip between two parties, each tied to its core.
+//! The time that a message of 64 bytes takes: half a round trip between two parties, each on its own core.
 
 use crate::clock;
 use crate::contender::{Contender, Cores, Latency, LatencyCase, Link, Unavailable};
@@ -10,20 +10,20 @@ use crate::timing::Timing;
 use std::sync::atomic::Ordering::*;
 use std::time::Instant;
 
-/// Words of the message.
+/// The number of words in a message.
 pub const WORDS: usize = 8;
 
-/// Checks a message that came and returns its stamp.
+/// Checks a message that arrived, and returns its stamp.
 ///
 /// # Panics
-/// A wrong word ends the run.
+/// If a word is wrong, which ends the run.
 #[inline]
 pub fn verified(words: &[u64]) -> u64 {
     assert!(load::check(words, words[0] & !LAST), "a message came damaged");
     words[0]
 }
 
-/// The party that asks, and measures.
+/// The party that sends, waits for the answer, and measures.
 pub struct Meter {
     control: &'static Control,
     core: Option<usize>,
@@ -36,7 +36,7 @@ pub struct Echo {
 }
 
 impl Meter {
-    /// Sends messages to and fro until the run is over. Call it when everything is set up.
+    /// Sends messages back and forth until the run is over. Call it when everything is set up.
     pub fn run(&mut self, link: &mut impl Link) {
         self.core.into_iter().for_each(pin);
         let Control { phase, sender, samples, .. } = self.control;
@@ -86,11 +86,11 @@ impl Echo {
     }
 }
 
-/// What one run says, in nanoseconds.
+/// The result of one run, in nanoseconds.
 pub struct RoundTrips {
     /// Half the median round trip.
     pub one_way: f64,
-    /// What 999 of 1000 round trips do not exceed.
+    /// The value that 999 of 1000 round trips do not exceed.
     pub tail: f64,
 }
 
@@ -118,7 +118,8 @@ pub fn run(
             Ok(())
         }),
         Latency::Processes(parties) => {
-            // Both closures want the opened channel, and each child has its own copy of it; the parent keeps neither.
+            // Both closures want the opened channel, and each child has its own copy of it. The parent keeps neither
+            // copy.
             let mut parties = Some(parties);
             for asks in [true, false] {
                 let parties = &mut parties;

@@ -1,14 +1,14 @@
-//! The C library's lock, shared between processes; as it comes, and with writers preferred.
+//! The C library's lock, shared between processes: with its default settings, and with writers preferred.
 
 use super::Lock;
 use std::cell::UnsafeCell;
 
 pub struct Shared(UnsafeCell<libc::pthread_rwlock_t>);
 
-// SAFETY: made to be shared.
+// SAFETY: the C library makes this lock for sharing.
 unsafe impl Sync for Shared {}
 
-/// The C library's own name for "prefer writers, and let a reader not lock twice" (glibc's pthread.h).
+/// The C library's value for "prefer writers, and a reader must not lock twice" (glibc's pthread.h).
 const PREFER_WRITER_NONRECURSIVE_NP: libc::c_int = 2;
 
 unsafe extern "C" {
@@ -41,7 +41,7 @@ impl<const PREFER_WRITERS: bool> Lock for Pthread<PREFER_WRITERS> {
             let failed = unsafe { pthread_rwlockattr_setkind_np(attributes, PREFER_WRITER_NONRECURSIVE_NP) };
             assert_eq!(failed, 0);
         }
-        // SAFETY: the place is ours by the caller's promise.
+        // SAFETY: the place is the caller's, by its promise.
         let failed = unsafe { libc::pthread_rwlock_init(place.cast(), attributes) };
         assert_eq!(failed, 0);
     }
