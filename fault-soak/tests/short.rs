@@ -1,4 +1,4 @@
-//! A short soak ends well, and one that cannot begin says why.
+//! A short soak ends without an error, and a soak that cannot begin prints why.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,9 +14,9 @@ fn five_seconds_end_well() {
     let ended = Command::new(SOAK).args(["--for", "5s", "--shell"]).arg(shell).output().expect("it starts");
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success() && said.starts_with("well: "), "{ended:?}");
-    assert_eq!(said.lines().count(), 1, "one line of verdict: {said}");
+    assert_eq!(said.lines().count(), 1, "the result is not one line: {said}");
     let kills = said.split(", ").find_map(|part| part.strip_suffix(" kills")?.parse::<u64>().ok());
-    assert!(kills.is_some_and(|kills| kills > 0), "nobody was killed: {said}");
+    assert!(kills.is_some_and(|kills| kills > 0), "no process was killed: {said}");
 }
 
 #[test]
