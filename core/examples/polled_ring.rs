@@ -90,7 +90,7 @@ fn memory() -> (Region<'static>, &'static str) {
 
 /// Binds this thread to the `nth` processor that it may use. Returns whether there is one.
 fn tie_to(nth: usize) -> bool {
-    let allowed = sched_getaffinity(None).expect("our own affinity");
+    let allowed = sched_getaffinity(None).expect("this thread's affinity");
     let Some(processor) = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).nth(nth) else {
         return false;
     };

@@ -262,7 +262,7 @@ impl<P: Parts> Mailbox<P> {
         copy_out(guard.parts(), buffer)
     }
 
-    /// Reads like [`read`](Self::read), unless a writer owns the lock or waits for it.
+    /// Reads like [`read`](Self::read), unless a writer owns the lock.
     ///
     /// # Errors
     /// As [`read`](Self::read), and [`LockError::Busy`].

@@ -31,7 +31,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn the_checksum_is_the_usual_one() {
+fn the_checksum_is_a_crc_32() {
     assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     let mut memory = fresh(small());
     for region in &mut memory {

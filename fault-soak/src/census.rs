@@ -5,7 +5,7 @@ use anyhow::Result;
 use std::fs;
 use std::time::Duration;
 
-/// Growth below this is no leak, in bytes.
+/// Growth of the server's memory up to this is no leak, in KiB per hour.
 const SLACK: f64 = 4.0 * 1024.0;
 
 pub struct Census {
@@ -144,7 +144,7 @@ mod tests {
     use super::slope;
 
     #[test]
-    fn a_slope_is_what_grows_in_an_hour() {
+    fn a_slope_is_the_growth_in_an_hour() {
         let samples: Vec<_> = (0..100).map(|at| (f64::from(at), 1000.0 + 2.0 * f64::from(at))).collect();
         assert!((slope(&samples) - 7200.0).abs() < 1e-6);
         assert_eq!(slope(&[(1.0, 5.0)]), 0.0);

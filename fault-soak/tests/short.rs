@@ -6,7 +6,7 @@ use std::process::Command;
 const SOAK: &str = env!("CARGO_BIN_EXE_fault-soak");
 
 #[test]
-fn five_seconds_end_well() {
+fn a_soak_of_five_seconds_ends_without_an_error() {
     let shell = Path::new(SOAK).with_file_name("shell");
     if !shell.exists() {
         return eprintln!("SKIPPED: a short soak: {} was not built", shell.display());
@@ -20,7 +20,7 @@ fn five_seconds_end_well() {
 }
 
 #[test]
-fn what_cannot_begin_says_why() {
+fn a_soak_that_cannot_begin_prints_why() {
     let ended = Command::new(SOAK).args(["--shell", "/nonexistent/shell"]).output().expect("it starts");
     assert_eq!(ended.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("/nonexistent/shell"), "{ended:?}");

@@ -34,8 +34,8 @@ impl Model {
 
     /// Runs the model to exhaustion.
     ///
+    /// # Panics
     /// If an execution fails, if there were too few, or if an environment variable would end the search early.
-    /// If an execution fails, if there were too few, or if a limit from outside would end the search early.
     pub fn check(self, model: impl Fn() + Send + Sync + 'static) {
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         for limit in ["LOOM_MAX_PERMUTATIONS", "LOOM_MAX_DURATION"] {

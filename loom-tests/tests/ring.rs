@@ -11,7 +11,7 @@ use std::mem::forget;
 
 /// Catches `tail` stored or loaded Relaxed: the receiver reads the item while the sender may still write it.
 #[test]
-fn what_is_published_can_be_read() {
+fn a_published_item_can_be_read() {
     Model::new("ring: publish", 18).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
@@ -106,7 +106,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
 
 /// Releasing half of a batch frees only that half.
 #[test]
-fn what_a_partial_release_keeps_is_not_overwritten() {
+fn items_kept_by_a_partial_release_are_not_overwritten() {
     Model::new("ring: partial release", 45).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);

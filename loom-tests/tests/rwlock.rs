@@ -223,7 +223,7 @@ fn a_writer_gives_up_against_a_writer() {
     });
 }
 
-/// Runs a model once for each of the first `most` steps at which the occupant of seat 0 can die, from `begin` through
+/// Runs a model once for each of the first `most` steps at which the occupant of seat 0 dies: from `begin` through
 /// its section to its last step. The occupant is then reclaimed, while the occupant of seat 1 runs `survivor`.
 fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, &mut Participant<Lock>)) {
     let finished = Arc::new(AtomicBool::new(false));

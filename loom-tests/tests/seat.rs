@@ -38,7 +38,7 @@ impl Shared {
 
 #[test]
 fn one_of_two_participants_gets_the_seat() {
-    Model::new("seat: two sit", 22).check(|| {
+    Model::new("seat: two occupy", 22).check(|| {
         let shared = Shared::new();
         let other = shared.clone();
         let (ours, theirs) = race(
@@ -91,7 +91,7 @@ fn the_next_step_sees_what_came_before_the_last_one() {
 /// sees what the first one did last.
 #[test]
 fn the_next_occupant_sees_what_the_former_did() {
-    Model::new("seat: leave, then sit", 9).check(|| {
+    Model::new("seat: leave, then occupy", 9).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let sit = || {
@@ -110,7 +110,7 @@ fn the_next_occupant_sees_what_the_former_did() {
 /// successor's seat.
 #[test]
 fn leaving_and_reclamation_count_once_and_spare_the_successor() {
-    Model::new("seat: leave against reclaim, then sit", 80).check(|| {
+    Model::new("seat: leave against reclaim, then occupy", 80).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let ((reclaimed, successor), left) = race(
@@ -128,7 +128,7 @@ fn leaving_and_reclamation_count_once_and_spare_the_successor() {
 /// The membership's step names the generation, so it cannot make a successor `Active` by mistake.
 #[test]
 fn a_late_admission_does_not_change_a_successors_seat() {
-    Model::new("seat: admission against leave and sit", 35).check(|| {
+    Model::new("seat: admission against leave and occupy", 35).check(|| {
         let (shared, generation) = Shared::seated(State::Admitting);
         let other = shared.clone();
         let (admitted, successor) = race(

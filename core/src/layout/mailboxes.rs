@@ -89,7 +89,7 @@ impl MailGeometry {
         self.seats
     }
 
-    /// Returns how many bytes the region needs: less than 2^20 x (2 x 2^31 + 2^18), so the sum does not overflow.
+    /// Returns how many bytes the region needs: at most about 2^20 x (2 x 2^31 + 2^17), so the sum does not overflow.
     pub const fn length(&self) -> u64 {
         self.buffers_at() + 2 * self.boxes as u64 * self.stride()
     }
@@ -448,7 +448,7 @@ impl<'m, H: Host + Clone> User<'m, H> {
         self.mailbox(index).ok_or(MailReadError::NoSuchBox)?.read(buffer, deadline)
     }
 
-    /// Reads like [`read`](Self::read), unless a writer owns the lock or waits for it.
+    /// Reads like [`read`](Self::read), unless a writer owns the lock.
     ///
     /// # Errors
     /// As [`read`](Self::read), and [`LockError::Busy`](crate::error::LockError::Busy).

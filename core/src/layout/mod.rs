@@ -10,8 +10,8 @@
 //! ```text
 //! 32-bit words in the machine's byte order:
 //!   0 magic "WHRL"   1 layout version   2 0x01020304 (byte order)   3 region: 1 a ring's data, 2 its control, 3 mailboxes
-//!   4 to 7           measures, each kind its own
 //!   4 to 7           measures, different for each kind of region
+//!   8, 9             this region's length (low, high)
 //!   10, 11           nonce (low, high), the same in all regions of a segment
 //!   12 to 14 zero    15 CRC-32 (IEEE) of words 0 to 14
 //! ```
@@ -234,7 +234,7 @@ impl<'m> Region<'m> {
     /// # Safety
     /// - the region is writable, at least `used` long, and no other code uses it yet.
     unsafe fn format(self, used: usize, header: &Words) {
-        // SAFETY: inside the region, writable and ours by the caller's contract.
+        // SAFETY: inside the region, writable and unused by the caller's contract.
         unsafe { self.start.write_bytes(0, used) };
         // SAFETY: as above, and `Region` is aligned to far more than a word (`fits`).
         unsafe { self.start.cast::<Words>().write(*header) };

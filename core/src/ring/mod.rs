@@ -8,9 +8,9 @@
 //!              cursor 1   cursor 3      cursor 2
 //! ```
 //!
-//! The sender owns `tail`; each receiver owns the cursor beside its seat; the slowest cursor of those that take part is
-//! the *gate*. An item may be claimed only while it is less than a lap ahead of the gate, so a slot is never
-//! overwritten before all receivers have given it back, and the distance of two cursors never exceeds the capacity.
+//! The sender owns `tail`, and each receiver owns the cursor beside its seat. The *gate* is the slowest cursor of the
+//! receivers that take part. The sender may claim an item only while it is less than a lap ahead of the gate. So a slot
+//! is never overwritten before all receivers have given it back, and two cursors are never more than the capacity apart.
 //!
 //! The writer of a word decides where it lies. Only the sender writes [`SenderState`], in memory that receivers may map
 //! read-only. Receivers also write [`Control`] and the [`ReceiverEntry`]s.

@@ -60,7 +60,7 @@ impl<P: Parts> PendingReceiver<P> {
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
     pub fn request_seat(parts: P, index: u32, from_first: bool, pid: u32) -> Result<Self, JoinError> {
         let entry = parts.receivers().get(index as usize).ok_or(JoinError::Taken)?;
-        // Before the seat is asked for, so that each participant that sees the request scans far enough. Relaxed: *occupy* orders it.
+        // Before the request, so that each participant that sees it scans far enough. Relaxed: *occupy* orders it.
         parts.control().seats_used.0.fetch_max(index + 1, Ordering::Relaxed);
         let state = if from_first { State::AskFirst } else { State::AskNow };
         let generation = entry.seat.occupy(state, pid).ok_or(JoinError::Taken)?;
@@ -292,7 +292,7 @@ impl<P: Parts> Receiver<P> {
         let before = self.next;
         self.next = before.wrapping_add(count);
         let (parts, entry) = (&self.place.parts, self.place.entry());
-        // Release: the receiver's half of *release*: our reads of the slots come before the sender's next writes.
+        // Release: the receiver's half of *release*: this receiver's reads of the slots come before the sender's next writes.
         entry.cursor.store(self.next.to_word(), Ordering::Release);
         fence(Ordering::SeqCst); // *park*: move the cursor, then look whether the sender sleeps
         let control = parts.control();
@@ -334,7 +334,7 @@ impl<P: Parts> Batch<'_, P> {
         assert!(i < self.count, "item {i} of a batch of {}", self.count);
         let slots = self.receiver.place.parts.slots();
         prefetch_ahead(slots, self.receiver.next, i, self.count, Purpose::Read);
-        // SAFETY: the index masks to the count; the item is published (*publish*) and ours until we release it.
+        // SAFETY: the index masks to the count; the item is published (*publish*), and the sender keeps it until its release.
         unsafe { slots.reader(self.receiver.next.wrapping_add(i).index(slots.count())) }
     }
 

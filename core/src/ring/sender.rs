@@ -174,7 +174,7 @@ impl<P: SenderParts> Sender<P> {
         let mut gate = Gate { lag: 0, admitting: false };
         for entry in used_entries(&self.parts) {
             match entry.seat.occupancy().state {
-                // No honest peer stores a cursor that is more than a lap behind the tail. It gates as if it had not
+                // No honest peer stores a cursor that is more than a lap behind the tail. Such a cursor gates as if it had not
                 // moved at all.
                 State::Active => {
                     gate.lag = gate.lag.max(self.tail.distance_from(entry.cursor()).min(self.capacity))

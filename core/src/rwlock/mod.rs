@@ -43,10 +43,10 @@
 //! *How long a participant waits.* `core/tests/rwlock_search` runs these steps through every interleaving of three and
 //! four participants, with deaths and cancellations. Under weak fairness each participant gets in. Without deaths:
 //! - from a reader's announcement to its entry **at most one** writer's section begins;
-//! - from a writer's claim to its entry each other reader that announced itself after the claim enters **at most once**,
-//!   and once before that, if it had announced itself already;
-//! - a queued writer (one that has slept) sees at most 1 other writer's section begin before its own with two writers, at
-//!   most 3 with three, and at most 6 with four.
+//! - from a writer's claim to its entry each reader that announces itself after the claim enters **at most once**. A
+//!   reader that had announced itself before may enter once more;
+//! - a queued writer (one that has slept) sees few sections of other writers begin before its own: at most 1 with two
+//!   writers, at most 3 with three, and at most 6 with four.
 //!
 //! The pairs that make one side's writes visible to the other:
 //!

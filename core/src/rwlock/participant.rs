@@ -64,7 +64,7 @@ impl<P: Parts> Participant<P> {
         self.enter_read(Patience::Until(deadline))
     }
 
-    /// Enters the lock as a reader, unless a writer owns the lock or waits for it.
+    /// Enters the lock as a reader, unless a writer owns the lock.
     ///
     /// # Errors
     /// [`LockError::Busy`].

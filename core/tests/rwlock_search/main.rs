@@ -89,7 +89,7 @@ fn three_readers_and_writers_with_two_deaths_and_cancels() {
 }
 
 #[test]
-fn three_with_one_sweeper_that_asks_for_the_codes_seats() {
+fn three_with_one_sweeper_that_asks_only_for_the_seats_of_the_code() {
     let config = Config { deaths: 2, cancels: true, reclamation: Reclamation::Watch, ..of("BBB") };
     verify(config);
     verify(Config { slices: true, deaths: if long() { 2 } else { 1 }, ..config });

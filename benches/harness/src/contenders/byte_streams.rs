@@ -121,11 +121,11 @@ impl Link for End {
 }
 
 pub fn bytes(words: &[u64]) -> &[u8] {
-    // SAFETY: the same memory, seen as bytes.
+    // SAFETY: this is the memory of `words`, seen as bytes.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 pub fn bytes_mut(words: &mut [u64]) -> &mut [u8] {
-    // SAFETY: the same memory, seen as bytes; any bytes are valid words.
+    // SAFETY: this is the memory of `words`, seen as bytes; any bytes are valid words.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }

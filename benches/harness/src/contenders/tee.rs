@@ -38,7 +38,7 @@ impl Contender for Tee {
     }
 
     fn mortal(&self) -> Result<(), Unavailable> {
-        Err(Unavailable::cannot("the same as pipes"))
+        Err(Unavailable::cannot("would repeat the figures of pipes"))
     }
 }
 
