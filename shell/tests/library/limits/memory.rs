@@ -2,7 +2,7 @@
 
 use super::stage::Phase;
 use crate::kit::mailbox_server::{expect, read_line};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
