@@ -24,7 +24,6 @@ pub use control::peers::PeerSummary;
 pub use control::thread::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
 pub use receiver::{JoinOptions, Received, Receiver};
-pub(crate) use receiver::{Patience, Payload};
 pub use sender::{Sender, SenderOptions, Slot};
 
 /// What a sender over another transport is built from.

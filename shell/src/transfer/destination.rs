@@ -3,6 +3,7 @@
 
 use super::checksum::{Checksum, Sum};
 use super::source::{Chunk, extent};
+use crate::channel::transport::payload::Payload;
 use crate::os::error::{OsError, cannot};
 use crate::os::flush::flush;
 use crate::os::new_file::{Existing, NewFile, part_name, token};
@@ -100,46 +101,34 @@ impl<'a> Destination<'a> {
         Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, care, direct })
     }
 
-    /// How many bytes it has, holes included.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Appends bytes.
+    /// Appends a payload. A hole is not stored.
     ///
     /// # Errors
-    /// Most often: no space. Then it is not to be used any more.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DestinationError> {
-        if self.direct {
-            let whole = [bytes.as_ptr().addr(), bytes.len(), self.written as usize]
-                .into_iter()
-                .all(|number| number.is_multiple_of(DIRECT));
-            // The last block is seldom whole; and some file systems know better than we what fits.
-            let done = whole.then(|| rustix::io::pwrite(&self.file, bytes, self.written));
-            if let Some(Ok(count)) = done.filter(|done| *done == Ok(bytes.len())) {
-                self.written += count as u64;
-                self.ends_in_hole = false;
-                return Ok(());
-            }
-            set_direct(&self.file, false).map_err(cannot("write"))?;
-            self.direct = false;
+    /// Most often: no space. The file is not to be used afterwards.
+    pub(super) fn put(&mut self, payload: &Payload<'_>) -> Result<(), DestinationError> {
+        if let Payload::Hole(length) = payload {
+            self.written = self.written.saturating_add(*length);
+            self.ends_in_hole = true;
+            return Ok(());
         }
-        self.append(bytes.len(), |file, done, at| rustix::io::pwrite(file, &bytes[done..], at))
-    }
-
-    /// Appends `length` bytes that only `write` can reach: it is told how many are done and where in the file the rest
-    /// belongs, and returns how many of it were taken.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn append(
-        &mut self,
-        length: usize,
-        mut write: impl FnMut(BorrowedFd<'_>, usize, u64) -> Result<usize, Errno>,
-    ) -> Result<(), DestinationError> {
+        let length = payload.stored();
         let mut done = 0;
+        if self.direct {
+            let is_whole = payload.is_aligned(DIRECT)
+                && length.is_multiple_of(DIRECT)
+                && self.written.is_multiple_of(DIRECT as u64);
+            // The last block is seldom whole; and some file systems have rules of their own.
+            let direct = is_whole.then(|| payload.write_to(self.file.as_fd(), 0, Some(self.written)));
+            if direct == Some(Ok(length)) {
+                done = length;
+                self.written += length as u64;
+            } else {
+                set_direct(&self.file, false).map_err(cannot("write"))?;
+                self.direct = false;
+            }
+        }
         while done < length {
-            match write(self.file.as_fd(), done, self.written) {
+            match payload.write_to(self.file.as_fd(), done, Some(self.written)) {
                 Ok(0) => return Err(cannot("write")(Errno::IO).into()),
                 Ok(count) => {
                     self.written += count as u64;
@@ -151,12 +140,6 @@ impl<'a> Destination<'a> {
         }
         self.ends_in_hole = false;
         Ok(())
-    }
-
-    /// Appends `length` zero bytes without storing them.
-    pub fn skip(&mut self, length: u64) {
-        self.written = self.written.saturating_add(length);
-        self.ends_in_hole = true;
     }
 
     /// Reads the file back for its checksum.
@@ -302,7 +285,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
     let part = part_name(&token());
     let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
     let mut file = Destination::create(directory.as_fd(), name, &part, new, WriteOptions::default())?;
-    file.write(bytes)?;
+    file.put(&Payload::Bytes(bytes))?;
     file.commit().map(|_| ())
 }
 

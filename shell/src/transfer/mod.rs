@@ -14,6 +14,7 @@ mod connections;
 mod control;
 mod crowd;
 mod destination;
+mod forked;
 mod lifeline;
 mod names;
 mod receive;
@@ -33,7 +34,8 @@ pub use control::{Stalled, Watch};
 pub use destination::{DestinationError, Warning, WriteOptions, write_file};
 pub use names::{STDIN_NAME, Template, TemplateError};
 pub use recv::{Receipt, RecvError, RecvPlan, recv};
-pub use roster::{Fault, PeerOutcome};
+pub use report::Fault;
+pub use roster::PeerOutcome;
 pub use send::{SendPlan, SendingError, Sent, send};
 pub use source::SourceError;
 

@@ -10,7 +10,6 @@
 
 use super::checksum::Sum;
 use super::destination::Warning;
-use super::roster::Fault;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
@@ -20,6 +19,32 @@ pub(super) const MAX_REPORT: usize = 4096;
 const MAX_TEXT: usize = 500;
 /// The most warnings that fit beside it.
 const MAX_WARNINGS: usize = 4;
+
+/// Why a receiver has no file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Something on its own side, most often the disk.
+    Own(String),
+    /// What it wrote is not what was sent.
+    Checksum,
+    /// The sender went away.
+    Sender(String),
+    /// It was asked to stop.
+    Interrupted,
+    /// It ended without a report.
+    Lost(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own(text) | Self::Sender(text) => f.write_str(text),
+            Self::Checksum => f.write_str("the file read back has another checksum than the source"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Lost(how) => write!(f, "lost: {how}"),
+        }
+    }
+}
 
 /// What a receiver says about itself when it ends.
 #[derive(Clone, PartialEq, Debug)]

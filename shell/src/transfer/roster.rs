@@ -3,7 +3,7 @@
 use super::checksum::{Sum, hex};
 use super::destination::Warning;
 use super::lifeline::{self, Lifeline};
-use super::report::Report;
+use super::report::{Fault, Report};
 use super::{CopyContext, CopyError};
 use crate::os::fork;
 use crate::os::fork::{Child, Ending};
@@ -13,32 +13,6 @@ use rustix::process::Signal;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-
-/// Why a receiver has no file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// Something on its own side, most often the disk.
-    Own(String),
-    /// What it wrote is not what was sent.
-    Checksum,
-    /// The sender went away.
-    Sender(String),
-    /// It was asked to stop.
-    Interrupted,
-    /// It ended without a report.
-    Lost(String),
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Own(text) | Self::Sender(text) => f.write_str(text),
-            Self::Checksum => f.write_str("the file read back has another checksum than the source"),
-            Self::Interrupted => f.write_str("interrupted"),
-            Self::Lost(how) => write!(f, "lost: {how}"),
-        }
-    }
-}
 
 /// What became of one receiver.
 #[derive(Clone, Debug)]

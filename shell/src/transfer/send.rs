@@ -86,7 +86,7 @@ pub enum SendingError {
 /// Why there was nothing to send, or why the sending stopped.
 pub fn send(plan: &SendPlan, watch: impl Watch + 'static) -> Result<Sent, SendingError> {
     let mut source = Source::open(&plan.source).map_err(|error| failed(plan, error))?;
-    super::recv::grow_pipe(source.as_fd());
+    super::receive::grow_pipe(source.as_fd());
     match plan.transport {
         Transport::Shm => through_ring(plan, &mut source, watch),
         Transport::Socket => serve::run(plan, &mut source, watch),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use whorl_core::error::End;
 
 /// The most bytes in one frame, and about the most that one peer is sent before the others have their turn.
-pub(super) const TURN: usize = 1 << 18;
+const TURN: usize = 1 << 18;
 
 /// What stopped a connection's turn.
 enum Turn {

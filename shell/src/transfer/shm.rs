@@ -1,12 +1,14 @@
 //! The ring as transport: the sender reads the source straight into slots, each receiver writes its file straight from them.
 
 use super::control::{Link, Watch};
-use super::destination::Destination;
-use super::receive::receive;
-use super::roster::{Fault, PeerOutcome, Roster};
+use super::forked::receive;
+use super::report::Fault;
+use super::roster::{PeerOutcome, Roster};
 use super::source::{Chunk, HashingReader, Source, SourceError};
 use super::{CopyContext, CopyError};
 use crate::channel::control::progress::Progress;
+use crate::channel::transport::incoming::Incoming;
+use crate::channel::transport::ring_receiver::RingReceiver;
 use crate::os::error::cannot;
 use crate::os::event_fd::EventFd;
 use crate::os::futex::FEW_YIELDS;
@@ -15,8 +17,8 @@ use crate::shm::liveness::Owner;
 use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use rustix::fd::AsFd;
 use rustix::process::Pid;
-use whorl_core::error::{ClaimError, End, JoinError, ReadError};
-use whorl_core::ring::{ByteReader, ByteWriter, Kind, Membership, PendingReceiver, Sender, is_free};
+use whorl_core::error::{ClaimError, JoinError};
+use whorl_core::ring::{ByteWriter, Membership, PendingReceiver, Sender, is_free};
 use whorl_core::seat::State;
 
 /// Runs the whole copy; returns the bytes sent and what became of each peer.
@@ -31,7 +33,7 @@ pub(super) fn run(
     let knock = EventFd::new().map_err(cannot("make an event"))?;
     let parent = rustix::process::getpid();
     let roster = Roster::fork(job, |peer| {
-        receive(job, source, peer, |file| transfer(&segment, &knock, parent, peer - 1, file))
+        receive(job, source, peer, || occupy_seat(&segment, &knock, parent, peer - 1))
     })?;
     let (sender, membership) = ring.into_sender();
     let link = Seats { membership, block: job.plan.block.into() };
@@ -88,50 +90,22 @@ fn as_slice<'a>(slot: &'a mut ByteWriter<'_>) -> &'a mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(start, length) }
 }
 
-/// A receiver's data path, from taking its seat to the end record.
-fn transfer(
-    segment: &Segment,
-    knock: &EventFd,
-    parent: Pid,
-    seat: u32,
-    file: &mut Destination<'_>,
-) -> Result<End, Fault> {
+/// In a forked receiver: takes its seat, and waits to be admitted.
+fn occupy_seat(segment: &Segment, knock: &EventFd, parent: Pid, seat: u32) -> Result<Incoming, Fault> {
     let own = |error: &dyn std::fmt::Display| Fault::Own(error.to_string());
     let ring = segment.attach(Owner::Parent(parent)).map_err(|error| own(&error))?;
     let locks = segment.byte_locks().map_err(|error| own(&error))?;
-    let ask = || PendingReceiver::request_seat(ring.clone(), seat, true, std::process::id()).ok();
-    let applicant = locks.occupy(seat, || is_free(&ring, seat), ask);
-    let applicant = applicant.map_err(|error| Fault::Own(crate::os::error::reason(error)))?;
-    let applicant = applicant.ok_or_else(|| Fault::Own(format!("seat {seat} is held by another process")))?;
+    let request = || PendingReceiver::request_seat(ring.clone(), seat, true, std::process::id()).ok();
+    let pending = locks.occupy(seat, || is_free(&ring, seat), request);
+    let pending = pending.map_err(|error| Fault::Own(crate::os::error::reason(error)))?;
+    let pending = pending.ok_or_else(|| Fault::Own(format!("seat {seat} is held by another process")))?;
     knock.signal();
-    let mut receiver = applicant.admitted(None).map_err(|error| match error {
+    let receiver = pending.admitted(None).map_err(|error| match error {
         JoinError::Interrupted => Fault::Interrupted,
         JoinError::SenderDied => Fault::Sender(error.to_string()),
         other => own(&other),
     })?;
-    loop {
-        let run = match receiver.read(None) {
-            Ok(run) => run,
-            Err(ReadError::Ended(end)) => return Ok(end),
-            Err(ReadError::Interrupted) => return Err(Fault::Interrupted),
-            Err(error) => return Err(Fault::Sender(error.to_string())),
-        };
-        write(&run.item(0), file)?;
-        run.release(1);
-    }
-}
-
-fn write(item: &ByteReader<'_>, file: &mut Destination<'_>) -> Result<(), Fault> {
-    let corrupt = |error: whorl_core::error::Corrupt| Fault::Sender(error.to_string());
-    match item.kind().map_err(corrupt)? {
-        (Kind::Hole(length), _) => file.skip(length),
-        (Kind::Bytes, _) => {
-            // SAFETY: the sender is our own parent, which keeps to the protocol, and nobody is evicted from this ring.
-            let bytes = unsafe { item.as_slice() }.map_err(corrupt)?;
-            file.write(bytes)?;
-        }
-    }
-    Ok(())
+    Ok(Incoming::Ring(RingReceiver::new(receiver, locks)))
 }
 
 /// The ring's seats, for the control thread.

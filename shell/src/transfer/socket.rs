@@ -2,22 +2,21 @@
 
 use super::control::{Link, Watch};
 use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
-use super::destination::Destination;
-use super::receive::receive;
-use super::roster::{Fault, PeerOutcome, Roster};
-use super::serving::{FanOut, TURN};
+use super::forked::receive;
+use super::report::Fault;
+use super::roster::{PeerOutcome, Roster};
+use super::serving::FanOut;
 use super::source::Source;
 use super::{CopyContext, CopyError};
 use crate::channel::control::progress::Progress;
-use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
+use crate::channel::transport::incoming::Incoming;
+use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::cannot;
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use whorl_core::error::End;
 
 /// Runs the whole copy; returns the bytes sent and what became of each peer.
 pub(super) fn run(
@@ -26,7 +25,7 @@ pub(super) fn run(
     watch: &mut dyn Watch,
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
     let pairs = (0..job.plan.peers).map(|_| pair()).collect::<Result<Vec<_>, _>>()?;
-    let roster = Roster::fork(job, |peer| receive(job, source, peer, |file| transfer(&pairs, peer, file)))?;
+    let roster = Roster::fork(job, |peer| receive(job, source, peer, || open_stream(&pairs, peer)))?;
     roster.lock().iter_mut().for_each(|peer| peer.joined = true); // its socket takes bytes before it runs
     // Forked children of ours have their copies by now, and no others are made.
     let newcomers = pairs.into_iter().zip(0..).map(|((socket, _theirs), place)| {
@@ -114,31 +113,13 @@ fn copy_error(job: &CopyContext<'_>, error: ServeError) -> CopyError {
     }
 }
 
-/// A receiver's data path: everything that comes out of its socket, up to the end frame.
-fn transfer(pairs: &[(OwnedFd, OwnedFd)], peer: u32, file: &mut Destination<'_>) -> Result<End, Fault> {
+/// In a forked receiver: its end of its socket.
+fn open_stream(pairs: &[(OwnedFd, OwnedFd)], peer: u32) -> Result<Incoming, Fault> {
     let mine = &pairs[peer as usize - 1].1;
     close_all_but(pairs, mine);
-    let mut buffer = vec![0; TURN];
-    loop {
-        let mut head = [0; HEAD];
-        read_exact(mine, &mut head)?;
-        match Head::decode(&head).ok_or_else(|| Fault::Sender("the sender sent nonsense".into()))? {
-            Head::Hole(length) => file.skip(length),
-            Head::End(total) => {
-                let mut body = [0; END_BODY];
-                read_exact(mine, &mut body)?;
-                return Ok(frame::decode_end(total, &body));
-            }
-            Head::Bytes(mut left) => {
-                while left > 0 {
-                    let room = buffer.len().min(left as usize);
-                    let count = read(mine, &mut buffer[..room])?;
-                    file.write(&buffer[..count])?;
-                    left -= count as u32;
-                }
-            }
-        }
-    }
+    let own = |error| Fault::Own(format!("cannot receive: {}", crate::os::error::reason(error)));
+    let socket = rustix::io::fcntl_dupfd_cloexec(mine, 0).and_then(CloseOnForkFd::of).map_err(own)?;
+    Ok(Incoming::Stream(Stream::blocking(socket)))
 }
 
 /// Closes all other ends that were copied into this process: while the sender's are open here, nobody learns from its
@@ -148,28 +129,5 @@ fn close_all_but(pairs: &[(OwnedFd, OwnedFd)], mine: &OwnedFd) {
     for other in all.filter(|socket| socket.as_raw_fd() != mine.as_raw_fd()) {
         // SAFETY: this forked process never uses them again, and ends without running destructors.
         unsafe { rustix::io::close(other.as_raw_fd()) };
-    }
-}
-
-fn read_exact(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(), Fault> {
-    let mut done = 0;
-    while done < buffer.len() {
-        done += read(socket, &mut buffer[done..])?;
-    }
-    Ok(())
-}
-
-fn read(socket: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Fault> {
-    loop {
-        match rustix::io::read(socket, &mut *buffer) {
-            Ok(0) => return Err(Fault::Sender("the sender died before the end of the stream".into())),
-            Err(Errno::INTR) if crate::os::signal::stop_signal().is_some() => return Err(Fault::Interrupted),
-            Err(Errno::INTR) => {}
-            other => {
-                return other.map_err(|error| {
-                    Fault::Own(format!("cannot receive: {}", crate::os::error::reason(error)))
-                });
-            }
-        }
     }
 }
