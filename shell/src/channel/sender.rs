@@ -2,11 +2,13 @@
 
 use super::error::{CreateError, SendError};
 use crate::channel::control::peers::{ClientCounter, PeerSummary, PeerTable, WaitEnd};
-use crate::channel::control::progress::Progress;
-use crate::channel::control::thread::{ControlThread, ProgressObserver, SendStatus, Transport};
+use crate::channel::control::progress::SendStatus;
+use crate::channel::control::state::ProgressObserver;
+use crate::channel::control::thread::{ControlThread, Receivers};
+use crate::channel::transport::Transport;
 use crate::channel::transport::ring::{ItemOffsets, RingTransport};
 use crate::os::close_on_fork::ForkId;
-use crate::os::error::cannot;
+use crate::os::error::{OsError, cannot};
 use crate::os::ofd_lock::ByteLocks;
 use crate::registry::status::Kind;
 use crate::registry::{Listener, Name, RuntimeDir};
@@ -77,17 +79,34 @@ pub struct Sender {
 struct Inner {
     ring: CoreSender<OwnedSharedRing>,
     _control: ControlThread,
-    party: Arc<RingTransport>,
-    guests: Arc<PeerTable>,
-    pulse: Arc<SendStatus>,
-    ledger: Arc<ItemOffsets>,
-    name: Name,
+    transport: Arc<RingTransport>,
+    peers: Arc<PeerTable>,
+    status: Arc<SendStatus>,
+    offsets: Arc<ItemOffsets>,
+    name: Option<Name>,
     nonce: u64,
     total: u64,
     closed: bool,
-    /// For rings that evict: a receiver that was thrown out may still look at a slot, so it is filled by core.
+    /// A moment that has passed, for calls that do not wait.
+    opened: Instant,
+    /// For rings that evict: an evicted receiver may still read a slot, so core fills it.
     scratch: Option<Vec<u8>>,
-    _owner: ByteLocks,
+    _owner: Option<ByteLocks>,
+}
+
+/// What a sender is opened over.
+pub(crate) struct SenderParts {
+    pub segment: Segment,
+    pub ring: OwnedSharedRing,
+    /// Holds the byte by which receivers judge whether the sender lives. Children judge by their parent.
+    pub owner: Option<ByteLocks>,
+    pub kind: Kind,
+    /// The name under which receivers find it, if they do.
+    pub name: Option<Name>,
+    pub receivers: Receivers,
+    pub peers: Arc<PeerTable>,
+    pub evict_after: Option<Duration>,
+    pub observer: Option<ProgressObserver>,
 }
 
 impl Sender {
@@ -111,46 +130,56 @@ impl Sender {
         Self::create_as((Kind::Ring, None), directory, name, options)
     }
 
-    /// The same, as what `shell ls` is to call it, with its guests' visits counted.
+    /// The same, as what `shell ls` is to call it, with the runs of its clients counted.
     pub(crate) fn create_as(
-        (kind, visits): (Kind, Option<Arc<ClientCounter>>),
+        (kind, clients): (Kind, Option<Arc<ClientCounter>>),
         directory: RuntimeDir,
         name: &Name,
         options: SenderOptions,
     ) -> Result<Self, CreateError> {
-        let born = ForkId::current();
         let mut geometry = Geometry::new(options.slot_size, options.slots, options.seats)?;
         if options.evict_after.is_some() {
             geometry = geometry.evictable();
         }
         let (segment, ring) = Segment::create(geometry)?;
-        // Before anybody can find us: who takes part judges us by this byte.
+        let peers = Arc::new(PeerTable::new(clients).map_err(cannot("make an event"))?);
+        // Locked before a receiver can find the name, because receivers judge by the lock whether the sender lives.
         let owner = segment.byte_locks()?;
         if owner.try_lock(OWNER) != Ok(true) {
             return Err(cannot("lock")(rustix::io::Errno::AGAIN).into());
         }
-        let seen = ring.ring();
-        let nonce = seen.nonce();
+        let receivers = Receivers::Named(Listener::bind(directory, name)?);
+        let (name, evict_after, observer) = (Some(name.clone()), options.evict_after, options.watcher);
+        let owner = Some(owner);
+        let parts = SenderParts { segment, ring, owner, kind, name, receivers, peers, evict_after, observer };
+        Ok(Self::open(parts)?)
+    }
+
+    /// Opens a sender over the ring of a segment.
+    pub(crate) fn open(parts: SenderParts) -> Result<Self, OsError> {
+        let born = ForkId::current();
+        let SenderParts { segment, ring, owner, kind, name, receivers, peers, evict_after, observer } = parts;
+        let shared = ring.ring();
+        let (nonce, geometry) = (shared.nonce(), shared.geometry());
         let (ring, membership) = ring.into_sender();
-        let ledger = Arc::new(ItemOffsets::new(options.slots));
-        let party = RingTransport::new(segment, seen, membership, kind, ledger.clone(), options.evict_after);
-        let guests = Arc::new(PeerTable::counted(visits).map_err(cannot("make an event"))?);
-        let pulse = Arc::new(SendStatus::default());
-        let listener = Listener::bind(directory, name)?;
+        let offsets = Arc::new(ItemOffsets::new(geometry.slots()));
+        let transport = RingTransport::new(segment, shared, membership, kind, offsets.clone(), evict_after);
+        let status = Arc::new(SendStatus::default());
         let control =
-            ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)?;
-        let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
+            ControlThread::start(receivers, transport.clone(), peers.clone(), status.clone(), observer)?;
+        let scratch = geometry.is_evictable().then(|| vec![0; geometry.slot_size() as usize]);
         let inner = Inner {
             ring,
             _control: control,
-            party,
-            guests,
-            pulse,
-            ledger,
-            name: name.clone(),
+            transport,
+            peers,
+            status,
+            offsets,
+            name,
             nonce,
             total: 0,
             closed: false,
+            opened: Instant::now(),
             scratch,
             _owner: owner,
         };
@@ -159,7 +188,7 @@ impl Sender {
 
     /// The channel's name.
     pub fn name(&self) -> &Name {
-        &self.inner.name
+        self.inner.name.as_ref().expect("only this crate opens senders without a name")
     }
 
     /// What tells this channel from others of the same name.
@@ -169,12 +198,12 @@ impl Sender {
 
     /// How many receivers take part now.
     pub fn receivers(&self) -> usize {
-        self.inner.guests.joined()
+        self.inner.peers.joined()
     }
 
     /// What became of the receivers that are through.
     pub fn tally(&self) -> PeerSummary {
-        self.inner.guests.tally()
+        self.inner.peers.summary()
     }
 
     /// Waits until so many receivers take part.
@@ -186,24 +215,25 @@ impl Sender {
     /// Why the wait ended early.
     pub fn wait_for_receivers(&mut self, count: u32, deadline: Option<Instant>) -> Result<(), SendError> {
         let inner = self.here()?;
-        inner.pulse.want(count);
-        Ok(inner.guests.wait_joined(count as usize, deadline)?)
+        inner.status.want(count);
+        Ok(inner.peers.wait_joined(count as usize, deadline)?)
     }
 
-    /// From now on the channel counts as begun, for `shell ls`. If `needs_company`, what
-    /// [`cancelled`](Self::cancelled) gives becomes readable once the last receiver has gone.
-    pub(crate) fn begin(&mut self, needs_company: bool) {
-        self.inner.pulse.start(needs_company);
+    /// Notes that the sender has begun, for `shell ls`, and how many bytes it has to send. If `needs_receivers`, the
+    /// descriptor of [`cancelled`](Self::cancelled) becomes readable once the last receiver has gone.
+    pub(crate) fn begin(&mut self, needs_receivers: bool, total: Option<u64>) {
+        self.inner.status.set_total(total);
+        self.inner.status.begin(needs_receivers);
     }
 
     /// Becomes readable when somebody asks the channel to end: for waits elsewhere.
     pub fn cancelled(&self) -> BorrowedFd<'_> {
-        self.inner.guests.cancelled()
+        self.inner.peers.cancelled()
     }
 
     /// Whether somebody asked the channel to end.
     pub fn is_stopped(&self) -> bool {
-        self.inner.guests.is_asked_to_stop()
+        self.inner.peers.is_asked_to_stop()
     }
 
     /// Sends one message to every receiver that takes part. With none it is gone, except for those who join from the
@@ -243,31 +273,39 @@ impl Sender {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn claim(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
+        self.wait_for_space(deadline)?;
+        let Inner { ring, offsets, status, total, scratch, .. } = &mut *self.inner;
+        let claim = ring.try_claim(1).map_err(|_| SendError::Full)?;
+        Ok(Slot { claim, offsets, status, total, scratch: scratch.as_deref_mut() })
+    }
+
+    /// Waits until a slot is free, so that [`claim`](Self::claim) does not wait.
+    pub(crate) fn wait_for_space(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
         let inner = self.here()?;
-        if inner.guests.is_asked_to_stop() {
+        if inner.peers.is_asked_to_stop() {
             return Err(SendError::Stopped);
         }
         if inner.closed {
             return Err(SendError::Closed);
         }
-        // Twice, for a claim that may have to wait cannot be held while we wait. The first is a comparison.
-        let claim = match inner.ring.try_claim(1).is_ok() {
-            true => inner.ring.try_claim(1),
-            false => inner.pulse.flow.waiting(|| inner.ring.claim(1, deadline)),
+        // Usually there is space. Only a real wait is shown to the control thread, which evicts receivers that block it.
+        let waited = match inner.ring.wait_for_space(Some(inner.opened)) {
+            Err(ClaimError::TimedOut) => inner.status.waiting(|| inner.ring.wait_for_space(deadline)),
+            other => other,
         };
-        let claim = claim.map_err(|error| why(error, &inner.guests))?;
-        let (ledger, flow, total) = (&*inner.ledger, &inner.pulse.flow, &mut inner.total);
-        Ok(Slot { claim, ledger, flow, total, scratch: inner.scratch.as_deref_mut() })
+        waited.map(|_| ()).map_err(|error| why(error, &inner.peers))
     }
 
-    /// How many bytes all the receivers together still have to take: what moves while they do.
+    /// Runs something that waits for receivers.
+    pub(crate) fn wait_for_peers<T>(&self, wait: impl FnOnce(&PeerTable) -> T) -> T {
+        self.inner.status.waiting(|| wait(&self.inner.peers))
+    }
+
+    /// Returns how many bytes all receivers together still have to take. The number changes when one of them moves.
     pub(crate) fn lag(&self) -> u64 {
-        let guests = self.inner.guests.all();
-        guests
-            .iter()
-            .filter_map(|guest| guest.place)
-            .map(|seat| self.inner.party.standing(seat).1.bytes)
-            .sum()
+        let transport = &self.inner.transport;
+        let lag = |place: Option<u32>| place.map_or(0, |place| transport.state(place).1.bytes);
+        self.inner.peers.map(|peer| lag(peer.place)).iter().sum()
     }
 
     /// Ends the stream, and waits until every receiver has everything and says so, or is gone.
@@ -284,10 +322,10 @@ impl Sender {
     ) -> Result<PeerSummary, SendError> {
         self.close(checksum)?;
         let inner = self.here()?;
-        let drained = inner.pulse.flow.waiting(|| inner.ring.drain(deadline));
-        drained.map_err(|error| why(error, &inner.guests))?;
-        inner.pulse.flow.waiting(|| inner.guests.wait_parted(deadline))?;
-        Ok(inner.guests.tally())
+        let drained = inner.status.waiting(|| inner.ring.drain(deadline));
+        drained.map_err(|error| why(error, &inner.peers))?;
+        inner.status.waiting(|| inner.peers.wait_parted(deadline))?;
+        Ok(inner.peers.summary())
     }
 
     /// Ends the stream without waiting: receivers can still come and read, and sending answers [`SendError::Closed`].
@@ -301,8 +339,8 @@ impl Sender {
         Ok(())
     }
 
-    pub(crate) fn guests(&self) -> &Arc<PeerTable> {
-        &self.inner.guests
+    pub(crate) fn peers(&self) -> &Arc<PeerTable> {
+        &self.inner.peers
     }
 
     fn here(&mut self) -> Result<&mut Inner, SendError> {
@@ -329,11 +367,11 @@ impl Drop for Sender {
     }
 }
 
-fn why(error: ClaimError, guests: &PeerTable) -> SendError {
+fn why(error: ClaimError, peers: &PeerTable) -> SendError {
     match error {
         ClaimError::Full => SendError::Full,
         ClaimError::TimedOut => SendError::TimedOut,
-        ClaimError::Interrupted if guests.is_asked_to_stop() => SendError::Stopped,
+        ClaimError::Interrupted if peers.is_asked_to_stop() => SendError::Stopped,
         ClaimError::Interrupted => SendError::Interrupted,
     }
 }
@@ -351,8 +389,8 @@ impl From<WaitEnd> for SendError {
 /// A claimed slot. Dropping it publishes nothing.
 pub struct Slot<'s> {
     claim: Claim<'s, OwnedSharedRing>,
-    ledger: &'s ItemOffsets,
-    flow: &'s Progress,
+    offsets: &'s ItemOffsets,
+    status: &'s SendStatus,
     total: &'s mut u64,
     scratch: Option<&'s mut [u8]>,
 }
@@ -398,10 +436,10 @@ impl Slot<'_> {
     }
 
     fn done(self, bytes: u64) {
-        // The ledger first: who sees the item published finds it there.
-        self.ledger.add(bytes);
+        // Counted first: a thread that sees the item published finds it there.
+        self.offsets.add(bytes);
         *self.total += bytes;
-        self.flow.set_sent(*self.total);
+        self.status.set_sent(*self.total);
         self.claim.publish(1);
     }
 }

@@ -1,15 +1,25 @@
 //! The work of a forked receiver: it writes its file, and reports how that went.
 
-use super::CopyContext;
 use super::destination::Destination;
+use super::plan::CopyContext;
 use super::receive::{Comparison, Output, ReceiveFailure, Received};
 use super::report::{Fault, Report};
 use super::source::Source;
 use crate::channel::ReceiveError;
 use crate::channel::transport::incoming::Incoming;
 use crate::channel::transport::payload::ReceiveWait;
-use rustix::fd::AsFd;
+use crate::channel::transport::ring_receiver::RingReceiver;
+use crate::channel::transport::stream::Stream;
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::reason;
+use crate::os::event_fd::EventFd;
+use crate::shm::liveness::Owner;
+use crate::shm::ring::Segment;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::Pid;
 use std::time::Instant;
+use whorl_core::error::JoinError;
+use whorl_core::ring::{PendingReceiver, is_free};
 
 impl From<ReceiveFailure> for Fault {
     fn from(failure: ReceiveFailure) -> Self {
@@ -17,7 +27,7 @@ impl From<ReceiveFailure> for Fault {
             ReceiveFailure::Receive(error @ ReceiveError::System(_)) => Self::Own(error.to_string()),
             ReceiveFailure::Receive(error) => Self::Sender(error.to_string()),
             ReceiveFailure::File(error) => Self::Own(error.to_string()),
-            ReceiveFailure::Stream(error) => Self::Own(crate::os::error::reason(error)),
+            ReceiveFailure::Stream(error) => Self::Own(reason(error)),
             ReceiveFailure::Length { arrived, sent } => {
                 Self::Sender(format!("{arrived} of {sent} bytes arrived"))
             }
@@ -41,7 +51,7 @@ pub(super) fn receive(
         Ok(Received { checksum, warnings }) => (checksum, warnings, None),
         Err(fault) => (None, Vec::new(), Some(fault)),
     };
-    Report { peer, bytes, checksum, seconds: started.elapsed().as_secs_f64(), fault, warnings }
+    Report { bytes, checksum, seconds: started.elapsed().as_secs_f64(), fault, warnings }
 }
 
 fn receive_file(
@@ -52,9 +62,9 @@ fn receive_file(
     bytes: &mut u64,
 ) -> Result<Received, Fault> {
     let name = context.name(peer, rustix::process::getpid().as_raw_nonzero().get());
-    let part = context.part(peer);
-    let (directory, plan) = (context.directory.as_fd(), context.plan);
-    let file = Destination::create(directory, &name, &part, source.mode(), plan.care)
+    let part = context.directory.part(peer);
+    let (directory, plan) = (&context.directory.fd, context.plan);
+    let file = Destination::create(directory.as_fd(), &name, &part, source.mode(), plan.care)
         .map_err(ReceiveFailure::from)?;
     let mut output = Output::file(file);
     let end = {
@@ -65,4 +75,34 @@ fn receive_file(
     *bytes = output.written();
     let model = plan.preserve.then(|| source.as_fd());
     Ok(output.conclude(end?, Comparison::default(), model)?)
+}
+
+/// Takes this process's seat in the ring, and waits until the parent admits it.
+pub(super) fn occupy_seat(
+    segment: &Segment,
+    joined: &EventFd,
+    parent: Pid,
+    seat: u32,
+) -> Result<Incoming, Fault> {
+    let own = |error: &dyn std::fmt::Display| Fault::Own(error.to_string());
+    let ring = segment.attach(Owner::Parent(parent)).map_err(|error| own(&error))?;
+    let locks = segment.byte_locks().map_err(|error| own(&error))?;
+    let request = || PendingReceiver::request_seat(ring.clone(), seat, true, std::process::id()).ok();
+    let pending = locks.occupy(seat, || is_free(&ring, seat), request);
+    let pending = pending.map_err(|error| Fault::Own(reason(error)))?;
+    let pending = pending.ok_or_else(|| Fault::Own(format!("seat {seat} is held by another process")))?;
+    joined.signal();
+    let receiver = pending.admitted(None).map_err(|error| match error {
+        JoinError::Interrupted => Fault::Interrupted,
+        JoinError::SenderDied => Fault::Sender(error.to_string()),
+        other => own(&other),
+    })?;
+    Ok(Incoming::Ring(RingReceiver::new(receiver, locks)))
+}
+
+/// Opens this process's end of its socket. The parent kills a receiver that misses a signal, so the socket may block.
+pub(super) fn open_stream(socket: OwnedFd) -> Result<Incoming, Fault> {
+    let failed = |error| Fault::Own(format!("cannot receive: {}", reason(error)));
+    let socket = CloseOnForkFd::of(socket).map_err(failed)?;
+    Ok(Incoming::Stream(Stream::blocking(socket)))
 }

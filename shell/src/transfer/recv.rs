@@ -35,13 +35,13 @@ pub struct RecvPlan {
     pub care: WriteOptions,
 }
 
-/// Why nothing, or not everything, was received.
+/// The reason that nothing, or not everything, was received.
 #[derive(Debug, Error)]
 pub enum RecvError {
     /// The runtime directory.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// There was no joining.
+    /// The channel could not be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
     /// The stream broke off.
@@ -60,13 +60,13 @@ pub enum RecvError {
     Output {
         /// Which one.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the system call.
         error: Errno,
     },
     /// The file system has no way to keep an existing file.
     #[error("{}: {}", crate::os::escape::shown(.0), crate::os::new_file::CANNOT_KEEP)]
     CannotKeep(PathBuf),
-    /// What the target leads to is not written.
+    /// The target leads to something that is never written.
     #[error("{}: {error}", crate::os::escape::shown(.path), error = .error)]
     Refused {
         /// Which one.
@@ -74,7 +74,7 @@ pub enum RecvError {
         /// Why.
         error: OutputError,
     },
-    /// What arrived is not as long as the sender says.
+    /// The stream has another length than the sender says.
     #[error("{arrived} bytes arrived of {sent} that were sent")]
     Length {
         /// Bytes that arrived.
@@ -82,16 +82,16 @@ pub enum RecvError {
         /// Bytes that the sender counted.
         sent: u64,
     },
-    /// What arrived is not what was sent.
+    /// The stream has another checksum than the sender says.
     #[error("what arrived has another checksum than what was sent")]
     Checksum,
-    /// A checksum was asked for and there is none.
+    /// A checksum is wanted, and the sender gives none.
     #[error("the sender gives no checksum; start it with --verify")]
     NoChecksum,
-    /// Whoever reads our output has closed it.
+    /// The reader of the output has closed it.
     #[error("the output was closed")]
     Closed,
-    /// A signal asked us to stop.
+    /// A signal asked this process to stop.
     #[error("interrupted")]
     Interrupted,
 }
@@ -101,17 +101,17 @@ pub enum RecvError {
 pub struct Receipt {
     /// Bytes of the stream.
     pub bytes: u64,
-    /// What the file lacks.
+    /// What the complete file lacks.
     pub warning: Option<Warning>,
 }
 
 /// Receives a whole stream.
 ///
 /// # Blocking
-/// Until a sender of that name came, and its stream ended. `waiting` is called once if there is none yet.
+/// Until a sender takes the name, and its stream ends. `waiting` is called once if there is no sender yet.
 ///
 /// # Errors
-/// Why it is not whole; a file does not get its name then.
+/// The reason that the stream is not whole. A file does not get its name then.
 pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<Receipt, RecvError> {
     let target = Target::of(&plan.target)?;
     let output = target.open(plan)?;
@@ -160,12 +160,12 @@ impl RecvError {
     }
 }
 
-/// Where the bytes go, with what has to live as long.
+/// Where the bytes go, with what must live as long as the output.
 enum Target {
     Stdout,
-    /// Something that is no regular file, as it was met: it is written as it is.
+    /// Something that is no regular file: it is written as it is.
     Special(OwnedFd),
-    /// What is open already: it is written from where it stands.
+    /// A descriptor that is open already: it is written from its position.
     Descriptor(Descriptor),
     File {
         directory: OwnedFd,
@@ -180,7 +180,7 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
-        // Opened for looking only: what is written later is what was looked at, whatever has its name by then.
+        // Opened for looking only: what is written later is what was checked, even if the name leads elsewhere by then.
         match OutputPath::find(CWD, path) {
             Ok(OutputPath::Name) => {}
             Ok(OutputPath::Directory) => return Err(failed(Errno::ISDIR)),
@@ -235,7 +235,7 @@ impl Target {
     }
 }
 
-/// Opens for writing what was looked at. A FIFO is waited for until another process reads it.
+/// Opens for writing what was checked. On a FIFO the call waits until another process reads it.
 fn open_special(
     found: &OwnedFd,
     more: OFlags,

@@ -2,12 +2,13 @@
 
 use crate::cli::send::Args;
 use crate::ui::exit::Exit;
+use crate::ui::progress::observer;
 use crate::ui::terminal::{CopyView, When, say};
 use whorl::SendError;
 use whorl::channel::PeerSummary;
 use whorl::os::pid::pid_in_words;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
-use whorl::transfer::{SendPlan, SendingError, Transport, send};
+use whorl::transfer::{SendPlan, SendingError, TransportKind, send};
 
 /// How many receivers are told one by one.
 const TOLD: usize = 10;
@@ -18,7 +19,7 @@ pub fn run(args: Args) -> Exit {
     let plan = SendPlan {
         name: args.name.clone(),
         source: args.source,
-        transport: if args.socket { Transport::Socket } else { Transport::Shm },
+        transport: if args.socket { TransportKind::Socket } else { TransportKind::Shm },
         peers: args.peers,
         timeout: args.timeout,
         block: args.block,
@@ -29,7 +30,7 @@ pub fn run(args: Args) -> Exit {
     };
     let progress = if args.quiet { When::Never } else { args.progress };
     let view = CopyView::new("send", progress).gathers(args.name.as_str(), !args.quiet);
-    match send(&plan, view) {
+    match send(&plan, observer(view)) {
         Ok(sent) => verdict(&sent.tally),
         Err(SendingError::Interrupted | SendingError::Send(SendError::Interrupted)) => {
             Exit::Signal(stop_signal().unwrap_or(15))

@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod exit;
 pub mod logging;
+pub mod progress;
 pub mod table;
 pub mod terminal;
 pub mod units;
