@@ -102,9 +102,17 @@ impl PeerSummary {
 #[derive(Default)]
 struct State {
     peers: Vec<Peer>,
+    /// The most receivers that took part at a time since the data thread began to wait for some.
+    most_joined: usize,
     summary: PeerSummary,
     /// No receiver may join any more.
     over: bool,
+}
+
+impl State {
+    fn joined(&self) -> usize {
+        self.peers.iter().filter(|peer| peer.takes_part()).count()
+    }
 }
 
 /// The receivers of one sender.
@@ -192,9 +200,12 @@ impl PeerTable {
 
     /// Changes what is known of a receiver.
     pub fn update(&self, id: u64, change: impl FnOnce(&mut Peer)) {
-        if let Some(peer) = self.lock().peers.iter_mut().find(|peer| peer.id == id) {
+        let mut state = self.lock();
+        if let Some(peer) = state.peers.iter_mut().find(|peer| peer.id == id) {
             change(peer);
+            state.most_joined = state.most_joined.max(state.joined());
         }
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -261,7 +272,7 @@ impl PeerTable {
 
     /// Returns how many receivers take part.
     pub fn joined(&self) -> usize {
-        self.lock().peers.iter().filter(|peer| peer.takes_part()).count()
+        self.lock().joined()
     }
 
     /// Returns whether any receiver takes part.
@@ -277,9 +288,12 @@ impl PeerTable {
         summary
     }
 
-    /// Waits until `count` receivers take part.
+    /// Waits until `count` receivers take part at a time. They may have gone again before this thread could run.
     pub fn wait_joined(&self, count: usize, deadline: Option<Instant>) -> Result<(), WaitEnd> {
-        self.wait(deadline, |state| state.peers.iter().filter(|peer| peer.takes_part()).count() >= count)
+        let mut state = self.lock();
+        state.most_joined = state.joined();
+        drop(state);
+        self.wait(deadline, |state| state.most_joined >= count)
     }
 
     /// Waits until no receiver takes part.
