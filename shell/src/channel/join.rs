@@ -1,4 +1,4 @@
-//! Joining: connect, be handed the channel, take a seat, be admitted.
+//! Joining a named channel: connects, takes what the sender grants, occupies a seat, and waits to be admitted.
 
 use crate::channel::error::JoinError;
 use crate::channel::transport::incoming::Incoming;

@@ -87,8 +87,8 @@ struct Inner {
     nonce: u64,
     total: u64,
     closed: bool,
-    /// A moment that has passed, for calls that do not wait.
-    opened: Instant,
+    /// Slots that are known to be free. While there are some, no call looks at the receivers.
+    free: u32,
     /// For rings that evict: an evicted receiver may still read a slot, so core fills it.
     scratch: Option<Vec<u8>>,
     _owner: Option<ByteLocks>,
@@ -179,7 +179,7 @@ impl Sender {
             nonce,
             total: 0,
             closed: false,
-            opened: Instant::now(),
+            free: 0,
             scratch,
             _owner: owner,
         };
@@ -274,9 +274,9 @@ impl Sender {
     /// As [`send`](Self::send).
     pub fn claim(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
         self.wait_for_space(deadline)?;
-        let Inner { ring, offsets, status, total, scratch, .. } = &mut *self.inner;
+        let Inner { ring, offsets, status, total, free, scratch, .. } = &mut *self.inner;
         let claim = ring.try_claim(1).map_err(|_| SendError::Full)?;
-        Ok(Slot { claim, offsets, status, total, scratch: scratch.as_deref_mut() })
+        Ok(Slot { claim, offsets, status, total, free, scratch: scratch.as_deref_mut() })
     }
 
     /// Waits until a slot is free, so that [`claim`](Self::claim) does not wait.
@@ -288,12 +288,13 @@ impl Sender {
         if inner.closed {
             return Err(SendError::Closed);
         }
-        // Usually there is space. Only a real wait is shown to the control thread, which evicts receivers that block it.
-        let waited = match inner.ring.wait_for_space(Some(inner.opened)) {
-            Err(ClaimError::TimedOut) => inner.status.waiting(|| inner.ring.wait_for_space(deadline)),
-            other => other,
-        };
-        waited.map(|_| ()).map_err(|error| why(error, &inner.peers))
+        if inner.free == 0 {
+            // Only a real wait is shown to the control thread, which evicts receivers that block the sender.
+            let free = inner.ring.try_claim(u32::MAX).map(|claim| claim.len());
+            let free = free.or_else(|_| inner.status.waiting(|| inner.ring.wait_for_space(deadline)));
+            inner.free = free.map_err(|error| why(error, &inner.peers))?;
+        }
+        Ok(())
     }
 
     /// Runs something that waits for receivers.
@@ -392,6 +393,7 @@ pub struct Slot<'s> {
     offsets: &'s ItemOffsets,
     status: &'s SendStatus,
     total: &'s mut u64,
+    free: &'s mut u32,
     scratch: Option<&'s mut [u8]>,
 }
 
@@ -439,6 +441,7 @@ impl Slot<'_> {
         // Counted first: a thread that sees the item published finds it there.
         self.offsets.add(bytes);
         *self.total += bytes;
+        *self.free -= 1;
         self.status.set_sent(*self.total);
         self.claim.publish(1);
     }

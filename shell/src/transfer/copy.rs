@@ -122,7 +122,7 @@ fn copy_through_ring(
     // The sender lives until every receiver has ended: dropping it earlier would break the stream off.
     sender.begin(true, source.length());
     let _ = sender.wait_for_peers(PeerTable::wait_forked);
-    let mut source = HashingReader::new(source, context.plan.care.verify);
+    let mut source = HashingReader::new(source, context.plan.write.verify);
     let result = send_blocks(&mut sender, &mut source, true, None);
     if result.is_ok() {
         let _ = sender.close(source.end().checksum);
@@ -151,7 +151,7 @@ fn copy_through_sockets(
         ControlThread::start(receivers, transport_of_control, peers.clone(), status.clone(), observer)
             .inspect_err(|_| kill_receivers(context, &peers))?;
     let fan_out = FanOut { transport: &transport, peers: &peers, status: &status, timeout: None };
-    let result = fan_out.send(source, block, blocks, plan.care.verify);
+    let result = fan_out.send(source, block, blocks, plan.write.verify);
     if result.is_ok() {
         let _ = status.waiting(|| peers.wait_ended());
     }

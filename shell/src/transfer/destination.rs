@@ -36,7 +36,7 @@ pub struct Destination<'a> {
     name: &'a OsStr,
     written: u64,
     ends_in_hole: bool,
-    care: WriteOptions,
+    options: WriteOptions,
     /// Whole pages bypass the page cache: as durable and as fast, for a fraction of the CPU time.
     direct: bool,
 }
@@ -90,15 +90,15 @@ impl<'a> Destination<'a> {
         name: &'a OsStr,
         part: &OsStr,
         mode: Mode,
-        care: WriteOptions,
+        options: WriteOptions,
     ) -> Result<Self, DestinationError> {
-        if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        if options.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot("create the file")(Errno::EXIST).into());
         }
         Output::is_replaceable(directory, name.as_ref())?;
         let (new, file) = NewFile::create(directory, part, mode).map_err(cannot("create the file"))?;
-        let direct = care.fsync && !care.verify && set_direct(&file, true).is_ok();
-        Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, care, direct })
+        let direct = options.fsync && !options.verify && set_direct(&file, true).is_ok();
+        Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, options, direct })
     }
 
     /// Appends a payload. A hole is not stored.
@@ -236,12 +236,12 @@ impl<'a> Destination<'a> {
     pub fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
         self.set_length()?;
         flush(&self.file).map_err(cannot("write"))?;
-        if self.care.fsync {
+        if self.options.fsync {
             rustix::fs::fsync(&self.file).map_err(cannot("write to disk"))?;
         }
-        let existing = if self.care.no_clobber { Existing::Keep } else { Existing::Replace };
+        let existing = if self.options.no_clobber { Existing::Keep } else { Existing::Replace };
         self.new.publish(self.file.as_fd(), self.name, existing).map_err(cannot("give the file its name"))?;
-        let synced = if self.care.fsync { sync_directory(self.directory) } else { Ok(()) };
+        let synced = if self.options.fsync { sync_directory(self.directory) } else { Ok(()) };
         match synced {
             Ok(()) => Ok(None),
             // The file system has no such call for directories, or the directory cannot be opened for it.

@@ -99,7 +99,7 @@ impl<'a> FanOut<'a> {
         let sending = Sending {
             to: self,
             source,
-            connections: Connections::new(),
+            connections: Connections::default(),
             epoll,
             window,
             scratch: None,
@@ -129,7 +129,7 @@ const SOURCE: u64 = u64::MAX - 1;
 const CHANGED: u64 = u64::MAX - 2;
 
 impl Sending<'_> {
-    /// Adds a receiver, and returns its number.
+    /// Adds a receiver, and returns its place.
     fn add(&mut self, new: NewPeer) -> Result<usize, SendFailure> {
         let at = match (&self.window, new.from_first) {
             (_, true) => 0,
@@ -139,10 +139,10 @@ impl Sending<'_> {
         Ok(self.connections.add(&self.epoll, new, at).map_err(cannot("watch the sockets"))?)
     }
 
-    /// Removes the receivers that went, and admits those that came; returns the numbers of the latter.
+    /// Removes the receivers that went, and admits those that came; returns the places of the latter.
     fn admit_new(&mut self) -> Result<Vec<usize>, SendFailure> {
         let (gone, new) = self.to.transport.take_changes();
-        gone.into_iter().for_each(|place| self.connections.remove_place(&self.epoll, place));
+        gone.into_iter().for_each(|place| self.connections.remove(&self.epoll, place as usize));
         new.into_iter().map(|new| self.add(new)).collect()
     }
 
@@ -154,12 +154,12 @@ impl Sending<'_> {
             }
             if self.read_source()? {
                 // Receivers that waited for bytes rather than for their sockets have something to do now.
-                ready = self.connections.numbers();
+                ready = self.connections.places();
             }
             let mut again = Vec::new();
-            for number in std::mem::take(&mut ready) {
-                match self.turn(number)? {
-                    Turn::Again => again.push(number),
+            for place in std::mem::take(&mut ready) {
+                match self.turn(place)? {
+                    Turn::Again => again.push(place),
                     Turn::Wait | Turn::Over => {}
                 }
             }
@@ -233,10 +233,10 @@ impl Sending<'_> {
                 STOP => self.check_cancelled()?,
                 CHANGED => changed = true,
                 SOURCE => self.window.as_mut().expect("only streams are watched").readable = true,
-                number if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) => {
-                    self.connections.remove(&self.epoll, number as usize);
+                place if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) => {
+                    self.connections.remove(&self.epoll, place as usize);
                 }
-                number => ready.push(number as usize),
+                place => ready.push(place as usize),
             }
         }
         Ok(changed)
@@ -348,10 +348,10 @@ impl Sending<'_> {
     }
 
     /// Sends one receiver its share.
-    fn turn(&mut self, number: usize) -> Result<Turn, SendFailure> {
+    fn turn(&mut self, place: usize) -> Result<Turn, SendFailure> {
         let mut left = TURN;
         loop {
-            let Some(connection) = self.connections.get_mut(number) else { return Ok(Turn::Over) };
+            let Some(connection) = self.connections.get_mut(place) else { return Ok(Turn::Over) };
             let sent = if connection.pending_sent < connection.pending.len() {
                 rustix::net::send(
                     &connection.socket,
@@ -362,11 +362,11 @@ impl Sending<'_> {
             } else if connection.body > 0 && left == 0 {
                 return Ok(Turn::Again);
             } else if connection.body > 0 {
-                self.send_body(number, left)?.inspect(|count| left = left.saturating_sub(*count))
+                self.send_body(place, left)?.inspect(|count| left = left.saturating_sub(*count))
             } else if connection.ending {
-                self.connections.remove(&self.epoll, number);
+                self.connections.remove(&self.epoll, place);
                 return Ok(Turn::Over);
-            } else if self.next_frame(number)? {
+            } else if self.next_frame(place)? {
                 continue;
             } else {
                 return Ok(Turn::Wait);
@@ -376,7 +376,7 @@ impl Sending<'_> {
                 Err(Errno::AGAIN) => return Ok(Turn::Wait),
                 Err(_) => {
                     // Its process is gone, or will be; the control thread learns how.
-                    self.connections.remove(&self.epoll, number);
+                    self.connections.remove(&self.epoll, place);
                     return Ok(Turn::Over);
                 }
             }
@@ -384,8 +384,8 @@ impl Sending<'_> {
     }
 
     /// Sends a part of the current frame's body; the outer error is the source's, the inner one the socket's.
-    fn send_body(&mut self, number: usize, most: usize) -> Result<Result<usize, Errno>, SendFailure> {
-        let Some(connection) = self.connections.get_mut(number) else { return Ok(Ok(0)) };
+    fn send_body(&mut self, place: usize, most: usize) -> Result<Result<usize, Errno>, SendFailure> {
+        let Some(connection) = self.connections.get_mut(place) else { return Ok(Ok(0)) };
         let mut position = connection.position();
         let most = most.min(connection.body);
         let sent = match &self.window {
@@ -398,7 +398,7 @@ impl Sending<'_> {
             Ok(0) => return Err(shrank(connection.at, position)),
             Ok(count) => {
                 connection.body -= count;
-                self.to.transport.set_position(connection.place, connection.position());
+                self.to.transport.set_position(place as u32, connection.position());
             }
             Err(Errno::AGAIN | Errno::INTR | Errno::PIPE | Errno::CONNRESET) => {}
             // No socket fails in another way, so it is the source that does.
@@ -408,8 +408,8 @@ impl Sending<'_> {
     }
 
     /// Starts the next frame; false if there is nothing to send yet.
-    fn next_frame(&mut self, number: usize) -> Result<bool, SendFailure> {
-        let Some(connection) = self.connections.get_mut(number) else { return Ok(false) };
+    fn next_frame(&mut self, place: usize) -> Result<bool, SendFailure> {
+        let Some(connection) = self.connections.get_mut(place) else { return Ok(false) };
         let at = connection.at;
         let chunk = match &self.window {
             Some(window) => match window.available(at) {
@@ -434,7 +434,7 @@ impl Sending<'_> {
             Chunk::Hole(length) => {
                 let length = length.min(left_in_total);
                 connection.at += length;
-                self.to.transport.set_position(connection.place, connection.at);
+                self.to.transport.set_position(place as u32, connection.at);
                 connection.pending = Head::Hole(length).encode().to_vec();
             }
             Chunk::End => {
@@ -443,7 +443,7 @@ impl Sending<'_> {
                 self.total = Some(at);
                 self.catch_up_sum()?;
                 let end = End { total: at, checksum: self.sum.as_ref().map(Checksum::finish) };
-                if let Some(connection) = self.connections.get_mut(number) {
+                if let Some(connection) = self.connections.get_mut(place) {
                     connection.pending = frame::encode_end(end);
                 }
                 return Ok(true);

@@ -64,7 +64,7 @@ fn receive_file(
     let name = context.name(peer, rustix::process::getpid().as_raw_nonzero().get());
     let part = context.directory.part(peer);
     let (directory, plan) = (&context.directory.fd, context.plan);
-    let file = Destination::create(directory.as_fd(), &name, &part, source.mode(), plan.care)
+    let file = Destination::create(directory.as_fd(), &name, &part, source.mode(), plan.write)
         .map_err(ReceiveFailure::from)?;
     let mut output = Output::file(file);
     let end = {

@@ -40,7 +40,7 @@ pub struct Plan {
     /// Slots of the ring.
     pub slots: u32,
     /// How each file is written.
-    pub care: WriteOptions,
+    pub write: WriteOptions,
     /// Give the files the source's times and extended attributes.
     pub preserve: bool,
 }
@@ -171,7 +171,7 @@ impl<'p> CopyContext<'p> {
         let (created, fd) = open_directory(&plan.directory)?;
         plan.check_names(&source, &fd)?;
         let token = token();
-        if plan.care.no_clobber {
+        if plan.write.no_clobber {
             check_keep(fd.as_fd(), &token).map_err(|error| match error {
                 Errno::OPNOTSUPP => CopyError::CannotKeep(plan.directory.clone()),
                 error => CopyError::Directory(plan.directory.clone(), error),

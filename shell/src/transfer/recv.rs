@@ -32,7 +32,7 @@ pub struct RecvPlan {
     /// The longest wait for the sender.
     pub timeout: Option<Duration>,
     /// How the file is made; `verify` insists on a checksum.
-    pub care: WriteOptions,
+    pub write: WriteOptions,
 }
 
 /// The reason that nothing, or not everything, was received.
@@ -136,7 +136,7 @@ fn receive(
         receiver.take(ReceiveWait::Until(deadline), |payload| output.put(&payload))
     })?;
     let bytes = output.written();
-    let comparison = Comparison { is_partial: plan.start != Start::First, needs_checksum: plan.care.verify };
+    let comparison = Comparison { is_partial: plan.start != Start::First, needs_checksum: plan.write.verify };
     let mut received = output.conclude(end, comparison, None)?;
     Ok(Receipt { bytes, warning: received.warnings.pop() })
 }
@@ -203,7 +203,7 @@ impl Target {
 
     fn open<'t>(&'t self, plan: &RecvPlan) -> Result<Output<'t>, RecvError> {
         let failed = |error| RecvError::Output { path: plan.target.clone(), error };
-        let sums = plan.care.verify;
+        let sums = plan.write.verify;
         Ok(match self {
             Self::Stdout => {
                 let stdout = rustix::stdio::stdout().try_clone_to_owned();
@@ -221,14 +221,14 @@ impl Target {
             }
             Self::File { directory, name, part } => {
                 let (name, part): (&OsStr, &OsStr) = (name, part);
-                if plan.care.no_clobber {
+                if plan.write.no_clobber {
                     check_keep(directory.as_fd(), &token()).map_err(|error| match error {
                         Errno::OPNOTSUPP => RecvError::CannotKeep(plan.target.clone()),
                         error => failed(error),
                     })?;
                 }
                 let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
-                let file = Destination::create(directory.as_fd(), name, part, new, plan.care);
+                let file = Destination::create(directory.as_fd(), name, part, new, plan.write);
                 Output::file(file.map_err(|error| RecvError::Target { path: plan.target.clone(), error })?)
             }
         })

@@ -53,7 +53,7 @@ pub struct Sent {
     /// The time from the first byte until the last receiver was done.
     pub elapsed: Duration,
     /// What became of the receivers.
-    pub tally: PeerSummary,
+    pub summary: PeerSummary,
 }
 
 /// Why nothing, or not everything, was sent.
@@ -75,7 +75,7 @@ pub enum SendingError {
     Send(#[from] SendError),
     /// The last receiver went before the end.
     #[error("no receiver is left")]
-    NobodyLeft(PeerSummary),
+    NoReceivers(PeerSummary),
     /// A signal asked this process to stop.
     #[error("interrupted")]
     Interrupted,
@@ -122,7 +122,7 @@ fn send_through_ring(
     let end = source.end();
     let finish = |sender: &mut Sender, deadline| sender.finish(end.checksum, deadline).map(|_| ());
     wait_while_moving(plan.timeout, &mut sender, finish)?;
-    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), tally: sender.tally() })
+    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), summary: sender.tally() })
 }
 
 fn send_through_sockets(
@@ -159,14 +159,14 @@ fn send_through_sockets(
     let deadline = plan.timeout.map(deadline::after);
     status.waiting(|| peers.wait_parted(deadline)).map_err(SendError::from)?;
     let bytes = end.map_or(0, |end| end.total);
-    Ok(Sent { bytes, elapsed: begun.elapsed(), tally: peers.summary() })
+    Ok(Sent { bytes, elapsed: begun.elapsed(), summary: peers.summary() })
 }
 
 fn sending_error(plan: &SendPlan, failure: SendFailure, peers: &PeerTable) -> SendingError {
     match failure {
         SendFailure::Source(error) => source_failed(plan, error),
         SendFailure::Send(error) => error.into(),
-        SendFailure::NoReceivers => SendingError::NobodyLeft(peers.summary()),
+        SendFailure::NoReceivers => SendingError::NoReceivers(peers.summary()),
         SendFailure::Interrupted => SendingError::Interrupted,
         SendFailure::System(error) => CreateError::from(error).into(),
     }

@@ -46,7 +46,7 @@ fn plan(args: &Args) -> Result<Plan, whorl::transfer::TemplateError> {
         transport: if args.socket { TransportKind::Socket } else { TransportKind::Shm },
         block: args.block,
         slots: args.slots,
-        care: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+        write: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
         preserve: args.preserve,
     })
 }
