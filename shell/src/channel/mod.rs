@@ -16,6 +16,7 @@
 pub(crate) mod control;
 mod error;
 mod join;
+mod options;
 mod receiver;
 mod sender;
 pub(crate) mod transport;
@@ -23,6 +24,7 @@ pub(crate) mod transport;
 pub use control::peers::PeerSummary;
 pub use control::state::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
-pub use receiver::{JoinOptions, Received, Receiver};
+pub use options::{ReceiverOptions, SenderOptions};
+pub use receiver::{Received, Receiver};
 pub(crate) use sender::SenderParts;
-pub use sender::{Sender, SenderOptions, Slot};
+pub use sender::{Sender, Slot};

@@ -118,14 +118,17 @@ fn copy_through_ring(
         evict_after: None,
         observer: Some(observer),
     };
-    let mut sender = Sender::open(parts).inspect_err(|_| kill_receivers(context, &peers))?;
+    let mut sender = Sender::over(parts).inspect_err(|_| kill_receivers(context, &peers))?;
     // The sender lives until every receiver has ended: dropping it earlier would break the stream off.
     sender.begin(true, source.length());
     let _ = sender.wait_for_peers(PeerTable::wait_forked);
     let mut source = HashingReader::new(source, context.plan.write.verify);
     let result = send_blocks(&mut sender, &mut source, true, None);
     if result.is_ok() {
-        let _ = sender.close(source.end().checksum);
+        if let Some(checksum) = source.end().checksum {
+            sender.set_checksum(checksum);
+        }
+        let _ = sender.close();
         let _ = sender.wait_for_peers(PeerTable::wait_ended);
     }
     conclude(context, &peers, result.map(|()| source.total()), source.total())

@@ -7,7 +7,7 @@ use super::report::{Fault, Report};
 use super::source::Source;
 use crate::channel::ReceiveError;
 use crate::channel::transport::incoming::Incoming;
-use crate::channel::transport::payload::ReceiveWait;
+use crate::channel::transport::payload::Deadline;
 use crate::channel::transport::ring_receiver::RingReceiver;
 use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::CloseOnForkFd;
@@ -69,8 +69,8 @@ fn receive_file(
     let mut output = Output::file(file);
     let end = {
         let mut incoming = connect()?;
-        let wait = ReceiveWait::Until(None);
-        output.receive(|output| incoming.take(None, wait, |payload| output.put(&payload)))
+        let deadline = Deadline::Until(None);
+        output.receive(|output| incoming.take(None, deadline, |payload| output.put(&payload)))
     };
     *bytes = output.written();
     let model = plan.preserve.then(|| source.as_fd());

@@ -2,8 +2,8 @@
 
 use super::destination::{Destination, DestinationError, Warning, WriteOptions, open_directory};
 use super::receive::{Comparison, Output, ReceiveFailure};
-use crate::channel::transport::payload::ReceiveWait;
-use crate::channel::{JoinError, JoinOptions, ReceiveError, Receiver};
+use crate::channel::transport::payload::Deadline;
+use crate::channel::{JoinError, ReceiveError, Receiver, ReceiverOptions};
 use crate::os::deadline;
 use crate::os::file::path_of;
 use crate::os::new_file::{check_keep, part_name, token};
@@ -115,7 +115,10 @@ pub struct Receipt {
 pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<Receipt, RecvError> {
     let target = Target::of(&plan.target)?;
     let output = target.open(plan)?;
-    let options = JoinOptions { from: plan.start, timeout: plan.timeout, confirms: true };
+    let mut options = ReceiverOptions::new().start(plan.start).confirms(true);
+    if let Some(timeout) = plan.timeout {
+        options = options.timeout(timeout);
+    }
     let mut receiver = Receiver::join_in(&RuntimeDir::open()?, &plan.name, &options, waiting)?;
     let result = receive(plan, &mut receiver, output).map_err(|failure| RecvError::of(failure, plan));
     match &result {
@@ -133,7 +136,7 @@ fn receive(
 ) -> Result<Receipt, ReceiveFailure> {
     let end = output.receive(|output| {
         let deadline = plan.timeout.map(deadline::after);
-        receiver.take(ReceiveWait::Until(deadline), |payload| output.put(&payload))
+        receiver.take(Deadline::Until(deadline), |payload| output.put(&payload))
     })?;
     let bytes = output.written();
     let comparison = Comparison { is_partial: plan.start != Start::First, needs_checksum: plan.write.verify };

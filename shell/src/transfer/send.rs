@@ -8,7 +8,7 @@ use crate::channel::control::peers::PeerTable;
 use crate::channel::control::progress::SendStatus;
 use crate::channel::control::thread::{ControlThread, Receivers};
 use crate::channel::transport::socket::SocketTransport;
-use crate::channel::{CreateError, PeerSummary, ProgressObserver, SendError, Sender, SenderOptions};
+use crate::channel::{CreateError, PeerSummary, ProgressObserver, SendError, Sender};
 use crate::os::deadline;
 use crate::os::error::cannot;
 use crate::registry::status::TransportKind;
@@ -103,16 +103,13 @@ fn send_through_ring(
     source: &mut Source,
     observer: ProgressObserver,
 ) -> Result<Sent, SendingError> {
-    let options = SenderOptions {
-        slot_size: plan.block,
-        slots: plan.slots,
-        seats: plan.seats,
-        evict_after: plan.evict_after,
-        watcher: Some(observer),
-    };
-    let mut sender = Sender::create(&plan.name, options)?;
+    let mut options = Sender::options().slot_size(plan.block).slots(plan.slots).seats(plan.seats);
+    if let Some(time) = plan.evict_after {
+        options = options.evict_after(time);
+    }
+    let mut sender = options.observer(observer).create(&plan.name)?;
     let deadline = plan.timeout.map(deadline::after);
-    sender.wait_for_receivers(plan.peers, deadline)?;
+    sender.wait_for_receivers_until(plan.peers, deadline)?;
     let needs_receivers = plan.peers > 0;
     sender.begin(needs_receivers, source.length());
     let begun = Instant::now();
@@ -120,9 +117,12 @@ fn send_through_ring(
     send_blocks(&mut sender, &mut source, needs_receivers, plan.timeout)
         .map_err(|failure| sending_error(plan, failure, sender.peers()))?;
     let end = source.end();
-    let finish = |sender: &mut Sender, deadline| sender.finish(end.checksum, deadline).map(|_| ());
+    if let Some(checksum) = end.checksum {
+        sender.set_checksum(checksum);
+    }
+    let finish = |sender: &mut Sender, deadline| sender.finish_until(deadline).map(|_| ());
     wait_while_moving(plan.timeout, &mut sender, finish)?;
-    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), summary: sender.tally() })
+    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), summary: sender.summary() })
 }
 
 fn send_through_sockets(

@@ -57,7 +57,7 @@ pub(super) fn send_blocks(
         if needs_receivers && !peers.has_receivers() {
             return Err(SendFailure::NoReceivers);
         }
-        let mut slot = sender.claim(None)?;
+        let mut slot = sender.try_claim()?;
         match source.next(slot.buffer(), peers.cancelled()) {
             Ok(Chunk::Bytes(count)) => slot.publish(count),
             Ok(Chunk::Hole(length)) => slot.publish_hole(length),

@@ -1,7 +1,7 @@
 //! The receiver's end of a channel, over either transport.
 
 use crate::channel::error::ReceiveError;
-use crate::channel::transport::payload::{Payload, ReceiveWait, Taken};
+use crate::channel::transport::payload::{Deadline, Payload, Taken};
 use crate::channel::transport::ring_receiver::RingReceiver;
 use crate::channel::transport::stream::Stream;
 use crate::registry::Client;
@@ -17,19 +17,19 @@ impl Incoming {
     /// next call. `client` is the connection to the sender's control thread, where there is one.
     ///
     /// # Blocking
-    /// As `wait` says: for the sender, which may send, end, evict this receiver, or die.
+    /// As `deadline` says: for the sender, which may send, end, evict this receiver, or die.
     ///
     /// # Errors
     /// The error of `take`, or the reason that nothing more arrives.
     pub fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
-        wait: ReceiveWait,
+        deadline: Deadline,
         take: impl FnOnce(Payload<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
         match self {
-            Self::Ring(ring) => ring.take(client, wait, take),
-            Self::Stream(stream) => stream.take(client, wait, take),
+            Self::Ring(ring) => ring.take(client, deadline, take),
+            Self::Stream(stream) => stream.take(client, deadline, take),
         }
     }
 }

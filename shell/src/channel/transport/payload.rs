@@ -23,11 +23,11 @@ pub(crate) enum Taken<T> {
     End(End),
 }
 
-/// How long a receiving call waits for a payload.
+/// Until when a receiving call waits for a payload.
 #[derive(Clone, Copy)]
-pub(crate) enum ReceiveWait {
+pub(crate) enum Deadline {
     /// Not at all.
-    Never,
+    Now,
     /// Until this moment; `None` is without a limit.
     Until(Option<Instant>),
 }

@@ -1,7 +1,7 @@
 //! The receiver's end of the shared-memory ring.
 
 use crate::channel::error::ReceiveError;
-use crate::channel::transport::payload::{Payload, ReceiveWait, Taken};
+use crate::channel::transport::payload::{Deadline, Payload, Taken};
 use crate::os::ofd_lock::ByteLocks;
 use crate::registry::Client;
 use crate::shm::ring::SharedRing;
@@ -40,13 +40,13 @@ impl RingReceiver {
     pub fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
-        wait: ReceiveWait,
+        deadline: Deadline,
         take: impl FnOnce(Payload<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
         let evictable = self.ring().geometry().is_evictable();
-        let batch = match wait {
-            ReceiveWait::Until(deadline) => self.receiver.read(deadline),
-            ReceiveWait::Never => {
+        let batch = match deadline {
+            Deadline::Until(deadline) => self.receiver.read(deadline),
+            Deadline::Now => {
                 // The sender's state is checked before the ring: what a dying sender published before its connection
                 // closed still counts.
                 let is_closed = client.is_some_and(|client| !client.listen());

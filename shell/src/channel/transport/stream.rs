@@ -2,7 +2,7 @@
 
 use crate::channel::error::ReceiveError;
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
-use crate::channel::transport::payload::{Payload, ReceiveWait, Taken};
+use crate::channel::transport::payload::{Deadline, Payload, Taken};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::{Client, RequestError, readable};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -57,7 +57,7 @@ impl Stream {
     pub fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
-        wait: ReceiveWait,
+        deadline: Deadline,
         take: impl FnOnce(Payload<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
         // A sender that evicts says so before it cuts the stream.
@@ -73,14 +73,14 @@ impl Stream {
             }
             if self.left > 0 {
                 let room = self.buffer.len().min(self.left as usize);
-                self.held = read(&self.socket, &mut self.buffer[..room], wait).map_err(reason)?;
+                self.held = read(&self.socket, &mut self.buffer[..room], deadline).map_err(reason)?;
                 self.left -= self.held as u32;
                 continue;
             }
             let whole = if self.ending.is_some() { END_BODY } else { HEAD };
             while self.partial.len() < whole {
                 let room = whole - self.partial.len();
-                let count = read(&self.socket, &mut self.buffer[..room], wait).map_err(reason)?;
+                let count = read(&self.socket, &mut self.buffer[..room], deadline).map_err(reason)?;
                 self.partial.extend_from_slice(&self.buffer[..count]);
             }
             let arrived = std::mem::take(&mut self.partial);
@@ -109,15 +109,15 @@ fn is_evicted(client: &Client) -> bool {
     client.is_evicted()
 }
 
-fn read(socket: &CloseOnForkFd, buffer: &mut [u8], wait: ReceiveWait) -> Result<usize, ReceiveError> {
+fn read(socket: &CloseOnForkFd, buffer: &mut [u8], deadline: Deadline) -> Result<usize, ReceiveError> {
     loop {
-        match (rustix::io::read(socket, &mut *buffer), wait) {
+        match (rustix::io::read(socket, &mut *buffer), deadline) {
             (Ok(0) | Err(Errno::CONNRESET), _) => return Err(ReceiveError::SenderDied),
             (Ok(count), _) => return Ok(count),
             (Err(Errno::INTR), _) if crate::os::signal::stop_signal().is_none() => {}
             (Err(Errno::INTR), _) => return Err(ReceiveError::Interrupted),
-            (Err(Errno::AGAIN), ReceiveWait::Never) => return Err(ReceiveError::Empty),
-            (Err(Errno::AGAIN), ReceiveWait::Until(deadline)) => {
+            (Err(Errno::AGAIN), Deadline::Now) => return Err(ReceiveError::Empty),
+            (Err(Errno::AGAIN), Deadline::Until(deadline)) => {
                 readable(socket.as_fd(), deadline).map_err(|error| match error {
                     RequestError::TimedOut => ReceiveError::TimedOut,
                     RequestError::Interrupted => ReceiveError::Interrupted,
