@@ -102,17 +102,9 @@ impl PeerSummary {
 #[derive(Default)]
 struct State {
     peers: Vec<Peer>,
-    /// The most receivers that took part at a time since the data thread began to wait for some.
-    most_joined: usize,
     summary: PeerSummary,
     /// No receiver may join any more.
     over: bool,
-}
-
-impl State {
-    fn joined(&self) -> usize {
-        self.peers.iter().filter(|peer| peer.takes_part()).count()
-    }
 }
 
 /// The receivers of one sender.
@@ -200,12 +192,9 @@ impl PeerTable {
 
     /// Changes what is known of a receiver.
     pub fn update(&self, id: u64, change: impl FnOnce(&mut Peer)) {
-        let mut state = self.lock();
-        if let Some(peer) = state.peers.iter_mut().find(|peer| peer.id == id) {
+        if let Some(peer) = self.lock().peers.iter_mut().find(|peer| peer.id == id) {
             change(peer);
-            state.most_joined = state.most_joined.max(state.joined());
         }
-        drop(state);
         self.changed.notify_all();
     }
 
@@ -272,7 +261,7 @@ impl PeerTable {
 
     /// Returns how many receivers take part.
     pub fn joined(&self) -> usize {
-        self.lock().joined()
+        self.lock().peers.iter().filter(|peer| peer.takes_part()).count()
     }
 
     /// Returns whether any receiver takes part.
@@ -288,12 +277,9 @@ impl PeerTable {
         summary
     }
 
-    /// Waits until `count` receivers take part at a time. They may have gone again before this thread could run.
+    /// Waits until `count` receivers take part.
     pub fn wait_joined(&self, count: usize, deadline: Option<Instant>) -> Result<(), WaitEnd> {
-        let mut state = self.lock();
-        state.most_joined = state.joined();
-        drop(state);
-        self.wait(deadline, |state| state.most_joined >= count)
+        self.wait(deadline, |state| state.peers.iter().filter(|peer| peer.takes_part()).count() >= count)
     }
 
     /// Waits until no receiver takes part.
