@@ -26,5 +26,5 @@ pub use control::state::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
 pub use options::{ReceiverOptions, SenderOptions};
 pub use receiver::{Received, Receiver};
-pub(crate) use sender::SenderParts;
+pub(crate) use sender::SenderSetup;
 pub use sender::{Sender, Slot};

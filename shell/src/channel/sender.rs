@@ -76,7 +76,7 @@ struct Inner {
 }
 
 /// What a sender is opened over.
-pub(crate) struct SenderParts {
+pub(crate) struct SenderSetup {
     pub segment: Segment,
     pub ring: OwnedSharedRing,
     /// Holds the byte by which receivers judge whether the sender lives. Children judge by their parent.
@@ -122,7 +122,7 @@ impl Sender {
             return Err(cannot("lock")(rustix::io::Errno::AGAIN).into());
         }
         let receivers = Receivers::Named(Listener::bind(directory, name)?);
-        Ok(Self::over(SenderParts {
+        Ok(Self::over(SenderSetup {
             segment,
             ring,
             owner: Some(owner),
@@ -136,9 +136,9 @@ impl Sender {
     }
 
     /// Creates a sender over the ring of a segment.
-    pub(crate) fn over(parts: SenderParts) -> Result<Self, OsError> {
+    pub(crate) fn over(setup: SenderSetup) -> Result<Self, OsError> {
         let born = ForkId::current();
-        let SenderParts { segment, ring, owner, kind, name, receivers, peers, evict_after, observer } = parts;
+        let SenderSetup { segment, ring, owner, kind, name, receivers, peers, evict_after, observer } = setup;
         let shared = ring.ring();
         let (nonce, geometry) = (shared.nonce(), shared.geometry());
         let (ring, membership) = ring.into_sender();
@@ -331,7 +331,7 @@ impl Sender {
     /// Returns how many bytes all receivers together still have to take. The number changes when one of them moves.
     pub(crate) fn lag(&self) -> u64 {
         let transport = &self.inner.transport;
-        let lag = |place: Option<u32>| place.map_or(0, |place| transport.state(place).1.bytes);
+        let lag = |place: Option<u32>| place.map_or(0, |place| transport.peer_state(place).1.bytes);
         self.inner.peers.map(|peer| lag(peer.place)).iter().sum()
     }
 

@@ -14,7 +14,7 @@ use crate::channel::control::progress::SendStatus;
 use crate::channel::control::thread::{ControlThread, Receivers};
 use crate::channel::transport::incoming::Incoming;
 use crate::channel::transport::socket::SocketTransport;
-use crate::channel::{ProgressObserver, Sender, SenderParts};
+use crate::channel::{ProgressObserver, Sender, SenderSetup};
 use crate::os::error::cannot;
 use crate::os::event_fd::EventFd;
 use crate::os::fork::{Ending, fork};
@@ -107,7 +107,7 @@ fn copy_through_ring(
         |_| Ok(((), None)),
         |peer, ()| occupy_seat(&segment, &joined, parent, peer - 1),
     )?;
-    let parts = SenderParts {
+    let setup = SenderSetup {
         segment,
         ring,
         owner: None,
@@ -118,7 +118,7 @@ fn copy_through_ring(
         evict_after: None,
         observer: Some(observer),
     };
-    let mut sender = Sender::over(parts).inspect_err(|_| kill_receivers(context, &peers))?;
+    let mut sender = Sender::over(setup).inspect_err(|_| kill_receivers(context, &peers))?;
     // The sender lives until every receiver has ended: dropping it earlier would break the stream off.
     sender.begin(true, source.length());
     let _ = sender.wait_for_peers(PeerTable::wait_forked);

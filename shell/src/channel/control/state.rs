@@ -68,7 +68,7 @@ impl ChannelState {
         Report {
             kind: self.transport.kind(),
             stage: self.status.phase(),
-            way: self.transport.transport(),
+            way: self.transport.transport_kind(),
             wanted: self.status.wanted(),
             memory: self.transport.memory(),
             sent: self.status.sent(),
@@ -85,7 +85,7 @@ impl ChannelState {
             (Some(DisconnectReason::Done), _) => (PeerState::Done, Lag::default()),
             _ if peer.has_ended() => (PeerState::Done, Lag::default()),
             _ if peer.evicted => (PeerState::Evicted, Lag::default()),
-            (_, Some(place)) => match self.transport.state(place) {
+            (_, Some(place)) => match self.transport.peer_state(place) {
                 // A forked receiver gives its seat back before it completes its file.
                 (PeerState::Done, lag) if peer.process.is_some() => (PeerState::Live, lag),
                 state => state,

@@ -52,7 +52,7 @@ impl Lag {
 /// What the control thread does for receivers, on the sender's side. A place is a seat of the ring, or the number of a stream.
 pub(crate) trait Transport: Send + Sync + 'static {
     fn kind(&self) -> Kind;
-    fn transport(&self) -> TransportKind;
+    fn transport_kind(&self) -> TransportKind;
     /// Bytes of memory that the channel takes.
     fn memory(&self) -> u64;
     /// Prepares what a receiver needs to join.
@@ -66,7 +66,7 @@ pub(crate) trait Transport: Send + Sync + 'static {
         Vec::new()
     }
     /// How a receiver is doing, and how far it is behind.
-    fn state(&self, place: u32) -> (PeerState, Lag);
+    fn peer_state(&self, place: u32) -> (PeerState, Lag);
     /// How many messages were published, modulo 2^32; 0 where bytes travel without message boundaries.
     fn messages(&self) -> u32 {
         0

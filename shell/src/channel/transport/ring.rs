@@ -74,7 +74,7 @@ impl Transport for RingTransport {
         self.kind
     }
 
-    fn transport(&self) -> TransportKind {
+    fn transport_kind(&self) -> TransportKind {
         TransportKind::Shm
     }
 
@@ -107,7 +107,7 @@ impl Transport for RingTransport {
         active.map(|status| status.seat).collect()
     }
 
-    fn state(&self, seat: u32) -> (PeerState, Lag) {
+    fn peer_state(&self, seat: u32) -> (PeerState, Lag) {
         let lag = |items: u32| {
             Lag::new(self.offsets.bytes_in_last(items), items.into(), self.geometry.slots().into())
         };

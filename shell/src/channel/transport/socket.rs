@@ -158,7 +158,7 @@ impl Transport for SocketTransport {
         Kind::Ring
     }
 
-    fn transport(&self) -> TransportKind {
+    fn transport_kind(&self) -> TransportKind {
         TransportKind::Socket
     }
 
@@ -181,7 +181,7 @@ impl Transport for SocketTransport {
         Ok(JoinGrant { saying: ControlMessage::Stream, descriptors: vec![theirs], place: Some(place) })
     }
 
-    fn state(&self, place: u32) -> (PeerState, Lag) {
+    fn peer_state(&self, place: u32) -> (PeerState, Lag) {
         let behind = self.behind(place);
         (PeerState::Live, Lag::new(behind, behind, self.memory))
     }
