@@ -142,11 +142,11 @@ fn copy_through_sockets(
     let plan = context.plan;
     let (block, blocks) = (plan.block as usize, plan.slots as usize);
     let memory = block as u64 * blocks as u64;
-    let transport = SocketTransport::new(plan.peers, memory, None).map_err(cannot("make an event"))?;
-    let transport = Arc::new(transport);
+    let status = Arc::new(SendStatus::default());
+    let transport = SocketTransport::new(plan.peers, memory, None, status.clone());
+    let transport = Arc::new(transport.map_err(cannot("make an event"))?);
     let prepare = |_| transport.add_forked().map(|(place, socket)| (socket.share(), Some(place)));
     let (peers, receivers) = fork_receivers(context, source, None, prepare, |_, socket| open_stream(socket))?;
-    let status = Arc::new(SendStatus::default());
     status.set_total(source.length());
     status.begin(true);
     let (transport_of_control, observer) = (transport.clone(), Some(observer));

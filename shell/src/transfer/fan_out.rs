@@ -165,7 +165,6 @@ impl Sending<'_> {
             }
             self.catch_up_sum()?;
             let most = self.window.as_ref().map_or_else(|| self.connections.fastest(), Window::end);
-            self.to.transport.set_sent(most);
             self.to.status.set_sent(most);
             ready = again;
             if self.connections.is_empty() {

@@ -134,7 +134,9 @@ fn send_through_sockets(
     let peers = Arc::new(PeerTable::new(None).map_err(no_event)?);
     let status = Arc::new(SendStatus::default());
     let memory = u64::from(plan.block) * u64::from(plan.slots);
-    let transport = Arc::new(SocketTransport::new(plan.seats, memory, plan.evict_after).map_err(no_event)?);
+    let transport = Arc::new(
+        SocketTransport::new(plan.seats, memory, plan.evict_after, status.clone()).map_err(no_event)?,
+    );
     let directory = RuntimeDir::open().map_err(CreateError::from)?;
     let listener = Listener::bind(directory, &plan.name).map_err(CreateError::from)?;
     let receivers = Receivers::Named(listener);

@@ -21,7 +21,7 @@ pub(crate) struct SocketTransport {
     changed: EventFd,
     /// How far the stream of each place is. For display, so it orders nothing.
     positions: Box<[AtomicU64]>,
-    sent: AtomicU64,
+    status: Arc<SendStatus>,
     memory: u64,
     evict_after: Option<Duration>,
 }
@@ -50,7 +50,12 @@ pub(crate) struct NewPeer {
 
 impl SocketTransport {
     /// A transport for at most `places` receivers, whose window takes `memory` bytes.
-    pub fn new(places: u32, memory: u64, evict_after: Option<Duration>) -> Result<Self, Errno> {
+    pub fn new(
+        places: u32,
+        memory: u64,
+        evict_after: Option<Duration>,
+        status: Arc<SendStatus>,
+    ) -> Result<Self, Errno> {
         let state = State {
             new: Vec::new(),
             gone: Vec::new(),
@@ -65,7 +70,7 @@ impl SocketTransport {
             state: Mutex::new(state),
             changed: EventFd::new()?,
             positions: (0..places).map(|_| AtomicU64::new(0)).collect(),
-            sent: AtomicU64::new(0),
+            status,
             memory,
             evict_after,
         })
@@ -100,11 +105,6 @@ impl SocketTransport {
         state.over
     }
 
-    /// Stores how many bytes were sent to the fastest receiver.
-    pub fn set_sent(&self, sent: u64) {
-        self.sent.store(sent, Ordering::Relaxed);
-    }
-
     /// Stores that a receiver was sent everything before `position`.
     pub fn set_position(&self, place: u32, position: u64) {
         self.positions[place as usize].store(position, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl SocketTransport {
     /// Returns how many bytes were read and not yet passed to the kernel for a place.
     fn behind(&self, place: u32) -> u64 {
         let position = self.positions.get(place as usize).map_or(0, |at| at.load(Ordering::Relaxed));
-        self.sent.load(Ordering::Relaxed).saturating_sub(position)
+        self.status.sent().saturating_sub(position)
     }
 
     /// Adds a receiver that this process is about to fork, and returns its place and its end of the stream.
