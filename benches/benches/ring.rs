@@ -4,9 +4,9 @@ use benches::collect::{Collected, interleave, present};
 use benches::contender::{Contender, Cores, LatencyCase, StreamCase, Wait};
 use benches::control::Control;
 use benches::janitor::Janitor;
-use benches::latency;
 use benches::options::Options;
 use benches::report::{Better, Case};
+use benches::round_trips;
 use benches::statistics::percentile;
 use benches::streams::{self, Blocked, Run};
 use benches::targets::{Target, at_least, at_most, limit};
@@ -112,7 +112,7 @@ impl Bench {
         }
         let timing = self.options.timing(40, 400);
         let rounds = self.options.rounds(2, 7);
-        let run = |p: &dyn Contender| latency::run(self.control, p, &case, &timing);
+        let run = |p: &dyn Contender| round_trips::run(self.control, p, &case, &timing);
         let rows = rounds_of(&self.parties, rounds, 2, run);
         let targets = match (case.wait, case.cores) {
             (Wait::Spin, _) => vec![at_most(1.2, &["raw shared word"])],

@@ -12,6 +12,6 @@ pub mod scale;
 pub mod targets;
 
 pub use harness::{
-    clock, collect, contender, control, janitor, latency, load, many_connections, process, role, servers,
-    statistics, streams, waiting,
+    clock, collect, contender, control, janitor, latency, load, many_connections, process, role, round_trips,
+    servers, statistics, streams, waiting,
 };

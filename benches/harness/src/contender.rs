@@ -123,10 +123,3 @@ pub trait LatencyParties {
 pub trait LatencyThreads {
     fn run(self: Box<Self>, meter: &mut Meter, echo: Echo);
 }
-
-/// One end of a channel to and fro, for messages of 64 bytes: `load::fill` on this side, `load::check` on that.
-pub trait Link {
-    fn send(&mut self, stamp: u64);
-    /// Waits for the next message and returns its stamp, or panics when a word of it is wrong.
-    fn receive(&mut self) -> u64;
-}

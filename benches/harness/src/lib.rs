@@ -18,6 +18,7 @@ pub mod locks;
 pub mod many_connections;
 pub mod process;
 pub mod role;
+pub mod round_trips;
 pub mod schedule;
 pub mod servers;
 pub mod statistics;

@@ -2,10 +2,10 @@
 //! ones are written once, into memory of their own, and shared.
 
 use crate::contender::{
-    Contender, Cores, Latency, LatencyCase, LatencyThreads, Link, Stream, StreamCase, StreamThreads,
-    Unavailable, Wait,
+    Contender, Cores, Latency, LatencyCase, LatencyThreads, Stream, StreamCase, StreamThreads, Unavailable,
+    Wait,
 };
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use crossbeam_channel::{Receiver, Sender, bounded};

@@ -3,10 +3,10 @@
 //! All parties poll and yield when there is nothing to do: its own busy spinning needs a core for each thread.
 
 use crate::contender::{
-    Contender, Cores, Latency, LatencyCase, LatencyThreads, Link, Stream, StreamCase, StreamThreads,
-    Unavailable, Wait,
+    Contender, Cores, Latency, LatencyCase, LatencyThreads, Stream, StreamCase, StreamThreads, Unavailable,
+    Wait,
 };
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use crate::waiting::Backoff;

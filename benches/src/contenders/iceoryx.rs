@@ -4,10 +4,10 @@
 //! It has no call that publishes several samples at once.
 
 use crate::contender::{
-    Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties,
-    Unavailable, Wait,
+    Contender, Cores, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties, Unavailable,
+    Wait,
 };
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load::{self, LAST};
 use crate::role::{Pacer, Tally};
 use crate::waiting::Backoff;

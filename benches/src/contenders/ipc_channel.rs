@@ -1,11 +1,10 @@
 //! ipc-channel: a channel of bytes to each receiver, every message sent once into each.
 
 use crate::contender::{
-    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
-    Wait,
+    Contender, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties, Unavailable, Wait,
 };
 use crate::contenders::byte_streams::{bytes, bytes_mut};
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use ipc_channel::ipc::{IpcBytesReceiver, IpcBytesSender, bytes_channel};

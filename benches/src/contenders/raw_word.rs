@@ -1,8 +1,8 @@
 //! The least that two spinning parties can do: a message of 64 bytes beside a word that says it is there.
 
-use crate::contender::{Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Unavailable, Wait};
+use crate::contender::{Contender, Cores, Latency, LatencyCase, LatencyParties, Unavailable, Wait};
 use crate::control::map_shared;
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 

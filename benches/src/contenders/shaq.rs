@@ -38,10 +38,10 @@ mod not_here {
 #[cfg(feature = "shaq")]
 mod here {
     use crate::contender::{
-        Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties,
+        Contender, Cores, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties,
         Unavailable, Wait,
     };
-    use crate::latency::{self, Echo, Meter};
+    use crate::latency::{self, Echo, Link, Meter};
     use crate::load;
     use crate::role::{Pacer, Tally};
     use crate::waiting::Backoff;

@@ -6,10 +6,9 @@ use crate::shm::Geometry;
 use crate::shm::liveness::{OWNER, Owner};
 use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use harness::contender::{
-    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
-    Wait,
+    Contender, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties, Unavailable, Wait,
 };
-use harness::latency::{Echo, Meter, WORDS, verified};
+use harness::latency::{Echo, Link, Meter, WORDS, verified};
 use harness::load;
 use harness::role::{Pacer, Tally};
 use rustix::event::{PollFd, PollFlags, poll};

@@ -1,7 +1,7 @@
 //! What pipes and sockets have in common: one descriptor to each receiver, and the kernel copies in and out.
 
-use crate::contender::{LatencyParties, Link, StreamCase, StreamParties};
-use crate::latency::{self, Echo, Meter};
+use crate::contender::{LatencyParties, StreamCase, StreamParties};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use std::fs::File;

@@ -2,9 +2,9 @@
 
 use super::{Job, text};
 use crate::janitor::Janitor;
+use crate::process::is_stopped;
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::fd::AsRawFd;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,14 +53,15 @@ impl Place {
         Ok(path)
     }
 
-    /// An empty directory for the next copies, and nothing left to write back from the last ones.
+    /// An empty directory for the next copies, and nothing left to write back from the last ones: removing a file drops what
+    /// is not written yet and waits for what is being written. Other programs' data are not flushed, because that can take
+    /// a minute, in which no signal ends the measurement.
     pub fn fresh_directory(&self) -> Result<PathBuf, String> {
         let path = self.root.join("copies");
         remove(&path).map_err(text("remove the last copies"))?;
         std::fs::create_dir(&path).map_err(text("create a directory"))?;
         let directory = File::open(&path).map_err(text("open a directory"))?;
-        // SAFETY: a plain call on an open descriptor.
-        unsafe { libc::syncfs(directory.as_raw_fd()) };
+        directory.sync_all().map_err(text("flush a directory"))?;
         Ok(path)
     }
 }
@@ -78,20 +79,30 @@ fn room(path: &Path) -> std::io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Writes a file and flushes it, piece by piece, so that a signal ends it soon.
 fn write_noise(path: &Path, bytes: u64) -> std::io::Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    const PIECE: usize = 1 << 20;
+    let mut file = File::create(path)?;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut left = bytes;
+    let mut piece = Vec::with_capacity(PIECE);
+    let mut left = usize::try_from(bytes).map_err(std::io::Error::other)?;
     while left > 0 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let word = state.to_le_bytes();
-        let len = left.min(8) as usize;
-        file.write_all(&word[..len])?;
-        left -= len as u64;
+        if is_stopped() {
+            return Err(std::io::Error::other("the measurement was interrupted"));
+        }
+        piece.clear();
+        while piece.len() < PIECE.min(left) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            piece.extend_from_slice(&state.to_le_bytes());
+        }
+        piece.truncate(left);
+        file.write_all(&piece)?;
+        file.sync_data()?;
+        left -= piece.len();
     }
-    file.into_inner()?.sync_all()
+    file.sync_all()
 }
 
 /// The blocks of each copy that are compared with the source: first, last, and some between.

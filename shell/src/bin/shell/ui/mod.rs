@@ -1,5 +1,6 @@
 //! What a person sees: the terminal, tables, units, exit codes, logs and completions.
 
+pub mod candidates;
 pub mod completion;
 pub mod exit;
 pub mod logging;
