@@ -65,6 +65,14 @@ pub(crate) fn new_epoll() -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Watches a descriptor for input; its events carry `data`.
+///
+/// # Errors
+/// The error of epoll_ctl(2).
+pub(crate) fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, data: u64) -> Result<(), Errno> {
+    epoll::add(epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
+}
+
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

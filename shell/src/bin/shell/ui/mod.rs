@@ -4,6 +4,7 @@ pub mod candidates;
 pub mod completion;
 pub mod exit;
 pub mod logging;
+pub mod progress;
 pub mod table;
 pub mod terminal;
 pub mod units;

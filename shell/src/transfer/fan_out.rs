@@ -1,14 +1,18 @@
-//! Sending one source through many sockets, all served at once.
+//! Sending one source through many sockets at once.
 //!
-//! A regular file is sent by the kernel (sendfile), each peer at its own position. Anything else passes through a window of
-//! blocks in the sender: the slowest peer holds back the reading, and memory stays bounded.
+//! The kernel sends a regular file (sendfile), to each receiver from a position of its own. Anything else passes through a window
+//! of blocks in the sender: the slowest receiver holds back the reading, so memory stays bounded.
 
 use super::checksum::Checksum;
 use super::connections::Connections;
-use super::crowd::{FanOutSource, NewPeer, PeerSet, ServeError};
+use super::send_loop::SendFailure;
 use super::source::{Chunk, Source, SourceError};
 use super::window::Window;
+use crate::channel::SendError;
+use crate::channel::control::peers::PeerTable;
+use crate::channel::control::progress::SendStatus;
 use crate::channel::transport::frame::{self, Head};
+use crate::channel::transport::socket::{NewPeer, SocketTransport};
 use crate::os::error::cannot;
 use crate::os::signal::stop_signal;
 use crate::os::timeout;
@@ -19,10 +23,10 @@ use rustix::net::SendFlags;
 use std::time::{Duration, Instant};
 use whorl_core::error::End;
 
-/// The most bytes in one frame, and about the most that one peer is sent before the others have their turn.
-pub(super) const TURN: usize = 1 << 18;
+/// The most bytes in one frame, and about the most that one receiver is sent before the others have their turn.
+const TURN: usize = 1 << 18;
 
-/// What stopped a connection's turn.
+/// What ended a connection's turn.
 enum Turn {
     /// The socket is full, or the source has nothing yet.
     Wait,
@@ -32,10 +36,19 @@ enum Turn {
     Over,
 }
 
-/// The sending side of a stream for each peer.
-pub(super) struct FanOut<'a, C> {
-    supply: FanOutSource<'a>,
-    crowd: &'a C,
+/// The receivers that are sent to.
+pub(super) struct FanOut<'a> {
+    pub transport: &'a SocketTransport,
+    pub peers: &'a PeerTable,
+    pub status: &'a SendStatus,
+    /// The longest wait for receivers of which none moves.
+    pub timeout: Option<Duration>,
+}
+
+/// A source on its way to them.
+struct Sending<'a> {
+    to: FanOut<'a>,
+    source: &'a mut Source,
     connections: Connections,
     epoll: OwnedFd,
     /// For sources that are no regular files.
@@ -49,174 +62,198 @@ pub(super) struct FanOut<'a, C> {
     total: Option<u64>,
 }
 
-const STOP: u64 = u64::MAX;
-const SOURCE: u64 = u64::MAX - 1;
-const BELL: u64 = u64::MAX - 2;
-
-impl<'a, C: PeerSet> FanOut<'a, C> {
-    pub fn new(supply: FanOutSource<'a>, crowd: &'a C) -> Result<Self, ServeError> {
+impl<'a> FanOut<'a> {
+    /// Sends everything, to the end or until there is no point in going on. A stream passes through at most `blocks` blocks of
+    /// `block` bytes. Returns the end record; `None` if no receiver came.
+    ///
+    /// # Blocking
+    /// On the source, and on the slowest receiver.
+    ///
+    /// # Errors
+    /// As [`send_blocks`](super::send_loop::send_blocks).
+    pub fn send(
+        self,
+        source: &'a mut Source,
+        block: usize,
+        blocks: usize,
+        verify: bool,
+    ) -> Result<Option<End>, SendFailure> {
         let failed = cannot("watch the sockets");
         let epoll = crate::os::event_fd::new_epoll().map_err(&failed)?;
         let add =
             |fd: BorrowedFd<'_>, data, flags| epoll::add(&epoll, fd, epoll::EventData::new_u64(data), flags);
-        for stop in [crate::os::signal::stop_event().map_err(&failed)?, supply.cancel.as_fd()] {
+        for stop in [crate::os::signal::stop_event().map_err(&failed)?, self.peers.cancelled()] {
             add(stop, STOP, epoll::EventFlags::IN).map_err(&failed)?;
         }
-        if let Some(bell) = crowd.bell() {
-            add(bell.as_fd(), BELL, epoll::EventFlags::IN).map_err(&failed)?;
-        }
+        add(self.transport.changed().as_fd(), CHANGED, epoll::EventFlags::IN).map_err(&failed)?;
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        let window = match supply.source.is_file() {
+        let window = match source.is_file() {
             true => None,
             // A regular file as standard input is always ready, and epoll refuses it.
-            false => match add(supply.source.as_fd(), SOURCE, once) {
-                Ok(()) => Some(Window::new(supply.block, supply.blocks, false)),
-                Err(Errno::PERM) => Some(Window::new(supply.block, supply.blocks, true)),
+            false => match add(source.as_fd(), SOURCE, once) {
+                Ok(()) => Some(Window::new(block, blocks, false)),
+                Err(Errno::PERM) => Some(Window::new(block, blocks, true)),
                 Err(error) => return Err(failed(error).into()),
             },
         };
-        let sum = supply.verify.then(Checksum::new);
-        Ok(Self {
-            supply,
-            crowd,
-            connections: Connections::new(),
+        let sending = Sending {
+            to: self,
+            source,
+            connections: Connections::default(),
             epoll,
             window,
             scratch: None,
-            sum,
+            sum: verify.then(Checksum::new),
             summed: 0,
             total: None,
-        })
+        };
+        sending.run()
     }
 
-    /// Adds a peer, to be sent everything from a position on; returns its number.
-    fn add(&mut self, newcomer: NewPeer) -> Result<usize, ServeError> {
-        let at = match (&self.window, newcomer.from_first) {
+    fn needs_receivers(&self) -> bool {
+        self.status.needs_receivers()
+    }
+
+    /// Returns the reason to end, if there is one.
+    fn check(&self) -> Result<(), SendFailure> {
+        match self.peers.is_asked_to_stop() {
+            true => Err(SendError::Stopped.into()),
+            false if self.needs_receivers() && !self.peers.has_receivers() => Err(SendFailure::NoReceivers),
+            false => Ok(()),
+        }
+    }
+}
+
+const STOP: u64 = u64::MAX;
+const SOURCE: u64 = u64::MAX - 1;
+const CHANGED: u64 = u64::MAX - 2;
+
+impl Sending<'_> {
+    /// Adds a receiver, and returns its place.
+    fn add(&mut self, new: NewPeer) -> Result<usize, SendFailure> {
+        let at = match (&self.window, new.from_first) {
             (_, true) => 0,
             (Some(window), false) => window.end(),
             (None, false) => self.connections.fastest(),
         };
-        Ok(self.connections.add(&self.epoll, newcomer, at).map_err(cannot("watch the sockets"))?)
+        Ok(self.connections.add(&self.epoll, new, at).map_err(cannot("watch the sockets"))?)
     }
 
-    /// Lets go of whoever went, and lets in whoever came; returns their numbers.
-    fn welcome(&mut self) -> Result<Vec<usize>, ServeError> {
-        if let Some(bell) = self.crowd.bell() {
-            bell.drain();
-        }
-        let (gone, newcomers) = self.crowd.changes();
-        gone.into_iter().for_each(|place| self.connections.remove_place(&self.epoll, place));
-        newcomers.into_iter().map(|newcomer| self.add(newcomer)).collect()
+    /// Removes the receivers that went, and admits those that came; returns the places of the latter.
+    fn admit_new(&mut self) -> Result<Vec<usize>, SendFailure> {
+        let (gone, new) = self.to.transport.take_changes();
+        gone.into_iter().for_each(|place| self.connections.remove(&self.epoll, place as usize));
+        new.into_iter().map(|new| self.add(new)).collect()
     }
 
-    /// Sends everything, to its end or until there is no point in going on. Returns the bytes of the source.
-    pub fn run(mut self, first: Vec<NewPeer>) -> Result<Option<End>, ServeError> {
-        let mut ready =
-            first.into_iter().map(|newcomer| self.add(newcomer)).collect::<Result<Vec<_>, _>>()?;
-        ready.extend(self.welcome()?);
+    fn run(mut self) -> Result<Option<End>, SendFailure> {
+        let mut ready = self.admit_new()?;
         loop {
             if stop_signal().is_some() {
-                return Err(ServeError::Interrupted);
+                return Err(SendFailure::Interrupted);
             }
             if self.read_source()? {
-                // Whoever waited for bytes rather than for its socket has something to do now.
-                ready = self.connections.numbers();
+                // Receivers that waited for bytes rather than for their sockets have something to do now.
+                ready = self.connections.places();
             }
             let mut again = Vec::new();
-            for number in std::mem::take(&mut ready) {
-                match self.turn(number)? {
-                    Turn::Again => again.push(number),
+            for place in std::mem::take(&mut ready) {
+                match self.turn(place)? {
+                    Turn::Again => again.push(place),
                     Turn::Wait | Turn::Over => {}
                 }
             }
             self.catch_up_sum()?;
             let most = self.window.as_ref().map_or_else(|| self.connections.fastest(), Window::end);
-            self.crowd.sent(most);
+            self.to.status.set_sent(most);
             ready = again;
             if self.connections.is_empty() {
-                // Whoever came meanwhile is not turned away.
-                ready.extend(self.welcome()?);
+                // A receiver that came meanwhile is not refused.
+                ready.extend(self.admit_new()?);
                 if ready.is_empty()
                     && let Some(end) = self.end_of_all()?
-                    && self.crowd.close()
+                    && self.to.transport.close()
                 {
                     return Ok(end);
                 }
             }
             if ready.is_empty() && !self.may_read() {
-                let crowd = self.crowd;
-                // While there is room to read into, the source is waited for, and no peer is to blame.
-                let rang = match self.window.as_ref().is_some_and(Window::has_room) && self.total.is_none() {
+                let (status, timeout) = (self.to.status, self.to.timeout);
+                // While there is room to read into, the loop waits for the source, and no receiver is to blame.
+                let changed = match self.window.as_ref().is_some_and(Window::has_room) && self.total.is_none()
+                {
                     true => self.wait(&mut ready, None)?,
-                    false => crowd.waiting(|| self.wait(&mut ready, crowd.patience()))?,
+                    false => status.waiting(|| self.wait(&mut ready, timeout))?,
                 };
-                if rang {
-                    ready.extend(self.welcome()?);
+                if changed {
+                    ready.extend(self.admit_new()?);
                 }
-                if crowd.needs_company() && crowd.nobody_left() && self.total.is_none() {
-                    return Err(ServeError::Over);
+                if self.total.is_none() {
+                    self.to.check()?;
                 }
             }
         }
     }
 
-    /// Nobody is being sent anything just now: whether that was all, and then the end, if there is one.
-    fn end_of_all(&mut self) -> Result<Option<Option<End>>, ServeError> {
+    /// Called while there is no connection: `None` if more receivers may come, or else the end record, if there is one.
+    fn end_of_all(&mut self) -> Result<Option<Option<End>>, SendFailure> {
         let end = |total| End { total, checksum: self.sum.as_ref().map(Checksum::finish) };
-        match (self.total, self.crowd.needs_company()) {
+        match (self.total, self.to.needs_receivers()) {
             (Some(total), _) => Ok(Some(Some(end(total)))),
-            (None, true) => Err(ServeError::Over),
-            // A file can be had again; a stream goes on for those who may come.
+            (None, true) => self.to.check().and(Err(SendFailure::NoReceivers)),
+            // A file can be sent again later; a stream goes on for receivers that may come.
             (None, false) if self.window.is_none() => Ok(Some(None)),
             (None, false) => Ok(None),
         }
     }
 
-    /// Sleeps until a socket takes more, the source has more, somebody came or went (true), or somebody wants us to stop;
-    /// at most so long.
-    fn wait(&mut self, ready: &mut Vec<usize>, most: Option<Duration>) -> Result<bool, ServeError> {
-        let mut rang = false;
+    /// Sleeps until a socket takes more, the source has more, a receiver came or went (true), or there is a reason to end; for
+    /// at most `timeout`.
+    fn wait(&mut self, ready: &mut Vec<usize>, timeout: Option<Duration>) -> Result<bool, SendFailure> {
+        let mut changed = false;
         let mut events =
             [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 64];
-        let deadline = most.and_then(|most| Instant::now().checked_add(most));
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let count = loop {
             let nap = deadline.map(timeout::until);
             match epoll::wait(&self.epoll, &mut events, nap.map(|(nap, _)| nap).as_ref()) {
                 Err(Errno::INTR) => break 0,
                 Ok(0) if nap.is_some_and(|(_, is_last)| !is_last) => {}
-                Ok(0) => return Err(ServeError::TimedOut),
+                Ok(0) => return Err(SendError::TimedOut.into()),
                 other => break other.map_err(cannot("wait for the sockets"))?,
             }
         };
         if stop_signal().is_some() {
-            return Err(ServeError::Interrupted);
+            return Err(SendFailure::Interrupted);
         }
         for event in &events[..count] {
             let (data, flags) = (event.data, event.flags);
             match data.u64() {
                 STOP => self.check_cancelled()?,
-                BELL => rang = true,
+                CHANGED => changed = true,
                 SOURCE => self.window.as_mut().expect("only streams are watched").readable = true,
-                number if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) => {
-                    self.connections.remove(&self.epoll, number as usize);
+                place if flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR) => {
+                    self.connections.remove(&self.epoll, place as usize);
                 }
-                number => ready.push(number as usize),
+                place => ready.push(place as usize),
             }
         }
-        Ok(rang)
+        Ok(changed)
     }
 
-    /// The host cancelled, because of something that may have changed since: somebody came after the last one had gone.
-    fn check_cancelled(&mut self) -> Result<(), ServeError> {
-        // Taken back first, then looked at: no cancelling is missed.
-        self.supply.cancel.drain();
-        match (self.crowd.is_over(), self.total) {
-            (false, _) => {}
-            (true, None) => return Err(ServeError::Over),
-            // The last one has gone with everything, before we learnt from the other sockets that theirs are gone.
-            (true, Some(_)) => self.connections.remove_all(&self.epoll),
+    /// The control thread cancelled, for a reason that may be gone: a receiver may have come after the last one went.
+    fn check_cancelled(&mut self) -> Result<(), SendFailure> {
+        // Drained before the check, so that no cancellation is missed.
+        self.to.peers.cancel_event().drain();
+        match (self.to.check(), self.total) {
+            (Ok(()), _) => Ok(()),
+            (Err(reason), None) => Err(reason),
+            // The last receiver has gone with everything, before the other sockets told that theirs are gone.
+            (Err(_), Some(_)) => {
+                self.connections.remove_all(&self.epoll);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn may_read(&self) -> bool {
@@ -228,26 +265,26 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
     }
 
     /// Reads one block of a stream, if there is room and something to read.
-    fn read_source(&mut self) -> Result<bool, ServeError> {
+    fn read_source(&mut self) -> Result<bool, SendFailure> {
         loop {
             let slowest = self.slowest();
-            // Blocks are kept while there is room, for those who come late.
+            // Blocks are kept while there is room, for receivers that come late.
             let Some(window) = self.window.as_mut().filter(|window| !window.has_room()) else { break };
-            if self.crowd.may_forget(window.start_without(slowest)) {
+            if self.to.transport.may_forget(window.start_without(slowest)) {
                 window.forget_before(slowest);
                 break;
             }
-            self.welcome()?;
+            self.admit_new()?;
         }
         let Some(window) = &mut self.window else { return Ok(false) };
         if self.total.is_some() || !window.readable || !window.has_room() {
             return Ok(false);
         }
-        let piece = window.read(|buffer| self.supply.source.next(buffer, self.supply.cancel.as_fd()));
-        if matches!(piece, Err(SourceError::Interrupted)) && stop_signal().is_none() {
+        let chunk = window.read(|buffer| self.source.next(buffer, self.to.peers.cancelled()));
+        if matches!(chunk, Err(SourceError::Interrupted)) && stop_signal().is_none() {
             return self.check_cancelled().map(|()| false);
         }
-        match piece.map_err(source_failed)? {
+        match chunk.map_err(source_failed)? {
             Chunk::Bytes(_) => {
                 if let Some(sum) = &mut self.sum {
                     sum.update(window.last());
@@ -257,7 +294,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
                     window.readable = false;
                     let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
                     let data = epoll::EventData::new_u64(SOURCE);
-                    epoll::modify(&self.epoll, self.supply.source.as_fd(), data, flags)
+                    epoll::modify(&self.epoll, self.source.as_fd(), data, flags)
                         .map_err(cannot("watch the source"))?;
                 }
             }
@@ -271,8 +308,8 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
         self.connections.slowest().unwrap_or(u64::MAX)
     }
 
-    /// The kernel sends a file without us seeing it, so its checksum is a pass of its own, close behind the fastest peer.
-    fn catch_up_sum(&mut self) -> Result<(), ServeError> {
+    /// The kernel sends a file without showing it, so the checksum is a pass of its own, close behind the fastest receiver.
+    fn catch_up_sum(&mut self) -> Result<(), SendFailure> {
         let Some(sum) = self.sum.as_mut().filter(|_| self.window.is_none()) else { return Ok(()) };
         let fastest = self.connections.fastest();
         if self.summed >= fastest {
@@ -282,14 +319,12 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
         while self.summed < fastest {
             // It can take long: holes are sent in no time.
             if stop_signal().is_some() {
-                return Err(ServeError::Interrupted);
+                return Err(SendFailure::Interrupted);
             }
-            if self.crowd.is_over() {
-                return Err(ServeError::Over);
-            }
+            self.to.check()?;
             let room = (fastest - self.summed).min(TURN as u64) as usize;
-            let piece = self.supply.source.extent_at(self.summed).map_err(source_failed)?;
-            match piece {
+            let chunk = self.source.extent_at(self.summed).map_err(source_failed)?;
+            match chunk {
                 Chunk::Hole(length) => {
                     let length = length.min(fastest - self.summed);
                     sum.update_zeros(length);
@@ -297,11 +332,8 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
                 }
                 Chunk::Bytes(length) => {
                     let room = room.min(length);
-                    let count = self
-                        .supply
-                        .source
-                        .read_at(&mut buffer[..room], self.summed)
-                        .map_err(source_failed)?;
+                    let count =
+                        self.source.read_at(&mut buffer[..room], self.summed).map_err(source_failed)?;
                     if count == 0 {
                         return Err(shrank(fastest, self.summed));
                     }
@@ -314,11 +346,11 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
         Ok(())
     }
 
-    /// Sends one peer its share.
-    fn turn(&mut self, number: usize) -> Result<Turn, ServeError> {
+    /// Sends one receiver its share.
+    fn turn(&mut self, place: usize) -> Result<Turn, SendFailure> {
         let mut left = TURN;
         loop {
-            let Some(connection) = self.connections.get_mut(number) else { return Ok(Turn::Over) };
+            let Some(connection) = self.connections.get_mut(place) else { return Ok(Turn::Over) };
             let sent = if connection.pending_sent < connection.pending.len() {
                 rustix::net::send(
                     &connection.socket,
@@ -329,11 +361,11 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
             } else if connection.body > 0 && left == 0 {
                 return Ok(Turn::Again);
             } else if connection.body > 0 {
-                self.send_body(number, left)?.inspect(|count| left = left.saturating_sub(*count))
+                self.send_body(place, left)?.inspect(|count| left = left.saturating_sub(*count))
             } else if connection.ending {
-                self.connections.remove(&self.epoll, number);
+                self.connections.remove(&self.epoll, place);
                 return Ok(Turn::Over);
-            } else if self.next_frame(number)? {
+            } else if self.next_frame(place)? {
                 continue;
             } else {
                 return Ok(Turn::Wait);
@@ -342,8 +374,8 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Turn::Wait),
                 Err(_) => {
-                    // Its process is gone, or will be: the control thread says how.
-                    self.connections.remove(&self.epoll, number);
+                    // Its process is gone, or will be; the control thread learns how.
+                    self.connections.remove(&self.epoll, place);
                     return Ok(Turn::Over);
                 }
             }
@@ -351,23 +383,21 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
     }
 
     /// Sends a part of the current frame's body; the outer error is the source's, the inner one the socket's.
-    fn send_body(&mut self, number: usize, most: usize) -> Result<Result<usize, Errno>, ServeError> {
-        let Some(connection) = self.connections.get_mut(number) else { return Ok(Ok(0)) };
+    fn send_body(&mut self, place: usize, most: usize) -> Result<Result<usize, Errno>, SendFailure> {
+        let Some(connection) = self.connections.get_mut(place) else { return Ok(Ok(0)) };
         let mut position = connection.position();
         let most = most.min(connection.body);
         let sent = match &self.window {
             Some(window) => {
                 rustix::net::send(&connection.socket, window.bytes(position, most), SendFlags::NOSIGNAL)
             }
-            None => {
-                send_file(self.supply.source, &connection.socket, &mut self.scratch, &mut position, most)?
-            }
+            None => send_file(self.source, &connection.socket, &mut self.scratch, &mut position, most)?,
         };
         match sent {
             Ok(0) => return Err(shrank(connection.at, position)),
             Ok(count) => {
                 connection.body -= count;
-                self.crowd.is_at(connection.place, connection.position());
+                self.to.transport.set_position(place as u32, connection.position());
             }
             Err(Errno::AGAIN | Errno::INTR | Errno::PIPE | Errno::CONNRESET) => {}
             // No socket fails in another way, so it is the source that does.
@@ -377,10 +407,10 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
     }
 
     /// Starts the next frame; false if there is nothing to send yet.
-    fn next_frame(&mut self, number: usize) -> Result<bool, ServeError> {
-        let Some(connection) = self.connections.get_mut(number) else { return Ok(false) };
+    fn next_frame(&mut self, place: usize) -> Result<bool, SendFailure> {
+        let Some(connection) = self.connections.get_mut(place) else { return Ok(false) };
         let at = connection.at;
-        let piece = match &self.window {
+        let chunk = match &self.window {
             Some(window) => match window.available(at) {
                 0 if self.total.is_none() => return Ok(false),
                 0 => Chunk::End,
@@ -388,12 +418,12 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
             },
             None => match self.total {
                 Some(total) if at == total => Chunk::End,
-                _ => self.supply.source.extent_at(at).map_err(source_failed)?,
+                _ => self.source.extent_at(at).map_err(source_failed)?,
             },
         };
         connection.pending_sent = 0;
         let left_in_total = self.total.map_or(u64::MAX, |total| total.saturating_sub(at));
-        match piece {
+        match chunk {
             Chunk::Bytes(count) => {
                 let count = count.min(TURN).min(left_in_total.try_into().unwrap_or(usize::MAX));
                 connection.body = count;
@@ -403,7 +433,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
             Chunk::Hole(length) => {
                 let length = length.min(left_in_total);
                 connection.at += length;
-                self.crowd.is_at(connection.place, connection.at);
+                self.to.transport.set_position(place as u32, connection.at);
                 connection.pending = Head::Hole(length).encode().to_vec();
             }
             Chunk::End => {
@@ -412,7 +442,7 @@ impl<'a, C: PeerSet> FanOut<'a, C> {
                 self.total = Some(at);
                 self.catch_up_sum()?;
                 let end = End { total: at, checksum: self.sum.as_ref().map(Checksum::finish) };
-                if let Some(connection) = self.connections.get_mut(number) {
+                if let Some(connection) = self.connections.get_mut(place) {
                     connection.pending = frame::encode_end(end);
                 }
                 return Ok(true);
@@ -431,7 +461,7 @@ fn send_file(
     scratch: &mut Option<Vec<u8>>,
     position: &mut u64,
     most: usize,
-) -> Result<Result<usize, Errno>, ServeError> {
+) -> Result<Result<usize, Errno>, SendFailure> {
     if scratch.is_none() {
         match rustix::fs::sendfile(socket, source.as_fd(), Some(position), most) {
             // A container's filter, or a file system from which the kernel cannot send.
@@ -448,14 +478,14 @@ fn send_file(
     Ok(rustix::net::send(socket, &scratch[..count], SendFlags::NOSIGNAL))
 }
 
-fn source_failed(error: SourceError) -> ServeError {
+fn source_failed(error: SourceError) -> SendFailure {
     match error {
-        SourceError::Interrupted if stop_signal().is_some() => ServeError::Interrupted,
-        SourceError::Interrupted => ServeError::Over,
-        error => ServeError::Source(error),
+        SourceError::Interrupted if stop_signal().is_some() => SendFailure::Interrupted,
+        SourceError::Interrupted => SendFailure::NoReceivers,
+        error => SendFailure::Source(error),
     }
 }
 
-fn shrank(was: u64, is: u64) -> ServeError {
-    ServeError::Source(SourceError::Shrank { was, is })
+fn shrank(was: u64, is: u64) -> SendFailure {
+    SendFailure::Source(SourceError::Shrank { was, is })
 }
