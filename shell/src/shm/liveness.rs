@@ -1,21 +1,21 @@
-//! Who is dead: byte locks that the kernel drops.
+//! Detects dead processes with byte locks that the kernel drops.
 //!
-//! Each participant holds a write lock on its seat's byte of the segment's control object, through an open file
-//! description of its own. The kernel drops the lock when the last copy of that description closes, which for a process
-//! that is killed happens after its memory is gone: a free byte means "will not write the mapping again". A stopped, slow
-//! or traced process keeps its lock. Whatever cannot be told counts as alive.
+//! Each participant holds an exclusive lock on its seat's byte of the segment's control object. It locks the byte through an open
+//! file description of its own. The kernel drops the lock when the last descriptor of that description is closed. If a process is
+//! killed, the kernel first removes the process's mappings. So a free byte means that its last holder does not write the mapping
+//! again. A stopped, slow or traced process keeps its lock. If the kernel does not tell, the process counts as alive.
 //!
-//! Open-file-description locks are inherited by fork, together with the description. So each participant opens a fresh
-//! one, after it was forked, and never locks through one that it shares; and a forked child gets none of them
+//! A forked child inherits open file descriptions together with their locks. So each participant opens a new description after it
+//! was forked, and never locks through a shared one. A forked child inherits none of these descriptions
 //! ([`CloseOnForkFd`](crate::os::close_on_fork::CloseOnForkFd)).
 //!
 //! | byte | held by |
 //! |---|---|
 //! | 0 to 1023 | the occupant of that seat |
 //! | 1024 | the owner: a ring's sender |
-//! | 1025 to 1040 | the sweeper: the one waiter that is asking for every seat just now |
-//! | 2048 to 3071 | those that reclaim the occupant of that seat (shared), or a newcomer that sits down in it (exclusive) |
-//! | 3072 to 4095 | a newcomer that looks whether it can sit down in that seat |
+//! | 1025 to 1040 | the sweeper: the waiter that checks all seats in this period |
+//! | 2048 to 3071 | processes that reclaim that seat (shared), or a newcomer that occupies it (exclusive) |
+//! | 3072 to 4095 | a newcomer that checks whether that seat is free |
 //!
 //! *Reclaiming and sitting down.* A reclaimer takes the seat's reclamation byte, shared, then asks whether the seat's byte is free: then
 //! the occupant is dead. So several may reclaim at once, and one that is stopped in the middle keeps nobody from reclaiming. A
@@ -72,12 +72,12 @@ impl ByteLocks {
         if !is_free() {
             return Ok(None);
         }
-        self.holding(NEWCOMER + seat, || {
+        self.while_holding(NEWCOMER + seat, || {
             // Again: from here on nobody else sits down.
             if !is_free() {
                 return Ok(None);
             }
-            self.holding(RECLAIM + seat, || {
+            self.while_holding(RECLAIM + seat, || {
                 if !self.try_lock(seat)? {
                     return Ok(None);
                 }
