@@ -163,7 +163,7 @@ impl Server {
             error: FileError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         })?;
         let announcement =
-            InfoFile::make(&options.directory, name, &information).map_err(|error| ServerError::File {
+            InfoFile::create(&options.directory, name, &information).map_err(|error| ServerError::File {
                 path: options.directory.join(format!("{name}{}", super::file::ENDING)),
                 error,
             })?;

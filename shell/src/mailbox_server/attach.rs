@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::control::{AskError, Request, ask, ask_at};
-use super::place::{Place, PlaceError};
+use super::server_registry::{RegistryError, ServerRegistry};
 use crate::shm::mailboxes::{MailSegment, MailboxError, Mailboxes};
 
 /// Where a server is found.
@@ -46,7 +46,7 @@ pub enum AttachError {
     Ask(#[from] AskError),
     /// There is no runtime directory.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Registry(#[from] RegistryError),
     /// What it handed over cannot be used, or every seat is taken.
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
@@ -73,11 +73,11 @@ impl Mailboxes {
         let answer = match server.into() {
             ServerAddr::Path(path) => ask_at(&path, Request::Attach)?,
             ServerAddr::Port(port) => {
-                let place = Place::open()?;
-                if !place.see(port)?.is_some_and(|seen| seen.is_live()) {
+                let registry = ServerRegistry::open()?;
+                if !registry.lookup(port)?.is_some_and(|entry| entry.is_live()) {
                     return Err(AttachError::Nothing(port));
                 }
-                ask(&place, port, Request::Attach)?
+                ask(&registry, port, Request::Attach)?
             }
         };
         let object = answer.object.ok_or(AskError::NoAnswer(Errno::BADMSG))?;

@@ -17,11 +17,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::place::{Place, socket_name};
+use super::server_registry::{ServerRegistry, name_of};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::reason;
-use crate::os::file::{FileId, OpenError};
-use crate::os::socket::{Peer, peer_credentials};
+use crate::os::file::{FileId, OpenError, SocketFile};
 use crate::os::socket::{receive_with_descriptors, send_with_descriptors};
 use crate::os::timeout::timespec;
 
@@ -88,27 +87,18 @@ pub struct Answer {
 ///
 /// # Errors
 /// It did not.
-pub fn ask(place: &Place, port: u16, request: Request) -> Result<Answer, AskError> {
-    let file = place.socket(port).map_err(|refused| match refused {
-        OpenError::NotOwned => AskError::NoAnswer(Errno::NOTSOCK),
-        OpenError::System(error) => AskError::NoAnswer(error),
-    })?;
+pub fn ask(registry: &ServerRegistry, port: u16, request: Request) -> Result<Answer, AskError> {
+    let file =
+        SocketFile::open(registry.directory(), socket_name(port)).map_err(|refused| match refused {
+            OpenError::NotOwned => AskError::NoAnswer(Errno::NOTSOCK),
+            OpenError::System(error) => AskError::NoAnswer(error),
+        })?;
     ask_at(&file.path(), request)
 }
 
-/// Who listens on the control socket of `port`, as the kernel says. Does not wait for the server.
-///
-/// # Errors
-/// Nobody listens, or too many callers wait to be heard.
-pub(super) fn listener_of(place: &Place, port: u16) -> Result<Peer, Errno> {
-    let file = place.socket(port).map_err(|refused| match refused {
-        OpenError::NotOwned => Errno::NOTSOCK,
-        OpenError::System(error) => error,
-    })?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    file.connect(&socket)?;
-    peer_credentials(&socket)
+/// The control socket of `port`.
+pub fn socket_name(port: u16) -> String {
+    format!("{}.sock", name_of(port))
 }
 
 /// Asks the server whose control socket is at `path`.
@@ -174,15 +164,15 @@ fn receive_by(
 ///
 /// # Errors
 /// What the kernel said.
-pub fn listen(place: &Place, port: u16) -> Result<(CloseOnForkFd, FileId), Errno> {
+pub fn listen(registry: &ServerRegistry, port: u16) -> Result<(CloseOnForkFd, FileId), Errno> {
     let name = socket_name(port);
-    place.remove(&name);
+    registry.remove(&name);
     let socket = control_socket(SocketFlags::NONBLOCK)?;
     // The file gets the socket's mode, less the umask.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    place.bind(&socket, &name)?;
+    registry.directory().bind(&socket, &name)?;
     rustix::net::listen(&socket, 64)?;
-    let file = place.socket(port).map_err(|refused| match refused {
+    let file = SocketFile::open(registry.directory(), &*name).map_err(|refused| match refused {
         OpenError::NotOwned => Errno::EXIST,
         OpenError::System(error) => error,
     })?;

@@ -18,11 +18,11 @@
 //! | [`server`] | what opens all this, takes clients in, and takes it away |
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
 //! | [`farewell`] | clients that are sent away before they are taken in |
-//! | [`place`] | where a server can be found: its information file |
 //! | [`callers`] | programs at the control socket |
 //! | [`control`] | the control socket: stop, ask, attach |
 //! | [`notify`] | telling a supervisor that we are ready |
 //! | [`token`] | the token file |
+//! | [`server_registry`] | where a server is found: its lock file |
 //! | [`remove`] | stopping a server, and clearing away what a dead one left |
 //! | [`address`] | where a server is, as people write it |
 //! | [`client`] | a client over sockets |
@@ -37,14 +37,13 @@ pub mod connection;
 pub mod control;
 pub mod farewell;
 pub mod listen;
-mod listing;
 pub mod lobby;
 pub mod notify;
 pub mod out_buffer;
-pub mod place;
 pub mod remove;
 pub mod reply;
 pub mod server;
+pub mod server_registry;
 pub mod session;
 pub mod store;
 mod timed;
@@ -55,5 +54,3 @@ pub mod waiters;
 pub mod wire;
 pub mod worker;
 pub mod worker_queue;
-
-pub use listing::{clear_mailbox_servers, mailbox_servers};

@@ -26,6 +26,11 @@ impl ByteLocks {
         CloseOnForkFd::open(open).map(|file| Self { file })
     }
 
+    /// Asks through a file that is open already. If it is open for reading alone, it cannot lock.
+    pub(crate) fn of(file: CloseOnForkFd) -> Self {
+        Self { file }
+    }
+
     /// Locks a byte, without waiting. Returns `false` if another description holds it.
     ///
     /// # Errors
@@ -90,7 +95,7 @@ impl ByteLocks {
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as i16;
         lock.l_whence = libc::SEEK_SET as i16;
-        // Bytes below two thousand: they fit wherever offsets have 32 bits, too.
+        // Bytes below 2^31: they fit wherever offsets have 32 bits, too.
         lock.l_start = start as libc::off_t;
         lock.l_len = length as libc::off_t;
         // SAFETY: `lock` lives through the call, which reads and writes only it.

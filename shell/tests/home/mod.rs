@@ -3,12 +3,13 @@
 #![allow(dead_code)] // every test file uses a part of it
 
 use crate::common::{Live, Place, SOON, run, start, until};
-use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use whorl::os::ofd_lock::ByteLocks;
+use whorl::registry::lock_file::OWNER;
 
 /// A test's own directory with a runtime directory in it.
 pub struct Home {
@@ -84,14 +85,14 @@ impl Home {
         });
     }
 
-    /// Waits until so many processes wait for a name: until their files are theirs, which is what locks them.
+    /// Waits until so many processes wait for a name: until there are so many wait files of live processes.
     #[track_caller]
     pub fn awaited(&self, name: &str, count: usize) {
         until(SOON, "somebody waits", || {
             let waits = |file: &String| file.starts_with(&format!("{name}.")) && file.ends_with(".wait");
             let is_locked = |file: &String| {
                 let opened = fs::File::open(self.place.at("run/whorl").join(file));
-                opened.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+                opened.and_then(|file| Ok(ByteLocks::open(file)?.is_held(OWNER))).unwrap_or(false)
             };
             self.left().iter().filter(|file| waits(file) && is_locked(file)).count() == count
         });

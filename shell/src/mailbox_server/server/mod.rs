@@ -9,7 +9,6 @@ pub use run::RunError;
 
 use crate::os::error::{OsError, cannot};
 use crate::os::limits;
-use crate::os::pid;
 use crate::shm::{LayoutError, MailGeometry};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
@@ -27,8 +26,8 @@ use crate::mailbox_server::control;
 use crate::mailbox_server::farewell::Farewells;
 use crate::mailbox_server::listen::{self, Inherited, ListenError, Listeners};
 use crate::mailbox_server::lobby::Lobby;
-use crate::mailbox_server::place::{Held, Information, Place, PlaceError};
 use crate::mailbox_server::reply::Limits;
+use crate::mailbox_server::server_registry::{RegistryError, ServerInfo, ServerRegistry};
 use crate::mailbox_server::session::Config;
 use crate::mailbox_server::store::SharedMailboxes;
 use crate::mailbox_server::wait_list::WaitList;
@@ -39,6 +38,7 @@ use crate::os::file::FileId;
 use crate::os::memory;
 use crate::os::socket_owner::OwnerCheck;
 use crate::registry::RuntimeError;
+use crate::registry::lock_file::LockFile;
 use crate::shm::mailboxes::{MailSegment, MailboxError};
 use crate::shm::ring::SegmentError;
 
@@ -108,7 +108,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
     /// We cannot be found.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Registry(#[from] RegistryError),
     /// The mailboxes cannot be made.
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
@@ -128,11 +128,11 @@ impl StartError {
 pub struct Server {
     listeners: Listeners,
     address: SocketAddr,
-    place: Place,
-    information: Information,
-    held: Held,
-    /// The file that was ours before somebody removed it.
-    former: Option<Held>,
+    registry: ServerRegistry,
+    info: ServerInfo,
+    lock_file: LockFile,
+    /// The file before another program removed it.
+    former: Option<LockFile>,
     control: CloseOnForkFd,
     control_file: FileId,
     /// The names are gone, and this was logged.
@@ -166,7 +166,7 @@ impl Server {
     /// Why that is not possible; nothing is left then.
     pub fn open(options: Options, inherited: Option<Inherited>) -> Result<Self, StartError> {
         if !crate::os::file::is_proc_mounted() {
-            return Err(PlaceError::Directory(RuntimeError::NoProc).into());
+            return Err(RegistryError::Directory(RuntimeError::NoProc).into());
         }
         let shape = options.shape;
         let workers = options.workers.unwrap_or_else(default_workers);
@@ -238,29 +238,27 @@ impl Server {
             watch(&epoll, socket, LISTENER + number as u64).map_err(cannot("wait for events"))?;
         }
         // Last, so that nobody finds a server that then fails to start.
-        let place = Place::open()?;
-        let information = Information {
-            pid: std::process::id(),
+        let registry = ServerRegistry::open()?;
+        let info = ServerInfo {
             address: address.ip().to_string(),
             port: address.port(),
             unix: options.unix.clone(),
-            namespace: pid::pid_namespace(),
         };
-        let held = place.hold(&information)?;
-        let control = control::listen(&place, address.port()).and_then(|control| {
+        let lock_file = registry.register(&info)?;
+        let control = control::listen(&registry, address.port()).and_then(|control| {
             watch(&epoll, &control.0, CONTROL)?;
             Ok(control)
         });
         let (control, control_file) = control.map_err(|error| {
-            place.withdraw(&held);
+            registry.remove(&control::socket_name(address.port()));
             cannot("open the control socket")(error)
         })?;
         let mut server = Self {
             listeners,
             address,
-            place,
-            information,
-            held,
+            registry,
+            info,
+            lock_file,
             former: None,
             control,
             control_file,
@@ -287,13 +285,20 @@ impl Server {
 
     /// A log of its own in the runtime directory, to be removed at a good end.
     pub fn logs_to(&mut self, name: String) {
-        self.place.protect(&name);
+        self.registry.protect(&name);
         self.log = Some(name);
     }
 
     /// Takes everything away again, without having served.
     pub fn close(self) {
-        self.place.withdraw(&self.held);
+        self.withdraw();
+    }
+
+    /// Removes the control socket. The lock file goes with the server.
+    fn withdraw(&self) {
+        if self.registry.directory().is_in_place() && self.lock_file.has_name() {
+            self.registry.remove(&control::socket_name(self.address.port()));
+        }
     }
 
     fn connections(&self) -> usize {

@@ -80,9 +80,9 @@ impl Server {
         let result = self.serve(threads.len(), &burial);
         drop(burial);
         if let (Ok(()), Some(log)) = (&result, &self.log) {
-            self.place.remove(log);
+            self.registry.remove(log);
         }
-        self.place.withdraw(&self.held);
+        self.withdraw();
         for post in &self.posts {
             post.send(WorkerMessage::End);
         }

@@ -12,11 +12,11 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use whorl::Name;
-use whorl::mailbox_server::mailbox_servers;
+use whorl::mailbox_server::server_registry::ServerRegistry;
 use whorl::os::escape;
 use whorl::os::escape::shown;
 use whorl::os::standard::output;
-use whorl::registry::{Client, RuntimeDir, State, Waiter};
+use whorl::registry::{Client, RuntimeDir, Waiter};
 
 /// The variable by which the script asks.
 pub const VARIABLE: &str = "WHORL_COMPLETE";
@@ -96,9 +96,8 @@ pub fn removable() -> Vec<CompletionCandidate> {
 
 /// The ports of mailbox servers that run.
 pub fn ports() -> Vec<CompletionCandidate> {
-    let servers = mailbox_servers().unwrap_or_default();
-    let live = servers.iter().filter(|server| server.state == State::Live);
-    live.filter_map(|server| server.name.mailbox_port()).map(|port| port.to_string().into()).collect()
+    let ports = ServerRegistry::open().map(|servers| servers.live_ports()).unwrap_or_default();
+    ports.into_iter().map(|port| port.to_string().into()).collect()
 }
 
 /// Names in the runtime directory. Whoever presses a key wants no errors, and no waiting for owners that do not answer.

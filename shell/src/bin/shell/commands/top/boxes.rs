@@ -4,7 +4,7 @@
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use whorl::mailbox_server::control::{Request, ask};
-use whorl::mailbox_server::place::Place;
+use whorl::mailbox_server::server_registry::ServerRegistry;
 use whorl::os::close_on_fork::CloseOnForkFd;
 use whorl::os::timeout::NOW;
 use whorl::shm::mailboxes::MailSegment;
@@ -36,7 +36,7 @@ pub struct Attached {
     /// Its process, 0 if that is not visible: another one is another server.
     pub pid: u32,
     port: u16,
-    place: Place,
+    registry: ServerRegistry,
     segment: MailSegment,
     versions: Vec<u64>,
     /// While it is open the server counts us as attached. A server that ends closes it.
@@ -46,10 +46,10 @@ pub struct Attached {
 impl Attached {
     /// Attaches; nothing if the server does not want that.
     pub fn to(port: u16, pid: u32) -> Option<Self> {
-        let place = Place::open().ok()?;
-        let answer = ask(&place, port, Request::Attach).ok()?;
+        let registry = ServerRegistry::open().ok()?;
+        let answer = ask(&registry, port, Request::Attach).ok()?;
         let segment = MailSegment::open(answer.object?).ok()?;
-        Some(Self { pid, port, place, segment, versions: Vec::new(), socket: answer.socket })
+        Some(Self { pid, port, registry, segment, versions: Vec::new(), socket: answer.socket })
     }
 
     /// Whether the server is gone.
@@ -74,7 +74,7 @@ impl Attached {
     }
 
     fn connections(&self) -> Option<u64> {
-        let answer = ask(&self.place, self.port, Request::Status).ok()?;
+        let answer = ask(&self.registry, self.port, Request::Status).ok()?;
         answer.text.split(' ').find_map(|field| field.strip_prefix("connections=")?.parse().ok())
     }
 }
