@@ -7,7 +7,8 @@ use crate::os::close_on_fork::CloseOnForkFd;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::control::answer;
+use crate::registry::protocol::{ControlMessage, Refusal};
+use crate::registry::send;
 
 /// A caller is to ask within so long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ impl Callers {
     pub fn make_room(&mut self) -> bool {
         let oldest = self.silent.pop_first();
         if let Some((_, (socket, _))) = &oldest {
-            answer(socket, "err others call, and you asked nothing", None);
+            refuse(socket);
         }
         oldest.is_some()
     }
@@ -96,14 +97,19 @@ impl Callers {
             && first.get().1 <= now
         {
             let (socket, _) = first.remove();
-            answer(&socket, "err nothing was asked for 10 s", None);
+            refuse(&socket);
         }
     }
+}
+
+fn refuse(socket: &CloseOnForkFd) {
+    send(socket, ControlMessage::Refused(Refusal::Silent), &[]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::protocol::Record;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
@@ -116,20 +122,21 @@ mod tests {
             (ours, number)
         };
         let said = |(mut stream, _): (UnixStream, _)| {
-            let mut text = String::new();
-            stream.read_to_string(&mut text).unwrap();
-            text
+            let mut packet = Vec::new();
+            stream.read_to_end(&mut packet).unwrap();
+            Record::decode(&packet).map(|record| record.saying)
         };
         let mut all: Vec<_> =
             (0..SILENT as u32).map(|at| call(begun + Duration::from_millis(at.into()))).collect();
         let late = begun + PATIENCE;
         let newest = call(late);
-        assert!(said(all.remove(0)).contains("others call"), "the oldest has made room");
+        let silent = Ok(ControlMessage::Refused(Refusal::Silent));
+        assert_eq!(said(all.remove(0)), silent, "the oldest has made room");
         assert_eq!(callers.deadline(), Some(late + Duration::from_millis(1)));
         callers.expire(late);
         assert!(matches!(callers.hear(all[0].1), Heard::Asks(_)));
         callers.expire(late + Duration::from_millis(2));
-        assert!(said(all.remove(1)).contains("nothing was asked"));
+        assert_eq!(said(all.remove(1)), silent);
         callers.expire(late + Duration::from_secs(1));
         assert_eq!(callers.deadline(), Some(late + PATIENCE));
         // One that is attached stays.

@@ -19,7 +19,6 @@
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
 //! | [`farewell`] | clients that are sent away before they are taken in |
 //! | [`callers`] | programs at the control socket |
-//! | [`control`] | the control socket: stop, ask, attach |
 //! | [`notify`] | telling a supervisor that we are ready |
 //! | [`token`] | the token file |
 //! | [`server_registry`] | where a server is found: its lock file |
@@ -34,7 +33,6 @@ pub mod budget;
 pub mod callers;
 pub mod client;
 pub mod connection;
-pub mod control;
 pub mod farewell;
 pub mod listen;
 pub mod lobby;

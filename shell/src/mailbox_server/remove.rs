@@ -5,8 +5,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::control::{self, Request};
-use super::server_registry::{RegistryError, ServerEntry, ServerRegistry};
+use crate::registry::Client;
+use crate::registry::protocol::{ControlMessage, Token};
+
+use super::server_registry::{RegistryError, ServerEntry, ServerRegistry, name_of};
 
 /// How long a server has to go.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,7 +64,10 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
     if registry.remove_stale(&entry) {
         return Ok(Removed::Leftovers);
     }
-    if control::ask(&registry, port, Request::Stop).is_err() {
+    let deadline = Some(Instant::now() + PATIENCE);
+    let client = Client::connect(registry.directory(), &name_of(port)).ok();
+    let asked = client.and_then(|client| client.ask(ControlMessage::Stop, Token::default(), deadline).ok());
+    if asked.is_none() {
         signal(registry.pid_of(&entry), &entry, Signal::TERM);
     }
     let mut killed = false;

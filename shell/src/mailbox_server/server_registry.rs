@@ -14,7 +14,8 @@ use crate::os::escape::shown;
 use crate::os::file::{OpenError, make_private, open_regular};
 use crate::os::pid::pid_in_words;
 use crate::registry::lock_file::{Leftover, LockFile, LockFileEntry, LockFileError, owner_lines};
-use crate::registry::{Name, RuntimeDir, RuntimeError, owner_pid, server_of};
+use crate::registry::status::Report;
+use crate::registry::{Client, Name, RuntimeDir, RuntimeError, owner_pid, report, server_of};
 
 /// Why a server is not registered, or not found.
 #[derive(Debug, Error)]
@@ -140,6 +141,14 @@ impl ServerRegistry {
     /// The process id of a live server, as this process can use it; 0 if the server cannot be seen from here.
     pub fn pid_of(&self, entry: &ServerEntry) -> u32 {
         owner_pid(&self.directory, &entry.name, &entry.file)
+    }
+
+    /// What a server says about itself; nothing if it does not answer.
+    ///
+    /// # Blocking
+    /// At most 2 s.
+    pub fn report(&self, port: u16) -> Option<Report> {
+        report(&Client::connect(&self.directory, &name_of(port)).ok()?).ok()
     }
 
     /// Removes what a dead server left. Returns `false` if the server lives.

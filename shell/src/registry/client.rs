@@ -1,6 +1,6 @@
 //! The client's side of a rendezvous: connect, ask, be handed what was asked for.
 
-use super::listener::{Probe, connect};
+use super::listener::{Probe, connect, file_of};
 use super::name::Name;
 use super::protocol::{ControlMessage, LONGEST, ProtocolError, Record, Token};
 use super::runtime_dir::RuntimeDir;
@@ -11,6 +11,7 @@ use crate::os::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use rustix::process::geteuid;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -85,7 +86,15 @@ impl Client {
     /// # Errors
     /// There is none, or it is not to be trusted.
     pub fn connect(directory: &RuntimeDir, name: &Name) -> Result<Self, ConnectError> {
-        let socket = match connect(directory, name) {
+        Self::connect_to(directory, &*file_of(name))
+    }
+
+    /// Connects to the owner of a socket.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) fn connect_to(directory: impl AsFd, file: impl Arg) -> Result<Self, ConnectError> {
+        let socket = match connect(directory, file) {
             Probe::Alive(socket) => socket,
             Probe::Nothing => return Err(ConnectError::NotFound),
             Probe::Stale(_) => return Err(ConnectError::Dead),
@@ -98,6 +107,11 @@ impl Client {
             true => Ok(Self { socket, owner, evicted: AtomicBool::new(false) }),
             false => Err(ConnectError::Foreign),
         }
+    }
+
+    /// The connection alone.
+    pub(crate) fn into_socket(self) -> CloseOnForkFd {
+        self.socket
     }
 
     /// Who the owner is.

@@ -4,15 +4,17 @@
 //! but does not listen yet is never seen by a judge, and a live one is never removed.
 
 use super::name::Name;
+use super::protocol::{ControlMessage, Record};
 use super::runtime_dir::{Locked, RuntimeDir, RuntimeError};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::{OsError, cannot};
 use crate::os::file::{FileId, OpenError, SocketFile, remove_if};
-use crate::os::socket::peer_credentials;
+use crate::os::socket::{peer_credentials, send_with_descriptors};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::path::Arg;
 use rustix::process::geteuid;
 use thiserror::Error;
 
@@ -60,9 +62,14 @@ impl Listener {
     /// # Errors
     /// The name is in use, or something failed; then nothing is left.
     pub fn bind(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
-        if name.mailbox_port().is_some() {
-            return Err(BindError::Reserved(name.clone()));
+        match name.mailbox_port() {
+            Some(_) => Err(BindError::Reserved(name.clone())),
+            None => Self::bind_any(directory, name),
         }
+    }
+
+    /// Takes a name, which may be one of a mailbox server.
+    pub(crate) fn bind_any(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
         let locked = directory.lock().map_err(cannot("lock the runtime directory"))?;
         let (socket, file) = Self::open(&locked, name)?;
         drop(locked);
@@ -180,12 +187,12 @@ pub enum Probe {
 
 /// Judges a name. Under the lock a stale socket is surely so.
 pub(crate) fn probe(locked: &Locked<'_>, name: &Name) -> Probe {
-    connect(locked.directory(), name)
+    connect(locked.directory(), &*file_of(name))
 }
 
 /// Tries to connect. Without the lock `Stale` can also mean that its owner is just about to listen.
-pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
-    let file = match SocketFile::open(directory, file_of(name)) {
+pub(crate) fn connect(directory: impl AsFd, file: impl Arg) -> Probe {
+    let file = match SocketFile::open(directory, file) {
         Ok(file) => file,
         Err(OpenError::System(Errno::NOENT)) => return Probe::Nothing,
         Err(OpenError::System(error)) => return Probe::Unknown(error),
@@ -198,6 +205,11 @@ pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
         Err(Errno::PROTOTYPE) => Probe::NotOwned,
         Err(error) => Probe::Unknown(error),
     }
+}
+
+/// Sends a message to a client. A client that has gone needs none, and one whose socket is full has been told enough.
+pub(crate) fn send(client: impl AsFd, message: ControlMessage, descriptors: &[BorrowedFd<'_>]) {
+    let _ = send_with_descriptors(client, &Record::plain(message).encode(), descriptors);
 }
 
 /// Removes a name's socket. False: the name has gone to something else, or nothing, without the lock.
@@ -241,7 +253,7 @@ mod tests {
         // What a killed owner leaves is replaced; what is no socket is not.
         let directory = here(parent.path());
         directory.bind(socket().unwrap(), &file_of(&name)).unwrap();
-        assert!(file.exists() && matches!(connect(&directory, &name), Probe::Stale(_)));
+        assert!(file.exists() && matches!(connect(&directory, &*file_of(&name)), Probe::Stale(_)));
         drop(Listener::bind(directory, &name).unwrap());
         assert!(!file.exists());
         std::fs::write(&file, "text").unwrap();
@@ -256,8 +268,8 @@ mod tests {
         std::fs::create_dir(&deep).unwrap();
         let name: Name = "n".repeat(Name::MAX).parse().unwrap();
         let owner = Listener::bind(here(&deep), &name).unwrap();
-        assert!(matches!(connect(&here(&deep), &name), Probe::Alive(_)));
+        assert!(matches!(connect(here(&deep), &*file_of(&name)), Probe::Alive(_)));
         drop(owner);
-        assert!(matches!(connect(&here(&deep), &name), Probe::Nothing));
+        assert!(matches!(connect(here(&deep), &*file_of(&name)), Probe::Nothing));
     }
 }

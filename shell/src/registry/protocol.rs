@@ -1,4 +1,4 @@
-//! What is said over a rendezvous socket: fixed little-endian records, one in each packet.
+//! The control protocol, over the socket of a channel or a mailbox server: fixed little-endian records, one in each packet.
 //!
 //! ```text
 //! every record    0 magic "WHMT"   4 version   8 kind   12 argument   16..32 token
@@ -9,6 +9,7 @@
 //!                 4 seated   argument: its seat; "admit me"
 //!                 5 armed    it will sleep elsewhere: tell it of news by a told
 //!                 6 bye      argument: how it went (`DisconnectReason`)
+//!                 7 attach   to a mailbox server; answered by mailboxes, or refused
 //! an owner says   16 ring    argument: a seat to try first; two descriptors: data, control
 //!                 17 stream  one descriptor: a stream of frames
 //!                 18 refused argument: why (`Refusal`)
@@ -16,6 +17,7 @@
 //!                 20 stopping
 //!                 21 told    look again
 //!                 22 evicted it was too slow, and is sent nothing more
+//!                 23 mailboxes  one descriptor; the process is attached as long as the connection is open
 //! ```
 //!
 //! The first eight bytes never change their meaning: so whoever meets another version can name both. The token tells the
@@ -71,6 +73,9 @@ pub enum Refusal {
     /// The owner could not do it.
     #[error("its owner cannot take more: no descriptors or memory")]
     Unable,
+    /// The client was connected for too long without a request, or another client needed its place.
+    #[error("nothing was asked for in time")]
+    Silent,
 }
 
 /// What one side says.
@@ -88,6 +93,8 @@ pub enum ControlMessage {
     Armed,
     /// Client: it is over for me.
     Bye(DisconnectReason),
+    /// Client: hand over the mailboxes.
+    Attach,
     /// Owner: here is the ring; try this seat first.
     Ring(u32),
     /// Owner: here is your stream.
@@ -102,6 +109,8 @@ pub enum ControlMessage {
     Told,
     /// Owner: you were too slow.
     Evicted,
+    /// Owner: here are the mailboxes.
+    Mailboxes,
 }
 
 /// A saying with what goes with every one.
@@ -117,7 +126,7 @@ pub struct Record {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ProtocolError {
     /// The other side speaks another version.
-    #[error("the other side speaks version {0} of the rendezvous, this program version {VERSION}")]
+    #[error("the other side speaks version {0} of the control protocol, this program version {VERSION}")]
     Version(u32),
     /// It is nothing known.
     #[error("the other side does not speak this language")]
@@ -139,6 +148,7 @@ impl Record {
             ControlMessage::Seated(seat) => (4, seat),
             ControlMessage::Armed => (5, 0),
             ControlMessage::Bye(how) => (6, how as u32),
+            ControlMessage::Attach => (7, 0),
             ControlMessage::Ring(seat) => (16, seat),
             ControlMessage::Stream => (17, 0),
             ControlMessage::Refused(why) => (18, why as u32),
@@ -146,6 +156,7 @@ impl Record {
             ControlMessage::Stopping => (20, 0),
             ControlMessage::Told => (21, 0),
             ControlMessage::Evicted => (22, 0),
+            ControlMessage::Mailboxes => (23, 0),
         };
         let mut bytes = [0; RECORD];
         for (to, word) in bytes.chunks_exact_mut(4).zip([MAGIC, VERSION, kind, argument]) {
@@ -179,6 +190,7 @@ impl Record {
             (4, seat) => ControlMessage::Seated(seat),
             (5, _) => ControlMessage::Armed,
             (6, how) => ControlMessage::Bye(farewell(how).ok_or(ProtocolError::Malformed)?),
+            (7, _) => ControlMessage::Attach,
             (16, seat) => ControlMessage::Ring(seat),
             (17, _) => ControlMessage::Stream,
             (18, why) => ControlMessage::Refused(refusal(why).ok_or(ProtocolError::Malformed)?),
@@ -186,6 +198,7 @@ impl Record {
             (20, _) => ControlMessage::Stopping,
             (21, _) => ControlMessage::Told,
             (22, _) => ControlMessage::Evicted,
+            (23, _) => ControlMessage::Mailboxes,
             _ => return Err(ProtocolError::Malformed),
         };
         Ok(Self { saying, token })
@@ -199,7 +212,7 @@ fn farewell(word: u32) -> Option<DisconnectReason> {
 }
 
 fn refusal(word: u32) -> Option<Refusal> {
-    let all = [Refusal::Full, Refusal::Missed, Refusal::Over, Refusal::Unable];
+    let all = [Refusal::Full, Refusal::Missed, Refusal::Over, Refusal::Unable, Refusal::Silent];
     all.into_iter().find(|why| *why as u32 == word)
 }
 
@@ -223,6 +236,9 @@ mod tests {
             ControlMessage::Stream,
             ControlMessage::Refused(Refusal::Full),
             ControlMessage::Refused(Refusal::Unable),
+            ControlMessage::Refused(Refusal::Silent),
+            ControlMessage::Attach,
+            ControlMessage::Mailboxes,
             ControlMessage::Report,
             ControlMessage::Stopping,
             ControlMessage::Told,

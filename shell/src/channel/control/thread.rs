@@ -538,6 +538,7 @@ impl ControlLoop {
             messages,
             message_rate: self.messages.rate(messages),
             waits: self.pulse.flow.is_waiting(),
+            connections: 0,
             participants: self.participants(),
         }
     }

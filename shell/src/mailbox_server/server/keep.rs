@@ -1,10 +1,8 @@
 //! Looking after the names by which a server is found: a program that cleans up may remove them while it runs.
 
 use super::{CONTROL, Server, StartError, watch};
-use crate::mailbox_server::control;
 use crate::mailbox_server::server_registry::ServerRegistry;
 use crate::os::error::cannot;
-use crate::os::file::FileId;
 use std::time::Duration;
 
 /// How often to look.
@@ -16,8 +14,7 @@ impl Server {
     pub(super) fn keep_names(&mut self) {
         let directory = self.registry.directory();
         let has_lock_file = directory.is_in_place() && self.lock_file.has_name();
-        let socket = control::socket_name(self.address.port());
-        if has_lock_file && FileId::at(directory, socket) == Ok(self.control_file) {
+        if has_lock_file && !self.control.is_gone() {
             return;
         }
         match self.put_names_back(has_lock_file) {
@@ -42,10 +39,10 @@ impl Server {
             // The lock of the former file still tells a process that has it open that this server lives.
             self.former = Some(std::mem::replace(&mut self.lock_file, lock_file));
         }
-        let failed = cannot("open the control socket");
-        let (control, file) = control::listen(&self.registry, self.address.port()).map_err(&failed)?;
-        watch(&self.epoll, &control, CONTROL).map_err(&failed)?;
-        (self.control, self.control_file) = (control, file);
+        if self.control.is_gone() {
+            self.control.put_back()?;
+            watch(&self.epoll, &self.control, CONTROL).map_err(cannot("wait for events"))?;
+        }
         Ok(())
     }
 }

@@ -22,23 +22,20 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::mailbox_server::budget::Budget;
-use crate::mailbox_server::control;
 use crate::mailbox_server::farewell::Farewells;
 use crate::mailbox_server::listen::{self, Inherited, ListenError, Listeners};
 use crate::mailbox_server::lobby::Lobby;
 use crate::mailbox_server::reply::Limits;
-use crate::mailbox_server::server_registry::{RegistryError, ServerInfo, ServerRegistry};
+use crate::mailbox_server::server_registry::{RegistryError, ServerInfo, ServerRegistry, name_of};
 use crate::mailbox_server::session::Config;
 use crate::mailbox_server::store::SharedMailboxes;
 use crate::mailbox_server::wait_list::WaitList;
 use crate::mailbox_server::worker::{Shared, Worker};
 use crate::mailbox_server::worker_queue::WorkerQueue;
-use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::file::FileId;
 use crate::os::memory;
 use crate::os::socket_owner::OwnerCheck;
-use crate::registry::RuntimeError;
 use crate::registry::lock_file::LockFile;
+use crate::registry::{BindError, Listener, RuntimeError};
 use crate::shm::mailboxes::{MailSegment, MailboxError};
 use crate::shm::ring::SegmentError;
 
@@ -109,6 +106,9 @@ pub enum StartError {
     /// We cannot be found.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The control socket has no name.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The mailboxes cannot be made.
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
@@ -130,11 +130,11 @@ pub struct Server {
     address: SocketAddr,
     registry: ServerRegistry,
     info: ServerInfo,
+    /// Dropped before the lock file: as long as that is there, the socket is found.
+    control: Listener,
     lock_file: LockFile,
     /// The file before another program removed it.
     former: Option<LockFile>,
-    control: CloseOnForkFd,
-    control_file: FileId,
     /// The names are gone, and this was logged.
     is_missed: bool,
     segment: MailSegment,
@@ -245,23 +245,17 @@ impl Server {
             unix: options.unix.clone(),
         };
         let lock_file = registry.register(&info)?;
-        let control = control::listen(&registry, address.port()).and_then(|control| {
-            watch(&epoll, &control.0, CONTROL)?;
-            Ok(control)
-        });
-        let (control, control_file) = control.map_err(|error| {
-            registry.remove(&control::socket_name(address.port()));
-            cannot("open the control socket")(error)
-        })?;
+        let directory = registry.directory().reopen().map_err(RegistryError::from)?;
+        let control = Listener::bind_any(directory, &name_of(address.port()))?;
+        watch(&epoll, &control, CONTROL).map_err(cannot("wait for events"))?;
         let mut server = Self {
             listeners,
             address,
             registry,
             info,
+            control,
             lock_file,
             former: None,
-            control,
-            control_file,
             is_missed: false,
             segment,
             shared,
@@ -290,16 +284,7 @@ impl Server {
     }
 
     /// Takes everything away again, without having served.
-    pub fn close(self) {
-        self.withdraw();
-    }
-
-    /// Removes the control socket. The lock file goes with the server.
-    fn withdraw(&self) {
-        if self.registry.directory().is_in_place() && self.lock_file.has_name() {
-            self.registry.remove(&control::socket_name(self.address.port()));
-        }
-    }
+    pub fn close(self) {}
 
     fn connections(&self) -> usize {
         self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()

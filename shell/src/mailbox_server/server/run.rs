@@ -3,7 +3,7 @@
 use crate::os::error::{OsError, cannot};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,20 +13,23 @@ use thiserror::Error;
 
 use super::burial::Burial;
 use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, keep, watch};
-use crate::mailbox_server::callers::{ATTACHED, Callers, Heard};
-use crate::mailbox_server::control::{self, Request};
+use crate::mailbox_server::callers::{Callers, Heard};
 use crate::mailbox_server::farewell;
 use crate::mailbox_server::listen;
 use crate::mailbox_server::out_buffer::OutBuffer;
-use crate::mailbox_server::reply::{self, CloseReason, Limits};
+use crate::mailbox_server::reply::{self, CloseReason};
 use crate::mailbox_server::wait_list::WaitList;
 use crate::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::deadline;
 use crate::os::error::reason;
 use crate::os::signal;
+use crate::os::socket::{receive, send_with_descriptors};
 use crate::os::thread;
 use crate::os::timeout;
+use crate::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
+use crate::registry::send;
+use crate::registry::status::{Kind, Phase, Report, TransportKind};
 use crate::shm::mailboxes::MailSegment;
 
 /// Clients get so long to finish their requests when the server goes down, and then to read the last line.
@@ -82,7 +85,7 @@ impl Server {
         if let (Ok(()), Some(log)) = (&result, &self.log) {
             self.registry.remove(log);
         }
-        self.withdraw();
+        drop(self.control);
         for post in &self.posts {
             post.send(WorkerMessage::End);
         }
@@ -203,14 +206,14 @@ impl Server {
     /// Takes in those who call at the control socket. False: there are no descriptors for more.
     fn take_calls(&mut self, callers: &mut Callers, now: Instant) -> bool {
         for _ in 0..ROUND {
-            match listen::accept(&self.control, false) {
-                Ok(caller) => {
+            match self.control.accept() {
+                Ok(Some((caller, _))) => {
                     let (socket, number) = callers.come(caller, now);
                     if watch(&self.epoll, socket, number).is_err() {
                         callers.hear(number);
                     }
                 }
-                Err(Errno::AGAIN) => return true,
+                Ok(None) => return true,
                 Err(_) if callers.make_room() => {}
                 Err(_) => return false,
             }
@@ -301,35 +304,51 @@ impl Server {
         true
     }
 
-    /// Answers who called the control socket.
-    fn answer(&self, caller: &OwnedFd, may_attach: bool) -> Answered {
-        match control::request(caller) {
-            Some(Request::Stop) => {
-                control::answer(caller, "ok", None);
+    /// Answers a caller of the control socket.
+    fn answer(&self, caller: &CloseOnForkFd, may_attach: bool) -> Answered {
+        let mut packet = [0; RECORD];
+        let request = match receive(caller, &mut packet) {
+            Ok(count) if count > 0 => Record::decode(&packet[..count]),
+            _ => return Answered::Otherwise,
+        };
+        match request.map(|record| record.saying) {
+            Ok(ControlMessage::Stop) => {
+                send(caller, ControlMessage::Stopping, &[]);
                 return Answered::Stop;
             }
-            Some(Request::Attach) if !may_attach => {
-                let text = format!("err {ATTACHED} programs are attached; end one of them");
-                control::answer(caller, &text, None);
+            Ok(ControlMessage::Attach) if !may_attach => {
+                send(caller, ControlMessage::Refused(Refusal::Full), &[]);
             }
-            Some(Request::Attach) => {
-                control::answer(caller, "ok", Some(self.segment.as_fd()));
+            Ok(ControlMessage::Attach) => {
+                send(caller, ControlMessage::Mailboxes, &[self.segment.as_fd()]);
                 return Answered::Attached;
             }
-            Some(Request::Status) => {
-                let Limits { boxes, capacity, packet } = self.shared.rules.shape;
-                let text = format!(
-                    "ok pid={} address={} boxes={boxes} capacity={capacity} packet={packet} connections={} workers={}",
-                    std::process::id(),
-                    self.address,
-                    self.connections(),
-                    self.posts.len(),
-                );
-                control::answer(caller, &text, None);
+            Ok(ControlMessage::Status) => {
+                let mut packet = Record::plain(ControlMessage::Report).encode().to_vec();
+                packet.extend(self.report().encode());
+                let _ = send_with_descriptors(caller, &packet, &[]);
             }
-            None => {}
+            // Another version perhaps: it reads this server's in the answer.
+            Ok(_) | Err(_) => send(caller, ControlMessage::Refused(Refusal::Unable), &[]),
         }
         Answered::Otherwise
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            kind: Kind::Mailboxes,
+            stage: Phase::Live,
+            way: TransportKind::Shm,
+            wanted: 0,
+            memory: self.segment.geometry().length(),
+            sent: 0,
+            rate: 0,
+            messages: 0,
+            message_rate: 0,
+            waits: false,
+            connections: self.connections() as u64,
+            participants: Vec::new(),
+        }
     }
 }
 

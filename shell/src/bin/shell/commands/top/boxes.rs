@@ -3,7 +3,7 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
-use whorl::mailbox_server::control::{Request, ask};
+use whorl::mailbox_server::attach::attach;
 use whorl::mailbox_server::server_registry::ServerRegistry;
 use whorl::os::close_on_fork::CloseOnForkFd;
 use whorl::os::timeout::NOW;
@@ -47,9 +47,8 @@ impl Attached {
     /// Attaches; nothing if the server does not want that.
     pub fn to(port: u16, pid: u32) -> Option<Self> {
         let registry = ServerRegistry::open().ok()?;
-        let answer = ask(&registry, port, Request::Attach).ok()?;
-        let segment = MailSegment::open(answer.object?).ok()?;
-        Some(Self { pid, port, registry, segment, versions: Vec::new(), socket: answer.socket })
+        let (segment, socket) = attach(port).ok()?;
+        Some(Self { pid, port, registry, segment, versions: Vec::new(), socket })
     }
 
     /// Whether the server is gone.
@@ -74,7 +73,6 @@ impl Attached {
     }
 
     fn connections(&self) -> Option<u64> {
-        let answer = ask(&self.registry, self.port, Request::Status).ok()?;
-        answer.text.split(' ').find_map(|field| field.strip_prefix("connections=")?.parse().ok())
+        self.registry.report(self.port).map(|report| report.connections)
     }
 }
