@@ -10,7 +10,9 @@
 //!
 //! The file is a [lock file](crate::registry::lock_file): the server holds its lock for as long as it lives.
 
-use crate::os::file::{FileId, OpenError};
+use crate::os::error::{OsError, cannot};
+use crate::os::file::OpenError;
+use crate::os::file_id::FileId;
 use crate::registry::Name;
 use crate::registry::lock_file::{LockFile, LockFileEntry, LockFileError, MAX_TEXT};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -51,21 +53,15 @@ pub enum FileError {
     #[error("in use by another server")]
     InUse,
     /// A system call failed.
-    #[error("{}", crate::os::error::reason(*.0))]
-    System(Errno),
-}
-
-impl From<Errno> for FileError {
-    fn from(error: Errno) -> Self {
-        Self::System(error)
-    }
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 impl From<OpenError> for FileError {
     fn from(refused: OpenError) -> Self {
         match refused {
             OpenError::NotOwned => Self::Foreign,
-            OpenError::System(error) => Self::System(error),
+            OpenError::System(error) => Self::System(cannot("open the file")(error)),
         }
     }
 }
@@ -75,7 +71,7 @@ impl From<LockFileError> for FileError {
         match error {
             LockFileError::InUse => Self::InUse,
             LockFileError::NotOwned => Self::Foreign,
-            LockFileError::System(error) => Self::System(error.errno()),
+            LockFileError::System(error) => Self::System(error),
         }
     }
 }
@@ -142,7 +138,8 @@ impl InfoFile {
     /// Makes the file in a directory.
     pub fn create(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(directory, flags, Mode::empty())?;
+        let opened =
+            rustix::fs::open(directory, flags, Mode::empty()).map_err(cannot("open the directory"))?;
         let file_name = format!("{name}{ENDING}");
         let file = LockFile::create(opened, &file_name, information.text().as_bytes())?;
         // The directory may be a relative path, and the process may go elsewhere.
@@ -169,7 +166,7 @@ impl InfoFile {
 
 /// The information files in a directory, sorted by path.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Errno> {
-    let failed = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let failed = |error: std::io::Error| OsError::io("read the directory", &error).errno();
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

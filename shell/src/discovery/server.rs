@@ -9,7 +9,8 @@ use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::dirs::CreatedDirs;
 use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::{EventFd, try_poll};
-use crate::os::socket_owner::{OwnerCheck, Refused};
+use crate::os::socket::cancel;
+use crate::os::socket_owner::OwnerCheck;
 use crate::os::thread::start_thread;
 use crate::registry::protocol::Token;
 use crate::registry::status::Kind;
@@ -160,7 +161,7 @@ impl Server {
         let information = Information { address, port, channel: name.clone(), id: channel.id() };
         let mut made = CreatedDirs::all(&options.directory, 0o700).map_err(|error| ServerError::File {
             path: options.directory.clone(),
-            error: FileError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            error: OsError::io("make the directory", &error).into(),
         })?;
         let announcement =
             InfoFile::create(&options.directory, name, &information).map_err(|error| ServerError::File {
@@ -337,7 +338,7 @@ fn serve(
                     let from = from.map_or_else(|| "a client".to_owned(), |from| from.to_string());
                     if let Some(Err(refused)) = owners.map(|owners| owners.check(&socket)) {
                         tracing::debug!("connection from {from} refused: {refused}");
-                        dismiss(socket, &refused);
+                        cancel(&socket, wire::refusal(&refused).as_bytes());
                         continue;
                     }
                     tracing::debug!("connection from {from}");
@@ -358,14 +359,6 @@ fn serve(
             }
         }
     }
-}
-
-/// Sends a client away with one line. Reads what the client has sent, because the kernel would otherwise discard the line.
-fn dismiss(socket: CloseOnForkFd<TcpStream>, refused: &Refused) {
-    let mut socket: &TcpStream = &socket;
-    let _ = socket.write(wire::refusal(refused).as_bytes());
-    let _ = socket.shutdown(std::net::Shutdown::Write);
-    let _ = socket.read(&mut [0; 512]);
 }
 
 /// Sends the oldest client away that has not said who it is. False: there is none.

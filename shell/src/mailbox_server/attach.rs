@@ -83,7 +83,7 @@ impl Mailboxes {
     /// There is no such server, it is not ours, or every seat is taken.
     pub fn attach(server: impl Into<ServerAddr>) -> Result<Self, AttachError> {
         let (segment, connection) = attach(server)?;
-        Ok(segment.sit()?.tied(connection))
+        Ok(segment.sit()?.with_connection(connection))
     }
 }
 

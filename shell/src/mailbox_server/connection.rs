@@ -14,6 +14,7 @@ use super::out_buffer::OutBuffer;
 use super::reply::CloseReason;
 use super::session::{CallContext, Config, MailboxStore, Millis, Session, WaitingFor};
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::socket::cancel;
 
 /// OutBuffer are sent when there are so many bytes of them.
 pub const FLUSH_AT: usize = 256 << 10;
@@ -210,7 +211,7 @@ impl Connection {
     pub fn give_way<B>(&mut self, bye: CloseReason, desk: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_none() {
             self.session.finish(bye, desk.output);
-            super::farewell::dismiss(&self.socket, desk.output);
+            cancel(&self.socket, desk.output);
             desk.output.clear();
         }
         Next::Close

@@ -4,14 +4,12 @@
 //! read it yet. So the server closes its half, and drops what the client still sends, for a moment and up to a bound.
 
 use crate::os::close_on_fork::CloseOnForkFd;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use crate::os::socket::{MAX_DISCARD, discard, send_last};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// So long, and for so many bytes, is dropped what a client still sends.
+/// For so long what a client still sends is discarded.
 const PATIENCE: Duration = Duration::from_secs(1);
-const DROPPED: usize = 64 << 10;
 /// So many clients at a time. The oldest goes when there are more.
 const MOST: usize = 64;
 
@@ -35,9 +33,9 @@ struct Client {
 impl Farewells {
     /// Sends a client away with one line. What is returned is to be watched for input, under this number, if there is anything.
     pub fn say(&mut self, socket: CloseOnForkFd, line: &[u8], now: Instant) -> Option<(&CloseOnForkFd, u64)> {
-        let mut client = Client { number: self.next, socket, until: now + PATIENCE, left: DROPPED };
+        let mut client = Client { number: self.next, socket, until: now + PATIENCE, left: MAX_DISCARD };
         self.next += 1;
-        say(&client.socket, line);
+        send_last(&client.socket, line);
         if !client.drain() {
             return None;
         }
@@ -79,33 +77,8 @@ impl Farewells {
 impl Client {
     /// Drops what there is. False: it has gone, or has sent too much.
     fn drain(&mut self) -> bool {
-        drain(&self.socket, &mut self.left)
+        discard(&self.socket, &mut self.left)
     }
-}
-
-fn drain(socket: &CloseOnForkFd, left: &mut usize) -> bool {
-    let mut bytes = [0; 4096];
-    loop {
-        match rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return false,
-            Ok((count, _)) if count < *left => *left -= count,
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return true,
-            Ok(_) | Err(_) => return false,
-        }
-    }
-}
-
-/// Sends a line that is the last. What the socket does not take at once is not sent.
-fn say(socket: &CloseOnForkFd, line: &[u8]) {
-    let _ = rustix::net::send(socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-    let _ = rustix::net::shutdown(socket, Shutdown::Write);
-}
-
-/// Sends a client away with one line, where its socket must be closed at once.
-pub fn dismiss(socket: &CloseOnForkFd, line: &[u8]) {
-    say(socket, line);
-    drain(socket, &mut { DROPPED });
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::worker_queue::unpoisoned;
+use crate::os::thread::unpoisoned;
 
 /// Names a client in the lobby. A later client has a larger one.
 pub type Ticket = u64;

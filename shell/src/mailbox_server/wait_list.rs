@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::worker_queue::{WorkerMessage, WorkerQueue, unpoisoned};
+use super::worker_queue::{WorkerMessage, WorkerQueue};
+use crate::os::thread::unpoisoned;
 
 /// The register.
 #[derive(Debug)]

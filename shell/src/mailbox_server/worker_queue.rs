@@ -4,9 +4,10 @@ use super::budget::Share;
 use super::lobby::Ticket;
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::event_fd::EventFd;
+use crate::os::thread::unpoisoned;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Names a connection of a worker, and never a later one in its place.
 pub type Key = u64;
@@ -73,9 +74,4 @@ impl AsFd for WorkerQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
-}
-
-/// The data of a mutex. Whoever panicked while holding one of ours left a list that is still a list.
-pub fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

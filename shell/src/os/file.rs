@@ -4,8 +4,9 @@
 //! Only for removing does the kernel want a name. `remove_if` looks a last time, whether it still leads to what was
 //! judged; and those of us who change names in the runtime directory do so under its lock.
 
+use super::close_on_fork::CloseOnForkFd;
 use super::error::last_error;
-use crate::os::close_on_fork::CloseOnForkFd;
+use super::file_id::FileId;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -13,24 +14,6 @@ use rustix::net::SocketAddrUnix;
 use rustix::path::Arg;
 use rustix::process::geteuid;
 use std::path::PathBuf;
-
-/// What tells a file from others that had, or will have, its name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(crate) fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-
-    /// Of what has a name now; a link is itself.
-    pub(crate) fn at(directory: impl AsFd, name: impl Arg) -> Result<Self, Errno> {
-        rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::of(&stat))
-    }
-}
 
 /// Whether [`path_of`] leads anywhere: in a chroot or a sandbox /proc may be missing.
 pub(crate) fn is_proc_mounted() -> bool {

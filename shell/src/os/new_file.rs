@@ -13,7 +13,8 @@
 //! A locked file is never linked from its temporary name: FUSE file systems that know files by their paths (bindfs, sshfs)
 //! take the new name for another file, whose lock is free.
 
-use crate::os::file::{FileId, path_of};
+use crate::os::file::path_of;
+use crate::os::file_id::FileId;
 use crate::os::flush::flush;
 use crate::os::ofd_lock::ByteLocks;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -3,6 +3,7 @@
 use super::signal::BlockedSignals;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// How many threads of the library there are. Orders nothing.
@@ -27,6 +28,11 @@ impl Drop for Counted {
 /// How many threads this library has started that have not ended.
 pub(super) fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
+}
+
+/// Locks a mutex of data that every panic leaves in order, such as lists and counters.
+pub fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts a thread that takes no signals: they are for the threads of the program around it, which may want to read them from a

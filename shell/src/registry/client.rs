@@ -5,6 +5,7 @@ use super::name::Name;
 use super::protocol::{ControlMessage, LONGEST, ProtocolError, Record, Token};
 use super::runtime_dir::RuntimeDir;
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::{OsError, cannot};
 use crate::os::socket::{Peer, peer_credentials};
 use crate::os::socket::{receive, receive_with_descriptors, send_with_descriptors};
 use crate::os::timeout::timespec;
@@ -45,8 +46,8 @@ pub enum ConnectError {
     #[error("it belongs to another user")]
     Foreign,
     /// A system call failed.
-    #[error("cannot connect: {}", crate::os::error::reason(*.0))]
-    System(Errno),
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 /// Why there was no answer.
@@ -65,9 +66,11 @@ pub enum RequestError {
     #[error("interrupted")]
     Interrupted,
     /// A system call failed.
-    #[error("cannot talk to its owner: {}", crate::os::error::reason(*.0))]
-    System(Errno),
+    #[error(transparent)]
+    System(#[from] OsError),
 }
+
+const TALK: &str = "talk to its owner";
 
 /// An answer, with what came along.
 #[derive(Debug)]
@@ -100,9 +103,9 @@ impl Client {
             Probe::Stale(_) => return Err(ConnectError::Dead),
             Probe::Backlog => return Err(ConnectError::Backlog),
             Probe::NotOwned => return Err(ConnectError::NotOwned),
-            Probe::Unknown(error) => return Err(ConnectError::System(error)),
+            Probe::Unknown(error) => return Err(cannot("connect")(error).into()),
         };
-        let owner = peer_credentials(&socket).map_err(ConnectError::System)?;
+        let owner = peer_credentials(&socket).map_err(cannot("connect"))?;
         match owner.uid == geteuid().as_raw() {
             true => Ok(Self { socket, owner, evicted: AtomicBool::new(false) }),
             false => Err(ConnectError::Foreign),
@@ -127,7 +130,7 @@ impl Client {
         match send_with_descriptors(&self.socket, &Record { saying, token }.encode(), &[]) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => Err(RequestError::Closed),
-            Err(error) => Err(RequestError::System(error)),
+            Err(error) => Err(cannot(TALK)(error).into()),
         }
     }
 
@@ -155,7 +158,7 @@ impl Client {
                     return Ok(Answer { record, rest, descriptors });
                 }
                 Err(Errno::AGAIN) => readable(self.socket.as_fd(), deadline)?,
-                Err(error) => return Err(RequestError::System(error)),
+                Err(error) => return Err(cannot(TALK)(error).into()),
             }
         }
     }
@@ -198,13 +201,13 @@ pub(crate) fn readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Res
         Some(Duration::ZERO) => return Err(RequestError::TimedOut),
         left => left.map(timespec),
     };
-    let stop = crate::os::signal::stop_event().map_err(RequestError::System)?;
+    let stop = crate::os::signal::stop_event().map_err(cannot(TALK))?;
     let mut ready = [socket, stop].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     match poll(&mut ready, nap.as_ref()) {
         Err(Errno::INTR) | Ok(_) if crate::os::signal::stop_signal().is_some() => {
             Err(RequestError::Interrupted)
         }
         Err(Errno::INTR) | Ok(_) => Ok(()),
-        Err(error) => Err(RequestError::System(error)),
+        Err(error) => Err(cannot(TALK)(error).into()),
     }
 }

@@ -8,7 +8,8 @@
 use super::runtime_dir::DirectoryLock;
 use crate::os::close_on_fork::ForkId;
 use crate::os::error::{OsError, cannot};
-use crate::os::file::{FileId, OpenError, make_private, open_regular, remove_if};
+use crate::os::file::{OpenError, make_private, open_regular, remove_if};
+use crate::os::file_id::FileId;
 use crate::os::new_file::{Existing, NewFile, fill};
 use crate::os::ofd_lock::ByteLocks;
 use crate::os::pid::{is_own_pid_namespace, pid_namespace};

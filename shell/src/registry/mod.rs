@@ -18,7 +18,7 @@ mod runtime_dir;
 pub mod status;
 mod wait_file;
 
-pub use crate::os::file::FileId;
+pub use crate::os::file_id::FileId;
 pub(crate) use client::readable;
 pub use client::{Answer, Client, ConnectError, RequestError};
 pub use list::{Listed, State, list};

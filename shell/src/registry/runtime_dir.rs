@@ -5,7 +5,8 @@
 //! Everything in it is reached through the opened directory, never by its path again.
 
 use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::file::{FileId, path_of};
+use crate::os::file::path_of;
+use crate::os::file_id::FileId;
 use crate::os::pid::mount_namespace;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};

@@ -1,8 +1,8 @@
 //! The server: opened by one thread, then workers that serve, a waker that listens for news from attached programs, and
 //! this thread, which takes clients in and answers on the control socket.
 
-mod burial;
 mod keep;
+mod reclaim;
 mod run;
 
 pub use run::RunError;
@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -34,6 +35,7 @@ use crate::mailbox_server::worker::{Shared, Worker};
 use crate::mailbox_server::worker_queue::WorkerQueue;
 use crate::os::memory;
 use crate::os::socket_owner::OwnerCheck;
+use crate::os::thread::start_thread;
 use crate::registry::lock_file::LockFile;
 use crate::registry::{BindError, Listener, RuntimeError};
 use crate::shm::mailboxes::{MailSegment, MailboxError};
@@ -298,6 +300,11 @@ impl Server {
 /// One worker for each processor, up to a few: they share the mailboxes' locks.
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(8)
+}
+
+fn spawn(name: &str, body: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, OsError> {
+    let thread = Builder::new().name(format!("dipc {name}"));
+    start_thread(thread, body).map_err(|error| OsError::io("start a thread", &error))
 }
 
 fn watch(epoll: &OwnedFd, source: impl AsFd, data: u64) -> Result<(), Errno> {

@@ -7,14 +7,12 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::burial::Burial;
-use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, keep, watch};
+use super::reclaim::ReclaimThread;
+use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, keep, spawn, watch};
 use crate::mailbox_server::callers::{Callers, Heard};
-use crate::mailbox_server::farewell;
 use crate::mailbox_server::listen;
 use crate::mailbox_server::out_buffer::OutBuffer;
 use crate::mailbox_server::reply::{self, CloseReason};
@@ -24,8 +22,7 @@ use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::deadline;
 use crate::os::error::reason;
 use crate::os::signal;
-use crate::os::socket::{receive, send_with_descriptors};
-use crate::os::thread;
+use crate::os::socket::{cancel, receive, send_with_descriptors};
 use crate::os::timeout;
 use crate::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
 use crate::registry::send;
@@ -71,17 +68,16 @@ impl Server {
                 drop(told);
                 result.is_ok()
             };
-            threads.push(spawn("worker", body).map_err(cannot("start a worker"))?);
+            threads.push(spawn("worker", body)?);
         }
         let (segment, shared) = (self.segment.clone(), self.shared.clone());
         let waker = spawn("waker", move || {
             wake(&segment, &shared.news);
             true
-        });
-        let waker = waker.map_err(cannot("start a thread"))?;
-        let burial = Burial::start(self.segment.clone()).map_err(cannot("start a thread"))?;
-        let result = self.serve(threads.len(), &burial);
-        drop(burial);
+        })?;
+        let reclaim = ReclaimThread::start(self.segment.clone())?;
+        let result = self.serve(threads.len(), &reclaim);
+        drop(reclaim);
         if let (Ok(()), Some(log)) = (&result, &self.log) {
             self.registry.remove(log);
         }
@@ -98,7 +94,7 @@ impl Server {
         if whole { Ok(()) } else { Err(RunError::Worker) }
     }
 
-    fn serve(&mut self, mut running: usize, burial: &Burial) -> Result<(), RunError> {
+    fn serve(&mut self, mut running: usize, reclaim: &ReclaimThread) -> Result<(), RunError> {
         let mut events: Vec<Event> = Vec::with_capacity(64);
         let mut callers = Callers::new(CALLER);
         let mut paused: Option<Instant> = None;
@@ -153,7 +149,7 @@ impl Server {
                     }
                     number @ FAREWELL.. => self.farewells.hear(number - FAREWELL),
                     number => match callers.hear(number) {
-                        Heard::Left => burial.ask(),
+                        Heard::Left => reclaim.request(),
                         Heard::Nobody => {}
                         Heard::Asks(socket) => match self.answer(&socket, callers.may_attach()) {
                             Answered::Stop => stop = true,
@@ -241,7 +237,7 @@ impl Server {
                         && let Ok(client) = listen::accept(listener, is_tcp)
                     {
                         reply::bye(&mut line, CloseReason::Busy(self.connections()));
-                        farewell::dismiss(&client, &line);
+                        cancel(&client, &line);
                     }
                     self.reserve();
                     tracing::warn!("cannot take clients in: {}", reason(error));
@@ -376,14 +372,6 @@ fn wake(segment: &MailSegment, news: &WaitList) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-pub(super) fn spawn(
-    name: &str,
-    body: impl FnOnce() -> bool + Send + 'static,
-) -> Result<JoinHandle<bool>, Errno> {
-    let thread = std::thread::Builder::new().name(format!("dipc {name}"));
-    thread::start_thread(thread, body).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
 }
 
 /// Reads an eventfd's count.
