@@ -96,7 +96,7 @@ pub unsafe extern "C" fn whorl_mailbox_read(
         let capacity = capacity.min(mailboxes.0.capacity());
         // SAFETY: the caller's second promise.
         let buffer = unsafe { room(buffer, capacity) }?;
-        let read = mailboxes.0.read_to(index, buffer, deadline(timeout_ms));
+        let read = mailboxes.0.read_into(index, buffer, deadline(timeout_ms));
         if let Err(MailboxError::Read(MailReadError::TooShort(needed))) = read {
             length.write(needed);
         }
@@ -205,7 +205,7 @@ impl From<MailboxError> for Failure {
             MailboxError::Wait(WaitError::Interrupted) => WHORL_INTERRUPTED,
             MailboxError::Seats(_) => WHORL_FULL,
             MailboxError::Forked => WHORL_FORKED,
-            _ => match error.is_lock() {
+            _ => match error.lock_error() {
                 Some(LockError::Busy | LockError::TimedOut) => WHORL_TIMED_OUT,
                 Some(LockError::Interrupted) => WHORL_INTERRUPTED,
                 None => WHORL_SYSTEM,

@@ -67,7 +67,7 @@ impl SharedMailboxes {
                 }
                 Err(why) => why,
             };
-            match why.is_lock() {
+            match why.lock_error() {
                 Some(LockError::Interrupted) if Instant::now() < deadline => std::thread::sleep(PAUSE),
                 Some(_) => {
                     self.stuck.insert(mailbox);
@@ -103,7 +103,7 @@ impl MailboxStore for SharedMailboxes {
                 out.truncate(start);
                 // And for the line end.
                 out.room(line.len() + size + 1).map_err(|_| MailboxError::Memory(size))?;
-                match mailboxes.read_to(mailbox, &mut out[at..at + size], Some(deadline)) {
+                match mailboxes.read_into(mailbox, &mut out[at..at + size], Some(deadline)) {
                     Err(MailboxError::Read(MailReadError::TooShort(needed))) if needed > size => {
                         size = needed
                     }

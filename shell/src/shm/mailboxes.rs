@@ -233,7 +233,7 @@ impl Mailboxes {
     /// # Errors
     /// There is no such mailbox, or no memory.
     pub fn read(&mut self, index: u32) -> Result<Message, MailboxError> {
-        self.read_by(index, None, |message, version| Message { version, bytes: message.to_vec() })
+        self.read_with(index, None, |message, version| Message { version, bytes: message.to_vec() })
     }
 
     /// Lets `look` see the latest message, which lies in private memory, and its version.
@@ -243,7 +243,7 @@ impl Mailboxes {
     ///
     /// # Errors
     /// As [`read`](Self::read), and the deadline.
-    pub fn read_by<R>(
+    pub fn read_with<R>(
         &mut self,
         index: u32,
         deadline: Option<Instant>,
@@ -270,7 +270,7 @@ impl Mailboxes {
     ///
     /// # Errors
     /// As [`read`](Self::read), the deadline, and [`MailReadError::TooShort`].
-    pub fn read_to(
+    pub fn read_into(
         &mut self,
         index: u32,
         buffer: &mut [u8],
@@ -322,7 +322,7 @@ impl Mailboxes {
     /// Waits for a writer, then as [`read`](Self::read); both until `deadline`.
     ///
     /// # Errors
-    /// As [`read_by`](Self::read_by), but for the deadline.
+    /// As [`read_with`](Self::read_with), but for the deadline.
     pub fn wait_newer(
         &mut self,
         index: u32,
@@ -334,8 +334,8 @@ impl Mailboxes {
             return Ok(None);
         }
         // A writer may own the mailbox by now, and be stopped.
-        match self.read_by(index, deadline, |message, version| Message { version, bytes: message.to_vec() }) {
-            Err(error) if error.is_lock() == Some(LockError::TimedOut) => Ok(None),
+        match self.read_with(index, deadline, |message, version| Message { version, bytes: message.to_vec() }) {
+            Err(error) if error.lock_error() == Some(LockError::TimedOut) => Ok(None),
             other => other.map(Some),
         }
     }
@@ -388,7 +388,7 @@ impl Drop for Mailboxes {
 
 impl MailboxError {
     /// Whether the lock could not be had in time, or the wait was interrupted.
-    pub fn is_lock(&self) -> Option<LockError> {
+    pub fn lock_error(&self) -> Option<LockError> {
         match self {
             Self::Read(MailReadError::Lock(why)) | Self::Write(MailWriteError::Lock(why)) => Some(*why),
             _ => None,
