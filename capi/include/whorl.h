@@ -7,63 +7,71 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// How a call ended.
+// The result of a call.
 typedef enum {
-  // Done.
+  // Success.
   WHORL_OK = 0,
-  // An argument makes no sense: a null pointer, a name that is none, a size out of range.
-  WHORL_ARGUMENT = 1,
-  // The time was up.
-  WHORL_TIMED_OUT = 2,
+  // An argument is not valid: a null pointer, an invalid name, a size out of range.
+  WHORL_ERR_ARGUMENT = 1,
+  // The time limit passed, or there is nothing to receive now.
+  WHORL_ERR_TIMED_OUT = 2,
   // A signal asked the program to stop.
-  WHORL_INTERRUPTED = 3,
-  // Somebody asked it to end, as `shell rm` does.
-  WHORL_STOPPED = 4,
-  // The name or the port belongs to somebody else.
-  WHORL_IN_USE = 5,
+  WHORL_ERR_INTERRUPTED = 3,
+  // `shell rm` asked the channel or the server to end.
+  WHORL_ERR_STOPPED = 4,
+  // Another process has the name or the port.
+  WHORL_ERR_IN_USE = 5,
   // There is no such server, mailbox or answer.
-  WHORL_NOTHING = 6,
-  // The message is longer than what it is to go into; nothing was sent or taken.
-  WHORL_TOO_LONG = 7,
-  // Every place is taken.
-  WHORL_FULL = 8,
+  WHORL_ERR_NOT_FOUND = 6,
+  // The message is longer than the slot, the mailbox or the buffer. Nothing was sent or received.
+  WHORL_ERR_TOO_LONG = 7,
+  // Every seat is taken.
+  WHORL_ERR_FULL = 8,
   // The stream has begun, and its first bytes are gone.
-  WHORL_MISSED = 9,
+  WHORL_ERR_MISSED = 9,
   // The sender died before the end.
-  WHORL_SENDER_DIED = 10,
-  // We were too slow, and the sender went on without us.
-  WHORL_EVICTED = 11,
-  // The other side does not keep to the protocol.
-  WHORL_CORRUPT = 12,
+  WHORL_ERR_SENDER_DIED = 10,
+  // The receiver was too slow, and the sender evicted it.
+  WHORL_ERR_EVICTED = 11,
+  // The peer does not follow the protocol.
+  WHORL_ERR_CORRUPT = 12,
   // The handle belongs to the process that forked this one.
-  WHORL_FORKED = 13,
-  // The system refused something; the text says what.
-  WHORL_SYSTEM = 14,
-  // A mistake in this library. The handle may be freed, and nothing else.
-  WHORL_PANIC = 15,
+  WHORL_ERR_FORKED = 13,
+  // A system call failed; the text says which.
+  WHORL_ERR_SYSTEM = 14,
+  // A fault of this library. The caller may destroy the handle, and must not use it otherwise.
+  WHORL_ERR_PANIC = 15,
 } whorl_status;
 
-// What was received.
+// What kind of message was received.
 typedef enum {
   // `length` bytes, at the start of the buffer.
-  WHORL_BYTES = 0,
-  // `length` zero bytes, which are not in the buffer.
-  WHORL_HOLE = 1,
-  // The end: everything was received, `length` bytes in all.
-  WHORL_END = 2,
-} whorl_kind;
+  WHORL_MSG_BYTES = 0,
+  // `length` zero bytes, which are not in the buffer. Only a receiver that asks for holes gets it.
+  WHORL_MSG_HOLE = 1,
+  // The end: the receiver has received everything, `length` bytes in all.
+  WHORL_MSG_END = 2,
+} whorl_message_kind;
 
-// Where a server runs, as far as its ways tell.
+// Where a server runs, judged by what reaches it.
 typedef enum {
-  // On this host: the socket and shared memory work.
-  WHORL_HOST = 0,
-  // In a container that shares the network: the socket alone works.
-  WHORL_CONTAINER = 1,
-  // On another machine, or dead: neither works.
-  WHORL_VM = 2,
-} whorl_place;
+  // On this host: TCP and shared memory reach it.
+  WHORL_REACH_HOST = 0,
+  // In a container that shares the network: only TCP reaches it.
+  WHORL_REACH_CONTAINER = 1,
+  // On another machine, or dead: neither reaches it.
+  WHORL_REACH_VM = 2,
+} whorl_reach;
 
-// What every announced server said.
+// Where in the stream a receiver starts.
+typedef enum {
+  // From the first message.
+  WHORL_START_FIRST = 0,
+  // From the next message that the sender sends.
+  WHORL_START_NOW = 1,
+} whorl_start;
+
+// The answers of all announced servers.
 typedef struct whorl_answers whorl_answers;
 
 // The mailboxes of a server, for one thread at a time.
@@ -75,44 +83,102 @@ typedef struct whorl_receiver whorl_receiver;
 // The sender of a channel.
 typedef struct whorl_sender whorl_sender;
 
-// A server that is announced.
+// A server that is announced in a directory.
 typedef struct whorl_server whorl_server;
 
-// What became of the receivers of a channel.
+// How a channel is created. Set `size` to `sizeof(whorl_sender_options)` and every other field that you do not need to 0,
+// which means its default.
 typedef struct {
-  // How many have everything.
-  uint64_t done;
-  // How many had enough before the end.
-  uint64_t left;
-  // How many failed on their side, or were thrown out.
-  uint64_t failed;
-  // How many went without a word.
-  uint64_t lost;
-} whorl_tally;
+  // The size of this struct, which tells the library's version of it.
+  size_t size;
+  // Bytes in a slot, which is the longest message; the default is 80 KiB.
+  uint32_t slot_size;
+  // Slots in the ring, a power of two; the default is 8.
+  uint32_t slots;
+  // The most receivers at a time; the default is 64.
+  uint32_t seats;
+  // Evict a receiver that blocks the sender and makes no progress for this many milliseconds; by default the sender waits.
+  uint32_t evict_after_ms;
+  // The directory for the channel's name; by default the user's runtime directory.
+  const char *runtime_dir;
+} whorl_sender_options;
 
-// A message, but for its bytes.
+// How many receivers ended in which way.
 typedef struct {
-  // What it is.
-  whorl_kind kind;
-  // How long it is.
+  // Receivers that received everything.
+  uint64_t done;
+  // Receivers that left before the end.
+  uint64_t left;
+  // Receivers that reported an error of their own.
+  uint64_t failed;
+  // Receivers that died.
+  uint64_t lost;
+  // Receivers that the sender evicted because they were too slow.
+  uint64_t evicted;
+} whorl_peer_summary;
+
+// How a channel is joined. Set `size` to `sizeof(whorl_receiver_options)` and every other field that you do not need to 0,
+// which means its default.
+typedef struct {
+  // The size of this struct, which tells the library's version of it.
+  size_t size;
+  // A `whorl_start`; the default is `WHORL_START_FIRST`.
+  int start;
+  // 1 to receive a hole as `WHORL_MSG_HOLE`. The default, 0, receives its zero bytes, in pieces that fit the buffer.
+  int holes;
+  // How many milliseconds joining waits for a sender; the default has no limit.
+  uint64_t timeout_ms;
+  // The directory for the channel's name; by default the user's runtime directory.
+  const char *runtime_dir;
+} whorl_receiver_options;
+
+// The kind and the length of a received message.
+typedef struct {
+  // What kind of message it is.
+  whorl_message_kind kind;
+  // Its length in bytes.
   uint64_t length;
 } whorl_message;
 
-// What one server said. The pointers are good until `whorl_discover_free`; one is null where there was nothing.
+// What a server gives its clients, and where it announces itself. Set `size` to `sizeof(whorl_server_options)`, set
+// `directory`, and set every other field that you do not need to 0.
+typedef struct {
+  // The size of this struct, which tells the library's version of it.
+  size_t size;
+  // The directory in which the server announces itself; it is created if it does not exist. It must be given.
+  const char *directory;
+  // The message that each client gets over TCP; by default it is empty.
+  const void *socket_message;
+  // Its length in bytes, at most 1 MiB.
+  size_t socket_length;
+  // The message that each client gets through shared memory; by default it is empty.
+  const void *shm_message;
+  // Its length in bytes, at most 1 MiB.
+  size_t shm_length;
+  // The address at which the server listens, as text; by default 127.0.0.1.
+  const char *address;
+  // 1 to serve every user of this machine. The default, 0, serves this process's user and root on loopback.
+  int any_user;
+  // The directory for the name of the server's channel; by default the user's runtime directory.
+  const char *runtime_dir;
+} whorl_server_options;
+
+// The answer of one server. The pointers are valid until `whorl_answers_destroy`. A pointer is null if there is no message or no
+// error.
 typedef struct {
   // Its information file.
   const char *file;
   // Where it runs.
-  whorl_place place;
-  // What it said over TCP, `socket_length` bytes.
+  whorl_reach reach;
+  // Its message over TCP, `socket_length` bytes.
   const uint8_t *socket_message;
-  // How long that is.
+  // The length of that message.
   size_t socket_length;
-  // What it said through shared memory, `shm_length` bytes.
+  // Its message through shared memory, `shm_length` bytes.
   const uint8_t *shm_message;
-  // How long that is.
+  // The length of that message.
   size_t shm_length;
-  // Why a way did not work, or what is wrong with its file.
+  // Why TCP or shared memory did not reach it, or what is wrong with its file.
   const char *error;
 } whorl_answer;
 
@@ -120,158 +186,155 @@ typedef struct {
 extern "C" {
 #endif // __cplusplus
 
-// What went wrong in the last call of this thread that did not return `WHORL_OK`: one line, without a line end.
+// Returns the text of the last error of this thread: one line without a line end, or the empty text.
 //
-// The text is good until the next call of this thread fails; the empty text if none has. A text of more than 4095 bytes is cut.
+// The text is valid until the next call of this thread fails. A text of more than 4095 bytes is cut.
 const char *whorl_last_error(void);
 
-// The version of the library, as in "0.1.0".
+// Returns the version of the library, for example "0.1.0".
 const char *whorl_version(void);
 
-// Opens a channel under a name: 1 to 64 letters, digits, dots, hyphens and underscores.
-//
-// `slot_size` is the longest message, `slots` (a power of two) how many fit the ring, `seats` how many may receive at a time;
-// 0 means 80 KiB, 8 and 64. On success `*sender` is the caller's until `whorl_send_free`.
+// Creates a channel under a name: 1 to 64 letters, digits, dots, hyphens and underscores. On success `*sender` belongs to the
+// caller until `whorl_sender_destroy`.
 //
 // # Safety
 // - `name` points to a text that ends with a zero byte.
+// - `options` is null, for the defaults, or points to options whose `size` is right and whose texts end with a zero byte.
 // - `sender` points to room for a pointer.
-whorl_status whorl_send_create(const char *name,
-                               uint32_t slot_size,
-                               uint32_t slots,
-                               uint32_t seats,
-                               whorl_sender **sender);
+whorl_status whorl_sender_create(const char *name,
+                                 const whorl_sender_options *options,
+                                 whorl_sender **sender);
 
-// Waits until `count` receivers take part, at most `timeout_ms` milliseconds; a negative time is for ever.
+// Waits until `count` receivers have joined, at most `timeout_ms` milliseconds; a negative time has no limit.
 //
 // # Safety
-// - `sender` came from `whorl_send_create`, was not freed, and is used by no other thread meanwhile.
-whorl_status whorl_send_wait_receivers(whorl_sender *sender,
-                                       uint32_t count,
-                                       int64_t timeout_ms);
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+whorl_status whorl_sender_wait_for_receivers(whorl_sender *sender,
+                                             uint32_t count,
+                                             int64_t timeout_ms);
 
-// How many receivers take part now; 0 if `sender` is null.
+// Returns the number of receivers that take part now, or 0 if `sender` is null.
 //
 // # Safety
-// - `sender` came from `whorl_send_create`, was not freed, and is used by no other thread meanwhile.
-size_t whorl_send_receivers(whorl_sender *sender);
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread changes it meanwhile.
+size_t whorl_sender_receivers(const whorl_sender *sender);
 
-// Sends one message to every receiver that takes part, waiting for the slowest at most `timeout_ms` milliseconds: 0 does not
-// wait, a negative time is for ever.
+// Sends one message to every receiver that takes part. Waits for the slowest receiver at most `timeout_ms` milliseconds: 0 does
+// not wait, a negative time has no limit.
 //
 // # Safety
-// - `sender` came from `whorl_send_create`, was not freed, and is used by no other thread meanwhile.
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
 // - `data` points to `length` bytes; it may be null if `length` is 0.
-whorl_status whorl_send_message(whorl_sender *sender,
-                                const void *data,
-                                size_t length,
-                                int64_t timeout_ms);
+whorl_status whorl_sender_send(whorl_sender *sender,
+                               const void *data,
+                               size_t length,
+                               int64_t timeout_ms);
 
-// Ends the stream, and waits until every receiver has everything or is gone, at most `timeout_ms` milliseconds. What became of
-// them is put into `*tally`, if `tally` is not null.
+// Ends the stream, and waits until every receiver has received everything or is gone, at most `timeout_ms` milliseconds. Stores
+// in `*summary` how many receivers ended in which way, if `summary` is not null.
 //
 // # Safety
-// - `sender` came from `whorl_send_create`, was not freed, and is used by no other thread meanwhile.
-// - `tally` is null or points to room for one.
-whorl_status whorl_send_finish(whorl_sender *sender,
-                               int64_t timeout_ms,
-                               whorl_tally *tally);
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+// - `summary` is null or points to room for one.
+whorl_status whorl_sender_finish(whorl_sender *sender,
+                                 int64_t timeout_ms,
+                                 whorl_peer_summary *summary);
 
-// Ends a sender. Without `whorl_send_finish` before, the receivers learn that the stream is not whole. Null is allowed.
+// Destroys a sender. Without `whorl_sender_finish` before, the receivers learn that the stream is not complete. Null is allowed.
 //
 // # Safety
-// - `sender` is null, or came from `whorl_send_create` and was not freed; it is not used again.
-void whorl_send_free(whorl_sender *sender);
+// - `sender` is null, or came from `whorl_sender_create` and was not destroyed; the caller does not use it again.
+void whorl_sender_destroy(whorl_sender *sender);
 
-// Joins the channel of a name, waiting for its sender at most `timeout_ms` milliseconds; a negative time is for ever.
-//
-// The stream is received from its first byte, or, if `from_now`, from whatever is sent next. On success `*receiver` is the
-// caller's until `whorl_recv_free`.
+// Joins the channel of a name, and waits for its sender as the options say. On success `*receiver` belongs to the caller until
+// `whorl_receiver_destroy`.
 //
 // # Safety
 // - `name` points to a text that ends with a zero byte.
+// - `options` is null, for the defaults, or points to options whose `size` is right and whose texts end with a zero byte.
 // - `receiver` points to room for a pointer.
-whorl_status whorl_recv_join(const char *name,
-                             bool from_now,
-                             int64_t timeout_ms,
-                             whorl_receiver **receiver);
+whorl_status whorl_receiver_join(const char *name,
+                                 const whorl_receiver_options *options,
+                                 whorl_receiver **receiver);
 
-// The longest message there can be, which a buffer must hold; 0 if `receiver` is null.
+// Returns the length of the longest possible message, which is the least buffer that takes every message, or 0 if `receiver` is
+// null.
 //
 // # Safety
-// - `receiver` came from `whorl_recv_join`, was not freed, and is used by no other thread meanwhile.
-size_t whorl_recv_longest(whorl_receiver *receiver);
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it meanwhile.
+size_t whorl_receiver_max_message_len(const whorl_receiver *receiver);
 
-// Receives the next message into `buffer`, waiting at most `timeout_ms` milliseconds: 0 does not wait, a negative time is for
-// ever. A message that does not fit is `WHORL_TOO_LONG`, and stays.
+// Receives the next message into `buffer`. Waits at most `timeout_ms` milliseconds: 0 does not wait, a negative time has no
+// limit. A message that does not fit is `WHORL_ERR_TOO_LONG`, and stays for a longer buffer.
 //
 // # Safety
-// - `receiver` came from `whorl_recv_join`, was not freed, and is used by no other thread meanwhile.
-// - `buffer` points to `capacity` bytes that nobody else uses meanwhile; it may be null if `capacity` is 0.
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it meanwhile.
+// - `buffer` points to `capacity` bytes that no other thread uses meanwhile; it may be null if `capacity` is 0.
 // - `message` points to room for one.
-whorl_status whorl_recv_message(whorl_receiver *receiver,
-                                void *buffer,
-                                size_t capacity,
-                                int64_t timeout_ms,
-                                whorl_message *message);
+whorl_status whorl_receiver_recv(whorl_receiver *receiver,
+                                 void *buffer,
+                                 size_t capacity,
+                                 int64_t timeout_ms,
+                                 whorl_message *message);
 
-// A descriptor for poll(2): readable when there may be something to receive, but only after `whorl_recv_arm` said that there is
-// nothing just now. It belongs to the receiver: do not close it. -1 if `receiver` is null.
+// Returns a descriptor for poll(2), or -1 if `receiver` is null. Call `whorl_receiver_arm` first; if it stores true, wait until
+// the descriptor is readable. The descriptor belongs to the receiver: do not close it.
 //
 // # Safety
-// - `receiver` came from `whorl_recv_join`, was not freed, and is used by no other thread meanwhile.
-int whorl_recv_fd(whorl_receiver *receiver);
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it meanwhile.
+int whorl_receiver_fd(const whorl_receiver *receiver);
 
-// Says that this receiver is about to wait for its descriptor. `*armed` is false if there is something to receive already.
+// Prepares to wait for the descriptor. Stores true in `*armed` if the caller can wait now, or false if there is something to
+// receive already.
 //
 // # Safety
-// - `receiver` came from `whorl_recv_join`, was not freed, and is used by no other thread meanwhile.
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it meanwhile.
 // - `armed` points to room for a bool.
-whorl_status whorl_recv_arm(whorl_receiver *receiver,
-                            bool *armed);
+whorl_status whorl_receiver_arm(whorl_receiver *receiver,
+                                bool *armed);
 
-// Leaves the channel and ends the receiver. Null is allowed.
+// Leaves the channel and destroys the receiver. Null is allowed.
 //
 // # Safety
-// - `receiver` is null, or came from `whorl_recv_join` and was not freed; it is not used again.
-void whorl_recv_free(whorl_receiver *receiver);
+// - `receiver` is null, or came from `whorl_receiver_join` and was not destroyed; the caller does not use it again.
+void whorl_receiver_destroy(whorl_receiver *receiver);
 
-// Attaches to the mailboxes of this user's server on a port, as `shell dipc` starts one. On success `*mailboxes` is the
-// caller's until `whorl_mailbox_free`.
+// Attaches to the mailboxes of this user's server on a port, as `shell dipc` starts one. On success `*mailboxes` belongs to the
+// caller until `whorl_mailboxes_destroy`.
 //
 // # Safety
 // - `mailboxes` points to room for a pointer.
-whorl_status whorl_mailbox_attach(uint16_t port,
-                                  whorl_mailboxes **mailboxes);
+whorl_status whorl_mailboxes_attach(uint16_t port,
+                                    whorl_mailboxes **mailboxes);
 
-// How many mailboxes there are, numbered from 0; 0 if `mailboxes` is null.
+// Returns the number of mailboxes, which are numbered from 0, or 0 if `mailboxes` is null.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
-uint32_t whorl_mailbox_count(whorl_mailboxes *mailboxes);
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+uint32_t whorl_mailboxes_count(const whorl_mailboxes *mailboxes);
 
-// The most bytes that a message can have; 0 if `mailboxes` is null.
+// Returns the most bytes that a message can have, or 0 if `mailboxes` is null.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
-size_t whorl_mailbox_capacity(whorl_mailboxes *mailboxes);
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+size_t whorl_mailboxes_capacity(const whorl_mailboxes *mailboxes);
 
 // Copies the latest message of mailbox `index` into `buffer`. `*length` is its length and `*version` its version: 0 for a
-// mailbox that was never written. If the message does not fit, that is `WHORL_TOO_LONG`, and `*length` is how much it needs.
+// mailbox that was never written. If the message does not fit, that is `WHORL_ERR_TOO_LONG`, and `*length` is how much it needs.
 //
-// Waits for at most one writer, at most `timeout_ms` milliseconds; a negative time is for ever.
+// Waits for at most one writer, at most `timeout_ms` milliseconds; a negative time has no limit.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
-// - `buffer` points to `capacity` bytes that nobody else uses meanwhile; it may be null if `capacity` is 0.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+// - `buffer` points to `capacity` bytes that no other thread uses meanwhile; it may be null if `capacity` is 0.
 // - `length` points to room for one; `version` does too, or is null.
-whorl_status whorl_mailbox_read(whorl_mailboxes *mailboxes,
-                                uint32_t index,
-                                void *buffer,
-                                size_t capacity,
-                                int64_t timeout_ms,
-                                size_t *length,
-                                uint64_t *version);
+whorl_status whorl_mailboxes_read(whorl_mailboxes *mailboxes,
+                                  uint32_t index,
+                                  void *buffer,
+                                  size_t capacity,
+                                  int64_t timeout_ms,
+                                  size_t *length,
+                                  uint64_t *version);
 
 // Replaces the message of mailbox `index`, as a whole. `*version` is its version, if `version` is not null.
 //
@@ -279,85 +342,81 @@ whorl_status whorl_mailbox_read(whorl_mailboxes *mailboxes,
 // ever.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
 // - `data` points to `length` bytes; it may be null if `length` is 0.
 // - `version` is null or points to room for one.
-whorl_status whorl_mailbox_write(whorl_mailboxes *mailboxes,
-                                 uint32_t index,
-                                 const void *data,
-                                 size_t length,
-                                 int64_t timeout_ms,
-                                 uint64_t *version);
-
-// The version of the latest message of mailbox `index`.
-//
-// # Safety
-// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
-// - `version` points to room for one.
-whorl_status whorl_mailbox_version(whorl_mailboxes *mailboxes,
+whorl_status whorl_mailboxes_write(whorl_mailboxes *mailboxes,
                                    uint32_t index,
+                                   const void *data,
+                                   size_t length,
+                                   int64_t timeout_ms,
                                    uint64_t *version);
 
+// Stores the version of the latest message of mailbox `index` in `*version`.
+//
+// # Safety
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+// - `version` points to room for one.
+whorl_status whorl_mailboxes_version(whorl_mailboxes *mailboxes,
+                                     uint32_t index,
+                                     uint64_t *version);
+
 // Waits until mailbox `index` has a newer message than version `than`, at most `timeout_ms` milliseconds; a negative time is
-// for ever. Read it then: by how much its version grew says how many messages were missed.
+// for ever. Read it then: the growth of its version tells how many messages were missed.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
-whorl_status whorl_mailbox_wait(whorl_mailboxes *mailboxes,
-                                uint32_t index,
-                                uint64_t than,
-                                int64_t timeout_ms);
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+whorl_status whorl_mailboxes_wait(whorl_mailboxes *mailboxes,
+                                  uint32_t index,
+                                  uint64_t than,
+                                  int64_t timeout_ms);
 
-// Detaches. Null is allowed.
+// Detaches from the mailboxes. Null is allowed.
 //
 // # Safety
-// - `mailboxes` is null, or came from `whorl_mailbox_attach` and was not freed; it is not used again.
-void whorl_mailbox_free(whorl_mailboxes *mailboxes);
+// - `mailboxes` is null, or came from `whorl_mailboxes_attach` and was not destroyed; the caller does not use it again.
+void whorl_mailboxes_destroy(whorl_mailboxes *mailboxes);
 
-// Announces a server in a directory, which gives each client two messages: one over TCP, one through shared memory. On success
-// `*server` is the caller's until `whorl_server_free`; it serves from then on, in threads of its own.
+// Starts a server that is announced in a directory and gives each client two messages: one over TCP, one through shared memory.
+// It serves in threads of its own. On success `*server` belongs to the caller until `whorl_server_destroy`.
 //
 // # Safety
-// - `name` and `directory` point to texts that end with a zero byte.
-// - `socket_message` points to `socket_length` bytes and `shm_message` to `shm_length`; each may be null if its length is 0.
+// - `name` points to a text that ends with a zero byte.
+// - `options` points to options whose `size` is right, whose texts end with a zero byte, and whose messages have their lengths.
 // - `server` points to room for a pointer.
 whorl_status whorl_server_start(const char *name,
-                                const char *directory,
-                                const void *socket_message,
-                                size_t socket_length,
-                                const void *shm_message,
-                                size_t shm_length,
+                                const whorl_server_options *options,
                                 whorl_server **server);
 
-// The port it listens at; 0 if `server` is null.
+// Returns the port at which the server listens, or 0 if `server` is null.
 //
 // # Safety
-// - `server` came from `whorl_server_start`, was not freed, and is used by no other thread meanwhile.
-uint16_t whorl_server_port(whorl_server *server);
+// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+uint16_t whorl_server_port(const whorl_server *server);
 
-// How many clients came; 0 if `server` is null.
+// Returns the number of clients so far, or 0 if `server` is null.
 //
 // # Safety
-// - `server` came from `whorl_server_start`, was not freed, and is used by no other thread meanwhile.
-uint64_t whorl_server_clients(whorl_server *server);
+// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+uint64_t whorl_server_clients(const whorl_server *server);
 
-// Serves until so many clients came (0: without end), or `timeout_ms` milliseconds passed; a negative time is for ever. Either is
-// `WHORL_OK`: `whorl_server_clients` tells.
+// Serves until `clients` clients have come (0: without end), at most `timeout_ms` milliseconds; a negative time has no limit. Both
+// are `WHORL_OK`: `whorl_server_clients` tells which happened.
 //
 // # Safety
-// - `server` came from `whorl_server_start`, was not freed, and is used by no other thread meanwhile.
+// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
 whorl_status whorl_server_wait(whorl_server *server,
                                uint64_t clients,
                                int64_t timeout_ms);
 
-// Ends a server and takes its announcement away. Null is allowed.
+// Destroys a server and removes its announcement. Null is allowed.
 //
 // # Safety
-// - `server` is null, or came from `whorl_server_start` and was not freed; it is not used again.
-void whorl_server_free(whorl_server *server);
+// - `server` is null, or came from `whorl_server_start` and was not destroyed; the caller does not use it again.
+void whorl_server_destroy(whorl_server *server);
 
 // Asks every server that is announced in a directory, all at once, for at most `timeout_ms` milliseconds (a negative time is two
-// seconds). On success `*answers` is the caller's until `whorl_discover_free`.
+// seconds). On success `*answers` belongs to the caller until `whorl_answers_destroy`.
 //
 // # Safety
 // - `directory` points to a text that ends with a zero byte.
@@ -366,24 +425,26 @@ whorl_status whorl_discover(const char *directory,
                             int64_t timeout_ms,
                             whorl_answers **answers);
 
-// How many servers there are; 0 if `answers` is null.
+// Returns the number of answers, or 0 if `answers` is null.
 //
 // # Safety
-// - `answers` came from `whorl_discover`, was not freed, and is used by no other thread meanwhile.
-size_t whorl_discover_count(whorl_answers *answers);
+// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
+size_t whorl_answers_count(const whorl_answers *answers);
 
-// What the server with this index said, in the order of the files.
+// Stores the answer with this index in `*answer`. Answers are in the order of the information files.
 //
 // # Safety
-// - `answers` came from `whorl_discover`, was not freed, and is used by no other thread meanwhile.
+// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
 // - `answer` points to room for one.
-whorl_status whorl_discover_get(whorl_answers *answers, size_t index, whorl_answer *answer);
+whorl_status whorl_answers_get(whorl_answers *answers,
+                               size_t index,
+                               whorl_answer *answer);
 
-// Ends answers, and what they point to. Null is allowed.
+// Destroys answers, and what they point to. Null is allowed.
 //
 // # Safety
-// - `answers` is null, or came from `whorl_discover` and was not freed; it is not used again.
-void whorl_discover_free(whorl_answers *answers);
+// - `answers` is null, or came from `whorl_discover` and was not destroyed; the caller does not use it again.
+void whorl_answers_destroy(whorl_answers *answers);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,53 +1,55 @@
-//! `whorl_server_*` and `whorl_discover*`: servers that announce themselves in a directory, and asking all of them.
+//! `whorl_server_*`, `whorl_discover` and `whorl_answers_*`: servers that announce themselves in a directory.
 
 use crate::support::{
-    Failure, bytes, call, deadline, give, held, name, place, take_back, text, timeout, whorl_status,
+    Failure, bytes, call, give, name, options, peek, place, take_back, text, timeout, use_handle,
+    whorl_status,
 };
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::time::Duration;
 use whorl::discovery::{Answer, FileError, Reach, ServerError};
-use whorl::{Server, ServerOptions, discover};
+use whorl::{Server, discover};
 use whorl_status::{
-    WHORL_ARGUMENT, WHORL_IN_USE, WHORL_INTERRUPTED, WHORL_NOTHING, WHORL_STOPPED, WHORL_SYSTEM,
+    WHORL_ERR_ARGUMENT, WHORL_ERR_IN_USE, WHORL_ERR_INTERRUPTED, WHORL_ERR_NOT_FOUND, WHORL_ERR_STOPPED,
+    WHORL_ERR_SYSTEM,
 };
 
-/// A server that is announced.
+/// A server that is announced in a directory.
 pub struct whorl_server(Server);
 
-/// What every announced server said.
+/// The answers of all announced servers.
 pub struct whorl_answers(Vec<Kept>);
 
-/// Where a server runs, as far as its ways tell.
+/// Where a server runs, judged by what reaches it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum whorl_place {
-    /// On this host: the socket and shared memory work.
-    WHORL_HOST = 0,
-    /// In a container that shares the network: the socket alone works.
-    WHORL_CONTAINER = 1,
-    /// On another machine, or dead: neither works.
-    WHORL_VM = 2,
+pub enum whorl_reach {
+    /// On this host: TCP and shared memory reach it.
+    WHORL_REACH_HOST = 0,
+    /// In a container that shares the network: only TCP reaches it.
+    WHORL_REACH_CONTAINER = 1,
+    /// On another machine, or dead: neither reaches it.
+    WHORL_REACH_VM = 2,
 }
 
-/// What one server said. The pointers are good until `whorl_discover_free`; one is null where there was nothing.
+/// The answer of one server. The pointers are valid until `whorl_answers_destroy`. A pointer is null if there is no message or no
+/// error.
 #[repr(C)]
 #[derive(Debug)]
 pub struct whorl_answer {
     /// Its information file.
     pub file: *const c_char,
     /// Where it runs.
-    pub place: whorl_place,
-    /// What it said over TCP, `socket_length` bytes.
+    pub reach: whorl_reach,
+    /// Its message over TCP, `socket_length` bytes.
     pub socket_message: *const u8,
-    /// How long that is.
+    /// The length of that message.
     pub socket_length: usize,
-    /// What it said through shared memory, `shm_length` bytes.
+    /// Its message through shared memory, `shm_length` bytes.
     pub shm_message: *const u8,
-    /// How long that is.
+    /// The length of that message.
     pub shm_length: usize,
-    /// Why a way did not work, or what is wrong with its file.
+    /// Why TCP or shared memory did not reach it, or what is wrong with its file.
     pub error: *const c_char,
 }
 
@@ -58,76 +60,103 @@ struct Kept {
     error: Option<CString>,
 }
 
-/// Announces a server in a directory, which gives each client two messages: one over TCP, one through shared memory. On success
-/// `*server` is the caller's until `whorl_server_free`; it serves from then on, in threads of its own.
+/// What a server gives its clients, and where it announces itself. Set `size` to `sizeof(whorl_server_options)`, set
+/// `directory`, and set every other field that you do not need to 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct whorl_server_options {
+    /// The size of this struct, which tells the library's version of it.
+    pub size: usize,
+    /// The directory in which the server announces itself; it is created if it does not exist. It must be given.
+    pub directory: *const c_char,
+    /// The message that each client gets over TCP; by default it is empty.
+    pub socket_message: *const c_void,
+    /// Its length in bytes, at most 1 MiB.
+    pub socket_length: usize,
+    /// The message that each client gets through shared memory; by default it is empty.
+    pub shm_message: *const c_void,
+    /// Its length in bytes, at most 1 MiB.
+    pub shm_length: usize,
+    /// The address at which the server listens, as text; by default 127.0.0.1.
+    pub address: *const c_char,
+    /// 1 to serve every user of this machine. The default, 0, serves this process's user and root on loopback.
+    pub any_user: c_int,
+    /// The directory for the name of the server's channel; by default the user's runtime directory.
+    pub runtime_dir: *const c_char,
+}
+
+/// Starts a server that is announced in a directory and gives each client two messages: one over TCP, one through shared memory.
+/// It serves in threads of its own. On success `*server` belongs to the caller until `whorl_server_destroy`.
 ///
 /// # Safety
-/// - `name` and `directory` point to texts that end with a zero byte.
-/// - `socket_message` points to `socket_length` bytes and `shm_message` to `shm_length`; each may be null if its length is 0.
+/// - `name` points to a text that ends with a zero byte.
+/// - `options` points to options whose `size` is right, whose texts end with a zero byte, and whose messages have their lengths.
 /// - `server` points to room for a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_server_start(
     name: *const c_char,
-    directory: *const c_char,
-    socket_message: *const c_void,
-    socket_length: usize,
-    shm_message: *const c_void,
-    shm_length: usize,
+    options: *const whorl_server_options,
     server: *mut *mut whorl_server,
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's first promise.
         let name = unsafe { self::name(name) }?;
-        // SAFETY: the caller's first promise.
-        let directory = unsafe { text(directory, "the directory") }?;
-        let mut options = ServerOptions::new(PathBuf::from(directory));
-        // SAFETY: the caller's second promise.
-        options.socket_message = unsafe { bytes(socket_message, socket_length) }?.to_vec();
-        // SAFETY: the caller's second promise.
-        options.shm_message = unsafe { bytes(shm_message, shm_length) }?.to_vec();
         // SAFETY: the caller's third promise.
         let place = unsafe { place(server) }?;
-        let started = Server::start(&name, &options)?;
-        give(place, whorl_server(started));
+        // SAFETY: the caller's second promise; every field of the struct is valid as zero bytes.
+        let given = unsafe { self::options(options) }?;
+        let given =
+            given.ok_or_else(|| Failure::new(WHORL_ERR_ARGUMENT, "the options are a null pointer"))?;
+        // SAFETY: the caller's second promise.
+        let directory = unsafe { text(given.directory, "the directory") }?;
+        // SAFETY: the caller's second promise.
+        let socket_message = unsafe { bytes(given.socket_message, given.socket_length) }?;
+        // SAFETY: the caller's second promise.
+        let shm_message = unsafe { bytes(given.shm_message, given.shm_length) }?;
+        let mut chosen = Server::options(directory)
+            .socket_message(socket_message)
+            .shm_message(shm_message)
+            .any_user(given.any_user != 0);
+        if !given.address.is_null() {
+            // SAFETY: the caller's second promise.
+            let address = unsafe { text(given.address, "the address") }?;
+            let wrong = |_| Failure::new(WHORL_ERR_ARGUMENT, format!("{address} is not an IP address"));
+            chosen = chosen.address(address.parse().map_err(wrong)?);
+        }
+        if !given.runtime_dir.is_null() {
+            // SAFETY: the caller's second promise.
+            chosen = chosen.runtime_dir(unsafe { text(given.runtime_dir, "the runtime directory") }?);
+        }
+        give(place, whorl_server(chosen.start(&name)?));
         Ok(())
     })
 }
 
-/// The port it listens at; 0 if `server` is null.
+/// Returns the port at which the server listens, or 0 if `server` is null.
 ///
 /// # Safety
-/// - `server` came from `whorl_server_start`, was not freed, and is used by no other thread meanwhile.
+/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_server_port(server: *mut whorl_server) -> u16 {
-    let mut port = 0;
-    call(|| {
-        // SAFETY: the caller's promise.
-        port = unsafe { held(server) }?.0.address().1;
-        Ok(())
-    });
-    port
+pub unsafe extern "C" fn whorl_server_port(server: *const whorl_server) -> u16 {
+    // SAFETY: the caller's promise.
+    unsafe { peek(server, |server| server.0.address().1) }.unwrap_or(0)
 }
 
-/// How many clients came; 0 if `server` is null.
+/// Returns the number of clients so far, or 0 if `server` is null.
 ///
 /// # Safety
-/// - `server` came from `whorl_server_start`, was not freed, and is used by no other thread meanwhile.
+/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_server_clients(server: *mut whorl_server) -> u64 {
-    let mut clients = 0;
-    call(|| {
-        // SAFETY: the caller's promise.
-        clients = unsafe { held(server) }?.0.clients();
-        Ok(())
-    });
-    clients
+pub unsafe extern "C" fn whorl_server_clients(server: *const whorl_server) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { peek(server, |server| server.0.clients()) }.unwrap_or(0)
 }
 
-/// Serves until so many clients came (0: without end), or `timeout_ms` milliseconds passed; a negative time is for ever. Either is
-/// `WHORL_OK`: `whorl_server_clients` tells.
+/// Serves until `clients` clients have come (0: without end), at most `timeout_ms` milliseconds; a negative time has no limit. Both
+/// are `WHORL_OK`: `whorl_server_clients` tells which happened.
 ///
 /// # Safety
-/// - `server` came from `whorl_server_start`, was not freed, and is used by no other thread meanwhile.
+/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_server_wait(
     server: *mut whorl_server,
@@ -136,23 +165,28 @@ pub unsafe extern "C" fn whorl_server_wait(
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's promise.
-        let server = unsafe { held(server) }?;
-        Ok(server.0.wait((clients > 0).then_some(clients), deadline(timeout_ms))?)
+        let server = unsafe { use_handle(server) }?;
+        let clients = (clients > 0).then_some(clients);
+        match timeout(timeout_ms) {
+            Some(timeout) => server.0.wait_timeout(clients, timeout)?,
+            None => server.0.wait(clients)?,
+        }
+        Ok(())
     })
 }
 
-/// Ends a server and takes its announcement away. Null is allowed.
+/// Destroys a server and removes its announcement. Null is allowed.
 ///
 /// # Safety
-/// - `server` is null, or came from `whorl_server_start` and was not freed; it is not used again.
+/// - `server` is null, or came from `whorl_server_start` and was not destroyed; the caller does not use it again.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_server_free(server: *mut whorl_server) {
+pub unsafe extern "C" fn whorl_server_destroy(server: *mut whorl_server) {
     // SAFETY: the caller's promise.
     unsafe { take_back(server) };
 }
 
 /// Asks every server that is announced in a directory, all at once, for at most `timeout_ms` milliseconds (a negative time is two
-/// seconds). On success `*answers` is the caller's until `whorl_discover_free`.
+/// seconds). On success `*answers` belongs to the caller until `whorl_answers_destroy`.
 ///
 /// # Safety
 /// - `directory` points to a text that ends with a zero byte.
@@ -169,9 +203,8 @@ pub unsafe extern "C" fn whorl_discover(
         // SAFETY: the caller's second promise.
         let place = unsafe { place(answers) }?;
         let patience = timeout(timeout_ms).unwrap_or(Duration::from_secs(2));
-        let found = discover(directory.as_ref(), patience).map_err(|error| {
-            Failure::new(WHORL_SYSTEM, format!("{directory}: {}", whorl::os::error::reason(error)))
-        })?;
+        let found = discover(directory.as_ref(), patience)
+            .map_err(|error| Failure::new(WHORL_ERR_SYSTEM, format!("{directory}: {error}")))?;
         let kept = found.into_iter().map(|answer| Kept {
             file: for_c(answer.file.as_os_str().as_bytes()),
             error: answer.error.as_ref().map(|error| for_c(error.as_bytes())),
@@ -182,39 +215,36 @@ pub unsafe extern "C" fn whorl_discover(
     })
 }
 
-/// How many servers there are; 0 if `answers` is null.
+/// Returns the number of answers, or 0 if `answers` is null.
 ///
 /// # Safety
-/// - `answers` came from `whorl_discover`, was not freed, and is used by no other thread meanwhile.
+/// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_discover_count(answers: *mut whorl_answers) -> usize {
-    let mut count = 0;
-    call(|| {
-        // SAFETY: the caller's promise.
-        count = unsafe { held(answers) }?.0.len();
-        Ok(())
-    });
-    count
+pub unsafe extern "C" fn whorl_answers_count(answers: *const whorl_answers) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { peek(answers, |answers| answers.0.len()) }.unwrap_or(0)
 }
 
-/// What the server with this index said, in the order of the files.
+/// Stores the answer with this index in `*answer`. Answers are in the order of the information files.
 ///
 /// # Safety
-/// - `answers` came from `whorl_discover`, was not freed, and is used by no other thread meanwhile.
+/// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
 /// - `answer` points to room for one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_discover_get(
+pub unsafe extern "C" fn whorl_answers_get(
     answers: *mut whorl_answers,
     index: usize,
     answer: *mut whorl_answer,
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's first promise.
-        let answers = unsafe { held(answers) }?;
+        let answers = unsafe { use_handle(answers) }?;
         // SAFETY: the caller's second promise.
         let place = unsafe { place(answer) }?;
-        let kept =
-            answers.0.get(index).ok_or_else(|| Failure::new(WHORL_NOTHING, "there is no such answer"))?;
+        let kept = answers
+            .0
+            .get(index)
+            .ok_or_else(|| Failure::new(WHORL_ERR_NOT_FOUND, "there is no such answer"))?;
         let message = |message: &Option<Vec<u8>>| match message {
             Some(bytes) => (bytes.as_ptr(), bytes.len()),
             None => (std::ptr::null(), 0),
@@ -223,10 +253,10 @@ pub unsafe extern "C" fn whorl_discover_get(
         let (shm_message, shm_length) = message(&kept.answer.shm_message);
         let seen = whorl_answer {
             file: kept.file.as_ptr(),
-            place: match kept.answer.place {
-                Reach::Host => whorl_place::WHORL_HOST,
-                Reach::Container => whorl_place::WHORL_CONTAINER,
-                Reach::Vm => whorl_place::WHORL_VM,
+            reach: match kept.answer.reach {
+                Reach::Host => whorl_reach::WHORL_REACH_HOST,
+                Reach::Container => whorl_reach::WHORL_REACH_CONTAINER,
+                Reach::Vm => whorl_reach::WHORL_REACH_VM,
             },
             socket_message,
             socket_length,
@@ -239,12 +269,12 @@ pub unsafe extern "C" fn whorl_discover_get(
     })
 }
 
-/// Ends answers, and what they point to. Null is allowed.
+/// Destroys answers, and what they point to. Null is allowed.
 ///
 /// # Safety
-/// - `answers` is null, or came from `whorl_discover` and was not freed; it is not used again.
+/// - `answers` is null, or came from `whorl_discover` and was not destroyed; the caller does not use it again.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_discover_free(answers: *mut whorl_answers) {
+pub unsafe extern "C" fn whorl_answers_destroy(answers: *mut whorl_answers) {
     // SAFETY: the caller's promise.
     unsafe { take_back(answers) };
 }
@@ -259,11 +289,11 @@ impl From<ServerError> for Failure {
         match error {
             ServerError::Create(error) => error.into(),
             ServerError::Send(error) => error.into(),
-            ServerError::TooLong => Self::new(WHORL_ARGUMENT, error),
-            ServerError::File { error: FileError::InUse, .. } => Self::new(WHORL_IN_USE, error),
-            ServerError::Interrupted => Self::new(WHORL_INTERRUPTED, error),
-            ServerError::Stopped => Self::new(WHORL_STOPPED, error),
-            _ => Self::new(WHORL_SYSTEM, error),
+            ServerError::TooLong => Self::new(WHORL_ERR_ARGUMENT, error),
+            ServerError::File { error: FileError::InUse, .. } => Self::new(WHORL_ERR_IN_USE, error),
+            ServerError::Interrupted => Self::new(WHORL_ERR_INTERRUPTED, error),
+            ServerError::Stopped => Self::new(WHORL_ERR_STOPPED, error),
+            _ => Self::new(WHORL_ERR_SYSTEM, error),
         }
     }
 }

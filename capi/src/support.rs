@@ -1,4 +1,4 @@
-//! What every call is made of: what comes in is checked, what goes wrong becomes a number and a text.
+//! What every call uses: it checks arguments, and turns an error into a status and a text.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -10,42 +10,42 @@ use whorl::registry::protocol::Refusal;
 use whorl::registry::{BindError, RequestError};
 use whorl::{CreateError, JoinError, Name, ReceiveError, SendError};
 
-/// How a call ended.
+/// The result of a call.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum whorl_status {
-    /// Done.
+    /// Success.
     WHORL_OK = 0,
-    /// An argument makes no sense: a null pointer, a name that is none, a size out of range.
-    WHORL_ARGUMENT = 1,
-    /// The time was up.
-    WHORL_TIMED_OUT = 2,
+    /// An argument is not valid: a null pointer, an invalid name, a size out of range.
+    WHORL_ERR_ARGUMENT = 1,
+    /// The time limit passed, or there is nothing to receive now.
+    WHORL_ERR_TIMED_OUT = 2,
     /// A signal asked the program to stop.
-    WHORL_INTERRUPTED = 3,
-    /// Somebody asked it to end, as `shell rm` does.
-    WHORL_STOPPED = 4,
-    /// The name or the port belongs to somebody else.
-    WHORL_IN_USE = 5,
+    WHORL_ERR_INTERRUPTED = 3,
+    /// `shell rm` asked the channel or the server to end.
+    WHORL_ERR_STOPPED = 4,
+    /// Another process has the name or the port.
+    WHORL_ERR_IN_USE = 5,
     /// There is no such server, mailbox or answer.
-    WHORL_NOTHING = 6,
-    /// The message is longer than what it is to go into; nothing was sent or taken.
-    WHORL_TOO_LONG = 7,
-    /// Every place is taken.
-    WHORL_FULL = 8,
+    WHORL_ERR_NOT_FOUND = 6,
+    /// The message is longer than the slot, the mailbox or the buffer. Nothing was sent or received.
+    WHORL_ERR_TOO_LONG = 7,
+    /// Every seat is taken.
+    WHORL_ERR_FULL = 8,
     /// The stream has begun, and its first bytes are gone.
-    WHORL_MISSED = 9,
+    WHORL_ERR_MISSED = 9,
     /// The sender died before the end.
-    WHORL_SENDER_DIED = 10,
-    /// We were too slow, and the sender went on without us.
-    WHORL_EVICTED = 11,
-    /// The other side does not keep to the protocol.
-    WHORL_CORRUPT = 12,
+    WHORL_ERR_SENDER_DIED = 10,
+    /// The receiver was too slow, and the sender evicted it.
+    WHORL_ERR_EVICTED = 11,
+    /// The peer does not follow the protocol.
+    WHORL_ERR_CORRUPT = 12,
     /// The handle belongs to the process that forked this one.
-    WHORL_FORKED = 13,
-    /// The system refused something; the text says what.
-    WHORL_SYSTEM = 14,
-    /// A mistake in this library. The handle may be freed, and nothing else.
-    WHORL_PANIC = 15,
+    WHORL_ERR_FORKED = 13,
+    /// A system call failed; the text says which.
+    WHORL_ERR_SYSTEM = 14,
+    /// A fault of this library. The caller may destroy the handle, and must not use it otherwise.
+    WHORL_ERR_PANIC = 15,
 }
 
 use whorl_status::*;
@@ -58,15 +58,15 @@ thread_local! {
     static LAST: [Cell<u8>; LONGEST] = const { [const { Cell::new(0) }; LONGEST] };
 }
 
-/// What went wrong in the last call of this thread that did not return `WHORL_OK`: one line, without a line end.
+/// Returns the text of the last error of this thread: one line without a line end, or the empty text.
 ///
-/// The text is good until the next call of this thread fails; the empty text if none has. A text of more than 4095 bytes is cut.
+/// The text is valid until the next call of this thread fails. A text of more than 4095 bytes is cut.
 #[unsafe(no_mangle)]
 pub extern "C" fn whorl_last_error() -> *const c_char {
     LAST.with(|text| text.as_ptr().cast())
 }
 
-/// The version of the library, as in "0.1.0".
+/// Returns the version of the library, for example "0.1.0".
 #[unsafe(no_mangle)]
 pub extern "C" fn whorl_version() -> *const c_char {
     const VERSION: &CStr =
@@ -90,7 +90,7 @@ impl Failure {
 }
 
 fn remember(text: &str) {
-    let most = text.floor_char_boundary(LONGEST - 1);
+    let most = (0..=text.len().min(LONGEST - 1)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let bytes = text[..most].bytes().filter(|&byte| byte != 0).chain([0]);
     LAST.with(|last| last.iter().zip(bytes).for_each(|(place, byte)| place.set(byte)));
 }
@@ -100,7 +100,7 @@ pub fn call(body: impl FnOnce() -> Result<(), Failure>) -> whorl_status {
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return WHORL_OK,
         Ok(Err(failure)) => failure,
-        Err(panic) => Failure::new(WHORL_PANIC, format!("a mistake in the library: {}", said(&*panic))),
+        Err(panic) => Failure::new(WHORL_ERR_PANIC, format!("a fault of the library: {}", said(&*panic))),
     };
     remember(&failure.text);
     failure.status
@@ -117,11 +117,11 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 /// `text` is null, or points to a text that ends with a zero byte and stays as it is during the call.
 pub unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str, Failure> {
     if text.is_null() {
-        return Err(Failure::new(WHORL_ARGUMENT, format!("{what} is a null pointer")));
+        return Err(Failure::new(WHORL_ERR_ARGUMENT, format!("{what} is a null pointer")));
     }
     // SAFETY: not null, and the caller vouches for the rest.
     let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().map_err(|_| Failure::new(WHORL_ARGUMENT, format!("{what} is not UTF-8")))
+    text.to_str().map_err(|_| Failure::new(WHORL_ERR_ARGUMENT, format!("{what} is not UTF-8")))
 }
 
 /// A name of the caller's.
@@ -131,7 +131,7 @@ pub unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str, Failu
 pub unsafe fn name(name: *const c_char) -> Result<Name, Failure> {
     // SAFETY: as the caller vouches.
     let name = unsafe { text(name, "the name") }?;
-    name.parse().map_err(|error| Failure::new(WHORL_ARGUMENT, error))
+    name.parse().map_err(|error| Failure::new(WHORL_ERR_ARGUMENT, error))
 }
 
 /// Bytes of the caller's.
@@ -166,19 +166,64 @@ pub unsafe fn room<'a>(data: *mut c_void, length: usize) -> Result<&'a mut [u8],
 fn check_length(null: bool, length: usize) -> Result<(), Failure> {
     match length {
         0 => Ok(()),
-        _ if null => Err(Failure::new(WHORL_ARGUMENT, "the data are a null pointer")),
-        _ if length > isize::MAX as usize => Err(Failure::new(WHORL_ARGUMENT, "the length is impossible")),
+        _ if null => Err(Failure::new(WHORL_ERR_ARGUMENT, "the data are a null pointer")),
+        _ if length > isize::MAX as usize => {
+            Err(Failure::new(WHORL_ERR_ARGUMENT, "the length is impossible"))
+        }
         _ => Ok(()),
     }
 }
 
-/// What a handle stands for.
+/// The options that the caller gave; `None` for a null pointer. An older or a newer program has another size of the struct: the
+/// library reads the part that both know, and takes the rest as zero.
 ///
 /// # Safety
-/// `handle` is null, or was given by this library, was not freed, and is used by no other thread during the call.
-pub unsafe fn held<'a, T>(handle: *mut T) -> Result<&'a mut T, Failure> {
+/// - `options` is null, or points to a struct that begins with its own size as a `usize` and has that many bytes.
+/// - `T` is a C struct that begins with that size, and zero bytes are a valid value of each of its other fields.
+pub unsafe fn options<T: Copy>(options: *const T) -> Result<Option<T>, Failure> {
+    if options.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not null, and the struct begins with its size, as the caller vouches.
+    let size = unsafe { options.cast::<usize>().read_unaligned() };
+    if size < size_of::<usize>() || size > 4096 {
+        let text = format!("the options have the size {size}: set `size` to the size of the struct");
+        return Err(Failure::new(WHORL_ERR_ARGUMENT, text));
+    }
+    let mut known = MaybeUninit::<T>::zeroed();
+    let length = size.min(size_of::<T>());
+    // SAFETY: the struct of the caller has `size` bytes, and `known` has room for all that is copied.
+    unsafe { options.cast::<u8>().copy_to_nonoverlapping(known.as_mut_ptr().cast(), length) };
+    // SAFETY: each field is either the caller's or zero, and valid, as the caller vouches.
+    Ok(Some(unsafe { known.assume_init() }))
+}
+
+/// The object behind a handle, to use.
+///
+/// # Safety
+/// `handle` is null, or came from this library, was not destroyed, and no other thread uses it during the call.
+pub unsafe fn use_handle<'a, T>(handle: *mut T) -> Result<&'a mut T, Failure> {
     // SAFETY: null, or a box of ours that is borrowed by nobody else, as the caller vouches.
-    unsafe { handle.as_mut() }.ok_or_else(|| Failure::new(WHORL_ARGUMENT, "the handle is a null pointer"))
+    unsafe { handle.as_mut() }.ok_or_else(null_handle)
+}
+
+/// What `look` returns for the object behind a handle; `None` for a null pointer or a panic.
+///
+/// # Safety
+/// `handle` is null, or came from this library, was not destroyed, and no other thread changes it during the call.
+pub unsafe fn peek<T, R>(handle: *const T, look: impl FnOnce(&T) -> R) -> Option<R> {
+    let mut found = None;
+    call(|| {
+        // SAFETY: null, or an object of this library that no thread changes, as the caller vouches.
+        let object = unsafe { handle.as_ref() }.ok_or_else(null_handle)?;
+        found = Some(look(object));
+        Ok(())
+    });
+    found
+}
+
+fn null_handle() -> Failure {
+    Failure::new(WHORL_ERR_ARGUMENT, "the handle is a null pointer")
 }
 
 /// Where a result goes. To be asked for before anything is done, so that a null pointer loses nothing.
@@ -188,7 +233,7 @@ pub unsafe fn held<'a, T>(handle: *mut T) -> Result<&'a mut T, Failure> {
 pub unsafe fn place<'a, T>(place: *mut T) -> Result<&'a mut MaybeUninit<T>, Failure> {
     // SAFETY: null, or room for a `T`, as the caller vouches.
     unsafe { place.cast::<MaybeUninit<T>>().as_mut() }
-        .ok_or_else(|| Failure::new(WHORL_ARGUMENT, "the place for the result is a null pointer"))
+        .ok_or_else(|| Failure::new(WHORL_ERR_ARGUMENT, "the place for the result is a null pointer"))
 }
 
 /// Writes a result that the caller may not want.
@@ -234,12 +279,13 @@ pub fn deadline(milliseconds: i64) -> Option<Instant> {
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
         let status = match error {
-            SendError::Full | SendError::TimedOut => WHORL_TIMED_OUT,
-            SendError::Interrupted => WHORL_INTERRUPTED,
-            SendError::Stopped => WHORL_STOPPED,
-            SendError::TooLong { .. } => WHORL_TOO_LONG,
-            SendError::Closed => WHORL_ARGUMENT,
-            SendError::Forked => WHORL_FORKED,
+            SendError::Full | SendError::TimedOut => WHORL_ERR_TIMED_OUT,
+            SendError::Interrupted => WHORL_ERR_INTERRUPTED,
+            SendError::Stopped => WHORL_ERR_STOPPED,
+            SendError::TooLong { .. } => WHORL_ERR_TOO_LONG,
+            SendError::Closed => WHORL_ERR_ARGUMENT,
+            SendError::Forked => WHORL_ERR_FORKED,
+            _ => WHORL_ERR_SYSTEM,
         };
         Self::new(status, error)
     }
@@ -248,14 +294,14 @@ impl From<SendError> for Failure {
 impl From<ReceiveError> for Failure {
     fn from(error: ReceiveError) -> Self {
         let status = match error {
-            ReceiveError::Empty | ReceiveError::TimedOut => WHORL_TIMED_OUT,
-            ReceiveError::Interrupted => WHORL_INTERRUPTED,
-            ReceiveError::SenderDied => WHORL_SENDER_DIED,
-            ReceiveError::Evicted => WHORL_EVICTED,
-            ReceiveError::Corrupt => WHORL_CORRUPT,
-            ReceiveError::TooLong { .. } => WHORL_TOO_LONG,
-            ReceiveError::System(_) => WHORL_SYSTEM,
-            ReceiveError::Forked => WHORL_FORKED,
+            ReceiveError::Empty | ReceiveError::TimedOut => WHORL_ERR_TIMED_OUT,
+            ReceiveError::Interrupted => WHORL_ERR_INTERRUPTED,
+            ReceiveError::SenderDied => WHORL_ERR_SENDER_DIED,
+            ReceiveError::Evicted => WHORL_ERR_EVICTED,
+            ReceiveError::Corrupt => WHORL_ERR_CORRUPT,
+            ReceiveError::TooLong { .. } => WHORL_ERR_TOO_LONG,
+            ReceiveError::Forked => WHORL_ERR_FORKED,
+            _ => WHORL_ERR_SYSTEM,
         };
         Self::new(status, error)
     }
@@ -264,9 +310,9 @@ impl From<ReceiveError> for Failure {
 impl From<CreateError> for Failure {
     fn from(error: CreateError) -> Self {
         let status = match &error {
-            CreateError::Bind(BindError::InUse(_)) => WHORL_IN_USE,
-            CreateError::Bind(BindError::Reserved(_)) | CreateError::Layout(_) => WHORL_ARGUMENT,
-            _ => WHORL_SYSTEM,
+            CreateError::Bind(BindError::InUse(_)) => WHORL_ERR_IN_USE,
+            CreateError::Bind(BindError::Reserved(_)) | CreateError::Layout(_) => WHORL_ERR_ARGUMENT,
+            _ => WHORL_ERR_SYSTEM,
         };
         Self::new(status, error)
     }
@@ -275,13 +321,13 @@ impl From<CreateError> for Failure {
 impl From<JoinError> for Failure {
     fn from(error: JoinError) -> Self {
         let status = match &error {
-            JoinError::TimedOut | JoinError::Talk(RequestError::TimedOut) => WHORL_TIMED_OUT,
-            JoinError::Interrupted | JoinError::Talk(RequestError::Interrupted) => WHORL_INTERRUPTED,
-            JoinError::Stopped => WHORL_STOPPED,
-            JoinError::Refused(Refusal::Full) => WHORL_FULL,
-            JoinError::Refused(Refusal::Missed) => WHORL_MISSED,
-            JoinError::Talk(RequestError::Protocol(_)) => WHORL_CORRUPT,
-            _ => WHORL_SYSTEM,
+            JoinError::TimedOut | JoinError::Talk(RequestError::TimedOut) => WHORL_ERR_TIMED_OUT,
+            JoinError::Interrupted | JoinError::Talk(RequestError::Interrupted) => WHORL_ERR_INTERRUPTED,
+            JoinError::Stopped => WHORL_ERR_STOPPED,
+            JoinError::Refused(Refusal::Full) => WHORL_ERR_FULL,
+            JoinError::Refused(Refusal::Missed) => WHORL_ERR_MISSED,
+            JoinError::Talk(RequestError::Protocol(_)) => WHORL_ERR_CORRUPT,
+            _ => WHORL_ERR_SYSTEM,
         };
         Self::new(status, error)
     }

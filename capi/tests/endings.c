@@ -12,13 +12,14 @@ static pthread_key_t key;
 /* A call that fails, one that works, and what there is to say of both. */
 static void use(const char *where) {
     whorl_sender *sender = NULL;
-    whorl_status wrong = whorl_send_create("a/b", 0, 0, 0, &sender);
+    whorl_sender_options small = {sizeof small, 16, 2, 2, 0, NULL};
+    whorl_status wrong = whorl_sender_create("a/b", NULL, &sender);
     int said = strstr(whorl_last_error(), "1 to 64 letters") != NULL;
-    whorl_status right = whorl_send_create("e", 16, 2, 2, &sender);
-    whorl_status sent = whorl_send_message(sender, "x", 1, 0);
-    whorl_status finished = whorl_send_finish(sender, 1000, NULL);
-    whorl_send_free(sender);
-    int good = wrong == WHORL_ARGUMENT && said && right == WHORL_OK && sent == WHORL_OK && finished == WHORL_OK;
+    whorl_status right = whorl_sender_create("e", &small, &sender);
+    whorl_status sent = whorl_sender_send(sender, "x", 1, 0);
+    whorl_status finished = whorl_sender_finish(sender, 1000, NULL);
+    whorl_sender_destroy(sender);
+    int good = wrong == WHORL_ERR_ARGUMENT && said && right == WHORL_OK && sent == WHORL_OK && finished == WHORL_OK;
     printf("%s: %s\n", where, good ? "good" : whorl_last_error());
     fflush(stdout);
 }
@@ -33,7 +34,7 @@ static void in_destructor(void *round) {
 
 static void *thread(void *unused) {
     pthread_setspecific(key, (void *)1);
-    whorl_send_message(NULL, NULL, 0, 0);
+    whorl_sender_send(NULL, NULL, 0, 0);
     return unused;
 }
 
@@ -52,19 +53,20 @@ int main(void) {
     pthread_key_create(&key, in_destructor);
     pthread_create(&started, NULL, thread, NULL);
     pthread_join(started, NULL);
-    whorl_send_message(NULL, NULL, 0, 0);
+    whorl_sender_send(NULL, NULL, 0, 0);
     signal(SIGUSR1, in_handler);
     raise(SIGUSR1);
     /* Longer than any clock goes. */
     whorl_receiver *receiver = NULL;
     whorl_sender *sender = NULL;
-    whorl_send_create("e", 16, 2, 2, &sender);
-    whorl_status joined = whorl_recv_join("e", true, INT64_MAX, &receiver);
+    whorl_sender_create("e", NULL, &sender);
+    whorl_receiver_options patient = {sizeof patient, WHORL_START_NOW, 0, UINT64_MAX, NULL};
+    whorl_status joined = whorl_receiver_join("e", &patient, &receiver);
     printf("for ever: %s\n", joined == WHORL_OK ? "good" : whorl_last_error());
-    whorl_recv_free(receiver);
-    whorl_send_free(sender);
+    whorl_receiver_destroy(receiver);
+    whorl_sender_destroy(sender);
     whorl_answers *answers = NULL;
     printf("asked for ever: %d\n", whorl_discover(".", INT64_MAX, &answers));
-    whorl_discover_free(answers);
+    whorl_answers_destroy(answers);
     return 0;
 }

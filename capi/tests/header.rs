@@ -10,8 +10,8 @@ fn here() -> PathBuf {
 #[test]
 fn the_header_is_the_source_s() {
     let config = cbindgen::Config::from_file(here().join("cbindgen.toml")).expect("the configuration");
-    let sources =
-        ["support", "send", "recv", "mailbox", "server"].map(|file| here().join(format!("src/{file}.rs")));
+    let sources = ["support", "sender", "receiver", "mailboxes", "server"]
+        .map(|file| here().join(format!("src/{file}.rs")));
     let made = sources
         .iter()
         .fold(cbindgen::Builder::new().with_config(config), |builder, file| builder.with_src(file));
@@ -27,7 +27,8 @@ fn the_header_is_the_source_s() {
         "include/whorl.h is not what the source says: WHORL_WRITE_HEADER=1 cargo test -p whorl-capi --test header writes it"
     );
     let header = String::from_utf8(header).expect("text");
-    for family in ["whorl_send_", "whorl_recv_", "whorl_mailbox_", "whorl_server_", "whorl_discover"] {
+    for family in ["whorl_sender_", "whorl_receiver_", "whorl_mailboxes_", "whorl_server_", "whorl_answers_"]
+    {
         assert!(header.contains(family), "{family}");
     }
 }

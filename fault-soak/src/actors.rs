@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use whorl::shm::mailboxes::Mailboxes;
-use whorl::{JoinError, JoinOptions, ReceiveError, Received, Receiver, Sender, SenderOptions, Start};
+use whorl::{JoinError, ReceiveError, Received, Receiver, Sender, Start};
 
 const SLOT: u32 = 4096;
 
@@ -28,37 +28,36 @@ fn message(number: u64) -> Vec<u8> {
 
 /// Sends message after message until standard input ends.
 pub fn send(name: &str) -> Result<()> {
-    let options = SenderOptions { slot_size: SLOT, slots: 64, seats: 16, ..SenderOptions::default() };
-    let mut sender = Sender::create(&name.parse()?, options)?;
+    let options = Sender::options().slot_size(SLOT).slots(64).seats(16);
+    let mut sender = options.create(&name.parse()?)?;
     let over = Arc::new(AtomicBool::new(false));
     let told = over.clone();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         told.store(true, Relaxed);
     });
-    sender.wait_for_receivers(1, None)?;
+    sender.wait_for_receivers(1)?;
     for number in 0.. {
         if over.load(Relaxed) {
             break;
         }
-        sender.send(&message(number), None)?;
+        sender.send(&message(number))?;
     }
-    sender.finish(None, None)?;
+    sender.finish()?;
     Ok(())
 }
 
 /// Receives from the next message on, each the successor of the one before and whole, and says how much it was.
 pub fn receive(name: &str) -> Result<()> {
-    let timeout = Some(Duration::from_secs(5));
-    let options = JoinOptions { from: Start::Now, timeout, ..JoinOptions::default() };
-    let mut receiver = match Receiver::join(&name.parse()?, &options) {
+    let options = Receiver::options().start(Start::Now).timeout(Duration::from_secs(5));
+    let mut receiver = match options.join(&name.parse()?) {
         Err(JoinError::TimedOut) => std::process::exit(NOBODY_CAME),
         joined => joined?,
     };
-    let mut buffer = vec![0; receiver.longest()];
+    let mut buffer = vec![0; receiver.max_message_len()];
     let (mut last, mut total, mut sum) = (None, 0u64, 0u64);
     loop {
-        match receiver.receive(&mut buffer, None) {
+        match receiver.recv(&mut buffer) {
             Ok(Received::Bytes(length)) => {
                 let bytes = &buffer[..length];
                 let number = u64::from_le_bytes(*bytes.first_chunk().context("a number")?);

@@ -3,7 +3,7 @@
 use rustix::event::epoll;
 use std::error::Error;
 use std::thread;
-use whorl::{JoinOptions, Name, ReceiveError, Received, Receiver, Sender, SenderOptions};
+use whorl::{Name, ReceiveError, Received, Receiver, Sender};
 
 const MESSAGES: u64 = 1000;
 
@@ -13,16 +13,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut receivers = Vec::new();
     for (name, index) in names.iter().zip(0..) {
-        let receiver = Receiver::join(&name.parse::<Name>()?, &JoinOptions::default())?;
+        let receiver = Receiver::join(&name.parse::<Name>()?)?;
         epoll::add(&epoll, &receiver, epoll::EventData::new_u64(index), epoll::EventFlags::IN)?;
         receivers.push((receiver, 0_u64, false));
     }
-    let mut message = vec![0; receivers[0].0.longest()];
+    let mut message = vec![0; receivers[0].0.max_message_len()];
     while receivers.iter().any(|(.., ended)| !ended) {
         // Take what is there, and sleep only once every receiver said that it may.
         let mut may_sleep = true;
         for (receiver, count, ended) in receivers.iter_mut().filter(|(.., ended)| !ended) {
-            match receiver.try_receive(&mut message) {
+            match receiver.try_recv(&mut message) {
                 Ok(Received::End(_)) => (*ended, may_sleep) = (true, false),
                 Ok(_) => (*count, may_sleep) = (*count + 1, false),
                 Err(ReceiveError::Empty) => may_sleep &= receiver.arm()?,
@@ -46,14 +46,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn send(name: &str) {
-    let mut sender =
-        Sender::create(&name.parse().expect("a name"), SenderOptions::default()).expect("a channel");
-    sender.wait_for_receivers(1, None).expect("a receiver");
+    let mut sender = Sender::create(&name.parse().expect("a name")).expect("a channel");
+    sender.wait_for_receivers(1).expect("a receiver");
     for number in 0..MESSAGES {
-        sender.send(&number.to_le_bytes(), None).expect("it is taken");
+        sender.send(&number.to_le_bytes()).expect("it is taken");
         if number % 100 == 0 {
             thread::sleep(std::time::Duration::from_millis(1)); // so that the loop sleeps now and then
         }
     }
-    sender.finish(None, None).expect("it has everything");
+    sender.finish().expect("it has everything");
 }

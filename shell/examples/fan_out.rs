@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::thread;
-use whorl::{JoinOptions, Name, Received, Receiver, Sender, SenderOptions};
+use whorl::{Name, Received, Receiver, Sender};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -16,12 +16,12 @@ fn main() -> Result<()> {
             thread::spawn(move || sum(&name))
         })
         .collect();
-    let mut sender = Sender::create(&name, SenderOptions::default())?;
-    sender.wait_for_receivers(3, None)?;
+    let mut sender = Sender::create(&name)?;
+    sender.wait_for_receivers(3)?;
     for number in 1..=100_000_u64 {
-        sender.send(&number.to_le_bytes(), None)?;
+        sender.send(&number.to_le_bytes())?;
     }
-    sender.finish(None, None)?;
+    sender.finish()?;
     for receiver in receivers {
         assert_eq!(receiver.join().expect("it does not panic")?, 5_000_050_000);
     }
@@ -30,18 +30,13 @@ fn main() -> Result<()> {
 }
 
 fn sum(name: &Name) -> Result<u64> {
-    let mut receiver = Receiver::join(name, &JoinOptions::default())?;
-    let mut message = vec![0; receiver.longest()];
+    let mut receiver = Receiver::join(name)?;
+    let mut message = vec![0; receiver.max_message_len()];
     let (mut sum, mut last) = (0, 0);
-    loop {
-        match receiver.receive(&mut message, None)? {
-            Received::Bytes(length) => {
-                let number = u64::from_le_bytes(message[..length].try_into()?);
-                assert_eq!(number, last + 1);
-                (sum, last) = (sum + number, number);
-            }
-            Received::Hole(_) => {}
-            Received::End(_) => return Ok(sum),
-        }
+    while let Received::Bytes(length) = receiver.recv(&mut message)? {
+        let number = u64::from_le_bytes(message[..length].try_into()?);
+        assert_eq!(number, last + 1);
+        (sum, last) = (sum + number, number);
     }
+    Ok(sum)
 }

@@ -2,30 +2,29 @@
 
 use std::error::Error;
 use whorl::registry::protocol::Refusal;
-use whorl::{JoinError, JoinOptions, Name, Received, Receiver, Sender, SenderOptions, Start};
+use whorl::{JoinError, Name, Received, Receiver, Sender, Start};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name: Name = format!("late-joiner-{}", std::process::id()).parse()?;
-    let mut sender =
-        Sender::create(&name, SenderOptions { slot_size: 64, slots: 4, ..SenderOptions::default() })?;
-    let from = |from| Receiver::join(&name, &JoinOptions { from, ..JoinOptions::default() });
+    let mut sender = Sender::options().slot_size(64).slots(4).create(&name)?;
+    let from = |start| Receiver::options().start(start).join(&name);
 
     // Two messages before anybody is there: the ring still holds them.
-    sender.send(b"one", None)?;
-    sender.send(b"two", None)?;
+    sender.send(b"one")?;
+    sender.send(b"two")?;
     let mut early = from(Start::First)?;
     assert_eq!(next(&mut early)?, "one");
     assert_eq!(next(&mut early)?, "two");
 
     // A lap later the beginning is overwritten.
     for text in ["three", "four", "five"] {
-        sender.send(text.as_bytes(), None)?;
+        sender.send(text.as_bytes())?;
     }
     assert!(matches!(from(Start::First), Err(JoinError::Refused(Refusal::Missed))));
 
     // From now on: nothing of what was, everything that comes.
     let mut late = from(Start::Now)?;
-    sender.send(b"six", None)?;
+    sender.send(b"six")?;
     assert_eq!(next(&mut late)?, "six");
     assert_eq!([next(&mut early)?, next(&mut early)?], ["three", "four"]);
     println!("the late one begins at 'six', the early one has missed nothing");
@@ -34,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn next(receiver: &mut Receiver) -> Result<String, Box<dyn Error>> {
     let mut message = [0; 64];
-    match receiver.receive(&mut message, None)? {
+    match receiver.recv(&mut message)? {
         Received::Bytes(length) => Ok(String::from_utf8_lossy(&message[..length]).into_owned()),
         other => Err(format!("unexpected: {other:?}").into()),
     }

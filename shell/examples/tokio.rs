@@ -4,7 +4,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
-use whorl::{JoinOptions, Name, ReceiveError, Received, Receiver, Sender, SenderOptions};
+use whorl::{Name, ReceiveError, Received, Receiver, Sender};
 
 const MESSAGES: u64 = 1000;
 
@@ -14,11 +14,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sender = thread::spawn(move || send(&to_send));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Joining waits for the sender, so it is done before the runtime turns.
-    let receiver = Receiver::join(&name, &JoinOptions::default())?;
+    let receiver = Receiver::join(&name)?;
     let count = runtime.block_on(async {
         // SAFETY: a receiver's descriptor is open and the same for as long as the receiver lives.
         let mut receiver = unsafe { AsyncFd::register(receiver) }?;
-        let mut message = vec![0; receiver.get_ref().longest()];
+        let mut message = vec![0; receiver.get_ref().max_message_len()];
         let mut count = 0;
         while let Received::Bytes(_) = next(&mut receiver, &mut message).await? {
             count += 1;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn next(receiver: &mut AsyncFd<Receiver>, message: &mut [u8]) -> Result<Received, Box<dyn Error>> {
     loop {
-        match receiver.get_mut().try_receive(message) {
+        match receiver.get_mut().try_recv(message) {
             Err(ReceiveError::Empty) => {}
             other => return Ok(other?),
         }
@@ -45,13 +45,13 @@ async fn next(receiver: &mut AsyncFd<Receiver>, message: &mut [u8]) -> Result<Re
 }
 
 fn send(name: &Name) {
-    let mut sender = Sender::create(name, SenderOptions::default()).expect("a channel");
-    sender.wait_for_receivers(1, None).expect("a receiver");
+    let mut sender = Sender::create(name).expect("a channel");
+    sender.wait_for_receivers(1).expect("a receiver");
     for number in 0..MESSAGES {
-        sender.send(&number.to_le_bytes(), None).expect("it is taken");
+        sender.send(&number.to_le_bytes()).expect("it is taken");
         if number % 100 == 0 {
             thread::sleep(Duration::from_millis(1)); // so that the receiver sleeps now and then
         }
     }
-    sender.finish(None, None).expect("it has everything");
+    sender.finish().expect("it has everything");
 }

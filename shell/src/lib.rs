@@ -40,8 +40,8 @@ pub mod shm;
 pub mod transfer;
 
 pub use channel::{
-    CreateError, JoinError, JoinOptions, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions,
-    Slot,
+    CreateError, JoinError, ReceiveError, Received, Receiver, ReceiverOptions, SendError, Sender,
+    SenderOptions, Slot,
 };
 pub use discovery::{Server, ServerOptions, discover};
 pub use registry::Name;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use std::io::Write;
 use std::process::Stdio;
 use whorl::registry::RuntimeDir;
-use whorl::{JoinOptions, Receiver, Start};
+use whorl::{Receiver, Start};
 
 /// A sender fed through a pipe, whose data thread needs half a second longer for each `call`.
 fn slowed(home: &Home, call: &str, words: &str) -> Live {
@@ -33,8 +33,8 @@ fn two_hundred_that_come_and_go_leave_no_descriptor_open() {
         let mut send = home.start_fed(&format!("send x {transport} --peers 0"));
         home.owned("x");
         let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
-        let options = JoinOptions { from: Start::Now, timeout: Some(LIMIT), ..JoinOptions::default() };
-        let join = || Receiver::join_in(&directory, &"x".parse().unwrap(), &options, || ()).unwrap();
+        let options = Receiver::options().start(Start::Now).timeout(LIMIT);
+        let join = || options.clone().runtime_dir(directory.path()).join(&"x".parse().unwrap()).unwrap();
         drop(join());
         until(SOON, "it is gone", || home::live(&home.ls()[0]) == 0);
         let before = descriptors(send.pid());

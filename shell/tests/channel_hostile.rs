@@ -16,7 +16,7 @@ use std::time::Duration;
 use whorl::registry::RuntimeDir;
 use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
 use whorl::shm::ring::Segment;
-use whorl::{JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start};
+use whorl::{Name, ReceiveError, Received, Receiver, SendError, Sender, Start};
 use whorl_core::layout::Geometry;
 
 fn runtime(home: &Home) -> RuntimeDir {
@@ -94,25 +94,25 @@ fn who_never_stops_asking_keeps_nobody_from_being_heard() {
 #[test]
 fn who_claims_anothers_seat_does_not_silence_it_by_going() {
     let home = Home::new();
-    let small = SenderOptions { slot_size: 16, slots: 4, seats: 4, ..SenderOptions::default() };
+    let small = Sender::options().slot_size(16).slots(4).seats(4);
     run(&mut home.words("ls")).silent_success();
-    let mut sender = Sender::create_in(runtime(&home), &name(), small).unwrap();
+    let mut sender = small.runtime_dir(runtime(&home).path()).create(&name()).unwrap();
     let liar = connection(&runtime(&home));
     say(&liar, ControlMessage::Join(Start::First));
     assert!(is_readable(&liar, SOON));
     // The next one is told to try seat 1 first.
     say(&liar, ControlMessage::Seated(1));
-    let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
-    let mut receiver = Receiver::join_in(&runtime(&home), &name(), &options, || ()).unwrap();
+    let options = Receiver::options().timeout(LIMIT);
+    let mut receiver = options.clone().runtime_dir(runtime(&home).path()).join(&name()).unwrap();
     let mut buffer = [0; 16];
     while receiver.arm().unwrap() && is_readable(&receiver, Duration::from_millis(100)) {
-        assert_eq!(receiver.try_receive(&mut buffer), Err(ReceiveError::Empty));
+        assert_eq!(receiver.try_recv(&mut buffer), Err(ReceiveError::Empty));
     }
     drop(liar);
     std::thread::sleep(Duration::from_millis(300));
-    sender.send(b"news", None).unwrap();
+    sender.send(b"news").unwrap();
     assert!(is_readable(&receiver, SOON), "it was armed, and is not told");
-    assert_eq!(receiver.try_receive(&mut buffer), Ok(Received::Bytes(4)));
+    assert_eq!(receiver.try_recv(&mut buffer), Ok(Received::Bytes(4)));
 }
 
 #[test]
@@ -174,20 +174,23 @@ fn a_buffer_that_is_too_short_costs_no_byte_over_sockets_either() {
     for transport in common::TRANSPORTS {
         let home = Home::new();
         let mut sender = home.start_fed(&format!("send x {transport}"));
-        let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
+        let options = Receiver::options().timeout(LIMIT);
         home.owned("x");
-        let mut receiver = Receiver::join_in(&runtime(&home), &name(), &options, || ()).unwrap();
+        let mut receiver = options.clone().runtime_dir(runtime(&home).path()).join(&name()).unwrap();
         sender.stdin().write_all(b"ten bytes.").unwrap();
         let mut short = [0; 4];
         for _ in 0..2 {
-            let deadline = Some(std::time::Instant::now() + SOON);
-            assert_eq!(receiver.receive(&mut short, deadline), Err(ReceiveError::TooLong { length: 10 }));
+            let deadline = std::time::Instant::now() + SOON;
+            assert_eq!(
+                receiver.recv_deadline(&mut short, deadline),
+                Err(ReceiveError::TooLong { length: 10 })
+            );
         }
-        let mut buffer = vec![0; receiver.longest()];
-        assert_eq!(receiver.receive(&mut buffer, None), Ok(Received::Bytes(10)), "{transport}");
+        let mut buffer = vec![0; receiver.max_message_len()];
+        assert_eq!(receiver.recv(&mut buffer), Ok(Received::Bytes(10)), "{transport}");
         assert_eq!(&buffer[..10], b"ten bytes.");
         sender.close_stdin();
-        assert!(matches!(receiver.receive(&mut buffer, None), Ok(Received::End(end)) if end.total == 10));
+        assert!(matches!(receiver.recv(&mut buffer), Ok(Received::End(end)) if end.total == 10));
         sender.end(LIMIT).silent_success();
     }
 }
@@ -196,16 +199,16 @@ fn a_buffer_that_is_too_short_costs_no_byte_over_sockets_either() {
 fn nothing_follows_the_end() {
     let home = Home::new();
     run(&mut home.words("ls")).silent_success();
-    let mut sender = Sender::create_in(runtime(&home), &name(), SenderOptions::default()).unwrap();
-    sender.send(b"first", None).unwrap();
-    sender.close(None).unwrap();
-    assert_eq!(sender.send(b"second", None), Err(SendError::Closed));
-    let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
-    let mut receiver = Receiver::join_in(&runtime(&home), &name(), &options, || ()).unwrap();
-    let mut buffer = vec![0; receiver.longest()];
-    assert_eq!(receiver.receive(&mut buffer, None), Ok(Received::Bytes(5)));
-    assert!(matches!(receiver.receive(&mut buffer, None), Ok(Received::End(end)) if end.total == 5));
-    assert_eq!(sender.finish(None, None).unwrap().done, 1);
+    let mut sender = Sender::options().runtime_dir(runtime(&home).path()).create(&name()).unwrap();
+    sender.send(b"first").unwrap();
+    sender.close().unwrap();
+    assert_eq!(sender.send(b"second"), Err(SendError::Closed));
+    let options = Receiver::options().timeout(LIMIT);
+    let mut receiver = options.clone().runtime_dir(runtime(&home).path()).join(&name()).unwrap();
+    let mut buffer = vec![0; receiver.max_message_len()];
+    assert_eq!(receiver.recv(&mut buffer), Ok(Received::Bytes(5)));
+    assert!(matches!(receiver.recv(&mut buffer), Ok(Received::End(end)) if end.total == 5));
+    assert_eq!(sender.finish().unwrap().done, 1);
 }
 
 /// A receiver may read everything in the moment between its admission and the control thread's note of it.
@@ -214,22 +217,22 @@ fn who_reads_everything_the_moment_it_is_admitted_is_counted() {
     let home = Home::new();
     run(&mut home.words("ls")).silent_success();
     for round in 0..1500 {
-        let small = SenderOptions { slot_size: 16, slots: 2, seats: 2, ..SenderOptions::default() };
-        let mut sender = Sender::create_in(runtime(&home), &name(), small).unwrap();
-        sender.send(b"all", None).unwrap();
-        sender.close(None).unwrap();
+        let small = Sender::options().slot_size(16).slots(2).seats(2);
+        let mut sender = small.runtime_dir(runtime(&home).path()).create(&name()).unwrap();
+        sender.send(b"all").unwrap();
+        sender.close().unwrap();
         let receiver = std::thread::spawn({
             let directory = runtime(&home);
             move || {
-                let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
-                let mut receiver = Receiver::join_in(&directory, &name(), &options, || ()).unwrap();
+                let options = Receiver::options().timeout(LIMIT);
+                let mut receiver = options.clone().runtime_dir(directory.path()).join(&name()).unwrap();
                 let mut buffer = [0; 16];
-                while !matches!(receiver.receive(&mut buffer, None).unwrap(), Received::End(_)) {}
+                while !matches!(receiver.recv(&mut buffer).unwrap(), Received::End(_)) {}
                 receiver
             }
         });
         let _receiver = receiver.join().unwrap();
-        assert_eq!(sender.finish(None, Some(std::time::Instant::now() + LIMIT)).unwrap().done, 1, "{round}");
+        assert_eq!(sender.finish_timeout(LIMIT).unwrap().done, 1, "{round}");
     }
 }
 

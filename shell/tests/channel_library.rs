@@ -17,9 +17,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use whorl::registry::RuntimeDir;
 use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
-use whorl::{
-    JoinError, JoinOptions, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start,
-};
+use whorl::{JoinError, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start};
 
 /// A runtime directory for channels of this process.
 struct TestRegistry {
@@ -36,12 +34,12 @@ impl TestRegistry {
     }
 
     fn sender(&self, options: SenderOptions) -> Sender {
-        Sender::create_in(self.directory(), &name(), options).unwrap()
+        options.runtime_dir(self.directory().path()).create(&name()).unwrap()
     }
 
     fn try_join(&self, from: Start) -> Result<Receiver, JoinError> {
-        let options = JoinOptions { from, timeout: Some(LIMIT), ..JoinOptions::default() };
-        Receiver::join_in(&self.directory(), &name(), &options, || ())
+        let options = Receiver::options().start(from).timeout(LIMIT);
+        options.clone().runtime_dir(self.directory().path()).join(&name())
     }
 
     fn join(&self) -> Receiver {
@@ -54,7 +52,7 @@ fn name() -> Name {
 }
 
 fn small() -> SenderOptions {
-    SenderOptions { slot_size: 16, slots: 4, seats: 4, ..SenderOptions::default() }
+    Sender::options().slot_size(16).slots(4).seats(4)
 }
 
 fn is_readable(receiver: &Receiver, within: Duration) -> bool {
@@ -67,7 +65,7 @@ fn is_readable(receiver: &Receiver, within: Duration) -> bool {
 fn rest(receiver: &mut Receiver) -> u32 {
     let (mut taken, mut buffer) = (0, [0; 16]);
     loop {
-        match receiver.try_receive(&mut buffer) {
+        match receiver.try_recv(&mut buffer) {
             Ok(Received::Bytes(_)) => taken += 1,
             Err(ReceiveError::Empty) if receiver.arm().unwrap() => {
                 // The answer to the first arming makes it readable once.
@@ -88,22 +86,22 @@ fn an_armed_receiver_is_told_once_and_an_unarmed_one_is_not() {
     let (mut armed, mut unarmed) = (here.join(), here.join());
     assert_eq!((rest(&mut armed), rest(&mut unarmed)), (0, 0));
     // Both were armed; the second takes what it is told, and does not arm again.
-    sender.send(b"1", None).unwrap();
+    sender.send(b"1").unwrap();
     assert!(is_readable(&armed, SOON) && is_readable(&unarmed, SOON));
     let mut buffer = [0; 16];
-    assert_eq!(unarmed.try_receive(&mut buffer), Ok(Received::Bytes(1)));
+    assert_eq!(unarmed.try_recv(&mut buffer), Ok(Received::Bytes(1)));
     assert_eq!(rest(&mut armed), 1);
-    assert_eq!(unarmed.try_receive(&mut buffer), Err(ReceiveError::Empty));
+    assert_eq!(unarmed.try_recv(&mut buffer), Err(ReceiveError::Empty));
     assert!(!is_readable(&unarmed, Duration::ZERO), "looking took in what it was told");
-    sender.send(b"2", None).unwrap();
+    sender.send(b"2").unwrap();
     assert!(is_readable(&armed, SOON));
     assert!(!is_readable(&unarmed, Duration::from_millis(50)), "nobody asked to be told");
     assert_eq!(rest(&mut armed), 1);
-    assert_eq!(unarmed.try_receive(&mut buffer), Ok(Received::Bytes(1)));
+    assert_eq!(unarmed.try_recv(&mut buffer), Ok(Received::Bytes(1)));
     // The end, and a sender that goes, are news as well.
-    sender.close(None).unwrap();
+    sender.close().unwrap();
     assert!(is_readable(&armed, SOON));
-    assert!(matches!(armed.try_receive(&mut buffer), Ok(Received::End(end)) if end.total == 2));
+    assert!(matches!(armed.try_recv(&mut buffer), Ok(Received::End(end)) if end.total == 2));
     assert_eq!(armed.arm(), Ok(false));
 }
 
@@ -121,7 +119,7 @@ fn no_news_is_lost_between_looking_and_sleeping() {
         while counts.iter().sum::<u32>() < 2 * all.load(SeqCst) {
             let mut may_sleep = true;
             for (receiver, count) in receivers.iter_mut().zip(&mut counts) {
-                match receiver.try_receive(&mut buffer) {
+                match receiver.try_recv(&mut buffer) {
                     Ok(Received::Bytes(_)) => (*count, may_sleep) = (*count + 1, false),
                     Err(ReceiveError::Empty) => may_sleep &= receiver.arm().unwrap(),
                     other => panic!("{other:?}"),
@@ -143,7 +141,7 @@ fn no_news_is_lost_between_looking_and_sleeping() {
         if is_last {
             total.store(number, SeqCst);
         }
-        sender.send(&number.to_le_bytes(), None).unwrap();
+        sender.send(&number.to_le_bytes()).unwrap();
         if is_last {
             break;
         }
@@ -160,15 +158,15 @@ fn a_receiver_in_an_event_loop_learns_of_its_senders_death() {
     for transport in common::TRANSPORTS {
         let sender = home.start_fed(&format!("send x {transport}"));
         let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
-        let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
-        let mut receiver = Receiver::join_in(&directory, &name(), &options, || ()).unwrap();
+        let options = Receiver::options().timeout(LIMIT);
+        let mut receiver = options.clone().runtime_dir(directory.path()).join(&name()).unwrap();
         rest(&mut receiver);
         signal(sender.pid(), Signal::KILL);
         assert!(is_readable(&receiver, SOON));
-        let mut buffer = vec![0; receiver.longest()];
+        let mut buffer = vec![0; receiver.max_message_len()];
         let mut told = Ok(Received::Hole(0));
         until(SOON, "it says so", || {
-            told = receiver.try_receive(&mut buffer);
+            told = receiver.try_recv(&mut buffer);
             told != Err(ReceiveError::Empty)
         });
         assert_eq!(told, Err(ReceiveError::SenderDied));
@@ -180,16 +178,16 @@ fn limits_are_errors_and_leave_things_as_they_were() {
     let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let mut receiver = here.join();
-    assert_eq!(sender.send(&[0; 17], None), Err(SendError::TooLong { length: 17, slot: 16 }));
+    assert_eq!(sender.send(&[0; 17]), Err(SendError::TooLong { length: 17, slot: 16 }));
     for number in 0..4_u8 {
         sender.try_send(&[number; 16]).unwrap();
     }
     assert_eq!(sender.try_send(b"x"), Err(SendError::Full));
-    let soon = Some(Instant::now() + Duration::from_millis(20));
-    assert_eq!(sender.send(b"x", soon), Err(SendError::TimedOut));
-    assert_eq!(receiver.try_receive(&mut [0; 15]), Err(ReceiveError::TooLong { length: 16 }));
+    let soon = Instant::now() + Duration::from_millis(20);
+    assert_eq!(sender.send_deadline(b"x", soon), Err(SendError::TimedOut));
+    assert_eq!(receiver.try_recv(&mut [0; 15]), Err(ReceiveError::TooLong { length: 16 }));
     let mut buffer = [0; 16];
-    assert_eq!(receiver.try_receive(&mut buffer), Ok(Received::Bytes(16)));
+    assert_eq!(receiver.try_recv(&mut buffer), Ok(Received::Bytes(16)));
     assert_eq!(buffer, [0; 16]);
     // Four seats: the fifth is refused.
     let others: Vec<_> = (0..3).map(|_| here.try_join(Start::Now).unwrap()).collect();
@@ -199,7 +197,7 @@ fn limits_are_errors_and_leave_things_as_they_were() {
     drop(sender);
     let mut ends = Vec::new();
     while ends.is_empty() {
-        match receiver.receive(&mut buffer, None) {
+        match receiver.recv(&mut buffer) {
             Ok(Received::Bytes(_)) => {}
             other => ends.push(other),
         }
@@ -215,8 +213,8 @@ fn in_a_forked_child_handles_answer_and_act_for_nobody() {
     // SAFETY: the child only calls what is tested, and ends at once.
     match unsafe { libc::fork() } {
         0 => {
-            let sends = sender.send(b"x", None) == Err(SendError::Forked);
-            let receives = receiver.try_receive(&mut [0; 16]) == Err(ReceiveError::Forked);
+            let sends = sender.send(b"x") == Err(SendError::Forked);
+            let receives = receiver.try_recv(&mut [0; 16]) == Err(ReceiveError::Forked);
             drop((sender, receiver));
             // It outlives the parent's handles, and must not keep them alive.
             std::thread::sleep(Duration::from_secs(1));
@@ -226,8 +224,8 @@ fn in_a_forked_child_handles_answer_and_act_for_nobody() {
         child => {
             std::thread::sleep(Duration::from_millis(100));
             // What the child dropped is still ours.
-            sender.send(b"mine", None).unwrap();
-            assert_eq!(receiver.receive(&mut [0; 16], None), Ok(Received::Bytes(4)));
+            sender.send(b"mine").unwrap();
+            assert_eq!(receiver.recv(&mut [0; 16]), Ok(Received::Bytes(4)));
             assert_eq!(sender.receivers(), 1);
             // Our end is an end although the child is there.
             drop(receiver);
@@ -378,8 +376,8 @@ fn the_examples_do_what_they_say() {
 fn a_timeout_longer_than_any_clock_goes_is_for_ever() {
     let here = TestRegistry::new();
     let _sender = here.sender(small());
-    let options = JoinOptions { timeout: Some(Duration::MAX), ..JoinOptions::default() };
-    Receiver::join_in(&here.directory(), &name(), &options, || ()).unwrap();
+    let options = Receiver::options().timeout(Duration::MAX);
+    options.clone().runtime_dir(here.directory().path()).join(&name()).unwrap();
     assert_eq!(whorl::discover(here.parent.path(), Duration::MAX).unwrap().len(), 0);
 }
 
@@ -415,13 +413,13 @@ fn no_callers_duration_is_added_to_a_moment_unchecked() {
 fn closes_everything() {
     let Some(parent) = std::env::var_os("WHORL_TEST_PARENT") else { return };
     let directory = RuntimeDir::open_in(parent.as_ref(), "whorl").unwrap();
-    let mut receiver = Receiver::join_in(&directory, &name(), &JoinOptions::default(), || ()).unwrap();
+    let mut receiver = Receiver::options().runtime_dir(directory.path()).join(&name()).unwrap();
     // The sender counts this receiver first.
     std::io::stdin().read_exact(&mut [0]).unwrap();
     // SAFETY: nothing that owns one of them is dropped: this process ends by `_exit`.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     std::io::stdin().read_exact(&mut [0]).unwrap();
-    let received = receiver.receive(&mut [0; 16], Some(Instant::now() + LIMIT));
+    let received = receiver.recv_timeout(&mut [0; 16], LIMIT);
     // SAFETY: ends the process without its destructors.
     unsafe { libc::_exit(if received == Err(ReceiveError::Evicted) { 7 } else { 1 }) };
 }
@@ -429,21 +427,92 @@ fn closes_everything() {
 #[test]
 fn a_receiver_whose_program_closed_its_lock_hears_of_it_and_disturbs_nobody() {
     let here = TestRegistry::new();
-    let mut sender = here.sender(SenderOptions { seats: 1, ..small() });
+    let mut sender = here.sender(small().seats(1));
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "closes_everything", "--test-threads=1"]).stdin(std::process::Stdio::piped());
     let mut closer = command.env("WHORL_TEST_PARENT", here.parent.path()).spawn().unwrap();
-    sender.wait_for_receivers(1, Some(Instant::now() + LIMIT)).unwrap();
+    sender.wait_for_receivers_timeout(1, LIMIT).unwrap();
     closer.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     until(LIMIT, "it counts as dead", || sender.receivers() == 0);
     let mut honest = here.join();
-    sender.send(b"one", None).unwrap();
-    sender.send(b"two", None).unwrap();
+    sender.send(b"one").unwrap();
+    sender.send(b"two").unwrap();
     closer.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     assert_eq!(closer.wait().unwrap().code(), Some(7), "it must hear that its seat is gone");
     for expected in [b"one", b"two"] {
         let mut message = [0; 16];
-        assert_eq!(honest.receive(&mut message, Some(Instant::now() + LIMIT)), Ok(Received::Bytes(3)));
+        assert_eq!(honest.recv_deadline(&mut message, Instant::now() + LIMIT), Ok(Received::Bytes(3)));
         assert_eq!(&message[..3], expected);
     }
+}
+
+#[test]
+fn a_hole_is_zero_bytes_in_pieces_that_fit_or_a_hole_for_a_receiver_that_asks() {
+    let here = TestRegistry::new();
+    let mut sender = here.sender(small());
+    let mut plain = here.join();
+    let options = Receiver::options().timeout(LIMIT).holes(true).runtime_dir(here.directory().path());
+    let mut asks = options.join(&name()).unwrap();
+    sender.send(b"before").unwrap();
+    sender.claim().unwrap().publish_hole(40);
+    sender.send(b"after").unwrap();
+    sender.close().unwrap();
+    let mut buffer = [7; 16];
+    assert_eq!(asks.recv(&mut buffer), Ok(Received::Bytes(6)));
+    assert_eq!(asks.recv(&mut buffer), Ok(Received::Hole(40)));
+    assert_eq!(asks.recv(&mut buffer), Ok(Received::Bytes(5)));
+    assert!(matches!(asks.recv(&mut buffer), Ok(Received::End(end)) if end.total == 51));
+
+    assert_eq!(plain.recv(&mut buffer), Ok(Received::Bytes(6)));
+    for length in [16, 3, 16] {
+        buffer.fill(7);
+        assert_eq!(plain.recv(&mut buffer[..length]), Ok(Received::Bytes(length)));
+        assert_eq!(buffer[..length], [0; 16][..length]);
+        assert!(!plain.arm().unwrap(), "the rest of the hole is there already");
+    }
+    assert_eq!(plain.try_recv(&mut []), Err(ReceiveError::TooLong { length: 5 }));
+    assert_eq!(plain.try_recv(&mut buffer), Ok(Received::Bytes(5)));
+    assert_eq!(buffer[..5], [0; 5]);
+    assert_eq!(plain.try_recv(&mut buffer), Ok(Received::Bytes(5)));
+    assert_eq!(&buffer[..5], b"after");
+    assert!(matches!(plain.try_recv(&mut buffer), Ok(Received::End(end)) if end.total == 51));
+}
+
+#[test]
+fn each_call_waits_as_its_name_says() {
+    let here = TestRegistry::new();
+    let mut sender = here.sender(small());
+    let mut receiver = here.join();
+    let mut buffer = [0; 16];
+    let short = Duration::from_millis(20);
+    let took = |call: &mut dyn FnMut()| {
+        let begun = Instant::now();
+        call();
+        begun.elapsed()
+    };
+    assert_eq!(receiver.try_recv(&mut buffer), Err(ReceiveError::Empty));
+    let time =
+        took(&mut || assert_eq!(receiver.recv_timeout(&mut buffer, short), Err(ReceiveError::TimedOut)));
+    assert!(time >= short, "{time:?}");
+    let time = took(&mut || {
+        assert_eq!(receiver.recv_deadline(&mut buffer, Instant::now() + short), Err(ReceiveError::TimedOut))
+    });
+    assert!(time >= short, "{time:?}");
+    for _ in 0..4 {
+        sender.send(b"x").unwrap();
+    }
+    assert_eq!(sender.try_send(b"x"), Err(SendError::Full));
+    assert_eq!(sender.try_claim().map(|_| ()), Err(SendError::Full));
+    let time = took(&mut || assert_eq!(sender.send_timeout(b"x", short), Err(SendError::TimedOut)));
+    assert!(time >= short, "{time:?}");
+    let time = took(&mut || {
+        assert_eq!(sender.send_deadline(b"x", Instant::now() + short), Err(SendError::TimedOut))
+    });
+    assert!(time >= short, "{time:?}");
+    assert_eq!(sender.finish_timeout(short), Err(SendError::TimedOut));
+    for _ in 0..4 {
+        assert_eq!(receiver.recv(&mut buffer), Ok(Received::Bytes(1)));
+    }
+    assert!(matches!(receiver.recv(&mut buffer), Ok(Received::End(end)) if end.total == 4));
+    assert_eq!(sender.finish().unwrap().done, 1);
 }

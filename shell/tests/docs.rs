@@ -1,4 +1,4 @@
-//! What the documentation says is so: the tour prints what it says, and words in memory lie where its tables say.
+//! The documentation is true: its commands print what it shows, and words in memory lie where its tables say.
 
 mod common;
 mod home;
@@ -6,6 +6,7 @@ mod home;
 use common::*;
 use home::Home;
 use rustix::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use whorl::shm::mailboxes::MailSegment;
 use whorl::shm::ring::Segment;
@@ -148,29 +149,38 @@ fn mailboxes_lie_as_their_page_says() {
 }
 
 #[test]
-fn the_tour_prints_what_the_readme_says() {
+fn the_tour_prints_what_the_pages_say() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tour.sh");
     let place = Place::new();
     let mut command = Command::new("bash");
     command.arg(script).arg(env!("CARGO_BIN_EXE_shell")).current_dir(place.at(""));
     let ended = start(&mut command).end(LIMIT * 3);
-    if let Some(line) = ended.stdout.lines().find(|line| line.starts_with("SKIPPED: ")) {
-        return skip("the tour", line);
-    }
     ended.has_code(0);
-    assert!(ended.stdout.contains("the tour is as the README says"), "{ended:?}");
+    assert!(ended.stdout.contains("the tour is as the pages say"), "{ended:?}");
 }
 
-/// What stands in the README between two fences, after this line.
+/// The text of the README between this fence and the next one.
 fn fenced(opening: &str) -> &'static str {
     let (_, rest) = README.split_once(opening).unwrap_or_else(|| panic!("the README has no '{opening}'"));
     rest.split_once("\n```").expect("the end of it").0
 }
 
+/// Whether each line of `excerpt` is a line of `program`, in the same order. Comments and indentation do not count.
+fn is_excerpt(excerpt: &str, program: &str) -> bool {
+    let stripped = |line: &str| line.split("//").next().unwrap_or_default().trim().to_owned();
+    let mut lines = program.lines().map(stripped);
+    excerpt.lines().map(stripped).filter(|line| !line.is_empty()).all(|line| lines.any(|other| other == line))
+}
+
 #[test]
 fn the_library_in_the_readme_is_an_example_that_works() {
-    let (_, program) = HELLO.split_once("\n\n").expect("its head");
-    assert_eq!(fenced("```rust\n"), program.trim_end(), "README.md, and shell/examples/hello.rs");
+    let excerpt = fenced("```rust\n");
+    assert!(excerpt.lines().count() >= 10, "{excerpt}");
+    assert!(is_excerpt(excerpt, HELLO), "README.md differs from shell/examples/hello.rs");
+    assert!(
+        !is_excerpt("sender.send();", HELLO)
+            && !is_excerpt("Ok(())\nsender.wait_for_receivers(1, None)?;", "Ok(())")
+    );
     let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/hello");
     if !program.exists() {
         return skip("example hello", "it was not built with this test");
@@ -189,19 +199,74 @@ fn the_library_in_the_readme_is_an_example_that_works() {
 }
 
 #[test]
-fn the_pictures_in_the_readme_are_captures() {
-    let captures = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/captures");
-    for named in
-        README.lines().filter_map(|line| line.strip_prefix("<!-- docs/captures/")?.strip_suffix(" -->"))
-    {
-        let files =
-            named.split(", ").map(|file| std::fs::read_to_string(format!("{captures}/{file}")).unwrap());
-        // Without the empty lines of the screen.
-        let text: String = files.collect();
-        let kept: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
-        let picture = fenced(&format!("{named} -->\n```\n"));
-        let shown: Vec<_> = picture.lines().filter(|line| !line.is_empty()).collect();
-        assert!(!shown.is_empty());
-        assert_eq!(shown, kept, "{named}");
+fn the_capture_in_the_readme_comes_from_its_commands() {
+    let capture = fenced("```\n$ ");
+    let (commands, printed): (Vec<_>, Vec<_>) =
+        ["$ ", capture].concat().lines().map(str::to_owned).partition(|line| line.starts_with("$ "));
+    assert!(commands.len() >= 2 && printed.len() >= 2, "{capture}");
+    let home = Home::new();
+    let typed: Vec<_> = commands.iter().map(|line| &line[2..]).collect();
+    let mut bash = home.place.program("bash");
+    let folder = Path::new(env!("CARGO_BIN_EXE_shell")).parent().unwrap().display();
+    bash.args(["-c", &typed.join("\n")]).env("XDG_RUNTIME_DIR", home.place.at("run"));
+    bash.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
+    let ended = start(&mut bash).end(LIMIT);
+    let found: Vec<_> = ended.silent_success().stdout.lines().collect();
+    assert_eq!(found, printed, "what {typed:#?} print");
+    home.nothing_left();
+}
+
+/// The pages that people read.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let entries = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    let others = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "benches/README.md"];
+    pages.extend(others.map(|file| root.join(file)));
+    pages
+}
+
+/// What the links of a page lead to, without those that lead to the web.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.starts_with("https://"))
+}
+
+/// The anchors of a page's headings.
+fn anchors(page: &str) -> impl Iterator<Item = String> {
+    let headings =
+        page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings.map(|heading| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    })
+}
+
+/// What a link of `page` leads to and is not there.
+fn dead_links(page: &Path, text: &str) -> Vec<String> {
+    let leads_nowhere = |link: &&str| {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let target = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
+        let has_anchor = || {
+            let target = std::fs::read_to_string(&target).unwrap();
+            anchors(&target).any(|found| found == anchor)
+        };
+        !target.exists() || !(anchor.is_empty() || has_anchor())
+    };
+    links(text).filter(leads_nowhere).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        seen += links(&text).count();
+        assert_eq!(dead_links(&page, &text), Vec::<String>::new(), "{}", page.display());
     }
+    assert!(seen > 50, "{seen} links");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let broken =
+        dead_links(&page, "[a](docs/faq.md) [b](docs/fake.md) [c](docs/troubleshooting.md#exit-code)");
+    assert_eq!(broken, ["docs/fake.md", "docs/troubleshooting.md#exit-code"]);
 }

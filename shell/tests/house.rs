@@ -34,7 +34,7 @@ const STREAMS: [(&str, &[&str]); 10] = [
     (" print!", &[]),
     ("dbg!", &[]),
     ("std::io::stdout", &[]),
-    ("std::io::stderr", &[]),
+    ("std::io::stderr", &["bin/whorl.rs"]), // it prints nothing of others but a path, escaped
     ("std::io::stdin", &[]),
     (".exit()", &[]), // of an error of clap, which prints it
     (

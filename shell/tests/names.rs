@@ -18,7 +18,7 @@ use std::sync::Arc;
 use whorl::discovery::Information;
 use whorl::registry::{Client, Listener, RuntimeDir, WaitFile};
 use whorl::registry::{State, list, remove_dead, remove_name};
-use whorl::{Name, Sender, SenderOptions, Server, ServerOptions};
+use whorl::{Name, Sender, Server};
 
 fn name(text: &str) -> Name {
     text.parse().expect("a name")
@@ -34,8 +34,8 @@ fn what_a_rendezvous_leads_to_may_change_at_any_moment() {
     let outside = Arc::new(Outside::new(&home.place.at("")));
     let parent = home.place.at("run");
     let open = move || RuntimeDir::open_in(&parent, "whorl").expect("a runtime directory");
-    let small = SenderOptions { slot_size: 512, slots: 2, seats: 2, ..SenderOptions::default() };
-    let _living = Sender::create_in(open(), &name("y"), small).expect("a free name");
+    let small = Sender::options().slot_size(512).slots(2).seats(2);
+    let _living = small.runtime_dir(open().path()).create(&name("y")).expect("a free name");
     let directory_too = open();
     let waiting = WaitFile::create(&directory_too, &name("z")).expect("a wait file");
     let pid = std::process::id();
@@ -85,11 +85,8 @@ fn what_an_information_file_is_may_change_at_any_moment() {
     let servers = home.place.at("servers");
     fs::create_dir(&servers).expect("a directory");
     let parent = home.place.at("run");
-    let options = ServerOptions::new(servers.clone());
-    let start = move |text: &str| {
-        let directory = RuntimeDir::open_in(&parent, "whorl").expect("a runtime directory");
-        Server::start_in(directory, &name(text), &options)
-    };
+    let options = Server::options(&servers).runtime_dir(parent.join("whorl"));
+    let start = move |text: &str| options.start(&name(text));
     let _living = start("y").expect("a free name");
     let (file, other) = (servers.join("x.server"), servers.join("y.server"));
     let before = inode(&other);

@@ -151,8 +151,7 @@ fn a_program_that_moves_to_another_root_keeps_its_name() {
             && unsafe { libc::mount(c"/proc".as_ptr(), there.as_ptr(), none, libc::MS_BIND, none.cast()) }
                 == 0;
         let directory = whorl::registry::RuntimeDir::open_in(&run, "whorl").unwrap();
-        let _sender =
-            whorl::Sender::create_in(directory, &"x".parse().unwrap(), whorl::SenderOptions::default());
+        let _sender = whorl::Sender::options().runtime_dir(directory.path()).create(&"x".parse().unwrap());
         if !can || std::os::unix::fs::chroot(&root).is_err() {
             // SAFETY: ends the child without the test harness's destructors.
             unsafe { libc::_exit(77) };

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 use whorl::mailbox_server::reply::Limits;
 use whorl::mailbox_server::server::{Options, Server as Mailboxes};
-use whorl::registry::RuntimeDir;
-use whorl::{Sender, SenderOptions, Server, ServerOptions};
+use whorl::{Sender, Server};
 
 /// What a thread must take, because it caused it itself or because the C library needs it.
 const TAKEN: [i32; 7] =
@@ -35,10 +34,10 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     let home = tempfile::tempdir().expect("a directory");
     // SAFETY: the only test of this file that reads or writes the environment.
     unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
-    let directory = || RuntimeDir::open_in(home.path(), "whorl").expect("a directory");
-    let sender = Sender::create_in(directory(), &"x".parse().expect("a name"), SenderOptions::default());
-    let options = ServerOptions::new(home.path().join("servers"));
-    let announced = Server::start_in(directory(), &"y".parse().expect("a name"), &options).expect("a server");
+    let directory = home.path().join("whorl");
+    let sender = Sender::options().runtime_dir(&directory).create(&"x".parse().expect("a name"));
+    let options = Server::options(home.path().join("servers")).runtime_dir(&directory);
+    let announced = options.start(&"y".parse().expect("a name")).expect("a server");
     let options = Options {
         shape: Limits { boxes: 1, capacity: 16, packet: 16 },
         address: None,

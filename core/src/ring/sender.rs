@@ -60,6 +60,11 @@ impl<P: SenderParts> Sender<P> {
         self.tail.distance_from(self.first)
     }
 
+    /// Whether no slot is free now.
+    pub fn is_full(&mut self) -> bool {
+        self.free() == 0
+    }
+
     /// Claims between 1 and `most` slots, if any is free now.
     ///
     /// # Errors

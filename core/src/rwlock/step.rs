@@ -1,6 +1,6 @@
-//! The lock's steps. Each is at most one access to one shared word, or one wake, with the fence that belongs to it; none
-//! loops or sleeps. `participant.rs` takes them one after another and sleeps where they say so; models and the state
-//! search take the same steps in their own order.
+//! The lock's steps. Each step is at most one access to one shared word, or one wake, with the fence that belongs to it. No
+//! step loops or sleeps. `participant.rs` takes the steps one after another, and sleeps where a step says so. The models and
+//! the state search take the same steps in their own order.
 
 use super::parts::state::{FLAG, IDLE, READ_WAIT, READING, WRITE_WAIT};
 use super::parts::{Ownership, Parts, count};
@@ -8,113 +8,112 @@ use super::scan::Scan;
 use crate::host::Futex;
 use crate::sync::{AtomicU32, Ordering, exchange_before_fence, fence, fence_after_exchange};
 
-/// In whose name steps are taken.
+/// The seat for which a step is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Actor {
-    /// The seat.
+    /// The number of the seat.
     pub seat: u16,
-    /// Whether its occupant is dead and another participant acts for it.
+    /// Whether the seat's occupant is dead and a reclaimer acts for it.
     pub reclaiming: bool,
 }
 
 /// A writer's attempt at the owner word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attempt {
-    /// The free owner word that it saw.
+    /// The free owner word that the writer saw.
     pub seen: Ownership,
-    /// Whether others can see that it waits.
+    /// Whether the writer's cell says that it waits.
     pub announced: bool,
 }
 
-/// Where a participant stands: the step that it takes next.
+/// The step that a participant takes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Out, and nothing left to do.
+    /// The participant is out, with nothing left to do.
     Idle,
 
-    /// A reader says that it reads.
+    /// A reader sets its cell to `READING`.
     AnnounceRead,
-    /// It looks whether it may.
+    /// The reader looks whether the owner word is free. If so, it is in.
     LookRead,
-    /// It may not: it turns to waiting, unless it was granted meanwhile.
+    /// A writer owns the lock: the reader's cell changes to waiting, unless a grant came meanwhile.
     QueueRead,
-    /// It looks again before it sleeps.
+    /// The reader looks at the owner word again before it sleeps.
     LookAgain,
-    /// The owner word is free: back from waiting, to look as any other reader.
+    /// The owner word is free: the reader's cell changes back from waiting, and the reader looks again.
     ReturnRead,
-    /// To sleep on its own cell.
+    /// The reader sleeps on its own cell.
     SleepRead,
-    /// Awake: granted, or told to look again?
+    /// The reader is awake, and finds a grant or a request to look again.
     WokenRead,
-    /// **In, reading.** The next step leaves.
+    /// **The reader is in.** The next step leaves.
     Reading,
-    /// Gives up, or leaves: clears its cell.
+    /// The reader leaves or gives up, and clears its cell.
     LeaveRead,
-    /// Wakes the writer that sleeps on the cell.
+    /// The reader wakes the writer that sleeps on the reader's cell.
     LeaveWake,
 
-    /// A writer looks whether the owner word is free, having said nothing yet.
+    /// A writer looks whether the owner word is free, before it announces anything.
     PeekWrite,
-    /// It must wait: it says so.
+    /// The writer must wait, and sets its cell to `WRITE_WAIT`.
     AnnounceWrite,
-    /// It looks whether the owner word is free now.
+    /// The writer looks whether the owner word is free now.
     LookWrite,
-    /// It is: is anybody before it?
+    /// The owner word is free: the writer looks whether another writer comes first.
     Defer(Scan, Attempt),
-    /// No other is: it takes the owner word as it saw it.
+    /// No other writer comes first: the writer exchanges the owner word that it saw for its own.
     Claim(Attempt),
-    /// To sleep on its own cell.
+    /// The writer sleeps on its own cell.
     SleepWrite,
-    /// Awake: clears the flag, then looks.
+    /// The writer is awake, clears its cell's flag, and looks again.
     WokenWrite,
-    /// The owner looks at each seat, and flags each reader.
+    /// The owner looks at each seat, and flags the cell of each reader that is in.
     DrainReaders(Scan),
-    /// To sleep on the cell of a flagged reader.
+    /// The owner sleeps on the cell of a flagged reader.
     SleepDrainReaders(Scan),
-    /// Awake: has that cell changed?
+    /// The owner is awake, and looks whether that cell has changed.
     WokenDrainReaders(Scan),
-    /// **In, writing.** The next step leaves.
+    /// **The writer is in.** The next step leaves.
     Writing,
-    /// A writer that does not own the owner word gives up: clears its cell.
+    /// A writer that does not own the lock gives up, and clears its cell.
     Withdraw,
-    /// Then looks whether those behind it should.
+    /// That writer looks whether participants behind it may sleep because of it.
     LookWithdraw,
 
-    /// The owner leaves, or gives up: clears its cell.
+    /// The owner leaves or gives up, and clears its cell.
     Clear,
-    /// Grants a seat that waits to read, or says so to one that reads already.
+    /// The owner grants a reader that waits, or flags the cell of a reader that has just announced itself.
     Grant(Scan),
-    /// Wakes whom it granted.
+    /// The owner wakes the reader that it granted.
     GrantWake(Scan),
-    /// Frees the owner word.
+    /// The owner frees the owner word.
     Free,
-    /// Tells a waiter to look again: every reader, and the first writer (once `true`: there was one).
+    /// The owner that left tells waiters to look again: each reader, and the first writer. `true` after it met that writer.
     Notify(Scan, bool),
-    /// Wakes whom it told.
+    /// It wakes the waiter that it told.
     NotifyWake(Scan, bool),
 
-    /// Who reclaims a dead participant clears its cell.
+    /// A reclaimer clears the cell of a dead participant.
     Reclaim,
-    /// Wakes the writer that may sleep on it.
+    /// The reclaimer wakes the writer that may sleep on that cell.
     ReclaimWake,
-    /// Did the dead one own the owner word?
+    /// The reclaimer looks whether the dead participant owned the lock.
     ReclaimLook,
-    /// Tells every waiter to look again: the dead one may have changed a word without waking.
+    /// The reclaimer tells every waiter to look again, because the dead participant may have changed a word without a wake.
     NotifyAll(Scan),
-    /// Wakes whom it told.
+    /// The reclaimer wakes the waiter that it told.
     NotifyAllWake(Scan),
 }
 
 impl Step {
-    /// Takes this step, and returns the one after it. Steps at which one sleeps ([`sleeps`](Self::sleeps)), and `Idle`,
-    /// return themselves.
+    /// Takes this step, and returns the next one. A step that sleeps ([`sleeps`](Self::sleeps)) and `Idle` return themselves.
     ///
     /// # Safety
-    /// - The caller is the only one that acts for the actor's seat in this lock: its occupant. Or it reclaims: then the
-    ///   occupant will never act again, and no participant takes the seat before every reclaimer has finished or died. Several
-    ///   reclaimers may act for one seat at the same time;
-    /// - it takes each step after the one that the last returned, [`woken`](Self::woken) or [`given_up`](Self::given_up);
-    ///   or begins, peeking, announcing or reclaiming, where the last was `Idle`; `AnnounceWrite` is as good as that.
+    /// - The caller is the seat's occupant and acts alone for it in this lock. Or it reclaims: then the occupant never acts
+    ///   again, and no participant takes the seat before every reclaimer has finished or died. Several reclaimers may act for
+    ///   one seat at the same time.
+    /// - The caller takes the step that the last step, [`woken`](Self::woken) or [`given_up`](Self::given_up) returned. After
+    ///   `Idle` it begins with `PeekWrite`, `AnnounceRead`, `AnnounceWrite` or `Reclaim`; `AnnounceWrite` may replace `Idle`.
     #[inline(always)]
     #[must_use]
     pub unsafe fn take<P: Parts>(self, parts: &P, actor: Actor) -> Self {
@@ -128,23 +127,23 @@ impl Step {
             Self::Idle | Self::SleepRead | Self::SleepWrite | Self::SleepDrainReaders(_) => self,
 
             Self::AnnounceRead => {
-                // Relaxed: as an exchange it carries on our last leaving's *leave*: a writer that waits for that section may
-                // miss its end and find this instead. Not a store, since with an exchange the fence of the next step is free
-                // where that is one already.
+                // Relaxed: an exchange continues the release sequence of this reader's last *leave*. A writer that waits for
+                // that section may miss its end and see this value instead. An exchange is also a full fence on some
+                // machines, where the fence of the next step then costs nothing.
                 exchange_before_fence(own, READING);
                 Self::LookRead
             }
             Self::LookRead => {
-                fence_after_exchange(Ordering::SeqCst); // *look*: announced, now look; against the fence in `Claim`
-                // Acquire: the reader's half of *free*: in, we see what the last writer wrote.
+                fence_after_exchange(Ordering::SeqCst); // *look*: announce, then look; the other half is the fence in `Claim`
+                // Acquire: the reader's half of *free*. A reader that is in sees what the last writer wrote.
                 match Ownership(owner_word.load(Ordering::Acquire)).is_busy() {
                     false => Self::Reading,
                     true => Self::QueueRead,
                 }
             }
-            // An exchange, not a swap: a flag means that we are in, and if writers came and gave up for ever, a swap could
-            // miss every grant.
-            // Relaxed: as an exchange it carries on our announcement's *leave*. Acquire on failure: our half of *grant*.
+            // A compare-exchange, not a swap: a flag means that the reader is in. If writers came and gave up without end, a
+            // swap could miss every grant.
+            // Relaxed: it continues the announcement's release sequence. Acquire on failure: the reader's half of *grant*.
             Self::QueueRead => {
                 match own.compare_exchange(READING, READ_WAIT, Ordering::Relaxed, Ordering::Acquire) {
                     Ok(_) => Self::LookAgain,
@@ -152,15 +151,15 @@ impl Step {
                 }
             }
             Self::LookAgain => {
-                fence(Ordering::SeqCst); // *queue*: waiting is announced, now look; against the fence in `Free`
-                // Relaxed: decides nothing but where to look next.
+                fence(Ordering::SeqCst); // *queue*: announce the wait, then look; the other half is the fence in `Free`
+                // Relaxed: it only decides where to look next.
                 match Ownership(owner_word.load(Ordering::Relaxed)).is_busy() {
                     false => Self::ReturnRead,
                     true => Self::SleepRead,
                 }
             }
             Self::ReturnRead => {
-                // Relaxed: carries on our announcement. Acquire where nothing is to be done: our half of *grant*.
+                // Relaxed: it continues the announcement's release sequence. Acquire without a change: the half of *grant*.
                 let back = |seen| (seen & !FLAG == READ_WAIT).then_some(READING);
                 match update(own, Ordering::Relaxed, Ordering::Acquire, back) {
                     Ok(_) => Self::LookRead,
@@ -168,8 +167,8 @@ impl Step {
                 }
             }
             Self::WokenRead => {
-                // Relaxed: carries on our announcement; what the flag stands for, the fence in `LookAgain` makes visible.
-                // Acquire where nothing is to be done: our half of *grant*.
+                // Relaxed: it continues the announcement's release sequence, and the fence in `LookAgain` makes visible what the
+                // flag stands for. Acquire without a change: the reader's half of *grant*.
                 let unflag = |seen| (seen == READ_WAIT | FLAG).then_some(READ_WAIT);
                 match update(own, Ordering::Relaxed, Ordering::Acquire, unflag) {
                     Ok(_) | Err(READ_WAIT) => Self::LookAgain,
@@ -177,7 +176,7 @@ impl Step {
                 }
             }
             Self::Reading | Self::LeaveRead => {
-                // Release: our half of *leave*: what we read comes before what the writer writes then.
+                // Release: the reader's half of *leave*. What it read comes before what the next writer writes.
                 match own.swap(IDLE, Ordering::Release) == READING | FLAG {
                     false => Self::Idle,
                     true => Self::LeaveWake,
@@ -189,7 +188,7 @@ impl Step {
             }
 
             Self::PeekWrite => {
-                // Relaxed: `Claim` takes it, or not.
+                // Relaxed: `Claim` checks it again.
                 Self::attempt(
                     Attempt { seen: Ownership(owner_word.load(Ordering::Relaxed)), announced: false },
                     parts,
@@ -202,7 +201,7 @@ impl Step {
                 Self::LookWrite
             }
             Self::LookWrite => {
-                fence(Ordering::SeqCst); // *queue*: announced, now look; against `Free`, `LookWithdraw`, `ReclaimLook`
+                fence(Ordering::SeqCst); // *queue*: announce, then look; the other halves: `Free`, `LookWithdraw`, `ReclaimLook`
                 // Relaxed: as in `PeekWrite`.
                 Self::attempt(
                     Attempt { seen: Ownership(owner_word.load(Ordering::Relaxed)), announced: true },
@@ -211,7 +210,8 @@ impl Step {
                 )
             }
             Self::Defer(scan, attempt) => {
-                // Relaxed: the order is advice. A writer before us notifies us when it leaves, gives up or is reclaimed (*queue*).
+                // Relaxed: the order is advice. A writer that comes first notifies this one when it leaves, gives up or is
+                // reclaimed (*queue*).
                 match cells[usize::from(scan.seat())].word.load(Ordering::Relaxed) & !FLAG {
                     WRITE_WAIT => Self::lost(attempt),
                     _ => match scan.next() {
@@ -222,58 +222,58 @@ impl Step {
             }
             Self::Claim(attempt) => {
                 let busy = Ownership::busy(me).0;
-                // Relaxed: the fence after it is the other half of *free*. Lost: another writer owns it, and notifies us if we
-                // are announced.
+                // Relaxed: the fence after it is the other half of *free*. If it fails, another writer owns the lock, and notifies
+                // this one if it is announced.
                 if owner_word
                     .compare_exchange(attempt.seen.0, busy, Ordering::Relaxed, Ordering::Relaxed)
                     .is_err()
                 {
                     return Self::lost(attempt);
                 }
-                fence_after_exchange(Ordering::SeqCst); // *look*: claimed, now look at the cells; against the fence in `LookRead`
+                fence_after_exchange(Ordering::SeqCst); // *look*: claim, then look at the cells; the other half: `LookRead`
                 Self::DrainReaders(scan_after(me))
             }
             Self::WokenWrite => {
-                // Relaxed: what the flag stands for, the fence in `LookWrite` makes visible.
+                // Relaxed: the fence in `LookWrite` makes visible what the flag stands for.
                 let unflag = |seen| (seen == WRITE_WAIT | FLAG).then_some(WRITE_WAIT);
                 match update(own, Ordering::Relaxed, Ordering::Relaxed, unflag) {
                     Ok(_) | Err(WRITE_WAIT) => Self::LookWrite,
-                    Err(_) => Self::AnnounceWrite, // no honest peer does that: begin again
+                    Err(_) => Self::AnnounceWrite, // no honest peer stores that: begin again
                 }
             }
             Self::DrainReaders(scan) => {
                 let cell = &cells[usize::from(scan.seat())].word;
-                // Relaxed: it tells the reader that it is in, also past its next look; the fence after our claim is the
-                // owner's half of *grant* here. Acquire where nothing is to be done: the other half of *leave*.
+                // Relaxed: the flag tells the reader that it is in, also past its next look. The fence after the claim is the
+                // owner's half of *grant* here. Acquire without a change: the owner's half of *leave*.
                 let flag = |seen| (seen == READING).then_some(READING | FLAG);
                 match update(cell, Ordering::Relaxed, Ordering::Acquire, flag) {
                     Ok(_) => Self::SleepDrainReaders(scan),
                     Err(seen) if seen == READING | FLAG => Self::SleepDrainReaders(scan),
-                    // Also `READING`, if every try failed: then it has changed since the claim.
+                    // Also `READING` if every try failed: the cell has changed since the claim.
                     Err(_) => Self::passed(scan),
                 }
             }
             Self::WokenDrainReaders(scan) => {
-                // Acquire: the other half of *leave*. *Any* change will do: a reader that comes and goes must not hold us.
+                // Acquire: the owner's half of *leave*. Any change counts, so a reader that comes and goes cannot hold the owner.
                 match cells[usize::from(scan.seat())].word.load(Ordering::Acquire) == READING | FLAG {
                     true => Self::SleepDrainReaders(scan),
                     false => Self::passed(scan),
                 }
             }
             Self::Withdraw => {
-                // Relaxed: as an exchange it carries on our announcement's *leave*.
+                // Relaxed: an exchange continues the release sequence of the announcement's *leave*.
                 own.swap(IDLE, Ordering::Relaxed);
                 Self::LookWithdraw
             }
             Self::LookWithdraw => {
-                fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind us
-                // Relaxed: only says whether those behind may be asleep because of us.
+                fence(Ordering::SeqCst); // *queue*: clear, then look; the other half is `LookWrite` of the writers behind
+                // Relaxed: it only tells whether participants behind this one may sleep because of it.
                 let seen = Ownership(owner_word.load(Ordering::Relaxed));
                 if seen.is_busy() { Self::Idle } else { Self::Notify(scan_after(seen.seat()), false) }
             }
 
             Self::Writing | Self::Clear => {
-                // Before the owner word is freed: afterwards it would clear a new wish. Relaxed: freeing is a Release.
+                // Before the owner word is free: later it would clear a new announcement. Relaxed: `Free` is a Release.
                 own.store(IDLE, Ordering::Relaxed);
                 Self::Grant(scan_after(me))
             }
@@ -295,12 +295,12 @@ impl Step {
                 Self::granted(scan)
             }
             Self::Free => {
-                // An exchange, so that a second reclaimer of the same owner, or an owner that was reclaimed by mistake, frees
-                // nothing of a later owner's. Release: the owner's half of *free*.
+                // A compare-exchange, so that a second reclaimer of this owner, or an owner that was reclaimed by mistake, does
+                // not free the word of a later owner. Release: the owner's half of *free*.
                 let (busy, free) = (Ownership::busy(me).0, Ownership::free(me).0);
                 let _ = owner_word.compare_exchange(busy, free, Ordering::Release, Ordering::Relaxed);
-                fence_after_exchange(Ordering::SeqCst); // *queue*: freed, now look who waits; against `LookAgain` and `LookWrite`
-                // Notifying all tells all whom a notify would tell.
+                fence_after_exchange(Ordering::SeqCst); // *queue*: free, then look at waiters; the other halves: `LookAgain`, `LookWrite`
+                // `NotifyAll` tells every waiter that `Notify` would tell.
                 if actor.reclaiming {
                     Self::NotifyAll(scan_after(me))
                 } else {
@@ -326,8 +326,8 @@ impl Step {
             }
 
             Self::Reclaim => {
-                // Release: *leave*, for the dead one: its byte lock, now ours, ordered what it did before. An exchange,
-                // since others may be exchanging the cell, too: it comes after theirs or is seen by them.
+                // Release: *leave*, for the dead participant. The reclaimer holds its byte lock, which orders what it did before.
+                // An exchange, because others may exchange the cell too: it comes after theirs, or they see it.
                 own.swap(IDLE, Ordering::Release);
                 Self::ReclaimWake
             }
@@ -336,10 +336,10 @@ impl Step {
                 Self::ReclaimLook
             }
             Self::ReclaimLook => {
-                fence(Ordering::SeqCst); // *queue*: cleared, now look; against `LookWrite` of those behind the dead one
-                // Relaxed: if it names the dead one, the byte lock orders us after that.
-                // No reader is granted in the dead one's name: this reclaimer may be stopped here while another one finishes, and a
-                // grant that comes after the next writer's claim would let a reader in beside it.
+                fence(Ordering::SeqCst); // *queue*: clear, then look; the other half is `LookWrite` of the writers behind
+                // Relaxed: if the word names the dead participant, the byte lock orders this load after that store.
+                // A reclaimer grants no reader. It may be stopped here while another reclaimer finishes, and a grant after the
+                // next writer's claim would let a reader in beside that writer.
                 match owner_word.load(Ordering::Relaxed) == Ownership::busy(me).0 {
                     true => Self::Free,
                     false => Self::NotifyAll(scan_after(me)),
@@ -361,7 +361,7 @@ impl Step {
         }
     }
 
-    /// Where one sleeps before this step: on the cell of that seat, while it holds that value.
+    /// The cell on which the participant sleeps at this step, by its seat, and the value during which it sleeps.
     #[inline]
     pub fn sleeps(self, actor: Actor) -> Option<(u16, u32)> {
         match self {
@@ -372,7 +372,7 @@ impl Step {
         }
     }
 
-    /// The step after a sleep, however it ended.
+    /// The step after a sleep, for whatever reason it ended.
     #[must_use]
     pub fn woken(self) -> Self {
         match self {
@@ -383,12 +383,12 @@ impl Step {
         }
     }
 
-    /// The step after a sleep, or instead of one, for a caller that waits no longer; and instead of queueing, for a reader
-    /// that does not want to wait at all. Nowhere else can one give up: between two sleeps nothing waits.
+    /// The step for a caller that gives up: after a sleep, in place of one, or in place of `QueueRead` for a reader that never
+    /// waits. A participant gives up nowhere else, because no other step waits.
     #[must_use]
     pub fn given_up(self) -> Self {
         match self {
-            // As if it had read: a writer that took it for one that is in waits for its leaving.
+            // It leaves as a reader does, because a writer may have flagged it and waits until it leaves.
             Self::QueueRead | Self::SleepRead => Self::LeaveRead,
             Self::SleepWrite => Self::Withdraw,
             Self::SleepDrainReaders(_) => Self::Clear,
@@ -396,12 +396,13 @@ impl Step {
         }
     }
 
-    /// Whether there is nothing to do at present: in, or out.
+    /// Whether the participant is in or out, and so has no step to take now.
     pub fn is_settled(self) -> bool {
         matches!(self, Self::Idle | Self::Reading | Self::Writing)
     }
 
-    /// A reader found its cell changed: in, if that is a grant. Nothing else is honest; then it begins again.
+    /// The step of a reader whose cell has changed: it is in after a grant. No honest peer stores another value; then it begins
+    /// again.
     fn read_or_restart(seen: u32) -> Self {
         match seen {
             seen if seen & !FLAG == READING => Self::Reading,
@@ -410,7 +411,7 @@ impl Step {
         }
     }
 
-    /// Goes on with a attempt if the owner word was free.
+    /// Continues an attempt if the owner word was free.
     fn attempt<P: Parts>(attempt: Attempt, parts: &P, me: u16) -> Self {
         if attempt.seen.is_busy() {
             Self::lost(attempt)
@@ -419,12 +420,12 @@ impl Step {
         }
     }
 
-    /// Another writer owns the lock, or comes first.
+    /// The next step of a writer when another writer owns the lock or comes first.
     fn lost(attempt: Attempt) -> Self {
         if attempt.announced { Self::SleepWrite } else { Self::AnnounceWrite }
     }
 
-    /// Defers to the seat where `scan` is, unless the round has come to our own.
+    /// Defers to the seat at `scan`, unless the scan has reached the writer's own seat.
     fn defer(scan: Scan, attempt: Attempt, me: u16) -> Self {
         if scan.seat() == me { Self::Claim(attempt) } else { Self::Defer(scan, attempt) }
     }
@@ -446,12 +447,12 @@ impl Step {
     }
 }
 
-/// Each try fails only because another participant changed the word. Honest peers change one that we change, too, a few times
-/// at most before what we want to say of it is no longer true.
+/// Each try fails only because another participant changed the word. Honest peers change a word at most a few times before the
+/// wanted change no longer applies.
 const TRIES: u32 = 64;
 
-/// Changes a word in one go: what it holds now, if `Ok`, or what it held when nothing was to be done. It is one step:
-/// the exchange that succeeds, or the load that says no.
+/// Changes a word atomically. Returns the new value, or as an error the value for which `to` wants no change. It counts as one
+/// step: the exchange that succeeds, or the load that finds no change to make.
 #[inline(always)]
 fn update(
     word: &AtomicU32,

@@ -1,4 +1,4 @@
-//! What can go wrong with a channel.
+//! The errors of channels.
 
 use crate::os::error::OsError;
 use crate::registry::protocol::Refusal;
@@ -8,19 +8,20 @@ use crate::shm::ring::SegmentError;
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// Why a channel cannot be opened.
+/// Why a channel cannot be created.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CreateError {
-    /// The runtime directory.
+    /// The runtime directory cannot be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The name.
+    /// The name cannot be taken.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The measures.
+    /// The slot size, the number of slots or the number of seats is out of range.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The memory.
+    /// The memory cannot be had.
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// A system call failed.
@@ -28,62 +29,64 @@ pub enum CreateError {
     System(#[from] OsError),
 }
 
-/// Why something was not sent.
+/// Why a message was not sent, or a wait ended early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
 pub enum SendError {
-    /// The ring is full (`try_send` only).
+    /// The ring is full. Only [`try_send`](crate::Sender::try_send) and [`try_claim`](crate::Sender::try_claim) return it.
     #[error("the ring is full")]
     Full,
-    /// The deadline passed.
+    /// The time limit passed.
     #[error("timed out waiting for a receiver")]
     TimedOut,
     /// A signal asked the program to stop.
     #[error("interrupted")]
     Interrupted,
-    /// Somebody asked the channel to end, as `shell rm` does.
+    /// `shell rm` asked the channel to end.
     #[error("asked to end by 'shell rm'")]
     Stopped,
     /// The message is longer than a slot.
     #[error("the message has {length} bytes and a slot {slot}")]
     TooLong {
-        /// The message's length.
+        /// The message's length in bytes.
         length: usize,
-        /// A slot's size.
+        /// The slot's size in bytes.
         slot: usize,
     },
-    /// The stream was ended: nothing can follow its end.
+    /// The sender ended the stream before.
     #[error("the stream was ended")]
     Closed,
-    /// This process was forked from the one that made the sender, which alone may use it.
+    /// This process was forked from the one that created the sender. Only that process can use it.
     #[error("this sender belongs to the process that forked this one")]
     Forked,
 }
 
 /// Why a channel was not joined.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum JoinError {
-    /// The runtime directory.
+    /// The runtime directory cannot be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The name stands for something that cannot be connected to.
+    /// The channel's socket cannot be connected to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The owner does not talk as we do.
+    /// The handshake with the sender failed.
     #[error(transparent)]
     Talk(#[from] RequestError),
-    /// The owner refused.
+    /// The sender refused the receiver.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// What it handed over.
+    /// The memory that the sender handed over cannot be used.
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// The deadline passed and nobody had come.
+    /// The time limit passed, and no sender had admitted the receiver.
     #[error("timed out waiting for a sender")]
     TimedOut,
     /// A signal asked the program to stop.
     #[error("interrupted")]
     Interrupted,
-    /// Somebody removed the file that says that we wait, as `shell rm` does.
+    /// `shell rm` ended the wait.
     #[error("asked to end by 'shell rm'")]
     Stopped,
     /// A system call failed.
@@ -91,38 +94,39 @@ pub enum JoinError {
     System(#[from] OsError),
 }
 
-/// Why nothing more was received.
+/// Why there is no next message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
 pub enum ReceiveError {
-    /// Nothing new is there (`try_receive` only).
+    /// There is no message now. Only [`try_recv`](crate::Receiver::try_recv) returns it.
     #[error("nothing new is there")]
     Empty,
-    /// The deadline passed.
+    /// The time limit passed.
     #[error("timed out waiting for the sender")]
     TimedOut,
     /// A signal asked the program to stop.
     #[error("interrupted")]
     Interrupted,
-    /// The sender went away before the end: what was received so far is all there will be, and it is not whole.
+    /// The sender died before the end. Nothing more will come, and the stream is not complete.
     #[error("the sender died before the end of the stream")]
     SenderDied,
-    /// We were too slow, and the sender went on without us. Also if this program has closed all its descriptors, the lock of
-    /// this receiver's seat among them.
+    /// The sender evicted this receiver because it was too slow. A program that closes all its descriptors gets it too, because
+    /// the lock of the receiver's seat is one of them.
     #[error("evicted for being too slow")]
     Evicted,
-    /// The other side does not keep to the protocol.
+    /// The sender does not follow the protocol.
     #[error("the sender sent nonsense")]
     Corrupt,
-    /// The buffer is shorter than the message; nothing was taken.
+    /// The buffer is shorter than the message, which stays for a longer buffer.
     #[error("the message has {length} bytes, more than the buffer")]
     TooLong {
-        /// The message's length.
+        /// The message's length in bytes.
         length: usize,
     },
     /// A system call failed.
     #[error("cannot receive: {}", crate::os::error::reason(*.0))]
     System(Errno),
-    /// This process was forked from the one that made the receiver, which alone may use it.
+    /// This process was forked from the one that joined. Only that process can use the receiver.
     #[error("this receiver belongs to the process that forked this one")]
     Forked,
 }

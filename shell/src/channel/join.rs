@@ -1,7 +1,8 @@
 //! Joining: connect, be handed the channel, take a seat, be admitted.
 
 use super::error::JoinError;
-use super::receiver::{JoinOptions, Receiver, Way};
+use super::options::ReceiverOptions;
+use super::receiver::{Receiver, Way};
 use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::error::cannot;
@@ -31,7 +32,7 @@ const CROWDED: Duration = Duration::from_secs(2);
 pub(super) fn attempt(
     directory: &RuntimeDir,
     name: &Name,
-    options: &JoinOptions,
+    options: &ReceiverOptions,
     token: Token,
     deadline: Option<Instant>,
 ) -> Result<Attempt, JoinError> {
@@ -43,7 +44,7 @@ pub(super) fn attempt(
         Err(ConnectError::Dead | ConnectError::Backlog) => return not_yet(true),
         Err(error) => return Err(error.into()),
     };
-    let answer = match client.ask(ControlMessage::Join(options.from), token, deadline) {
+    let answer = match client.ask(ControlMessage::Join(options.start), token, deadline) {
         Ok(answer) => answer,
         Err(RequestError::Closed) => return not_yet(true),
         Err(RequestError::TimedOut) => return Err(JoinError::TimedOut),
@@ -51,7 +52,7 @@ pub(super) fn attempt(
         Err(error) => return Err(error.into()),
     };
     let Some(way) = enter(answer, &client, options, deadline)? else { return not_yet(true) };
-    let receiver = Receiver::new(way, client, token, options.confirms, born);
+    let receiver = Receiver::new(way, client, token, options, born);
     Ok(Attempt::Joined(Box::new(receiver)))
 }
 
@@ -59,7 +60,7 @@ pub(super) fn attempt(
 fn enter(
     answer: Answer,
     client: &Client,
-    options: &JoinOptions,
+    options: &ReceiverOptions,
     deadline: Option<Instant>,
 ) -> Result<Option<Way>, JoinError> {
     let nonsense = || RequestError::from(ProtocolError::Malformed);
@@ -86,7 +87,7 @@ fn sit(
     segment: &Segment,
     hint: u32,
     client: &Client,
-    options: &JoinOptions,
+    options: &ReceiverOptions,
     deadline: Option<Instant>,
 ) -> Result<Option<(CoreReceiver<SharedRing>, ByteLocks)>, JoinError> {
     let ring = segment.attach(Owner::LockHolder)?;
@@ -95,7 +96,7 @@ fn sit(
     let begun = Instant::now();
     let applicant = loop {
         let sat = (0..seats).map(|step| (hint % seats + step) % seats).find_map(|seat| {
-            let from_first = options.from == Start::First;
+            let from_first = options.start == Start::First;
             let ask =
                 || PendingReceiver::request_seat(ring.clone(), seat, from_first, std::process::id()).ok();
             locks.occupy(seat, || is_free(&ring, seat), ask).ok().flatten()

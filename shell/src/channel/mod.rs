@@ -16,6 +16,7 @@
 pub(crate) mod control;
 mod error;
 mod join;
+mod options;
 mod receiver;
 mod sender;
 pub(crate) mod transport;
@@ -23,9 +24,10 @@ pub(crate) mod transport;
 pub use control::peers::PeerSummary;
 pub use control::thread::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
-pub use receiver::{JoinOptions, Received, Receiver};
-pub(crate) use receiver::{Patience, Payload};
-pub use sender::{Sender, SenderOptions, Slot};
+pub use options::{ReceiverOptions, SenderOptions};
+pub(crate) use receiver::{Deadline, Payload};
+pub use receiver::{Received, Receiver};
+pub use sender::{Sender, Slot};
 
 /// What a sender over another transport is built from.
 pub(crate) mod owner {

@@ -2,41 +2,31 @@
 
 use super::error::{JoinError, ReceiveError};
 use super::join::{Attempt, attempt};
+use super::options::ReceiverOptions;
 use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::ForkId;
 use crate::os::deadline;
 use crate::os::error::cannot;
 use crate::os::ofd_lock::ByteLocks;
-use crate::registry::protocol::{ControlMessage, DisconnectReason, Start, Token};
+use crate::registry::protocol::{ControlMessage, DisconnectReason, Token};
 use crate::registry::{Changes, Client, ConnectError, Ended, Name, RuntimeDir, WaitFile};
 use crate::shm::ring::SharedRing;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::fmt;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::Host;
 use whorl_core::ring::{Batch, ByteReader, Kind, Parts, Receiver as CoreReceiver};
 
-/// How a channel is joined.
-#[derive(Clone, Debug, Default)]
-pub struct JoinOptions {
-    /// Where in the stream to begin.
-    pub from: Start,
-    /// How long to wait for a sender to come and to let us in; `None`: for ever.
-    pub timeout: Option<Duration>,
-    /// Whether the caller tells the sender by [`Receiver::confirm`] that it has everything, once that is so. Otherwise
-    /// reading the end does.
-    pub confirms: bool,
-}
-
-/// What was received.
+/// One received message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// So many bytes, at the start of the buffer.
+    /// A message of this many bytes, at the start of the buffer.
     Bytes(usize),
-    /// So many zero bytes.
+    /// This many zero bytes. Only a receiver that asks for [holes](ReceiverOptions::holes) gets it.
     Hole(u64),
-    /// The end: everything was received.
+    /// The end: the receiver has received everything.
     End(End),
 }
 
@@ -50,20 +40,20 @@ pub(crate) enum Payload<'a> {
     Hole(u64),
 }
 
-/// A receiver of a channel. It gets every byte in order, or an error; the end is only ever what the sender said it is.
+/// A receiver of a channel. It receives every message in order, or an error. It reports the end only if the sender ended
+/// the stream.
 ///
-/// Dropping it early leaves the channel, and the sender goes on without it. It belongs to the process that made it: in a
-/// forked child every call answers [`ReceiveError::Forked`].
+/// Dropping it leaves the channel, and the sender continues without it. It belongs to the process that joined: in a forked
+/// child every call returns [`ReceiveError::Forked`].
 ///
-/// In an event loop: wait until [`as_fd`](AsFd::as_fd) is readable, but only after [`arm`](Self::arm) said that there is
-/// nothing to receive just now.
+/// In an event loop, call [`arm`](Self::arm) first. If it returns `true`, wait until [`as_fd`](AsFd::as_fd) is readable.
 ///
 /// ```no_run
-/// use whorl::{JoinOptions, Received, Receiver};
+/// use whorl::{Received, Receiver};
 ///
-/// let mut receiver = Receiver::join(&"ticker".parse()?, &JoinOptions::default())?;
-/// let mut message = vec![0; receiver.longest()];
-/// while let Received::Bytes(length) = receiver.receive(&mut message, None)? {
+/// let mut receiver = Receiver::join(&"ticker".parse()?)?;
+/// let mut message = vec![0; receiver.max_message_len()];
+/// while let Received::Bytes(length) = receiver.recv(&mut message)? {
 ///     println!("{}", String::from_utf8_lossy(&message[..length]));
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -80,6 +70,10 @@ struct Inner {
     token: Token,
     end: Option<End>,
     confirms: bool,
+    /// Whether the caller wants holes as such.
+    holes: bool,
+    /// Zero bytes of the last hole that the caller has not received yet.
+    hole_left: u64,
     parted: bool,
     armed_before: bool,
     /// For rings that evict: what was copied out of a slot and then vouched for.
@@ -93,37 +87,39 @@ pub(super) enum Way {
 }
 
 impl Receiver {
-    /// Joins the channel of this name, in the user's runtime directory.
+    /// Joins the channel of this name, with the default options.
     ///
     /// # Blocking
-    /// Until a sender owns the name and lets us in, the timeout of the options passes, or a signal comes. If it dies
-    /// before it let us in, the wait goes on for the next one.
+    /// Until a sender owns the name and admits the receiver, or a signal comes. If the sender dies before it admits the
+    /// receiver, the receiver waits for the next sender.
     ///
     /// # Errors
-    /// Why there is no joining.
-    pub fn join(name: &Name, options: &JoinOptions) -> Result<Self, JoinError> {
-        Self::join_in(&RuntimeDir::open()?, name, options, || ())
+    /// Why the receiver did not join.
+    pub fn join(name: &Name) -> Result<Self, JoinError> {
+        ReceiverOptions::new().join(name)
     }
 
-    /// The same, in a given directory; `waiting` is called once if nobody owns the name yet.
-    ///
-    /// # Errors
-    /// As [`join`](Self::join).
-    pub fn join_in(
+    /// Starts the options of a join.
+    pub fn options() -> ReceiverOptions {
+        ReceiverOptions::new()
+    }
+
+    /// Joins in an opened runtime directory. Calls `waiting` once if no process owns the name yet.
+    pub(crate) fn join_in(
         directory: &RuntimeDir,
         name: &Name,
-        options: &JoinOptions,
+        options: &ReceiverOptions,
         waiting: impl FnOnce(),
     ) -> Result<Self, JoinError> {
         Self::join_as(Token::default(), directory, name, options, waiting)
     }
 
-    /// The same, as part of a run that this token tells from others.
+    /// Joins as part of a run, which this token identifies.
     pub(crate) fn join_as(
         token: Token,
         directory: &RuntimeDir,
         name: &Name,
-        options: &JoinOptions,
+        options: &ReceiverOptions,
         waiting: impl FnOnce(),
     ) -> Result<Self, JoinError> {
         let deadline = options.timeout.map(deadline::after);
@@ -189,7 +185,7 @@ impl Receiver {
         token: Token,
         directory: &RuntimeDir,
         name: &Name,
-        options: &JoinOptions,
+        options: &ReceiverOptions,
     ) -> Result<Self, JoinError> {
         let deadline = options.timeout.map(deadline::after);
         match attempt(directory, name, options, token, deadline)? {
@@ -198,15 +194,15 @@ impl Receiver {
         }
     }
 
-    /// The longest message there can be: what a buffer must hold.
-    pub fn longest(&self) -> usize {
+    /// The length of the longest possible message, and so the least buffer that takes every message.
+    pub fn max_message_len(&self) -> usize {
         match &self.inner.way {
             Way::Ring { receiver, .. } => receiver.parts().slots().size(),
             Way::Stream(_) => Stream::LONGEST,
         }
     }
 
-    /// What tells this channel from others of the same name; 0 if it is no ring.
+    /// The channel's number, which tells it from other channels of the same name; 0 if it is a socket channel.
     pub fn id(&self) -> u64 {
         match &self.inner.way {
             Way::Ring { receiver, .. } => receiver.parts().nonce(),
@@ -215,13 +211,21 @@ impl Receiver {
     }
 
     /// A receiver that was let in.
-    pub(super) fn new(way: Way, client: Client, token: Token, confirms: bool, born: ForkId) -> Self {
+    pub(super) fn new(
+        way: Way,
+        client: Client,
+        token: Token,
+        options: &ReceiverOptions,
+        born: ForkId,
+    ) -> Self {
         let inner = Inner {
             way,
             client,
             token,
             end: None,
-            confirms,
+            confirms: options.confirms,
+            holes: options.holes,
+            hole_left: 0,
             parted: false,
             armed_before: false,
             scratch: Vec::new(),
@@ -232,35 +236,66 @@ impl Receiver {
     /// Receives the next message.
     ///
     /// # Blocking
-    /// Until the sender sends or ends, the deadline passes or a signal comes. If the sender dies, everything it sent is
-    /// received first, then this says so, within a twentieth of a second.
+    /// Until the sender sends or ends, or a signal comes. If the sender dies, the receiver receives every message that was
+    /// sent, and then an error within 50 ms.
     ///
     /// # Errors
-    /// Why there is no next message.
-    pub fn receive(
-        &mut self,
-        buffer: &mut [u8],
-        deadline: Option<Instant>,
-    ) -> Result<Received, ReceiveError> {
-        self.take(Patience::Until(deadline), |payload| copy(payload, buffer))
+    /// Why there is no next message. [`ReceiveError::TooLong`] leaves the message in place, for a longer buffer.
+    pub fn recv(&mut self, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
+        self.recv_into(buffer, Deadline::Until(None))
     }
 
-    /// Receives the next message if it is there.
+    /// Receives the next message if it is there. Never waits.
     ///
     /// # Errors
-    /// [`ReceiveError::Empty`], or as [`receive`](Self::receive).
-    pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
-        self.take(Patience::None, |payload| copy(payload, buffer))
+    /// [`ReceiveError::Empty`], or as for [`recv`](Self::recv).
+    pub fn try_recv(&mut self, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
+        self.recv_into(buffer, Deadline::Now)
     }
 
-    /// Announces that this receiver is about to wait in an event loop, until its descriptor is readable. True: it may do
-    /// so now. False: there is something to receive already.
+    /// Receives the next message, and waits for it at most this long.
     ///
     /// # Errors
-    /// Why there will never be anything to receive.
+    /// [`ReceiveError::TimedOut`], or as for [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, ReceiveError> {
+        self.recv_into(buffer, Deadline::Until(Some(deadline::after(timeout))))
+    }
+
+    /// Receives the next message, and waits for it until this time.
+    ///
+    /// # Errors
+    /// [`ReceiveError::TimedOut`], or as for [`recv`](Self::recv).
+    pub fn recv_deadline(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<Received, ReceiveError> {
+        self.recv_into(buffer, Deadline::Until(Some(deadline)))
+    }
+
+    fn recv_into(&mut self, buffer: &mut [u8], deadline: Deadline) -> Result<Received, ReceiveError> {
+        let longest = self.max_message_len();
+        let inner = self.here()?;
+        if inner.hole_left == 0 {
+            match self.take(deadline, |payload| copy(payload, buffer))? {
+                Received::Hole(length) if !self.inner.holes => self.inner.hole_left = length,
+                other => return Ok(other),
+            }
+        }
+        let left = usize::try_from(self.inner.hole_left).unwrap_or(usize::MAX);
+        let length = left.min(longest).min(buffer.len());
+        if length == 0 && left > 0 {
+            return Err(ReceiveError::TooLong { length: left.min(longest) });
+        }
+        buffer[..length].fill(0);
+        self.inner.hole_left -= length as u64;
+        Ok(Received::Bytes(length))
+    }
+
+    /// Prepares to wait in an event loop until the descriptor is readable. Returns `true` if the caller can wait now, or
+    /// `false` if there is something to receive already.
+    ///
+    /// # Errors
+    /// Why nothing more will come.
     pub fn arm(&mut self) -> Result<bool, ReceiveError> {
         let inner = self.here()?;
-        if inner.end.is_some() {
+        if inner.end.is_some() || inner.hole_left > 0 {
             return Ok(false);
         }
         match &mut inner.way {
@@ -281,12 +316,13 @@ impl Receiver {
         }
     }
 
-    /// Tells the sender that we have everything. Only after the end was received, and only once does it count.
+    /// Tells the sender that this receiver has everything. Call it after the end; only the first call counts. It has an effect
+    /// only with [`ReceiverOptions::confirms`].
     pub fn confirm(&mut self) {
         self.part(DisconnectReason::Done);
     }
 
-    /// Tells the sender that something failed on our side.
+    /// Tells the sender that the receiver failed, and leaves the channel.
     pub fn give_up(&mut self) {
         self.part(DisconnectReason::Failed);
     }
@@ -302,7 +338,7 @@ impl Receiver {
     /// Receives the next message into `take`, which has it only while it runs.
     pub(crate) fn take<E: From<ReceiveError>>(
         &mut self,
-        patience: Patience,
+        deadline: Deadline,
         take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
     ) -> Result<Received, E> {
         let inner = self.here()?;
@@ -311,9 +347,9 @@ impl Receiver {
         }
         let received = match &mut inner.way {
             Way::Ring { receiver, .. } => {
-                from_ring(receiver, &inner.client, &mut inner.scratch, patience, take)?
+                from_ring(receiver, &inner.client, &mut inner.scratch, deadline, take)?
             }
-            Way::Stream(stream) => stream.take(&inner.client, patience, take)?,
+            Way::Stream(stream) => stream.take(&inner.client, deadline, take)?,
         };
         if let Received::End(end) = received {
             inner.end = Some(end);
@@ -332,10 +368,10 @@ impl Receiver {
     }
 }
 
-/// How long to wait for a message.
+/// Until when to wait for a message.
 #[derive(Clone, Copy)]
-pub(crate) enum Patience {
-    None,
+pub(crate) enum Deadline {
+    Now,
     Until(Option<Instant>),
 }
 
@@ -351,6 +387,12 @@ impl AsFd for Receiver {
 impl AsRawFd for Receiver {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("end", &self.inner.end).finish_non_exhaustive()
     }
 }
 
@@ -386,13 +428,13 @@ fn from_ring<E: From<ReceiveError>>(
     receiver: &mut CoreReceiver<SharedRing>,
     client: &Client,
     scratch: &mut Vec<u8>,
-    patience: Patience,
+    deadline: Deadline,
     take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
 ) -> Result<Received, E> {
     let evictable = receiver.parts().geometry().is_evictable();
-    let run = match patience {
-        Patience::Until(deadline) => receiver.read(deadline),
-        Patience::None => {
+    let run = match deadline {
+        Deadline::Until(until) => receiver.read(until),
+        Deadline::Now => {
             // Looked at before: what a dying sender published before its connection went still counts.
             let dead = !client.listen() && receiver.parts().host().owner_is_dead();
             match receiver.try_read() {

@@ -1,69 +1,50 @@
 //! The sender of a channel with a name.
 
 use super::error::{CreateError, SendError};
-use crate::channel::control::peers::{ClientCounter, PeerSummary, PeerTable, WaitEnd};
+use super::options::SenderOptions;
+use crate::channel::control::peers::{PeerSummary, PeerTable, WaitEnd};
 use crate::channel::control::progress::Progress;
-use crate::channel::control::thread::{ControlThread, ProgressObserver, SendStatus, Transport};
+use crate::channel::control::thread::{ControlThread, SendStatus, Transport};
 use crate::channel::transport::ring::{ItemOffsets, RingTransport};
 use crate::os::close_on_fork::ForkId;
+use crate::os::deadline;
 use crate::os::error::cannot;
 use crate::os::ofd_lock::ByteLocks;
-use crate::registry::status::Kind;
 use crate::registry::{Listener, Name, RuntimeDir};
 use crate::shm::Geometry;
 use crate::shm::liveness::OWNER;
 use crate::shm::ring::{OwnedSharedRing, Segment};
-use rustix::fd::BorrowedFd;
+use std::fmt;
 use std::mem::ManuallyDrop;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use whorl_core::error::{ClaimError, End};
 use whorl_core::ring::{Claim, Parts, Sender as CoreSender};
 
-/// How a channel is made.
-pub struct SenderOptions {
-    /// Bytes in a slot: the longest message.
-    pub slot_size: u32,
-    /// Slots, a power of two: how far the fastest receiver may be ahead of the slowest.
-    pub slots: u32,
-    /// Seats: the most receivers at a time.
-    pub seats: u32,
-    /// Throw out a receiver that holds the sender up for so long. By default it is waited for.
-    pub evict_after: Option<Duration>,
-    /// Hears how things stand.
-    pub watcher: Option<ProgressObserver>,
-}
-
-impl Default for SenderOptions {
-    fn default() -> Self {
-        Self { slot_size: 80 << 10, slots: 8, seats: 64, evict_after: None, watcher: None }
-    }
-}
-
-/// The sender of a channel with a name. Receivers find it by that name, before or after it began.
+/// The sender of a channel with a name. Receivers find it by that name, before or after it is created.
 ///
-/// It sends through shared memory alone, where a message is written in place, once for all, and sending returns at once
-/// while there is room. Over a socket for each receiver it would wait for every one in turn, or keep copies and a thread
-/// that feeds them: that is [`broadcast::send`](crate::transfer::send), which has a source to read at its own pace.
+/// It sends through shared memory. It writes each message once, in place, and sending returns at once while the ring has
+/// room. No message is lost: the sender waits for the slowest receiver, unless the channel
+/// [evicts](SenderOptions::evict_after) slow ones.
 ///
-/// Dropping it without [`finish`](Self::finish) tells the receivers that the stream is not whole. It belongs to the
-/// process that made it: in a forked child every call answers [`SendError::Forked`].
+/// Dropping it without [`finish`](Self::finish) or [`close`](Self::close) tells the receivers that the stream is not
+/// complete. It belongs to the process that created it: in a forked child every call returns [`SendError::Forked`].
 ///
 /// ```
 /// # let home = tempfile::tempdir()?;
 /// # unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
-/// use whorl::{JoinOptions, Received, Receiver, Sender, SenderOptions};
+/// use whorl::{Received, Receiver, Sender};
 ///
-/// let name = "greetings".parse()?;
 /// let reader = std::thread::spawn(move || {
-///     let mut receiver = Receiver::join(&"greetings".parse().unwrap(), &JoinOptions::default())?;
-///     let mut text = vec![0; receiver.longest()];
-///     let Received::Bytes(length) = receiver.receive(&mut text, None)? else { panic!("a message") };
+///     let mut receiver = Receiver::join(&"greetings".parse().unwrap())?;
+///     let mut text = vec![0; receiver.max_message_len()];
+///     let Received::Bytes(length) = receiver.recv(&mut text)? else { panic!("a message") };
 ///     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(String::from_utf8_lossy(&text[..length]).into_owned())
 /// });
-/// let mut sender = Sender::create(&name, SenderOptions::default())?;
-/// sender.wait_for_receivers(1, None)?;
-/// sender.send(b"hello", None)?;
+/// let mut sender = Sender::create(&"greetings".parse()?)?;
+/// sender.wait_for_receivers(1)?;
+/// sender.send(b"hello")?;
 /// assert_eq!(reader.join().unwrap().unwrap(), "hello");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -85,35 +66,28 @@ struct Inner {
     nonce: u64,
     total: u64,
     closed: bool,
+    checksum: Option<[u8; 16]>,
     /// For rings that evict: a receiver that was thrown out may still look at a slot, so it is filled by core.
     scratch: Option<Vec<u8>>,
     _owner: ByteLocks,
 }
 
 impl Sender {
-    /// Takes a name in the user's runtime directory and opens a channel under it.
+    /// Takes a name in the user's runtime directory and opens a channel under it, with the default options.
     ///
     /// # Errors
-    /// The name is in use, or something is not to be had; nothing is left then.
-    pub fn create(name: &Name, options: SenderOptions) -> Result<Self, CreateError> {
-        Self::create_in(RuntimeDir::open()?, name, options)
+    /// The name is in use, or a system call failed. Nothing is left behind.
+    pub fn create(name: &Name) -> Result<Self, CreateError> {
+        SenderOptions::new().create(name)
     }
 
-    /// The same, in a given directory.
-    ///
-    /// # Errors
-    /// As [`create`](Self::create).
-    pub fn create_in(
-        directory: RuntimeDir,
-        name: &Name,
-        options: SenderOptions,
-    ) -> Result<Self, CreateError> {
-        Self::create_as((Kind::Ring, None), directory, name, options)
+    /// Starts the options of a new channel.
+    pub fn options() -> SenderOptions {
+        SenderOptions::new()
     }
 
-    /// The same, as what `shell ls` is to call it, with its guests' visits counted.
-    pub(crate) fn create_as(
-        (kind, visits): (Kind, Option<Arc<ClientCounter>>),
+    /// Creates a channel in an opened runtime directory.
+    pub(crate) fn create_in(
         directory: RuntimeDir,
         name: &Name,
         options: SenderOptions,
@@ -133,12 +107,13 @@ impl Sender {
         let nonce = seen.nonce();
         let (ring, membership) = ring.into_sender();
         let ledger = Arc::new(ItemOffsets::new(options.slots));
-        let party = RingTransport::new(segment, seen, membership, kind, ledger.clone(), options.evict_after);
-        let guests = Arc::new(PeerTable::counted(visits).map_err(cannot("make an event"))?);
+        let party =
+            RingTransport::new(segment, seen, membership, options.kind, ledger.clone(), options.evict_after);
+        let guests = Arc::new(PeerTable::counted(options.clients).map_err(cannot("make an event"))?);
         let pulse = Arc::new(SendStatus::default());
         let listener = Listener::bind(directory, name)?;
         let control =
-            ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.watcher)?;
+            ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.observer)?;
         let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
         let inner = Inner {
             ring,
@@ -151,6 +126,7 @@ impl Sender {
             nonce,
             total: 0,
             closed: false,
+            checksum: None,
             scratch,
             _owner: owner,
         };
@@ -162,29 +138,45 @@ impl Sender {
         &self.inner.name
     }
 
-    /// What tells this channel from others of the same name.
+    /// The channel's number, which tells it from other channels of the same name.
     pub fn id(&self) -> u64 {
         self.inner.nonce
     }
 
-    /// How many receivers take part now.
+    /// The number of receivers that take part now.
     pub fn receivers(&self) -> usize {
         self.inner.guests.joined()
     }
 
-    /// What became of the receivers that are through.
-    pub fn tally(&self) -> PeerSummary {
+    /// What became of the receivers that have left.
+    pub fn summary(&self) -> PeerSummary {
         self.inner.guests.tally()
     }
 
-    /// Waits until so many receivers take part.
+    /// Waits until this many receivers have joined.
     ///
     /// # Blocking
-    /// Until they do, the deadline passes, a signal comes, or somebody asks the channel to end.
+    /// Until they have, a signal comes, or `shell rm` asks the channel to end.
     ///
     /// # Errors
     /// Why the wait ended early.
-    pub fn wait_for_receivers(&mut self, count: u32, deadline: Option<Instant>) -> Result<(), SendError> {
+    pub fn wait_for_receivers(&mut self, count: u32) -> Result<(), SendError> {
+        self.wait_for_receivers_until(count, None)
+    }
+
+    /// Waits until this many receivers have joined, at most this long.
+    ///
+    /// # Errors
+    /// Why the wait ended early.
+    pub fn wait_for_receivers_timeout(&mut self, count: u32, timeout: Duration) -> Result<(), SendError> {
+        self.wait_for_receivers_until(count, Some(deadline::after(timeout)))
+    }
+
+    pub(crate) fn wait_for_receivers_until(
+        &mut self,
+        count: u32,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
         let inner = self.here()?;
         inner.pulse.want(count);
         Ok(inner.guests.wait_joined(count as usize, deadline)?)
@@ -196,68 +188,98 @@ impl Sender {
         self.inner.pulse.start(needs_company);
     }
 
-    /// Becomes readable when somebody asks the channel to end: for waits elsewhere.
+    /// A descriptor that becomes readable when `shell rm` asks the channel to end. An event loop can wait for it.
     pub fn cancelled(&self) -> BorrowedFd<'_> {
         self.inner.guests.cancelled()
     }
 
-    /// Whether somebody asked the channel to end.
+    /// Whether `shell rm` asked the channel to end.
     pub fn is_stopped(&self) -> bool {
         self.inner.guests.is_asked_to_stop()
     }
 
-    /// Sends one message to every receiver that takes part. With none it is gone, except for those who join from the
-    /// beginning while that is still held.
+    /// Sends one message to every receiver that takes part. If none does, the message is kept only for receivers that
+    /// join [from the first message](crate::Start::First) while the ring still holds that message.
     ///
     /// # Blocking
-    /// Waits for the slowest receiver, until the deadline passes, a signal comes, or somebody asks the channel to end. A
-    /// receiver that dies is buried within milliseconds; one that is stopped is waited for.
+    /// Waits for the slowest receiver while the ring is full, until a signal comes, or `shell rm` asks the channel to end.
+    /// The sender notices a receiver that dies within milliseconds, and waits for one that is stopped.
     ///
     /// # Errors
-    /// It is too long, or the wait ended early; nothing was sent then.
-    pub fn send(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
+    /// The message is too long, or the wait ended early. Nothing was sent then.
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_until(message, None)
+    }
+
+    /// Sends one message if the ring has room. Never waits.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], or as for [`send`](Self::send).
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.check_length(message)?;
+        self.try_claim()?.write(message);
+        Ok(())
+    }
+
+    /// Sends one message, and waits for room at most this long.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], or as for [`send`](Self::send).
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_until(message, Some(deadline::after(timeout)))
+    }
+
+    /// Sends one message, and waits for room until this time.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], or as for [`send`](Self::send).
+    pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<(), SendError> {
+        self.send_until(message, Some(deadline))
+    }
+
+    fn send_until(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
+        self.check_length(message)?;
+        self.claim_until(deadline)?.write(message);
+        Ok(())
+    }
+
+    fn check_length(&mut self, message: &[u8]) -> Result<(), SendError> {
         let slot = self.here()?.slot_size();
         if message.len() > slot {
             return Err(SendError::TooLong { length: message.len(), slot });
         }
-        self.claim(deadline)?.write(message);
         Ok(())
     }
 
-    /// The same without waiting.
-    ///
-    /// # Errors
-    /// [`SendError::Full`], or as [`send`](Self::send).
-    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        match self.send(message, Some(Instant::now())) {
-            Err(SendError::TimedOut) => Err(SendError::Full),
-            other => other,
-        }
-    }
-
-    /// Claims a slot, to be filled and then published.
+    /// Claims a slot, for a message that the caller writes in place and then publishes.
     ///
     /// # Blocking
     /// As [`send`](Self::send).
     ///
     /// # Errors
-    /// As [`send`](Self::send).
-    pub fn claim(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
-        let inner = self.here()?;
-        if inner.guests.is_asked_to_stop() {
-            return Err(SendError::Stopped);
-        }
-        if inner.closed {
-            return Err(SendError::Closed);
-        }
-        // Twice, for a claim that may have to wait cannot be held while we wait. The first is a comparison.
-        let claim = match inner.ring.try_claim(1).is_ok() {
-            true => inner.ring.try_claim(1),
-            false => inner.pulse.flow.waiting(|| inner.ring.claim(1, deadline)),
-        };
-        let claim = claim.map_err(|error| why(error, &inner.guests))?;
+    /// As for [`send`](Self::send).
+    pub fn claim(&mut self) -> Result<Slot<'_>, SendError> {
+        self.claim_until(None)
+    }
+
+    /// Claims a slot if the ring has room. Never waits.
+    ///
+    /// # Errors
+    /// [`SendError::Full`], or as for [`send`](Self::send).
+    pub fn try_claim(&mut self) -> Result<Slot<'_>, SendError> {
+        let inner = self.open()?;
+        let claim = inner.ring.try_claim(1).map_err(|error| why(error, &inner.guests))?;
         let (ledger, flow, total) = (&*inner.ledger, &inner.pulse.flow, &mut inner.total);
         Ok(Slot { claim, ledger, flow, total, scratch: inner.scratch.as_deref_mut() })
+    }
+
+    pub(crate) fn claim_until(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
+        let inner = self.open()?;
+        if inner.ring.is_full() {
+            let room = inner.pulse.flow.waiting(|| inner.ring.wait_for_space(deadline));
+            room.map_err(|error| why(error, &inner.guests))?;
+        }
+        self.try_claim()
     }
 
     /// How many bytes all the receivers together still have to take: what moves while they do.
@@ -270,19 +292,33 @@ impl Sender {
             .sum()
     }
 
-    /// Ends the stream, and waits until every receiver has everything and says so, or is gone.
+    /// Sets the checksum that [`finish`](Self::finish) and [`close`](Self::close) put into the end record. Receivers get it in
+    /// [`Received::End`](crate::Received::End). The channel does not compute or compare it.
+    pub fn set_checksum(&mut self, checksum: [u8; 16]) {
+        self.inner.checksum = Some(checksum);
+    }
+
+    /// Ends the stream, and waits until every receiver has read everything and confirmed, or is gone.
     ///
     /// # Blocking
-    /// Until then, until the deadline, a signal, or somebody asks the channel to end.
+    /// Until then, a signal comes, or `shell rm` asks the channel to end.
     ///
     /// # Errors
-    /// The wait ended early. The end is published all the same, and one may wait again.
-    pub fn finish(
-        &mut self,
-        checksum: Option<[u8; 16]>,
-        deadline: Option<Instant>,
-    ) -> Result<PeerSummary, SendError> {
-        self.close(checksum)?;
+    /// The wait ended early. The end is published all the same, and the caller can wait again.
+    pub fn finish(&mut self) -> Result<PeerSummary, SendError> {
+        self.finish_until(None)
+    }
+
+    /// Ends the stream as [`finish`](Self::finish) does, and waits at most this long.
+    ///
+    /// # Errors
+    /// [`SendError::TimedOut`], or as for [`finish`](Self::finish).
+    pub fn finish_timeout(&mut self, timeout: Duration) -> Result<PeerSummary, SendError> {
+        self.finish_until(Some(deadline::after(timeout)))
+    }
+
+    pub(crate) fn finish_until(&mut self, deadline: Option<Instant>) -> Result<PeerSummary, SendError> {
+        self.close()?;
         let inner = self.here()?;
         let drained = inner.pulse.flow.waiting(|| inner.ring.drain(deadline));
         drained.map_err(|error| why(error, &inner.guests))?;
@@ -290,19 +326,31 @@ impl Sender {
         Ok(inner.guests.tally())
     }
 
-    /// Ends the stream without waiting: receivers can still come and read, and sending answers [`SendError::Closed`].
+    /// Ends the stream without waiting. Receivers can still join and read; sending returns [`SendError::Closed`].
     ///
     /// # Errors
     /// [`SendError::Forked`].
-    pub fn close(&mut self, checksum: Option<[u8; 16]>) -> Result<(), SendError> {
+    pub fn close(&mut self) -> Result<(), SendError> {
         let inner = self.here()?;
-        inner.ring.close(End { total: inner.total, checksum });
+        inner.ring.close(End { total: inner.total, checksum: inner.checksum });
         inner.closed = true;
         Ok(())
     }
 
     pub(crate) fn guests(&self) -> &Arc<PeerTable> {
         &self.inner.guests
+    }
+
+    /// The sender's state, if the caller can send now.
+    fn open(&mut self) -> Result<&mut Inner, SendError> {
+        let inner = self.here()?;
+        if inner.guests.is_asked_to_stop() {
+            return Err(SendError::Stopped);
+        }
+        if inner.closed {
+            return Err(SendError::Closed);
+        }
+        Ok(inner)
     }
 
     fn here(&mut self) -> Result<&mut Inner, SendError> {
@@ -316,6 +364,13 @@ impl Sender {
 impl Inner {
     fn slot_size(&self) -> usize {
         self.ring.parts().slots().size()
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, sent) = (&self.inner.name, self.inner.total);
+        f.debug_struct("Sender").field("name", name).field("sent", &sent).finish_non_exhaustive()
     }
 }
 
@@ -348,7 +403,7 @@ impl From<WaitEnd> for SendError {
     }
 }
 
-/// A claimed slot. Dropping it publishes nothing.
+/// A claimed slot of the ring. Dropping it publishes nothing.
 pub struct Slot<'s> {
     claim: Claim<'s, OwnedSharedRing>,
     ledger: &'s ItemOffsets,
@@ -357,8 +412,14 @@ pub struct Slot<'s> {
     scratch: Option<&'s mut [u8]>,
 }
 
+impl fmt::Debug for Slot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
+
 impl Slot<'_> {
-    /// Where the message is to be written: the whole slot. What it held before may still be there.
+    /// The whole slot, for the caller to write the message. It may still hold the bytes of an earlier message.
     pub fn buffer(&mut self) -> &mut [u8] {
         match &mut self.scratch {
             Some(scratch) => scratch,
@@ -375,7 +436,7 @@ impl Slot<'_> {
     /// Publishes the first `length` bytes of [`buffer`](Self::buffer).
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If the buffer is shorter.
     pub fn publish(mut self, length: usize) {
         let mut slot = self.claim.slot(0);
         let fits = match &self.scratch {
@@ -386,7 +447,7 @@ impl Slot<'_> {
         self.done(length as u64);
     }
 
-    /// Publishes `length` zero bytes that are not stored.
+    /// Publishes a hole: `length` zero bytes that take no room in the slot.
     pub fn publish_hole(mut self, length: u64) {
         self.claim.slot(0).set_hole(length);
         self.done(length);
@@ -398,7 +459,7 @@ impl Slot<'_> {
     }
 
     fn done(self, bytes: u64) {
-        // The ledger first: who sees the item published finds it there.
+        // The offsets come first, because a reader of the published item looks them up.
         self.ledger.add(bytes);
         *self.total += bytes;
         self.flow.set_sent(*self.total);

@@ -2,9 +2,10 @@
 
 use super::file::{FileError, Information, files};
 use super::wire;
-use crate::channel::{JoinOptions, Received, Receiver};
+use crate::channel::{Received, Receiver};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::deadline;
+use crate::os::error::{OsError, cannot};
 use crate::os::thread::start_scoped_thread;
 use crate::registry::RuntimeDir;
 use crate::registry::protocol::Token;
@@ -31,7 +32,7 @@ pub struct Answer {
     /// Its information file.
     pub file: PathBuf,
     /// Where it runs.
-    pub place: Reach,
+    pub reach: Reach,
     /// What it said over TCP.
     pub socket_message: Option<Vec<u8>>,
     /// What it said through shared memory.
@@ -51,7 +52,7 @@ const STACK: usize = 512 << 10;
 ///
 /// ```no_run
 /// for answer in whorl::discover("servers".as_ref(), std::time::Duration::from_secs(2))? {
-///     println!("{}: {:?}", answer.file.display(), answer.place);
+///     println!("{}: {:?}", answer.file.display(), answer.reach);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -61,10 +62,11 @@ const STACK: usize = 512 << 10;
 ///
 /// # Errors
 /// The directory cannot be read, or there is no randomness. What is wrong with a server is in its answer.
-pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, Errno> {
-    let files = files(directory)?;
+pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, OsError> {
+    let files = files(directory).map_err(cannot("read the directory"))?;
     let mut token = Token::default();
-    rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())?;
+    rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())
+        .map_err(cannot("get random bytes"))?;
     // Where our own channels are: elsewhere no shared memory is found.
     let runtime = RuntimeDir::open().map_err(|error| error.to_string());
     let mut answers = Vec::new();
@@ -88,7 +90,7 @@ pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, Errn
 
 fn nothing(file: &Path, error: String, is_broken: bool) -> Answer {
     let file = file.to_owned();
-    Answer { file, place: Reach::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
+    Answer { file, reach: Reach::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
 }
 
 fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
@@ -105,7 +107,7 @@ fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout:
         .map_err(Clone::clone)
         .and_then(|runtime| through_memory(runtime, &information, token, deadline));
     drop(connection);
-    let place = match (&by_socket, &by_memory) {
+    let reach = match (&by_socket, &by_memory) {
         (_, Ok(_)) => Reach::Host,
         (Ok(_), Err(_)) => Reach::Container,
         (Err(_), Err(_)) => Reach::Vm,
@@ -115,7 +117,7 @@ fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout:
         [why("socket", &by_socket), why("shared memory", &by_memory)].into_iter().flatten().collect();
     Answer {
         file: file.to_owned(),
-        place,
+        reach,
         socket_message: by_socket.ok(),
         shm_message: by_memory.ok(),
         error: (!errors.is_empty()).then(|| errors.join("; ")),
@@ -184,17 +186,17 @@ fn through_memory(
 ) -> Result<Vec<u8>, String> {
     let said = |error: &dyn std::error::Error| error.to_string();
     let timeout = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
-    let options = JoinOptions { timeout: Some(timeout), confirms: true, ..JoinOptions::default() };
+    let options = Receiver::options().timeout(timeout).confirms(true);
     let mut receiver =
         Receiver::join_now(token, runtime, &information.channel, &options).map_err(|error| said(&error))?;
     if receiver.id() != information.id {
         return Err("another channel has that name here".into());
     }
-    let until = Some(deadline::after(timeout));
-    let mut buffer = vec![0; receiver.longest().min(wire::LONGEST as usize)];
+    let until = deadline::after(timeout);
+    let mut buffer = vec![0; receiver.max_message_len().min(wire::LONGEST as usize)];
     let mut message = Vec::new();
     loop {
-        match receiver.receive(&mut buffer, until).map_err(|error| said(&error))? {
+        match receiver.recv_deadline(&mut buffer, until).map_err(|error| said(&error))? {
             Received::Bytes(count) if (message.len() + count) as u64 <= wire::LONGEST => {
                 message.extend_from_slice(&buffer[..count]);
             }

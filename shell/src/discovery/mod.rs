@@ -6,10 +6,12 @@
 
 mod ask;
 mod file;
+mod options;
 mod reachable;
 mod server;
 mod wire;
 
 pub use ask::{Answer, Reach, discover};
 pub use file::{FileError, Information};
-pub use server::{Server, ServerError, ServerOptions};
+pub use options::ServerOptions;
+pub use server::{Server, ServerError};

@@ -1,11 +1,13 @@
 //! A server: two messages for each client, and a file that says where.
 
 use super::file::{FileError, InfoFile, Information};
+use super::options::ServerOptions;
 use super::reachable::{Families, reachable};
 use super::wire;
 use crate::channel::owner::{ClientCounter, WaitEnd};
-use crate::channel::{CreateError, ProgressObserver, SendError, Sender, SenderOptions};
+use crate::channel::{CreateError, ProgressObserver, SendError, Sender};
 use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
+use crate::os::deadline;
 use crate::os::dirs::CreatedDirs;
 use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::{EventFd, try_poll};
@@ -19,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::sockopt;
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -26,31 +29,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-
-/// What a server is to be.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// Where it announces itself; made, for this user alone, if it does not exist.
-    pub directory: PathBuf,
-    /// What it gives each client over TCP.
-    pub socket_message: Vec<u8>,
-    /// What it gives each client through shared memory.
-    pub shm_message: Vec<u8>,
-    /// Where the server listens. With the unspecified address it listens at every address, and its file names one that
-    /// other machines reach, or 127.0.0.1 if there is none.
-    pub address: IpAddr,
-    /// On loopback, serve every user of this machine, and not only this process's user and root. On another address
-    /// every client that reaches it is served.
-    pub any_user: bool,
-}
-
-impl ServerOptions {
-    /// A server that announces itself in a directory, listens to this machine alone, and has nothing to say.
-    pub fn new(directory: PathBuf) -> Self {
-        let (socket_message, shm_message, address) = (Vec::new(), Vec::new(), Ipv4Addr::LOCALHOST.into());
-        Self { directory, socket_message, shm_message, address, any_user: false }
-    }
-}
 
 /// Why there is no server.
 #[derive(Debug, Error)]
@@ -91,14 +69,13 @@ pub enum ServerError {
     Stopped,
 }
 
-/// A server. Dropping it removes its file and its channel.
+/// A server that is announced in a directory. Dropping it removes its information file and its channel.
 ///
 /// ```no_run
-/// use whorl::{Server, ServerOptions};
+/// use whorl::Server;
 ///
-/// let options = ServerOptions { socket_message: b"hello".to_vec(), ..ServerOptions::new("servers".into()) };
-/// let mut server = Server::start(&"greeter".parse()?, &options)?;
-/// server.wait(Some(3), None)?; // until three clients came
+/// let mut server = Server::options("servers").socket_message("hello").start(&"greeter".parse()?)?;
+/// server.wait(Some(3))?; // until three clients have come
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server {
@@ -114,19 +91,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server, in threads of its own. It is announced once it can be reached.
-    ///
-    /// # Errors
-    /// Its name is in use, or something is not to be had; nothing is left then.
-    pub fn start(name: &Name, options: &ServerOptions) -> Result<Self, ServerError> {
-        Self::start_in(RuntimeDir::open().map_err(CreateError::from)?, name, options)
+    /// Starts the options of a server that announces itself in this directory.
+    pub fn options(directory: impl Into<PathBuf>) -> ServerOptions {
+        ServerOptions::new(directory)
     }
 
-    /// The same, with its channel in a given runtime directory.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub fn start_in(
+    /// Starts a server whose channel has its name in an opened runtime directory.
+    pub(super) fn start_in(
         directory: RuntimeDir,
         name: &Name,
         options: &ServerOptions,
@@ -138,13 +109,17 @@ impl Server {
         let visits = Arc::new(ClientCounter::default());
         let slot_size = (options.shm_message.len() as u32).max(1);
         let announced = Arc::new(Mutex::new(None));
-        let watcher = Some(keeper(announced.clone()));
-        let memory = SenderOptions { slot_size, slots: 2, seats: 256, watcher, ..SenderOptions::default() };
-        let owner = (Kind::Server, Some(visits.clone()));
-        let mut channel = Sender::create_as(owner, directory, name, memory)?;
-        // One message in a ring of two: whoever comes reads it from the first byte to the end.
-        channel.send(&options.shm_message, None)?;
-        channel.close(None)?;
+        let memory = Sender::options()
+            .slot_size(slot_size)
+            .slots(2)
+            .seats(256)
+            .kind(Kind::Server)
+            .clients(visits.clone())
+            .observer(keeper(announced.clone()));
+        let mut channel = Sender::create_in(directory, name, memory)?;
+        // The ring of two slots holds the one message, so each client reads it from the first byte to the end.
+        channel.send(&options.shm_message)?;
+        channel.close()?;
         channel.begin(false);
         let failed = |error: std::io::Error| {
             let error =
@@ -173,30 +148,49 @@ impl Server {
         Ok(Self { announcement: announced, born: ForkId::current(), counter, channel, visits, address, port })
     }
 
-    /// Where it can be reached.
+    /// The address and the port at which the server listens.
     pub fn address(&self) -> (IpAddr, u16) {
         (self.address, self.port)
     }
 
-    /// How many clients came: each run that took a message, whatever way.
+    /// The number of clients so far. A client that takes both messages counts once.
     pub fn clients(&self) -> u64 {
         self.visits.over()
     }
 
-    /// Serves until so many clients came, or the deadline.
+    /// Serves until this many clients have come, or without end if `None`.
     ///
     /// # Blocking
-    /// Until then, a signal, or until somebody asks the server to end.
+    /// Until then, a signal comes, or `shell rm` asks the server to end.
     ///
     /// # Errors
-    /// It was a signal, or somebody asked.
-    pub fn wait(&mut self, clients: Option<u64>, deadline: Option<Instant>) -> Result<(), ServerError> {
+    /// A signal came, or `shell rm` asked the server to end.
+    pub fn wait(&mut self, clients: Option<u64>) -> Result<(), ServerError> {
+        self.wait_until(clients, None)
+    }
+
+    /// Serves until this many clients have come, at most this long. [`clients`](Self::clients) tells which happened.
+    ///
+    /// # Errors
+    /// A signal came, or `shell rm` asked the server to end.
+    pub fn wait_timeout(&mut self, clients: Option<u64>, timeout: Duration) -> Result<(), ServerError> {
+        self.wait_until(clients, Some(deadline::after(timeout)))
+    }
+
+    fn wait_until(&mut self, clients: Option<u64>, deadline: Option<Instant>) -> Result<(), ServerError> {
         let enough = || clients.is_some_and(|clients| self.visits.over() >= clients);
         match self.channel.guests().wait_until(deadline, enough) {
             Ok(()) | Err(WaitEnd::TimedOut) => Ok(()),
             Err(WaitEnd::Interrupted) => Err(ServerError::Interrupted),
             Err(WaitEnd::Stopped) => Err(ServerError::Stopped),
         }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, port) = self.address();
+        f.debug_struct("Server").field("address", &address).field("port", &port).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The per-user runtime directory: `$XDG_RUNTIME_DIR/whorl`, else `whorl-UID` in the temporary directory.
 //!
-//! NotFound else may write there, or into what leads there, for names in it are trusted. So the directory is ours and 0700,
+//! No other user may write there, or into what leads there, for names in it are trusted. So the directory is ours and 0700,
 //! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
 //! Everything in it is reached through the opened directory, never by its path again.
 
@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use rustix::process::geteuid;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -77,7 +78,20 @@ impl RuntimeDir {
         }
     }
 
-    /// The same, as `name` in a given directory.
+    /// Opens the directory at this path, and makes it if it does not exist.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or the path does not end with a name.
+    pub fn open_at(path: &Path) -> Result<Self, RuntimeError> {
+        let Some(name) = path.file_name().and_then(OsStr::to_str) else {
+            let (path, why) = (path.to_owned(), "the path does not end with a name".to_owned());
+            return Err(RuntimeError::Unsafe { path, why, advice: "give the path of a directory" });
+        };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Self::open_in(parent.unwrap_or(Path::new(".")), name)
+    }
+
+    /// Opens `name` in a given directory, and makes it if it does not exist.
     ///
     /// # Errors
     /// As [`open`](Self::open).

@@ -334,7 +334,8 @@ impl Mailboxes {
             return Ok(None);
         }
         // A writer may own the mailbox by now, and be stopped.
-        match self.read_with(index, deadline, |message, version| Message { version, bytes: message.to_vec() }) {
+        match self.read_with(index, deadline, |message, version| Message { version, bytes: message.to_vec() })
+        {
             Err(error) if error.lock_error() == Some(LockError::TimedOut) => Ok(None),
             other => other.map(Some),
         }

@@ -2,7 +2,7 @@
 
 use super::checksum::Checksum;
 use super::destination::{Destination, DestinationError, Warning, WriteOptions, open_directory};
-use crate::channel::{JoinError, JoinOptions, Patience, Payload, ReceiveError, Received, Receiver};
+use crate::channel::{Deadline, JoinError, Payload, ReceiveError, Received, Receiver, ReceiverOptions};
 use crate::os::deadline;
 use crate::os::file::path_of;
 use crate::os::file::write_raw;
@@ -117,7 +117,10 @@ pub struct Receipt {
 pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<Receipt, RecvError> {
     let target = Target::of(&plan.target)?;
     let mut output = target.open(plan)?;
-    let options = JoinOptions { from: plan.start, timeout: plan.timeout, confirms: true };
+    let mut options = ReceiverOptions::new().start(plan.start).confirms(true);
+    if let Some(timeout) = plan.timeout {
+        options = options.timeout(timeout);
+    }
     let mut receiver = Receiver::join_in(&RuntimeDir::open()?, &plan.name, &options, waiting)?;
     let result = drain(plan, &mut receiver, &mut output).and_then(|end| output.conclude(plan, end));
     match &result {
@@ -134,7 +137,7 @@ fn drain(plan: &RecvPlan, receiver: &mut Receiver, output: &mut Output<'_>) -> R
             return Err(RecvError::Interrupted);
         }
         let deadline = plan.timeout.map(deadline::after);
-        match receiver.take(Patience::Until(deadline), |payload| output.put(payload))? {
+        match receiver.take(Deadline::Until(deadline), |payload| output.put(payload))? {
             Received::End(end) => return Ok(end),
             Received::Bytes(_) | Received::Hole(_) => {}
         }

@@ -3,9 +3,7 @@
 use super::control::{Patience, Stalled, Watch};
 use super::source::{Chunk, HashingReader, Source, SourceError};
 use super::{Transport, serve};
-use crate::channel::{
-    CreateError, PeerSummary, ProgressObserver, SendError, Sender, SenderOptions, Snapshot,
-};
+use crate::channel::{CreateError, PeerSummary, ProgressObserver, SendError, Sender, Snapshot};
 use crate::os::deadline;
 use crate::os::signal::stop_signal;
 use crate::registry::Name;
@@ -98,16 +96,13 @@ fn through_ring(
     source: &mut Source,
     watch: impl Watch + 'static,
 ) -> Result<Sent, SendingError> {
-    let options = SenderOptions {
-        slot_size: plan.block,
-        slots: plan.slots,
-        seats: plan.seats,
-        evict_after: plan.evict_after,
-        watcher: Some(watcher(watch, source.length())),
-    };
-    let mut sender = Sender::create(&plan.name, options)?;
+    let mut options = Sender::options().slot_size(plan.block).slots(plan.slots).seats(plan.seats);
+    if let Some(time) = plan.evict_after {
+        options = options.evict_after(time);
+    }
+    let mut sender = options.observer(watcher(watch, source.length())).create(&plan.name)?;
     let deadline = plan.timeout.map(deadline::after);
-    sender.wait_for_receivers(plan.peers, deadline)?;
+    sender.wait_for_receivers_until(plan.peers, deadline)?;
     sender.begin(plan.peers > 0);
     let begun = Instant::now();
     let mut feed = HashingReader::new(source, plan.verify);
@@ -115,12 +110,12 @@ fn through_ring(
         if stop_signal().is_some() {
             return Err(SendingError::Interrupted);
         }
-        while_moving(plan.timeout, &mut sender, |sender, deadline| sender.claim(deadline).map(|_| ()))?;
+        while_moving(plan.timeout, &mut sender, |sender, deadline| sender.claim_until(deadline).map(|_| ()))?;
         if plan.peers > 0 && sender.receivers() == 0 {
-            return Err(SendingError::NobodyLeft(sender.tally()));
+            return Err(SendingError::NobodyLeft(sender.summary()));
         }
         let guests = sender.guests().clone();
-        let mut slot = sender.claim(None)?;
+        let mut slot = sender.claim()?;
         let piece = feed.next(slot.buffer(), guests.cancelled());
         match piece {
             Ok(Chunk::Bytes(count)) => slot.publish(count),
@@ -138,9 +133,12 @@ fn through_ring(
         }
     }
     let end = feed.end();
-    let finish = |sender: &mut Sender, deadline| sender.finish(end.checksum, deadline).map(|_| ());
+    if let Some(checksum) = end.checksum {
+        sender.set_checksum(checksum);
+    }
+    let finish = |sender: &mut Sender, deadline| sender.finish_until(deadline).map(|_| ());
     while_moving(plan.timeout, &mut sender, finish)?;
-    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), tally: sender.tally() })
+    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), tally: sender.summary() })
 }
 
 /// Waits for receivers until nothing moved for `timeout`: they may be slow, but not still.

@@ -84,10 +84,10 @@ fn there_is_a_manual_page_for_every_command() {
             assert!(order.contains(&section), "{name} has no {section}: {order:?}");
         }
     }
-    for link in ["dipc", "dipcrm"] {
+    for (link, page) in [("whorl", "shell"), ("dipc", "shell-dipc"), ("dipcrm", "shell-dipcrm")] {
         assert_eq!(
             fs::read_to_string(place.at(format!("a/man1/{link}.1"))).unwrap(),
-            format!(".so man1/shell-{link}.1\n")
+            format!(".so man1/{page}.1\n")
         );
     }
     place.file("f", b"");
@@ -155,7 +155,7 @@ fn links_are_completed_as_the_commands_they_stand_for() {
         assert_eq!(offered(&home, shell, &["/usr/bin/dipcrm", "--for"]), ["--force"], "{shell}");
         assert!(offered(&home, shell, &["dipcrm", ""]).contains(&port), "{shell}");
         let script = run(&mut home.words(&format!("completions {shell}"))).stdout;
-        for name in ["dipc", "dipcrm"] {
+        for name in ["whorl", "dipc", "dipcrm"] {
             let registered = script
                 .lines()
                 .any(|line| line.contains("comp") && line.split_whitespace().any(|word| word == name));

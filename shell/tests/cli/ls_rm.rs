@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use whorl::registry::RuntimeDir;
 use whorl::registry::{State, list, remove_dead};
-use whorl::{JoinOptions, Name, Received, Receiver, Sender, SenderOptions};
+use whorl::{Name, Received, Receiver, Sender};
 
 #[test]
 fn the_list_tells_who_holds_waits_and_lags() {
@@ -259,16 +259,15 @@ fn live_round(parent: &Path, round: u32) -> u32 {
     if stale {
         leave_stale(&open(), "contested.sock");
     }
-    let small = SenderOptions { slot_size: 512, slots: 2, seats: 2, ..SenderOptions::default() };
-    let mut sender = Sender::create_in(open(), &name, small).unwrap();
+    let small = Sender::options().slot_size(512).slots(2).seats(2);
+    let mut sender = small.runtime_dir(parent.join("whorl")).create(&name).unwrap();
     let file = parent.join("whorl/contested.sock");
     assert!(file.symlink_metadata().is_ok(), "a live name was removed in round {round}");
-    let options = JoinOptions { timeout: Some(LIMIT), ..JoinOptions::default() };
-    let mut receiver =
-        Receiver::join_in(&open(), &name, &options, || panic!("nobody there, in round {round}")).unwrap();
-    sender.send(&round.to_le_bytes(), None).unwrap();
+    let options = Receiver::options().timeout(LIMIT).runtime_dir(parent.join("whorl"));
+    let mut receiver = options.join(&name).unwrap_or_else(|error| panic!("{error}, in round {round}"));
+    sender.send(&round.to_le_bytes()).unwrap();
     let mut bytes = [0; 512];
-    assert_eq!(receiver.receive(&mut bytes, None), Ok(Received::Bytes(4)));
+    assert_eq!(receiver.recv(&mut bytes), Ok(Received::Bytes(4)));
     assert_eq!(bytes[..4], round.to_le_bytes());
     assert!(file.symlink_metadata().is_ok(), "a live name was removed in round {round}");
     if round.is_multiple_of(64) {

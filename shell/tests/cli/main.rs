@@ -20,3 +20,4 @@ mod send_recv;
 mod streams;
 #[cfg(feature = "cli")]
 mod top;
+mod whorl;

@@ -6,12 +6,12 @@ use crate::home::Home;
 use crate::victim::{Grandchild, Victim, lives, victim};
 use std::path::Path;
 use std::time::Duration;
-use whorl::discovery::{Server as Announced, ServerOptions};
+use whorl::discovery::Server as Announced;
 use whorl::mailbox_server::reply::Limits;
 use whorl::mailbox_server::server::{Options, Server as Mailbox};
 use whorl::registry::{Client, Listener, RuntimeDir};
 use whorl::shm::mailboxes::Mailboxes;
-use whorl::{JoinOptions, Receiver, Sender, SenderOptions};
+use whorl::{Receiver, Sender};
 
 /// Not a test of its own: opens what the tester asks for.
 #[test]
@@ -19,7 +19,7 @@ fn opening() {
     let Ok(scene) = std::env::var("WHORL_TEST_SCENE") else { return };
     let variable = |name: &str| std::env::var_os(name).expect("set by the tester");
     let name = "x".parse().expect("a name");
-    let options = || JoinOptions { timeout: Some(Duration::from_millis(20)), ..JoinOptions::default() };
+    let options = || Receiver::options().timeout(Duration::from_millis(20));
     victim(|say| {
         // Kept until the tester has looked, if it wants to.
         let opened = || {
@@ -30,15 +30,15 @@ fn opening() {
         };
         match &*scene {
             "sender" => {
-                let _sender = Sender::create(&name, SenderOptions::default()).expect("a sender");
+                let _sender = Sender::create(&name).expect("a sender");
                 opened();
             }
             "receiver" | "stream" => {
-                let _receiver = Receiver::join(&name, &JoinOptions::default()).expect("a receiver");
+                let _receiver = Receiver::join(&name).expect("a receiver");
                 opened();
             }
             "waiter" => {
-                assert!(Receiver::join(&"nobody".parse().expect("a name"), &options()).is_err());
+                assert!(options().join(&"nobody".parse().expect("a name")).is_err());
                 opened();
             }
             "accepted" => {
@@ -55,8 +55,8 @@ fn opening() {
                 opened();
             }
             "announced" => {
-                let options = ServerOptions::new(Path::new(&variable("XDG_RUNTIME_DIR")).join("servers"));
-                let _server = Announced::start(&name, &options).expect("a server");
+                let directory = Path::new(&variable("XDG_RUNTIME_DIR")).join("servers");
+                let _server = Announced::options(directory).start(&name).expect("a server");
                 opened();
             }
             "mailbox server" => {

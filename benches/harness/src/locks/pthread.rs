@@ -1,4 +1,5 @@
-//! The C library's lock, shared between processes; as it comes, and with writers preferred.
+//! The C library's lock, shared between processes, as it is by default and with writers preferred. Only glibc has the second
+//! kind.
 
 use super::Lock;
 use std::cell::UnsafeCell;
@@ -8,9 +9,11 @@ pub struct Shared(UnsafeCell<libc::pthread_rwlock_t>);
 // SAFETY: made to be shared.
 unsafe impl Sync for Shared {}
 
-/// The C library's own name for "prefer writers, and let a reader not lock twice" (glibc's pthread.h).
+/// glibc's number for "prefer writers, and let no reader lock twice" (pthread.h).
+#[cfg(target_env = "gnu")]
 const PREFER_WRITER_NONRECURSIVE_NP: libc::c_int = 2;
 
+#[cfg(target_env = "gnu")]
 unsafe extern "C" {
     fn pthread_rwlockattr_setkind_np(
         attributes: *mut libc::pthread_rwlockattr_t,
@@ -27,6 +30,7 @@ impl<const PREFER_WRITERS: bool> Lock for Pthread<PREFER_WRITERS> {
     type Shared = Shared;
 
     unsafe fn make(place: *mut Shared) {
+        assert!(!PREFER_WRITERS || cfg!(target_env = "gnu"), "only glibc's lock can prefer writers");
         // SAFETY: plain data, initialised by the next call.
         let mut attributes: libc::pthread_rwlockattr_t = unsafe { std::mem::zeroed() };
         let attributes = &raw mut attributes;
@@ -36,6 +40,7 @@ impl<const PREFER_WRITERS: bool> Lock for Pthread<PREFER_WRITERS> {
         // SAFETY: initialised.
         let failed = unsafe { libc::pthread_rwlockattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) };
         assert_eq!(failed, 0);
+        #[cfg(target_env = "gnu")]
         if PREFER_WRITERS {
             // SAFETY: initialised.
             let failed = unsafe { pthread_rwlockattr_setkind_np(attributes, PREFER_WRITER_NONRECURSIVE_NP) };

@@ -80,7 +80,9 @@ fn conclude(exit: Exit) -> Exit {
 
 /// A panic in a line.
 fn panicked(panic: &std::panic::PanicHookInfo<'_>) -> String {
-    let why = panic.payload_as_str().unwrap_or("no reason given");
+    let text = panic.payload().downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str));
+    let why = text.unwrap_or("no reason given");
     let place = panic.location().map_or(String::new(), |at| format!(" at {at}"));
     format!("panicked{place}: {why}; this is a bug, please report it")
 }

@@ -1,7 +1,7 @@
 //! The receiver's end of a stream of frames, where bytes travel through a socket.
 
 use crate::channel::error::ReceiveError;
-use crate::channel::receiver::{Patience, Payload, Received};
+use crate::channel::receiver::{Deadline, Payload, Received};
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::{Client, RequestError, readable};
@@ -56,7 +56,7 @@ impl Stream {
     pub fn take<E: From<ReceiveError>>(
         &mut self,
         client: &Client,
-        patience: Patience,
+        deadline: Deadline,
         take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
     ) -> Result<Received, E> {
         // The owner says why before it cuts the stream.
@@ -72,14 +72,14 @@ impl Stream {
             }
             if self.left > 0 {
                 let room = self.buffer.len().min(self.left as usize);
-                self.held = read(&self.socket, &mut self.buffer[..room], patience).map_err(why)?;
+                self.held = read(&self.socket, &mut self.buffer[..room], deadline).map_err(why)?;
                 self.left -= self.held as u32;
                 continue;
             }
             let whole = if self.ending.is_some() { END_BODY } else { HEAD };
             while self.partial.len() < whole {
                 let room = whole - self.partial.len();
-                let count = read(&self.socket, &mut self.buffer[..room], patience).map_err(why)?;
+                let count = read(&self.socket, &mut self.buffer[..room], deadline).map_err(why)?;
                 self.partial.extend_from_slice(&self.buffer[..count]);
             }
             let arrived = std::mem::take(&mut self.partial);
@@ -108,15 +108,15 @@ fn is_evicted(client: &Client) -> bool {
     client.is_evicted()
 }
 
-fn read(socket: &CloseOnForkFd, buffer: &mut [u8], patience: Patience) -> Result<usize, ReceiveError> {
+fn read(socket: &CloseOnForkFd, buffer: &mut [u8], deadline: Deadline) -> Result<usize, ReceiveError> {
     loop {
-        match (rustix::io::read(socket, &mut *buffer), patience) {
+        match (rustix::io::read(socket, &mut *buffer), deadline) {
             (Ok(0) | Err(Errno::CONNRESET), _) => return Err(ReceiveError::SenderDied),
             (Ok(count), _) => return Ok(count),
             (Err(Errno::INTR), _) if crate::os::signal::stop_signal().is_none() => {}
             (Err(Errno::INTR), _) => return Err(ReceiveError::Interrupted),
-            (Err(Errno::AGAIN), Patience::None) => return Err(ReceiveError::Empty),
-            (Err(Errno::AGAIN), Patience::Until(deadline)) => {
+            (Err(Errno::AGAIN), Deadline::Now) => return Err(ReceiveError::Empty),
+            (Err(Errno::AGAIN), Deadline::Until(deadline)) => {
                 readable(socket.as_fd(), deadline).map_err(|error| match error {
                     RequestError::TimedOut => ReceiveError::TimedOut,
                     RequestError::Interrupted => ReceiveError::Interrupted,

@@ -18,7 +18,7 @@ pub fn run(args: Args) -> Exit {
         Shell::Fish => &Fish,
     };
     let mut script = Vec::new();
-    for name in ["shell"].iter().chain(&LINKS) {
+    for name in ["shell", "whorl"].iter().chain(&LINKS) {
         // Writing to memory does not fail.
         let _ = shell.write_registration(VARIABLE, name, name, &program(), &mut script);
     }
@@ -33,7 +33,8 @@ pub fn run(args: Args) -> Exit {
         }
     };
     // Zsh reads the first line alone when it looks for what a file on its path completes.
-    let script = script.replacen("#compdef shell\n", &format!("#compdef shell {}\n", LINKS.join(" ")), 1);
+    let script =
+        script.replacen("#compdef shell\n", &format!("#compdef shell whorl {}\n", LINKS.join(" ")), 1);
     if print(script.trim_end()) { Exit::Done } else { Exit::Failed }
 }
 

@@ -13,8 +13,8 @@ use whorl::os::error::reason_of;
 use whorl::os::escape::shown;
 use whorl::transfer::write_file;
 
-/// Links to the program under these names are the commands; so are their pages.
-const LINKS: [&str; 2] = ["dipc", "dipcrm"];
+/// Other names of the program and of its commands, and the pages that describe them.
+const LINKS: [(&str, &str); 3] = [("whorl", "shell"), ("dipc", "shell-dipc"), ("dipcrm", "shell-dipcrm")];
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -24,7 +24,7 @@ pub fn run(args: Args) -> Exit {
     let written = std::fs::create_dir_all(directory)
         .map_err(|error| (directory.clone(), reason_of(&error)))
         .and_then(|()| write_all(&command, directory))
-        .and_then(|()| LINKS.iter().try_for_each(|link| write_link(directory, link)));
+        .and_then(|()| LINKS.iter().try_for_each(|link| write_link(directory, *link)));
     match written {
         Ok(()) => Exit::Done,
         Err((path, error)) => {
@@ -49,8 +49,8 @@ fn write_all(command: &clap::Command, directory: &Path) -> Result<(), Failed> {
     write(path, &page)
 }
 
-fn write_link(directory: &Path, name: &str) -> Result<(), Failed> {
-    write(directory.join(format!("{name}.1")), format!(".so man1/shell-{name}.1\n").as_bytes())
+fn write_link(directory: &Path, (name, page): (&str, &str)) -> Result<(), Failed> {
+    write(directory.join(format!("{name}.1")), format!(".so man1/{page}.1\n").as_bytes())
 }
 
 fn write(path: PathBuf, text: &[u8]) -> Result<(), Failed> {

@@ -5,11 +5,10 @@ use crate::ui::exit::Exit;
 use crate::ui::logging;
 use crate::ui::terminal::say;
 use std::os::unix::ffi::OsStringExt;
-use std::time::Instant;
+use whorl::Server;
 use whorl::discovery::ServerError;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
 use whorl::os::standard::errors;
-use whorl::{Server, ServerOptions};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -28,13 +27,14 @@ pub fn run(args: Args) -> Exit {
             return Exit::Failed;
         }
     }
-    let deadline = args.time.map(|time| Instant::now() + time);
-    let mut options = ServerOptions::new(args.directory);
-    options.socket_message = args.socket_message.into_vec();
-    options.shm_message = args.shm_message.into_vec();
-    options.address = args.bind.unwrap_or(options.address);
-    options.any_user = args.any_user;
-    let served = Server::start(&args.name, &options).and_then(|mut server| {
+    let mut options = Server::options(args.directory)
+        .socket_message(args.socket_message.into_vec())
+        .shm_message(args.shm_message.into_vec())
+        .any_user(args.any_user);
+    if let Some(address) = args.bind {
+        options = options.address(address);
+    }
+    let served = options.start(&args.name).and_then(|mut server| {
         if args.bind.is_some_and(|address| address.is_unspecified()) && server.address().0.is_loopback() {
             let text = format!(
                 "{}: this machine has no address that others can reach, so its file names {}; bring the network up, or \
@@ -53,7 +53,10 @@ pub fn run(args: Args) -> Exit {
         }
         let (address, port) = server.address();
         tracing::info!("{} listens at {address}, port {port}", args.name);
-        let waited = server.wait(args.clients, deadline);
+        let waited = match args.time {
+            Some(time) => server.wait_timeout(args.clients, time),
+            None => server.wait(args.clients),
+        };
         tracing::info!("{} ended after {} clients", args.name, server.clients());
         waited
     });

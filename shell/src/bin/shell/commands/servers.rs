@@ -5,7 +5,6 @@ use crate::ui::exit::Exit;
 use crate::ui::terminal::{print, print_json, say};
 use serde::Serialize;
 use whorl::discovery::{Answer, Reach, discover};
-use whorl::os::error::reason;
 use whorl::os::escape;
 use whorl::os::escape::shown;
 
@@ -14,11 +13,11 @@ pub fn run(args: Args) -> Exit {
     let answers = match discover(&args.directory, args.timeout) {
         Ok(answers) => answers,
         Err(error) => {
-            say(&format!("servers: {}: {}", shown(&args.directory), reason(error)));
+            say(&format!("servers: {}: {error}", shown(&args.directory)));
             return Exit::Failed;
         }
     };
-    for answer in answers.iter().filter(|answer| answer.place == Reach::Vm) {
+    for answer in answers.iter().filter(|answer| answer.reach == Reach::Vm) {
         let error = answer.error.as_deref().unwrap_or("nothing works");
         say(&format!("servers: {}: {error}", shown(&answer.file)));
     }
@@ -27,7 +26,7 @@ pub fn run(args: Args) -> Exit {
 }
 
 fn count(answers: &[Answer], place: Reach) -> usize {
-    answers.iter().filter(|answer| answer.place == place).count()
+    answers.iter().filter(|answer| answer.reach == place).count()
 }
 
 /// The lines, and after them every message in the order of the files.
@@ -67,7 +66,7 @@ fn json(answers: &[Answer]) -> Json {
     let text = |message: &Option<Vec<u8>>| Some(String::from_utf8_lossy(message.as_ref()?).into_owned());
     let servers = answers.iter().map(|answer| ServerJson {
         file: answer.file.to_string_lossy().into_owned(),
-        kind: match answer.place {
+        kind: match answer.reach {
             Reach::Host => "host",
             Reach::Container => "container",
             Reach::Vm => "vm",

@@ -14,9 +14,10 @@ use whorl::contenders::lock::Whorl;
 
 /// A party, its type erased: operations per second, or waits in ms.
 type Ask = fn(&'static Control, Question, &Timing) -> Run<Vec<f64>>;
-const PARTIES: [(&str, Ask); 4] = [
+const PARTIES: &[(&str, Ask)] = &[
     (Whorl::NAME, ask::<Whorl>),
     (Pthread::<false>::NAME, ask::<Pthread<false>>),
+    #[cfg(target_env = "gnu")]
     (Pthread::<true>::NAME, ask::<Pthread<true>>),
     (Std::NAME, ask::<Std>),
 ];

@@ -10,7 +10,7 @@ use whorl::os::escape::shown;
 use whorl::os::thread::start_thread;
 use whorl::registry::RuntimeDir;
 use whorl::registry::State;
-use whorl::{JoinOptions, Name, Received, Receiver, Sender, SenderOptions};
+use whorl::{Name, Received, Receiver, Sender};
 
 pub(super) fn look() -> Vec<Finding> {
     let directory = match RuntimeDir::open() {
@@ -39,7 +39,7 @@ pub(super) fn look() -> Vec<Finding> {
         files::sockets_and_locks(&directory),
         leftovers(),
         watching(),
-        channel(directory),
+        channel(),
     ]
 }
 
@@ -71,8 +71,8 @@ fn watching() -> Finding {
 }
 
 /// Sends a few messages through a channel of our own, to a receiver that sleeps.
-fn channel(directory: RuntimeDir) -> Finding {
-    match woken(directory) {
+fn channel() -> Finding {
+    match woken() {
         // A wake that does not arrive is made up for after 50 ms, a slice of a sleep.
         Ok(fastest) if fastest < Duration::from_millis(40) => {
             Finding::ok("shared futex", format!("a channel works; a sleeper was woken in {fastest:.0?}"))
@@ -89,19 +89,18 @@ fn channel(directory: RuntimeDir) -> Finding {
 }
 
 /// The shortest of a few wakes.
-fn woken(directory: RuntimeDir) -> Result<Duration, String> {
+fn woken() -> Result<Duration, String> {
     const ROUNDS: usize = 5;
     let name: Name = format!("doctor-{}", std::process::id()).parse().map_err(|error| format!("{error}"))?;
-    let options = SenderOptions { slot_size: 64, slots: 2, seats: 2, ..SenderOptions::default() };
+    let options = Sender::options().slot_size(64).slots(2).seats(2);
     let patience = Duration::from_secs(5);
-    let mut sender = Sender::create_in(directory, &name, options).map_err(|error| error.to_string())?;
+    let mut sender = options.create(&name).map_err(|error| error.to_string())?;
     let body = move || -> Result<Vec<Instant>, String> {
-        let joining = JoinOptions { timeout: Some(patience), ..JoinOptions::default() };
-        let mut receiver = Receiver::join(&name, &joining).map_err(|error| error.to_string())?;
+        let joined = Receiver::options().timeout(patience).join(&name);
+        let mut receiver = joined.map_err(|error| error.to_string())?;
         let mut woken = Vec::new();
-        while let Received::Bytes(_) = receiver
-            .receive(&mut [0; 64], Some(Instant::now() + patience))
-            .map_err(|error| error.to_string())?
+        while let Received::Bytes(_) =
+            receiver.recv_timeout(&mut [0; 64], patience).map_err(|error| error.to_string())?
         {
             woken.push(Instant::now());
         }
@@ -109,15 +108,14 @@ fn woken(directory: RuntimeDir) -> Result<Duration, String> {
     };
     let sleeper = start_thread(Builder::new(), body);
     let sleeper = sleeper.map_err(|error| format!("no thread: {}", whorl::os::error::reason_of(&error)))?;
-    let deadline = || Some(Instant::now() + patience);
-    let sent = sender.wait_for_receivers(1, deadline()).and_then(|()| {
+    let sent = sender.wait_for_receivers_timeout(1, patience).and_then(|()| {
         let mut sent = Vec::new();
         for _ in 0..ROUNDS {
             std::thread::sleep(Duration::from_millis(5)); // so that it sleeps
             sent.push(Instant::now());
-            sender.send(b"wake", deadline())?;
+            sender.send_timeout(b"wake", patience)?;
         }
-        sender.finish(None, deadline())?;
+        sender.finish_timeout(patience)?;
         Ok(sent)
     });
     drop(sender);

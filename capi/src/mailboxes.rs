@@ -1,27 +1,28 @@
 //! `whorl_mailbox_*`: the mailboxes of a server on this machine, through shared memory.
 
 use crate::support::{
-    Failure, bytes, call, deadline, give, held, place, put_if_wanted, room, take_back, whorl_status,
+    Failure, bytes, call, deadline, give, peek, place, put_if_wanted, room, take_back, use_handle,
+    whorl_status,
 };
 use std::ffi::c_void;
 use whorl::mailbox_server::attach::AttachError;
 use whorl::shm::mailboxes::{MailboxError, Mailboxes};
 use whorl_core::error::{LockError, MailReadError, MailWriteError, WaitError};
 use whorl_status::{
-    WHORL_CORRUPT, WHORL_FORKED, WHORL_FULL, WHORL_INTERRUPTED, WHORL_NOTHING, WHORL_SYSTEM, WHORL_TIMED_OUT,
-    WHORL_TOO_LONG,
+    WHORL_ERR_CORRUPT, WHORL_ERR_FORKED, WHORL_ERR_FULL, WHORL_ERR_INTERRUPTED, WHORL_ERR_NOT_FOUND,
+    WHORL_ERR_SYSTEM, WHORL_ERR_TIMED_OUT, WHORL_ERR_TOO_LONG,
 };
 
 /// The mailboxes of a server, for one thread at a time.
 pub struct whorl_mailboxes(Mailboxes);
 
-/// Attaches to the mailboxes of this user's server on a port, as `shell dipc` starts one. On success `*mailboxes` is the
-/// caller's until `whorl_mailbox_free`.
+/// Attaches to the mailboxes of this user's server on a port, as `shell dipc` starts one. On success `*mailboxes` belongs to the
+/// caller until `whorl_mailboxes_destroy`.
 ///
 /// # Safety
 /// - `mailboxes` points to room for a pointer.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_attach(
+pub unsafe extern "C" fn whorl_mailboxes_attach(
     port: u16,
     mailboxes: *mut *mut whorl_mailboxes,
 ) -> whorl_status {
@@ -29,56 +30,46 @@ pub unsafe extern "C" fn whorl_mailbox_attach(
         // SAFETY: the caller's promise.
         let place = unsafe { place(mailboxes) }?;
         let attached = Mailboxes::attach(port).map_err(|error| match &error {
-            AttachError::Nothing(_) => Failure::new(WHORL_NOTHING, error),
-            AttachError::Mailboxes(MailboxError::Seats(_)) => Failure::new(WHORL_FULL, error),
-            _ => Failure::new(WHORL_SYSTEM, error),
+            AttachError::Nothing(_) => Failure::new(WHORL_ERR_NOT_FOUND, error),
+            AttachError::Mailboxes(MailboxError::Seats(_)) => Failure::new(WHORL_ERR_FULL, error),
+            _ => Failure::new(WHORL_ERR_SYSTEM, error),
         })?;
         give(place, whorl_mailboxes(attached));
         Ok(())
     })
 }
 
-/// How many mailboxes there are, numbered from 0; 0 if `mailboxes` is null.
+/// Returns the number of mailboxes, which are numbered from 0, or 0 if `mailboxes` is null.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_count(mailboxes: *mut whorl_mailboxes) -> u32 {
-    let mut count = 0;
-    call(|| {
-        // SAFETY: the caller's promise.
-        count = unsafe { held(mailboxes) }?.0.count();
-        Ok(())
-    });
-    count
+pub unsafe extern "C" fn whorl_mailboxes_count(mailboxes: *const whorl_mailboxes) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { peek(mailboxes, |mailboxes| mailboxes.0.count()) }.unwrap_or(0)
 }
 
-/// The most bytes that a message can have; 0 if `mailboxes` is null.
+/// Returns the most bytes that a message can have, or 0 if `mailboxes` is null.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_capacity(mailboxes: *mut whorl_mailboxes) -> usize {
-    let mut capacity = 0;
-    call(|| {
-        // SAFETY: the caller's promise.
-        capacity = unsafe { held(mailboxes) }?.0.capacity();
-        Ok(())
-    });
-    capacity
+pub unsafe extern "C" fn whorl_mailboxes_capacity(mailboxes: *const whorl_mailboxes) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { peek(mailboxes, |mailboxes| mailboxes.0.capacity()) }.unwrap_or(0)
 }
 
 /// Copies the latest message of mailbox `index` into `buffer`. `*length` is its length and `*version` its version: 0 for a
-/// mailbox that was never written. If the message does not fit, that is `WHORL_TOO_LONG`, and `*length` is how much it needs.
+/// mailbox that was never written. If the message does not fit, that is `WHORL_ERR_TOO_LONG`, and `*length` is how much it needs.
 ///
-/// Waits for at most one writer, at most `timeout_ms` milliseconds; a negative time is for ever.
+/// Waits for at most one writer, at most `timeout_ms` milliseconds; a negative time has no limit.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
-/// - `buffer` points to `capacity` bytes that nobody else uses meanwhile; it may be null if `capacity` is 0.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+/// - `buffer` points to `capacity` bytes that no other thread uses meanwhile; it may be null if `capacity` is 0.
 /// - `length` points to room for one; `version` does too, or is null.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_read(
+pub unsafe extern "C" fn whorl_mailboxes_read(
     mailboxes: *mut whorl_mailboxes,
     index: u32,
     buffer: *mut c_void,
@@ -89,7 +80,7 @@ pub unsafe extern "C" fn whorl_mailbox_read(
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's first promise.
-        let mailboxes = unsafe { held(mailboxes) }?;
+        let mailboxes = unsafe { use_handle(mailboxes) }?;
         // SAFETY: the caller's third promise.
         let length = unsafe { place(length) }?;
         // No message is longer, so no more of the room is touched.
@@ -114,11 +105,11 @@ pub unsafe extern "C" fn whorl_mailbox_read(
 /// ever.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
 /// - `data` points to `length` bytes; it may be null if `length` is 0.
 /// - `version` is null or points to room for one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_write(
+pub unsafe extern "C" fn whorl_mailboxes_write(
     mailboxes: *mut whorl_mailboxes,
     index: u32,
     data: *const c_void,
@@ -128,7 +119,7 @@ pub unsafe extern "C" fn whorl_mailbox_write(
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's first promise.
-        let mailboxes = unsafe { held(mailboxes) }?;
+        let mailboxes = unsafe { use_handle(mailboxes) }?;
         // SAFETY: the caller's second promise.
         let message = unsafe { bytes(data, length) }?;
         let written = mailboxes.0.write_until(index, message, deadline(timeout_ms))?;
@@ -138,20 +129,20 @@ pub unsafe extern "C" fn whorl_mailbox_write(
     })
 }
 
-/// The version of the latest message of mailbox `index`.
+/// Stores the version of the latest message of mailbox `index` in `*version`.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
 /// - `version` points to room for one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_version(
+pub unsafe extern "C" fn whorl_mailboxes_version(
     mailboxes: *mut whorl_mailboxes,
     index: u32,
     version: *mut u64,
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's first promise.
-        let mailboxes = unsafe { held(mailboxes) }?;
+        let mailboxes = unsafe { use_handle(mailboxes) }?;
         // SAFETY: the caller's second promise.
         let version = unsafe { place(version) }?;
         version.write(mailboxes.0.version(index)?);
@@ -160,12 +151,12 @@ pub unsafe extern "C" fn whorl_mailbox_version(
 }
 
 /// Waits until mailbox `index` has a newer message than version `than`, at most `timeout_ms` milliseconds; a negative time is
-/// for ever. Read it then: by how much its version grew says how many messages were missed.
+/// for ever. Read it then: the growth of its version tells how many messages were missed.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailbox_attach`, was not freed, and is used by no other thread meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_wait(
+pub unsafe extern "C" fn whorl_mailboxes_wait(
     mailboxes: *mut whorl_mailboxes,
     index: u32,
     than: u64,
@@ -173,20 +164,20 @@ pub unsafe extern "C" fn whorl_mailbox_wait(
 ) -> whorl_status {
     call(|| {
         // SAFETY: the caller's promise.
-        let mailboxes = unsafe { held(mailboxes) }?;
+        let mailboxes = unsafe { use_handle(mailboxes) }?;
         match mailboxes.0.wait_for_version(index, than, deadline(timeout_ms))? {
             Some(_) => Ok(()),
-            None => Err(Failure::new(WHORL_TIMED_OUT, "timed out waiting for a newer message")),
+            None => Err(Failure::new(WHORL_ERR_TIMED_OUT, "timed out waiting for a newer message")),
         }
     })
 }
 
-/// Detaches. Null is allowed.
+/// Detaches from the mailboxes. Null is allowed.
 ///
 /// # Safety
-/// - `mailboxes` is null, or came from `whorl_mailbox_attach` and was not freed; it is not used again.
+/// - `mailboxes` is null, or came from `whorl_mailboxes_attach` and was not destroyed; the caller does not use it again.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn whorl_mailbox_free(mailboxes: *mut whorl_mailboxes) {
+pub unsafe extern "C" fn whorl_mailboxes_destroy(mailboxes: *mut whorl_mailboxes) {
     // SAFETY: the caller's promise.
     unsafe { take_back(mailboxes) };
 }
@@ -196,19 +187,19 @@ impl From<MailboxError> for Failure {
         let status = match &error {
             MailboxError::Read(MailReadError::NoSuchBox)
             | MailboxError::Write(MailWriteError::NoSuchBox)
-            | MailboxError::Wait(WaitError::NoSuchBox) => WHORL_NOTHING,
+            | MailboxError::Wait(WaitError::NoSuchBox) => WHORL_ERR_NOT_FOUND,
             MailboxError::Read(MailReadError::TooShort(_)) | MailboxError::Write(MailWriteError::TooLong) => {
-                WHORL_TOO_LONG
+                WHORL_ERR_TOO_LONG
             }
-            MailboxError::Read(MailReadError::Corrupt) => WHORL_CORRUPT,
-            MailboxError::Wait(WaitError::TimedOut) => WHORL_TIMED_OUT,
-            MailboxError::Wait(WaitError::Interrupted) => WHORL_INTERRUPTED,
-            MailboxError::Seats(_) => WHORL_FULL,
-            MailboxError::Forked => WHORL_FORKED,
+            MailboxError::Read(MailReadError::Corrupt) => WHORL_ERR_CORRUPT,
+            MailboxError::Wait(WaitError::TimedOut) => WHORL_ERR_TIMED_OUT,
+            MailboxError::Wait(WaitError::Interrupted) => WHORL_ERR_INTERRUPTED,
+            MailboxError::Seats(_) => WHORL_ERR_FULL,
+            MailboxError::Forked => WHORL_ERR_FORKED,
             _ => match error.lock_error() {
-                Some(LockError::Busy | LockError::TimedOut) => WHORL_TIMED_OUT,
-                Some(LockError::Interrupted) => WHORL_INTERRUPTED,
-                None => WHORL_SYSTEM,
+                Some(LockError::Busy | LockError::TimedOut) => WHORL_ERR_TIMED_OUT,
+                Some(LockError::Interrupted) => WHORL_ERR_INTERRUPTED,
+                None => WHORL_ERR_SYSTEM,
             },
         };
         Self::new(status, error)

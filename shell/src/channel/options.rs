@@ -1,0 +1,206 @@
+//! How a channel is created, and how it is joined.
+
+use super::error::{CreateError, JoinError};
+use super::receiver::Receiver;
+use super::sender::Sender;
+use crate::channel::control::peers::ClientCounter;
+use crate::channel::control::thread::ProgressObserver;
+use crate::registry::protocol::Start;
+use crate::registry::status::Kind;
+use crate::registry::{Name, RuntimeDir, RuntimeError};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a channel is created.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use whorl::Sender;
+///
+/// let mut sender = Sender::options()
+///     .slot_size(4096)
+///     .slots(256)
+///     .evict_after(Duration::from_secs(5))
+///     .create(&"ticker".parse()?)?;
+/// sender.send(b"hello")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "options create a channel with `create`"]
+pub struct SenderOptions {
+    pub(super) slot_size: u32,
+    pub(super) slots: u32,
+    pub(super) seats: u32,
+    pub(super) evict_after: Option<Duration>,
+    pub(super) observer: Option<ProgressObserver>,
+    pub(super) kind: Kind,
+    pub(super) clients: Option<Arc<ClientCounter>>,
+    runtime_dir: Option<PathBuf>,
+}
+
+impl Default for SenderOptions {
+    fn default() -> Self {
+        Self {
+            slot_size: 80 << 10,
+            slots: 8,
+            seats: 64,
+            evict_after: None,
+            observer: None,
+            kind: Kind::Ring,
+            clients: None,
+            runtime_dir: None,
+        }
+    }
+}
+
+impl SenderOptions {
+    /// Starts from the defaults: 8 slots of 80 KiB, 64 seats, no eviction, the user's runtime directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the bytes in a slot, which is the longest message. The default is 80 KiB.
+    pub fn slot_size(mut self, bytes: u32) -> Self {
+        self.slot_size = bytes;
+        self
+    }
+
+    /// Sets the number of slots, a power of two: how far the sender may be ahead of the slowest receiver. The default is 8.
+    pub fn slots(mut self, count: u32) -> Self {
+        self.slots = count;
+        self
+    }
+
+    /// Sets the number of seats: the most receivers at a time. The default is 64.
+    pub fn seats(mut self, count: u32) -> Self {
+        self.seats = count;
+        self
+    }
+
+    /// Evicts a receiver that blocks the sender and makes no progress for this long. By default the sender waits for it.
+    pub fn evict_after(mut self, time: Duration) -> Self {
+        self.evict_after = Some(time);
+        self
+    }
+
+    /// Uses this directory for the channel's name in place of the user's runtime directory. Its parent exists; the directory
+    /// is created with mode 0700 if it does not exist.
+    pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.runtime_dir = Some(path.into());
+        self
+    }
+
+    /// Calls this observer ten times a second, in the control thread.
+    pub(crate) fn observer(mut self, observer: ProgressObserver) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Sets what `shell ls` calls the channel.
+    pub(crate) fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Counts the clients that join.
+    pub(crate) fn clients(mut self, clients: Arc<ClientCounter>) -> Self {
+        self.clients = Some(clients);
+        self
+    }
+
+    /// Takes a name and opens a channel under it.
+    ///
+    /// # Errors
+    /// The name is in use, a measure is out of range, or a system call failed. Nothing is left behind.
+    pub fn create(self, name: &Name) -> Result<Sender, CreateError> {
+        let directory = open(self.runtime_dir.as_ref())?;
+        Sender::create_in(directory, name, self)
+    }
+}
+
+impl fmt::Debug for SenderOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SenderOptions")
+            .field("slot_size", &self.slot_size)
+            .field("slots", &self.slots)
+            .field("seats", &self.seats)
+            .field("evict_after", &self.evict_after)
+            .field("runtime_dir", &self.runtime_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a channel is joined.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use whorl::{Receiver, Start};
+///
+/// let options = Receiver::options().start(Start::Now).timeout(Duration::from_secs(5));
+/// let mut receiver = options.join(&"ticker".parse()?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "options join a channel with `join`"]
+pub struct ReceiverOptions {
+    pub(super) start: Start,
+    pub(super) timeout: Option<Duration>,
+    pub(super) confirms: bool,
+    pub(super) holes: bool,
+    runtime_dir: Option<PathBuf>,
+}
+
+impl ReceiverOptions {
+    /// Starts from the defaults: from the first message, no timeout, holes as zero bytes, the user's runtime directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets where in the stream the receiver begins. The default is the first message.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Sets how long joining waits for a sender. By default it waits without end.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = Some(time);
+        self
+    }
+
+    /// Makes the sender wait for [`Receiver::confirm`] after the end. By default reading the end confirms.
+    pub fn confirms(mut self, confirms: bool) -> Self {
+        self.confirms = confirms;
+        self
+    }
+
+    /// Receives a hole as [`Received::Hole`](crate::Received::Hole). By default the receiver gets the hole's zero bytes,
+    /// in pieces that fit its buffer.
+    pub fn holes(mut self, holes: bool) -> Self {
+        self.holes = holes;
+        self
+    }
+
+    /// Looks for the name in this directory in place of the user's runtime directory.
+    pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.runtime_dir = Some(path.into());
+        self
+    }
+
+    /// Joins the channel of this name.
+    ///
+    /// # Blocking
+    /// Until a sender owns the name and admits the receiver, the timeout passes, or a signal comes. If the sender dies
+    /// before it admits the receiver, the receiver waits for the next sender.
+    ///
+    /// # Errors
+    /// Why the receiver did not join.
+    pub fn join(&self, name: &Name) -> Result<Receiver, JoinError> {
+        Receiver::join_in(&open(self.runtime_dir.as_ref())?, name, self, || ())
+    }
+}
+
+fn open(path: Option<&PathBuf>) -> Result<RuntimeDir, RuntimeError> {
+    path.map_or_else(RuntimeDir::open, |path| RuntimeDir::open_at(path))
+}
