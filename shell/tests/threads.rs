@@ -39,7 +39,7 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     let options = Server::options(home.path().join("servers")).runtime_dir(&directory);
     let announced = options.start(&"y".parse().expect("a name")).expect("a server");
     let options = Options {
-        shape: Limits { boxes: 1, capacity: 16, packet: 16 },
+        limits: Limits { boxes: 1, capacity: 16, packet: 16 },
         address: None,
         port: 0,
         unix: None,

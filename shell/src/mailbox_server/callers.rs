@@ -11,7 +11,7 @@ use crate::registry::protocol::{ControlMessage, Refusal};
 use crate::registry::send;
 
 /// A caller is to ask within so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// So many callers may have asked nothing yet: several times those that are taken in before the server hears them.
 const SILENT: usize = 192;
 /// So many programs may be attached.
@@ -22,13 +22,13 @@ pub type Number = u64;
 
 /// Who has been heard.
 #[derive(Debug)]
-pub enum Heard {
+pub enum CallerEvent {
     /// One that asks something.
-    Asks(CloseOnForkFd),
+    Request(CloseOnForkFd),
     /// A program that was attached, and is no more.
-    Left,
+    Detached,
     /// One that was sent away meanwhile.
-    Nobody,
+    Unknown,
 }
 
 /// The callers of a server.
@@ -47,13 +47,13 @@ impl Callers {
     }
 
     /// Somebody calls, and is to be watched under the number that is returned. The oldest that has asked nothing may make room.
-    pub fn come(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
+    pub fn add(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
         if self.silent.len() >= SILENT {
             self.make_room();
         }
         let number = self.next;
         self.next += 1;
-        let (socket, _) = self.silent.entry(number).or_insert((socket, now + PATIENCE));
+        let (socket, _) = self.silent.entry(number).or_insert((socket, now + TIMEOUT));
         (socket, number)
     }
 
@@ -67,12 +67,12 @@ impl Callers {
     }
 
     /// Takes out a caller that has said something, or has gone.
-    pub fn hear(&mut self, number: Number) -> Heard {
+    pub fn take(&mut self, number: Number) -> CallerEvent {
         match (self.silent.remove(&number), self.attached.remove(&number)) {
-            (Some((socket, _)), _) => Heard::Asks(socket),
+            (Some((socket, _)), _) => CallerEvent::Request(socket),
             // It never says anything more: it has gone.
-            (None, Some(_)) => Heard::Left,
-            (None, None) => Heard::Nobody,
+            (None, Some(_)) => CallerEvent::Detached,
+            (None, None) => CallerEvent::Unknown,
         }
     }
 
@@ -118,7 +118,7 @@ mod tests {
         let (mut callers, begun) = (Callers::new(7), Instant::now());
         let mut call = |now| {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let (_, number) = callers.come(CloseOnForkFd::of(theirs.into()).unwrap(), now);
+            let (_, number) = callers.add(CloseOnForkFd::of(theirs.into()).unwrap(), now);
             (ours, number)
         };
         let said = |(mut stream, _): (UnixStream, _)| {
@@ -128,23 +128,23 @@ mod tests {
         };
         let mut all: Vec<_> =
             (0..SILENT as u32).map(|at| call(begun + Duration::from_millis(at.into()))).collect();
-        let late = begun + PATIENCE;
+        let late = begun + TIMEOUT;
         let newest = call(late);
         let silent = Ok(ControlMessage::Refused(Refusal::Silent));
         assert_eq!(said(all.remove(0)), silent, "the oldest has made room");
         assert_eq!(callers.deadline(), Some(late + Duration::from_millis(1)));
         callers.expire(late);
-        assert!(matches!(callers.hear(all[0].1), Heard::Asks(_)));
+        assert!(matches!(callers.take(all[0].1), CallerEvent::Request(_)));
         callers.expire(late + Duration::from_millis(2));
         assert_eq!(said(all.remove(1)), silent);
         callers.expire(late + Duration::from_secs(1));
-        assert_eq!(callers.deadline(), Some(late + PATIENCE));
+        assert_eq!(callers.deadline(), Some(late + TIMEOUT));
         // One that is attached stays.
-        let Heard::Asks(socket) = callers.hear(newest.1) else { panic!("it is there") };
+        let CallerEvent::Request(socket) = callers.take(newest.1) else { panic!("it is there") };
         callers.attach(newest.1, socket);
-        callers.expire(late + 2 * PATIENCE);
+        callers.expire(late + 2 * TIMEOUT);
         assert_eq!((callers.deadline(), callers.make_room(), callers.attached.len()), (None, false, 1));
-        assert!(matches!(callers.hear(newest.1), Heard::Left));
-        assert!(matches!(callers.hear(newest.1), Heard::Nobody));
+        assert!(matches!(callers.take(newest.1), CallerEvent::Detached));
+        assert!(matches!(callers.take(newest.1), CallerEvent::Unknown));
     }
 }

@@ -17,7 +17,7 @@
 //! | [`store`] | a worker's view of the mailboxes |
 //! | [`server`] | what opens all this, takes clients in, and takes it away |
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
-//! | [`farewell`] | clients that are sent away before they are taken in |
+//! | [`rejected`] | clients that are sent away before they are taken in |
 //! | [`callers`] | programs at the control socket |
 //! | [`notify`] | telling a supervisor that we are ready |
 //! | [`token`] | the token file |
@@ -33,11 +33,11 @@ pub mod budget;
 pub mod callers;
 pub mod client;
 pub mod connection;
-pub mod farewell;
 pub mod listen;
 pub mod lobby;
 pub mod notify;
 pub mod out_buffer;
+pub mod rejected;
 pub mod remove;
 pub mod reply;
 pub mod server;

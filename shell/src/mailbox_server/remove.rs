@@ -11,9 +11,9 @@ use crate::registry::protocol::{ControlMessage, Token};
 use super::server_registry::{RegistryError, ServerEntry, ServerRegistry, name_of};
 
 /// How long a server has to go.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often to look whether it has.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What was done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +64,7 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
     if registry.remove_stale(&entry) {
         return Ok(Removed::Leftovers);
     }
-    let deadline = Some(Instant::now() + PATIENCE);
+    let deadline = Some(Instant::now() + TIMEOUT);
     let client = Client::connect(registry.directory(), &name_of(port)).ok();
     let asked = client.and_then(|client| client.ask(ControlMessage::Stop, Token::default(), deadline).ok());
     if asked.is_none() {
@@ -104,12 +104,12 @@ fn signal(pid: u32, entry: &ServerEntry, signal: Signal) -> bool {
 
 /// Waits for the lock to fall. False: it did not.
 fn wait(entry: &ServerEntry) -> bool {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while entry.is_live() {
         if Instant::now() >= until {
             return false;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     true
 }

@@ -6,7 +6,7 @@ use crate::os::error::cannot;
 use std::time::Duration;
 
 /// How often to look.
-pub(super) const LOOK: Duration = Duration::from_secs(2);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Server {
     /// Puts the lock file and the control socket back, if they were removed. What cannot be put back is logged once, and

@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::mailbox_server::budget::Budget;
-use crate::mailbox_server::farewell::Farewells;
 use crate::mailbox_server::listen::{self, Inherited, ListenError, Listeners};
 use crate::mailbox_server::lobby::Lobby;
+use crate::mailbox_server::rejected::RejectedClients;
 use crate::mailbox_server::reply::Limits;
 use crate::mailbox_server::server_registry::{RegistryError, ServerInfo, ServerRegistry, name_of};
 use crate::mailbox_server::session::Config;
@@ -53,7 +53,7 @@ const BUDGET_PART: u64 = 8;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The sizes.
-    pub shape: Limits,
+    pub limits: Limits,
     /// Where to listen; both loopback addresses if absent.
     pub address: Option<IpAddr>,
     /// The port; 0 becomes a free one.
@@ -141,14 +141,14 @@ pub struct Server {
     is_missed: bool,
     segment: MailSegment,
     shared: Arc<Shared>,
-    posts: Vec<Arc<WorkerQueue>>,
+    queues: Vec<Arc<WorkerQueue>>,
     workers: Vec<Worker<SharedMailboxes>>,
     ended: Arc<WorkerQueue>,
     /// Decides which clients over TCP are served; all of them if absent.
     owners: Option<OwnerCheck>,
     epoll: OwnedFd,
     reserve: Option<OwnedFd>,
-    farewells: Farewells,
+    rejected: RejectedClients,
     log: Option<String>,
 }
 
@@ -159,7 +159,7 @@ const ENDED: u64 = 2;
 const LISTENER: u64 = 16;
 const CALLER: u64 = 1 << 32;
 /// And those who were sent away from here.
-const FAREWELL: u64 = 1 << 63;
+const REJECTED: u64 = 1 << 63;
 
 impl Server {
     /// Listens, makes the mailboxes, and can be found. To be called by a process with one thread, after its last fork.
@@ -170,11 +170,11 @@ impl Server {
         if !crate::os::file::is_proc_mounted() {
             return Err(RegistryError::Directory(RuntimeError::NoProc).into());
         }
-        let shape = options.shape;
+        let limits = options.limits;
         let workers = options.workers.unwrap_or_else(default_workers);
         let seats = (SEATS + workers as u32).min(crate::shm::MAX_SEATS);
-        let capacity = u32::try_from(shape.capacity).map_err(|_| LayoutError::Capacity)?;
-        let geometry = MailGeometry::new(shape.boxes, capacity, seats)?;
+        let capacity = u32::try_from(limits.capacity).map_err(|_| LayoutError::Capacity)?;
+        let geometry = MailGeometry::new(limits.boxes, capacity, seats)?;
         let allowed = limits::raise_descriptor_limit();
         let spare = allowed - DESCRIPTORS.min(allowed / 2);
         let most = options.max_connections.unwrap_or(spare.min(1 << 20) as usize);
@@ -202,38 +202,38 @@ impl Server {
         let free = memory::available();
         let segment = MailSegment::create(geometry).map_err(|error| match error {
             SegmentError::NoMemory { needed, free } => {
-                StartError::Memory { boxes: shape.boxes, capacity: capacity.into(), needed, free }
+                StartError::Memory { boxes: limits.boxes, capacity: capacity.into(), needed, free }
             }
             other => StartError::Mailboxes(other.into()),
         })?;
         // A quarter of it, which is what one connection may have, holds the longest message.
-        let least = shape.largest().saturating_mul(4).saturating_add(BUDGET);
+        let least = limits.largest().saturating_mul(4).saturating_add(BUDGET);
         let budget = Budget::new(least.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
 
-        let post = || WorkerQueue::new().map(Arc::new).map_err(cannot("start a worker"));
-        let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
+        let queue = || WorkerQueue::new().map(Arc::new).map_err(cannot("start a worker"));
+        let queues = (0..workers).map(|_| queue()).collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
-            rules: Config {
-                shape,
+            config: Config {
+                limits,
                 token: options.token,
                 idle: options.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
             },
-            news: WaitList::new(posts.clone()),
+            wait_list: WaitList::new(queues.clone()),
             budget,
             lobby: Lobby::new(most),
             most,
             epoch: Instant::now(),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         });
-        let workers = posts.iter().enumerate().map(|(number, post)| -> Result<_, StartError> {
+        let workers = queues.iter().enumerate().map(|(number, queue)| -> Result<_, StartError> {
             let boxes = SharedMailboxes::new(segment.sit()?);
-            let worker = Worker::new(number, shared.clone(), post.clone(), boxes);
+            let worker = Worker::new(number, shared.clone(), queue.clone(), boxes);
             Ok(worker.map_err(cannot("start a worker"))?)
         });
         let workers = workers.collect::<Result<Vec<_>, _>>()?;
 
         let epoll = crate::os::event_fd::new_epoll().map_err(cannot("wait for events"))?;
-        let ended = post()?;
+        let ended = queue()?;
         watch(&epoll, &*ended, ENDED).map_err(cannot("wait for events"))?;
         let sockets = listeners.tcp.iter().map(|(socket, _)| socket);
         for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
@@ -261,13 +261,13 @@ impl Server {
             is_missed: false,
             segment,
             shared,
-            posts,
+            queues,
             workers,
             ended,
             owners,
             epoll,
             reserve: None,
-            farewells: Farewells::default(),
+            rejected: RejectedClients::default(),
             log: None,
         };
         server.reserve();

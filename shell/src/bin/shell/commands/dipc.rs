@@ -109,10 +109,10 @@ fn options(args: &Args) -> Result<Options, String> {
             "--bind {address}: other machines could use the mailboxes; add --token-file FILE, or --insecure to allow it",
         ));
     }
-    let shape =
+    let limits =
         Limits { boxes: args.boxes, capacity: args.size as usize * KIB, packet: args.packet as usize * KIB };
     Ok(Options {
-        shape,
+        limits,
         address: args.bind,
         port: args.port,
         unix: args.unix.as_deref().map(absolute),
