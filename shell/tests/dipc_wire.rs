@@ -4,7 +4,7 @@
 mod dipc_harness;
 mod dipc_oracle;
 
-use dipc_harness::{Plain, converse, config};
+use dipc_harness::{Plain, config, converse};
 use dipc_oracle::{Oracle, agrees};
 
 const BOXES: u32 = 8;

@@ -5,7 +5,7 @@
 //!                           40123            the port
 //!                           NAME             the channel's name
 //!                           00000a1b5c3d9e0f its id
-//!                           key=value        further lines, which nobody has to know
+//!                           key=value        further lines, which readers may skip
 //! ```
 //!
 //! The file is a [lock file](crate::registry::lock_file): the server holds its lock for as long as it lives.

@@ -1,4 +1,4 @@
-//! The client's side of a rendezvous: connect, ask, be handed what was asked for.
+//! The client's side of the control protocol: connect to an owner, send a request, receive the answer.
 
 use super::listener::{Probe, connect, file_of};
 use super::name::Name;
@@ -23,23 +23,23 @@ use thiserror::Error;
 pub struct Client {
     socket: CloseOnForkFd,
     owner: Peer,
-    /// The owner said so.
+    /// The owner has evicted this process.
     evicted: AtomicBool,
 }
 
 /// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ConnectError {
-    /// NotFound owns the name.
+    /// No process owns the name.
     #[error("no such channel")]
     NotFound,
-    /// Somebody did, and died; or is just about to listen.
+    /// The owner died, or has not begun to listen.
     #[error("its owner is dead")]
     Dead,
-    /// Too many want to be heard just now.
+    /// Too many connections wait to be accepted.
     #[error("too many processes want to be heard at once")]
     Backlog,
-    /// A file that is no socket of ours has the name.
+    /// The name leads to something that is not a socket owned by this user.
     #[error("a file that is no socket of ours has that name")]
     NotOwned,
     /// The owner is another user's process.
@@ -53,10 +53,10 @@ pub enum ConnectError {
 /// Why there was no answer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RequestError {
-    /// The owner hung up.
+    /// The owner closed the connection.
     #[error("its owner hung up")]
     Closed,
-    /// What it said was not understood.
+    /// The answer is not a message of this protocol version.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     /// The deadline passed.
@@ -75,11 +75,11 @@ const TALK: &str = "talk to its owner";
 /// An answer, with what came along.
 #[derive(Debug)]
 pub struct Answer {
-    /// What was said.
+    /// The message.
     pub record: Record,
     /// What followed the record.
     pub rest: Vec<u8>,
-    /// What was handed over.
+    /// The descriptors that came with it.
     pub descriptors: Vec<CloseOnForkFd>,
 }
 
@@ -87,7 +87,7 @@ impl Client {
     /// Connects to the owner of a name.
     ///
     /// # Errors
-    /// There is none, or it is not to be trusted.
+    /// There is no owner, or it is another user's process.
     pub fn connect(directory: &RuntimeDir, name: &Name) -> Result<Self, ConnectError> {
         Self::connect_to(directory, &*file_of(name))
     }
@@ -117,12 +117,12 @@ impl Client {
         self.socket
     }
 
-    /// Who the owner is.
+    /// The owner's process and user.
     pub fn owner(&self) -> Peer {
         self.owner
     }
 
-    /// Says something that needs no answer. Never waits: a full socket has been told enough.
+    /// Sends a message that needs no answer. Never waits: if the socket is full, the owner has enough to read.
     ///
     /// # Errors
     /// The owner is gone.
@@ -134,10 +134,10 @@ impl Client {
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the answer.
     ///
     /// # Blocking
-    /// Until the owner answers, the deadline passes or a signal comes. An owner that dies hangs up.
+    /// Until the owner answers, dies, the deadline passes or a signal comes.
     ///
     /// # Errors
     /// There is no answer.
@@ -163,10 +163,10 @@ impl Client {
         }
     }
 
-    /// Takes in what the owner said unasked, without waiting. False: it has hung up.
+    /// Receives what the owner sent on its own, without waiting. Returns `false` if the owner has closed the connection.
     pub fn listen(&self) -> bool {
         let mut buffer = [0; super::protocol::RECORD];
-        // Not for ever, for one that never stops: what is left can be read another time.
+        // Bounded, because an owner may send without end. The rest is read the next time.
         for _ in 0..64 {
             match receive(&self.socket, &mut buffer) {
                 Ok(0) => return false,
@@ -183,7 +183,7 @@ impl Client {
         true
     }
 
-    /// Whether the owner has said that we were too slow, as far as it was [listened](Self::listen) to.
+    /// Whether the owner has evicted this process, as far as [`drain`](Self::drain) has read.
     pub fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }

@@ -37,7 +37,7 @@ pub enum State {
 pub struct Listed {
     /// The name.
     pub name: Name,
-    /// What it is, where somebody knows.
+    /// What it is, if that is known.
     pub kind: Option<Kind>,
     /// How it is.
     pub state: State,

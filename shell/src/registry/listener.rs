@@ -22,26 +22,26 @@ use thiserror::Error;
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// A name that is ours while this lives.
+/// The socket of a name. The name belongs to this process while this lives.
 #[derive(Debug)]
 pub struct Listener {
     directory: RuntimeDir,
     name: Name,
     socket: CloseOnForkFd,
-    /// So that another's file is not removed.
+    /// Tells the socket's file from another that takes its name.
     file: FileId,
 }
 
-/// Why a name cannot be ours.
+/// Why a name cannot be taken.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// Somebody else has it.
+    /// Another process has it.
     #[error("the name '{0}' is in use; 'shell ls' says by whom")]
     InUse(Name),
     /// Mailbox servers are known by such names.
     #[error("names like '{0}' belong to mailbox servers")]
     Reserved(Name),
-    /// There is a file of that name which is no socket of ours.
+    /// The name leads to something that is not a socket owned by this user.
     #[error("{} is in the way: it is no socket of ours", crate::os::escape::shown(.0))]
     NotOwned(std::path::PathBuf),
     /// There is no runtime directory any more.
@@ -110,13 +110,13 @@ impl Listener {
         Ok((socket, file.identity))
     }
 
-    /// Whether nobody can find this socket any more: somebody has removed its file, or the directory.
+    /// Whether the socket cannot be found any more, because another program has removed its file or the directory.
     pub(crate) fn is_gone(&self) -> bool {
         let is_gone = identity(&self.directory, &self.name) == Err(Errno::NOENT);
         is_gone || !self.directory.is_in_place()
     }
 
-    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and nobody else has taken it. Does not wait
+    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and no other process has taken it. Does not wait
     /// for the directory's lock. Connections that wait at the old socket are lost.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Listener {
         &self.name
     }
 
-    /// Accepts somebody of the same user; `None` if nobody waits any more, or it was somebody else.
+    /// Accepts a client of the same user. Returns `None` if no client waits, or the client was another user's.
     ///
     /// # Errors
     /// What the kernel said: most often that there are no descriptors left.
@@ -169,20 +169,20 @@ impl Drop for Listener {
     }
 }
 
-/// What stands behind a name.
+/// What a name leads to.
 #[derive(Debug)]
 pub enum Probe {
     /// Nothing.
     Nothing,
-    /// A socket that nobody listens on any more.
+    /// A socket on which no process listens any more.
     Stale(FileId),
-    /// Somebody who took our connection.
+    /// A process that has this connection.
     Alive(CloseOnForkFd),
-    /// Somebody whose queue of connections is full.
+    /// A process whose queue of connections is full.
     Backlog,
-    /// A file that is no socket of ours.
+    /// Something that is not a socket owned by this user.
     NotOwned,
-    /// That cannot be told, which counts as alive.
+    /// The kernel does not tell, which counts as alive.
     Unknown(Errno),
 }
 

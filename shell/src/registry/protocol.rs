@@ -7,7 +7,7 @@
 //!                 2 status   answered by a report
 //!                 3 stop     answered by stopping
 //!                 4 seated   argument: its seat; "admit me"
-//!                 5 armed    it will sleep elsewhere: tell it of news by a told
+//!                 5 armed    the client will wait in its own event loop; answered by told, at once and at each change
 //!                 6 bye      argument: how it went (`DisconnectReason`)
 //!                 7 attach   to a mailbox server; answered by mailboxes, or refused
 //! an owner says   16 ring    argument: a seat to try first; two descriptors: data, control
@@ -20,7 +20,7 @@
 //!                 23 mailboxes  one descriptor; the process is attached as long as the connection is open
 //! ```
 //!
-//! The first eight bytes never change their meaning: so whoever meets another version can name both. The token tells the
+//! The first eight bytes never change their meaning: so a process that meets another version can name both. The token tells the
 //! connections of one run of a program from those of others.
 
 use thiserror::Error;
@@ -58,7 +58,7 @@ pub enum DisconnectReason {
     Failed,
 }
 
-/// Why nobody can join.
+/// Why an owner refuses a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Refusal {
     /// As many take part as can.
@@ -78,7 +78,7 @@ pub enum Refusal {
     Silent,
 }
 
-/// What one side says.
+/// A message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ControlMessage {
     /// Client: let me take part.
@@ -89,7 +89,7 @@ pub enum ControlMessage {
     Stop,
     /// Client: I sit in this seat.
     Seated(u32),
-    /// Client: from now on tell me of news.
+    /// Client: notify me of changes.
     Armed,
     /// Client: it is over for me.
     Bye(DisconnectReason),
@@ -105,7 +105,7 @@ pub enum ControlMessage {
     Report,
     /// Owner: I am ending.
     Stopping,
-    /// Owner: there is news.
+    /// Owner: something changed.
     Told,
     /// Owner: you were too slow.
     Evicted,
@@ -113,7 +113,7 @@ pub enum ControlMessage {
     Mailboxes,
 }
 
-/// A saying with what goes with every one.
+/// A message with its token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record {
     /// What is said.

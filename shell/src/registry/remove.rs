@@ -41,7 +41,7 @@ pub enum RemoveError {
     /// Another owner has the name by now.
     #[error("its owner ({}) did not answer, and meanwhile another has the name", pid_in_words(*.0))]
     Passed(u32),
-    /// Somebody changes what has the name, without the directory's lock.
+    /// Another program changes what has the name, without the directory's lock.
     #[error("what has that name was changed just now; try again")]
     Changed,
     /// There is a file like that of a process that waits, which is none of ours.
@@ -70,7 +70,7 @@ pub enum Removed {
     Waiter(u32),
 }
 
-/// Removes everything of a name: asks a live owner to end, tells who waits to end, removes what the dead left.
+/// Removes everything that has a name: asks a live owner and processes that wait to end, and removes what dead ones left.
 ///
 /// # Blocking
 /// A live owner has five seconds to end.

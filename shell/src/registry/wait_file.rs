@@ -122,7 +122,7 @@ impl Changes {
         Self { watch: watch.ok(), settling: 0 }
     }
 
-    /// Sleeps until something changed, or a second passed. If `refused`, a socket is there that nobody listens on: then it
+    /// Sleeps until something changed, or a second passed. If `refused`, a socket is there on which no process listens: then it
     /// may be about to, and the first few times the sleep is short.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The mailbox protocol, against a second reading of its document.
 
-use crate::dipc_harness::{Plain, converse, config};
+use crate::dipc_harness::{Plain, config, converse};
 use crate::dipc_oracle::{Oracle, agrees};
 use whorl::mailbox_server::wire::{Parsed, parse};
 
