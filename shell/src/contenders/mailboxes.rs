@@ -29,7 +29,7 @@ pub fn read_attached(server: &Server, time: Duration) -> Result<f64, RunError> {
             return Err(RunError::Interrupted);
         }
         for _ in 0..1000 {
-            let read = mailboxes.read_by(1, None, |bytes, _| std::hint::black_box(bytes.len()));
+            let read = mailboxes.read_with(1, None, |bytes, _| std::hint::black_box(bytes.len()));
             read.map_err(|why| failed(&why))?;
         }
         reads += 1000;

@@ -6,8 +6,9 @@
 //! Only removal needs the name again. `remove_if` first checks that the name still leads to the same file. Processes of this
 //! library change the names in the runtime directory only under its lock.
 
+use super::close_on_fork::CloseOnForkFd;
 use super::error::last_error;
-use crate::os::close_on_fork::CloseOnForkFd;
+use super::file_id::FileId;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -15,24 +16,6 @@ use rustix::net::SocketAddrUnix;
 use rustix::path::Arg;
 use rustix::process::geteuid;
 use std::path::PathBuf;
-
-/// The device and inode numbers of a file. They distinguish it from files that had or will have its name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(crate) fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-
-    /// Returns the id of the file that has a name now. It does not follow a symbolic link.
-    pub(crate) fn at(directory: impl AsFd, name: impl Arg) -> Result<Self, Errno> {
-        rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::of(&stat))
-    }
-}
 
 /// Returns whether /proc is mounted, which [`path_of`] needs. It may be missing in a chroot or a sandbox.
 pub(crate) fn is_proc_mounted() -> bool {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod escape;
 pub mod event_fd;
 pub mod file;
+pub mod file_id;
 pub mod flush;
 pub mod fork;
 pub mod futex;

@@ -6,7 +6,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg,
 };
 use std::mem::MaybeUninit;
 
@@ -91,6 +91,35 @@ pub fn receive_with_descriptors(
         return Err(Errno::MSGSIZE);
     }
     Ok((received.bytes, descriptors))
+}
+
+/// The most bytes of a client that is sent away that are discarded.
+pub(crate) const MAX_DISCARD: usize = 64 << 10;
+
+/// Sends a last line, and closes this side's half of the connection. What the socket does not take at once is not sent.
+pub(crate) fn send_last(socket: impl AsFd, line: &[u8]) {
+    let _ = rustix::net::send(&socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let _ = rustix::net::shutdown(&socket, Shutdown::Write);
+}
+
+/// Discards what a peer has sent, `left` bytes at most. Returns `false` if the peer has gone, or has sent more.
+///
+/// The kernel takes a last line back from a peer that has not read it yet, if the socket is closed with unread input.
+pub(crate) fn discard(socket: impl AsFd, left: &mut usize) -> bool {
+    let mut bytes = [0; 4096];
+    loop {
+        match receive(&socket, &mut bytes) {
+            Ok(count) if count > 0 && count < *left => *left -= count,
+            Err(Errno::AGAIN) => return true,
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+/// Sends a client away with one line, where its socket must be closed at once.
+pub(crate) fn cancel(socket: impl AsFd, line: &[u8]) {
+    send_last(&socket, line);
+    discard(&socket, &mut { MAX_DISCARD });
 }
 
 /// The process that has connected or created the other end of a unix socket.

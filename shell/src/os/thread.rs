@@ -3,6 +3,7 @@
 use super::signal::BlockedSignals;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// The number of threads that the library has started and that have not ended. All accesses are relaxed, because no other data
@@ -28,6 +29,11 @@ impl Drop for CountedThread {
 /// Returns the number of threads that the library has started and that have not ended.
 pub(super) fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
+}
+
+/// Locks a mutex of data that every panic leaves in order, such as lists and counters.
+pub fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts a thread that takes no signals.

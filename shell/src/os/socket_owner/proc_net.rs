@@ -9,6 +9,7 @@
 //! ```
 
 use super::{Found, Pair};
+use crate::os::error::OsError;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -33,7 +34,7 @@ pub fn find(pair: Pair) -> Result<Option<Found>, Errno> {
                 Ok(found) => return Ok(found),
                 // A kernel without IPv6 has no second table.
                 Err(error) if number > 0 && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+                Err(error) => return Err(OsError::io("read the table", &error).errno()),
             }
         }
     }
