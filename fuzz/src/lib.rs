@@ -1,5 +1,5 @@
-//! What the targets run. `core/tests/hostile_words.rs` and `shell/tests/library/any_bytes.rs` run the same functions over seeds and
-//! random bytes, so they are tried also where there is no fuzzer.
+//! The code that the targets run. `core/tests/hostile_words.rs` and `shell/tests/library/any_bytes.rs` run these functions over
+//! seeds and random bytes, so they are also tested without a fuzzer.
 
 #[path = "../../shell/src/bin/shell/cli/mod.rs"]
 #[allow(dead_code, reason = "only the parser is used")]

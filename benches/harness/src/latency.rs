@@ -1,4 +1,4 @@
-//! The two parties of a round trip of a 64-byte message, each tied to its core.
+//! The two parties of a round trip of a message of 64 bytes, each on its own core.
 
 use crate::clock;
 use crate::control::{Control, MOST_SAMPLES, phase};
@@ -6,27 +6,27 @@ use crate::load::{self, LAST};
 use crate::process::pin;
 use std::sync::atomic::Ordering::*;
 
-/// Words of the message.
+/// The number of words in a message.
 pub const WORDS: usize = 8;
 
-/// Checks a message that came and returns its stamp.
+/// Checks a message that arrived, and returns its stamp.
 ///
 /// # Panics
-/// A wrong word ends the run.
+/// If a word is wrong, which ends the run.
 #[inline]
 pub fn verified(words: &[u64]) -> u64 {
     assert!(load::check(words, words[0] & !LAST), "a message came damaged");
     words[0]
 }
 
-/// One end of a channel to and fro, for messages of 64 bytes: `load::fill` on this side, `load::check` on that.
+/// One end of a channel back and forth, for messages of 64 bytes: `load::fill` on one side, `load::check` on the other.
 pub trait Link {
     fn send(&mut self, stamp: u64);
-    /// Waits for the next message and returns its stamp, or panics when a word of it is wrong.
+    /// Waits for the next message and returns its stamp. Panics if a word of the message is wrong.
     fn receive(&mut self) -> u64;
 }
 
-/// The party that asks, and measures.
+/// The party that sends, waits for the answer, and measures.
 pub struct Meter {
     pub(crate) control: &'static Control,
     pub(crate) core: Option<usize>,
@@ -39,7 +39,7 @@ pub struct Echo {
 }
 
 impl Meter {
-    /// Sends messages to and fro until the run is over. Call it when everything is set up.
+    /// Sends messages back and forth until the run is over. Call it when everything is set up.
     pub fn run(&mut self, link: &mut impl Link) {
         self.core.into_iter().for_each(pin);
         let Control { phase, sender, samples, .. } = self.control;

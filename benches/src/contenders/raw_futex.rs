@@ -1,4 +1,4 @@
-//! The least that two sleeping parties can do: the raw shared word, with a futex to sleep on.
+//! The least work of two sleeping parties: the raw shared word, with a futex to sleep on.
 
 use crate::contender::{Contender, Latency, LatencyCase, LatencyParties, Unavailable, Wait};
 use crate::contenders::raw_word::{Mailbox, Mailboxes};

@@ -1,4 +1,4 @@
-//! The source, the place for the copies, and the check of what came out.
+//! The source, the directory for the copies, and the check of the copies.
 
 use super::{Job, text};
 use crate::janitor::Janitor;
@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A directory of this bench's own on some file system, removed at the end with all that is in it.
+/// A private directory on some file system. Dropping it removes it with everything in it.
 pub struct Place {
     root: PathBuf,
     _janitor: Janitor,
@@ -17,7 +17,7 @@ pub struct Place {
 
 impl Place {
     /// # Errors
-    /// When it cannot be made, or when there is less room than the given bytes: both as a sentence.
+    /// If the directory cannot be made, or if the file system has less room than `bytes`. The error is a sentence.
     pub fn new(parent: &Path, bytes: u64) -> Result<Self, String> {
         let room = room(parent).map_err(text("statvfs"))?;
         if room < bytes {
@@ -39,12 +39,12 @@ impl Place {
         Ok(Place { root, _janitor: janitor })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A source of so many bytes that no file system can make smaller, in the page cache and written back.
+    /// Returns a source of `bytes` bytes that no file system can compress, in the page cache and written back.
     pub fn source(&self, bytes: u64) -> Result<PathBuf, String> {
         let path = self.root.join(format!("source-{bytes}"));
         if !path.exists() {
@@ -53,9 +53,9 @@ impl Place {
         Ok(path)
     }
 
-    /// An empty directory for the next copies, and nothing left to write back from the last ones: removing a file drops what
-    /// is not written yet and waits for what is being written. Other programs' data are not flushed, because that can take
-    /// a minute, in which no signal ends the measurement.
+    /// Returns an empty directory for the next copies, and leaves nothing of the last ones to write back. Removing a file drops
+    /// what is not written yet, and waits for what is being written. Data of other programs are not flushed, because that can
+    /// take a minute in which no signal ends the measurement.
     pub fn fresh_directory(&self) -> Result<PathBuf, String> {
         let path = self.root.join("copies");
         remove(&path).map_err(text("remove the last copies"))?;
@@ -74,7 +74,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 fn room(path: &Path) -> std::io::Result<u64> {
-    // Not libc's: its numbers have 32 bits on 32-bit machines.
+    // Not libc's statvfs, whose numbers have 32 bits on 32-bit machines.
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
@@ -105,11 +105,12 @@ fn write_noise(path: &Path, bytes: u64) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// The blocks of each copy that are compared with the source: first, last, and some between.
+/// How many blocks of each copy are compared with the source: the first, the last, and some between.
 const SAMPLES: u64 = 32;
 const BLOCK: usize = 4096;
 
-/// Whether the directory holds so many copies, each as long as the source and equal to it wherever one looks.
+/// Checks that the directory holds the right number of copies, each as long as the source and equal to it in every
+/// sampled block.
 pub fn check(job: &Job) -> Result<(), String> {
     let source = File::open(&job.source).map_err(text("open the source"))?;
     let bytes = source.metadata().map_err(text("stat the source"))?.len();
