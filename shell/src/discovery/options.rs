@@ -1,8 +1,5 @@
 //! What a server gives its clients, and where it announces itself.
 
-use super::server::{Server, ServerError};
-use crate::channel::CreateError;
-use crate::registry::{Name, RuntimeDir};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -15,7 +12,7 @@ pub struct ServerOptions {
     pub(super) shm_message: Vec<u8>,
     pub(super) address: IpAddr,
     pub(super) any_user: bool,
-    runtime_dir: Option<PathBuf>,
+    pub(super) runtime_dir: Option<PathBuf>,
 }
 
 impl ServerOptions {
@@ -62,15 +59,5 @@ impl ServerOptions {
     pub fn runtime_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.runtime_dir = Some(path.into());
         self
-    }
-
-    /// Starts the server, in threads of its own. It is announced once clients can reach it.
-    ///
-    /// # Errors
-    /// The name is in use, a message is too long, or a system call failed. Nothing is left behind.
-    pub fn start(&self, name: &Name) -> Result<Server, ServerError> {
-        let directory =
-            self.runtime_dir.as_ref().map_or_else(RuntimeDir::open, |path| RuntimeDir::open_at(path));
-        Server::start_in(directory.map_err(CreateError::from)?, name, self)
     }
 }
