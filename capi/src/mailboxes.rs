@@ -87,7 +87,7 @@ pub unsafe extern "C" fn whorl_mailboxes_read(
         let capacity = capacity.min(mailboxes.0.capacity());
         // SAFETY: the caller's second promise.
         let buffer = unsafe { room(buffer, capacity) }?;
-        let read = mailboxes.0.read_to(index, buffer, deadline(timeout_ms));
+        let read = mailboxes.0.read_into(index, buffer, deadline(timeout_ms));
         if let Err(MailboxError::Read(MailReadError::TooShort(needed))) = read {
             length.write(needed);
         }
@@ -196,7 +196,7 @@ impl From<MailboxError> for Failure {
             MailboxError::Wait(WaitError::Interrupted) => WHORL_ERR_INTERRUPTED,
             MailboxError::Seats(_) => WHORL_ERR_FULL,
             MailboxError::Forked => WHORL_ERR_FORKED,
-            _ => match error.is_lock() {
+            _ => match error.lock_error() {
                 Some(LockError::Busy | LockError::TimedOut) => WHORL_ERR_TIMED_OUT,
                 Some(LockError::Interrupted) => WHORL_ERR_INTERRUPTED,
                 None => WHORL_ERR_SYSTEM,

@@ -45,7 +45,7 @@ fn the_example_says_hello_in_every_way() {
     // SAFETY: no other thread of this test reads the environment; the programs below get theirs explicitly.
     unsafe { std::env::set_var("XDG_RUNTIME_DIR", home.path()) };
     let options = Options {
-        shape: Limits { boxes: 2, capacity: 1024, packet: 1024 },
+        limits: Limits { boxes: 2, capacity: 1024, packet: 1024 },
         address: None,
         port: 0,
         any_user: false,

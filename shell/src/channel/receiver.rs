@@ -156,7 +156,7 @@ impl Receiver {
                 Attempt::NotYet { refused } => refused,
             };
             // The mark of `shell rm` comes before the removal.
-            if file.is_removed() && file.is_dismissed() {
+            if file.is_removed() && file.is_cancelled() {
                 return Err(JoinError::Stopped);
             }
             if !directory.is_in_place() {

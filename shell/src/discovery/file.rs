@@ -5,31 +5,25 @@
 //!                           40123            the port
 //!                           NAME             the channel's name
 //!                           00000a1b5c3d9e0f its id
-//!                           key=value        further lines, which nobody has to know
+//!                           key=value        further lines, which readers may skip
 //! ```
 //!
-//! The server holds a lock on its file for as long as it lives; the kernel drops it when it dies. The file is complete and
-//! locked before it gets its name, so a file whose lock is free is a leftover, whatever it says. It is removed only by
-//! who holds its lock, after a look whether the name still leads to it.
+//! The file is a [lock file](crate::registry::lock_file): the server holds its lock for as long as it lives.
 
-use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::file::{FileId, OpenError, make_private, open_regular, path_of, remove_if};
-use crate::os::new_file::{Existing, NewFile, fill, part_name, token};
-use crate::registry::{DirectoryLock, Name};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use crate::os::error::{OsError, cannot};
+use crate::os::file::OpenError;
+use crate::os::file_id::FileId;
+use crate::registry::Name;
+use crate::registry::lock_file::{LockFile, LockFileEntry, LockFileError, MAX_TEXT};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use thiserror::Error;
 
 /// What such a file is called, after its server's name.
 pub(super) const ENDING: &str = ".server";
-/// No honest file is longer.
-const LONGEST: usize = 4096;
-
 /// What an information file says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Information {
@@ -59,21 +53,25 @@ pub enum FileError {
     #[error("in use by another server")]
     InUse,
     /// A system call failed.
-    #[error("{}", crate::os::error::reason(*.0))]
-    System(Errno),
-}
-
-impl From<Errno> for FileError {
-    fn from(error: Errno) -> Self {
-        Self::System(error)
-    }
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 impl From<OpenError> for FileError {
     fn from(refused: OpenError) -> Self {
         match refused {
             OpenError::NotOwned => Self::Foreign,
-            OpenError::System(error) => Self::System(error),
+            OpenError::System(error) => Self::System(cannot("open the file")(error)),
+        }
+    }
+}
+
+impl From<LockFileError> for FileError {
+    fn from(error: LockFileError) -> Self {
+        match error {
+            LockFileError::InUse => Self::InUse,
+            LockFileError::NotOwned => Self::Foreign,
+            LockFileError::System(error) => Self::System(error),
         }
     }
 }
@@ -117,83 +115,48 @@ impl Information {
     /// # Errors
     /// What is wrong with it.
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let (file, _) = open_regular(CWD, path, OFlags::RDONLY)?;
-        let mut text = vec![0; LONGEST + 1];
-        let mut length = 0;
-        while length < text.len() {
-            match rustix::io::read(&file, &mut text[length..]) {
-                Ok(0) => break,
-                Ok(count) => length += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if length > LONGEST {
+        let entry = LockFileEntry::open(CWD, path)?;
+        if entry.text().len() > MAX_TEXT {
             return Err(FileError::Broken("it is too long"));
         }
-        // Shared: those who only look are not in each other's way.
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        if !entry.is_live() {
             return Err(FileError::Stale);
         }
-        Self::parse(&text[..length])
+        Self::parse(entry.text())
     }
 }
 
-/// A server's own file, with its lock. Dropping it removes the file.
+/// A server's own file. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct InfoFile {
     path: PathBuf,
     information: Information,
-    directory: OwnedFd,
-    file: CloseOnForkFd,
-    name: String,
+    _file: LockFile,
 }
 
-/// How often a stale file is tried for, which somebody else looks at or replaces just now.
-const TRIES: u32 = 100;
-
 impl InfoFile {
-    /// Makes the file, complete and locked, and then gives it its name.
-    pub fn make(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
+    /// Makes the file in a directory.
+    pub fn create(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let above = rustix::fs::open(directory, flags, Mode::empty())?;
-        let name = format!("{name}{ENDING}");
-        let file = {
-            let mut new = None;
-            let file = CloseOnForkFd::open(|| {
-                let mode = Mode::RUSR | Mode::WUSR;
-                let (unpublished, file) = NewFile::create(above.as_fd(), part_name(&token()), mode)?;
-                new = Some(unpublished);
-                Ok::<_, Errno>(file)
-            })?;
-            // Whatever the umask. FAT and the like refuse it: there all files have the mode that the mount gives them.
-            let _ = make_private(&file);
-            fill(&file, information.text().as_bytes())?;
-            // Locked through a description of its own: to hear of a full disk, the one above was duplicated for a moment, and
-            // a child that was forked just then would share its lock.
-            let anew =
-                || rustix::fs::open(path_of(file.as_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-            let file = CloseOnForkFd::open(anew)?;
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            if let Some(mut new) = new {
-                publish(&mut new, &above, &file, &name)?;
-            }
-            file
-        };
+        let opened =
+            rustix::fs::open(directory, flags, Mode::empty()).map_err(cannot("open the directory"))?;
+        let file_name = format!("{name}{ENDING}");
+        let file = LockFile::create(opened, &file_name, information.text().as_bytes())?;
         // The directory may be a relative path, and the process may go elsewhere.
-        let path = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-        Ok(Self { path, information: information.clone(), directory: above, file, name })
+        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        Ok(Self { path: directory.join(file_name), information: information.clone(), _file: file })
     }
 
-    /// Makes the file anew if somebody has removed it: one that cleans up, for instance. It is not made where another
-    /// server has taken its place, or where the directory is gone.
+    /// Makes the file anew if another program has removed it. It is not made where another server has taken its place, or
+    /// where the directory is gone.
     pub fn keep(&mut self) {
         let name = self.information.channel.clone();
-        if FileId::at(CWD, self.path.join(&self.name)) == Err(Errno::NOENT) {
-            match Self::make(&self.path, &name, &self.information) {
-                Ok(made) => {
+        let Some(directory) = self.path.parent() else { return };
+        if FileId::at(CWD, &self.path) == Err(Errno::NOENT) {
+            match Self::create(directory, &name, &self.information) {
+                Ok(created) => {
                     tracing::warn!("the information file of '{name}' was removed, and is back");
-                    *self = made;
+                    *self = created;
                 }
                 Err(error) => tracing::debug!("the information file of '{name}' was removed: {error}"),
             }
@@ -201,61 +164,9 @@ impl InfoFile {
     }
 }
 
-/// Gives a complete file its name. A leftover that has it is removed.
-fn publish(
-    new: &mut NewFile<'_>,
-    directory: &OwnedFd,
-    file: &CloseOnForkFd,
-    name: &str,
-) -> Result<(), FileError> {
-    let mut existing = Existing::KeepWithLocks;
-    let mut _lock = None;
-    for _ in 0..TRIES {
-        match new.publish(file.as_fd(), name.as_ref(), existing) {
-            Err(Errno::EXIST) => {}
-            // The file system has no way to do that in one step, so servers take turns.
-            Err(Errno::OPNOTSUPP) if existing == Existing::KeepWithLocks => {
-                _lock = Some(DirectoryLock::take(directory)?);
-                existing = Existing::KeepUnderLock;
-                continue;
-            }
-            other => return Ok(other?),
-        }
-        // A leftover is removed under its own lock; whose lock cannot be had is alive, or just being looked at.
-        let (stale, stat) = match open_regular(directory, name, OFlags::RDWR) {
-            Ok(opened) => opened,
-            Err(OpenError::System(Errno::NOENT)) => continue,
-            Err(_) => return Err(FileError::Foreign),
-        };
-        let locked = (0..20).any(|_| {
-            let got = rustix::fs::flock(&stale, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if !got {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            got
-        });
-        if !locked {
-            return Err(FileError::InUse);
-        }
-        let _ = remove_if(directory, name, FileId::of(&stat));
-    }
-    Err(FileError::InUse)
-}
-
-impl Drop for InfoFile {
-    fn drop(&mut self) {
-        if !self.file.born().has_forked()
-            && let Ok(stat) = rustix::fs::fstat(&self.file)
-        {
-            // We hold its lock: none of us has removed or replaced it.
-            let _ = remove_if(&self.directory, &*self.name, FileId::of(&stat));
-        }
-    }
-}
-
 /// The information files in a directory, sorted by path.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Errno> {
-    let failed = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let failed = |error: std::io::Error| OsError::io("read the directory", &error).errno();
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
@@ -305,7 +216,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.server");
         let name: Name = "x".parse().unwrap();
-        let make = || InfoFile::make(directory.path(), &name, &information());
+        let make = || InfoFile::create(directory.path(), &name, &information());
         let first = make().unwrap();
         assert_eq!(Information::read(&path), Ok(information()));
         assert_eq!(make().unwrap_err(), FileError::InUse);

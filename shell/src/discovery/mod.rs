@@ -4,14 +4,14 @@
 //! reaches a client says where the server runs: both ways, on this host; the socket alone, in a container that shares
 //! its network; neither, on another machine.
 
-mod ask;
+mod client;
 mod file;
 mod options;
 mod reachable;
 mod server;
 mod wire;
 
-pub use ask::{Answer, Reach, discover};
+pub use client::{Answer, Reach, discover};
 pub use file::{FileError, Information};
 pub use options::ServerOptions;
 pub use server::{Server, ServerError};

@@ -11,8 +11,9 @@ use crate::os::deadline;
 use crate::os::dirs::CreatedDirs;
 use crate::os::error::{OsError, cannot};
 use crate::os::event_fd::{EventFd, try_poll};
-use crate::os::socket_owner::{OwnerCheck, Refused};
-use crate::os::thread::start_thread;
+use crate::os::socket::cancel;
+use crate::os::socket_owner::OwnerCheck;
+use crate::os::thread::{start_thread, unpoisoned};
 use crate::registry::protocol::Token;
 use crate::registry::status::Kind;
 use crate::registry::{Name, RuntimeDir};
@@ -24,7 +25,7 @@ use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -63,7 +64,7 @@ pub enum ServerError {
     /// A signal asked the program to stop.
     #[error("interrupted")]
     Interrupted,
-    /// Somebody asked the server to end.
+    /// `shell rm` asked the server to end.
     #[error("asked to end by 'shell rm'")]
     Stopped,
 }
@@ -78,13 +79,13 @@ pub enum ServerError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server {
-    /// Dropped first, and then the others in this order: nobody finds us, then nobody reaches us. The channel's control
-    /// thread looks after it.
-    announcement: Arc<Mutex<Option<InfoFile>>>,
-    born: ForkId,
-    counter: TcpResponder,
+    /// Dropped first, so that no client finds a server that it cannot reach. The channel's control thread looks after the
+    /// file.
+    info_file: Arc<Mutex<Option<InfoFile>>>,
+    fork: ForkId,
+    responder: TcpResponder,
     channel: Sender,
-    visits: Arc<ClientCounter>,
+    counter: Arc<ClientCounter>,
     address: IpAddr,
     port: u16,
 }
@@ -108,25 +109,21 @@ impl Server {
     }
 
     /// Starts a server whose channel has its name in an opened runtime directory.
-    pub(super) fn start_in(
-        directory: RuntimeDir,
-        name: &Name,
-        options: &ServerOptions,
-    ) -> Result<Self, ServerError> {
-        let longest = options.socket_message.len().max(options.shm_message.len());
-        if longest as u64 > wire::LONGEST {
+    fn start_in(directory: RuntimeDir, name: &Name, options: &ServerOptions) -> Result<Self, ServerError> {
+        let max_len = options.socket_message.len().max(options.shm_message.len());
+        if max_len as u64 > wire::LONGEST {
             return Err(ServerError::TooLong);
         }
-        let visits = Arc::new(ClientCounter::default());
+        let counter = Arc::new(ClientCounter::default());
         let slot_size = (options.shm_message.len() as u32).max(1);
-        let announced = Arc::new(Mutex::new(None));
+        let shared = Arc::new(Mutex::new(None));
         let memory = Sender::options()
             .slot_size(slot_size)
             .slots(2)
             .seats(256)
             .kind(Kind::Server)
-            .clients(visits.clone())
-            .observer(keeper(announced.clone()));
+            .clients(counter.clone())
+            .observer(keeper(shared.clone()));
         let mut channel = Sender::create_in(directory, name, memory)?;
         // The ring of two slots holds the one message, so each client reads it from the first byte to the end.
         channel.send(&options.shm_message)?;
@@ -143,20 +140,20 @@ impl Server {
         let address = address_of(&listener, options.address);
         let is_local = options.address.to_canonical().is_loopback();
         let owners = (is_local && !options.any_user).then(|| OwnerCheck::open(bound));
-        let counter = TcpResponder::open(listener, &options.socket_message, visits.clone(), owners)?;
+        let responder = TcpResponder::open(listener, &options.socket_message, counter.clone(), owners)?;
         let information = Information { address, port, channel: name.clone(), id: channel.id() };
         let mut made = CreatedDirs::all(&options.directory, 0o700).map_err(|error| ServerError::File {
             path: options.directory.clone(),
-            error: FileError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            error: OsError::io("make the directory", &error).into(),
         })?;
-        let announcement =
-            InfoFile::make(&options.directory, name, &information).map_err(|error| ServerError::File {
+        let info_file =
+            InfoFile::create(&options.directory, name, &information).map_err(|error| ServerError::File {
                 path: options.directory.join(format!("{name}{}", super::file::ENDING)),
                 error,
             })?;
         made.keep();
-        *held(&announced) = Some(announcement);
-        Ok(Self { announcement: announced, born: ForkId::current(), counter, channel, visits, address, port })
+        *unpoisoned(&shared) = Some(info_file);
+        Ok(Self { info_file: shared, fork: ForkId::current(), responder, channel, counter, address, port })
     }
 
     /// The address and the port at which the server listens.
@@ -166,7 +163,7 @@ impl Server {
 
     /// The number of clients so far. A client that takes both messages counts once.
     pub fn clients(&self) -> u64 {
-        self.visits.served()
+        self.counter.served()
     }
 
     /// Serves until this many clients have come, or without end if `None`.
@@ -189,12 +186,24 @@ impl Server {
     }
 
     fn wait_until(&mut self, clients: Option<u64>, deadline: Option<Instant>) -> Result<(), ServerError> {
-        let enough = || clients.is_some_and(|clients| self.visits.served() >= clients);
+        let enough = || clients.is_some_and(|clients| self.counter.served() >= clients);
         match self.channel.peers().wait_until(deadline, enough) {
             Ok(()) | Err(WaitEnd::TimedOut) => Ok(()),
             Err(WaitEnd::Interrupted) => Err(ServerError::Interrupted),
             Err(WaitEnd::Stopped) => Err(ServerError::Stopped),
         }
+    }
+}
+
+impl ServerOptions {
+    /// Starts the server, in threads of its own. It is announced once clients can reach it.
+    ///
+    /// # Errors
+    /// The name is in use, a message is too long, or a system call failed. Nothing is left behind.
+    pub fn start(&self, name: &Name) -> Result<Server, ServerError> {
+        let directory =
+            self.runtime_dir.as_ref().map_or_else(RuntimeDir::open, |path| RuntimeDir::open_at(path));
+        Server::start_in(directory.map_err(CreateError::from)?, name, self)
     }
 }
 
@@ -207,27 +216,23 @@ impl fmt::Debug for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // In a forked child nobody would ever give back what the control thread held when it was forked.
-        if !self.born.has_forked() {
-            *held(&self.announcement) = None;
+        // In a forked child the control thread does not run, so a lock that it held is never given back.
+        if !self.fork.has_forked() {
+            *unpoisoned(&self.info_file) = None;
         }
-        self.counter.close();
+        self.responder.close();
     }
 }
 
-fn held(announced: &Mutex<Option<InfoFile>>) -> MutexGuard<'_, Option<InfoFile>> {
-    announced.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Looks after the information file once a second; it is called ten times as often.
-fn keeper(announced: Arc<Mutex<Option<InfoFile>>>) -> ProgressObserver {
-    let mut calls = 0_u32;
+fn keeper(info_file: Arc<Mutex<Option<InfoFile>>>) -> ProgressObserver {
+    let mut ticks = 0_u32;
     Box::new(move |_| {
-        calls = calls.wrapping_add(1);
-        if calls.is_multiple_of(10)
-            && let Some(announcement) = &mut *held(&announced)
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(10)
+            && let Some(info_file) = &mut *unpoisoned(&info_file)
         {
-            announcement.keep();
+            info_file.keep();
         }
     })
 }
@@ -251,10 +256,10 @@ struct TcpResponder {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A client that says nothing, or takes nothing, for so long is dropped.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A client that neither sends nor takes anything for this long is dropped.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Clients at a time; others wait in the kernel's queue.
-const MOST: usize = 512;
+const MAX_CLIENTS: usize = 512;
 
 struct TcpClient {
     socket: CloseOnForkFd<TcpStream>,
@@ -268,14 +273,14 @@ impl TcpResponder {
     fn open(
         listener: CloseOnForkFd<TcpListener>,
         message: &[u8],
-        visits: Arc<ClientCounter>,
+        counter: Arc<ClientCounter>,
         owners: Option<OwnerCheck>,
     ) -> Result<Self, ServerError> {
         let end = Arc::new(EventFd::new().map_err(cannot("make an event"))?);
         rustix::io::ioctl_fionbio(&listener, true).map_err(cannot("listen"))?;
         try_poll().map_err(cannot("wait for clients"))?;
         let (over, reply) = (end.clone(), wire::reply(message));
-        let body = move || serve(&listener, &over, &reply, &visits, owners.as_ref());
+        let body = move || serve(&listener, &over, &reply, &counter, owners.as_ref());
         let thread = start_thread(Builder::new().name("counter".into()), body)
             .map_err(|error| OsError::io("start a thread", &error))?;
         Ok(Self { end, thread: Some(thread) })
@@ -299,18 +304,18 @@ fn serve(
     listener: &TcpListener,
     over: &EventFd,
     reply: &[u8],
-    visits: &ClientCounter,
+    counter: &ClientCounter,
     owners: Option<&OwnerCheck>,
 ) {
-    let mut customers: Vec<TcpClient> = Vec::new();
+    let mut clients: Vec<TcpClient> = Vec::new();
     let second = crate::os::timeout::timespec(Duration::from_secs(1));
     loop {
         let mut ready = vec![PollFd::new(over, PollFlags::IN)];
-        let room = customers.len() < MOST || customers.iter().any(TcpClient::is_silent);
+        let room = clients.len() < MAX_CLIENTS || clients.iter().any(TcpClient::is_silent);
         ready.push(PollFd::new(listener, if room { PollFlags::IN } else { PollFlags::empty() }));
-        ready.extend(customers.iter().map(|customer| {
-            let writes = customer.token.is_some() && customer.sent < reply.len();
-            PollFd::new(&customer.socket, if writes { PollFlags::OUT } else { PollFlags::IN })
+        ready.extend(clients.iter().map(|client| {
+            let writes = client.token.is_some() && client.sent < reply.len();
+            PollFd::new(&client.socket, if writes { PollFlags::OUT } else { PollFlags::IN })
         }));
         let _ = poll(&mut ready, Some(&second)); // EINTR: look around
         let is_ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
@@ -319,15 +324,15 @@ fn serve(
             return;
         }
         let mut index = 2;
-        customers.retain_mut(|customer| {
+        clients.retain_mut(|client| {
             let ready = is_ready[index];
             index += 1;
-            let stays = !ready || customer.turn(reply, visits);
-            let patient = customer.since.elapsed() < PATIENCE;
+            let stays = !ready || client.advance(reply, counter);
+            let patient = client.since.elapsed() < TIMEOUT;
             if !(stays && patient)
-                && let Some(token) = customer.token
+                && let Some(token) = client.token
             {
-                visits.disconnected(token, customer.sent == reply.len());
+                counter.disconnected(token, client.sent == reply.len());
             }
             stays && patient
         });
@@ -343,19 +348,19 @@ fn serve(
                     let from = from.map_or_else(|| "a client".to_owned(), |from| from.to_string());
                     if let Some(Err(refused)) = owners.map(|owners| owners.check(&socket)) {
                         tracing::debug!("connection from {from} refused: {refused}");
-                        dismiss(socket, &refused);
+                        cancel(&socket, wire::refusal(&refused).as_bytes());
                         continue;
                     }
                     tracing::debug!("connection from {from}");
-                    if customers.len() >= MOST {
-                        make_room(&mut customers);
+                    if clients.len() >= MAX_CLIENTS {
+                        make_room(&mut clients);
                     }
                     let (since, hello, token, sent) = (Instant::now(), Vec::new(), None, 0);
-                    customers.push(TcpClient { socket, since, hello, token, sent });
+                    clients.push(TcpClient { socket, since, hello, token, sent });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) if make_room(&mut customers) => {}
+                Err(_) if make_room(&mut clients) => {}
                 // No descriptors, most likely: the queue stays readable, so do not spin on it.
                 Err(error) => {
                     tracing::warn!("cannot take clients in: {}", crate::os::error::reason_of(&error));
@@ -366,28 +371,20 @@ fn serve(
     }
 }
 
-/// Sends a client away with one line. Reads what the client has sent, because the kernel would otherwise discard the line.
-fn dismiss(socket: CloseOnForkFd<TcpStream>, refused: &Refused) {
-    let mut socket: &TcpStream = &socket;
-    let _ = socket.write(wire::refusal(refused).as_bytes());
-    let _ = socket.shutdown(std::net::Shutdown::Write);
-    let _ = socket.read(&mut [0; 512]);
-}
-
-/// Sends the oldest client away that has not said who it is. False: there is none.
-fn make_room(customers: &mut Vec<TcpClient>) -> bool {
-    let oldest = customers.iter().position(TcpClient::is_silent);
-    oldest.map(|oldest| customers.remove(oldest)).is_some()
+/// Drops the oldest client that has not sent its token. Returns `false` if there is none.
+fn make_room(clients: &mut Vec<TcpClient>) -> bool {
+    let oldest = clients.iter().position(TcpClient::is_silent);
+    oldest.map(|oldest| clients.remove(oldest)).is_some()
 }
 
 impl TcpClient {
-    /// Whether it has not said who it is.
+    /// Whether it has not sent its token.
     fn is_silent(&self) -> bool {
         self.token.is_none()
     }
 
     /// Goes on with one client; false when it is through.
-    fn turn(&mut self, reply: &[u8], visits: &ClientCounter) -> bool {
+    fn advance(&mut self, reply: &[u8], counter: &ClientCounter) -> bool {
         let wait =
             |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
         if self.token.is_some() && self.sent < reply.len() {
@@ -409,7 +406,7 @@ impl TcpClient {
                 self.hello.extend_from_slice(&buffer[..count]);
                 let Ok(whole) = self.hello.as_slice().try_into() else { return true };
                 self.token = wire::token_of(whole);
-                self.token.map(|token| visits.connected(token)).is_some()
+                self.token.map(|token| counter.connected(token)).is_some()
             }
             Err(error) => wait(&error),
         }

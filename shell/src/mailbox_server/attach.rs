@@ -1,12 +1,18 @@
 //! Attaching to a server's mailboxes through shared memory: no round trip after that.
 
-use rustix::io::Errno;
+use rustix::fs::CWD;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::control::{AskError, Request, ask, ask_at};
-use super::place::{Place, PlaceError};
+use super::server_registry::{RegistryError, ServerRegistry, name_of};
+use crate::os::close_on_fork::CloseOnForkFd;
+use crate::registry::protocol::{ControlMessage, ProtocolError, Refusal, Token};
+use crate::registry::{Client, ConnectError, RequestError};
 use crate::shm::mailboxes::{MailSegment, MailboxError, Mailboxes};
+
+/// A server that does not answer for so long is taken for stuck.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Where a server is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,12 +47,18 @@ pub enum AttachError {
     /// No such server.
     #[error("no mailbox server of yours on port {0}")]
     Nothing(u16),
-    /// It does not hand its mailboxes over.
+    /// The server cannot be reached.
+    #[error("no server answers: {0}")]
+    Connect(#[from] ConnectError),
+    /// The server does not answer.
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Request(#[from] RequestError),
+    /// The server does not hand its mailboxes over.
+    #[error("the server refused: {0}")]
+    Refused(Refusal),
     /// There is no runtime directory.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Registry(#[from] RegistryError),
     /// What it handed over cannot be used, or every seat is taken.
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
@@ -70,18 +82,38 @@ impl Mailboxes {
     /// # Errors
     /// There is no such server, it is not ours, or every seat is taken.
     pub fn attach(server: impl Into<ServerAddr>) -> Result<Self, AttachError> {
-        let answer = match server.into() {
-            ServerAddr::Path(path) => ask_at(&path, Request::Attach)?,
-            ServerAddr::Port(port) => {
-                let place = Place::open()?;
-                if !place.see(port)?.is_some_and(|seen| seen.is_live()) {
-                    return Err(AttachError::Nothing(port));
-                }
-                ask(&place, port, Request::Attach)?
+        let (segment, connection) = attach(server)?;
+        Ok(segment.sit()?.with_connection(connection))
+    }
+}
+
+/// The mailboxes of a running server, without a seat. While the connection is open the server counts this process as attached.
+///
+/// # Blocking
+/// Until the server hands them over, at most 5 s.
+///
+/// # Errors
+/// As [`Mailboxes::attach`], except for the seat.
+pub fn attach(server: impl Into<ServerAddr>) -> Result<(MailSegment, CloseOnForkFd), AttachError> {
+    let client = match server.into() {
+        ServerAddr::Path(path) => Client::connect_to(CWD, &path)?,
+        ServerAddr::Port(port) => {
+            let registry = ServerRegistry::open()?;
+            if !registry.lookup(port)?.is_some_and(|entry| entry.is_live()) {
+                return Err(AttachError::Nothing(port));
             }
-        };
-        let object = answer.object.ok_or(AskError::NoAnswer(Errno::BADMSG))?;
-        let segment = MailSegment::open(object).map_err(MailboxError::from)?;
-        Ok(segment.sit()?.tied(answer.socket))
+            Client::connect(registry.directory(), &name_of(port))?
+        }
+    };
+    let deadline = Some(Instant::now() + ANSWER);
+    let answer = client.ask(ControlMessage::Attach, Token::default(), deadline)?;
+    match (answer.record.saying, answer.descriptors.into_iter().next()) {
+        // Memory: no other process's life hangs on it.
+        (ControlMessage::Mailboxes, Some(object)) => {
+            let segment = MailSegment::open(object.share()).map_err(MailboxError::from)?;
+            Ok((segment, client.into_socket()))
+        }
+        (ControlMessage::Refused(why), _) => Err(AttachError::Refused(why)),
+        _ => Err(RequestError::from(ProtocolError::Malformed).into()),
     }
 }

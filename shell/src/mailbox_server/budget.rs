@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use super::worker_queue::unpoisoned;
+use crate::os::thread::unpoisoned;
 
 /// So many bytes in each [`BudgetedBuf`] are not counted: half a line, or a few short replies.
 const FREE: usize = 1024;

@@ -7,10 +7,11 @@ use crate::os::close_on_fork::CloseOnForkFd;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::control::answer;
+use crate::registry::protocol::{ControlMessage, Refusal};
+use crate::registry::send;
 
 /// A caller is to ask within so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// So many callers may have asked nothing yet: several times those that are taken in before the server hears them.
 const SILENT: usize = 192;
 /// So many programs may be attached.
@@ -21,13 +22,13 @@ pub type Number = u64;
 
 /// Who has been heard.
 #[derive(Debug)]
-pub enum Heard {
+pub enum CallerEvent {
     /// One that asks something.
-    Asks(CloseOnForkFd),
+    Request(CloseOnForkFd),
     /// A program that was attached, and is no more.
-    Left,
+    Detached,
     /// One that was sent away meanwhile.
-    Nobody,
+    Unknown,
 }
 
 /// The callers of a server.
@@ -46,13 +47,13 @@ impl Callers {
     }
 
     /// Somebody calls, and is to be watched under the number that is returned. The oldest that has asked nothing may make room.
-    pub fn come(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
+    pub fn add(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
         if self.silent.len() >= SILENT {
             self.make_room();
         }
         let number = self.next;
         self.next += 1;
-        let (socket, _) = self.silent.entry(number).or_insert((socket, now + PATIENCE));
+        let (socket, _) = self.silent.entry(number).or_insert((socket, now + TIMEOUT));
         (socket, number)
     }
 
@@ -60,18 +61,18 @@ impl Callers {
     pub fn make_room(&mut self) -> bool {
         let oldest = self.silent.pop_first();
         if let Some((_, (socket, _))) = &oldest {
-            answer(socket, "err others call, and you asked nothing", None);
+            refuse(socket);
         }
         oldest.is_some()
     }
 
     /// Takes out a caller that has said something, or has gone.
-    pub fn hear(&mut self, number: Number) -> Heard {
+    pub fn take(&mut self, number: Number) -> CallerEvent {
         match (self.silent.remove(&number), self.attached.remove(&number)) {
-            (Some((socket, _)), _) => Heard::Asks(socket),
+            (Some((socket, _)), _) => CallerEvent::Request(socket),
             // It never says anything more: it has gone.
-            (None, Some(_)) => Heard::Left,
-            (None, None) => Heard::Nobody,
+            (None, Some(_)) => CallerEvent::Detached,
+            (None, None) => CallerEvent::Unknown,
         }
     }
 
@@ -96,14 +97,19 @@ impl Callers {
             && first.get().1 <= now
         {
             let (socket, _) = first.remove();
-            answer(&socket, "err nothing was asked for 10 s", None);
+            refuse(&socket);
         }
     }
+}
+
+fn refuse(socket: &CloseOnForkFd) {
+    send(socket, ControlMessage::Refused(Refusal::Silent), &[]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::protocol::Record;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
@@ -112,32 +118,33 @@ mod tests {
         let (mut callers, begun) = (Callers::new(7), Instant::now());
         let mut call = |now| {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let (_, number) = callers.come(CloseOnForkFd::of(theirs.into()).unwrap(), now);
+            let (_, number) = callers.add(CloseOnForkFd::of(theirs.into()).unwrap(), now);
             (ours, number)
         };
         let said = |(mut stream, _): (UnixStream, _)| {
-            let mut text = String::new();
-            stream.read_to_string(&mut text).unwrap();
-            text
+            let mut packet = Vec::new();
+            stream.read_to_end(&mut packet).unwrap();
+            Record::decode(&packet).map(|record| record.saying)
         };
         let mut all: Vec<_> =
             (0..SILENT as u32).map(|at| call(begun + Duration::from_millis(at.into()))).collect();
-        let late = begun + PATIENCE;
+        let late = begun + TIMEOUT;
         let newest = call(late);
-        assert!(said(all.remove(0)).contains("others call"), "the oldest has made room");
+        let silent = Ok(ControlMessage::Refused(Refusal::Silent));
+        assert_eq!(said(all.remove(0)), silent, "the oldest has made room");
         assert_eq!(callers.deadline(), Some(late + Duration::from_millis(1)));
         callers.expire(late);
-        assert!(matches!(callers.hear(all[0].1), Heard::Asks(_)));
+        assert!(matches!(callers.take(all[0].1), CallerEvent::Request(_)));
         callers.expire(late + Duration::from_millis(2));
-        assert!(said(all.remove(1)).contains("nothing was asked"));
+        assert_eq!(said(all.remove(1)), silent);
         callers.expire(late + Duration::from_secs(1));
-        assert_eq!(callers.deadline(), Some(late + PATIENCE));
+        assert_eq!(callers.deadline(), Some(late + TIMEOUT));
         // One that is attached stays.
-        let Heard::Asks(socket) = callers.hear(newest.1) else { panic!("it is there") };
+        let CallerEvent::Request(socket) = callers.take(newest.1) else { panic!("it is there") };
         callers.attach(newest.1, socket);
-        callers.expire(late + 2 * PATIENCE);
+        callers.expire(late + 2 * TIMEOUT);
         assert_eq!((callers.deadline(), callers.make_room(), callers.attached.len()), (None, false, 1));
-        assert!(matches!(callers.hear(newest.1), Heard::Left));
-        assert!(matches!(callers.hear(newest.1), Heard::Nobody));
+        assert!(matches!(callers.take(newest.1), CallerEvent::Detached));
+        assert!(matches!(callers.take(newest.1), CallerEvent::Unknown));
     }
 }

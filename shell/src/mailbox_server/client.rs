@@ -68,7 +68,7 @@ pub enum ClientError {
 /// A connection.
 pub struct Client {
     socket: TimedSocket,
-    shape: Limits,
+    limits: Limits,
 }
 
 impl Client {
@@ -122,21 +122,21 @@ impl Client {
     }
 
     fn with(socket: TimedSocket, token: Option<&[u8]>) -> Result<Self, ClientError> {
-        let shape = Limits { boxes: 0, capacity: 0, packet: 1 };
-        let mut client = Self { socket, shape };
+        let limits = Limits { boxes: 0, capacity: 0, packet: 1 };
+        let mut client = Self { socket, limits };
         if let Some(token) = token {
             client.send(&[b"a ", token, b"\n"])?;
             client.line()?;
         }
         client.send(&[b"i\n"])?;
         let line = client.line()?;
-        client.shape = shape_of(&numbers(&line, "info")?).ok_or_else(|| foreign(&line))?;
+        client.limits = limits_of(&numbers(&line, "info")?).ok_or_else(|| foreign(&line))?;
         Ok(client)
     }
 
     /// The server's sizes.
-    pub fn shape(&self) -> Limits {
-        self.shape
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The latest message of a mailbox.
@@ -183,7 +183,7 @@ impl Client {
     /// # Errors
     /// As the server says, or it is too long.
     pub fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, ClientError> {
-        let Limits { capacity, packet, .. } = self.shape;
+        let Limits { capacity, packet, .. } = self.limits;
         if message.len() > capacity {
             return Err(ClientError::TooLong { size: message.len(), capacity });
         }
@@ -213,8 +213,8 @@ impl Client {
             let more = line.strip_suffix('+');
             let head = numbers(more.unwrap_or(&line), "data")?;
             let [named, version, size] = head[..] else { return Err(foreign(&line)) };
-            let (before, packet) = (message.bytes.len() as u64, self.shape.packet as u64);
-            let most = self.shape.capacity.min(MESSAGE_MAX) as u64;
+            let (before, packet) = (message.bytes.len() as u64, self.limits.packet as u64);
+            let most = self.limits.capacity.min(MESSAGE_MAX) as u64;
             // Every packet but the last is full, so that a message has an end.
             let is_wrong = named != u64::from(mailbox)
                 || !is_first && version != message.version
@@ -298,14 +298,14 @@ fn unreached(error: std::io::Error, timeout: Option<Duration>) -> ClientError {
 }
 
 /// A server's sizes, if it speaks our version and its numbers mean anything on this machine.
-fn shape_of(numbers: &[u64]) -> Option<Limits> {
+fn limits_of(numbers: &[u64]) -> Option<Limits> {
     let &[1, boxes, capacity, packet] = numbers else { return None };
-    let shape = Limits {
+    let limits = Limits {
         boxes: boxes.try_into().ok()?,
         capacity: capacity.try_into().ok()?,
         packet: packet.try_into().ok()?,
     };
-    (shape.packet > 0).then_some(shape)
+    (limits.packet > 0).then_some(limits)
 }
 
 /// The numbers after the word that a line begins with.
@@ -328,14 +328,14 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit_are_not_cut_to_fit() {
-        assert_eq!(shape_of(&[1, 8, 65536, 4096]), Some(Limits { boxes: 8, capacity: 65536, packet: 4096 }));
-        assert_eq!(shape_of(&[1, 1 << 32, 65536, 4096]), None);
+        assert_eq!(limits_of(&[1, 8, 65536, 4096]), Some(Limits { boxes: 8, capacity: 65536, packet: 4096 }));
+        assert_eq!(limits_of(&[1, 1 << 32, 65536, 4096]), None);
         // On a 32-bit machine these became 0, and a message in packets of 0 bytes has no end.
         let fits = usize::try_from(1_u64 << 32).is_ok();
-        assert_eq!(shape_of(&[1, 8, 1 << 32, 4096]).is_some(), fits);
-        assert_eq!(shape_of(&[1, 8, 65536, 1 << 32]).is_some(), fits);
-        assert_eq!(shape_of(&[1, 8, 65536, 0]), None);
-        assert_eq!(shape_of(&[2, 8, 65536, 4096]), None);
-        assert_eq!(shape_of(&[1, 8, 65536]), None);
+        assert_eq!(limits_of(&[1, 8, 1 << 32, 4096]).is_some(), fits);
+        assert_eq!(limits_of(&[1, 8, 65536, 1 << 32]).is_some(), fits);
+        assert_eq!(limits_of(&[1, 8, 65536, 0]), None);
+        assert_eq!(limits_of(&[2, 8, 65536, 4096]), None);
+        assert_eq!(limits_of(&[1, 8, 65536]), None);
     }
 }

@@ -14,6 +14,7 @@ use super::out_buffer::OutBuffer;
 use super::reply::CloseReason;
 use super::session::{CallContext, Config, MailboxStore, Millis, Session, WaitingFor};
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::socket::cancel;
 
 /// OutBuffer are sent when there are so many bytes of them.
 pub const FLUSH_AT: usize = 256 << 10;
@@ -32,7 +33,7 @@ pub struct IoContext<'a, B> {
     /// The time.
     pub now: Millis,
     /// The server's rules.
-    pub rules: &'a Config,
+    pub config: &'a Config,
     /// The mailboxes.
     pub boxes: &'a mut B,
     /// Where input is received.
@@ -59,7 +60,7 @@ pub struct Connection {
     input: BudgetedBuf,
     /// OutBuffer that the socket did not take.
     output: BudgetedBuf,
-    need: WaitingFor,
+    waiting_for: WaitingFor,
     /// The next reply has no room until some of those before it are sent.
     is_stalled: bool,
     /// The client has closed its half, and everything was received.
@@ -80,7 +81,7 @@ impl Connection {
             session: Session::new(known, account, now),
             input: BudgetedBuf::new(account, Use::Requests),
             output: BudgetedBuf::new(account, Use::Replies),
-            need: WaitingFor::Input,
+            waiting_for: WaitingFor::Input,
             is_stalled: false,
             ended: false,
             ending: false,
@@ -92,9 +93,9 @@ impl Connection {
     /// What it wants to be told about. `most`: how much input may pile up behind a waiting request.
     pub fn interest(&self, most: usize) -> EventFlags {
         let mut interest = EventFlags::empty();
-        let reads = match self.need {
+        let reads = match self.waiting_for {
             WaitingFor::Input | WaitingFor::Nothing => true,
-            WaitingFor::WaitList { .. } => self.input.len() < most.min(self.input.most()),
+            WaitingFor::NewVersion { .. } => self.input.len() < most.min(self.input.most()),
             WaitingFor::Room => false,
         };
         if reads && !self.ended {
@@ -110,25 +111,25 @@ impl Connection {
     }
 
     /// When [`expire`](Connection::expire) is due.
-    pub fn deadline(&self, rules: &Config) -> Option<Millis> {
-        match (self.leaving, self.need) {
+    pub fn deadline(&self, config: &Config) -> Option<Millis> {
+        match (self.leaving, self.waiting_for) {
             (Some(leaving), _) => Some(leaving),
             // It is we who do not look at its input, so only idleness counts.
-            (None, WaitingFor::Room) => self.session.idle_deadline(rules),
-            (None, _) => self.session.deadline(rules),
+            (None, WaitingFor::Room) => self.session.idle_deadline(config),
+            (None, _) => self.session.deadline(config),
         }
     }
 
     /// The mailbox and version it waits to see replaced.
     pub fn waits_for(&self) -> Option<(u32, u64)> {
-        match self.need {
-            WaitingFor::WaitList { mailbox, since } => Some((mailbox, since)),
+        match self.waiting_for {
+            WaitingFor::NewVersion { mailbox, since } => Some((mailbox, since)),
             _ => None,
         }
     }
 
     /// The socket is ready for something.
-    pub fn ready<B: MailboxStore>(&mut self, events: EventFlags, desk: &mut IoContext<'_, B>) -> Next {
+    pub fn ready<B: MailboxStore>(&mut self, events: EventFlags, io: &mut IoContext<'_, B>) -> Next {
         if events.contains(EventFlags::ERR) {
             return Next::Close;
         }
@@ -142,76 +143,79 @@ impl Connection {
             self.output.clear();
         }
         if self.leaving.is_some() {
-            return self.leave(events, desk);
+            return self.leave(events, io);
         }
         if events.contains(EventFlags::OUT) && self.send_kept() == Next::Close {
             return Next::Close;
         }
-        if self.need == WaitingFor::Room {
-            if self.output.len() > 2 * desk.rules.shape.packet {
+        if self.waiting_for == WaitingFor::Room {
+            if self.output.len() > 2 * io.config.limits.packet {
                 return Next::Stay;
             }
-            self.session.resume(desk.now);
+            self.session.resume(io.now);
         }
-        self.talk(true, desk)
+        self.talk(true, io)
     }
 
     /// Whether it has input to look at and room for the replies, and only stopped for others to have their turn.
-    pub fn is_unfinished(&self, rules: &Config) -> bool {
-        self.leaving.is_none() && self.need == WaitingFor::Room && !self.is_stalled && !self.is_clogged(rules)
+    pub fn is_unfinished(&self, config: &Config) -> bool {
+        self.leaving.is_none()
+            && self.waiting_for == WaitingFor::Room
+            && !self.is_stalled
+            && !self.is_clogged(config)
     }
 
     /// Its turn has come again.
-    pub fn again<B: MailboxStore>(&mut self, desk: &mut IoContext<'_, B>) -> Next {
-        if self.is_unfinished(desk.rules) { self.talk(false, desk) } else { Next::Stay }
+    pub fn resume<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
+        if self.is_unfinished(io.config) { self.talk(false, io) } else { Next::Stay }
     }
 
     /// Whether so much is unsent that no more is read.
-    fn is_clogged(&self, rules: &Config) -> bool {
-        self.output.len() > 4 * rules.shape.packet
+    fn is_clogged(&self, config: &Config) -> bool {
+        self.output.len() > 4 * config.limits.packet
     }
 
     /// A message it waits for may have come.
-    pub fn told<B: MailboxStore>(&mut self, desk: &mut IoContext<'_, B>) -> Next {
-        match self.need {
-            WaitingFor::WaitList { .. } => self.talk(false, desk),
+    pub fn notify<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
+        match self.waiting_for {
+            WaitingFor::NewVersion { .. } => self.talk(false, io),
             _ => Next::Stay,
         }
     }
 
     /// Its deadline has passed.
-    pub fn expire<B: MailboxStore>(&mut self, desk: &mut IoContext<'_, B>) -> Next {
+    pub fn expire<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
             return Next::Close;
         }
-        self.session.expire(desk.now, desk.output);
-        self.talk(false, desk)
+        self.session.expire(io.now, io.output);
+        self.talk(false, io)
     }
 
     /// The server goes down: what is complete is answered, what is not may be `late`, or is cut off.
-    pub fn stop<B: MailboxStore>(&mut self, late: bool, desk: &mut IoContext<'_, B>) -> Next {
+    pub fn stop<B: MailboxStore>(&mut self, late: bool, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
             return if late { Next::Close } else { Next::Stay };
         }
-        if self.need == WaitingFor::Input && self.talk(true, desk) == Next::Close {
+        if self.waiting_for == WaitingFor::Input && self.talk(true, io) == Next::Close {
             return Next::Close;
         }
         if !late && !self.is_between_requests() {
             return Next::Stay;
         }
-        self.session.finish(CloseReason::Stop, desk.output);
-        let verdict = self.talk(false, desk);
+        self.session.finish(CloseReason::Stop, io.output);
+        let next = self.talk(false, io);
         // Everything it sent was received, so closing takes nothing back, but for what it sends just now.
-        self.leaving = self.leaving.map(|leaving| leaving.min(desk.now + LAST_MOMENT));
-        verdict
+        self.leaving = self.leaving.map(|leaving| leaving.min(io.now + LAST_MOMENT));
+        next
     }
 
     /// Its place is wanted, before it has said anything worth an answer. It gets its last line if the socket takes it.
-    pub fn give_way<B>(&mut self, bye: CloseReason, desk: &mut IoContext<'_, B>) -> Next {
+    pub fn make_room<B>(&mut self, reason: CloseReason, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_none() {
-            self.session.finish(bye, desk.output);
-            super::farewell::dismiss(&self.socket, desk.output);
-            desk.output.clear();
+            self.session.finish(reason, io.output);
+            cancel(&self.socket, io.output);
+            io.output.clear();
         }
         Next::Close
     }
@@ -228,64 +232,68 @@ impl Connection {
 
     /// Whether nothing is half done, neither a request nor a reply.
     fn is_between_requests(&self) -> bool {
-        let idle = match self.need {
+        let idle = match self.waiting_for {
             WaitingFor::Input => self.input.is_empty(),
-            WaitingFor::WaitList { .. } | WaitingFor::Nothing => true,
+            WaitingFor::NewVersion { .. } | WaitingFor::Nothing => true,
             WaitingFor::Room => false,
         };
         idle && self.session.is_between_requests()
     }
 
     /// Receives once, and answers what can be answered.
-    fn talk<B: MailboxStore>(&mut self, receive: bool, desk: &mut IoContext<'_, B>) -> Next {
+    fn talk<B: MailboxStore>(&mut self, receive: bool, io: &mut IoContext<'_, B>) -> Next {
         let kept = self.input.len();
         let mut length = kept;
         // No more than could be kept if none of it can be answered yet.
-        let most = desk.input.len().min(self.input.most());
+        let most = io.input.len().min(self.input.most());
         if receive && !self.ended && kept < most {
-            match rustix::net::recv(&self.socket, &mut desk.input[kept..most], RecvFlags::empty()) {
+            match rustix::net::recv(&self.socket, &mut io.input[kept..most], RecvFlags::empty()) {
                 Ok((0, _)) => (self.ended, self.ending) = (true, true),
                 Ok((count, _)) => length += count,
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => return Next::Close,
             }
         }
-        desk.input[..kept].copy_from_slice(self.input.bytes());
+        io.input[..kept].copy_from_slice(self.input.bytes());
         let mut used = 0;
         for sendings in 1.. {
             let room = self.output.most().saturating_sub(self.output.len());
-            let mut turn = CallContext {
-                now: desk.now,
-                rules: desk.rules,
-                boxes: desk.boxes,
-                out: desk.output,
+            let mut call = CallContext {
+                now: io.now,
+                config: io.config,
+                boxes: io.boxes,
+                out: io.output,
                 room,
                 keeps_replies: !self.output.is_empty(),
             };
-            let rest = &desk.input[used..length];
-            let (count, need) = self.session.advance(rest, self.ended, FLUSH_AT.min(room), &mut turn);
+            let rest = &io.input[used..length];
+            let (count, waiting_for) = self.session.advance(rest, self.ended, FLUSH_AT.min(room), &mut call);
             used += count;
-            self.need = need;
-            self.is_stalled = need == WaitingFor::Room && desk.output.is_empty() && !self.output.is_empty();
-            if self.send(desk.output) == Next::Close {
+            self.waiting_for = waiting_for;
+            self.is_stalled =
+                waiting_for == WaitingFor::Room && io.output.is_empty() && !self.output.is_empty();
+            if self.send(io.output) == Next::Close {
                 return Next::Close;
             }
-            if need != WaitingFor::Room || self.is_stalled || self.is_clogged(desk.rules) || sendings == TURN
+            if waiting_for != WaitingFor::Room
+                || self.is_stalled
+                || self.is_clogged(io.config)
+                || sendings == TURN
             {
                 break;
             }
         }
-        if self.need == WaitingFor::Nothing {
+        if self.waiting_for == WaitingFor::Nothing {
             self.input.clear();
-            self.leaving = Some(desk.now + LEAVING);
-            return self.leave(EventFlags::empty(), desk);
+            self.leaving = Some(io.now + LEAVING);
+            return self.leave(EventFlags::empty(), io);
         }
         if kept > 0 || used < length {
             self.input.clear();
-            if self.input.extend(&desk.input[used..length]).is_err() {
+            if self.input.extend(&io.input[used..length]).is_err() {
                 // What the other connections took meanwhile.
-                self.session.finish(CloseReason::Memory, desk.output);
-                return self.talk(false, desk);
+                self.session.finish(CloseReason::Memory, io.output);
+                return self.talk(false, io);
             }
         }
         Next::Stay
@@ -327,13 +335,13 @@ impl Connection {
 
     /// The last line is written. Closing a socket that holds unread input would take that line back from a client that
     /// has not read it yet; so the client is given a moment to finish, and what it still sends is dropped.
-    fn leave<B>(&mut self, events: EventFlags, desk: &mut IoContext<'_, B>) -> Next {
+    fn leave<B>(&mut self, events: EventFlags, io: &mut IoContext<'_, B>) -> Next {
         let waiting = !self.output.is_empty();
         if waiting && events.contains(EventFlags::OUT) && self.send_kept() == Next::Close {
             return Next::Close;
         }
         if events.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP) && !self.ended {
-            match rustix::net::recv(&self.socket, &mut *desk.input, RecvFlags::empty()) {
+            match rustix::net::recv(&self.socket, &mut *io.input, RecvFlags::empty()) {
                 Ok((0, _)) => self.ended = true,
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => return Next::Close,
@@ -347,11 +355,11 @@ impl Connection {
         }
         if waiting || events.is_empty() {
             // The last byte has gone just now.
-            let regret = self.session.farewell() == Some(CloseReason::Auth);
-            if !regret && rustix::net::shutdown(&self.socket, Shutdown::Write).is_err() {
+            let is_delayed = self.session.close_reason() == Some(CloseReason::Auth);
+            if !is_delayed && rustix::net::shutdown(&self.socket, Shutdown::Write).is_err() {
                 return Next::Close;
             }
-            self.leaving = Some(desk.now + if regret { AUTH_DELAY } else { LINGERING });
+            self.leaving = Some(io.now + if is_delayed { AUTH_DELAY } else { LINGERING });
         }
         Next::Stay
     }

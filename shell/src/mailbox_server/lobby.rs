@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::worker_queue::unpoisoned;
+use crate::os::thread::unpoisoned;
 
 /// Names a client in the lobby. A later client has a larger one.
 pub type Ticket = u64;
@@ -29,7 +29,7 @@ struct Clients {
     /// No whole line has come from these.
     silent: BTreeMap<Ticket, usize>,
     /// These were told to go, and are kept for a moment.
-    dismissed: BTreeMap<Ticket, usize>,
+    cancelled: BTreeMap<Ticket, usize>,
 }
 
 impl Lobby {
@@ -51,29 +51,29 @@ impl Lobby {
     pub fn leave(&self, ticket: Ticket) {
         let mut clients = unpoisoned(&self.clients);
         if clients.silent.remove(&ticket).is_none() {
-            clients.dismissed.remove(&ticket);
+            clients.cancelled.remove(&ticket);
         }
     }
 
     /// A client was told to go.
-    pub fn dismiss(&self, ticket: Ticket) {
+    pub fn cancel(&self, ticket: Ticket) {
         let mut clients = unpoisoned(&self.clients);
         if let Some(worker) = clients.silent.remove(&ticket) {
-            clients.dismissed.insert(ticket, worker);
+            clients.cancelled.insert(ticket, worker);
         }
     }
 
     /// Whether the next client needs another to make room.
     pub fn is_full(&self) -> bool {
         let clients = unpoisoned(&self.clients);
-        clients.silent.len() + clients.dismissed.len() >= self.most
+        clients.silent.len() + clients.cancelled.len() >= self.most
     }
 
     /// Takes out the client that makes room, and its worker: the oldest from which no whole line has come. To be told to its
     /// worker, which answers with [`left`](Self::left).
     pub fn make_room(&self) -> Option<(Ticket, usize)> {
         let mut clients = unpoisoned(&self.clients);
-        let oldest = clients.silent.pop_first().or_else(|| clients.dismissed.pop_first())?;
+        let oldest = clients.silent.pop_first().or_else(|| clients.cancelled.pop_first())?;
         self.leaving.fetch_add(1, Ordering::Relaxed);
         Some(oldest)
     }
@@ -98,7 +98,7 @@ mod tests {
         let lobby = Lobby::new(8);
         let tickets = [0, 1, 0, 1].map(|worker| lobby.enter(worker));
         assert!(lobby.is_full());
-        lobby.dismiss(tickets[0]);
+        lobby.cancel(tickets[0]);
         assert!(lobby.is_full(), "it has a socket still");
         assert_eq!(lobby.make_room(), Some((tickets[1], 1)));
         assert!(!lobby.is_full());

@@ -17,12 +17,11 @@
 //! | [`store`] | a worker's view of the mailboxes |
 //! | [`server`] | what opens all this, takes clients in, and takes it away |
 //! | [`listen`] | TCP and unix sockets, and taking clients in |
-//! | [`farewell`] | clients that are sent away before they are taken in |
-//! | [`place`] | where a server can be found: its information file |
+//! | [`rejected`] | clients that are sent away before they are taken in |
 //! | [`callers`] | programs at the control socket |
-//! | [`control`] | the control socket: stop, ask, attach |
 //! | [`notify`] | telling a supervisor that we are ready |
 //! | [`token`] | the token file |
+//! | [`server_registry`] | where a server is found: its lock file |
 //! | [`remove`] | stopping a server, and clearing away what a dead one left |
 //! | [`address`] | where a server is, as people write it |
 //! | [`client`] | a client over sockets |
@@ -34,17 +33,15 @@ pub mod budget;
 pub mod callers;
 pub mod client;
 pub mod connection;
-pub mod control;
-pub mod farewell;
 pub mod listen;
-mod listing;
 pub mod lobby;
 pub mod notify;
 pub mod out_buffer;
-pub mod place;
+pub mod rejected;
 pub mod remove;
 pub mod reply;
 pub mod server;
+pub mod server_registry;
 pub mod session;
 pub mod store;
 mod timed;
@@ -55,5 +52,3 @@ pub mod waiters;
 pub mod wire;
 pub mod worker;
 pub mod worker_queue;
-
-pub use listing::{clear_mailbox_servers, mailbox_servers};

@@ -5,13 +5,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::control::{self, Request};
-use super::place::{Place, PlaceError, ServerEntry};
+use crate::registry::Client;
+use crate::registry::protocol::{ControlMessage, Token};
+
+use super::server_registry::{RegistryError, ServerEntry, ServerRegistry, name_of};
 
 /// How long a server has to go.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often to look whether it has.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What was done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +48,7 @@ pub enum RemoveError {
     OutOfSight(u16),
     /// Its files cannot be looked at.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Registry(#[from] RegistryError),
 }
 
 /// Stops the server of `port`, waits until it is gone, and removes what is left.
@@ -57,19 +59,22 @@ pub enum RemoveError {
 /// # Errors
 /// There is none, or it stays.
 pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
-    let place = Place::open()?;
-    let Some(seen) = place.see(port)? else { return Err(RemoveError::Nothing(port)) };
-    if place.clear(&seen) {
+    let registry = ServerRegistry::open()?;
+    let Some(entry) = registry.lookup(port)? else { return Err(RemoveError::Nothing(port)) };
+    if registry.remove_stale(&entry) {
         return Ok(Removed::Leftovers);
     }
-    if control::ask(&place, port, Request::Stop).is_err() {
-        signal(place.pid_of(port, &seen), &seen, Signal::TERM);
+    let deadline = Some(Instant::now() + TIMEOUT);
+    let client = Client::connect(registry.directory(), &name_of(port)).ok();
+    let asked = client.and_then(|client| client.ask(ControlMessage::Stop, Token::default(), deadline).ok());
+    if asked.is_none() {
+        signal(registry.pid_of(&entry), &entry, Signal::TERM);
     }
     let mut killed = false;
-    if !wait(&seen) {
-        let pid = place.pid_of(port, &seen);
-        if force && signal(pid, &seen, Signal::KILL) {
-            killed = wait(&seen);
+    if !wait(&entry) {
+        let pid = registry.pid_of(&entry);
+        if force && signal(pid, &entry, Signal::KILL) {
+            killed = wait(&entry);
         }
         if !killed {
             return Err(match pid {
@@ -78,16 +83,16 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
             });
         }
     }
-    place.clear(&seen); // a server that was killed could not do so
+    registry.remove_stale(&entry); // a server that was killed could not do so
     Ok(if killed { Removed::Killed } else { Removed::Server })
 }
 
 /// Signals the server's process, while the server still holds its file's lock: the number cannot be another's then. False:
 /// it cannot be signalled.
-fn signal(pid: u32, seen: &ServerEntry, signal: Signal) -> bool {
+fn signal(pid: u32, entry: &ServerEntry, signal: Signal) -> bool {
     let pid = pid.try_into().ok().and_then(Pid::from_raw);
     let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return false };
-    if !seen.is_live() {
+    if !entry.is_live() {
         return true; // it is gone already
     }
     let mut ends = [PollFd::new(&process, PollFlags::IN)];
@@ -98,13 +103,13 @@ fn signal(pid: u32, seen: &ServerEntry, signal: Signal) -> bool {
 }
 
 /// Waits for the lock to fall. False: it did not.
-fn wait(seen: &ServerEntry) -> bool {
-    let until = Instant::now() + PATIENCE;
-    while seen.is_live() {
+fn wait(entry: &ServerEntry) -> bool {
+    let until = Instant::now() + TIMEOUT;
+    while entry.is_live() {
         if Instant::now() >= until {
             return false;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     true
 }

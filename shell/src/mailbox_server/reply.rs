@@ -17,7 +17,7 @@ pub struct Limits {
 }
 
 /// The most data of a refused request that are read and dropped, unless a packet may be larger.
-pub const SWALLOW_MAX: u64 = 1 << 20;
+pub const DISCARD_MAX: u64 = 1 << 20;
 
 impl Limits {
     /// Memory that each connection has for itself: for a first line and one packet, up to 64 KiB of it.
@@ -33,7 +33,7 @@ impl Limits {
 
     /// The most data that are read at all for one packet, if only to drop them.
     pub fn discard_max(&self) -> u64 {
-        SWALLOW_MAX.max(self.packet as u64)
+        DISCARD_MAX.max(self.packet as u64)
     }
 }
 
@@ -130,8 +130,8 @@ pub fn data(out: &mut OutBuffer, mailbox: u32, version: u64, size: usize, last: 
 }
 
 /// `info 1 K M P`: the protocol's version and the server's shape.
-pub fn info(out: &mut OutBuffer, shape: &Limits) {
-    words(out, b"info", &[1, shape.boxes.into(), shape.capacity as u64, shape.packet as u64]);
+pub fn info(out: &mut OutBuffer, limits: &Limits) {
+    words(out, b"info", &[1, limits.boxes.into(), limits.capacity as u64, limits.packet as u64]);
     out.push(b'\n');
 }
 
@@ -150,11 +150,11 @@ pub fn usage(out: &mut OutBuffer, usage: &str) {
 }
 
 /// `err CODE ...`.
-pub fn refuse(out: &mut OutBuffer, shape: &Limits, refusal: Refusal) {
+pub fn refuse(out: &mut OutBuffer, limits: &Limits, refusal: Refusal) {
     match refusal {
-        Refusal::Box(number) => put!(out, "err box {number} is not 0..{}\n", shape.boxes.saturating_sub(1)),
-        Refusal::Size(size) => put!(out, "err size {size} exceeds the packet, {}\n", shape.packet),
-        Refusal::Full(size) => put!(out, "err full {size} exceeds the mailbox, {}\n", shape.capacity),
+        Refusal::Box(number) => put!(out, "err box {number} is not 0..{}\n", limits.boxes.saturating_sub(1)),
+        Refusal::Size(size) => put!(out, "err size {size} exceeds the packet, {}\n", limits.packet),
+        Refusal::Full(size) => put!(out, "err full {size} exceeds the mailbox, {}\n", limits.capacity),
         Refusal::Fault(fault) => put!(out, "err fault {fault}\n"),
     }
 }

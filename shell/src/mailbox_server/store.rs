@@ -14,10 +14,10 @@ use crate::shm::mailboxes::{MailboxError, Mailboxes};
 use whorl_core::error::{LockError, MailReadError};
 
 /// How long to wait for a mailbox, and a second more for each [`BYTES`] of its capacity: others copy inside.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 const BYTES: u64 = 256 << 20;
 /// How long to wait for one that was not to be had the last time.
-const SCANT: Duration = Duration::from_millis(1);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(1);
 /// How long to pause where the wait itself is refused, since we are asked to stop.
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -29,8 +29,8 @@ const GUESSED: usize = 128 << 10;
 /// The mailboxes, for one worker.
 pub struct SharedMailboxes {
     mailboxes: Mailboxes,
-    patience: Duration,
-    stuck: HashSet<u32>,
+    timeout: Duration,
+    busy: HashSet<u32>,
     /// The last reply's head.
     line: OutBuffer,
     /// How long the messages were that were read last.
@@ -43,8 +43,8 @@ impl SharedMailboxes {
         let copying = Duration::from_secs(1).mul_f64(mailboxes.capacity() as f64 / BYTES as f64);
         Self {
             mailboxes,
-            patience: PATIENCE + copying,
-            stuck: HashSet::new(),
+            timeout: TIMEOUT + copying,
+            busy: HashSet::new(),
             line: OutBuffer::default(),
             sizes: [0; GUESSES],
         }
@@ -55,22 +55,22 @@ impl SharedMailboxes {
         mailbox: u32,
         mut act: impl FnMut(&mut Mailboxes, Instant) -> Result<R, MailboxError>,
     ) -> Result<R, Fault> {
-        let known = !self.stuck.is_empty() && self.stuck.contains(&mailbox);
-        let deadline = Instant::now() + if known { SCANT } else { self.patience };
+        let known = !self.busy.is_empty() && self.busy.contains(&mailbox);
+        let deadline = Instant::now() + if known { SHORT_TIMEOUT } else { self.timeout };
         loop {
             let why = match act(&mut self.mailboxes, deadline) {
                 Ok(done) => {
                     if known {
-                        self.stuck.remove(&mailbox);
+                        self.busy.remove(&mailbox);
                     }
                     return Ok(done);
                 }
                 Err(why) => why,
             };
-            match why.is_lock() {
+            match why.lock_error() {
                 Some(LockError::Interrupted) if Instant::now() < deadline => std::thread::sleep(PAUSE),
                 Some(_) => {
-                    self.stuck.insert(mailbox);
+                    self.busy.insert(mailbox);
                     return Err(Fault::Busy);
                 }
                 None if matches!(why, MailboxError::Memory(_)) => return Err(Fault::Memory),
@@ -103,7 +103,7 @@ impl MailboxStore for SharedMailboxes {
                 out.truncate(start);
                 // And for the line end.
                 out.room(line.len() + size + 1).map_err(|_| MailboxError::Memory(size))?;
-                match mailboxes.read_to(mailbox, &mut out[at..at + size], Some(deadline)) {
+                match mailboxes.read_into(mailbox, &mut out[at..at + size], Some(deadline)) {
                     Err(MailboxError::Read(MailReadError::TooShort(needed))) if needed > size => {
                         size = needed
                     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// So much of a message is to come, or to go, within one timeout.
 const STEP: usize = 64 << 10;
 /// How often to look whether a full queue of a unix socket has room.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The socket, what was read from it beyond what was asked for, and how long it may take.
 pub(super) struct TimedSocket {
@@ -73,7 +73,7 @@ impl TimedSocket {
                 Ok(()) => return Ok(Self::of(socket, timeout)),
                 // Too many wait to be accepted; nothing tells when there is room.
                 Err(Errno::AGAIN) if until.is_none_or(|until| Instant::now() < until) => {
-                    std::thread::sleep(LOOK);
+                    std::thread::sleep(POLL_INTERVAL);
                 }
                 Err(Errno::AGAIN) => return Err(Errno::TIMEDOUT.into()),
                 Err(Errno::INTR) => {}

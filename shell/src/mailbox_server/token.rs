@@ -25,7 +25,7 @@ const MOST: usize = LINE_MAX - 4;
 /// No honest file has more.
 const LARGEST: usize = 4096;
 /// How long a pipe may take to bring a token: its writer may ask somebody for a password.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why there is no token.
 #[derive(Debug, Error)]
@@ -58,10 +58,10 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TokenError> {
         return Err(wrong(why));
     }
     let mut token = Vec::new();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while token.len() < LARGEST {
-        if is_pipe && !has_news(&file, until).map_err(system)? {
-            return Err(wrong(format!("brought no token within {} s", PATIENCE.as_secs())));
+        if is_pipe && !is_readable(&file, until).map_err(system)? {
+            return Err(wrong(format!("brought no token within {} s", TIMEOUT.as_secs())));
         }
         let mut bytes = [0; LARGEST];
         match rustix::io::read(&file, &mut bytes) {
@@ -87,7 +87,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TokenError> {
 }
 
 /// Waits until a pipe has something, or its last writer has closed it. False: not in time.
-fn has_news(pipe: impl AsFd, until: Instant) -> Result<bool, Errno> {
+fn is_readable(pipe: impl AsFd, until: Instant) -> Result<bool, Errno> {
     let left = until.saturating_duration_since(Instant::now());
     match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timespec(left))) {
         Err(Errno::INTR) => Ok(true), // look again

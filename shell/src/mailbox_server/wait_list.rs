@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::worker_queue::{WorkerMessage, WorkerQueue, unpoisoned};
+use super::worker_queue::{WorkerMessage, WorkerQueue};
+use crate::os::thread::unpoisoned;
 
 /// The register.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct WaitList {
     register: Mutex<Register>,
     /// Rung when somebody begins to wait, or the end has come.
     begun: Condvar,
-    posts: Vec<Arc<WorkerQueue>>,
+    queues: Vec<Arc<WorkerQueue>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,20 +39,21 @@ struct Register {
 struct Awaited {
     /// The version that the workers were told of, or that the first of them knew. Every client that waits knows this one or
     /// looks after it was told.
-    told: u64,
+    notified: u64,
     workers: Vec<usize>,
 }
 
 impl WaitList {
-    /// A register for the workers behind `posts`.
-    pub fn new(posts: Vec<Arc<WorkerQueue>>) -> Self {
-        Self { waiting: AtomicUsize::new(0), register: Mutex::default(), begun: Condvar::new(), posts }
+    /// A register for the workers behind `queues`.
+    pub fn new(queues: Vec<Arc<WorkerQueue>>) -> Self {
+        Self { waiting: AtomicUsize::new(0), register: Mutex::default(), begun: Condvar::new(), queues }
     }
 
     /// From now on `worker` is told of other versions than `since`. To be followed by [`look_now`](Self::look_now).
     pub fn watch(&self, mailbox: u32, worker: usize, since: u64) {
         let mut register = unpoisoned(&self.register);
-        let awaited = register.boxes.entry(mailbox).or_insert(Awaited { told: since, workers: Vec::new() });
+        let awaited =
+            register.boxes.entry(mailbox).or_insert(Awaited { notified: since, workers: Vec::new() });
         awaited.workers.push(worker);
         if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             self.begun.notify_all();
@@ -81,17 +83,17 @@ impl WaitList {
         if self.waiting.load(Ordering::Relaxed) > 0
             && let Some(awaited) = unpoisoned(&self.register).boxes.get_mut(&mailbox)
         {
-            self.tell(mailbox, awaited, version);
+            self.notify(mailbox, awaited, version);
         }
     }
 
     /// Tells the workers of all mailboxes that have another version than they were told of. Returns whether there was any.
     pub fn look(&self, mut version: impl FnMut(u32) -> Option<u64>) -> bool {
-        let mut told = false;
+        let mut notified = false;
         for (&mailbox, awaited) in &mut unpoisoned(&self.register).boxes {
-            told |= version(mailbox).is_some_and(|version| self.tell(mailbox, awaited, version));
+            notified |= version(mailbox).is_some_and(|version| self.notify(mailbox, awaited, version));
         }
-        told
+        notified
     }
 
     /// Sleeps until somebody waits. False: the end has come.
@@ -109,12 +111,12 @@ impl WaitList {
         self.begun.notify_all();
     }
 
-    fn tell(&self, mailbox: u32, awaited: &mut Awaited, version: u64) -> bool {
-        let is_new = awaited.told != version;
+    fn notify(&self, mailbox: u32, awaited: &mut Awaited, version: u64) -> bool {
+        let is_new = awaited.notified != version;
         if is_new {
-            awaited.told = version;
-            for post in awaited.workers.iter().filter_map(|&worker| self.posts.get(worker)) {
-                post.send(WorkerMessage::WaitList(mailbox));
+            awaited.notified = version;
+            for queue in awaited.workers.iter().filter_map(|&worker| self.queues.get(worker)) {
+                queue.send(WorkerMessage::Changed(mailbox));
             }
         }
         is_new

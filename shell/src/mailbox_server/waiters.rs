@@ -39,9 +39,9 @@ impl Waiters {
     }
 
     /// A client waits for another version than `since`. To be followed by a look at the version.
-    pub fn add(&mut self, mailbox: u32, since: u64, key: Key, news: &WaitList) -> Entry {
+    pub fn add(&mut self, mailbox: u32, since: u64, key: Key, wait_list: &WaitList) -> Entry {
         let list = self.lists.entry(mailbox).or_insert_with(|| {
-            news.watch(mailbox, self.worker, since);
+            wait_list.watch(mailbox, self.worker, since);
             List::default()
         });
         let entry = self.next;
@@ -52,15 +52,15 @@ impl Waiters {
     }
 
     /// A client waits no more.
-    pub fn remove(&mut self, mailbox: u32, entry: Entry, news: &WaitList) {
+    pub fn remove(&mut self, mailbox: u32, entry: Entry, wait_list: &WaitList) {
         if let Some(list) = self.lists.get_mut(&mailbox) {
             list.clients.remove(&entry);
-            self.tidy(mailbox, news);
+            self.tidy(mailbox, wait_list);
         }
     }
 
     /// There is news of a mailbox, for all who wait for it now.
-    pub fn hear(&mut self, mailbox: u32) {
+    pub fn mark_changed(&mut self, mailbox: u32) {
         let Some(list) = self.lists.get_mut(&mailbox) else { return };
         list.until = self.next;
         if !list.is_fresh {
@@ -75,7 +75,7 @@ impl Waiters {
     }
 
     /// Takes out the next client that is to be told, of each mailbox with news in turn.
-    pub fn pop(&mut self, news: &WaitList) -> Option<Key> {
+    pub fn pop(&mut self, wait_list: &WaitList) -> Option<Key> {
         loop {
             let mailbox = self.fresh.pop_front()?;
             let Some(list) = self.lists.get_mut(&mailbox).filter(|list| list.is_fresh) else { continue };
@@ -86,15 +86,15 @@ impl Waiters {
             };
             let key = first.remove();
             self.fresh.push_back(mailbox);
-            self.tidy(mailbox, news);
+            self.tidy(mailbox, wait_list);
             return Some(key);
         }
     }
 
-    fn tidy(&mut self, mailbox: u32, news: &WaitList) {
+    fn tidy(&mut self, mailbox: u32, wait_list: &WaitList) {
         if self.lists.get(&mailbox).is_some_and(|list| list.clients.is_empty()) {
             self.lists.remove(&mailbox);
-            news.forget(mailbox, self.worker);
+            wait_list.forget(mailbox, self.worker);
         }
     }
 }
@@ -105,26 +105,26 @@ mod tests {
 
     #[test]
     fn who_waits_again_comes_behind_those_who_were_not_told_yet() {
-        let news = WaitList::new(Vec::new());
+        let wait_list = WaitList::new(Vec::new());
         let mut waiters = Waiters::new(0);
         for key in 0..3 {
-            waiters.add(5, 0, key, &news);
+            waiters.add(5, 0, key, &wait_list);
         }
-        let gone = waiters.add(5, 0, 3, &news);
-        waiters.add(6, 0, 10, &news);
-        waiters.hear(6);
-        waiters.hear(5);
-        waiters.hear(5);
-        waiters.hear(7);
-        assert_eq!(waiters.pop(&news), Some(10));
-        assert_eq!(waiters.pop(&news), Some(0));
-        waiters.add(5, 1, 0, &news);
-        waiters.remove(5, gone, &news);
-        assert_eq!([(); 3].map(|()| waiters.pop(&news)), [Some(1), Some(2), None]);
+        let gone = waiters.add(5, 0, 3, &wait_list);
+        waiters.add(6, 0, 10, &wait_list);
+        waiters.mark_changed(6);
+        waiters.mark_changed(5);
+        waiters.mark_changed(5);
+        waiters.mark_changed(7);
+        assert_eq!(waiters.pop(&wait_list), Some(10));
+        assert_eq!(waiters.pop(&wait_list), Some(0));
+        waiters.add(5, 1, 0, &wait_list);
+        waiters.remove(5, gone, &wait_list);
+        assert_eq!([(); 3].map(|()| waiters.pop(&wait_list)), [Some(1), Some(2), None]);
         assert!(!waiters.has_fresh());
         // The one that waits again hears of later news only.
-        waiters.hear(5);
-        assert_eq!([(); 2].map(|()| waiters.pop(&news)), [Some(0), None]);
+        waiters.mark_changed(5);
+        assert_eq!([(); 2].map(|()| waiters.pop(&wait_list)), [Some(0), None]);
         assert!(waiters.lists.is_empty());
     }
 }

@@ -29,7 +29,7 @@ const EVENTS: usize = 256;
 /// Clients that are told of news, that go on with their work, and whose time has come: so many of each in a turn.
 pub const SHARE: usize = 64;
 /// The key of the letter box; no connection has it.
-const POST: Key = Key::MAX;
+const QUEUE: Key = Key::MAX;
 /// The receiving buffer holds eight packets, within these bounds.
 const INPUT: (usize, usize) = (64 << 10, 1 << 20);
 /// A line's length, for the buffer's size.
@@ -41,9 +41,9 @@ const OUTPUT_KEPT: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Shared {
     /// The rules.
-    pub rules: Config,
+    pub config: Config,
     /// Which workers have clients that wait for messages.
-    pub news: WaitList,
+    pub wait_list: WaitList,
     /// Memory for data in flight.
     pub budget: Arc<Budget>,
     /// Clients that have not sent their token yet.
@@ -64,7 +64,7 @@ impl Shared {
 }
 
 /// A connection and what its worker knows about it.
-struct Place {
+struct Slot {
     generation: u32,
     connection: Option<Box<Client>>,
 }
@@ -84,7 +84,7 @@ struct Client {
 /// Mailboxes whose stores are told to those who wait.
 struct NotifyingStore<'a, B> {
     boxes: &'a mut B,
-    news: &'a WaitList,
+    wait_list: &'a WaitList,
 }
 
 impl<B: MailboxStore> MailboxStore for NotifyingStore<'_, B> {
@@ -103,7 +103,7 @@ impl<B: MailboxStore> MailboxStore for NotifyingStore<'_, B> {
 
     fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault> {
         let version = self.boxes.write(mailbox, message)?;
-        self.news.stored(mailbox, version);
+        self.wait_list.stored(mailbox, version);
         Ok(version)
     }
 }
@@ -113,9 +113,9 @@ pub struct Worker<B> {
     number: usize,
     shared: Arc<Shared>,
     boxes: B,
-    post: Arc<WorkerQueue>,
+    queue: Arc<WorkerQueue>,
     epoll: OwnedFd,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
     timers: Timers,
     input: Vec<u8>,
@@ -128,11 +128,11 @@ pub struct Worker<B> {
     /// There are more timers whose time has come than one turn allows.
     is_late: bool,
     /// Looks in vain since something happened.
-    looks: u32,
+    attempts: u32,
     /// Memory for letters. Empty between turns.
-    letters: Vec<WorkerMessage>,
+    messages: Vec<WorkerMessage>,
     /// Its clients in the lobby.
-    newcomers: HashMap<Ticket, Key>,
+    lobby_keys: HashMap<Ticket, Key>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,10 +146,10 @@ enum Stopping {
 #[derive(Clone, Copy)]
 enum Call {
     Ready(EventFlags),
-    Told,
-    Again,
+    Notified,
+    Resume,
     Time,
-    GiveWay,
+    MakeRoom,
     Stop,
 }
 
@@ -158,17 +158,18 @@ impl<B: MailboxStore> Worker<B> {
     ///
     /// # Errors
     /// No descriptor or memory was to be had.
-    pub fn new(number: usize, shared: Arc<Shared>, post: Arc<WorkerQueue>, boxes: B) -> Result<Self, Errno> {
+    pub fn new(number: usize, shared: Arc<Shared>, queue: Arc<WorkerQueue>, boxes: B) -> Result<Self, Errno> {
         let epoll = crate::os::event_fd::new_epoll()?;
-        epoll::add(&epoll, &*post, EventData::new_u64(POST), EventFlags::IN)?;
-        let size = (shared.rules.shape.packet.saturating_add(LINE)).saturating_mul(8).clamp(INPUT.0, INPUT.1);
+        epoll::add(&epoll, &*queue, EventData::new_u64(QUEUE), EventFlags::IN)?;
+        let size =
+            (shared.config.limits.packet.saturating_add(LINE)).saturating_mul(8).clamp(INPUT.0, INPUT.1);
         Ok(Self {
             number,
             shared,
             boxes,
-            post,
+            queue,
             epoll,
-            places: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
             timers: Timers::default(),
             input: vec![0; size],
@@ -177,9 +178,9 @@ impl<B: MailboxStore> Worker<B> {
             unfinished: VecDeque::new(),
             waiters: Waiters::new(number),
             is_late: false,
-            looks: 0,
-            letters: Vec::new(),
-            newcomers: HashMap::new(),
+            attempts: 0,
+            messages: Vec::new(),
+            lobby_keys: HashMap::new(),
         })
     }
 
@@ -202,18 +203,18 @@ impl<B: MailboxStore> Worker<B> {
     pub fn turn(&mut self, events: &mut Vec<Event>) -> Result<bool, Errno> {
         events.clear();
         // Clients of one processor answer soon, and to be woken takes longer.
-        let lingers = !self.is_behind() && Backoff { max_yields: MAX_YIELDS }.spin(self.looks, None);
+        let lingers = !self.is_behind() && Backoff { max_yields: MAX_YIELDS }.spin(self.attempts, None);
         let timeout = if lingers { Some(NOW) } else { self.timeout() };
         let count = epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref());
         match count {
-            Ok(0) if lingers => self.looks += 1,
-            Ok(_) | Err(Errno::INTR) => self.looks = 0,
+            Ok(0) if lingers => self.attempts += 1,
+            Ok(_) | Err(Errno::INTR) => self.attempts = 0,
             Err(error) => return Err(error),
         }
-        if self.looks == 0 {
+        if self.attempts == 0 {
             self.work(events);
         }
-        let connections = self.places.len() - self.free.len();
+        let connections = self.slots.len() - self.free.len();
         Ok(match self.stopping {
             None => true,
             Some(Stopping::End) => false,
@@ -230,7 +231,7 @@ impl<B: MailboxStore> Worker<B> {
         let now = self.shared.now();
         for event in events {
             match event.data.u64() {
-                POST => self.open(now),
+                QUEUE => self.open(now),
                 key => self.call(key, Call::Ready(event.flags), now),
             }
         }
@@ -238,15 +239,15 @@ impl<B: MailboxStore> Worker<B> {
             let Some(key) = self.unfinished.pop_front() else { break };
             if let Some(client) = self.client(key) {
                 client.is_unfinished = false;
-                self.call(key, Call::Again, now);
+                self.call(key, Call::Resume, now);
             }
         }
         for _ in 0..SHARE {
-            let Some(key) = self.waiters.pop(&self.shared.news) else { break };
+            let Some(key) = self.waiters.pop(&self.shared.wait_list) else { break };
             if let Some(client) = self.client(key) {
                 // If it goes on waiting, it is entered anew.
                 client.waiting = None;
-                self.call(key, Call::Told, now);
+                self.call(key, Call::Notified, now);
             }
         }
         let mut fired = 0;
@@ -259,10 +260,10 @@ impl<B: MailboxStore> Worker<B> {
             }
         }
         self.is_late = fired == SHARE;
-        let connections = self.places.len() - self.free.len();
+        let connections = self.slots.len() - self.free.len();
         if self.timers.len() > 4 * connections + 1024 {
-            let places = &self.places;
-            self.timers.prune(|at, key| find(places, key).is_some_and(|client| client.armed.is(at)));
+            let slots = &self.slots;
+            self.timers.prune(|at, key| find(slots, key).is_some_and(|client| client.armed.is(at)));
         }
     }
 
@@ -275,34 +276,34 @@ impl<B: MailboxStore> Worker<B> {
     }
 
     fn client(&mut self, key: Key) -> Option<&mut Client> {
-        let place = self.places.get_mut(index(key))?;
-        if place.generation != generation(key) {
+        let slot = self.slots.get_mut(index(key))?;
+        if slot.generation != generation(key) {
             return None;
         }
-        place.connection.as_deref_mut()
+        slot.connection.as_deref_mut()
     }
 
     /// Reads the letters.
     fn open(&mut self, now: Millis) {
-        let mut letters = std::mem::take(&mut self.letters);
-        self.post.collect(&mut letters);
-        for letter in letters.drain(..) {
-            match letter {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.queue.collect(&mut messages);
+        for message in messages.drain(..) {
+            match message {
                 WorkerMessage::Serve { socket, ticket, share } => self.serve(socket, ticket, share, now),
                 WorkerMessage::MakeRoom(ticket) => {
                     // It may have sent its token, or gone, meanwhile.
-                    if let Some(key) = self.newcomers.get(&ticket).copied() {
-                        self.call(key, Call::GiveWay, now);
+                    if let Some(key) = self.lobby_keys.get(&ticket).copied() {
+                        self.call(key, Call::MakeRoom, now);
                     }
                     self.shared.lobby.left();
                 }
-                WorkerMessage::WaitList(mailbox) => self.waiters.hear(mailbox),
+                WorkerMessage::Changed(mailbox) => self.waiters.mark_changed(mailbox),
                 WorkerMessage::Stop => self.stop(Stopping::Gently, now),
                 WorkerMessage::StopNow => self.stop(Stopping::Now, now),
                 WorkerMessage::End => self.stopping = Some(Stopping::End),
             }
         }
-        self.letters = letters;
+        self.messages = messages;
     }
 
     fn serve(
@@ -312,14 +313,14 @@ impl<B: MailboxStore> Worker<B> {
         share: Option<Arc<Share>>,
         now: Millis,
     ) {
-        let account = self.shared.budget.account(self.shared.rules.shape.reserve(), share);
+        let account = self.shared.budget.account(self.shared.config.limits.reserve(), share);
         let connection = Connection::new(socket, ticket.is_none(), &account, now);
         let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, connection: None });
-            (self.places.len() - 1) as u32
+            self.slots.push(Slot { generation: 0, connection: None });
+            (self.slots.len() - 1) as u32
         });
-        let place = &mut self.places[at as usize];
-        let key = u64::from(place.generation) << 32 | u64::from(at);
+        let slot = &mut self.slots[at as usize];
+        let key = u64::from(slot.generation) << 32 | u64::from(at);
         let interest = connection.interest(self.input.len() / 2);
         let added = epoll::add(&self.epoll, &connection, EventData::new_u64(key), interest);
         let client = Client {
@@ -331,9 +332,9 @@ impl<B: MailboxStore> Worker<B> {
             ticket,
         };
         if let Some(ticket) = ticket {
-            self.newcomers.insert(ticket, key);
+            self.lobby_keys.insert(ticket, key);
         }
-        place.connection = Some(Box::new(client));
+        slot.connection = Some(Box::new(client));
         match added {
             Ok(()) if self.stopping.is_some() => self.call(key, Call::Stop, now),
             Ok(()) => self.settle(key),
@@ -343,8 +344,8 @@ impl<B: MailboxStore> Worker<B> {
 
     fn stop(&mut self, how: Stopping, now: Millis) {
         self.stopping = Some(how);
-        for at in 0..self.places.len() {
-            let key = u64::from(self.places[at].generation) << 32 | at as u64;
+        for at in 0..self.slots.len() {
+            let key = u64::from(self.slots[at].generation) << 32 | at as u64;
             self.call(key, Call::Stop, now);
         }
     }
@@ -353,60 +354,60 @@ impl<B: MailboxStore> Worker<B> {
     fn call(&mut self, key: Key, call: Call, now: Millis) {
         let late = matches!(self.stopping, Some(Stopping::Now | Stopping::End));
         let stopping = self.stopping.is_some();
-        let Some(place) = self.places.get_mut(index(key)) else { return };
-        let Some(client) = place.connection.as_deref_mut() else { return };
-        if place.generation != generation(key) {
+        let Some(slot) = self.slots.get_mut(index(key)) else { return };
+        let Some(client) = slot.connection.as_deref_mut() else { return };
+        if slot.generation != generation(key) {
             return;
         }
-        let mut boxes = NotifyingStore { boxes: &mut self.boxes, news: &self.shared.news };
-        let mut desk = IoContext {
+        let mut boxes = NotifyingStore { boxes: &mut self.boxes, wait_list: &self.shared.wait_list };
+        let mut io = IoContext {
             now,
-            rules: &self.shared.rules,
+            config: &self.shared.config,
             boxes: &mut boxes,
             input: &mut self.input,
             output: &mut self.output,
         };
         let connection = &mut client.connection;
-        let mut verdict = match call {
-            Call::Ready(events) => connection.ready(events, &mut desk),
-            Call::Told => connection.told(&mut desk),
-            Call::Again => connection.again(&mut desk),
-            Call::Time => match connection.deadline(desk.rules) {
-                Some(deadline) if deadline <= now => connection.expire(&mut desk),
+        let mut next = match call {
+            Call::Ready(events) => connection.ready(events, &mut io),
+            Call::Notified => connection.notify(&mut io),
+            Call::Resume => connection.resume(&mut io),
+            Call::Time => match connection.deadline(io.config) {
+                Some(deadline) if deadline <= now => connection.expire(&mut io),
                 _ => Next::Stay, // it has moved away since
             },
-            Call::GiveWay => connection.give_way(CloseReason::Busy(self.shared.most), &mut desk),
+            Call::MakeRoom => connection.make_room(CloseReason::Busy(self.shared.most), &mut io),
             Call::Stop => Next::Stay,
         };
-        if stopping && verdict == Next::Stay {
-            verdict = connection.stop(late, &mut desk);
+        if stopping && next == Next::Stay {
+            next = connection.stop(late, &mut io);
         }
         // Register, then look again: what is stored from now on is told.
-        let news = &self.shared.news;
-        while verdict == Next::Stay
+        let wait_list = &self.shared.wait_list;
+        while next == Next::Stay
             && client.waiting.map(|(mailbox, since, _)| (mailbox, since)) != client.connection.waits_for()
         {
             if let Some((mailbox, _, entry)) = client.waiting.take() {
-                self.waiters.remove(mailbox, entry, news);
+                self.waiters.remove(mailbox, entry, wait_list);
             }
             if let Some((mailbox, since)) = client.connection.waits_for() {
-                client.waiting = Some((mailbox, since, self.waiters.add(mailbox, since, key, news)));
-                verdict = client.connection.told(&mut desk);
+                client.waiting = Some((mailbox, since, self.waiters.add(mailbox, since, key, wait_list)));
+                next = client.connection.notify(&mut io);
             }
         }
         if let Some(ticket) = client.ticket {
             if client.connection.is_known() {
                 client.ticket = None;
-                self.newcomers.remove(&ticket);
+                self.lobby_keys.remove(&ticket);
                 self.shared.lobby.leave(ticket);
             } else if client.connection.is_leaving() {
-                self.shared.lobby.dismiss(ticket);
+                self.shared.lobby.cancel(ticket);
             }
         }
         if self.output.memory() > OUTPUT_KEPT {
             self.output = OutBuffer::default();
         }
-        match verdict {
+        match next {
             Next::Stay => self.settle(key),
             Next::Close => self.close(key),
         }
@@ -415,8 +416,8 @@ impl<B: MailboxStore> Worker<B> {
     /// Tells the kernel and the timers what a connection wants.
     fn settle(&mut self, key: Key) {
         let most = self.input.len() / 2;
-        let place = &mut self.places[index(key)];
-        let Some(client) = place.connection.as_deref_mut() else { return };
+        let slot = &mut self.slots[index(key)];
+        let Some(client) = slot.connection.as_deref_mut() else { return };
         let interest = client.connection.interest(most);
         if interest != client.interest {
             client.interest = interest;
@@ -424,24 +425,24 @@ impl<B: MailboxStore> Worker<B> {
                 return self.close(key);
             }
         }
-        if !client.is_unfinished && client.connection.is_unfinished(&self.shared.rules) {
+        if !client.is_unfinished && client.connection.is_unfinished(&self.shared.config) {
             client.is_unfinished = true;
             self.unfinished.push_back(key);
         }
-        let deadline = client.connection.deadline(&self.shared.rules);
+        let deadline = client.connection.deadline(&self.shared.config);
         self.timers.arm(&mut client.armed, deadline, key);
     }
 
     fn close(&mut self, key: Key) {
-        let place = &mut self.places[index(key)];
-        let Some(client) = place.connection.take() else { return };
-        place.generation = place.generation.wrapping_add(1) & (u32::MAX >> 1);
+        let slot = &mut self.slots[index(key)];
+        let Some(client) = slot.connection.take() else { return };
+        slot.generation = slot.generation.wrapping_add(1) & (u32::MAX >> 1);
         self.free.push(index(key) as u32);
         if let Some((mailbox, _, entry)) = client.waiting {
-            self.waiters.remove(mailbox, entry, &self.shared.news);
+            self.waiters.remove(mailbox, entry, &self.shared.wait_list);
         }
         if let Some(ticket) = client.ticket {
-            self.newcomers.remove(&ticket);
+            self.lobby_keys.remove(&ticket);
             self.shared.lobby.leave(ticket);
         }
         // Closing the only descriptor of a socket takes it out of the epoll set.
@@ -452,9 +453,9 @@ impl<B: MailboxStore> Worker<B> {
     }
 }
 
-fn find(places: &[Place], key: Key) -> Option<&Client> {
-    let place = places.get(index(key))?;
-    (place.generation == generation(key)).then_some(place.connection.as_deref()).flatten()
+fn find(slots: &[Slot], key: Key) -> Option<&Client> {
+    let slot = slots.get(index(key))?;
+    (slot.generation == generation(key)).then_some(slot.connection.as_deref()).flatten()
 }
 
 fn index(key: Key) -> usize {

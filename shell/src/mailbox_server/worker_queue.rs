@@ -4,9 +4,10 @@ use super::budget::Share;
 use super::lobby::Ticket;
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::event_fd::EventFd;
+use crate::os::thread::unpoisoned;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Names a connection of a worker, and never a later one in its place.
 pub type Key = u64;
@@ -26,7 +27,7 @@ pub enum WorkerMessage {
     /// Send this client of the lobby away: another needs its place.
     MakeRoom(Ticket),
     /// A message may have come to this mailbox, for which clients of the worker wait.
-    WaitList(u32),
+    Changed(u32),
     /// Say goodbye to clients between requests, and let the others finish.
     Stop,
     /// Say goodbye to everybody.
@@ -38,8 +39,8 @@ pub enum WorkerMessage {
 /// A letter box.
 #[derive(Debug)]
 pub struct WorkerQueue {
-    letters: Mutex<Vec<WorkerMessage>>,
-    bell: EventFd,
+    messages: Mutex<Vec<WorkerMessage>>,
+    event: EventFd,
 }
 
 impl WorkerQueue {
@@ -48,34 +49,29 @@ impl WorkerQueue {
     /// # Errors
     /// No descriptor was to be had.
     pub fn new() -> Result<Self, Errno> {
-        Ok(Self { letters: Mutex::new(Vec::new()), bell: EventFd::new()? })
+        Ok(Self { messages: Mutex::new(Vec::new()), event: EventFd::new()? })
     }
 
     /// Leaves a letter.
-    pub fn send(&self, letter: WorkerMessage) {
-        let mut letters = unpoisoned(&self.letters);
-        letters.push(letter);
+    pub fn send(&self, message: WorkerMessage) {
+        let mut messages = unpoisoned(&self.messages);
+        messages.push(message);
         // Who found letters there already rang, and the worker takes them all at once.
-        if letters.len() == 1 {
-            self.bell.signal();
+        if messages.len() == 1 {
+            self.event.signal();
         }
     }
 
     /// Takes all letters. `into` is empty, and gives its memory in exchange.
     pub fn collect(&self, into: &mut Vec<WorkerMessage>) {
-        let mut letters = unpoisoned(&self.letters);
-        self.bell.drain();
-        std::mem::swap(&mut *letters, into);
+        let mut messages = unpoisoned(&self.messages);
+        self.event.drain();
+        std::mem::swap(&mut *messages, into);
     }
 }
 
 impl AsFd for WorkerQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.event.as_fd()
     }
-}
-
-/// The data of a mutex. Whoever panicked while holding one of ours left a list that is still a list.
-pub fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

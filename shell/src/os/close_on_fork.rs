@@ -15,8 +15,8 @@
 //! Children made by `vfork` or `posix_spawn` execute a program, which closes everything current. Children made by a raw `clone`, or
 //! by `_Fork`, run no handlers: they get everything.
 
+use super::file_id::FileId;
 use super::signal::BlockedSignals;
-use crate::os::file::FileId;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::cell::UnsafeCell;
@@ -222,7 +222,7 @@ fn watch_forks() -> Result<(), Errno> {
 }
 
 /// A number that differs in a forked child from what it was in its parent.
-pub fn forks() -> u32 {
+fn forks() -> u32 {
     // Without memory for the handlers forks go unnoticed; but then nothing can be opened that would need them.
     let _ = watch_forks();
     FORKS.load(Ordering::Relaxed)

@@ -22,6 +22,11 @@ impl OsError {
         Self::new(what, Errno::from_io_error(error).unwrap_or(Errno::AGAIN))
     }
 
+    /// The error that the kernel gave.
+    pub(crate) fn errno(&self) -> Errno {
+        self.source
+    }
+
     /// The number of the error, as in `errno`.
     pub fn raw_os_error(&self) -> i32 {
         self.source.raw_os_error()

@@ -1,5 +1,6 @@
-//! The operating system: files, descriptors, processes, signals, sockets and time. Nothing here knows rings, channels or
-//! mailboxes. Only this folder names `libc`.
+//! The operating system: files, descriptors, processes, signals, sockets and time.
+//!
+//! This layer does not know rings, channels or mailboxes. Only this folder names `libc`.
 
 pub mod close_on_fork;
 pub mod daemon;
@@ -9,6 +10,7 @@ pub mod error;
 pub mod escape;
 pub mod event_fd;
 pub mod file;
+pub mod file_id;
 pub mod flush;
 pub mod fork;
 pub mod futex;

@@ -13,11 +13,12 @@
 //! A locked file is never linked from its temporary name: FUSE file systems that know files by their paths (bindfs, sshfs)
 //! take the new name for another file, whose lock is free.
 
-use crate::os::file::{FileId, path_of};
+use crate::os::file::path_of;
+use crate::os::file_id::FileId;
 use crate::os::flush::flush;
 use crate::os::ofd_lock::ByteLocks;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -30,10 +31,9 @@ pub(crate) enum Existing {
     /// It stays, and the new file does not get the name: [`Errno::EXIST`]. [`Errno::OPNOTSUPP`] if the file system has no
     /// way to do that in one step.
     Keep,
-    /// As [`Keep`](Self::Keep), and the new file keeps the locks that are held on it.
-    KeepWithLocks,
-    /// As [`KeepWithLocks`](Self::KeepWithLocks), with a way everywhere. Only for callers that hold another lock, which every
-    /// process takes before it uses this for such a name.
+    /// It stays, the new file does not get the name ([`Errno::EXIST`]), and a file that gets it keeps the locks that are held
+    /// on it. Where the new file has a temporary name, only for callers that hold another lock, which every process takes
+    /// before it uses this for such a name.
     KeepUnderLock,
 }
 
@@ -140,9 +140,6 @@ impl<'d> NewFile<'d> {
         match existing {
             Existing::Replace => self.rename(name)?,
             Existing::Keep => self.rename_or_keep(name)?,
-            Existing::KeepWithLocks => {
-                self.rename_without_replacing(name)?.map_err(|_| Errno::OPNOTSUPP)?;
-            }
             Existing::KeepUnderLock => self.rename_under_lock(name)?,
         }
         self.has_part = false;
@@ -251,15 +248,13 @@ pub fn abilities(directory: impl AsFd) -> Result<Abilities, Errno> {
     }
 }
 
-/// Finds out whether files in a directory can be locked in the two ways that say that a process lives.
+/// Finds out whether files in a directory can be locked.
 ///
 /// # Errors
 /// What the kernel said.
 pub fn check_locks(directory: impl AsFd) -> Result<(), Errno> {
     let mode = Mode::RUSR | Mode::WUSR;
     let (_new, file) = NewFile::create(directory.as_fd(), part_name(&token()), mode)?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    rustix::fs::flock(&file, FlockOperation::Unlock)?;
     ByteLocks::open(&file)?.try_lock(0).map(|_| ())
 }
 
@@ -300,7 +295,6 @@ mod tests {
         std::fs::write(&path, "old").unwrap();
         for (existing, expected, text) in [
             (Existing::Keep, Err(Errno::EXIST), "old"),
-            (Existing::KeepWithLocks, Err(Errno::EXIST), "old"),
             (Existing::KeepUnderLock, Err(Errno::EXIST), "old"),
             (Existing::Replace, Ok(()), "new"),
         ] {

@@ -1,16 +1,18 @@
-//! The client's side of a rendezvous: connect, ask, be handed what was asked for.
+//! The client's side of the control protocol: connect to an owner, send a request, receive the answer.
 
-use super::listener::{Probe, connect};
+use super::listener::{Probe, connect, file_of};
 use super::name::Name;
 use super::protocol::{ControlMessage, LONGEST, ProtocolError, Record, Token};
 use super::runtime_dir::RuntimeDir;
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::{OsError, cannot};
 use crate::os::socket::{Peer, peer_credentials};
 use crate::os::socket::{receive, receive_with_descriptors, send_with_descriptors};
 use crate::os::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use rustix::process::geteuid;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,40 +23,40 @@ use thiserror::Error;
 pub struct Client {
     socket: CloseOnForkFd,
     owner: Peer,
-    /// The owner said so.
+    /// The owner has evicted this process.
     evicted: AtomicBool,
 }
 
 /// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ConnectError {
-    /// NotFound owns the name.
+    /// No process owns the name.
     #[error("no such channel")]
     NotFound,
-    /// Somebody did, and died; or is just about to listen.
+    /// The owner died, or has not begun to listen.
     #[error("its owner is dead")]
     Dead,
-    /// Too many want to be heard just now.
+    /// Too many connections wait to be accepted.
     #[error("too many processes want to be heard at once")]
     Backlog,
-    /// A file that is no socket of ours has the name.
+    /// The name leads to something that is not a socket owned by this user.
     #[error("a file that is no socket of ours has that name")]
     NotOwned,
     /// The owner is another user's process.
     #[error("it belongs to another user")]
     Foreign,
     /// A system call failed.
-    #[error("cannot connect: {}", crate::os::error::reason(*.0))]
-    System(Errno),
+    #[error(transparent)]
+    System(#[from] OsError),
 }
 
 /// Why there was no answer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RequestError {
-    /// The owner hung up.
+    /// The owner closed the connection.
     #[error("its owner hung up")]
     Closed,
-    /// What it said was not understood.
+    /// The answer is not a message of this protocol version.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     /// The deadline passed.
@@ -64,18 +66,20 @@ pub enum RequestError {
     #[error("interrupted")]
     Interrupted,
     /// A system call failed.
-    #[error("cannot talk to its owner: {}", crate::os::error::reason(*.0))]
-    System(Errno),
+    #[error(transparent)]
+    System(#[from] OsError),
 }
+
+const TALK: &str = "talk to its owner";
 
 /// An answer, with what came along.
 #[derive(Debug)]
 pub struct Answer {
-    /// What was said.
+    /// The message.
     pub record: Record,
     /// What followed the record.
     pub rest: Vec<u8>,
-    /// What was handed over.
+    /// The descriptors that came with it.
     pub descriptors: Vec<CloseOnForkFd>,
 }
 
@@ -83,29 +87,42 @@ impl Client {
     /// Connects to the owner of a name.
     ///
     /// # Errors
-    /// There is none, or it is not to be trusted.
+    /// There is no owner, or it is another user's process.
     pub fn connect(directory: &RuntimeDir, name: &Name) -> Result<Self, ConnectError> {
-        let socket = match connect(directory, name) {
+        Self::connect_to(directory, &*file_of(name))
+    }
+
+    /// Connects to the owner of a socket.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub(crate) fn connect_to(directory: impl AsFd, file: impl Arg) -> Result<Self, ConnectError> {
+        let socket = match connect(directory, file) {
             Probe::Alive(socket) => socket,
             Probe::Nothing => return Err(ConnectError::NotFound),
             Probe::Stale(_) => return Err(ConnectError::Dead),
             Probe::Backlog => return Err(ConnectError::Backlog),
             Probe::NotOwned => return Err(ConnectError::NotOwned),
-            Probe::Unknown(error) => return Err(ConnectError::System(error)),
+            Probe::Unknown(error) => return Err(cannot("connect")(error).into()),
         };
-        let owner = peer_credentials(&socket).map_err(ConnectError::System)?;
+        let owner = peer_credentials(&socket).map_err(cannot("connect"))?;
         match owner.uid == geteuid().as_raw() {
             true => Ok(Self { socket, owner, evicted: AtomicBool::new(false) }),
             false => Err(ConnectError::Foreign),
         }
     }
 
-    /// Who the owner is.
+    /// The connection alone.
+    pub(crate) fn into_socket(self) -> CloseOnForkFd {
+        self.socket
+    }
+
+    /// The owner's process and user.
     pub fn owner(&self) -> Peer {
         self.owner
     }
 
-    /// Says something that needs no answer. Never waits: a full socket has been told enough.
+    /// Sends a message that needs no answer. Never waits: if the socket is full, the owner has enough to read.
     ///
     /// # Errors
     /// The owner is gone.
@@ -113,14 +130,14 @@ impl Client {
         match send_with_descriptors(&self.socket, &Record { saying, token }.encode(), &[]) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => Err(RequestError::Closed),
-            Err(error) => Err(RequestError::System(error)),
+            Err(error) => Err(cannot(TALK)(error).into()),
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for the answer.
     ///
     /// # Blocking
-    /// Until the owner answers, the deadline passes or a signal comes. An owner that dies hangs up.
+    /// Until the owner answers, dies, the deadline passes or a signal comes.
     ///
     /// # Errors
     /// There is no answer.
@@ -141,15 +158,15 @@ impl Client {
                     return Ok(Answer { record, rest, descriptors });
                 }
                 Err(Errno::AGAIN) => readable(self.socket.as_fd(), deadline)?,
-                Err(error) => return Err(RequestError::System(error)),
+                Err(error) => return Err(cannot(TALK)(error).into()),
             }
         }
     }
 
-    /// Takes in what the owner said unasked, without waiting. False: it has hung up.
+    /// Receives what the owner sent on its own, without waiting. Returns `false` if the owner has closed the connection.
     pub fn listen(&self) -> bool {
         let mut buffer = [0; super::protocol::RECORD];
-        // Not for ever, for one that never stops: what is left can be read another time.
+        // Bounded, because an owner may send without end. The rest is read the next time.
         for _ in 0..64 {
             match receive(&self.socket, &mut buffer) {
                 Ok(0) => return false,
@@ -166,7 +183,7 @@ impl Client {
         true
     }
 
-    /// Whether the owner has said that we were too slow, as far as it was [listened](Self::listen) to.
+    /// Whether the owner has evicted this process, as far as [`drain`](Self::drain) has read.
     pub fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -184,13 +201,13 @@ pub(crate) fn readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Res
         Some(Duration::ZERO) => return Err(RequestError::TimedOut),
         left => left.map(timespec),
     };
-    let stop = crate::os::signal::stop_event().map_err(RequestError::System)?;
+    let stop = crate::os::signal::stop_event().map_err(cannot(TALK))?;
     let mut ready = [socket, stop].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     match poll(&mut ready, nap.as_ref()) {
         Err(Errno::INTR) | Ok(_) if crate::os::signal::stop_signal().is_some() => {
             Err(RequestError::Interrupted)
         }
         Err(Errno::INTR) | Ok(_) => Ok(()),
-        Err(error) => Err(RequestError::System(error)),
+        Err(error) => Err(cannot(TALK)(error).into()),
     }
 }

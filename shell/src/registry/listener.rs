@@ -4,41 +4,44 @@
 //! but does not listen yet is never seen by a judge, and a live one is never removed.
 
 use super::name::Name;
+use super::protocol::{ControlMessage, Record};
 use super::runtime_dir::{Locked, RuntimeDir, RuntimeError};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::{OsError, cannot};
-use crate::os::file::{FileId, OpenError, SocketFile, remove_if};
-use crate::os::socket::peer_credentials;
+use crate::os::file::{OpenError, SocketFile, remove_if};
+use crate::os::file_id::FileId;
+use crate::os::socket::{peer_credentials, send_with_descriptors};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::path::Arg;
 use rustix::process::geteuid;
 use thiserror::Error;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// A name that is ours while this lives.
+/// The socket of a name. The name belongs to this process while this lives.
 #[derive(Debug)]
 pub struct Listener {
     directory: RuntimeDir,
     name: Name,
     socket: CloseOnForkFd,
-    /// So that another's file is not removed.
+    /// Tells the socket's file from another that takes its name.
     file: FileId,
 }
 
-/// Why a name cannot be ours.
+/// Why a name cannot be taken.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// Somebody else has it.
+    /// Another process has it.
     #[error("the name '{0}' is in use; 'shell ls' says by whom")]
     InUse(Name),
     /// Mailbox servers are known by such names.
     #[error("names like '{0}' belong to mailbox servers")]
     Reserved(Name),
-    /// There is a file of that name which is no socket of ours.
+    /// The name leads to something that is not a socket owned by this user.
     #[error("{} is in the way: it is no socket of ours", crate::os::escape::shown(.0))]
     NotOwned(std::path::PathBuf),
     /// There is no runtime directory any more.
@@ -60,9 +63,14 @@ impl Listener {
     /// # Errors
     /// The name is in use, or something failed; then nothing is left.
     pub fn bind(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
-        if name.mailbox_port().is_some() {
-            return Err(BindError::Reserved(name.clone()));
+        match name.mailbox_port() {
+            Some(_) => Err(BindError::Reserved(name.clone())),
+            None => Self::bind_any(directory, name),
         }
+    }
+
+    /// Takes a name, which may be one of a mailbox server.
+    pub(crate) fn bind_any(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
         let locked = directory.lock().map_err(cannot("lock the runtime directory"))?;
         let (socket, file) = Self::open(&locked, name)?;
         drop(locked);
@@ -102,13 +110,13 @@ impl Listener {
         Ok((socket, file.identity))
     }
 
-    /// Whether nobody can find this socket any more: somebody has removed its file, or the directory.
+    /// Whether the socket cannot be found any more, because another program has removed its file or the directory.
     pub(crate) fn is_gone(&self) -> bool {
         let is_gone = identity(&self.directory, &self.name) == Err(Errno::NOENT);
         is_gone || !self.directory.is_in_place()
     }
 
-    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and nobody else has taken it. Does not wait
+    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and no other process has taken it. Does not wait
     /// for the directory's lock. Connections that wait at the old socket are lost.
     ///
     /// # Errors
@@ -129,7 +137,7 @@ impl Listener {
         &self.name
     }
 
-    /// Accepts somebody of the same user; `None` if nobody waits any more, or it was somebody else.
+    /// Accepts a client of the same user. Returns `None` if no client waits, or the client was another user's.
     ///
     /// # Errors
     /// What the kernel said: most often that there are no descriptors left.
@@ -161,31 +169,31 @@ impl Drop for Listener {
     }
 }
 
-/// What stands behind a name.
+/// What a name leads to.
 #[derive(Debug)]
 pub enum Probe {
     /// Nothing.
     Nothing,
-    /// A socket that nobody listens on any more.
+    /// A socket on which no process listens any more.
     Stale(FileId),
-    /// Somebody who took our connection.
+    /// A process that has this connection.
     Alive(CloseOnForkFd),
-    /// Somebody whose queue of connections is full.
+    /// A process whose queue of connections is full.
     Backlog,
-    /// A file that is no socket of ours.
+    /// Something that is not a socket owned by this user.
     NotOwned,
-    /// That cannot be told, which counts as alive.
+    /// The kernel does not tell, which counts as alive.
     Unknown(Errno),
 }
 
 /// Judges a name. Under the lock a stale socket is surely so.
 pub(crate) fn probe(locked: &Locked<'_>, name: &Name) -> Probe {
-    connect(locked.directory(), name)
+    connect(locked.directory(), &*file_of(name))
 }
 
 /// Tries to connect. Without the lock `Stale` can also mean that its owner is just about to listen.
-pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
-    let file = match SocketFile::open(directory, file_of(name)) {
+pub(crate) fn connect(directory: impl AsFd, file: impl Arg) -> Probe {
+    let file = match SocketFile::open(directory, file) {
         Ok(file) => file,
         Err(OpenError::System(Errno::NOENT)) => return Probe::Nothing,
         Err(OpenError::System(error)) => return Probe::Unknown(error),
@@ -198,6 +206,11 @@ pub(crate) fn connect(directory: &RuntimeDir, name: &Name) -> Probe {
         Err(Errno::PROTOTYPE) => Probe::NotOwned,
         Err(error) => Probe::Unknown(error),
     }
+}
+
+/// Sends a message to a client. A client that has gone needs none, and one whose socket is full has been told enough.
+pub(crate) fn send(client: impl AsFd, message: ControlMessage, descriptors: &[BorrowedFd<'_>]) {
+    let _ = send_with_descriptors(client, &Record::plain(message).encode(), descriptors);
 }
 
 /// Removes a name's socket. False: the name has gone to something else, or nothing, without the lock.
@@ -241,7 +254,7 @@ mod tests {
         // What a killed owner leaves is replaced; what is no socket is not.
         let directory = here(parent.path());
         directory.bind(socket().unwrap(), &file_of(&name)).unwrap();
-        assert!(file.exists() && matches!(connect(&directory, &name), Probe::Stale(_)));
+        assert!(file.exists() && matches!(connect(&directory, &*file_of(&name)), Probe::Stale(_)));
         drop(Listener::bind(directory, &name).unwrap());
         assert!(!file.exists());
         std::fs::write(&file, "text").unwrap();
@@ -256,8 +269,8 @@ mod tests {
         std::fs::create_dir(&deep).unwrap();
         let name: Name = "n".repeat(Name::MAX).parse().unwrap();
         let owner = Listener::bind(here(&deep), &name).unwrap();
-        assert!(matches!(connect(&here(&deep), &name), Probe::Alive(_)));
+        assert!(matches!(connect(here(&deep), &*file_of(&name)), Probe::Alive(_)));
         drop(owner);
-        assert!(matches!(connect(&here(&deep), &name), Probe::Nothing));
+        assert!(matches!(connect(here(&deep), &*file_of(&name)), Probe::Nothing));
     }
 }

@@ -1,4 +1,4 @@
-//! What is said over a rendezvous socket: fixed little-endian records, one in each packet.
+//! The control protocol, over the socket of a channel or a mailbox server: fixed little-endian records, one in each packet.
 //!
 //! ```text
 //! every record    0 magic "WHMT"   4 version   8 kind   12 argument   16..32 token
@@ -7,8 +7,9 @@
 //!                 2 status   answered by a report
 //!                 3 stop     answered by stopping
 //!                 4 seated   argument: its seat; "admit me"
-//!                 5 armed    it will sleep elsewhere: tell it of news by a told
+//!                 5 armed    the client will wait in its own event loop; answered by told, at once and at each change
 //!                 6 bye      argument: how it went (`DisconnectReason`)
+//!                 7 attach   to a mailbox server; answered by mailboxes, or refused
 //! an owner says   16 ring    argument: a seat to try first; two descriptors: data, control
 //!                 17 stream  one descriptor: a stream of frames
 //!                 18 refused argument: why (`Refusal`)
@@ -16,9 +17,10 @@
 //!                 20 stopping
 //!                 21 told    look again
 //!                 22 evicted it was too slow, and is sent nothing more
+//!                 23 mailboxes  one descriptor; the process is attached as long as the connection is open
 //! ```
 //!
-//! The first eight bytes never change their meaning: so whoever meets another version can name both. The token tells the
+//! The first eight bytes never change their meaning: so a process that meets another version can name both. The token tells the
 //! connections of one run of a program from those of others.
 
 use thiserror::Error;
@@ -56,7 +58,7 @@ pub enum DisconnectReason {
     Failed,
 }
 
-/// Why nobody can join.
+/// Why an owner refuses a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Refusal {
     /// As many take part as can.
@@ -71,9 +73,12 @@ pub enum Refusal {
     /// The owner could not do it.
     #[error("its owner cannot take more: no descriptors or memory")]
     Unable,
+    /// The client was connected for too long without a request, or another client needed its place.
+    #[error("nothing was asked for in time")]
+    Silent,
 }
 
-/// What one side says.
+/// A message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ControlMessage {
     /// Client: let me take part.
@@ -84,10 +89,12 @@ pub enum ControlMessage {
     Stop,
     /// Client: I sit in this seat.
     Seated(u32),
-    /// Client: from now on tell me of news.
+    /// Client: notify me of changes.
     Armed,
     /// Client: it is over for me.
     Bye(DisconnectReason),
+    /// Client: hand over the mailboxes.
+    Attach,
     /// Owner: here is the ring; try this seat first.
     Ring(u32),
     /// Owner: here is your stream.
@@ -98,13 +105,15 @@ pub enum ControlMessage {
     Report,
     /// Owner: I am ending.
     Stopping,
-    /// Owner: there is news.
+    /// Owner: something changed.
     Told,
     /// Owner: you were too slow.
     Evicted,
+    /// Owner: here are the mailboxes.
+    Mailboxes,
 }
 
-/// A saying with what goes with every one.
+/// A message with its token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record {
     /// What is said.
@@ -117,7 +126,7 @@ pub struct Record {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ProtocolError {
     /// The other side speaks another version.
-    #[error("the other side speaks version {0} of the rendezvous, this program version {VERSION}")]
+    #[error("the other side speaks version {0} of the control protocol, this program version {VERSION}")]
     Version(u32),
     /// It is nothing known.
     #[error("the other side does not speak this language")]
@@ -139,6 +148,7 @@ impl Record {
             ControlMessage::Seated(seat) => (4, seat),
             ControlMessage::Armed => (5, 0),
             ControlMessage::Bye(how) => (6, how as u32),
+            ControlMessage::Attach => (7, 0),
             ControlMessage::Ring(seat) => (16, seat),
             ControlMessage::Stream => (17, 0),
             ControlMessage::Refused(why) => (18, why as u32),
@@ -146,6 +156,7 @@ impl Record {
             ControlMessage::Stopping => (20, 0),
             ControlMessage::Told => (21, 0),
             ControlMessage::Evicted => (22, 0),
+            ControlMessage::Mailboxes => (23, 0),
         };
         let mut bytes = [0; RECORD];
         for (to, word) in bytes.chunks_exact_mut(4).zip([MAGIC, VERSION, kind, argument]) {
@@ -179,6 +190,7 @@ impl Record {
             (4, seat) => ControlMessage::Seated(seat),
             (5, _) => ControlMessage::Armed,
             (6, how) => ControlMessage::Bye(farewell(how).ok_or(ProtocolError::Malformed)?),
+            (7, _) => ControlMessage::Attach,
             (16, seat) => ControlMessage::Ring(seat),
             (17, _) => ControlMessage::Stream,
             (18, why) => ControlMessage::Refused(refusal(why).ok_or(ProtocolError::Malformed)?),
@@ -186,6 +198,7 @@ impl Record {
             (20, _) => ControlMessage::Stopping,
             (21, _) => ControlMessage::Told,
             (22, _) => ControlMessage::Evicted,
+            (23, _) => ControlMessage::Mailboxes,
             _ => return Err(ProtocolError::Malformed),
         };
         Ok(Self { saying, token })
@@ -199,7 +212,7 @@ fn farewell(word: u32) -> Option<DisconnectReason> {
 }
 
 fn refusal(word: u32) -> Option<Refusal> {
-    let all = [Refusal::Full, Refusal::Missed, Refusal::Over, Refusal::Unable];
+    let all = [Refusal::Full, Refusal::Missed, Refusal::Over, Refusal::Unable, Refusal::Silent];
     all.into_iter().find(|why| *why as u32 == word)
 }
 
@@ -223,6 +236,9 @@ mod tests {
             ControlMessage::Stream,
             ControlMessage::Refused(Refusal::Full),
             ControlMessage::Refused(Refusal::Unable),
+            ControlMessage::Refused(Refusal::Silent),
+            ControlMessage::Attach,
+            ControlMessage::Mailboxes,
             ControlMessage::Report,
             ControlMessage::Stopping,
             ControlMessage::Told,

@@ -5,7 +5,8 @@
 //! Everything in it is reached through the opened directory, never by its path again.
 
 use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::file::{FileId, path_of};
+use crate::os::file::path_of;
+use crate::os::file_id::FileId;
 use crate::os::pid::mount_namespace;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
@@ -69,7 +70,7 @@ impl RuntimeDir {
     /// Opens the directory, and makes it if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made, or somebody else could change what is in it.
+    /// It cannot be made, or another user could change what is in it.
     pub fn open() -> Result<Self, RuntimeError> {
         match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
             Some(parent) => Self::open_in(&parent, "whorl"),
@@ -161,12 +162,12 @@ impl RuntimeDir {
         &self.path
     }
 
-    /// Whether the directory still has its path. It loses it if somebody removes or replaces it.
+    /// Whether the directory still has its path. It loses it if another program removes or replaces it.
     pub fn is_in_place(&self) -> bool {
         let opened = rustix::fs::fstat(&self.directory).map(|stat| FileId::of(&stat));
         match FileId::at(CWD, &*self.path) {
             // A relative path led here when it was opened, and need not now. Nor does any, for a program that has since
-            // moved to another root or mount namespace: those who look for its names did not.
+            // moved to another root or mount namespace: the clients that look for its names did not.
             _ if !self.path.is_absolute() || view() != self.view => true,
             Ok(at_path) => Ok(at_path) == opened,
             Err(error) => ![Errno::NOENT, Errno::NOTDIR].contains(&error),
@@ -184,7 +185,7 @@ impl RuntimeDir {
         }
     }
 
-    /// Binds a socket to a name in it: by the real path where that fits a socket's address, because those who clean up
+    /// Binds a socket to a name in it: by the real path where that fits a socket's address, because programs that clean up
     /// take a socket for dead if its path is not in `/proc/net/unix`; else through the opened directory.
     ///
     /// # Errors
@@ -208,7 +209,7 @@ impl RuntimeDir {
     }
 }
 
-/// The directory's lock, held: nobody else binds a name, judges one as stale, or removes one. The kernel drops it with a
+/// The directory's lock, held: no other process binds a socket's name, judges one as stale, or removes one. The kernel drops it with a
 /// killed holder.
 #[derive(Debug)]
 pub struct Locked<'d> {
@@ -229,7 +230,7 @@ impl RuntimeDir {
     /// Takes the directory's lock.
     ///
     /// # Blocking
-    /// Until whoever holds it is done, at most ten seconds.
+    /// Until the process that holds it is done, at most ten seconds.
     ///
     /// # Errors
     /// [`Errno::TIMEDOUT`], or what the kernel said.
@@ -237,10 +238,10 @@ impl RuntimeDir {
         Ok(Locked { directory: self, _lock: DirectoryLock::take(self)? })
     }
 
-    /// Takes the directory's lock if nobody has it just now.
+    /// Takes the directory's lock if it is free.
     ///
     /// # Errors
-    /// [`Errno::WOULDBLOCK`] if somebody has it, or what the kernel said.
+    /// [`Errno::WOULDBLOCK`] if another process has it, or what the kernel said.
     pub(crate) fn try_lock(&self) -> Result<Locked<'_>, Errno> {
         Ok(Locked { directory: self, _lock: DirectoryLock::try_take(self)? })
     }
@@ -295,7 +296,7 @@ impl DirectoryLock {
     /// Takes the lock of an opened directory, without waiting.
     ///
     /// # Errors
-    /// [`Errno::WOULDBLOCK`] if somebody has it, or what the kernel said.
+    /// [`Errno::WOULDBLOCK`] if another process has it, or what the kernel said.
     pub fn try_take(directory: impl AsFd) -> Result<Self, Errno> {
         let lock = Self::open(directory)?;
         rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive)?;

@@ -3,7 +3,8 @@
 //! ```text
 //! 0 kind   4 state   8 transport   12 wanted   16 memory, 8 bytes   24 sent, 8 bytes   32 rate, 8 bytes
 //! 40 messages, 8 bytes   48 message rate, 8 bytes   56 1 if the owner waits for participants
-//! 60 how many participants follow, each: 0 pid   4 state   8 behind, 8 bytes   16 fill       all little-endian
+//! 60 how many participants follow   64 connections, 8 bytes       all little-endian
+//! each participant: 0 pid   4 state   8 behind, 8 bytes   16 fill
 //! ```
 
 use super::protocol::LONGEST;
@@ -86,11 +87,13 @@ pub struct Report {
     pub message_rate: u64,
     /// Whether the owner waits for participants, because the channel is full or the stream at its end.
     pub waits: bool,
+    /// The clients of a mailbox server; 0 for a channel.
+    pub connections: u64,
     /// Who takes part.
     pub participants: Vec<Participant>,
 }
 
-const HEAD: usize = 64;
+const HEAD: usize = 72;
 const EACH: usize = 20;
 /// The most participants that fit a packet, after the record.
 const MOST: usize = (LONGEST - 64 - HEAD) / EACH;
@@ -108,6 +111,7 @@ impl Report {
         }
         bytes.extend_from_slice(&u32::from(self.waits).to_le_bytes());
         bytes.extend_from_slice(&(told.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.connections.to_le_bytes());
         for participant in told {
             bytes.extend_from_slice(&participant.pid.to_le_bytes());
             bytes.extend_from_slice(&(participant.standing as u32).to_le_bytes());
@@ -146,6 +150,7 @@ impl Report {
             messages: long(40)?,
             message_rate: long(48)?,
             waits: word(56)? != 0,
+            connections: long(64)?,
             participants: participants.collect::<Option<_>>()?,
         })
     }
@@ -174,6 +179,7 @@ mod tests {
             messages: 1 << 34,
             message_rate: 7,
             waits: true,
+            connections: 5,
             participants: vec![participant; 2],
         };
         let bytes = report.encode();

@@ -3,8 +3,7 @@
 //! One memfd, writable by all who attach, reserved in full before it is mapped and sealed against resizing. Who attaches
 //! takes a seat, and holds that seat's byte lock for as long: should it die, others reclaim it.
 
-use crate::os::close_on_fork;
-use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::memory;
 use crate::os::ofd_lock::ByteLocks;
 use crate::shm::liveness::{Owner, SharedHost};
@@ -68,7 +67,7 @@ impl MailSegment {
             return Err(SegmentError::NoMemory { needed, free });
         }
         let object = object("whorl-mailboxes", needed)?;
-        rustix::fs::fcntl_add_seals(&object, SealFlags::SEAL).map_err(system("seal"))?;
+        rustix::fs::fcntl_add_seals(&object, SealFlags::SEAL).map_err(system("seal shared memory"))?;
         Self::with(object, |region, host| {
             // SAFETY: a fresh mapping of a fresh object, writable; everybody else comes through `attach`.
             unsafe { core::Mailboxes::create(region, geometry, nonce(), host) }
@@ -80,7 +79,8 @@ impl MailSegment {
     /// # Errors
     /// The object is not sealed, holds no mailboxes, or cannot be mapped.
     pub fn open(object: OwnedFd) -> Result<Self, SegmentError> {
-        let seals = rustix::fs::fcntl_get_seals(&object).map_err(system("check the seals of"))?;
+        let seals =
+            rustix::fs::fcntl_get_seals(&object).map_err(system("check the seals of shared memory"))?;
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(SegmentError::Unsealed);
         }
@@ -96,7 +96,7 @@ impl MailSegment {
         ) -> Result<core::Mailboxes<'static, SharedHost>, core::LayoutError>,
     ) -> Result<Self, SegmentError> {
         let memory = Arc::new(MmapOptions::new().map_raw(&object).map_err(mapping)?);
-        let locks = ByteLocks::open(&object).map_err(system("open a lock on"))?;
+        let locks = ByteLocks::open(&object).map_err(system("open a lock on shared memory"))?;
         let start = NonNull::new(memory.as_mut_ptr()).ok_or(core::LayoutError::TooShort)?;
         // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core, and
         // kept as long as the result.
@@ -110,8 +110,8 @@ impl MailSegment {
     /// # Errors
     /// All are taken, or a system call failed.
     pub fn sit(&self) -> Result<Mailboxes, MailboxError> {
-        let locks = ByteLocks::open(&self.object).map_err(system("open a lock on"))?;
-        let (pid, forks) = (std::process::id(), close_on_fork::forks());
+        let locks = ByteLocks::open(&self.object).map_err(system("open a lock on shared memory"))?;
+        let (pid, fork) = (std::process::id(), ForkId::current());
         let seats = self.mailboxes.geometry().seats();
         let sit = |seat: u32| {
             let is_free = || self.mailboxes.is_free(seat);
@@ -122,14 +122,14 @@ impl MailSegment {
             self.mailboxes.reclaim_dead();
             sat = (0..seats).find_map(sit);
         }
-        let user = sat.ok_or(MailboxError::Seats(seats))?.map_err(system("lock a seat of"))?;
+        let user = sat.ok_or(MailboxError::Seats(seats))?.map_err(system("lock a seat of shared memory"))?;
         Ok(Mailboxes {
             user: ManuallyDrop::new(user),
             _locks: locks,
             segment: self.clone(),
             buffer: Vec::new(),
-            forks,
-            tie: None,
+            fork,
+            connection: None,
         })
     }
 
@@ -193,9 +193,9 @@ pub struct Mailboxes {
     _locks: ByteLocks,
     segment: MailSegment,
     buffer: Vec<u8>,
-    forks: u32,
-    /// A connection that breaks when this process dies, so that somebody notices at once.
-    tie: Option<Arc<CloseOnForkFd>>,
+    fork: ForkId,
+    /// The connection to the server. It breaks when this process dies, so that the server reclaims the seat at once.
+    connection: Option<Arc<CloseOnForkFd>>,
 }
 
 impl Mailboxes {
@@ -215,13 +215,13 @@ impl Mailboxes {
     /// As [`MailSegment::sit`].
     pub fn try_clone(&self) -> Result<Self, MailboxError> {
         let mut other = self.segment.sit()?;
-        other.tie.clone_from(&self.tie);
+        other.connection.clone_from(&self.connection);
         Ok(other)
     }
 
-    /// The same, keeping a connection open for as long.
-    pub(crate) fn tied(mut self, tie: CloseOnForkFd) -> Self {
-        self.tie = Some(Arc::new(tie));
+    /// Keeps the connection to the server open for as long as the mailboxes are in use.
+    pub(crate) fn with_connection(mut self, connection: CloseOnForkFd) -> Self {
+        self.connection = Some(Arc::new(connection));
         self
     }
 
@@ -233,7 +233,7 @@ impl Mailboxes {
     /// # Errors
     /// There is no such mailbox, or no memory.
     pub fn read(&mut self, index: u32) -> Result<Message, MailboxError> {
-        self.read_by(index, None, |message, version| Message { version, bytes: message.to_vec() })
+        self.read_with(index, None, |message, version| Message { version, bytes: message.to_vec() })
     }
 
     /// Lets `look` see the latest message, which lies in private memory, and its version.
@@ -243,7 +243,7 @@ impl Mailboxes {
     ///
     /// # Errors
     /// As [`read`](Self::read), and the deadline.
-    pub fn read_by<R>(
+    pub fn read_with<R>(
         &mut self,
         index: u32,
         deadline: Option<Instant>,
@@ -270,7 +270,7 @@ impl Mailboxes {
     ///
     /// # Errors
     /// As [`read`](Self::read), the deadline, and [`MailReadError::TooShort`].
-    pub fn read_to(
+    pub fn read_into(
         &mut self,
         index: u32,
         buffer: &mut [u8],
@@ -322,7 +322,7 @@ impl Mailboxes {
     /// Waits for a writer, then as [`read`](Self::read); both until `deadline`.
     ///
     /// # Errors
-    /// As [`read_by`](Self::read_by), but for the deadline.
+    /// As [`read_with`](Self::read_with), but for the deadline.
     pub fn wait_newer(
         &mut self,
         index: u32,
@@ -334,8 +334,9 @@ impl Mailboxes {
             return Ok(None);
         }
         // A writer may own the mailbox by now, and be stopped.
-        match self.read_by(index, deadline, |message, version| Message { version, bytes: message.to_vec() }) {
-            Err(error) if error.is_lock() == Some(LockError::TimedOut) => Ok(None),
+        match self.read_with(index, deadline, |message, version| Message { version, bytes: message.to_vec() })
+        {
+            Err(error) if error.lock_error() == Some(LockError::TimedOut) => Ok(None),
             other => other.map(Some),
         }
     }
@@ -373,7 +374,7 @@ impl Mailboxes {
     }
 
     fn check(&self) -> Result<(), MailboxError> {
-        if close_on_fork::forks() == self.forks { Ok(()) } else { Err(MailboxError::Forked) }
+        if self.fork.has_forked() { Err(MailboxError::Forked) } else { Ok(()) }
     }
 }
 
@@ -388,7 +389,7 @@ impl Drop for Mailboxes {
 
 impl MailboxError {
     /// Whether the lock could not be had in time, or the wait was interrupted.
-    pub fn is_lock(&self) -> Option<LockError> {
+    pub fn lock_error(&self) -> Option<LockError> {
         match self {
             Self::Read(MailReadError::Lock(why)) | Self::Write(MailWriteError::Lock(why)) => Some(*why),
             _ => None,

@@ -5,6 +5,7 @@
 //! all. Both are reserved in full before they are mapped, so that nothing is killed by SIGBUS later, and sealed against
 //! shrinking and growing.
 
+use crate::os::error::OsError;
 use crate::os::futex::MAX_YIELDS;
 use crate::os::memory;
 use crate::os::ofd_lock::ByteLocks;
@@ -31,13 +32,8 @@ pub enum SegmentError {
         free: u64,
     },
     /// A system call failed.
-    #[error("cannot {what} shared memory: {}{}", crate::os::error::reason(*.error), if *.error == Errno::FBIG { "; the limit of file sizes (ulimit -f) counts for it too" } else { "" })]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// What the kernel said.
-        error: Errno,
-    },
+    #[error("{error}{hint}", error = .0, hint = hint(.0))]
+    System(#[from] OsError),
     /// The objects hold no ring that we can use.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -46,8 +42,13 @@ pub enum SegmentError {
     Unsealed,
 }
 
+fn hint(error: &OsError) -> &'static str {
+    let is_limited = error.errno() == Errno::FBIG;
+    if is_limited { "; the limit of file sizes (ulimit -f) counts for it too" } else { "" }
+}
+
 pub(crate) fn system(what: &'static str) -> impl FnOnce(Errno) -> SegmentError {
-    move |error| SegmentError::System { what, error }
+    move |error| OsError::new(what, error).into()
 }
 
 /// The two objects of a ring's segment.
@@ -116,8 +117,8 @@ impl Segment {
         let data = MmapOptions::new().map_raw(&self.data).map_err(mapping)?;
         data.advise(Advice::DontFork).map_err(mapping)?;
         let seals = SealFlags::FUTURE_WRITE | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&self.data, seals).map_err(system("seal"))?;
-        rustix::fs::fcntl_add_seals(&self.control, SealFlags::SEAL).map_err(system("seal"))?;
+        rustix::fs::fcntl_add_seals(&self.data, seals).map_err(system("seal shared memory"))?;
+        rustix::fs::fcntl_add_seals(&self.control, SealFlags::SEAL).map_err(system("seal shared memory"))?;
         let control = MmapOptions::new().map_raw(&self.control).map_err(mapping)?;
         let host = self.host(Owner::ThisProcess)?;
         let memory = Arc::new([data, control]);
@@ -135,7 +136,8 @@ impl Segment {
     /// The objects are not sealed, hold no ring, or cannot be mapped.
     pub fn attach(&self, owner: Owner) -> Result<SharedRing, SegmentError> {
         for object in [&self.data, &self.control] {
-            let seals = rustix::fs::fcntl_get_seals(object).map_err(system("check the seals of"))?;
+            let seals =
+                rustix::fs::fcntl_get_seals(object).map_err(system("check the seals of shared memory"))?;
             if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
                 return Err(SegmentError::Unsealed);
             }
@@ -156,7 +158,7 @@ impl Segment {
     /// # Errors
     /// What the kernel said.
     pub fn byte_locks(&self) -> Result<ByteLocks, SegmentError> {
-        ByteLocks::open(&self.control).map_err(system("open a lock on"))
+        ByteLocks::open(&self.control).map_err(system("open a lock on shared memory"))
     }
 
     fn host(&self, owner: Owner) -> Result<SharedHost, SegmentError> {
@@ -171,11 +173,13 @@ pub(crate) fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
         Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags), // a kernel before 6.3
         other => other,
     }
-    .map_err(system("create"))?;
+    .map_err(system("create shared memory"))?;
     // The default is 0777, with which anybody who sees our /proc entry could open it.
-    rustix::fs::fchmod(&object, Mode::RUSR | Mode::WUSR).map_err(system("protect"))?;
-    rustix::fs::fallocate(&object, FallocateFlags::empty(), 0, length).map_err(system("reserve"))?;
-    rustix::fs::fcntl_add_seals(&object, SealFlags::SHRINK | SealFlags::GROW).map_err(system("seal"))?;
+    rustix::fs::fchmod(&object, Mode::RUSR | Mode::WUSR).map_err(system("protect shared memory"))?;
+    rustix::fs::fallocate(&object, FallocateFlags::empty(), 0, length)
+        .map_err(system("reserve shared memory"))?;
+    rustix::fs::fcntl_add_seals(&object, SealFlags::SHRINK | SealFlags::GROW)
+        .map_err(system("seal shared memory"))?;
     Ok(object)
 }
 
@@ -186,7 +190,7 @@ pub(crate) fn nonce() -> u64 {
 }
 
 pub(crate) fn mapping(error: std::io::Error) -> SegmentError {
-    SegmentError::System { what: "map", error: Errno::from_io_error(&error).unwrap_or(Errno::IO) }
+    OsError::io("map shared memory", &error).into()
 }
 
 /// Both mappings as core sees them. Private: whoever calls this keeps `memory` for as long as the regions are used.

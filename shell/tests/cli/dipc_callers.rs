@@ -1,10 +1,11 @@
 //! Programs at a server's control socket, and those that were attached through it and died: neither holds up the others.
 
-use crate::kit::mailbox_server::{Server, expect, text};
+use crate::kit::mailbox_server::{Server, expect};
 use crate::kit::{LIMIT, lacks_strace, until};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::process::{Command, Stdio};
+use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
 use whorl::shm::mailboxes::Mailboxes;
 
 fn call(server: &Server) -> OwnedFd {
@@ -16,10 +17,10 @@ fn call(server: &Server) -> OwnedFd {
     socket
 }
 
-fn answer(socket: &OwnedFd) -> String {
-    let mut bytes = [0; 256];
+fn answer(socket: &OwnedFd) -> ControlMessage {
+    let mut bytes = [0; RECORD];
     let (count, _) = rustix::net::recv(socket, &mut bytes[..], RecvFlags::empty()).unwrap();
-    text(&bytes[..count])
+    Record::decode(&bytes[..count]).unwrap().saying
 }
 
 #[test]
@@ -28,7 +29,7 @@ fn however_many_callers_ask_nothing_one_that_asks_is_answered() {
     let mut attached = Mailboxes::attach(server.control().as_path()).unwrap();
     let silent: Vec<OwnedFd> = (0..400).map(|_| call(&server)).collect();
     // The oldest makes room, and hears why.
-    assert_eq!(answer(&silent[0]), "err others call, and you asked nothing");
+    assert_eq!(answer(&silent[0]), ControlMessage::Refused(Refusal::Silent));
     let mut other = Mailboxes::attach(server.control().as_path()).unwrap();
     assert_eq!(other.write(0, b"x").unwrap(), 1);
     // Those who are attached are no callers that ask nothing.

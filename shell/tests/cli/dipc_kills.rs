@@ -32,7 +32,7 @@ fn victim() {
     let mut seed = u64::from(std::process::id()) << 32;
     loop {
         if reads {
-            mailboxes.read_by(0, None, |_, _| ()).unwrap();
+            mailboxes.read_with(0, None, |_, _| ()).unwrap();
         } else if seed % 2 == 0 {
             // The pattern takes long to make, and a victim is to be in the lock.
             mailboxes.write(1, &long).unwrap();
@@ -71,7 +71,7 @@ fn five_hundred_attached_programs_are_killed() {
             let mut mailboxes = Mailboxes::attach(server.control().as_path()).unwrap();
             while !end.load(Relaxed) {
                 timed(&mut || {
-                    let whole = mailboxes.read_by(0, None, |bytes, _| bytes.to_vec()).unwrap();
+                    let whole = mailboxes.read_with(0, None, |bytes, _| bytes.to_vec()).unwrap();
                     reads.fetch_add(1, Relaxed);
                     assert!(is_whole(&whole, MOST), "half a message");
                 });

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use whorl::discovery::Information;
+use whorl::os::ofd_lock::ByteLocks;
+use whorl::registry::lock_file::OWNER;
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -196,8 +198,8 @@ fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
     for number in 0..40 {
         let path = file(&sandbox, &format!("hostile-{number}"));
         std::fs::write(&path, &alive).unwrap();
-        let held = std::fs::File::open(&path).unwrap();
-        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let held = ByteLocks::open(std::fs::File::open(&path).unwrap()).unwrap();
+        assert_eq!(held.try_lock(OWNER), Ok(true));
         locked.push(held);
     }
     std::fs::write(file(&sandbox, "empty"), "").unwrap();

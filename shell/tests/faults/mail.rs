@@ -45,7 +45,7 @@ pub fn open(segment: &MailSegment) -> Result<MailSegment, Fault> {
 pub fn write(user: &mut Mailboxes, number: u64) -> Result<u64, Fault> {
     let written =
         patiently("to write", |deadline| match user.write_until(0, &message(number), Some(deadline)) {
-            Err(error) if error.is_lock().is_some() => None,
+            Err(error) if error.lock_error().is_some() => None,
             other => Some(other),
         })?;
     written.map_err(met)
@@ -54,8 +54,8 @@ pub fn write(user: &mut Mailboxes, number: u64) -> Result<u64, Fault> {
 /// The latest message: whole, and its version.
 pub fn read(user: &mut Mailboxes) -> Result<(u64, u64), Fault> {
     let look = |bytes: &[u8], version: u64| number_of(bytes).map(|number| (number, version));
-    let read = patiently("to read", |deadline| match user.read_by(0, Some(deadline), look) {
-        Err(error) if error.is_lock().is_some() => None,
+    let read = patiently("to read", |deadline| match user.read_with(0, Some(deadline), look) {
+        Err(error) if error.lock_error().is_some() => None,
         other => Some(other),
     })?;
     read.map_err(met)?

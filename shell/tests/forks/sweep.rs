@@ -59,7 +59,7 @@ fn opening() {
             }
             "mailbox server" => {
                 let options = Options {
-                    shape: Limits { boxes: 2, capacity: 64, packet: 64 },
+                    limits: Limits { boxes: 2, capacity: 64, packet: 64 },
                     address: None,
                     port: 0,
                     any_user: false,

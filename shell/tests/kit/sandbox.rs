@@ -1,7 +1,6 @@
 //! A directory of a test's own, with a runtime directory in it.
 
 use super::{Ended, LIMIT, Running, SHELL, SOON, all_pids, run, start, until};
-use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
@@ -9,6 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
+use whorl::os::ofd_lock::ByteLocks;
+use whorl::registry::lock_file::OWNER;
 
 /// A test's own directory. Everything that the test starts has its working directory here.
 pub struct Sandbox {
@@ -183,7 +184,7 @@ impl Sandbox {
             let waits = |file: &String| file.starts_with(&format!("{name}.")) && file.ends_with(".wait");
             let is_locked = |file: &String| {
                 let opened = fs::File::open(self.at("run/whorl").join(file));
-                opened.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+                opened.and_then(|file| Ok(ByteLocks::open(file)?.is_held(OWNER))).unwrap_or(false)
             };
             self.left().iter().filter(|file| waits(file) && is_locked(file)).count() == count
         });

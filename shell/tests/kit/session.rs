@@ -33,20 +33,20 @@ impl MailboxStore for Plain {
     }
 }
 
-pub fn rules(boxes: u32, capacity: usize, packet: usize, token: Option<&[u8]>) -> Config {
-    let shape = Limits { boxes, capacity, packet };
-    Config { shape, token: token.map(<[u8]>::to_vec), idle: None }
+pub fn config(boxes: u32, capacity: usize, packet: usize, token: Option<&[u8]>) -> Config {
+    let limits = Limits { boxes, capacity, packet };
+    Config { limits, token: token.map(<[u8]>::to_vec), idle: None }
 }
 
 /// All replies to `pieces`, one after the other, and then the end of the input.
 pub fn converse<'a>(
-    rules: &Config,
+    config: &Config,
     boxes: &mut Plain,
     brim: usize,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Vec<u8> {
     let budget = Budget::new(64 << 20);
-    let mut session = Session::new(rules.token.is_none(), &budget.account(0, None), 0);
+    let mut session = Session::new(config.token.is_none(), &budget.account(0, None), 0);
     let mut replies = Vec::new();
     let mut input: Vec<u8> = Vec::new();
     let mut pieces = pieces.into_iter();
@@ -59,7 +59,7 @@ pub fn converse<'a>(
         loop {
             let mut out = OutBuffer::default();
             let mut turn =
-                CallContext { now: 0, rules, boxes, out: &mut out, room: usize::MAX, keeps_replies: false };
+                CallContext { now: 0, config, boxes, out: &mut out, room: usize::MAX, keeps_replies: false };
             let (used, need) = session.advance(&input, end, brim, &mut turn);
             input.drain(..used);
             replies.extend_from_slice(&out);
@@ -72,7 +72,7 @@ pub fn converse<'a>(
                     );
                     break;
                 }
-                WaitingFor::WaitList { .. } | WaitingFor::Nothing => break,
+                WaitingFor::NewVersion { .. } | WaitingFor::Nothing => break,
             }
         }
     }

@@ -32,7 +32,7 @@ fn a_childs_handles_say_that_it_was_forked() {
     assert_eq!(mailboxes.write(0, b"before").unwrap(), 1);
     let child = fork(|| {
         let write = mailboxes.write(0, b"child");
-        let read = mailboxes.read_by(0, None, |_, _| ());
+        let read = mailboxes.read_with(0, None, |_, _| ());
         let both = matches!((write, read), (Err(MailboxError::Forked), Err(MailboxError::Forked)));
         // SAFETY: not used again in this process, which ends without destructors.
         drop(unsafe { std::ptr::read(&mailboxes) });

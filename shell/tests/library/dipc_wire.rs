@@ -2,7 +2,7 @@
 //! of the document that shares no code with the server, and however the input is cut into pieces.
 
 use crate::kit::oracle::{Oracle, agrees};
-use crate::kit::session::{Plain, converse, rules};
+use crate::kit::session::{Plain, config, converse};
 
 const BOXES: u32 = 8;
 const CAPACITY: usize = 64;
@@ -12,12 +12,12 @@ const PACKET: usize = 16;
 fn compare(oracle: &Oracle, input: &[u8], cuts: &[usize]) -> Vec<u8> {
     let mut expected_boxes = oracle.clone();
     let expected = expected_boxes.converse(input);
-    let rules = rules(oracle.boxes.len() as u32, oracle.capacity, oracle.packet, oracle.token.as_deref());
+    let config = config(oracle.boxes.len() as u32, oracle.capacity, oracle.packet, oracle.token.as_deref());
     let mut boxes = Plain(oracle.boxes.clone());
     let edges = [0].iter().chain(cuts).chain([&input.len()]).copied().collect::<Vec<_>>();
     let pieces = edges.windows(2).map(|edge| &input[edge[0]..edge[1]]);
     let replies =
-        converse(&rules, &mut boxes, if cuts.len().is_multiple_of(2) { 1 << 16 } else { 1 }, pieces);
+        converse(&config, &mut boxes, if cuts.len().is_multiple_of(2) { 1 << 16 } else { 1 }, pieces);
     let told = || format!("{}\n{}\n{expected:?}", input.escape_ascii(), replies.escape_ascii());
     assert!(agrees(&expected, &replies), "{}", told());
     assert_eq!(boxes.0, expected_boxes.boxes, "{}", told());

@@ -102,10 +102,10 @@ fn mailboxes_under_fire(scribble: Scribble, rounds: u32) {
     all_return(move |said| {
         for _ in 0..rounds {
             for user in [&mut a, &mut b] {
-                let _ = user.read_to(0, &mut [0; 256], soon());
-                said("read_to");
-                let _ = user.read_by(1, soon(), |bytes, _| bytes.len());
-                said("read_by");
+                let _ = user.read_into(0, &mut [0; 256], soon());
+                said("read_into");
+                let _ = user.read_with(1, soon(), |bytes, _| bytes.len());
+                said("read_with");
                 let _ = user.write_until(0, &[1; 256], soon());
                 said("write_until");
                 let _ = user.wait_newer(0, u64::MAX, soon());

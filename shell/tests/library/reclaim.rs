@@ -146,9 +146,9 @@ fn writers_die_under_many_threads_of_one_process() {
                         .send(me.write_until(0, &[id; 1 << 16], Some(deadline)).expect("the lock"))
                         .unwrap();
                     let same = |bytes: &[u8], _| bytes.iter().all(|byte| *byte == bytes[0]);
-                    assert!(me.read_by(0, Some(deadline), same).expect("the lock"), "torn");
+                    assert!(me.read_with(0, Some(deadline), same).expect("the lock"), "torn");
                     let first = |bytes: &[u8], _| u32::from(bytes[0]);
-                    written.store(me.read_by(0, Some(deadline), first).expect("the lock"), SeqCst);
+                    written.store(me.read_with(0, Some(deadline), first).expect("the lock"), SeqCst);
                 }
             });
         }
@@ -230,7 +230,7 @@ fn a_wait_for_a_newer_message_ends_at_its_deadline_although_a_writer_is_stopped(
         signal(pid, Signal::STOP);
         until(LIMIT, "it is stopped", || stat(pid).is_some_and(|fields| fields[0] == "T"));
         let soon = Some(Instant::now() + Duration::from_millis(50));
-        let is_inside = me.read_to(0, &mut buffer, soon).is_err();
+        let is_inside = me.read_into(0, &mut buffer, soon).is_err();
         if !is_inside {
             signal(pid, Signal::CONT);
             thread::sleep(Duration::from_millis(1)); // not always at the same place

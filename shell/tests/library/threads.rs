@@ -43,7 +43,7 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     let options = Server::options(sandbox.at("servers")).runtime_dir(&directory);
     let announced = options.start(&"y".parse().expect("a name")).expect("a server");
     let options = Options {
-        shape: Limits { boxes: 1, capacity: 16, packet: 16 },
+        limits: Limits { boxes: 1, capacity: 16, packet: 16 },
         address: None,
         port: 0,
         unix: None,

@@ -76,6 +76,7 @@ impl ChannelState {
             messages,
             message_rate: self.messages.rate(messages),
             waits: self.status.is_waiting(),
+            connections: 0,
             participants: self.participants(),
         }
     }

@@ -121,7 +121,7 @@ fn read(socket: &CloseOnForkFd, buffer: &mut [u8], deadline: Deadline) -> Result
                 readable(socket.as_fd(), deadline).map_err(|error| match error {
                     RequestError::TimedOut => ReceiveError::TimedOut,
                     RequestError::Interrupted => ReceiveError::Interrupted,
-                    RequestError::System(error) => ReceiveError::System(error),
+                    RequestError::System(error) => ReceiveError::System(error.errno()),
                     _ => ReceiveError::Corrupt,
                 })?;
             }

@@ -1,15 +1,14 @@
 //! The server: opened by one thread, then workers that serve, a waker that listens for news from attached programs, and
 //! this thread, which takes clients in and answers on the control socket.
 
-mod burial;
 mod keep;
+mod reclaim;
 mod run;
 
 pub use run::RunError;
 
 use crate::os::error::{OsError, cannot};
 use crate::os::limits;
-use crate::os::pid;
 use crate::shm::{LayoutError, MailGeometry};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
@@ -19,26 +18,26 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::mailbox_server::budget::Budget;
-use crate::mailbox_server::control;
-use crate::mailbox_server::farewell::Farewells;
 use crate::mailbox_server::listen::{self, Inherited, ListenError, Listeners};
 use crate::mailbox_server::lobby::Lobby;
-use crate::mailbox_server::place::{Held, Information, Place, PlaceError};
+use crate::mailbox_server::rejected::RejectedClients;
 use crate::mailbox_server::reply::Limits;
+use crate::mailbox_server::server_registry::{RegistryError, ServerInfo, ServerRegistry, name_of};
 use crate::mailbox_server::session::Config;
 use crate::mailbox_server::store::SharedMailboxes;
 use crate::mailbox_server::wait_list::WaitList;
 use crate::mailbox_server::worker::{Shared, Worker};
 use crate::mailbox_server::worker_queue::WorkerQueue;
-use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::file::FileId;
 use crate::os::memory;
 use crate::os::socket_owner::OwnerCheck;
-use crate::registry::RuntimeError;
+use crate::os::thread::start_thread;
+use crate::registry::lock_file::LockFile;
+use crate::registry::{BindError, Listener, RuntimeError};
 use crate::shm::mailboxes::{MailSegment, MailboxError};
 use crate::shm::ring::SegmentError;
 
@@ -54,7 +53,7 @@ const BUDGET_PART: u64 = 8;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The sizes.
-    pub shape: Limits,
+    pub limits: Limits,
     /// Where to listen; both loopback addresses if absent.
     pub address: Option<IpAddr>,
     /// The port; 0 becomes a free one.
@@ -108,7 +107,10 @@ pub enum StartError {
     Listen(#[from] ListenError),
     /// We cannot be found.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Registry(#[from] RegistryError),
+    /// The control socket has no name.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The mailboxes cannot be made.
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
@@ -128,25 +130,25 @@ impl StartError {
 pub struct Server {
     listeners: Listeners,
     address: SocketAddr,
-    place: Place,
-    information: Information,
-    held: Held,
-    /// The file that was ours before somebody removed it.
-    former: Option<Held>,
-    control: CloseOnForkFd,
-    control_file: FileId,
+    registry: ServerRegistry,
+    info: ServerInfo,
+    /// Dropped before the lock file: as long as that is there, the socket is found.
+    control: Listener,
+    lock_file: LockFile,
+    /// The file before another program removed it.
+    former: Option<LockFile>,
     /// The names are gone, and this was logged.
     is_missed: bool,
     segment: MailSegment,
     shared: Arc<Shared>,
-    posts: Vec<Arc<WorkerQueue>>,
+    queues: Vec<Arc<WorkerQueue>>,
     workers: Vec<Worker<SharedMailboxes>>,
     ended: Arc<WorkerQueue>,
     /// Decides which clients over TCP are served; all of them if absent.
     owners: Option<OwnerCheck>,
     epoll: OwnedFd,
     reserve: Option<OwnedFd>,
-    farewells: Farewells,
+    rejected: RejectedClients,
     log: Option<String>,
 }
 
@@ -157,7 +159,7 @@ const ENDED: u64 = 2;
 const LISTENER: u64 = 16;
 const CALLER: u64 = 1 << 32;
 /// And those who were sent away from here.
-const FAREWELL: u64 = 1 << 63;
+const REJECTED: u64 = 1 << 63;
 
 impl Server {
     /// Listens, makes the mailboxes, and can be found. To be called by a process with one thread, after its last fork.
@@ -166,13 +168,13 @@ impl Server {
     /// Why that is not possible; nothing is left then.
     pub fn open(options: Options, inherited: Option<Inherited>) -> Result<Self, StartError> {
         if !crate::os::file::is_proc_mounted() {
-            return Err(PlaceError::Directory(RuntimeError::NoProc).into());
+            return Err(RegistryError::Directory(RuntimeError::NoProc).into());
         }
-        let shape = options.shape;
+        let limits = options.limits;
         let workers = options.workers.unwrap_or_else(default_workers);
         let seats = (SEATS + workers as u32).min(crate::shm::MAX_SEATS);
-        let capacity = u32::try_from(shape.capacity).map_err(|_| LayoutError::Capacity)?;
-        let geometry = MailGeometry::new(shape.boxes, capacity, seats)?;
+        let capacity = u32::try_from(limits.capacity).map_err(|_| LayoutError::Capacity)?;
+        let geometry = MailGeometry::new(limits.boxes, capacity, seats)?;
         let allowed = limits::raise_descriptor_limit();
         let spare = allowed - DESCRIPTORS.min(allowed / 2);
         let most = options.max_connections.unwrap_or(spare.min(1 << 20) as usize);
@@ -200,80 +202,72 @@ impl Server {
         let free = memory::available();
         let segment = MailSegment::create(geometry).map_err(|error| match error {
             SegmentError::NoMemory { needed, free } => {
-                StartError::Memory { boxes: shape.boxes, capacity: capacity.into(), needed, free }
+                StartError::Memory { boxes: limits.boxes, capacity: capacity.into(), needed, free }
             }
             other => StartError::Mailboxes(other.into()),
         })?;
         // A quarter of it, which is what one connection may have, holds the longest message.
-        let least = shape.largest().saturating_mul(4).saturating_add(BUDGET);
+        let least = limits.largest().saturating_mul(4).saturating_add(BUDGET);
         let budget = Budget::new(least.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
 
-        let post = || WorkerQueue::new().map(Arc::new).map_err(cannot("start a worker"));
-        let posts = (0..workers).map(|_| post()).collect::<Result<Vec<_>, _>>()?;
+        let queue = || WorkerQueue::new().map(Arc::new).map_err(cannot("start a worker"));
+        let queues = (0..workers).map(|_| queue()).collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
-            rules: Config {
-                shape,
+            config: Config {
+                limits,
                 token: options.token,
                 idle: options.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
             },
-            news: WaitList::new(posts.clone()),
+            wait_list: WaitList::new(queues.clone()),
             budget,
             lobby: Lobby::new(most),
             most,
             epoch: Instant::now(),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         });
-        let workers = posts.iter().enumerate().map(|(number, post)| -> Result<_, StartError> {
+        let workers = queues.iter().enumerate().map(|(number, queue)| -> Result<_, StartError> {
             let boxes = SharedMailboxes::new(segment.sit()?);
-            let worker = Worker::new(number, shared.clone(), post.clone(), boxes);
+            let worker = Worker::new(number, shared.clone(), queue.clone(), boxes);
             Ok(worker.map_err(cannot("start a worker"))?)
         });
         let workers = workers.collect::<Result<Vec<_>, _>>()?;
 
         let epoll = crate::os::event_fd::new_epoll().map_err(cannot("wait for events"))?;
-        let ended = post()?;
+        let ended = queue()?;
         watch(&epoll, &*ended, ENDED).map_err(cannot("wait for events"))?;
         let sockets = listeners.tcp.iter().map(|(socket, _)| socket);
         for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
             watch(&epoll, socket, LISTENER + number as u64).map_err(cannot("wait for events"))?;
         }
         // Last, so that nobody finds a server that then fails to start.
-        let place = Place::open()?;
-        let information = Information {
-            pid: std::process::id(),
+        let registry = ServerRegistry::open()?;
+        let info = ServerInfo {
             address: address.ip().to_string(),
             port: address.port(),
             unix: options.unix.clone(),
-            namespace: pid::pid_namespace(),
         };
-        let held = place.hold(&information)?;
-        let control = control::listen(&place, address.port()).and_then(|control| {
-            watch(&epoll, &control.0, CONTROL)?;
-            Ok(control)
-        });
-        let (control, control_file) = control.map_err(|error| {
-            place.withdraw(&held);
-            cannot("open the control socket")(error)
-        })?;
+        let lock_file = registry.register(&info)?;
+        let directory = registry.directory().reopen().map_err(RegistryError::from)?;
+        let control = Listener::bind_any(directory, &name_of(address.port()))?;
+        watch(&epoll, &control, CONTROL).map_err(cannot("wait for events"))?;
         let mut server = Self {
             listeners,
             address,
-            place,
-            information,
-            held,
-            former: None,
+            registry,
+            info,
             control,
-            control_file,
+            lock_file,
+            former: None,
             is_missed: false,
             segment,
             shared,
-            posts,
+            queues,
             workers,
             ended,
             owners,
             epoll,
             reserve: None,
-            farewells: Farewells::default(),
+            rejected: RejectedClients::default(),
             log: None,
         };
         server.reserve();
@@ -287,14 +281,12 @@ impl Server {
 
     /// A log of its own in the runtime directory, to be removed at a good end.
     pub fn logs_to(&mut self, name: String) {
-        self.place.protect(&name);
+        self.registry.protect(&name);
         self.log = Some(name);
     }
 
     /// Takes everything away again, without having served.
-    pub fn close(self) {
-        self.place.withdraw(&self.held);
-    }
+    pub fn close(self) {}
 
     fn connections(&self) -> usize {
         self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
@@ -308,6 +300,11 @@ impl Server {
 /// One worker for each processor, up to a few: they share the mailboxes' locks.
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(8)
+}
+
+fn spawn(name: &str, body: impl FnOnce() -> bool + Send + 'static) -> Result<JoinHandle<bool>, OsError> {
+    let thread = Builder::new().name(format!("dipc {name}"));
+    start_thread(thread, body).map_err(|error| OsError::io("start a thread", &error))
 }
 
 fn watch(epoll: &OwnedFd, source: impl AsFd, data: u64) -> Result<(), Errno> {

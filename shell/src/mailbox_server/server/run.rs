@@ -3,30 +3,30 @@
 use crate::os::error::{OsError, cannot};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-use super::burial::Burial;
-use super::{CALLER, CONTROL, ENDED, FAREWELL, LISTENER, STOP, Server, keep, watch};
-use crate::mailbox_server::callers::{ATTACHED, Callers, Heard};
-use crate::mailbox_server::control::{self, Request};
-use crate::mailbox_server::farewell;
+use super::reclaim::ReclaimThread;
+use super::{CALLER, CONTROL, ENDED, LISTENER, REJECTED, STOP, Server, keep, spawn, watch};
+use crate::mailbox_server::callers::{CallerEvent, Callers};
 use crate::mailbox_server::listen;
 use crate::mailbox_server::out_buffer::OutBuffer;
-use crate::mailbox_server::reply::{self, CloseReason, Limits};
+use crate::mailbox_server::reply::{self, CloseReason};
 use crate::mailbox_server::wait_list::WaitList;
 use crate::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::deadline;
 use crate::os::error::reason;
 use crate::os::signal;
-use crate::os::thread;
+use crate::os::socket::{cancel, receive, send_with_descriptors};
 use crate::os::timeout;
+use crate::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
+use crate::registry::send;
+use crate::registry::status::{Kind, Phase, Report, TransportKind};
 use crate::shm::mailboxes::MailSegment;
 
 /// Clients get so long to finish their requests when the server goes down, and then to read the last line.
@@ -35,7 +35,7 @@ const LAST_LINES: Duration = Duration::from_millis(300);
 /// Without descriptors, nobody is taken in for so long.
 const PAUSE: Duration = Duration::from_millis(50);
 /// While so many as are taken in at a time have to leave first, nobody is taken in for so long.
-const BREATH: Duration = Duration::from_millis(1);
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
 /// Clients taken in before looking at anything else.
 const ROUND: usize = 64;
 
@@ -68,25 +68,24 @@ impl Server {
                 drop(told);
                 result.is_ok()
             };
-            threads.push(spawn("worker", body).map_err(cannot("start a worker"))?);
+            threads.push(spawn("worker", body)?);
         }
         let (segment, shared) = (self.segment.clone(), self.shared.clone());
         let waker = spawn("waker", move || {
-            wake(&segment, &shared.news);
+            wake(&segment, &shared.wait_list);
             true
-        });
-        let waker = waker.map_err(cannot("start a thread"))?;
-        let burial = Burial::start(self.segment.clone()).map_err(cannot("start a thread"))?;
-        let result = self.serve(threads.len(), &burial);
-        drop(burial);
+        })?;
+        let reclaim = ReclaimThread::start(self.segment.clone())?;
+        let result = self.serve(threads.len(), &reclaim);
+        drop(reclaim);
         if let (Ok(()), Some(log)) = (&result, &self.log) {
-            self.place.remove(log);
+            self.registry.remove(log);
         }
-        self.place.withdraw(&self.held);
-        for post in &self.posts {
-            post.send(WorkerMessage::End);
+        drop(self.control);
+        for queue in &self.queues {
+            queue.send(WorkerMessage::End);
         }
-        self.shared.news.end();
+        self.shared.wait_list.end();
         let mut whole = true;
         for thread in threads.into_iter().chain([waker]) {
             whole &= thread.join().unwrap_or(false);
@@ -95,16 +94,16 @@ impl Server {
         if whole { Ok(()) } else { Err(RunError::Worker) }
     }
 
-    fn serve(&mut self, mut running: usize, burial: &Burial) -> Result<(), RunError> {
+    fn serve(&mut self, mut running: usize, reclaim: &ReclaimThread) -> Result<(), RunError> {
         let mut events: Vec<Event> = Vec::with_capacity(64);
         let mut callers = Callers::new(CALLER);
         let mut paused: Option<Instant> = None;
         let mut stopping: Option<Instant> = None;
-        let mut hurried = false;
-        let mut keep_at = deadline::after(keep::LOOK);
+        let mut is_final = false;
+        let mut keep_at = deadline::after(keep::CHECK_INTERVAL);
         loop {
             events.clear();
-            let deadlines = [paused, stopping, self.farewells.deadline(), callers.deadline(), Some(keep_at)];
+            let deadlines = [paused, stopping, self.rejected.deadline(), callers.deadline(), Some(keep_at)];
             let until = deadlines.into_iter().flatten().min();
             let timeout = until.map(|until| timeout::until(until).0);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -112,7 +111,7 @@ impl Server {
                 Err(error) => return Err(cannot("wait for events")(error).into()),
             }
             let now = Instant::now();
-            self.farewells.expire(now);
+            self.rejected.expire(now);
             callers.expire(now);
             if paused.is_some_and(|until| until <= now) {
                 paused = None;
@@ -129,30 +128,32 @@ impl Server {
                         stop |= signals > 0;
                     }
                     ENDED => {
-                        let mut letters = Vec::new();
-                        self.ended.collect(&mut letters);
-                        running = running.saturating_sub(letters.len());
+                        let mut messages = Vec::new();
+                        self.ended.collect(&mut messages);
+                        running = running.saturating_sub(messages.len());
                         if stopping.is_none() {
                             return Err(RunError::Worker);
                         }
                     }
                     CONTROL => {
-                        if !self.take_calls(&mut callers, now) {
+                        if !self.accept_callers(&mut callers, now) {
                             self.listen(EventFlags::empty());
                             paused = Some(now + PAUSE);
                         }
                     }
                     number @ LISTENER..CALLER => {
-                        if let Err(pause) = self.take_in((number - LISTENER) as usize, stopping.is_some()) {
+                        if let Err(pause) =
+                            self.accept_clients((number - LISTENER) as usize, stopping.is_some())
+                        {
                             self.listen(EventFlags::empty());
                             paused = Some(now + pause);
                         }
                     }
-                    number @ FAREWELL.. => self.farewells.hear(number - FAREWELL),
-                    number => match callers.hear(number) {
-                        Heard::Left => burial.ask(),
-                        Heard::Nobody => {}
-                        Heard::Asks(socket) => match self.answer(&socket, callers.may_attach()) {
+                    number @ REJECTED.. => self.rejected.on_readable(number - REJECTED),
+                    number => match callers.take(number) {
+                        CallerEvent::Detached => reclaim.request(),
+                        CallerEvent::Unknown => {}
+                        CallerEvent::Request(socket) => match self.answer(&socket, callers.may_attach()) {
                             Answered::Stop => stop = true,
                             Answered::Attached => callers.attach(number, socket),
                             Answered::Otherwise => {}
@@ -164,23 +165,23 @@ impl Server {
                 self.keep_names();
             }
             if keep_at <= now {
-                keep_at = now + keep::LOOK;
+                keep_at = now + keep::CHECK_INTERVAL;
             }
             if stop && stopping.is_none() {
                 tracing::info!("asked to stop, with {} connections", self.connections());
                 stopping = Some(now + DRAIN);
-                self.posts.iter().for_each(|post| post.send(WorkerMessage::Stop));
+                self.queues.iter().for_each(|queue| queue.send(WorkerMessage::Stop));
             }
             if stopping.is_some() && running == 0 {
                 return Ok(());
             }
             if stopping.is_some_and(|until| until <= now) {
-                if hurried {
+                if is_final {
                     return Ok(());
                 }
-                hurried = true;
+                is_final = true;
                 stopping = Some(now + LAST_LINES);
-                self.posts.iter().for_each(|post| post.send(WorkerMessage::StopNow));
+                self.queues.iter().for_each(|queue| queue.send(WorkerMessage::StopNow));
             }
         }
     }
@@ -201,16 +202,16 @@ impl Server {
     }
 
     /// Takes in those who call at the control socket. False: there are no descriptors for more.
-    fn take_calls(&mut self, callers: &mut Callers, now: Instant) -> bool {
+    fn accept_callers(&mut self, callers: &mut Callers, now: Instant) -> bool {
         for _ in 0..ROUND {
-            match listen::accept(&self.control, false) {
-                Ok(caller) => {
-                    let (socket, number) = callers.come(caller, now);
+            match self.control.accept() {
+                Ok(Some((caller, _))) => {
+                    let (socket, number) = callers.add(caller, now);
                     if watch(&self.epoll, socket, number).is_err() {
-                        callers.hear(number);
+                        callers.take(number);
                     }
                 }
-                Err(Errno::AGAIN) => return true,
+                Ok(None) => return true,
                 Err(_) if callers.make_room() => {}
                 Err(_) => return false,
             }
@@ -220,25 +221,25 @@ impl Server {
 
     /// Takes clients in and hands them to workers. An error says for how long nobody is to be taken in: there are no
     /// descriptors, or those who make room have to leave first.
-    fn take_in(&mut self, number: usize, stopping: bool) -> Result<(), Duration> {
+    fn accept_clients(&mut self, number: usize, stopping: bool) -> Result<(), Duration> {
         let mut line = OutBuffer::default();
         for _ in 0..ROUND {
             if self.shared.lobby.leaving() >= ROUND {
-                return Err(BREATH);
+                return Err(SHORT_PAUSE);
             }
             let Some((listener, is_tcp)) = self.listener(number) else { return Ok(()) };
             let client = match listen::accept(listener, is_tcp) {
                 Ok(client) => client,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => {
-                    self.farewells.clear();
+                    self.rejected.clear();
                     // Give up the descriptor that we kept for this, so that one of those who wait can be told.
                     self.reserve = None;
                     if let Some((listener, is_tcp)) = self.listener(number)
                         && let Ok(client) = listen::accept(listener, is_tcp)
                     {
                         reply::bye(&mut line, CloseReason::Busy(self.connections()));
-                        farewell::dismiss(&client, &line);
+                        cancel(&client, &line);
                     }
                     self.reserve();
                     tracing::warn!("cannot take clients in: {}", reason(error));
@@ -258,7 +259,7 @@ impl Server {
                 self.send_away(client, &line);
                 continue;
             }
-            let known = self.shared.rules.token.is_none() || !is_tcp && listen::is_same_user(&client);
+            let known = self.shared.config.token.is_none() || !is_tcp && listen::is_same_user(&client);
             let most = self.shared.most;
             let staying = self.connections().saturating_sub(self.shared.lobby.leaving());
             let full = staying >= most || !known && self.shared.lobby.is_full();
@@ -280,7 +281,7 @@ impl Server {
                 let ticket = (!known).then(|| self.shared.lobby.enter(worker));
                 let address = is_tcp.then(|| listen::address(&client)).flatten();
                 let share = address.and_then(|address| self.shared.budget.share(address));
-                self.posts[worker].send(WorkerMessage::Serve { socket: client, ticket, share });
+                self.queues[worker].send(WorkerMessage::Serve { socket: client, ticket, share });
             }
         }
         Ok(())
@@ -288,48 +289,64 @@ impl Server {
 
     /// Sends a client away with one line, and listens to it for a moment, or it might not get that.
     fn send_away(&mut self, client: CloseOnForkFd, line: &[u8]) {
-        if let Some((socket, number)) = self.farewells.say(client, line, Instant::now()) {
+        if let Some((socket, number)) = self.rejected.add(client, line, Instant::now()) {
             // Without memory for that in the kernel, what it says is dropped when its time is up.
-            let _ = watch(&self.epoll, socket, FAREWELL + number);
+            let _ = watch(&self.epoll, socket, REJECTED + number);
         }
     }
 
     /// Sends a client away that has not sent its token yet. False: there is none.
     fn make_room(&self) -> bool {
         let Some((ticket, worker)) = self.shared.lobby.make_room() else { return false };
-        self.posts[worker].send(WorkerMessage::MakeRoom(ticket));
+        self.queues[worker].send(WorkerMessage::MakeRoom(ticket));
         true
     }
 
-    /// Answers who called the control socket.
-    fn answer(&self, caller: &OwnedFd, may_attach: bool) -> Answered {
-        match control::request(caller) {
-            Some(Request::Stop) => {
-                control::answer(caller, "ok", None);
+    /// Answers a caller of the control socket.
+    fn answer(&self, caller: &CloseOnForkFd, may_attach: bool) -> Answered {
+        let mut packet = [0; RECORD];
+        let request = match receive(caller, &mut packet) {
+            Ok(count) if count > 0 => Record::decode(&packet[..count]),
+            _ => return Answered::Otherwise,
+        };
+        match request.map(|record| record.saying) {
+            Ok(ControlMessage::Stop) => {
+                send(caller, ControlMessage::Stopping, &[]);
                 return Answered::Stop;
             }
-            Some(Request::Attach) if !may_attach => {
-                let text = format!("err {ATTACHED} programs are attached; end one of them");
-                control::answer(caller, &text, None);
+            Ok(ControlMessage::Attach) if !may_attach => {
+                send(caller, ControlMessage::Refused(Refusal::Full), &[]);
             }
-            Some(Request::Attach) => {
-                control::answer(caller, "ok", Some(self.segment.as_fd()));
+            Ok(ControlMessage::Attach) => {
+                send(caller, ControlMessage::Mailboxes, &[self.segment.as_fd()]);
                 return Answered::Attached;
             }
-            Some(Request::Status) => {
-                let Limits { boxes, capacity, packet } = self.shared.rules.shape;
-                let text = format!(
-                    "ok pid={} address={} boxes={boxes} capacity={capacity} packet={packet} connections={} workers={}",
-                    std::process::id(),
-                    self.address,
-                    self.connections(),
-                    self.posts.len(),
-                );
-                control::answer(caller, &text, None);
+            Ok(ControlMessage::Status) => {
+                let mut packet = Record::plain(ControlMessage::Report).encode().to_vec();
+                packet.extend(self.report().encode());
+                let _ = send_with_descriptors(caller, &packet, &[]);
             }
-            None => {}
+            // Another version perhaps: it reads this server's in the answer.
+            Ok(_) | Err(_) => send(caller, ControlMessage::Refused(Refusal::Unable), &[]),
         }
         Answered::Otherwise
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            kind: Kind::Mailboxes,
+            stage: Phase::Live,
+            way: TransportKind::Shm,
+            wanted: 0,
+            memory: self.segment.geometry().length(),
+            sent: 0,
+            rate: 0,
+            messages: 0,
+            message_rate: 0,
+            waits: false,
+            connections: self.connections() as u64,
+            participants: Vec::new(),
+        }
     }
 }
 
@@ -349,22 +366,14 @@ impl Drop for ExitNotifier {
 }
 
 /// Listens for messages from attached programs, while somebody waits for any.
-fn wake(segment: &MailSegment, news: &WaitList) {
-    while news.begin() {
-        segment.sleep_unless(|| news.look(|mailbox| segment.version(mailbox)));
+fn wake(segment: &MailSegment, wait_list: &WaitList) {
+    while wait_list.begin() {
+        segment.sleep_unless(|| wait_list.look(|mailbox| segment.version(mailbox)));
         if signal::stop_signal().is_some() {
             // Sleeping is refused now; whoever still waits is about to be told to go.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-pub(super) fn spawn(
-    name: &str,
-    body: impl FnOnce() -> bool + Send + 'static,
-) -> Result<JoinHandle<bool>, Errno> {
-    let thread = std::thread::Builder::new().name(format!("dipc {name}"));
-    thread::start_thread(thread, body).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
 }
 
 /// Reads an eventfd's count.

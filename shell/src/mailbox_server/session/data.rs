@@ -1,37 +1,37 @@
 //! The data of a `w`: how they are judged, kept, and stored, in each of their forms.
 
-use super::{CallContext, MailboxStore, Phase, Session, Sized, State, Step, Target, Text};
+use super::{CallContext, MailboxStore, Session, Sized, StagedMessage, State, Step, Target, Text};
 use crate::mailbox_server::reply::{self, CloseReason, Fault, Refusal};
 use crate::mailbox_server::wire::Form;
 
 impl Session {
     /// Judges a `w` by its first line: what becomes of its data, which follow in any case.
-    pub(super) fn begin<B>(&mut self, mailbox: u64, form: Form, turn: &mut CallContext<'_, B>) {
-        let shape = &turn.rules.shape;
+    pub(super) fn begin<B>(&mut self, mailbox: u64, form: Form, call: &mut CallContext<'_, B>) {
+        let limits = &call.config.limits;
         let continues = matches!(form, Form::Sized { .. })
-            && self.stage.as_ref().is_some_and(|stage| stage.mailbox == mailbox);
+            && self.staged.as_ref().is_some_and(|staged| staged.mailbox == mailbox);
         if !continues {
             self.discard();
         }
-        let refusal = (mailbox >= shape.boxes.into()).then_some(Refusal::Box(mailbox));
+        let refusal = (mailbox >= limits.boxes.into()).then_some(Refusal::Box(mailbox));
         let target = Target { mailbox, refusal };
-        self.began = Some(turn.now);
+        self.began = Some(call.now);
         self.state = match form {
-            Form::Sized { size, .. } if size > shape.discard_max() => {
-                return self.finish(CloseReason::Size(size, shape.discard_max()), turn.out);
+            Form::Sized { size, .. } if size > limits.discard_max() => {
+                return self.finish(CloseReason::Size(size, limits.discard_max()), call.out);
             }
             Form::Sized { size, last } => {
-                let total = self.held.len() as u64 + size;
+                let total = self.buffer.len() as u64 + size;
                 let refusal = refusal
-                    .or(self.stage.as_ref().and_then(|stage| stage.refusal))
-                    .or((size > shape.packet as u64).then_some(Refusal::Size(size)))
-                    .or((total > shape.capacity as u64).then_some(Refusal::Full(total)));
+                    .or(self.staged.as_ref().and_then(|staged| staged.refusal))
+                    .or((size > limits.packet as u64).then_some(Refusal::Size(size)))
+                    .or((total > limits.capacity as u64).then_some(Refusal::Full(total)));
                 State::Sized(Sized { target: Target { mailbox, refusal }, size, got: 0, last })
             }
             Form::Line => State::Text(Text { target, got: 0, ends_in_return: false }),
             Form::Pipe => {
                 if let Some(refusal) = refusal {
-                    reply::refuse(turn.out, shape, refusal);
+                    reply::refuse(call.out, limits, refusal);
                 }
                 State::Pipe(target)
             }
@@ -40,11 +40,11 @@ impl Session {
 
     /// Keeps `data` of the message in hand, unless they are refused; without memory for them they become so.
     fn keep(&mut self, data: &[u8], target: &mut Target) {
-        if target.refusal.is_none() && self.held.extend(data).is_err() {
+        if target.refusal.is_none() && self.buffer.extend(data).is_err() {
             target.refusal = Some(Refusal::Fault(Fault::Memory));
         }
         if target.refusal.is_some() {
-            self.held.clear();
+            self.buffer.clear();
         }
     }
 
@@ -52,7 +52,7 @@ impl Session {
         &mut self,
         input: &[u8],
         mut packet: Sized,
-        turn: &mut CallContext<'_, B>,
+        call: &mut CallContext<'_, B>,
     ) -> Step {
         let missing = packet.size - packet.got;
         let here = missing.min(input.len() as u64) as usize;
@@ -62,14 +62,15 @@ impl Session {
             [b'\r', b'\n', ..] => Some(2),
             [] | [b'\r'] => None,
             _ => {
-                self.finish(CloseReason::Frame(packet.size), turn.out);
+                self.finish(CloseReason::Frame(packet.size), call.out);
                 return Step::Used(here);
             }
         };
-        let whole = packet.got == 0 && packet.last && packet.target.refusal.is_none() && self.held.is_empty();
+        let whole =
+            packet.got == 0 && packet.last && packet.target.refusal.is_none() && self.buffer.is_empty();
         if let (Some(line_end), true) = (line_end, whole) {
             // The usual case: a message that lies in the input as a whole is stored from there.
-            self.store(packet.target, data, turn);
+            self.store(packet.target, data, call);
             return Step::Used(here + line_end);
         }
         self.keep(data, &mut packet.target);
@@ -77,7 +78,7 @@ impl Session {
         self.state = State::Sized(packet);
         match line_end {
             Some(line_end) => {
-                self.packet(packet, turn);
+                self.packet(packet, call);
                 Step::Used(here + line_end)
             }
             None if here > 0 => Step::Used(here),
@@ -86,39 +87,39 @@ impl Session {
     }
 
     /// A packet is complete, its line end included.
-    fn packet<B: MailboxStore>(&mut self, Sized { target, last, .. }: Sized, turn: &mut CallContext<'_, B>) {
+    fn packet<B: MailboxStore>(&mut self, Sized { target, last, .. }: Sized, call: &mut CallContext<'_, B>) {
         match target.refusal {
-            Some(refusal) => reply::refuse(turn.out, &turn.rules.shape, refusal),
+            Some(refusal) => reply::refuse(call.out, &call.config.limits, refusal),
             None if last => {
-                let message = self.held.take();
-                return self.store(target, message.bytes(), turn);
+                let message = self.buffer.take();
+                return self.store(target, message.bytes(), call);
             }
-            None => reply::more(turn.out, target.mailbox as u32, self.held.len() as u64),
+            None => reply::more(call.out, target.mailbox as u32, self.buffer.len() as u64),
         }
-        self.stage = (!last).then_some(Phase { mailbox: target.mailbox, refusal: target.refusal });
-        self.answered(turn.now);
+        self.staged = (!last).then_some(StagedMessage { mailbox: target.mailbox, refusal: target.refusal });
+        self.answered(call.now);
     }
 
     pub(super) fn text<B: MailboxStore>(
         &mut self,
         input: &[u8],
         mut text: Text,
-        turn: &mut CallContext<'_, B>,
+        call: &mut CallContext<'_, B>,
     ) -> Step {
-        let shape = &turn.rules.shape;
+        let limits = &call.config.limits;
         let line_end = input.iter().position(|&byte| byte == b'\n');
         let piece = &input[..line_end.unwrap_or(input.len())];
         let whole = text.got == 0 && line_end.is_some();
         text.got += piece.len() as u64;
         text.ends_in_return = piece.last().map_or(text.ends_in_return, |&byte| byte == b'\r');
         let size = text.got - u64::from(text.ends_in_return);
-        if size > shape.discard_max() {
-            self.finish(CloseReason::Size(shape.discard_max() + 1, shape.discard_max()), turn.out);
+        if size > limits.discard_max() {
+            self.finish(CloseReason::Size(limits.discard_max() + 1, limits.discard_max()), call.out);
             return Step::Used(input.len());
         }
-        let fits = size <= shape.packet.min(shape.capacity) as u64;
+        let fits = size <= limits.packet.min(limits.capacity) as u64;
         if !fits {
-            self.held.clear(); // and once a line is too long, it stays so
+            self.buffer.clear(); // and once a line is too long, it stays so
         } else if !whole {
             self.keep(piece, &mut text.target);
         }
@@ -126,15 +127,15 @@ impl Session {
             self.state = State::Text(text);
             return if input.is_empty() { Step::Starved } else { Step::Used(input.len()) };
         };
-        let too_long = if size > shape.packet as u64 { Refusal::Size(size) } else { Refusal::Full(size) };
+        let too_long = if size > limits.packet as u64 { Refusal::Size(size) } else { Refusal::Full(size) };
         if let Some(refusal) = text.target.refusal.or((!fits).then_some(too_long)) {
-            reply::refuse(turn.out, shape, refusal);
-            self.answered(turn.now);
+            reply::refuse(call.out, limits, refusal);
+            self.answered(call.now);
         } else if whole {
-            self.store(text.target, &piece[..size as usize], turn);
+            self.store(text.target, &piece[..size as usize], call);
         } else {
-            let message = self.held.take();
-            self.store(text.target, &message.bytes()[..size as usize], turn);
+            let message = self.buffer.take();
+            self.store(text.target, &message.bytes()[..size as usize], call);
         }
         Step::Used(line_end + 1)
     }
@@ -143,21 +144,21 @@ impl Session {
         &mut self,
         input: &[u8],
         mut target: Target,
-        turn: &mut CallContext<'_, B>,
+        call: &mut CallContext<'_, B>,
     ) -> Step {
         if input.is_empty() {
             return Step::Starved;
         }
-        self.began = Some(turn.now);
+        self.began = Some(call.now);
         if target.refusal.is_none() {
-            let capacity = turn.rules.shape.capacity;
-            if self.held.len() + input.len() > capacity {
+            let capacity = call.config.limits.capacity;
+            if self.buffer.len() + input.len() > capacity {
                 target.refusal = Some(Refusal::Full(capacity as u64 + 1));
             }
             self.keep(input, &mut target);
             // Told at once: a pipe may have no end.
             if let Some(refusal) = target.refusal {
-                reply::refuse(turn.out, &turn.rules.shape, refusal);
+                reply::refuse(call.out, &call.config.limits, refusal);
             }
             self.state = State::Pipe(target);
         }
@@ -168,14 +169,14 @@ impl Session {
         &mut self,
         target: Target,
         message: &[u8],
-        turn: &mut CallContext<'_, B>,
+        call: &mut CallContext<'_, B>,
     ) {
         let mailbox = target.mailbox as u32;
-        match turn.boxes.write(mailbox, message) {
-            Ok(version) => reply::ok(turn.out, mailbox, version),
-            Err(fault) => reply::refuse(turn.out, &turn.rules.shape, Refusal::Fault(fault)),
+        match call.boxes.write(mailbox, message) {
+            Ok(version) => reply::ok(call.out, mailbox, version),
+            Err(fault) => reply::refuse(call.out, &call.config.limits, Refusal::Fault(fault)),
         }
         self.discard();
-        self.answered(turn.now);
+        self.answered(call.now);
     }
 }

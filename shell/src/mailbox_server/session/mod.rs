@@ -10,9 +10,11 @@
 //!    refused, the message's other packets are too, so that no message is ever stored with a hole.
 
 mod data;
+mod read;
 
 use std::sync::Arc;
 
+use self::read::read;
 use crate::mailbox_server::budget::{Account, BudgetedBuf, Use};
 use crate::mailbox_server::out_buffer::OutBuffer;
 use crate::mailbox_server::reply::{self, CloseReason, Fault, Limits, Refusal};
@@ -33,11 +35,8 @@ const TEXT_PATIENCE: Millis = 300_000;
 /// A pipe, without a byte.
 const PIPE_PATIENCE: Millis = 60_000;
 
-/// So many steps of a dialogue, each a request or a part of one, then the other connections have their turn.
+/// After so many steps of a dialogue, each a request or a part of one, the other connections have their turn.
 const STEPS: usize = 1024;
-/// What goes with each packet of a reply at most: a word, three numbers, what stands between them, and two line ends.
-const LONGEST_HEAD: usize = 64;
-
 /// The mailboxes, as a session needs them. Numbers are in range, messages fit.
 pub trait MailboxStore {
     /// The version of the message in `mailbox`.
@@ -60,7 +59,7 @@ pub trait MailboxStore {
 #[derive(Debug)]
 pub struct Config {
     /// The sizes.
-    pub shape: Limits,
+    pub limits: Limits,
     /// What `a` must name, where anything.
     pub token: Option<Vec<u8>>,
     /// How long a connection may be idle.
@@ -72,7 +71,7 @@ pub struct CallContext<'a, B> {
     /// The time.
     pub now: Millis,
     /// The server's rules.
-    pub rules: &'a Config,
+    pub config: &'a Config,
     /// The mailboxes.
     pub boxes: &'a mut B,
     /// Where replies are appended.
@@ -91,10 +90,10 @@ pub enum WaitingFor {
     /// The output to be sent, then another call with the same input.
     Room,
     /// Another message than this version in this mailbox, or the deadline.
-    WaitList {
+    NewVersion {
         /// The mailbox.
         mailbox: u32,
-        /// The version that is no news.
+        /// The version that the client has.
         since: u64,
     },
     /// Nothing: the last line is in the output.
@@ -106,8 +105,8 @@ pub enum WaitingFor {
 pub struct Session {
     state: State,
     /// Data of the message in hand: staged packets, then what arrived of the next one.
-    held: BudgetedBuf,
-    stage: Option<Phase>,
+    buffer: BudgetedBuf,
+    staged: Option<StagedMessage>,
     /// It need not, or need no longer, prove who it is.
     known: bool,
     /// No byte has been read yet.
@@ -115,12 +114,12 @@ pub struct Session {
     /// Bytes used up before that.
     unproven: usize,
     /// The client will send no more, so nothing is worth waiting for.
-    hurried: bool,
+    is_input_closed: bool,
     /// When the request in hand began.
     began: Option<Millis>,
     /// When the last request was answered.
     last: Millis,
-    farewell: Option<CloseReason>,
+    close_reason: Option<CloseReason>,
 }
 
 #[derive(Debug)]
@@ -163,7 +162,7 @@ struct Text {
 
 /// A message of which packets have arrived, but not the last.
 #[derive(Debug)]
-struct Phase {
+struct StagedMessage {
     mailbox: u64,
     refusal: Option<Refusal>,
 }
@@ -182,16 +181,16 @@ impl Session {
     pub fn new(known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             state: State::Line,
-            held: BudgetedBuf::new(account, Use::Requests),
-            stage: None,
+            buffer: BudgetedBuf::new(account, Use::Requests),
+            staged: None,
             known,
             is_new: true,
             unproven: 0,
-            hurried: false,
+            is_input_closed: false,
             // Who must prove who it is owes a line from the start.
             began: (!known).then_some(now),
             last: now,
-            farewell: None,
+            close_reason: None,
         }
     }
 
@@ -203,50 +202,50 @@ impl Session {
         input: &[u8],
         end: bool,
         brim: usize,
-        turn: &mut CallContext<'_, B>,
+        call: &mut CallContext<'_, B>,
     ) -> (usize, WaitingFor) {
-        self.hurried |= end;
+        self.is_input_closed |= end;
         let mut used = 0;
         let mut steps = 0;
         loop {
             let rest = &input[used..];
-            if (turn.out.len() >= brim || steps == STEPS) && !self.is_done() {
+            if (call.out.len() >= brim || steps == STEPS) && !self.is_done() {
                 return (used, WaitingFor::Room);
             }
             steps += 1;
             let step = match self.state {
-                State::Line => self.line(rest, turn),
-                State::Sized(sized) => self.sized(rest, sized, turn),
-                State::Text(text) => self.text(rest, text, turn),
-                State::Pipe(target) => self.pipe(rest, target, turn),
-                State::Wait { mailbox, since, until } => self.look(mailbox, since, until, turn),
+                State::Line => self.line(rest, call),
+                State::Sized(sized) => self.sized(rest, sized, call),
+                State::Text(text) => self.text(rest, text, call),
+                State::Pipe(target) => self.pipe(rest, target, call),
+                State::Wait { mailbox, since, until } => self.look(mailbox, since, until, call),
                 State::Done => return (input.len(), WaitingFor::Nothing),
             };
             match step {
                 Step::Used(count) => used += count,
-                Step::Starved if end => self.end(rest, turn),
+                Step::Starved if end => self.end(rest, call),
                 Step::Starved => return (used, WaitingFor::Input),
                 Step::Full => return (used, WaitingFor::Room),
                 Step::Stuck => {
                     let State::Wait { mailbox, since, .. } = self.state else {
                         return (used, WaitingFor::Input);
                     };
-                    return (used, WaitingFor::WaitList { mailbox, since });
+                    return (used, WaitingFor::NewVersion { mailbox, since });
                 }
             }
         }
     }
 
     /// When [`expire`](Session::expire) is due.
-    pub fn deadline(&self, rules: &Config) -> Option<Millis> {
+    pub fn deadline(&self, config: &Config) -> Option<Millis> {
         let began = self.began.unwrap_or(self.last);
         let (patience, bound) = match self.state {
             State::Done => return None,
             State::Wait { until, .. } => return until,
             State::Line => {
-                let stage = self.stage.as_ref().map(|_| self.last + TEXT_PATIENCE);
+                let staged = self.staged.as_ref().map(|_| self.last + TEXT_PATIENCE);
                 let line = self.began.map(|began| began + LINE_PATIENCE);
-                (line.or(stage), self.last)
+                (line.or(staged), self.last)
             }
             State::Sized(Sized { size, .. }) => {
                 (Some(began + DATA_PATIENCE + size.div_ceil(PATIENT_BYTES) * 1000), began)
@@ -254,13 +253,13 @@ impl Session {
             State::Text(_) => (Some(began + TEXT_PATIENCE), began),
             State::Pipe(_) => (Some(began + PIPE_PATIENCE), began),
         };
-        let idle = rules.idle.map(|idle| bound.saturating_add(idle));
+        let idle = config.idle.map(|idle| bound.saturating_add(idle));
         patience.into_iter().chain(idle).min()
     }
 
     /// When the time without an answered request is up, where there is such a limit.
-    pub fn idle_deadline(&self, rules: &Config) -> Option<Millis> {
-        rules.idle.map(|idle| self.last.saturating_add(idle))
+    pub fn idle_deadline(&self, config: &Config) -> Option<Millis> {
+        config.idle.map(|idle| self.last.saturating_add(idle))
     }
 
     /// The deadline has passed: a wait is answered, anything else ends the connection. Call
@@ -285,15 +284,15 @@ impl Session {
 
     /// The client is known to send no more, although not all it sent has been received: no wait is worth its while.
     pub fn input_closed(&mut self) {
-        self.hurried = true;
+        self.is_input_closed = true;
     }
 
     /// Ends the dialogue with a last line, unless it has ended.
-    pub fn finish(&mut self, bye: CloseReason, out: &mut OutBuffer) {
+    pub fn finish(&mut self, reason: CloseReason, out: &mut OutBuffer) {
         if !self.is_done() {
-            reply::bye(out, bye);
+            reply::bye(out, reason);
             self.state = State::Done;
-            self.farewell = Some(bye);
+            self.close_reason = Some(reason);
             self.discard();
         }
     }
@@ -305,7 +304,7 @@ impl Session {
 
     /// Whether nothing is half done: no data outstanding, no message staged.
     pub fn is_between_requests(&self) -> bool {
-        matches!(self.state, State::Line | State::Wait { .. } | State::Done) && self.stage.is_none()
+        matches!(self.state, State::Line | State::Wait { .. } | State::Done) && self.staged.is_none()
     }
 
     /// Whether it need not, or need no longer, prove who it is.
@@ -314,13 +313,13 @@ impl Session {
     }
 
     /// How the dialogue ended.
-    pub fn farewell(&self) -> Option<CloseReason> {
-        self.farewell
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.close_reason
     }
 
     fn discard(&mut self) {
-        self.stage = None;
-        self.held.clear();
+        self.staged = None;
+        self.buffer.clear();
     }
 
     fn answered(&mut self, now: Millis) {
@@ -329,13 +328,13 @@ impl Session {
         self.last = now;
     }
 
-    fn line<B: MailboxStore>(&mut self, input: &[u8], turn: &mut CallContext<'_, B>) -> Step {
+    fn line<B: MailboxStore>(&mut self, input: &[u8], call: &mut CallContext<'_, B>) -> Step {
         if self.is_new
             && let Some(&first) = input.first()
         {
             self.is_new = false;
             if first == wire::TLS {
-                self.finish(CloseReason::Http, turn.out);
+                self.finish(CloseReason::Http, call.out);
                 return Step::Used(input.len());
             }
         }
@@ -348,34 +347,34 @@ impl Session {
             Parsed::Blank { used } => {
                 self.unproven += used;
                 if self.unproven > UNPROVEN_MAX {
-                    self.finish(CloseReason::Auth, turn.out);
+                    self.finish(CloseReason::Auth, call.out);
                 }
                 return Step::Used(used);
             }
             Parsed::NeedMore => {
                 if !input.is_empty() {
-                    self.began.get_or_insert(turn.now);
+                    self.began.get_or_insert(call.now);
                 }
                 return Step::Starved;
             }
             Parsed::Fatal(fatal) => {
-                let bye = match fatal {
+                let reason = match fatal {
                     Fatal::Line => CloseReason::Line,
                     Fatal::WriteArgs if !self.known => CloseReason::Auth,
                     Fatal::WriteArgs => CloseReason::Args,
                     Fatal::Http => CloseReason::Http,
                 };
-                self.finish(bye, turn.out);
+                self.finish(reason, call.out);
                 return Step::Used(input.len());
             }
         };
         match request {
-            Request::Auth { token } => self.prove(token, turn),
-            _ if !self.known => self.finish(CloseReason::Auth, turn.out),
-            Request::Write { mailbox, form } => self.begin(mailbox, form, turn),
+            Request::Auth { token } => self.prove(token, call),
+            _ if !self.known => self.finish(CloseReason::Auth, call.out),
+            Request::Write { mailbox, form } => self.begin(mailbox, form, call),
             _ => {
                 self.discard();
-                if !self.answer(request, turn) {
+                if !self.answer(request, call) {
                     return Step::Full;
                 }
             }
@@ -383,43 +382,43 @@ impl Session {
         Step::Used(used)
     }
 
-    fn prove<B>(&mut self, token: &[u8], turn: &mut CallContext<'_, B>) {
-        let right = turn.rules.token.as_deref();
+    fn prove<B>(&mut self, token: &[u8], call: &mut CallContext<'_, B>) {
+        let right = call.config.token.as_deref();
         if right.is_none_or(|right| is_same(right, token)) {
             self.known = true;
             self.discard();
-            reply::welcome(turn.out);
-            self.answered(turn.now);
+            reply::welcome(call.out);
+            self.answered(call.now);
         } else {
-            self.finish(CloseReason::Auth, turn.out);
+            self.finish(CloseReason::Auth, call.out);
         }
     }
 
     /// Answers a request that has no data. False: there is no room for the reply yet, and it is to be given again.
-    fn answer<B: MailboxStore>(&mut self, request: Request<'_>, turn: &mut CallContext<'_, B>) -> bool {
-        let shape = &turn.rules.shape;
+    fn answer<B: MailboxStore>(&mut self, request: Request<'_>, call: &mut CallContext<'_, B>) -> bool {
+        let limits = &call.config.limits;
         match request {
             Request::Read { mailbox, since, patience } => {
-                if mailbox >= shape.boxes.into() {
-                    reply::refuse(turn.out, shape, Refusal::Box(mailbox));
+                if mailbox >= limits.boxes.into() {
+                    reply::refuse(call.out, limits, Refusal::Box(mailbox));
                 } else if let Some(since) = since {
-                    let until = patience.map(|patience| turn.now.saturating_add(patience));
+                    let until = patience.map(|patience| call.now.saturating_add(patience));
                     self.state = State::Wait { mailbox: mailbox as u32, since, until };
                     return true;
-                } else if !read(mailbox as u32, turn) {
+                } else if !read(mailbox as u32, call) {
                     return false;
                 }
             }
-            Request::Info => reply::info(turn.out, shape),
-            Request::Unknown(verb) => reply::unknown(turn.out, verb),
-            Request::Usage(usage) => reply::usage(turn.out, usage),
+            Request::Info => reply::info(call.out, limits),
+            Request::Unknown(verb) => reply::unknown(call.out, verb),
+            Request::Usage(usage) => reply::usage(call.out, usage),
             Request::Quit => {
-                self.finish(CloseReason::Quit, turn.out);
+                self.finish(CloseReason::Quit, call.out);
                 return true;
             }
             Request::Write { .. } | Request::Auth { .. } => {} // have their own ways
         }
-        self.answered(turn.now);
+        self.answered(call.now);
         true
     }
 
@@ -428,84 +427,42 @@ impl Session {
         mailbox: u32,
         since: u64,
         until: Option<Millis>,
-        turn: &mut CallContext<'_, B>,
+        call: &mut CallContext<'_, B>,
     ) -> Step {
-        match turn.boxes.version(mailbox) {
+        match call.boxes.version(mailbox) {
             Ok(version) if version == since => {
-                if !self.hurried && until.is_none_or(|until| turn.now < until) {
+                if !self.is_input_closed && until.is_none_or(|until| call.now < until) {
                     return Step::Stuck;
                 }
-                reply::same(turn.out, mailbox, version);
+                reply::same(call.out, mailbox, version);
             }
-            Ok(_) if !read(mailbox, turn) => return Step::Full,
+            Ok(_) if !read(mailbox, call) => return Step::Full,
             Ok(_) => {}
-            Err(fault) => reply::refuse(turn.out, &turn.rules.shape, Refusal::Fault(fault)),
+            Err(fault) => reply::refuse(call.out, &call.config.limits, Refusal::Fault(fault)),
         }
-        self.answered(turn.now);
+        self.answered(call.now);
         Step::Used(0)
     }
 
     /// The input has ended, and what is left of it makes no request.
-    fn end<B: MailboxStore>(&mut self, rest: &[u8], turn: &mut CallContext<'_, B>) {
-        let bye = match self.state {
-            State::Line if rest.is_empty() => match &self.stage {
+    fn end<B: MailboxStore>(&mut self, rest: &[u8], call: &mut CallContext<'_, B>) {
+        let reason = match self.state {
+            State::Line if rest.is_empty() => match &self.staged {
                 // After `more` the client owes the rest of a message; after a refusal nothing is open any more.
-                Some(stage) if stage.refusal.is_none() => CloseReason::Cut,
+                Some(staged) if staged.refusal.is_none() => CloseReason::Cut,
                 _ => CloseReason::Quit,
             },
             State::Pipe(target) => {
                 if target.refusal.is_none() {
-                    let message = self.held.take();
-                    self.store(target, message.bytes(), turn);
+                    let message = self.buffer.take();
+                    self.store(target, message.bytes(), call);
                 }
                 CloseReason::Quit
             }
             _ => CloseReason::Cut,
         };
-        self.finish(bye, turn.out);
+        self.finish(reason, call.out);
     }
-}
-
-/// Answers a read, in as many packets as the message needs. False: there is no room for that yet, and nothing is answered.
-fn read<B: MailboxStore>(mailbox: u32, turn: &mut CallContext<'_, B>) -> bool {
-    let packet = turn.rules.shape.packet;
-    let out = &mut *turn.out;
-    let start = out.len();
-    let (mut version, mut size) = (0, 0);
-    let done = turn.boxes.read(mailbox, out, |out, new_version, new_size| {
-        (version, size) = (new_version, new_size);
-        if size <= packet {
-            reply::data(out, mailbox, version, size, true);
-        }
-    });
-    if let Err(fault) = done {
-        out.truncate(start);
-        reply::refuse(out, &turn.rules.shape, Refusal::Fault(fault));
-        return true;
-    }
-    let heads = size.div_ceil(packet).saturating_mul(LONGEST_HEAD);
-    if out.len().saturating_add(heads) > turn.room {
-        out.truncate(start);
-        if start > 0 || turn.keeps_replies {
-            return false;
-        }
-        reply::refuse(out, &turn.rules.shape, Refusal::Fault(Fault::Memory));
-        return true;
-    }
-    if size <= packet {
-        out.push(b'\n');
-        return true;
-    }
-    let at = out.len() - size;
-    let message = out[at..].to_vec();
-    out.truncate(at);
-    let mut packets = message.chunks(packet).peekable();
-    while let Some(bytes) = packets.next() {
-        reply::data(out, mailbox, version, bytes.len(), packets.peek().is_none());
-        out.extend_from_slice(bytes);
-        out.push(b'\n');
-    }
-    true
 }
 
 /// Compares in a time that depends on the lengths alone.

@@ -1,7 +1,7 @@
 //! The mailbox protocol, against a second reading of its document.
 
 use crate::kit::oracle::{Oracle, agrees};
-use crate::kit::session::{Plain, converse, rules};
+use crate::kit::session::{Plain, config, converse};
 use whorl::mailbox_server::wire::{Parsed, parse};
 
 /// First lines: the first byte says how a line goes on, the rest is the line. Where a line asks for data, some follow.
@@ -21,7 +21,7 @@ pub fn line(input: &[u8]) -> bool {
     let mut oracle = Oracle::new(8, 64, 16);
     let mut boxes = Plain(oracle.boxes.clone());
     let expected = oracle.converse(&text);
-    let replies = converse(&rules(8, 64, 16, None), &mut boxes, 1 << 16, [&text[..]]);
+    let replies = converse(&config(8, 64, 16, None), &mut boxes, 1 << 16, [&text[..]]);
     assert!(agrees(&expected, &replies), "{}", replies.escape_ascii());
     assert_eq!(boxes.0, oracle.boxes);
     matches!(parse(&text), Parsed::Request { .. })
@@ -38,9 +38,9 @@ pub fn session(input: &[u8]) -> bool {
     oracle.token = token.map(<[u8]>::to_vec);
     let mut plain = Plain(oracle.boxes.clone());
     let expected = oracle.converse(text);
-    let rules = rules(boxes as u32, capacity, packet, token);
+    let config = config(boxes as u32, capacity, packet, token);
     let piece = usize::from(*piece).max(1);
-    let replies = converse(&rules, &mut plain, usize::from(*brim) * 16 + 1, text.chunks(piece));
+    let replies = converse(&config, &mut plain, usize::from(*brim) * 16 + 1, text.chunks(piece));
     assert!(agrees(&expected, &replies), "{}", replies.escape_ascii());
     assert_eq!(plain.0, oracle.boxes);
     matches!(parse(text), Parsed::Request { .. })

@@ -1,7 +1,7 @@
 //! Information files: of announced servers, and of mailbox servers. The first byte says which.
 
 use whorl::discovery::Information;
-use whorl::mailbox_server::place;
+use whorl::mailbox_server::server_registry::ServerInfo;
 
 /// Whatever is understood means the same when it is written again.
 pub fn run(input: &[u8]) -> bool {
@@ -12,9 +12,8 @@ pub fn run(input: &[u8]) -> bool {
             true
         });
     }
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    place::Information::parse(text).is_some_and(|found| {
-        assert_eq!(place::Information::parse(&found.to_text()), Some(found));
+    ServerInfo::parse(text).is_some_and(|found| {
+        assert_eq!(ServerInfo::parse(found.to_text().as_bytes()), Some(found));
         true
     })
 }

@@ -5,7 +5,7 @@ mod stage;
 mod waiting;
 
 use crate::kit::mailbox_server::{Server, expect, port_of, rest, text};
-use crate::kit::session::{Plain, rules};
+use crate::kit::session::{Plain, config};
 use crate::kit::{Sandbox, run};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -122,15 +122,15 @@ fn wrong_tokens_take_no_places() {
 
 #[test]
 fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_it() {
-    let rules = rules(1, 1024, 1024, Some(TOKEN.as_bytes()));
+    let config = config(1, 1024, 1024, Some(TOKEN.as_bytes()));
     let mut boxes = Plain(vec![(0, Vec::new())]);
     let mut session = Session::new(false, &Budget::new(1 << 20).account(0, None), 100);
-    assert_eq!(session.deadline(&rules), Some(10_100), "from the start, not from the first byte");
+    assert_eq!(session.deadline(&config), Some(10_100), "from the start, not from the first byte");
     let mut say = |session: &mut Session, now, input: &[u8]| {
         let mut out = OutBuffer::default();
         let mut turn = CallContext {
             now,
-            rules: &rules,
+            config: &config,
             boxes: &mut boxes,
             out: &mut out,
             room: usize::MAX,
@@ -141,7 +141,7 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
     };
     let nothing = |used| (used, WaitingFor::Input, String::new());
     assert_eq!(say(&mut session, 5_000, b"\n\n"), nothing(2));
-    assert_eq!(session.deadline(&rules), Some(10_100), "empty lines do not move it");
+    assert_eq!(session.deadline(&config), Some(10_100), "empty lines do not move it");
     assert_eq!(say(&mut session, 6_000, &[b'\n'; 1022]), nothing(1022));
     let mut late = Session::new(false, &Budget::new(1 << 20).account(0, None), 0);
     assert_eq!(say(&mut late, 0, &[b'\n'; 1000]), nothing(1000));
@@ -150,7 +150,7 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
     assert!(said.starts_with("bye auth"), "{said}");
     let right = format!("a {TOKEN}\n");
     assert_eq!(say(&mut session, 7_000, right.as_bytes()), (19, WaitingFor::Input, "ok auth\n".into()));
-    assert_eq!(session.deadline(&rules), None, "who is known may be idle");
+    assert_eq!(session.deadline(&config), None, "who is known may be idle");
     for _ in 0..5 {
         assert_eq!(say(&mut session, 8_000, &[b'\n'; 1000]), nothing(1000));
     }

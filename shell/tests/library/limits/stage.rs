@@ -1,6 +1,6 @@
 //! A worker without a server, and clients for it.
 
-use crate::kit::session::{Plain, rules};
+use crate::kit::session::{Plain, config};
 use rustix::event::epoll::Event;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ impl Phase {
     pub fn new(boxes: u32, capacity: usize, packet: usize, budget: usize) -> Self {
         let post = Arc::new(WorkerQueue::new().unwrap());
         let shared = Arc::new(Shared {
-            rules: rules(boxes, capacity, packet, None),
-            news: WaitList::new(vec![post.clone()]),
+            config: config(boxes, capacity, packet, None),
+            wait_list: WaitList::new(vec![post.clone()]),
             budget: Budget::new(budget),
             lobby: Lobby::new(1000),
             most: 1000,

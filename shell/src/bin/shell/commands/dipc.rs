@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use tracing_subscriber::filter::LevelFilter;
 use whorl::mailbox_server::listen::{self, Inherited};
 use whorl::mailbox_server::notify::notify;
-use whorl::mailbox_server::place::{Place, log_name};
 use whorl::mailbox_server::remove::{RemoveError, Removed, remove};
 use whorl::mailbox_server::reply::Limits;
 use whorl::mailbox_server::server::{Options, Server, StartError};
+use whorl::mailbox_server::server_registry::{ServerRegistry, log_name};
 use whorl::mailbox_server::token;
 use whorl::os::daemon;
 use whorl::os::daemon::ReadyPipe;
@@ -109,10 +109,10 @@ fn options(args: &Args) -> Result<Options, String> {
             "--bind {address}: other machines could use the mailboxes; add --token-file FILE, or --insecure to allow it",
         ));
     }
-    let shape =
+    let limits =
         Limits { boxes: args.boxes, capacity: args.size as usize * KIB, packet: args.packet as usize * KIB };
     Ok(Options {
-        shape,
+        limits,
         address: args.bind,
         port: args.port,
         unix: args.unix.as_deref().map(absolute),
@@ -251,24 +251,24 @@ fn daemon(
         Ok(server) => server,
         Err(error) => {
             let code = if error.is_usage() { 2 } else { 1 };
-            verdict.tell(&format!("{code}{error}"));
+            verdict.send(&format!("{code}{error}"));
             return code;
         }
     };
     let own = log_file.is_none().then(|| log_name(server.address().port()));
-    let place = Place::open().ok();
-    let path = match (log_file, &own, &place) {
+    let registry = ServerRegistry::open().ok();
+    let path = match (log_file, &own, &registry) {
         (Some(path), ..) => path.to_owned(),
-        (None, Some(name), Some(place)) => place.path(name),
+        (None, Some(name), Some(registry)) => registry.path(name),
         _ => PathBuf::from("/dev/null"),
     };
     if let Err(why) = log.redirect(&path, log_file.is_some()) {
-        verdict.tell(&format!("1{why}"));
+        verdict.send(&format!("1{why}"));
         server.close();
         return 1;
     }
     logging::start(log.level, log.json, None);
-    if !verdict.tell(&format!("0{}", listening(&server))) {
+    if !verdict.send(&format!("0{}", listening(&server))) {
         // Who started it was told nothing: that must be true.
         server.close();
         return 1;

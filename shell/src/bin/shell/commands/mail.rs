@@ -208,7 +208,7 @@ fn line_of(input: &mut impl BufRead, most: usize) -> std::io::Result<Option<Vec<
 
 /// The longest message that can be sent, whatever the server says.
 fn longest(client: &Client) -> usize {
-    client.shape().capacity.min(MESSAGE_MAX)
+    client.limits().capacity.min(MESSAGE_MAX)
 }
 
 fn unreadable(error: &std::io::Error) -> Exit {

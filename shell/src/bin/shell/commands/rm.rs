@@ -4,7 +4,7 @@ use crate::cli::rm::Args;
 use crate::ui::exit::Exit;
 use crate::ui::terminal::{print, say};
 use whorl::Name;
-use whorl::mailbox_server::clear_mailbox_servers;
+use whorl::mailbox_server::server_registry::ServerRegistry;
 use whorl::os::pid::pid_in_words;
 use whorl::registry::RuntimeDir;
 use whorl::registry::{RemoveError, Removed, remove_dead, remove_name};
@@ -36,8 +36,8 @@ fn dead(directory: &RuntimeDir) -> Exit {
     for (name, what) in &removed {
         told &= tell(name, *what);
     }
-    match clear_mailbox_servers() {
-        Ok(names) => names.iter().for_each(|name| told &= tell(name, Removed::Stale)),
+    match ServerRegistry::open() {
+        Ok(servers) => servers.remove_dead().iter().for_each(|name| told &= tell(name, Removed::Stale)),
         Err(error) => {
             say(&format!("rm: {error}"));
             told = false;

@@ -1,6 +1,5 @@
 //! What exists, and the words for it: for the commands that show it.
 
-use whorl::mailbox_server::mailbox_servers;
 use whorl::os::escape;
 use whorl::os::pid::proc_of;
 use whorl::registry::RuntimeDir;
@@ -13,10 +12,7 @@ pub fn survey() -> Result<Vec<Listed>, String> {
     let failed = |error| {
         format!("{}: {}", whorl::os::escape::shown(directory.path()), whorl::os::error::reason(error))
     };
-    let mut listed = list(&directory).map_err(failed)?;
-    listed.extend(mailbox_servers().map_err(|error| error.to_string())?);
-    listed.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(listed)
+    list(&directory).map_err(failed)
 }
 
 /// The word for a kind.

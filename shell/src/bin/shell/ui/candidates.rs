@@ -2,8 +2,8 @@
 
 use clap_complete::engine::CompletionCandidate;
 use whorl::Name;
-use whorl::mailbox_server::mailbox_servers;
-use whorl::registry::{Client, RuntimeDir, State, Waiter};
+use whorl::mailbox_server::server_registry::ServerRegistry;
+use whorl::registry::{Client, RuntimeDir, Waiter};
 
 /// Channels that have an owner, for `recv`.
 pub fn channels() -> Vec<CompletionCandidate> {
@@ -30,9 +30,8 @@ pub fn removable() -> Vec<CompletionCandidate> {
 
 /// The ports of mailbox servers that run.
 pub fn ports() -> Vec<CompletionCandidate> {
-    let servers = mailbox_servers().unwrap_or_default();
-    let live = servers.iter().filter(|server| server.state == State::Live);
-    live.filter_map(|server| server.name.mailbox_port()).map(|port| port.to_string().into()).collect()
+    let ports = ServerRegistry::open().map(|servers| servers.live_ports()).unwrap_or_default();
+    ports.into_iter().map(|port| port.to_string().into()).collect()
 }
 
 /// Names in the runtime directory. An error leaves the list empty, because a person who presses a key wants no message.

@@ -3,8 +3,8 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
-use whorl::mailbox_server::control::{Request, ask};
-use whorl::mailbox_server::place::Place;
+use whorl::mailbox_server::attach::attach;
+use whorl::mailbox_server::server_registry::ServerRegistry;
 use whorl::os::close_on_fork::CloseOnForkFd;
 use whorl::os::timeout::NOW;
 use whorl::shm::mailboxes::MailSegment;
@@ -36,7 +36,7 @@ pub struct Attached {
     /// Its process, 0 if that is not visible: another one is another server.
     pub pid: u32,
     port: u16,
-    place: Place,
+    registry: ServerRegistry,
     segment: MailSegment,
     versions: Vec<u64>,
     /// While it is open the server counts us as attached. A server that ends closes it.
@@ -46,10 +46,9 @@ pub struct Attached {
 impl Attached {
     /// Attaches; nothing if the server does not want that.
     pub fn to(port: u16, pid: u32) -> Option<Self> {
-        let place = Place::open().ok()?;
-        let answer = ask(&place, port, Request::Attach).ok()?;
-        let segment = MailSegment::open(answer.object?).ok()?;
-        Some(Self { pid, port, place, segment, versions: Vec::new(), socket: answer.socket })
+        let registry = ServerRegistry::open().ok()?;
+        let (segment, socket) = attach(port).ok()?;
+        Some(Self { pid, port, registry, segment, versions: Vec::new(), socket })
     }
 
     /// Whether the server is gone.
@@ -74,7 +73,6 @@ impl Attached {
     }
 
     fn connections(&self) -> Option<u64> {
-        let answer = ask(&self.place, self.port, Request::Status).ok()?;
-        answer.text.split(' ').find_map(|field| field.strip_prefix("connections=")?.parse().ok())
+        self.registry.report(self.port).map(|report| report.connections)
     }
 }

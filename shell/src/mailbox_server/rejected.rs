@@ -4,20 +4,18 @@
 //! read it yet. So the server closes its half, and drops what the client still sends, for a moment and up to a bound.
 
 use crate::os::close_on_fork::CloseOnForkFd;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use crate::os::socket::{MAX_DISCARD, discard, send_last};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// So long, and for so many bytes, is dropped what a client still sends.
-const PATIENCE: Duration = Duration::from_secs(1);
-const DROPPED: usize = 64 << 10;
+/// For so long what a client still sends is discarded.
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// So many clients at a time. The oldest goes when there are more.
 const MOST: usize = 64;
 
 /// Who has been told to go and has not gone yet.
 #[derive(Debug, Default)]
-pub struct Farewells {
+pub struct RejectedClients {
     /// In the order in which they came.
     clients: VecDeque<Client>,
     next: u64,
@@ -32,12 +30,12 @@ struct Client {
     left: usize,
 }
 
-impl Farewells {
+impl RejectedClients {
     /// Sends a client away with one line. What is returned is to be watched for input, under this number, if there is anything.
-    pub fn say(&mut self, socket: CloseOnForkFd, line: &[u8], now: Instant) -> Option<(&CloseOnForkFd, u64)> {
-        let mut client = Client { number: self.next, socket, until: now + PATIENCE, left: DROPPED };
+    pub fn add(&mut self, socket: CloseOnForkFd, line: &[u8], now: Instant) -> Option<(&CloseOnForkFd, u64)> {
+        let mut client = Client { number: self.next, socket, until: now + TIMEOUT, left: MAX_DISCARD };
         self.next += 1;
-        say(&client.socket, line);
+        send_last(&client.socket, line);
         if !client.drain() {
             return None;
         }
@@ -49,7 +47,7 @@ impl Farewells {
     }
 
     /// A client has sent more, or gone.
-    pub fn hear(&mut self, number: u64) {
+    pub fn on_readable(&mut self, number: u64) {
         if let Ok(at) = self.clients.binary_search_by_key(&number, |client| client.number)
             && let Some(client) = self.clients.get_mut(at)
             && !client.drain()
@@ -79,33 +77,8 @@ impl Farewells {
 impl Client {
     /// Drops what there is. False: it has gone, or has sent too much.
     fn drain(&mut self) -> bool {
-        drain(&self.socket, &mut self.left)
+        discard(&self.socket, &mut self.left)
     }
-}
-
-fn drain(socket: &CloseOnForkFd, left: &mut usize) -> bool {
-    let mut bytes = [0; 4096];
-    loop {
-        match rustix::net::recv(socket, &mut bytes[..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return false,
-            Ok((count, _)) if count < *left => *left -= count,
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return true,
-            Ok(_) | Err(_) => return false,
-        }
-    }
-}
-
-/// Sends a line that is the last. What the socket does not take at once is not sent.
-fn say(socket: &CloseOnForkFd, line: &[u8]) {
-    let _ = rustix::net::send(socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-    let _ = rustix::net::shutdown(socket, Shutdown::Write);
-}
-
-/// Sends a client away with one line, where its socket must be closed at once.
-pub fn dismiss(socket: &CloseOnForkFd, line: &[u8]) {
-    say(socket, line);
-    drain(socket, &mut { DROPPED });
 }
 
 #[cfg(test)]
@@ -116,29 +89,29 @@ mod tests {
 
     #[test]
     fn a_client_is_listened_to_until_it_goes_or_says_too_much_or_its_time_is_up() {
-        let mut farewells = Farewells::default();
+        let mut rejected = RejectedClients::default();
         let now = Instant::now();
         let mut clients: Vec<UnixStream> = (0..3)
             .map(|_| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
-                farewells.say(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
+                rejected.add(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
                 ours
             })
             .collect();
-        assert_eq!(farewells.deadline(), Some(now + PATIENCE));
+        assert_eq!(rejected.deadline(), Some(now + TIMEOUT));
         for _ in 0..15 {
             clients[0].write_all(&[0; 4096]).unwrap();
-            farewells.hear(0);
+            rejected.on_readable(0);
         }
         clients[0].write_all(&[0; 4096]).unwrap();
-        farewells.hear(0);
+        rejected.on_readable(0);
         clients[0].write_all(&[0; 4096]).unwrap_err();
         clients[1].shutdown(std::net::Shutdown::Write).unwrap();
-        farewells.hear(1);
-        farewells.hear(1);
-        assert_eq!(farewells.clients.len(), 1);
-        farewells.expire(now + PATIENCE);
-        assert!(farewells.clients.is_empty());
+        rejected.on_readable(1);
+        rejected.on_readable(1);
+        assert_eq!(rejected.clients.len(), 1);
+        rejected.expire(now + TIMEOUT);
+        assert!(rejected.clients.is_empty());
         for mut client in clients {
             let mut line = String::new();
             client.read_to_string(&mut line).unwrap();
@@ -147,16 +120,16 @@ mod tests {
         // One that is gone at once needs no place.
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(ours);
-        assert!(farewells.say(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).is_none());
+        assert!(rejected.add(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).is_none());
         // More than there are places: the oldest goes.
         let more: Vec<_> = (0..MOST + 1)
             .map(|_| {
                 let (ours, theirs) = UnixStream::pair().unwrap();
-                farewells.say(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
+                rejected.add(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).unwrap();
                 ours
             })
             .collect();
-        assert_eq!(farewells.clients.len(), MOST);
+        assert_eq!(rejected.clients.len(), MOST);
         (&more[0]).write_all(b"x").unwrap_err();
         (&more[1]).write_all(b"x").unwrap();
     }

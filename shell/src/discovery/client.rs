@@ -72,23 +72,24 @@ pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, OsEr
     let mut answers = Vec::new();
     for some in files.chunks(AT_ONCE) {
         std::thread::scope(|scope| {
-            let asking: Vec<_> = some
+            let threads: Vec<_> = some
                 .iter()
                 .map(|file| {
                     let thread = std::thread::Builder::new().stack_size(STACK);
                     start_scoped_thread(thread, scope, || ask(file, token, &runtime, timeout))
                 })
                 .collect();
-            for (thread, file) in asking.into_iter().zip(some) {
+            for (thread, file) in threads.into_iter().zip(some) {
                 let answer = thread.ok().and_then(|thread| thread.join().ok());
-                answers.push(answer.unwrap_or_else(|| nothing(file, "it could not be asked".into(), false)));
+                answers
+                    .push(answer.unwrap_or_else(|| unreachable(file, "it could not be asked".into(), false)));
             }
         });
     }
     Ok(answers)
 }
 
-fn nothing(file: &Path, error: String, is_broken: bool) -> Answer {
+fn unreachable(file: &Path, error: String, is_broken: bool) -> Answer {
     let file = file.to_owned();
     Answer { file, reach: Reach::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
 }
@@ -97,15 +98,15 @@ fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout:
     let deadline = deadline::after(timeout);
     let information = match Information::read(file) {
         Ok(information) => information,
-        Err(error) => return nothing(file, error.to_string(), !matches!(error, FileError::System(_))),
+        Err(error) => return unreachable(file, error.to_string(), !matches!(error, FileError::System(_))),
     };
     // The connection is kept until the other way was tried: so the server sees one client, not two.
     let mut connection = None;
-    let by_socket = over_socket(&information, token, deadline, &mut connection);
+    let by_socket = read_over_tcp(&information, token, deadline, &mut connection);
     let by_memory = runtime
         .as_ref()
         .map_err(Clone::clone)
-        .and_then(|runtime| through_memory(runtime, &information, token, deadline));
+        .and_then(|runtime| read_through_memory(runtime, &information, token, deadline));
     drop(connection);
     let reach = match (&by_socket, &by_memory) {
         (_, Ok(_)) => Reach::Host,
@@ -125,13 +126,13 @@ fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout:
     }
 }
 
-fn over_socket(
+fn read_over_tcp(
     information: &Information,
     token: Token,
     deadline: Instant,
     connection: &mut Option<CloseOnForkFd<TcpStream>>,
 ) -> Result<Vec<u8>, String> {
-    let said = |error: std::io::Error| match error.kind() {
+    let in_words = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
             "it does not answer in time".to_owned()
         }
@@ -139,24 +140,24 @@ fn over_socket(
         _ => Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::os::error::reason),
     };
     let left = || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
-    let late = || "it does not answer in time".to_owned();
+    let timed_out = || "it does not answer in time".to_owned();
     let address = SocketAddr::new(information.address, information.port);
-    let socket = TcpStream::connect_timeout(&address, left().ok_or_else(late)?).map_err(said)?;
+    let socket = TcpStream::connect_timeout(&address, left().ok_or_else(timed_out)?).map_err(in_words)?;
     // Not while it connects, which takes long: a child that is forked then keeps a connection that has said nothing.
     let socket = CloseOnForkFd::of(socket).map_err(crate::os::error::reason)?;
     let socket = connection.insert(socket);
-    socket.set_write_timeout(left()).map_err(said)?;
-    (&**socket).write_all(&wire::hello(token)).map_err(said)?;
+    socket.set_write_timeout(left()).map_err(in_words)?;
+    (&**socket).write_all(&wire::hello(token)).map_err(in_words)?;
     // A deadline for the whole, not for each byte of a server that drips.
     let fill = |bytes: &mut [u8]| {
         let mut done = 0;
         while done < bytes.len() {
-            socket.set_read_timeout(Some(left().ok_or_else(late)?)).map_err(said)?;
+            socket.set_read_timeout(Some(left().ok_or_else(timed_out)?)).map_err(in_words)?;
             match (&**socket).read(&mut bytes[done..]) {
                 Ok(0) => return Err("it hung up".to_owned()),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(said(error)),
+                Err(error) => return Err(in_words(error)),
             }
         }
         Ok(())
@@ -178,17 +179,17 @@ fn over_socket(
     Ok(message)
 }
 
-fn through_memory(
+fn read_through_memory(
     runtime: &RuntimeDir,
     information: &Information,
     token: Token,
     deadline: Instant,
 ) -> Result<Vec<u8>, String> {
-    let said = |error: &dyn std::error::Error| error.to_string();
+    let in_words = |error: &dyn std::error::Error| error.to_string();
     let timeout = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
     let options = Receiver::options().timeout(timeout).confirms(true);
-    let mut receiver =
-        Receiver::join_now(token, runtime, &information.channel, &options).map_err(|error| said(&error))?;
+    let mut receiver = Receiver::join_now(token, runtime, &information.channel, &options)
+        .map_err(|error| in_words(&error))?;
     if receiver.id() != information.id {
         return Err("another channel has that name here".into());
     }
@@ -196,7 +197,7 @@ fn through_memory(
     let mut buffer = vec![0; receiver.max_message_len().min(wire::LONGEST as usize)];
     let mut message = Vec::new();
     loop {
-        match receiver.recv_deadline(&mut buffer, until).map_err(|error| said(&error))? {
+        match receiver.recv_deadline(&mut buffer, until).map_err(|error| in_words(&error))? {
             Received::Bytes(count) if (message.len() + count) as u64 <= wire::LONGEST => {
                 message.extend_from_slice(&buffer[..count]);
             }

@@ -1,0 +1,236 @@
+//! Mailbox servers in the runtime directory: for each port a [lock file](crate::registry::lock_file) and a control socket.
+//!
+//! A server that has the lock file of a port owns the port's other names too. So a process that removes a stale lock file
+//! removes the socket, the unix socket and an empty log first: as long as the lock file is there, they are found.
+
+use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno;
+use std::path::PathBuf;
+use thiserror::Error;
+
+use super::listen;
+use crate::os::error::{OsError, cannot};
+use crate::os::escape::shown;
+use crate::os::file::{OpenError, make_private, open_regular};
+use crate::os::pid::pid_in_words;
+use crate::registry::lock_file::{Leftover, LockFile, LockFileEntry, LockFileError, owner_lines};
+use crate::registry::status::Report;
+use crate::registry::{Client, Name, RuntimeDir, RuntimeError, owner_pid, report, server_of};
+
+/// Why a server is not registered, or not found.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// There is no runtime directory that can be trusted.
+    #[error(transparent)]
+    Directory(#[from] RuntimeError),
+    /// A file in it cannot be used.
+    #[error("{}: {error}", shown(path))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        error: OsError,
+    },
+    /// A file in it cannot be trusted.
+    #[error("{} exists, and is not a regular file owned by you; remove it and try again", shown(.0))]
+    NotOwned(PathBuf),
+    /// Another server of this user has the port, perhaps at another address.
+    #[error(
+        "port {port} belongs to another mailbox server of yours ({}); 'shell dipcrm {port}' stops it",
+        pid_in_words(*pid)
+    )]
+    InUse {
+        /// The port.
+        port: u16,
+        /// The server's process id; 0 if it cannot be seen from here.
+        pid: u32,
+    },
+}
+
+/// The mailbox servers of this user.
+#[derive(Debug)]
+pub struct ServerRegistry {
+    directory: RuntimeDir,
+}
+
+/// What a server's lock file says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerInfo {
+    /// Where it listens.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// The unix socket that it made, if any.
+    pub unix: Option<PathBuf>,
+}
+
+/// A server, or what a dead one left.
+#[derive(Debug)]
+pub struct ServerEntry {
+    name: Name,
+    file: LockFileEntry,
+}
+
+impl ServerRegistry {
+    /// Opens the runtime directory, and makes it if it does not exist.
+    ///
+    /// # Errors
+    /// It is not this user's alone, or cannot be made.
+    pub fn open() -> Result<Self, RegistryError> {
+        Ok(Self { directory: RuntimeDir::open()? })
+    }
+
+    /// The directory.
+    pub(crate) fn directory(&self) -> &RuntimeDir {
+        &self.directory
+    }
+
+    /// The path of a file in the directory, for people.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    /// Keeps a file from programs that clean up.
+    pub(crate) fn protect(&self, file: &str) {
+        if let Ok((file, _)) = open_regular(&self.directory, file, OFlags::RDONLY) {
+            let _ = make_private(&file);
+        }
+    }
+
+    /// Removes a file. Returns `false` if it is still there.
+    pub(crate) fn remove(&self, file: &str) -> bool {
+        matches!(rustix::fs::unlinkat(&self.directory, file, AtFlags::empty()), Ok(()) | Err(Errno::NOENT))
+    }
+
+    /// Registers a server of this process, until the lock file is dropped. What a dead server left is removed.
+    ///
+    /// # Errors
+    /// A live server has the port, or the directory cannot be written.
+    pub(crate) fn register(&self, info: &ServerInfo) -> Result<LockFile, RegistryError> {
+        let file = file_name(info.port, "info");
+        if let Some(entry) = self.lookup(info.port)? {
+            self.remove_stale(&entry);
+        }
+        LockFile::create(&self.directory, &file, info.to_text().as_bytes()).map_err(|error| match error {
+            LockFileError::InUse => {
+                let pid = self.lookup(info.port).ok().flatten().map_or(0, |entry| self.pid_of(&entry));
+                RegistryError::InUse { port: info.port, pid }
+            }
+            LockFileError::NotOwned => RegistryError::NotOwned(self.path(&file)),
+            LockFileError::System(error) => RegistryError::File { path: self.path(&file), error },
+        })
+    }
+
+    /// The server of a port, or what a dead one left.
+    ///
+    /// # Errors
+    /// Its lock file is there, and cannot be opened.
+    pub fn lookup(&self, port: u16) -> Result<Option<ServerEntry>, RegistryError> {
+        let file = file_name(port, "info");
+        match LockFileEntry::open(&self.directory, &*file) {
+            Ok(entry) => Ok(Some(ServerEntry { name: name_of(port), file: entry })),
+            Err(OpenError::System(Errno::NOENT)) => Ok(None),
+            Err(OpenError::NotOwned) => Err(RegistryError::NotOwned(self.path(&file))),
+            Err(OpenError::System(error)) => {
+                Err(RegistryError::File { path: self.path(&file), error: cannot("open the file")(error) })
+            }
+        }
+    }
+
+    /// The process id of a live server, as this process can use it; 0 if the server cannot be seen from here.
+    pub fn pid_of(&self, entry: &ServerEntry) -> u32 {
+        owner_pid(&self.directory, &entry.name, &entry.file)
+    }
+
+    /// What a server says about itself; nothing if it does not answer.
+    ///
+    /// # Blocking
+    /// At most 2 s.
+    pub fn report(&self, port: u16) -> Option<Report> {
+        report(&Client::connect(&self.directory, &name_of(port)).ok()?).ok()
+    }
+
+    /// Removes what a dead server left. Returns `false` if the server lives.
+    pub fn remove_stale(&self, entry: &ServerEntry) -> bool {
+        let beside = |ending| format!("{}.{ending}", entry.name);
+        let clear = |text: &[u8]| {
+            let is_gone = self.remove(&beside("sock"));
+            if let Some(path) = ServerInfo::parse(text).and_then(|info| info.unix) {
+                listen::remove_dead(&path);
+            }
+            // What a dead server logged may tell why it died.
+            let log = rustix::fs::statat(&self.directory, beside("log"), AtFlags::SYMLINK_NOFOLLOW);
+            if log.is_ok_and(|log| log.st_size == 0) {
+                self.remove(&beside("log"));
+            }
+            is_gone
+        };
+        matches!(
+            entry.file.remove_stale(&self.directory, &beside("info"), clear),
+            Ok(Leftover::Removed | Leftover::Gone)
+        )
+    }
+
+    /// Removes what dead servers left. Returns the names of those servers.
+    pub fn remove_dead(&self) -> Vec<Name> {
+        let is_removed =
+            |port: u16| matches!(self.lookup(port), Ok(Some(entry)) if self.remove_stale(&entry));
+        self.ports().into_iter().filter(|&port| is_removed(port)).map(name_of).collect()
+    }
+
+    /// The ports of live servers.
+    pub fn live_ports(&self) -> Vec<u16> {
+        let is_live = |port: u16| matches!(self.lookup(port), Ok(Some(entry)) if entry.is_live());
+        self.ports().into_iter().filter(|&port| is_live(port)).collect()
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        let files = self.directory.names().unwrap_or_default();
+        files.iter().filter_map(|file| server_of(file)?.mailbox_port()).collect()
+    }
+}
+
+impl ServerEntry {
+    /// Whether the server lives.
+    pub fn is_live(&self) -> bool {
+        self.file.is_live()
+    }
+}
+
+const HEADING: &str = "whorl mailboxes 1";
+
+impl ServerInfo {
+    /// The text of this process's lock file.
+    pub fn to_text(&self) -> String {
+        let Self { address, port, unix } = self;
+        // A path that would not fit a line is left out: then the socket there stays if the server is killed.
+        let unix = unix.as_ref().and_then(|path| path.to_str()).filter(|path| !path.contains('\n'));
+        let unix = unix.map_or(String::new(), |path| format!("unix={path}\n"));
+        format!("{HEADING}\naddress={address}\nport={port}\n{unix}{}", owner_lines())
+    }
+
+    /// Reads the text of a lock file; `None` for a text that no server writes.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        // Not `lines`, which would take a carriage return at the end of a path away.
+        let mut lines = std::str::from_utf8(text).ok()?.split('\n');
+        (lines.next() == Some(HEADING)).then_some(())?;
+        let field = |name: &str| lines.clone().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let (address, port) = (field("address")?.to_owned(), field("port")?.parse().ok()?);
+        Some(Self { address, port, unix: field("unix").map(PathBuf::from) })
+    }
+}
+
+/// The name of a port's server.
+pub(crate) fn name_of(port: u16) -> Name {
+    format!("dipc-{port}").parse().expect("a name")
+}
+
+/// The log of a server that was given no other.
+pub fn log_name(port: u16) -> String {
+    file_name(port, "log")
+}
+
+fn file_name(port: u16, ending: &str) -> String {
+    format!("{}.{ending}", name_of(port))
+}

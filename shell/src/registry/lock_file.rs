@@ -1,0 +1,298 @@
+//! Lock files: a file that has a name for as long as the process that made it lives.
+//!
+//! The process holds a lock on its file, which the kernel drops when the process dies. A file whose lock is free is stale,
+//! whatever its text says. The file is complete, private and locked before it gets its name, so no process ever sees it
+//! otherwise. Only a process that holds a file's lock removes the file. So of several processes that remove a stale file only
+//! one does, and none of them removes the fresh file that takes the name next.
+
+use super::runtime_dir::DirectoryLock;
+use crate::os::close_on_fork::ForkId;
+use crate::os::error::{OsError, cannot};
+use crate::os::file::{OpenError, make_private, open_regular, remove_if};
+use crate::os::file_id::FileId;
+use crate::os::new_file::{Existing, NewFile, fill};
+use crate::os::ofd_lock::ByteLocks;
+use crate::os::pid::{is_own_pid_namespace, pid_namespace};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::path::Arg;
+use rustix::process::geteuid;
+
+/// The longest text that is read.
+pub(crate) const MAX_TEXT: usize = 4096;
+/// The byte that the file's process locks. It lies behind the text, because some network file systems keep other processes
+/// from reading a locked byte.
+pub const OWNER: u32 = 1 << 20;
+/// How often a name is tried for. Each attempt that fails has seen another process's file come or go.
+const ATTEMPTS: u32 = 1000;
+
+/// Why a lock file was not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LockFileError {
+    /// A live process has a file of that name.
+    InUse,
+    /// The name leads to something that is not a regular file owned by this user.
+    NotOwned,
+    /// A system call failed.
+    System(OsError),
+}
+
+impl From<OsError> for LockFileError {
+    fn from(error: OsError) -> Self {
+        Self::System(error)
+    }
+}
+
+/// The lock file of this process. Dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    directory: OwnedFd,
+    name: String,
+    id: FileId,
+    locks: ByteLocks,
+    fork: ForkId,
+}
+
+impl LockFile {
+    /// Makes a file that holds `text`, locks it, and gives it its name. Removes a stale file that has the name.
+    ///
+    /// # Blocking
+    /// Where the file system has no unnamed files: until other processes give back the directory's lock, at most 10 s.
+    ///
+    /// # Errors
+    /// A live process has the name, or a system call failed; no file is left then.
+    pub fn create(directory: impl AsFd, name: &str, text: &[u8]) -> Result<Self, LockFileError> {
+        let directory =
+            rustix::io::fcntl_dupfd_cloexec(directory, 3).map_err(cannot("open the directory"))?;
+        let locks = publish(directory.as_fd(), name, text)?;
+        let id = FileId::of(&rustix::fs::fstat(&locks).map_err(cannot("look at the file"))?);
+        Ok(Self { directory, name: name.to_owned(), id, locks, fork: ForkId::current() })
+    }
+
+    /// Whether the file still has its name.
+    pub fn has_name(&self) -> bool {
+        FileId::at(&self.directory, &*self.name) == Ok(self.id)
+    }
+}
+
+impl AsFd for LockFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.locks.as_fd()
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if !self.fork.has_forked() {
+            let _ = remove_if(&self.directory, &*self.name, self.id);
+        }
+    }
+}
+
+/// Makes a locked file and gives it its name.
+fn publish(directory: BorrowedFd<'_>, name: &str, text: &[u8]) -> Result<ByteLocks, LockFileError> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    // One name for each user: under the directory's lock there is one such file at a time.
+    let part = format!(".whorl-{}.part", geteuid().as_raw());
+    let mut _lock = None;
+    let (mut new, file) =
+        match NewFile::create_unnamed(directory, &*part, mode).map_err(cannot("write the file"))? {
+            Some(unnamed) => unnamed,
+            None => {
+                _lock = Some(DirectoryLock::take(directory).map_err(cannot("lock the directory"))?);
+                // A process that was killed may have left it.
+                let _ = rustix::fs::unlinkat(directory, &*part, AtFlags::empty());
+                NewFile::create_named(directory, &*part, mode).map_err(cannot("write the file"))?
+            }
+        };
+    // The umask does not count. FAT and the like refuse this, because all their files have the mode of the mount.
+    let _ = make_private(&file);
+    fill(&file, text).map_err(cannot("write the file"))?;
+    let locks = ByteLocks::open(&file).map_err(cannot("lock the file"))?;
+    if !locks.try_lock(OWNER).map_err(cannot("lock the file"))? {
+        return Err(cannot("lock the file")(Errno::AGAIN).into());
+    }
+    for _ in 0..ATTEMPTS {
+        match new.publish(locks.as_fd(), name.as_ref(), Existing::KeepUnderLock) {
+            Ok(()) => return Ok(locks),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(cannot("write the file")(error).into()),
+        }
+        match LockFileEntry::open(directory, name)
+            .and_then(|found| found.remove_stale(directory, name, |_| true))
+        {
+            Ok(Leftover::Live) => return Err(LockFileError::InUse),
+            Ok(Leftover::Removed | Leftover::Gone) | Err(OpenError::System(Errno::NOENT)) => {}
+            Err(OpenError::NotOwned) => return Err(LockFileError::NotOwned),
+            Err(OpenError::System(error)) => return Err(cannot("open the file of that name")(error).into()),
+        }
+    }
+    Err(LockFileError::InUse)
+}
+
+/// A lock file as other processes see it.
+#[derive(Debug)]
+pub(crate) struct LockFileEntry {
+    id: FileId,
+    text: Vec<u8>,
+    /// Only for questions: the file is open for reading.
+    locks: ByteLocks,
+}
+
+/// What became of a stale file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Leftover {
+    /// It is not stale. A process that is just removing it looks the same.
+    Live,
+    /// It was removed.
+    Removed,
+    /// The name leads to something else, or to nothing.
+    Gone,
+}
+
+impl LockFileEntry {
+    /// Opens the file that has a name.
+    ///
+    /// # Errors
+    /// There is none, or it is not a regular file owned by this user.
+    pub fn open(directory: impl AsFd, name: impl Arg + Copy) -> Result<Self, OpenError> {
+        let (file, stat) = open_regular(directory, name, OFlags::RDONLY)?;
+        let mut text = vec![0; MAX_TEXT + 1];
+        let mut length = 0;
+        while length < text.len() {
+            match rustix::io::read(&file, &mut text[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        text.truncate(length);
+        Ok(Self { id: FileId::of(&stat), text, locks: ByteLocks::of(file) })
+    }
+
+    /// The file's text. One that is longer than [`MAX_TEXT`] is cut, and one byte longer than that.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether the file's process lives. Returns `true` if the kernel does not tell.
+    pub fn is_live(&self) -> bool {
+        self.locks.is_held(OWNER)
+    }
+
+    /// The process that the [`owner_lines`] of the text name. Returns 0 if the number means another process here.
+    pub fn visible_pid(&self) -> u32 {
+        let text = std::str::from_utf8(&self.text).unwrap_or_default();
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        match is_own_pid_namespace(field("namespace").and_then(|number| number.parse().ok())) {
+            true => field("pid").and_then(|pid| pid.parse().ok()).unwrap_or(0),
+            false => 0,
+        }
+    }
+
+    /// Removes the file if it is stale. Calls `clear` before, while no other process can take the name; the file stays if
+    /// `clear` returns `false`.
+    ///
+    /// # Errors
+    /// A system call failed.
+    pub fn remove_stale(
+        &self,
+        directory: impl AsFd,
+        name: &str,
+        clear: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Leftover, OpenError> {
+        let locks = ByteLocks::open(&self.locks)?;
+        if !locks.try_lock(OWNER)? {
+            return Ok(Leftover::Live);
+        }
+        // Another process may have removed the file, and a third one made another, before the lock was taken.
+        let is_removed = FileId::at(&directory, name) == Ok(self.id)
+            && clear(&self.text)
+            && remove_if(&directory, name, self.id)?;
+        Ok(if is_removed { Leftover::Removed } else { Leftover::Gone })
+    }
+
+    /// Marks a file with a mode, which its process can see after the removal, and removes it. Returns `false` if the name
+    /// leads to something else.
+    ///
+    /// # Errors
+    /// A system call failed.
+    pub fn remove_marked(&self, directory: impl AsFd, name: &str, mark: Mode) -> Result<bool, Errno> {
+        rustix::fs::fchmod(&self.locks, mark)?;
+        remove_if(directory, name, self.id)
+    }
+}
+
+/// The lines that name this process in a lock file's text.
+pub(crate) fn owner_lines() -> String {
+    let namespace = pid_namespace().map_or(String::new(), |number| format!("namespace={number}\n"));
+    format!("pid={}\n{namespace}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::file::is_proc_mounted;
+    use std::fs::{read_to_string, write};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    #[test]
+    fn a_name_belongs_to_one_live_process_and_a_stale_file_is_replaced() {
+        assert!(is_proc_mounted());
+        let place = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(place.path()).unwrap();
+        let path = place.path().join("x");
+        let create = |text: &str| LockFile::create(&directory, "x", text.as_bytes());
+        let first = create(&owner_lines()).unwrap();
+        assert_eq!(create("").unwrap_err(), LockFileError::InUse);
+        let seen = LockFileEntry::open(&directory, "x").unwrap();
+        assert!(seen.is_live() && first.has_name());
+        assert_eq!(seen.visible_pid(), std::process::id());
+        assert_eq!(seen.remove_stale(&directory, "x", |_| panic!("it lives")), Ok(Leftover::Live));
+        // Another program removes the name; a second file takes it, and the first one's end does not touch that.
+        std::fs::remove_file(&path).unwrap();
+        let second = create("second").unwrap();
+        assert!(!first.has_name() && seen.is_live());
+        drop(first);
+        assert!(!seen.is_live());
+        assert_eq!(seen.remove_stale(&directory, "x", |_| panic!("it has no name")), Ok(Leftover::Gone));
+        assert_eq!(read_to_string(&path).unwrap(), "second");
+        drop(second);
+        assert!(!path.exists());
+        write(&path, "namespace=1\npid=7\n").unwrap();
+        let seen = LockFileEntry::open(&directory, "x").unwrap();
+        assert!(!seen.is_live() && seen.visible_pid() == 0);
+        assert_eq!(seen.remove_stale(&directory, "x", |_| false), Ok(Leftover::Gone));
+        assert_eq!(
+            seen.remove_stale(&directory, "x", |text| text.starts_with(b"name")),
+            Ok(Leftover::Removed)
+        );
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        assert_eq!(create("").unwrap_err(), LockFileError::NotOwned);
+    }
+
+    #[test]
+    fn a_file_is_never_seen_unlocked_while_its_process_lives() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(place.path()).unwrap();
+        let (over, seen) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(file) = LockFileEntry::open(&directory, "x") else { continue };
+                    let mode = Mode::from_raw_mode(rustix::fs::fstat(&file.locks).unwrap().st_mode);
+                    assert_eq!(mode - Mode::SVTX, Mode::RUSR | Mode::WUSR);
+                    // It may have ended since; then another file has the name, or none.
+                    assert!(file.is_live() || FileId::at(&directory, "x") != Ok(file.id));
+                    seen.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while seen.load(Ordering::Relaxed) < 1000 {
+                drop(LockFile::create(&directory, "x", b"text").unwrap());
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    }
+}
