@@ -13,15 +13,11 @@ const ROOTS: [(&str, &str); 4] = [
 
 /// Uses that are part of a circle and not mended yet: the file that should not use, and the used one.
 const KNOWN: &[(&str, &str)] = &[
-    ("shell/src/channel/transport/stream.rs", "shell/src/channel/receiver.rs"),
-    ("shell/src/channel/receiver.rs", "shell/src/channel/join.rs"),
     ("shell/src/mailbox_server/worker_queue.rs", "shell/src/mailbox_server/budget.rs"),
     ("shell/src/mailbox_server/worker_queue.rs", "shell/src/mailbox_server/lobby.rs"),
     ("shell/src/mailbox_server/place.rs", "shell/src/mailbox_server/control.rs"),
     ("shell/src/mailbox_server/server/burial.rs", "shell/src/mailbox_server/server/run.rs"),
     ("shell/src/os/file.rs", "shell/src/os/close_on_fork.rs"),
-    ("shell/src/transfer/report.rs", "shell/src/transfer/roster.rs"),
-    ("shell/src/transfer/serve.rs", "shell/src/transfer/send.rs"),
 ];
 
 /// A file uses another.
