@@ -81,7 +81,7 @@ fn no_callers_duration_is_added_to_a_moment_unchecked() {
         let Some((_, added)) = line.split_once("Instant::now() + ") else { continue };
         let is_constant = added.starts_with(|c: char| c.is_ascii_uppercase());
         // Both of its values are constants.
-        let is_known = line.contains("if known { SCANT } else { self.patience }");
+        let is_known = line.contains("if known { SHORT_TIMEOUT } else { self.timeout }");
         // The command's own durations are a year at most.
         if !is_constant && !is_known && !file.starts_with("bin/") {
             found.push(format!("{file}:{number}: {line}"));
