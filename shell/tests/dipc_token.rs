@@ -31,7 +31,7 @@ fn is_read(output: &Output) {
 #[track_caller]
 fn is_refused(output: &Output, words: &[&str]) {
     let said = text(&output.stderr);
-    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{output:?}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 3), "{output:?}");
     for word in words {
         assert!(said.contains(word), "{word}: {said}");
     }

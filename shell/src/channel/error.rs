@@ -44,7 +44,7 @@ pub enum SendError {
     #[error("asked to end by 'shell rm'")]
     Stopped,
     /// The message is longer than a slot.
-    #[error("the message has {length} bytes and a slot {slot}")]
+    #[error("the message has {length} bytes and a slot holds {slot}")]
     TooLong {
         /// The message's length.
         length: usize,
@@ -111,7 +111,7 @@ pub enum ReceiveError {
     #[error("evicted for being too slow")]
     Evicted,
     /// The other side does not keep to the protocol.
-    #[error("the sender sent nonsense")]
+    #[error("the sender sent an invalid protocol message")]
     Corrupt,
     /// The buffer is shorter than the message; nothing was taken.
     #[error("the message has {length} bytes, more than the buffer")]

@@ -133,7 +133,7 @@ fn over_socket(
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
             "it does not answer in time".to_owned()
         }
-        std::io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
         _ => Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::os::error::reason),
     };
     let left = || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
@@ -151,7 +151,7 @@ fn over_socket(
         while done < bytes.len() {
             socket.set_read_timeout(Some(left().ok_or_else(late)?)).map_err(said)?;
             match (&**socket).read(&mut bytes[done..]) {
-                Ok(0) => return Err("it hung up".to_owned()),
+                Ok(0) => return Err("it closed the connection".to_owned()),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(said(error)),

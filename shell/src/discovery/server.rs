@@ -61,7 +61,7 @@ pub enum ServerError {
     #[error(transparent)]
     Send(#[from] SendError),
     /// A message is too long.
-    #[error("a message may have 1 MiB")]
+    #[error("a message has at most 1 MiB")]
     TooLong,
     /// It cannot listen.
     #[error("cannot listen at {address}: {error}")]

@@ -39,7 +39,7 @@ impl From<&str> for ServerAddr {
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// No such server.
-    #[error("no mailbox server of yours on port {0}")]
+    #[error("no mailbox server owned by you on port {0}")]
     Nothing(u16),
     /// It does not hand its mailboxes over.
     #[error(transparent)]

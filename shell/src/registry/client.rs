@@ -35,10 +35,10 @@ pub enum ConnectError {
     #[error("its owner is dead")]
     Dead,
     /// Too many want to be heard just now.
-    #[error("too many processes want to be heard at once")]
+    #[error("too many processes are connecting to its owner; try again")]
     Backlog,
     /// A file that is no socket of ours has the name.
-    #[error("a file that is no socket of ours has that name")]
+    #[error("its file exists and is not a socket owned by you; remove it and try again")]
     NotOwned,
     /// The owner is another user's process.
     #[error("it belongs to another user")]
@@ -52,7 +52,7 @@ pub enum ConnectError {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RequestError {
     /// The owner hung up.
-    #[error("its owner hung up")]
+    #[error("its owner closed the connection")]
     Closed,
     /// What it said was not understood.
     #[error(transparent)]

@@ -88,7 +88,7 @@ pub enum RecvError {
     #[error("what arrived has another checksum than what was sent")]
     Checksum,
     /// A checksum was asked for and there is none.
-    #[error("the sender gives no checksum; start it with --verify")]
+    #[error("the sender sends no checksum; start 'shell send' with --verify")]
     NoChecksum,
     /// Whoever reads our output has closed it.
     #[error("the output was closed")]

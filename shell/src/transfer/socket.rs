@@ -122,7 +122,9 @@ fn transfer(pairs: &[(OwnedFd, OwnedFd)], peer: u32, file: &mut Destination<'_>)
     loop {
         let mut head = [0; HEAD];
         read_exact(mine, &mut head)?;
-        match Head::decode(&head).ok_or_else(|| Fault::Sender("the sender sent nonsense".into()))? {
+        match Head::decode(&head)
+            .ok_or_else(|| Fault::Sender("the sender sent an invalid protocol message".into()))?
+        {
             Head::Hole(length) => file.skip(length),
             Head::End(total) => {
                 let mut body = [0; END_BODY];
