@@ -29,11 +29,11 @@ fn who_is_stopped_for_good_is_thrown_out_told_so_and_named() {
             send.close_stdin();
             fast.end(LIMIT).silent_success();
             assert_holds(&home.place.at("fast"), &bytes);
-            // It is still stopped: who was thrown out is not waited for.
+            // It is still stopped: who was evicted is not waited for.
             let sent = send.end(LIMIT);
             sent.has_code(4);
             let last = sent.stderr.lines().last().unwrap_or_default();
-            assert!(last.contains(&format!("(pid {}) was thrown out", slow.pid())), "{sent:?}");
+            assert!(last.contains(&format!("(pid {}) was evicted", slow.pid())), "{sent:?}");
             signal(slow.pid(), Signal::CONT);
             slow.end(LIMIT).has_code(4).one_line(&["recv: x", "evicted for being too slow"]);
             assert!(!home.place.at("slow").exists());
@@ -51,7 +51,7 @@ fn what_lies_unread_in_a_sockets_buffer_counts_as_not_taken() {
     home.attached("x", 1);
     signal(slow.pid(), Signal::STOP);
     home.start("recv x fast").end(LIMIT).silent_success();
-    send.end(LIMIT).has_code(4).one_line(&[&format!("(pid {}) was thrown out", slow.pid())]);
+    send.end(LIMIT).has_code(4).one_line(&[&format!("(pid {}) was evicted", slow.pid())]);
     // The sender could not know, but everything had reached it.
     signal(slow.pid(), Signal::CONT);
     slow.end(LIMIT).silent_success();
@@ -93,7 +93,7 @@ fn the_last_one_thrown_out_leaves_nobody() {
         let _ = send.stdin().write_all(&bytes);
         let sent = send.end(LIMIT);
         sent.has_code(4);
-        assert!(sent.stderr.contains(&format!("(pid {}) was thrown out", slow.pid())), "{sent:?}");
+        assert!(sent.stderr.contains(&format!("(pid {}) was evicted", slow.pid())), "{sent:?}");
         assert!(sent.stderr.contains("no receiver is left"), "{sent:?}");
         signal(slow.pid(), Signal::CONT);
         slow.end(LIMIT).has_code(4);

@@ -263,7 +263,7 @@ fn other_version() -> [u8; RECORD] {
 #[test]
 fn another_version_is_one_line_that_names_both() {
     let home = Home::new();
-    run(&mut home.words("ls")).silent_success();
+    home.make_runtime_directory();
     let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
     let owner = impostor(&directory, |socket| {
         let _ = rustix::io::read(&socket, &mut [0; 64]);
@@ -290,7 +290,7 @@ fn another_version_is_one_line_that_names_both() {
 #[test]
 fn an_owner_that_hands_over_nonsense_is_refused() {
     let home = Home::new();
-    run(&mut home.words("ls")).silent_success();
+    home.make_runtime_directory();
     let directory = RuntimeDir::open_in(&home.place.at("run"), "whorl").unwrap();
     let file = home.place.file("plain", &vec![0; 1 << 20]);
     type Hand = fn(&std::path::Path) -> Vec<OwnedFd>;

@@ -417,11 +417,11 @@ fn verifying_reads_what_is_stored_and_no_holes() {
             "--json",
             "source",
         ]);
-        let sum = run(&mut copy).silent_success().json()["peers"][0]["checksum"].clone();
+        let sum = run(&mut copy).silent_success().json()["receivers"][0]["checksum"].clone();
         let read = bytes_read(&fs::read_to_string(home.place.at("calls")).unwrap());
         assert!(read > 0 && read < 1 << 20, "{transport}: {read} bytes were read");
         let stdin = File::open(home.place.at("source")).unwrap();
         let dense = run(home.words("copy -q -n 1 --verify --json -").stdin(stdin));
-        assert_eq!(dense.silent_success().json()["peers"][0]["checksum"], sum, "another checksum");
+        assert_eq!(dense.silent_success().json()["receivers"][0]["checksum"], sum, "another checksum");
     }
 }

@@ -16,6 +16,7 @@ mod files;
 mod help;
 mod logs;
 mod ls_rm;
+mod messages;
 mod send_recv;
 mod streams;
 #[cfg(feature = "cli")]

@@ -169,7 +169,7 @@ fn with_no_peers_wanted_it_begins_at_once_and_goes_on_alone() {
         let mut sender = home.start_fed(&format!("send x {transport} --peers 0 --block 512 --slots 4"));
         home.owned("x");
         sender.stdin().write_all(&noise(64 << 10, 1)).unwrap();
-        until(SOON, "it was all taken without anybody there", || home.ls()[0]["sent"] == 64 << 10);
+        until(SOON, "it was all taken without anybody there", || home.ls()[0]["sent_bytes"] == 64 << 10);
         let recv = start(&mut home.script("shell recv x --from now > now"));
         home.attached("x", 1);
         sender.stdin().write_all(b"news").unwrap();
@@ -347,14 +347,14 @@ fn whatever_the_umask_what_is_ours_is_ours_alone() {
 #[test]
 fn what_was_planted_under_a_name_or_in_the_way_is_refused_and_not_touched() {
     let home = Home::new();
-    run(&mut home.words("ls")).silent_success(); // makes the directory
+    home.make_runtime_directory();
     home.place.file("target", b"target");
     let plant = home.socket("x");
     symlink(home.place.at("target"), &plant).unwrap();
     for verb in ["send", "recv"] {
-        run(&mut home.words(&format!("{verb} x"))).has_code(1).one_line(&["no socket of ours"]);
+        run(&mut home.words(&format!("{verb} x"))).has_code(1).one_line(&["not a socket owned by you"]);
     }
-    run(&mut home.words("rm x")).refusal(1, &["no socket of ours"]);
+    run(&mut home.words("rm x")).refusal(1, &["not a socket owned by you"]);
     assert_holds(&home.place.at("target"), b"target");
     assert!(plant.is_symlink());
     std::fs::remove_file(&plant).unwrap();

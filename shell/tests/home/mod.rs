@@ -67,6 +67,11 @@ impl Home {
         assert_eq!(self.left(), Vec::<String>::new(), "names were left");
     }
 
+    /// Makes the runtime directory, as the first command that owns a name does.
+    pub fn make_runtime_directory(&self) {
+        fs::DirBuilder::new().mode(0o700).create(self.place.at("run/whorl")).expect("a directory");
+    }
+
     /// What `ls` says.
     #[track_caller]
     pub fn ls(&self) -> Vec<serde_json::Value> {

@@ -1,8 +1,8 @@
-//! Completion on a command line: asked by the script of `shell completions`, we say how the line may go on. What exists
-//! when the key is pressed is looked up then.
+//! Completion: the script of `shell completions` runs this program for the words that can continue a line. Names and ports
+//! are looked up when the key is pressed.
 
 use crate::cli::{Cli, link};
-use crate::ui::terminal::{say, wrote};
+use crate::ui::terminal::{print_error, wrote};
 use clap::{CommandFactory, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::Shells;
@@ -18,16 +18,16 @@ use whorl::os::escape::shown;
 use whorl::os::standard::output;
 use whorl::registry::{Client, RuntimeDir, State, Waiter};
 
-/// The variable by which the script asks.
+/// The variable that the script sets.
 pub const VARIABLE: &str = "WHORL_COMPLETE";
 
-/// Answers, if a script asks; whether that could be written.
+/// Answers a completion script. Returns whether the answer was written, or `None` if no script asks.
 pub fn answer() -> Option<bool> {
     let shell = std::env::var_os(VARIABLE).filter(|shell| !shell.is_empty() && shell != "0")?;
     let shells = Shells::builtins();
     let Some(shell) = Path::new(&shell).file_stem().and_then(|name| shells.completer(name.to_str()?)) else {
         let known = shells.names().collect::<Vec<_>>().join(", ");
-        say(&format!("{VARIABLE} is {}; it may be one of {known}", shown(shell.as_ref())));
+        print_error(&format!("{VARIABLE} is {}; it may be one of {known}", shown(shell.as_ref())));
         return Some(false);
     };
     let mut command = asked();
@@ -38,14 +38,14 @@ pub fn answer() -> Option<bool> {
         match shell.write_complete(&mut command, line, std::env::current_dir().ok().as_deref(), &mut answer) {
             Ok(()) => wrote(output().write_all(&answer)),
             Err(error) => {
-                say(&format!("completion: {}", whorl::os::error::reason_of(&error)));
+                print_error(&format!("completion: {}", whorl::os::error::reason_of(&error)));
                 false
             }
         },
     )
 }
 
-/// The command whose line is to go on: what is typed follows a `--`, and a link's name stands for its command.
+/// Returns the command to complete. The typed words follow a `--`, and a link's name stands for its command.
 fn asked() -> clap::Command {
     let all = Cli::command();
     let program = std::env::args_os().skip_while(|argument| argument != "--").nth(1);
@@ -53,7 +53,7 @@ fn asked() -> clap::Command {
     with_safe_paths(found.unwrap_or(all))
 }
 
-/// The same command, whose paths are completed by [`paths`].
+/// Makes [`paths`] complete the paths of a command.
 fn with_safe_paths(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| match argument.get_value_hint() {
         ValueHint::AnyPath => argument.add(ArgValueCompleter::new(paths)),
@@ -62,8 +62,8 @@ fn with_safe_paths(command: clap::Command) -> clap::Command {
     command.mut_subcommands(with_safe_paths)
 }
 
-/// Files whose names begin so. A shell shows candidates as they come, and takes them apart at line ends: what a terminal
-/// acts on is not offered.
+/// Returns the files whose paths begin with the typed text, except names with control characters: a shell would print them,
+/// and split them at line ends.
 fn paths(typed: &OsStr) -> Vec<CompletionCandidate> {
     let mut found = PathCompleter::any().complete(typed);
     found.sort();
@@ -71,7 +71,7 @@ fn paths(typed: &OsStr) -> Vec<CompletionCandidate> {
     found
 }
 
-/// Channels that somebody owns: for those who receive.
+/// Returns the channels that have an owner, for `recv`.
 pub fn channels() -> Vec<CompletionCandidate> {
     named(|directory, file| {
         let name: Name = file.strip_suffix(".sock")?.parse().ok()?;
@@ -80,12 +80,12 @@ pub fn channels() -> Vec<CompletionCandidate> {
     })
 }
 
-/// Names that somebody waits for: for those who send.
+/// Returns the names that receivers wait for, for `send`.
 pub fn awaited() -> Vec<CompletionCandidate> {
     named(|_, file| Waiter::parse(file).map(|waiter| waiter.name))
 }
 
-/// Whatever can be removed.
+/// Returns the names that `rm` can remove.
 pub fn removable() -> Vec<CompletionCandidate> {
     named(|_, file| {
         let socket =
@@ -94,16 +94,17 @@ pub fn removable() -> Vec<CompletionCandidate> {
     })
 }
 
-/// The ports of mailbox servers that run.
+/// Returns the ports of running mailbox servers.
 pub fn ports() -> Vec<CompletionCandidate> {
+    let Ok(Some(_)) = RuntimeDir::open_existing() else { return Vec::new() };
     let servers = mailbox_servers().unwrap_or_default();
     let live = servers.iter().filter(|server| server.state == State::Live);
     live.filter_map(|server| server.name.mailbox_port()).map(|port| port.to_string().into()).collect()
 }
 
-/// Names in the runtime directory. Whoever presses a key wants no errors, and no waiting for owners that do not answer.
+/// Returns names in the runtime directory. It reports no errors and does not wait for owners, because the user waits.
 fn named(pick: impl Fn(&RuntimeDir, &str) -> Option<Name>) -> Vec<CompletionCandidate> {
-    let Ok(directory) = RuntimeDir::open() else { return Vec::new() };
+    let Ok(Some(directory)) = RuntimeDir::open_existing() else { return Vec::new() };
     let files = directory.names().unwrap_or_default();
     let mut names: Vec<_> = files.iter().filter_map(|file| pick(&directory, file)).collect();
     names.sort();

@@ -1,8 +1,10 @@
-//! What a person sees: the terminal, tables, units, exit codes, logs and completions.
+//! What a person sees: the terminal, tables, units, usage errors, exit codes, logs and completions.
 
+pub mod base64;
 pub mod completion;
 pub mod exit;
 pub mod logging;
 pub mod table;
 pub mod terminal;
 pub mod units;
+pub mod usage;
