@@ -126,6 +126,8 @@ fn rows_details_and_keys_on_a_terminal() {
     let screen =
         terminal.shows(&["video", "████████", "for slowest", &stopped, &format!("dipc-{port}"), "q quit"]);
     assert!(screen.lines().all(|line| line.width() <= 80), "{screen}");
+    let slowest = format!("{stopped} recv stopped");
+    assert!(screen.contains(&slowest) && !screen.contains('…'), "nothing is cut:\n{screen}");
     let red = |screen: &str| ["\x1b[31m", "38;5;1m"].iter().any(|red| screen.contains(red));
     assert!(red(&terminal.coloured()), "a full ring is red: {:?}", terminal.coloured());
     // By name the server comes first; by fill the ring that is full.
@@ -161,6 +163,33 @@ fn rows_details_and_keys_on_a_terminal() {
     terminal.shows(&["ended 0"]);
     drop(boxes);
     scene.end();
+}
+
+#[test]
+fn the_slowest_receivers_of_pipes_are_told_apart_by_their_parents() {
+    let home = Home::new();
+    home.place.file("f", &noise(3 << 20, 5));
+    let sender = home.start("send video --peers 1 f");
+    let mut bash = home.place.program("bash");
+    bash.args(["-c", "\"$SHELL_BIN\" recv video | sleep 600; true"])
+        .env("SHELL_BIN", env!("CARGO_BIN_EXE_shell"));
+    let reader = start(bash.env("XDG_RUNTIME_DIR", home.place.at("run")));
+    home.attached("video", 1);
+    for width in [80, 120] {
+        let script = "shell top --interval 100ms";
+        let Some(terminal) = Terminal::open(&home, width, 24, script) else { return };
+        let screen = terminal.shows(&["for slowest", " recv by bash"]);
+        let slowest = screen.lines().find_map(|line| line.split_once("for slowest")).expect("a row").1;
+        let words: Vec<_> = slowest.split_whitespace().collect();
+        assert!(words[0].parse::<u32>().is_ok() && words[1..] == ["recv", "by", "bash"], "{screen}");
+        terminal.keys(&["q"]);
+        terminal.shows(&["ended 0"]);
+    }
+    for process in children(reader.pid()) {
+        signal(process, Signal::KILL);
+    }
+    sender.end(LIMIT).has_code(4);
+    drop(reader);
 }
 
 #[test]

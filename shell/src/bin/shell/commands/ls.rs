@@ -110,7 +110,8 @@ impl Channel {
     }
 
     fn lines(&self) -> Vec<String> {
-        let owner = self.owner.as_ref().map_or("-".into(), |owner| who(Some(owner.pid), &owner.command));
+        let owner =
+            self.owner.as_ref().map_or("-".into(), |owner| process_shown(Some(owner.pid), &owner.command));
         let mut line = format!("{}\t{}\t{}\t{owner}", self.name, self.kind.unwrap_or("-"), self.state);
         if let (Some(bytes), Some(sent), Some(per_s)) =
             (self.memory_bytes, self.sent_bytes, self.rate_bytes_per_s)
@@ -120,7 +121,7 @@ impl Channel {
         }
         let each = self.receivers.iter().map(|peer| {
             let behind = peer.lag_bytes.map_or(String::new(), |behind| format!("\t{}", lag(behind)));
-            format!("  {}\t{}{behind}", peer.state, who(peer.pid, &peer.command))
+            format!("  {}\t{}{behind}", peer.state, process_shown(peer.pid, &peer.command))
         });
         std::iter::once(line).chain(each).collect()
     }
@@ -151,7 +152,7 @@ impl Channel {
     }
 }
 
-fn who(pid: Option<u32>, command: &Option<String>) -> String {
+fn process_shown(pid: Option<u32>, command: &Option<String>) -> String {
     match (pid, command) {
         (Some(pid), Some(command)) => format!("pid {pid} ({})", escape::line(command)),
         (Some(pid), None) => format!("pid {pid}"),

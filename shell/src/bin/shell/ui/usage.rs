@@ -15,9 +15,9 @@ pub fn refuse(words: &[&str], why: &str) -> Exit {
     }
     let usage = command.render_usage().to_string();
     let usage = usage.split_whitespace().collect::<Vec<_>>().join(" ");
-    let who = words.first().map_or(String::new(), |command| format!("{command}: "));
+    let prefix = words.first().map_or(String::new(), |command| format!("{command}: "));
     let path = ["shell"].iter().chain(words).copied().collect::<Vec<_>>().join(" ");
     let help = format!("For all options: {path} --help");
-    print_lines(Some(Colour::Red), &[&format!("{who}{why}"), &usage, &help]);
+    print_lines(Some(Colour::Red), &[&format!("{prefix}{why}"), &usage, &help]);
     Exit::Usage
 }

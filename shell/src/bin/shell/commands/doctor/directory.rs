@@ -2,7 +2,7 @@
 
 use super::{Finding, files};
 use crate::commands::survey::survey;
-use crate::ui::units::count;
+use crate::ui::units::{count, elapsed};
 use rustix::fs::inotify;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -77,12 +77,13 @@ fn watching() -> Finding {
 fn channel(directory: RuntimeDir) -> Finding {
     match woken(directory) {
         // A sleeper polls every 50 ms, so a lost wake shows as a late one.
-        Ok(fastest) if fastest < Duration::from_millis(40) => {
-            Finding::ok("shared futex", format!("a channel works; a sleeper was woken in {fastest:.0?}"))
-        }
+        Ok(fastest) if fastest < Duration::from_millis(40) => Finding::ok(
+            "shared futex",
+            format!("a channel works; a sleeper was woken in {}", elapsed(fastest)),
+        ),
         Ok(fastest) => Finding::warn(
             "shared futex",
-            format!("a sleeper was woken after {fastest:.0?} at best"),
+            format!("a sleeper was woken after {} at best", elapsed(fastest)),
             "wakes are lost, or the machine is overloaded; try again when it is idle",
         ),
         Err(error) => {

@@ -229,3 +229,43 @@ fn waiting(listed: &Listed) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whorl::registry::status::{Phase, Report};
+
+    fn ring(waits: bool, rate: u64, fill: u32) -> Listed {
+        let peer = Participant { pid: 1, standing: PeerState::Live, behind: 1, fill };
+        let report = Report {
+            kind: Kind::Ring,
+            stage: Phase::Live,
+            way: TransportKind::Shm,
+            wanted: 1,
+            memory: 0,
+            sent: 1,
+            rate,
+            messages: 1,
+            message_rate: 0,
+            waits,
+            participants: vec![peer],
+        };
+        Listed {
+            name: "x".parse().expect("a name"),
+            kind: Some(Kind::Ring),
+            state: State::Live,
+            owner: Some(1),
+            report: Some(report),
+            waiting: Vec::new(),
+            silent: None,
+        }
+    }
+
+    #[test]
+    fn a_sender_is_blocked_by_a_full_ring_or_when_nothing_moves() {
+        assert!(is_blocked(&ring(true, 1 << 20, 1000)));
+        assert!(is_blocked(&ring(true, 0, 10)), "the end of a stream, which a receiver has still to take");
+        assert!(!is_blocked(&ring(true, 1 << 20, 10)), "it waits for a moment");
+        assert!(!is_blocked(&ring(false, 0, 1000)));
+    }
+}
