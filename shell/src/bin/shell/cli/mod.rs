@@ -178,7 +178,7 @@ pub fn one_line(error: &clap::Error) -> String {
     // clap's text is what is wrong, then perhaps tips, then the usage.
     let said = text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more").next().unwrap_or(text);
     let parts = said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
-    parts.collect::<Vec<_>>().join("; ")
+    escape::line(&parts.collect::<Vec<_>>().join("; ")).into_owned()
 }
 
 #[cfg(test)]
