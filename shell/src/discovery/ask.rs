@@ -170,7 +170,7 @@ fn over_socket(
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
         return Err(format!("it refused: {}", String::from_utf8_lossy(line).escape_debug()));
     }
-    let length = wire::length_of(&head).ok_or("it does not speak this language")?;
+    let length = wire::length_of(&head).ok_or("it does not speak the protocol of servers")?;
     let mut message = vec![0; length];
     fill(&mut message)?;
     Ok(message)
@@ -199,7 +199,7 @@ fn through_memory(
                 message.extend_from_slice(&buffer[..count]);
             }
             Received::End(end) if end.total == message.len() as u64 => break,
-            _ => return Err("it does not speak this language".into()),
+            _ => return Err("it does not speak the protocol of servers".into()),
         }
     }
     receiver.confirm();
