@@ -46,7 +46,7 @@ pub enum SendError {
     #[error("asked to end by 'shell rm'")]
     Stopped,
     /// The message is longer than a slot.
-    #[error("the message has {length} bytes and a slot {slot}")]
+    #[error("the message has {length} bytes and a slot holds {slot}")]
     TooLong {
         /// The message's length in bytes.
         length: usize,
@@ -115,7 +115,7 @@ pub enum ReceiveError {
     #[error("evicted for being too slow")]
     Evicted,
     /// The sender does not follow the protocol.
-    #[error("the sender sent nonsense")]
+    #[error("the sender sent an invalid protocol message")]
     Corrupt,
     /// The buffer is shorter than the message, which stays for a longer buffer.
     #[error("the message has {length} bytes, more than the buffer")]

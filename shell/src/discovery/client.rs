@@ -136,7 +136,7 @@ fn read_over_tcp(
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
             "it does not answer in time".to_owned()
         }
-        std::io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
         _ => Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::os::error::reason),
     };
     let left = || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
@@ -154,7 +154,7 @@ fn read_over_tcp(
         while done < bytes.len() {
             socket.set_read_timeout(Some(left().ok_or_else(timed_out)?)).map_err(in_words)?;
             match (&**socket).read(&mut bytes[done..]) {
-                Ok(0) => return Err("it hung up".to_owned()),
+                Ok(0) => return Err("it closed the connection".to_owned()),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(in_words(error)),
@@ -173,7 +173,7 @@ fn read_over_tcp(
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
         return Err(format!("it refused: {}", String::from_utf8_lossy(line).escape_debug()));
     }
-    let length = wire::length_of(&head).ok_or("it does not speak this language")?;
+    let length = wire::length_of(&head).ok_or("it does not speak the protocol of servers")?;
     let mut message = vec![0; length];
     fill(&mut message)?;
     Ok(message)
@@ -202,7 +202,7 @@ fn read_through_memory(
                 message.extend_from_slice(&buffer[..count]);
             }
             Received::End(end) if end.total == message.len() as u64 => break,
-            _ => return Err("it does not speak this language".into()),
+            _ => return Err("it does not speak the protocol of servers".into()),
         }
     }
     receiver.confirm();

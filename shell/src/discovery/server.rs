@@ -40,7 +40,7 @@ pub enum ServerError {
     #[error(transparent)]
     Send(#[from] SendError),
     /// A message is too long.
-    #[error("a message may have 1 MiB")]
+    #[error("a message has at most 1 MiB")]
     TooLong,
     /// It cannot listen.
     #[error("cannot listen at {address}: {error}")]
@@ -180,6 +180,18 @@ impl Server {
             Err(WaitEnd::Interrupted) => Err(ServerError::Interrupted),
             Err(WaitEnd::Stopped) => Err(ServerError::Stopped),
         }
+    }
+}
+
+impl ServerOptions {
+    /// Starts the server, in threads of its own. It is announced once clients can reach it.
+    ///
+    /// # Errors
+    /// The name is in use, a message is too long, or a system call failed. Nothing is left behind.
+    pub fn start(&self, name: &Name) -> Result<Server, ServerError> {
+        let directory =
+            self.runtime_dir.as_ref().map_or_else(RuntimeDir::open, |path| RuntimeDir::open_at(path));
+        Server::start_in(directory.map_err(CreateError::from)?, name, self)
     }
 }
 

@@ -45,7 +45,7 @@ impl From<&str> for ServerAddr {
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// No such server.
-    #[error("no mailbox server of yours on port {0}")]
+    #[error("no mailbox server owned by you on port {0}")]
     Nothing(u16),
     /// The server cannot be reached.
     #[error("no server answers: {0}")]

@@ -45,7 +45,7 @@ pub enum ClientError {
     #[error("the server ended the connection: {0}")]
     Ended(String),
     /// It answered what no mailbox server does.
-    #[error("this is no mailbox server: it answered '{0}'")]
+    #[error("this is not a mailbox server: it answered '{0}'")]
     Foreign(String),
     /// The message is longer than a mailbox.
     #[error("the message has {size} bytes, a mailbox holds {capacity}")]
@@ -291,7 +291,10 @@ impl Client {
 /// Why nobody was reached.
 fn unreached(error: std::io::Error, timeout: Option<Duration>) -> ClientError {
     match (Errno::from_io_error(&error), timeout) {
-        (Some(Errno::CONNREFUSED | Errno::NOENT | Errno::NOTDIR), _) => ClientError::NoServer(error),
+        (
+            Some(Errno::CONNREFUSED | Errno::NOENT | Errno::NOTDIR | Errno::ADDRNOTAVAIL | Errno::NETUNREACH),
+            _,
+        ) => ClientError::NoServer(error),
         (_, Some(timeout)) if error.kind() == std::io::ErrorKind::TimedOut => ClientError::TimedOut(timeout),
         _ => ClientError::Connection(error),
     }

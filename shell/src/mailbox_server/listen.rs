@@ -187,7 +187,9 @@ pub fn unix(path: &Path) -> Result<CloseOnForkFd, ListenError> {
                 Err(error) => return Err(failed(error)),
             },
             Err(OpenError::System(Errno::NOENT)) => {} // gone meanwhile
-            Err(OpenError::NotOwned) => return Err(taken("exists, and is no socket of yours")),
+            Err(OpenError::NotOwned) => {
+                return Err(taken("exists and is not a socket owned by you; remove it and try again"));
+            }
             Err(OpenError::System(error)) => return Err(failed(error)),
         }
         bound = bind_privately(&listener, &address);

@@ -30,7 +30,7 @@ pub enum Removed {
 #[derive(Debug, Error)]
 pub enum RemoveError {
     /// There is no server of this user on that port, nor anything left of one.
-    #[error("no mailbox server of yours on port {0}")]
+    #[error("no mailbox server owned by you on port {0}")]
     Nothing(u16),
     /// It did not go.
     #[error("the server on port {port} (process {pid}) is still there after 5 s; --force kills it")]

@@ -15,14 +15,21 @@ pub fn available() -> u64 {
     })
 }
 
-/// Formats a number of bytes with at most four digits and a binary unit.
+/// Formats a number of bytes with a binary unit and at most three digits: `999 B`, `1.5 KiB`, `640 KiB`.
 pub fn in_words(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = (bytes.max(1).ilog2() / 10) as usize;
-    match unit {
-        0 => format!("{bytes} B"),
-        _ => format!("{:.2} {}", bytes as f64 / (1_u64 << (10 * unit)) as f64, UNITS[unit]),
+    if bytes < 1000 {
+        return format!("{bytes} B");
     }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = "KiB";
+    for larger in ["MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if value < 999.5 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, larger);
+    }
+    let places = usize::from(value < 9.95 && (value * 10.0).round() % 10.0 != 0.0);
+    format!("{value:.places$} {unit}")
 }
 
 /// Returns how many bytes the machine has free, without the limits of control groups. Returns `None` if `/proc` does not show it.
@@ -79,9 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_bytes_have_a_binary_unit() {
-        let words = [0, 1023, 1024, 1536, 1 << 20, (5 << 30) + (1 << 29), u64::MAX].map(in_words);
-        assert_eq!(words, ["0 B", "1023 B", "1.00 KiB", "1.50 KiB", "1.00 MiB", "5.50 GiB", "16.00 EiB"]);
+    fn byte_counts_have_a_binary_unit_and_three_digits() {
+        let words =
+            [0, 999, 1000, 1024, 1536, 655_360, 1_047_552, (5 << 30) + (1 << 29), u64::MAX].map(in_words);
+        let expected = ["0 B", "999 B", "1 KiB", "1 KiB", "1.5 KiB", "640 KiB", "1 MiB", "5.5 GiB", "16 EiB"];
+        assert_eq!(words, expected);
     }
 
     #[test]

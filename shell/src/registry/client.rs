@@ -37,10 +37,10 @@ pub enum ConnectError {
     #[error("its owner is dead")]
     Dead,
     /// Too many connections wait to be accepted.
-    #[error("too many processes want to be heard at once")]
+    #[error("too many processes are connecting to its owner; try again")]
     Backlog,
     /// The name leads to something that is not a socket owned by this user.
-    #[error("a file that is no socket of ours has that name")]
+    #[error("its file exists and is not a socket owned by you; remove it and try again")]
     NotOwned,
     /// The owner is another user's process.
     #[error("it belongs to another user")]
@@ -54,7 +54,7 @@ pub enum ConnectError {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RequestError {
     /// The owner closed the connection.
-    #[error("its owner hung up")]
+    #[error("its owner closed the connection")]
     Closed,
     /// The answer is not a message of this protocol version.
     #[error(transparent)]

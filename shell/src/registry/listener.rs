@@ -36,13 +36,13 @@ pub struct Listener {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// Another process has it.
-    #[error("the name '{0}' is in use; 'shell ls' says by whom")]
+    #[error("the name '{0}' is in use; 'shell ls' shows its owner")]
     InUse(Name),
     /// Mailbox servers are known by such names.
     #[error("names like '{0}' belong to mailbox servers")]
     Reserved(Name),
     /// The name leads to something that is not a socket owned by this user.
-    #[error("{} is in the way: it is no socket of ours", crate::os::escape::shown(.0))]
+    #[error("{} exists and is not a socket owned by you; remove it and try again", crate::os::escape::shown(.0))]
     NotOwned(std::path::PathBuf),
     /// There is no runtime directory any more.
     #[error(transparent)]

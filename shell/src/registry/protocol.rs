@@ -68,10 +68,10 @@ pub enum Refusal {
     #[error("the stream has begun and its first bytes are gone; --from now joins at what comes next")]
     Missed,
     /// It is over.
-    #[error("it is just ending")]
+    #[error("the stream is ending")]
     Over,
     /// The owner could not do it.
-    #[error("its owner cannot take more: no descriptors or memory")]
+    #[error("its owner has no descriptors or memory left for another receiver")]
     Unable,
     /// The client was connected for too long without a request, or another client needed its place.
     #[error("nothing was asked for in time")]
@@ -126,10 +126,12 @@ pub struct Record {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ProtocolError {
     /// The other side speaks another version.
-    #[error("the other side speaks version {0} of the control protocol, this program version {VERSION}")]
+    #[error(
+        "the peer speaks version {0} of the control protocol, this program version {VERSION}; use the same release on both sides"
+    )]
     Version(u32),
     /// It is nothing known.
-    #[error("the other side does not speak this language")]
+    #[error("the peer does not speak the control protocol")]
     Malformed,
 }
 

@@ -30,22 +30,22 @@ pub enum RemoveError {
     #[error("that is a mailbox server; 'shell dipcrm {0}' stops it")]
     Mailboxes(u16),
     /// It is in use.
-    #[error("in use by {0} process{end}; --force ends it all the same", end = if *.0 == 1 { "" } else { "es" })]
+    #[error("in use by {0} process{end}; --force ends it anyway", end = if *.0 == 1 { "" } else { "es" })]
     InUse(usize),
     /// Its owner does not answer.
     #[error("its owner ({}) does not answer; --force takes the name away from it", pid_in_words(*.0))]
     Silent(u32),
     /// Its owner was asked, and goes on.
-    #[error("its owner ({}) was asked to end and goes on", pid_in_words(*.0))]
+    #[error("its owner ({}) was asked to end and is still running", pid_in_words(*.0))]
     StillRunning(u32),
     /// Another owner has the name by now.
-    #[error("its owner ({}) did not answer, and meanwhile another has the name", pid_in_words(*.0))]
+    #[error("its owner ({}) did not answer, and another process took the name meanwhile", pid_in_words(*.0))]
     Passed(u32),
     /// Another program changes what has the name, without the directory's lock.
-    #[error("what has that name was changed just now; try again")]
+    #[error("another process changed the files of that name; try again")]
     Changed,
     /// There is a file like that of a process that waits, which is none of ours.
-    #[error("{} is in the way: it is no regular file of ours", crate::os::escape::shown(.0.as_ref()))]
+    #[error("{} exists and is not a regular file owned by you; remove it and try again", crate::os::escape::shown(.0.as_ref()))]
     NotOwned(String),
     /// It is not ours.
     #[error(transparent)]

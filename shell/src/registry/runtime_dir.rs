@@ -62,7 +62,7 @@ pub enum RuntimeError {
 }
 
 /// What to do where another place is needed.
-const ELSEWHERE: &str = "set XDG_RUNTIME_DIR to a directory of yours with mode 0700";
+const ELSEWHERE: &str = "set XDG_RUNTIME_DIR to a directory owned by you with mode 0700";
 /// What to do where the environment names the directory of another user, as `sudo -E` and `su` leave it.
 const NOT_YOURS: &str = "run this as that user, or unset XDG_RUNTIME_DIR";
 
@@ -75,6 +75,28 @@ impl RuntimeDir {
         match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
             Some(parent) => Self::open_in(&parent, "whorl"),
             None => Self::open_in(&std::env::temp_dir(), &format!("whorl-{}", geteuid().as_raw())),
+        }
+    }
+
+    /// Opens the directory if it exists. Returns `None` if it does not.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_existing() -> Result<Option<Self>, RuntimeError> {
+        let opened = match std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+        {
+            Some(parent) => Self::open_named(&parent, "whorl", false),
+            None => Self::open_named(&std::env::temp_dir(), &format!("whorl-{}", geteuid().as_raw()), false),
+        };
+        match opened {
+            Err(RuntimeError::System { error: Errno::NOENT, path })
+                if path.parent().is_some_and(Path::exists) =>
+            {
+                Ok(None)
+            }
+            other => other.map(Some),
         }
     }
 
@@ -96,6 +118,10 @@ impl RuntimeDir {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_in(parent: &Path, name: &str) -> Result<Self, RuntimeError> {
+        Self::open_named(parent, name, true)
+    }
+
+    fn open_named(parent: &Path, name: &str, creates: bool) -> Result<Self, RuntimeError> {
         let path = parent.join(name);
         let failed = |error| RuntimeError::System { path: path.clone(), error };
         let refuse = |path: &Path, why: &str, advice| {
@@ -125,7 +151,8 @@ impl RuntimeDir {
         if is_open_to_others(&stat) {
             return refuse(parent, "other users may write to it", ELSEWHERE);
         }
-        match rustix::fs::mkdirat(&above, name, Mode::RWXU) {
+        let made = if creates { rustix::fs::mkdirat(&above, name, Mode::RWXU) } else { Err(Errno::EXIST) };
+        match made {
             // Whatever the umask; and of a directory, not of what a link in its place leads to.
             Ok(()) => {
                 let made = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

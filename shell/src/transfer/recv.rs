@@ -86,7 +86,7 @@ pub enum RecvError {
     #[error("what arrived has another checksum than what was sent")]
     Checksum,
     /// A checksum is wanted, and the sender gives none.
-    #[error("the sender gives no checksum; start it with --verify")]
+    #[error("the sender sends no checksum; start 'shell send' with --verify")]
     NoChecksum,
     /// The reader of the output has closed it.
     #[error("the output was closed")]

@@ -153,7 +153,7 @@ fn a_stopped_receiver_is_waited_for_and_named() {
         let other = sandbox.start("recv x other");
         until(SOON, "it says for whom it waits", || send.stderr().contains("waiting for peer 1"));
         let listed = &sandbox.ls()[0]["receivers"][0];
-        assert_eq!((&listed["state"], listed["behind"].as_u64() > Some(0)), (&"stopped".into(), true));
+        assert_eq!((&listed["state"], listed["lag_bytes"].as_u64() > Some(0)), (&"stopped".into(), true));
         assert!(!sandbox.at("out").exists());
         signal(recv.pid(), Signal::CONT);
         send.end(LIMIT).has_code(0);

@@ -218,8 +218,8 @@ fn another_user_can_neither_join_nor_list_nor_stop_a_channel() {
         chown(sandbox.at(path), Some(65534), Some(65534)).unwrap();
         std::fs::set_permissions(sandbox.at(path), PermissionsExt::from_mode(0o700)).unwrap();
     }
-    run(&mut stranger("recv x --timeout 1s", "theirs")).refusal(1, &["no socket of ours"]);
-    run(&mut stranger("rm x", "theirs")).refusal(1, &["no socket of ours"]);
+    run(&mut stranger("recv x --timeout 1s", "theirs")).refusal(1, &["not a socket owned by you"]);
+    run(&mut stranger("rm x", "theirs")).refusal(1, &["not a socket owned by you"]);
     // And if it were: who connects is asked who it is.
     chown(sandbox.at("theirs/whorl/x.sock"), Some(65534), Some(65534)).unwrap();
     run(&mut stranger("recv x --timeout 1s", "theirs")).refusal(1, &["belongs to another user"]);

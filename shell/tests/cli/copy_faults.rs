@@ -17,7 +17,7 @@ use std::time::Duration;
 const LONG: usize = 48 << 20;
 
 fn peers(json: &Value) -> &[Value] {
-    json["peers"].as_array().expect("peers")
+    json["receivers"].as_array().expect("peers")
 }
 
 /// Asserts what must be true of a copy to `peers` peers of which `lost` were lost: code 4, each lost one named in a line of

@@ -104,7 +104,7 @@ fn kill_receivers(transport: &'static str, seed: u64, kills: u64) -> u64 {
         let copy = copy.end(LIMIT);
         rounds.sandbox.only_names_left(Duration::ZERO);
         let json = copy.json();
-        for (peer, index) in json["peers"].as_array().unwrap().iter().zip(0..) {
+        for (peer, index) in json["receivers"].as_array().unwrap().iter().zip(0..) {
             let has_new = rounds.has_new(index + 1, replaced);
             if peer["pid"] != pid {
                 assert!(has_new && peer["error"].is_null(), "an innocent peer: {copy:?}");

@@ -29,7 +29,7 @@ fn placeholders_and_padding() {
         }
         let copy =
             run(&mut sandbox.shell(["copy", transport, "-n", "3", "--name", "{pid}_{name}", "--json", "f"]));
-        for peer in copy.silent_success().json()["peers"].as_array().unwrap() {
+        for peer in copy.silent_success().json()["receivers"].as_array().unwrap() {
             assert_holds(&sandbox.at(format!("received-files/{}_f", peer["pid"])), b"1");
         }
         run(&mut sandbox.shell(["copy", transport, "-n", "1", "-d", "one", "--name", "plain", "f"]))
@@ -97,7 +97,7 @@ fn no_clobber_leaves_existing_files_alone() {
         let copy = run(&mut sandbox.shell(["copy", transport, "-n", "3", "--no-clobber", "--json", "f"]));
         copy.has_code(4);
         assert!(copy.stderr.contains("peer 2 ") && copy.stderr.contains("exists"), "{copy:?}");
-        assert!(copy.json()["peers"][0]["error"].is_null());
+        assert!(copy.json()["receivers"][0]["error"].is_null());
         assert_holds(&sandbox.received(1, "f"), b"new");
         assert_holds(&sandbox.received(2, "f"), b"old");
         assert!(fs::symlink_metadata(sandbox.received(3, "f")).unwrap().is_symlink());
@@ -204,11 +204,11 @@ fn json_has_the_documented_shape() {
         sandbox.file("f", &noise(200_000, 1));
         let copy = run(&mut sandbox.shell(["copy", transport, "-n", "3", "-d", "./out", "--json", "f"]));
         let all = copy.silent_success().json();
-        assert_eq!(keys(&all), ["bytes", "peers", "seconds", "transport"]);
+        assert_eq!(keys(&all), ["bytes", "receivers", "seconds", "transport"]);
         assert_eq!((&all["bytes"], &all["transport"]), (&json!(200_000), &json!(&transport[2..])));
         let seconds = all["seconds"].as_f64().unwrap();
         assert!(seconds > 0.0 && seconds < 60.0);
-        for (peer, number) in all["peers"].as_array().unwrap().iter().zip(1..) {
+        for (peer, number) in all["receivers"].as_array().unwrap().iter().zip(1..) {
             assert_eq!(
                 keys(peer),
                 ["bytes", "checksum", "error", "path", "peer", "pid", "seconds", "warnings"]
@@ -221,10 +221,10 @@ fn json_has_the_documented_shape() {
             assert!(peer["pid"].as_i64().unwrap() > 1);
             assert!(peer["seconds"].as_f64().unwrap() <= seconds);
         }
-        assert_eq!(all["peers"].as_array().unwrap().len(), 3);
+        assert_eq!(all["receivers"].as_array().unwrap().len(), 3);
         // In the order in which it is documented.
         let order =
-            ["\"bytes\"", "\"transport\"", "\"seconds\"", "\"peers\"", "\"peer\"", "\"pid\"", "\"path\""];
+            ["\"bytes\"", "\"transport\"", "\"seconds\"", "\"receivers\"", "\"peer\"", "\"pid\"", "\"path\""];
         let places: Vec<_> = order.iter().map(|key| copy.stdout.find(key).unwrap()).collect();
         assert!(places.is_sorted(), "{}", copy.stdout);
     }
@@ -262,7 +262,7 @@ fn verify_tells_one_checksum_and_the_known_one_of_nothing() {
         let arguments = ["copy", transport, "-n", "3", "--verify", "--json", name];
         let json = run(sandbox.shell(arguments).stdin(stdin)).silent_success().json();
         let sums: Vec<_> =
-            json["peers"].as_array().unwrap().iter().map(|peer| peer["checksum"].clone()).collect();
+            json["receivers"].as_array().unwrap().iter().map(|peer| peer["checksum"].clone()).collect();
         assert!(sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
         let text = sums[0].as_str().expect("a checksum").to_owned();
         assert!(text.len() == 32 && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{text}");
@@ -299,7 +299,7 @@ fn verify_finds_a_file_that_is_not_what_was_sent() {
         copy.close_stdin();
         let copy = copy.end(LIMIT);
         copy.has_code(5).one_line(&["checksum", &damaged.to_string()]);
-        for peer in copy.json()["peers"].as_array().unwrap() {
+        for peer in copy.json()["receivers"].as_array().unwrap() {
             let is_damaged = peer["pid"] == json!(damaged);
             assert_eq!(peer["error"].is_null(), !is_damaged, "{peer}");
             assert_eq!(sandbox.at(peer["path"].as_str().unwrap()).exists(), !is_damaged, "{peer}");

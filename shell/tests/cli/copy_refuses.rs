@@ -184,7 +184,7 @@ fn directories_that_are_none() {
         refuses(&sandbox, &mut copy("file"), 1, &["file: ", "not a directory"]);
         refuses(&sandbox, &mut copy("file/below"), 1, &["file/below: ", "not a directory"]);
         refuses(&sandbox, &mut copy("/proc/nothing/here"), 1, &["/proc/nothing/here: "]);
-        refuses(&sandbox, &mut copy(""), 2, &["--directory"]);
+        refuses(&sandbox, &mut copy(""), 2, &["--dir"]);
         assert_holds(&sandbox.at("file"), b"in the way");
     }
 }
@@ -302,7 +302,7 @@ fn a_disk_too_small_for_anybody() {
         // Nobody has anything, and the object says so as well.
         let copy = on_a_small_disk(&sandbox, "64k", &format!("{transport} -n 2 -d full --json big"));
         let json = copy.has_code(1).json();
-        let errors = json["peers"].as_array().unwrap().iter().map(|peer| peer["error"].as_str().unwrap());
+        let errors = json["receivers"].as_array().unwrap().iter().map(|peer| peer["error"].as_str().unwrap());
         assert!(
             errors.clone().count() == 2 && errors.clone().all(|error| error.contains("no space")),
             "{json}"
@@ -324,7 +324,7 @@ fn a_disk_too_small_for_everybody() {
             let (json, names) = copy.stdout.split_once('\n').expect("an object, then names");
             let json: serde_json::Value = serde_json::from_str(json).unwrap();
             let failed =
-                json["peers"].as_array().unwrap().iter().filter(|peer| !peer["error"].is_null()).count();
+                json["receivers"].as_array().unwrap().iter().filter(|peer| !peer["error"].is_null()).count();
             // How many fit is a matter of luck; that not all do is not.
             assert!(failed > 0, "{copy:?}");
             copy.has_code(if failed == 5 { 1 } else { 4 });

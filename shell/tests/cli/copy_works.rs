@@ -301,7 +301,7 @@ fn holes_count_for_the_checksum() {
         for name in ["source", "dense"] {
             let copy = run(&mut sandbox.shell(["copy", transport, "-n", "2", "--verify", "--json", name]));
             let json = copy.silent_success().json();
-            sums.extend(json["peers"].as_array().unwrap().iter().map(|peer| peer["checksum"].clone()));
+            sums.extend(json["receivers"].as_array().unwrap().iter().map(|peer| peer["checksum"].clone()));
             assert_holds(&sandbox.received(2, name), &bytes);
         }
     }

@@ -30,7 +30,7 @@ fn is_read(output: &Ended) {
 #[track_caller]
 fn is_refused(output: &Ended, words: &[&str]) {
     let said = &output.stderr;
-    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{output:?}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 3), "{output:?}");
     for word in words {
         assert!(said.contains(word), "{word}: {said}");
     }

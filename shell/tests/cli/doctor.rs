@@ -59,7 +59,8 @@ fn here_where_the_tests_run_everything_that_they_need_is_found() {
     }
     let text = run(&mut sandbox.words("doctor"));
     text.silent_success();
-    assert_eq!(text.stdout.lines().count(), all.len(), "one line for each: {text:?}");
+    assert_eq!(text.stdout.lines().count(), all.len() + 1, "one line for each, and the verdict: {text:?}");
+    assert!(text.stdout.lines().last().unwrap().starts_with("verdict: "), "{text:?}");
     for (line, check) in text.stdout.lines().zip(&all) {
         let fields: Vec<_> = line.split('\t').collect();
         assert_eq!(fields.len(), 3, "{line}");

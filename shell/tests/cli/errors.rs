@@ -80,9 +80,12 @@ fn a_number_that_is_none_or_beyond_its_limits_is_told_what_it_may_be() {
             if value == "-1s" && !is_flag {
                 continue; // it looks like flags
             }
+            if value == "1.5" && limit == "duration" {
+                continue; // a second and a half
+            }
             let mut command = sandbox.words(words);
             let ended = run(command.arg(value));
-            ended.refusal(2, &["try --help"]);
+            ended.refusal(2, &["--help"]);
             for foreign in ["invalid digit", "too large to fit", "not in", "unexpected argument"] {
                 assert!(!ended.stderr.contains(foreign), "{words} {value}: {ended:?}");
             }

@@ -406,11 +406,11 @@ fn verifying_reads_what_is_stored_and_no_holes() {
         let mut copy = sandbox.program("strace");
         copy.args(["-f", "-qq", "-o", "calls", "-e", "trace=pread64"]);
         copy.args([SHELL, "copy", transport, "-n", "1", "--verify", "--json", "source"]);
-        let sum = run(&mut copy).silent_success().json()["peers"][0]["checksum"].clone();
+        let sum = run(&mut copy).silent_success().json()["receivers"][0]["checksum"].clone();
         let read = bytes_read(&fs::read_to_string(sandbox.at("calls")).unwrap());
         assert!(read > 0 && read < 1 << 20, "{transport}: {read} bytes were read");
         let stdin = File::open(sandbox.at("source")).unwrap();
         let dense = run(sandbox.words("copy -q -n 1 --verify --json -").stdin(stdin));
-        assert_eq!(dense.silent_success().json()["peers"][0]["checksum"], sum, "another checksum");
+        assert_eq!(dense.silent_success().json()["receivers"][0]["checksum"], sum, "another checksum");
     }
 }

@@ -46,7 +46,7 @@ fn every_help_ends_with_examples_and_exit_codes_and_every_short_one_fits_a_scree
         assert!(examples < codes, "{command:?}:\n{long}");
         assert!(!long[codes..].contains("\n\n"), "{command:?}: the exit codes come last:\n{long}");
         let words = long[codes..].split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains("2 used wrongly"), "{command:?}:\n{long}");
+        assert!(words.contains("2 usage error"), "{command:?}:\n{long}");
         let short = help("-h");
         for line in short.lines() {
             assert!(line.chars().count() <= 80, "{command:?}: {line}");

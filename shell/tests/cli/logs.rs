@@ -64,7 +64,7 @@ fn a_server_that_announces_itself_logs_too_and_still_says_what_is_wrong() {
     let log = fs::read_to_string(sandbox.at("log")).unwrap();
     assert!(log.contains("INFO one listens at 127.0.0.1"), "{log}");
     assert_eq!(log.matches("DEBUG connection from 127.0.0.1:").count(), 1, "{log}");
-    assert!(log.contains("one ended after 1 clients"), "{log}");
+    assert!(log.contains("one ended after 1 client"), "{log}");
     run(&mut sandbox.words("serve x --dir d --log-file nowhere/log"))
         .refusal(1, &["serve: ", "cannot log to"]);
 }

@@ -40,7 +40,7 @@ fn the_list_tells_who_holds_waits_and_lags() {
         );
         assert_eq!(x["owner"]["pid"], sender.pid());
         assert!(x["owner"]["command"].as_str().unwrap().contains("send x"), "{x}");
-        assert!(x["bytes"].as_u64() >= Some(640 << 10), "{x}");
+        assert!(x["memory_bytes"].as_u64() >= Some(640 << 10), "{x}");
         assert_eq!(x["receivers"][0]["pid"], recv.pid());
         let second = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv x > lagging"));
         sandbox.until_joined("x", 2);
@@ -49,9 +49,10 @@ fn the_list_tells_who_holds_waits_and_lags() {
         until(SOON, "the list says who is behind", || {
             let x = &sandbox.ls()[1];
             let peers = x["receivers"].as_array().unwrap();
-            let behind =
-                |pid: i32| peers.iter().find(|peer| peer["pid"] == pid).map(|peer| peer["behind"].as_u64());
-            x["state"] == "live" && x["sent"] == 20_000 && behind(recv.pid()) == Some(Some(0))
+            let behind = |pid: i32| {
+                peers.iter().find(|peer| peer["pid"] == pid).map(|peer| peer["lag_bytes"].as_u64())
+            };
+            x["state"] == "live" && x["sent_bytes"] == 20_000 && behind(recv.pid()) == Some(Some(0))
                 // What is in a socket's buffer has been taken.
                 && (transport == "--socket" || behind(second.pid()) == Some(Some(20_000)))
         });
@@ -209,18 +210,17 @@ fn system_v_segments_are_listed() {
     let json = listed.json();
     let found =
         json["sysv"].as_array().unwrap().iter().find(|segment| segment["id"].as_u64() == id.parse().ok());
-    assert_eq!(found.expect("it is listed")["bytes"], 4096);
+    assert_eq!(found.expect("it is listed")["memory_bytes"], 4096);
     assert!(plain.stdout.contains(&format!("id {id}")), "{plain:?}");
     assert!(run(&mut sandbox.words("ls --json")).json().get("sysv").is_none());
 }
 
-/// Rounds of the test below; each takes the name, has somebody join, and gives it back.
-
 #[test]
 fn eight_that_remove_the_dead_never_remove_the_living() {
+    // Each round takes the name, lets a receiver join, and gives the name back.
     let rounds = short_or_long(400, 2000);
     let sandbox = Sandbox::new();
-    run(&mut sandbox.words("ls")).silent_success();
+    sandbox.make_runtime_directory();
     let parent = sandbox.at("run");
     let over = AtomicBool::new(false);
     let begun = Instant::now();

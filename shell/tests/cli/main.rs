@@ -34,6 +34,7 @@ mod files;
 mod help;
 mod logs;
 mod ls_rm;
+mod messages;
 mod names_kept;
 mod package;
 mod pid_namespaces;

@@ -167,7 +167,7 @@ fn with_no_peers_wanted_it_begins_at_once_and_goes_on_alone() {
         let mut sender = sandbox.start_fed(&format!("send x {transport} --peers 0 --block 512 --slots 4"));
         sandbox.until_owned("x");
         sender.stdin().write_all(&noise(64 << 10, 1)).unwrap();
-        until(SOON, "it was all taken without anybody there", || sandbox.ls()[0]["sent"] == 64 << 10);
+        until(SOON, "it was all taken without anybody there", || sandbox.ls()[0]["sent_bytes"] == 64 << 10);
         let recv = start(&mut sandbox.script("shell recv x --from now > now"));
         sandbox.until_joined("x", 1);
         sender.stdin().write_all(b"news").unwrap();
@@ -345,14 +345,14 @@ fn whatever_the_umask_what_is_ours_is_ours_alone() {
 #[test]
 fn what_was_planted_under_a_name_or_in_the_way_is_refused_and_not_touched() {
     let sandbox = Sandbox::new();
-    run(&mut sandbox.words("ls")).silent_success(); // makes the directory
+    sandbox.make_runtime_directory();
     sandbox.file("target", b"target");
     let plant = sandbox.socket("x");
     symlink(sandbox.at("target"), &plant).unwrap();
     for verb in ["send", "recv"] {
-        run(&mut sandbox.words(&format!("{verb} x"))).has_code(1).one_line(&["no socket of ours"]);
+        run(&mut sandbox.words(&format!("{verb} x"))).has_code(1).one_line(&["not a socket owned by you"]);
     }
-    run(&mut sandbox.words("rm x")).refusal(1, &["no socket of ours"]);
+    run(&mut sandbox.words("rm x")).refusal(1, &["not a socket owned by you"]);
     assert_holds(&sandbox.at("target"), b"target");
     assert!(plant.is_symlink());
     std::fs::remove_file(&plant).unwrap();

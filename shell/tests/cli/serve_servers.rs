@@ -221,8 +221,8 @@ fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
         "it refused: bye user this server serves user \\u{1b}[31mroot;",
         "empty.server",
         "huge.server",
-        "link.server: it is no regular file",
-        "fifo.server: it is no regular",
+        "link.server: it exists and is not a regular file",
+        "fifo.server: it exists and is not a regular",
     ] {
         assert!(asked.stderr.contains(what), "{what}: {asked:?}");
     }
@@ -239,7 +239,7 @@ fn without_a_default_route_an_interfaces_address_is_announced_or_a_warning_print
         return skip(what, "no network namespace can be made");
     }
     let lan = "ip link add v0 type veth peer name v1; ip link set v1 up; ip link set v0 up;";
-    let none = "this machine has no address that others can reach, so its file names 127.0.0.1";
+    let none = "this machine has no address that other machines can reach, so its file names 127.0.0.1";
     for (network, bind, announced) in [
         ("", "--bind", Err(none)),
         ("", "--bind=::", Err(none)),
@@ -403,7 +403,8 @@ fn the_directory_is_made_for_this_user_alone_and_what_is_in_the_way_is_refused()
     assert!(!sandbox.at("nowhere").exists());
     // What was planted under the file's name is refused, and not touched.
     symlink("../../file", sandbox.at("new/servers/y.server")).unwrap();
-    run(&mut sandbox.words("serve y --dir new/servers")).refusal(1, &["y.server", "no regular file of ours"]);
+    run(&mut sandbox.words("serve y --dir new/servers"))
+        .refusal(1, &["y.server", "not a regular file owned by you"]);
     assert_eq!(std::fs::read(sandbox.at("file")).unwrap(), b"text");
     run(&mut sandbox.words("rm --dead")).has_code(0);
     sandbox.nothing_left();

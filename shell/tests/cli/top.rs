@@ -71,16 +71,20 @@ fn the_figures_say_who_holds_up_whom() {
     let mut video = Value::Null;
     until(LIMIT, "the ring is full", || {
         video = figures(&scene.sandbox, "video");
-        let peers = video["peers"].as_array();
+        let peers = video["receivers"].as_array();
         // The quick one has taken everything, which it does in its own time.
         let quick = peers.and_then(|peers| peers.iter().find(|peer| peer["pid"] == scene.quick.pid()));
-        let is_quick = quick.is_some_and(|peer| peer["behind"] == 0);
+        let is_quick = quick.is_some_and(|peer| peer["lag_bytes"] == 0);
         video["fill"] == 1.0 && video["waiting"] == "for slowest" && is_quick
     });
     assert_eq!(video["slowest"]["pid"], scene.stopped.pid(), "{video}");
     // Eight slots of 80 KiB.
-    assert_eq!((video["messages"].as_u64(), video["lag"].as_u64()), (Some(8), Some(8 * 81920)), "{video}");
-    let peers = video["peers"].as_array().unwrap();
+    assert_eq!(
+        (video["messages"].as_u64(), video["lag_bytes"].as_u64()),
+        (Some(8), Some(8 * 81920)),
+        "{video}"
+    );
+    let peers = video["receivers"].as_array().unwrap();
     let of = |pid: i32| peers.iter().find(|peer| peer["pid"] == pid).unwrap();
     assert_eq!(of(scene.stopped.pid())["state"], "stopped");
     assert_eq!(
@@ -92,7 +96,8 @@ fn the_figures_say_who_holds_up_whom() {
     let lines: Vec<_> = once.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{once:?}");
     assert!(lines[1].starts_with("video\tring\t100%\t"), "{once:?}");
-    run(&mut scene.sandbox.words("top")).refusal(2, &["top: this is no terminal", "--once"]);
+    run(&mut scene.sandbox.words("top"))
+        .refusal(2, &["top: standard input or output is not a terminal", "--once"]);
     scene.end();
 }
 
@@ -119,8 +124,10 @@ fn rows_details_and_keys_on_a_terminal() {
     let Some(terminal) = Terminal::open(&scene.sandbox, 80, 24, "shell top --interval 100ms") else { return };
     let stopped = scene.stopped.pid().to_string();
     let screen =
-        terminal.shows(&["video", "████████", "for slowest", &stopped, &format!("dipc-{port}"), "q end"]);
+        terminal.shows(&["video", "████████", "for slowest", &stopped, &format!("dipc-{port}"), "q quit"]);
     assert!(screen.lines().all(|line| line.width() <= 80), "{screen}");
+    let slowest = format!("{stopped} recv stopped");
+    assert!(screen.contains(&slowest) && !screen.contains('…'), "nothing is cut:\n{screen}");
     let red = |screen: &str| ["\x1b[31m", "38;5;1m"].iter().any(|red| screen.contains(red));
     assert!(red(&terminal.coloured()), "a full ring is red: {:?}", terminal.coloured());
     // By name the server comes first; by fill the ring that is full.
@@ -139,23 +146,49 @@ fn rows_details_and_keys_on_a_terminal() {
     terminal.keys(&["Up", "Enter"]);
     // By now the server was selected, and the selection stays with its row: one up is the ring.
     let detail = terminal.shows(&["STATE", "stopped", "live", "█ ", &stopped, "waiting  for slowest"]);
-    assert!(detail.contains("640KiB"), "{detail}");
+    assert!(detail.contains("640 KiB"), "{detail}");
     terminal.keys(&["Escape"]);
     terminal.shows(&["s sort"]);
     terminal.keys(&["Down", "Enter"]);
-    terminal.shows(&["12 mailboxes of 4.0KiB", "0:0", "11:0"]);
+    terminal.shows(&["12 mailboxes of 4 KiB", "0:0", "11:0"]);
     run(&mut scene.sandbox.words(&format!("mail -p {port} write 7 x"))).has_code(0);
     terminal.shows(&["7:1"]);
     terminal.resize(200, 50);
     terminal.keys(&["Escape"]);
-    terminal.shows(&["recv video stopped"]);
+    terminal.shows(&[&format!("{stopped} recv stopped")]);
     terminal.resize(20, 3);
     terminal.resize(80, 24);
-    terminal.shows(&["q end"]);
+    terminal.shows(&["q quit"]);
     terminal.keys(&["q"]);
     terminal.shows(&["ended 0"]);
     drop(boxes);
     scene.end();
+}
+
+#[test]
+fn the_slowest_receivers_of_pipes_are_told_apart_by_their_parents() {
+    let sandbox = Sandbox::new();
+    sandbox.file("f", &noise(3 << 20, 5));
+    let sender = sandbox.start("send video --peers 1 f");
+    let mut bash = sandbox.program("bash");
+    bash.args(["-c", "\"$SHELL_BIN\" recv video | sleep 600; true"]).env("SHELL_BIN", SHELL);
+    let reader = start(&mut bash);
+    sandbox.until_joined("video", 1);
+    for width in [80, 120] {
+        let script = "shell top --interval 100ms";
+        let Some(terminal) = Terminal::open(&sandbox, width, 24, script) else { return };
+        let screen = terminal.shows(&["for slowest", " recv by bash"]);
+        let slowest = screen.lines().find_map(|line| line.split_once("for slowest")).expect("a row").1;
+        let words: Vec<_> = slowest.split_whitespace().collect();
+        assert!(words[0].parse::<u32>().is_ok() && words[1..] == ["recv", "by", "bash"], "{screen}");
+        terminal.keys(&["q"]);
+        terminal.shows(&["ended 0"]);
+    }
+    for process in children(reader.pid()) {
+        signal(process, Signal::KILL);
+    }
+    sender.end(LIMIT).has_code(4);
+    drop(reader);
 }
 
 #[test]
@@ -186,7 +219,7 @@ fn the_view_ends_with_its_terminal_even_if_hanging_up_is_ignored() {
         // The error goes to a file: the terminal it would go to is gone. The exit code, too.
         let script = format!("{ignore}shell top --interval 100ms 2>said; echo $? >code");
         let Some(terminal) = Terminal::open(&sandbox, 80, 24, &script) else { return };
-        terminal.shows(&["q end"]);
+        terminal.shows(&["q quit"]);
         let top = children(terminal.pid());
         assert_eq!(top.len(), 1, "the view alone runs there");
         terminal.close();

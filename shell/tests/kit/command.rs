@@ -202,12 +202,26 @@ impl Ended {
         self
     }
 
-    /// Asserts a refusal: this code, nothing on stdout, one line on stderr that holds all of `words`.
+    /// Asserts a refusal: this code, nothing on stdout, and on stderr one line or a usage error that holds all of `words`.
     #[track_caller]
     pub fn refusal(&self, code: i32, words: &[&str]) -> &Self {
         self.has_code(code);
         assert_eq!(self.stdout, "", "{self:?}");
-        self.one_line(words)
+        if code == 2 { self.usage_error(words) } else { self.one_line(words) }
+    }
+
+    /// Asserts a usage error on stderr: a line that holds all of `words`, the usage line, and where the help is.
+    #[track_caller]
+    pub fn usage_error(&self, words: &[&str]) -> &Self {
+        let lines: Vec<_> = self.stderr.lines().collect();
+        let &[what, usage, help] = &lines[..] else { panic!("three lines: {self:?}") };
+        assert!(self.stderr.ends_with('\n') && !lines.concat().contains(char::is_control), "{self:?}");
+        assert!(what.starts_with("shell: ") && usage.starts_with("Usage: shell"), "{self:?}");
+        assert!(help.starts_with("For all options: shell") && help.ends_with(" --help"), "{self:?}");
+        for word in words {
+            assert!(what.contains(word) || help.contains(word), "'{word}' is missing: {self:?}");
+        }
+        self
     }
 
     /// Asserts one line on stderr, fit for a terminal, that holds all of `words`.

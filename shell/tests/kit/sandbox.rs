@@ -177,6 +177,11 @@ impl Sandbox {
         });
     }
 
+    /// Makes the runtime directory, as the first command that owns a name does.
+    pub fn make_runtime_directory(&self) {
+        fs::DirBuilder::new().mode(0o700).create(self.at("run/whorl")).expect("a directory");
+    }
+
     /// Waits until this many processes wait for a name: each has a file, and a lock on it.
     #[track_caller]
     pub fn until_awaited(&self, name: &str, count: usize) {

@@ -285,7 +285,7 @@ fn what_cannot_be_asked_is_one_clear_line() {
         ("ring --receivers -3", &["--receivers", "-3", "1 to 64"]),
         ("--seconds 0", &["--seconds", "0", "1 to 600"]),
         ("--seconds 5 --quick", &["--seconds", "--quick"]),
-        ("ring -d /tmp", &["--directory", "shell bench copy"]),
+        ("ring -d /tmp", &["--dir", "shell bench copy"]),
     ] {
         run(&mut bench.command(words)).refusal(2, said);
     }

@@ -1,4 +1,4 @@
-//! The command `shell`: parse, dispatch, end.
+//! The command `shell`: it parses the command line, runs the command, and ends with its exit code.
 
 mod cli;
 mod commands;
@@ -7,7 +7,7 @@ mod ui;
 use clap::error::ErrorKind;
 use std::process::ExitCode;
 use ui::exit::Exit;
-use ui::{completion, terminal};
+use ui::{completion, terminal, usage};
 use whorl::os::signal::stop_signal;
 use whorl::os::standard::{self, errors, output};
 
@@ -26,7 +26,7 @@ static OCCUPY_MISSING: extern "C" fn() = {
 
 fn main() -> ExitCode {
     whorl::os::signal::set_signals();
-    std::panic::set_hook(Box::new(|panic| terminal::say(&panicked(panic))));
+    std::panic::set_hook(Box::new(|panic| terminal::print_error(&panicked(panic))));
     conclude(run()).now()
 }
 
@@ -34,16 +34,19 @@ fn run() -> Exit {
     if let Some(answered) = completion::answer() {
         return if answered { Exit::Done } else { Exit::Failed };
     }
-    let cli = match cli::parse(std::env::args_os()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = match cli::parse(arguments.iter().cloned()) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return if terminal::print_help(&error.render()) { Exit::Done } else { Exit::Failed };
         }
         Err(error) => {
-            terminal::say(&cli::one_line(&error));
-            return Exit::Usage;
+            let words = cli::command_words(&cli::arguments(arguments.into_iter()));
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            return usage::refuse(&words, &cli::one_line(&error));
         }
     };
+    terminal::set_color(cli.color);
     match cli.command {
         cli::Command::Copy(args) => commands::copy::run(args),
         cli::Command::Send(args) => commands::send::run(args),
@@ -63,7 +66,7 @@ fn run() -> Exit {
     }
 }
 
-/// How the command ends, seen what became of its output: success means that everything that was written has arrived.
+/// Turns success into failure if output was lost: success means that everything that was written has arrived.
 fn conclude(exit: Exit) -> Exit {
     let finished = match output().was_written() {
         true => terminal::wrote(output().finish()),
@@ -78,7 +81,7 @@ fn conclude(exit: Exit) -> Exit {
     }
 }
 
-/// A panic in a line.
+/// Formats a panic as one line.
 fn panicked(panic: &std::panic::PanicHookInfo<'_>) -> String {
     let text = panic.payload().downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str));

@@ -163,8 +163,8 @@ fn preserve_keeps_the_data_and_warns_of_what_is_refused() {
     }
     let ended = run(&mut sandbox.words("copy --preserve --json -n 1 -d mnt f"));
     ended.has_code(1).one_line(&["copy: peer 1: ", "times"]);
-    assert_eq!(ended.json()["peers"][0]["error"], serde_json::Value::Null);
-    assert!(ended.json()["peers"][0]["warnings"][0].as_str().unwrap().contains("its times"));
+    assert_eq!(ended.json()["receivers"][0]["error"], serde_json::Value::Null);
+    assert!(ended.json()["receivers"][0]["warnings"][0].as_str().unwrap().contains("its times"));
 
     files.allow(Operation::SetTimes);
     run(&mut sandbox.words("copy --preserve -n 2 -d mnt f")).silent_success();

@@ -202,7 +202,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
         ("--help", "Usage: shell"),
         ("ls --help", "Usage: shell ls"),
         ("nosuch", "nosuch"),
-        ("completions bash", "call it by another"),
+        ("completions bash", "call the program by another path"),
     ] {
         let mut called = sandbox.program(link.to_str().expect("it is UTF-8"));
         tried.run(called.args(arguments.split(' ')), holds);
@@ -228,7 +228,7 @@ fn every_command_was_tried(sandbox: &Sandbox, tried: &Tried) {
 fn no_name_that_was_planted_reaches_the_terminal_as_it_is() {
     let sandbox = Sandbox::new();
     let mut tried = Tried::default();
-    run(&mut sandbox.words("ls")).silent_success(); // makes the runtime directory
+    sandbox.make_runtime_directory();
     let runtime = sandbox.at("run/whorl");
     let plant = |before: &str, after: &str| runtime.join(format!("{before}{HOSTILE}{after}"));
     fs::create_dir(plant("x.17-", ".wait")).expect("a directory");
@@ -269,7 +269,7 @@ fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
         tried.run(&mut sandbox.words(command), "wide");
     }
     if let Some(terminal) = Terminal::open(&sandbox, 200, 24, "shell ls; shell top --interval 100ms") {
-        let screen = terminal.shows(&["wide", "1 for it", "q end"]);
+        let screen = terminal.shows(&["wide", "1 for it", "q quit"]);
         assert_tame("top", screen.as_bytes());
         terminal.keys(&["Enter"]);
         assert_tame("top in detail", terminal.shows(&["owner", "no receivers"]).as_bytes());

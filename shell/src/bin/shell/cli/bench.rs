@@ -5,23 +5,24 @@ use clap::ValueEnum;
 use harness::control::MOST_RECEIVERS;
 use std::path::PathBuf;
 
-/// Measure this machine: Whorl beside what every Linux has, in under a minute.
+/// Measure this machine: Whorl beside standard Linux tools, in under a minute.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example: shell bench ring --rate 10000",
     after_long_help = "\
-Whorl and its rivals run in turn, round after round, in processes of their own;
-a figure is the median of the rounds, beside the least and the most. The last
-column says how many times as fast Whorl is. Leave the machine alone meanwhile.
+Whorl and each contender run in turn, in several rounds, in processes of their
+own. A figure is the median of the rounds, followed by the lowest and the
+highest. The last column says how many times as fast Whorl is. Keep the machine
+idle while measuring.
 
-ring   a stream to 1, 4, 16 receivers: pipes, unix sockets, tee(2), and the bare
-       loops over the data; how late messages are at a fixed rate; a slow reader
-copy   a file to many: cp, xargs -P2 cp, tee, and two processes that only write
-lock   the reader-writer lock: pthread_rwlock in processes, std's in threads
-dipc   the mailbox server: redis-server and memcached, where they are installed
+ring   a stream to 1, 4 and 16 receivers, beside pipes, unix sockets, tee(2) and
+       bare loops over the data; latency at a fixed rate; a slow reader
+copy   a file to many, beside cp, xargs -P2 cp, tee and bare writes
+lock   the reader-writer lock, beside pthread_rwlock and Rust's RwLock
+dipc   the mailbox server, beside redis-server and memcached if installed
 
-With --rate a message's latency counts from when it was due, not from when a
-sender that was held up got round to it: coordinated omission is accounted for.
+With --rate, the latency of a message counts from the time when the schedule
+says to send it, not from the time when a delayed sender sends it.
 
 Examples:
   shell bench
@@ -30,36 +31,37 @@ Examples:
   shell bench copy -d /dev/shm
   shell bench --json | jq '.cases[] | {case, rows}'
 
-Exit codes: 0 measured; 1 Whorl failed in some case, or nothing can be measured
-here; 2 used wrongly. Stopped by a signal, it cleans up and dies of it."
+Exit codes: 0 measured; 1 Whorl failed in a case, or nothing can be measured
+here; 2 usage error. If a signal stops it, it cleans up and dies of that
+signal."
 )]
 pub struct Args {
-    /// What to measure; all four if left out, in less detail
+    /// What to measure: ring, copy, lock or dipc; all four in less detail by default
     #[arg(value_name = "WHAT", value_enum, hide_possible_values = true)]
     pub what: Option<What>,
 
-    /// ring: only how late messages come, so many in a second
+    /// ring: measure only the latency, at N messages/s, 100 to 10000000
     #[arg(long, value_name = "N", value_parser = rate, allow_hyphen_values = true)]
     pub rate: Option<u64>,
 
-    /// ring: only a stream whose first reader pauses
+    /// ring: measure only a stream whose first reader pauses
     #[arg(long, conflicts_with = "rate")]
     pub slow_reader: bool,
 
-    /// ring: how many processes receive, 1 to 64
+    /// ring: the number of receivers, 1 to 64
     #[arg(long, value_name = "N", value_parser = receivers, allow_hyphen_values = true)]
     pub receivers: Option<usize>,
 
-    /// About how long to measure, 1 to 600
+    /// Measure for about N seconds, 1 to 600
     #[arg(long, value_name = "N", default_value = "45", value_parser = seconds, allow_hyphen_values = true)]
     pub seconds: u64,
 
-    /// A second or two for each: to see that all works, not to quote
+    /// Measure for a second or two each: a check, not figures to quote
     #[arg(long, conflicts_with = "seconds")]
     pub quick: bool,
 
-    /// Where copies go; the directory for temporary files if left out
-    #[arg(short, long, value_name = "DIR")]
+    /// Where to write copies; $TMPDIR or /tmp by default
+    #[arg(short, long = "dir", value_name = "DIR")]
     pub directory: Option<PathBuf>,
 
     /// Print one JSON object at the end
@@ -81,7 +83,7 @@ pub enum What {
 }
 
 impl Args {
-    /// What does not go together; clap knows the rest.
+    /// Returns what is wrong if options do not fit together and clap cannot tell.
     pub fn mismatch(&self) -> Option<String> {
         let asked = [
             ("--rate", self.rate.is_some()),
@@ -90,11 +92,11 @@ impl Args {
         ];
         let ring = asked.iter().find(|(_, asked)| *asked && self.what != Some(What::Ring));
         if let Some((option, _)) = ring {
-            return Some(format!("{option} is for the ring alone: shell bench ring {option}"));
+            return Some(format!("{option} is only for the ring: shell bench ring {option}"));
         }
         let copies = matches!(self.what, None | Some(What::Copy));
         (self.directory.is_some() && !copies)
-            .then(|| "--directory is for copies alone: shell bench copy --directory DIR".into())
+            .then(|| "--dir is only for copies: shell bench copy --dir DIR".into())
     }
 }
 

@@ -13,10 +13,10 @@ pub enum Shell {
     Fish,
 }
 
-/// Print what sets up completion in a shell.
+/// Print the script that sets up completion in a shell.
 ///
-/// Commands, flags and their values are completed, and the names of channels and ports of mailbox servers that are there
-/// when the key is pressed. So are the lines of links named dipc and dipcrm.
+/// The script completes commands, flags and their values, and the names of channels and ports of mailbox servers that exist
+/// when the key is pressed. It also completes for links named dipc and dipcrm.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example: source <(shell completions bash)",
@@ -26,13 +26,13 @@ Examples:
   source <(shell completions zsh)      in ~/.zshrc, after compinit
   shell completions fish > ~/.config/fish/completions/shell.fish
 
-What is printed names the program as you called it: call it by a path if it is
-not on your PATH.
+The script calls the program as you called it. If it is not on your PATH, call
+it by its path.
 
-Exit codes: 0 printed; 1 it cannot be written; 2 used wrongly."
+Exit codes: 0 printed; 1 it could not be written; 2 usage error."
 )]
 pub struct Args {
-    /// Which shell
+    /// The shell: bash, zsh or fish
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: Shell,
 }

@@ -16,54 +16,57 @@ use whorl::transfer::{MAX_PEERS, Template};
         "Examples:\n",
         "  shell copy -n 16 bigfile                 to 16, into received-files/\n",
         "  shell copy --socket -n 4 -d out bigfile  through unix sockets, into out/\n",
-        "  tar c src | shell copy -n 2 --verify -   a stream, checked at the other end\n",
+        "  tar c src | shell copy -n 2 --verify -   a stream, read back and compared\n",
         "  shell copy -n 3 --name '{name}.{peer}' f names them f.01, f.02 and f.03\n",
         "\n",
-        "A file gets its name only once it is complete; what had that name is replaced,\n",
-        "unless it is a FIFO, a device, a socket or leads to an open descriptor.\n",
+        "A file gets its name when it is complete. It replaces an existing file of that\n",
+        "name, except a FIFO, a device, a socket or a link to an open descriptor.\n",
         "\n",
         "Set-user-ID and set-group-ID bits and file capabilities are never copied.\n",
         "\n",
-        "Exit codes: 0 every peer has everything; 1 the source failed, every peer did, or\n",
-        "--preserve was refused; 2 used wrongly; 4 some peers failed or were lost; 5 a\n",
-        "checksum does not match. Stopped by a signal, it dies of it."
+        "Exit codes: 0 every receiver has everything; 1 the source or every receiver\n",
+        "failed, or --preserve was refused; 2 usage error; 4 some receivers failed or\n",
+        "were lost; 5 a checksum does not match. If a signal stops it, it removes\n",
+        "incomplete files and dies of that signal."
     )
 )]
 pub struct Args {
-    /// Use a ring in shared memory (the default)
+    /// Use a ring in shared memory (default)
     #[arg(long, group = "transport")]
     pub shm: bool,
 
-    /// Use a unix socket for each peer
+    /// Use a unix socket for each receiver
     #[arg(long, group = "transport")]
     pub socket: bool,
 
-    /// How many processes receive, 1 to 1000
+    /// The number of receivers, 1 to 1000
     #[arg(short = 'n', long, value_name = "N", value_parser = peers, allow_hyphen_values = true)]
     pub peers: u32,
 
-    /// What to copy; - is the standard input
+    /// The file to copy; - is standard input
     #[arg(value_name = "FILE")]
     pub source: PathBuf,
 
-    /// Where to put the copies
+    /// The directory for the copies
     ///
-    /// Made if it does not exist.
-    #[arg(short, long, value_name = "DIR", default_value = "received-files")]
+    /// It is created if it does not exist.
+    #[arg(short, long = "dir", value_name = "DIR", default_value = "received-files")]
     pub directory: PathBuf,
 
-    /// How the copies are named
+    /// The names of the copies
     ///
-    /// Text with {peer} (01, 02, ...), {pid} (of the receiving process) and {name} (of the source; a stream's is stdin).
-    /// Several peers need {peer} or {pid}.
+    /// The text may hold {peer} (the receiver's number: 01, 02, ...), {pid} (its process id) and {name} (the source's
+    /// name, or stdin). With several receivers it must hold {peer} or {pid}.
     #[arg(long, value_name = "TEMPLATE", default_value = Template::DEFAULT)]
     pub name: OsString,
 
-    /// Bytes in one block, 512 to 64M
+    /// Block size, 512 to 64M; 1K is 1024
     #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_hyphen_values = true)]
     pub block: u32,
 
-    /// Blocks under way, a power of two
+    /// Blocks in the ring, a power of two
+    ///
+    /// From 1 to 1048576.
     #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_hyphen_values = true)]
     pub slots: u32,
 
@@ -73,20 +76,20 @@ pub struct Args {
 
     /// Return only when the files are on the disk
     ///
-    /// A warning says so where the file system cannot do that for the directory they are in.
+    /// If the file system cannot sync the directory, a warning says so.
     #[arg(long)]
     pub fsync: bool,
 
     /// Keep the source's times and extended attributes
     ///
-    /// Attributes of the kind security (file capabilities, labels) are not copied. What the file system refuses is said
-    /// in a warning: the copies stay, and the exit code is 1.
+    /// Security attributes (file capabilities, labels) are not copied. If the file system refuses an attribute, a
+    /// warning says so, the copies stay, and the exit code is 1.
     #[arg(long)]
     pub preserve: bool,
 
     /// Do not replace existing files
     ///
-    /// Refused where the file system can give a file its name only by replacing one that has it.
+    /// It fails on a file system that cannot name a file without replacing an existing one.
     #[arg(long)]
     pub no_clobber: bool,
 
@@ -95,10 +98,12 @@ pub struct Args {
     pub json: bool,
 
     /// Show progress: auto, always, never
+    ///
+    /// With auto, progress is shown if standard error is a terminal.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto", hide_possible_values = true)]
     pub progress: When,
 
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }

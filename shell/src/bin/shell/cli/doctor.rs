@@ -5,18 +5,19 @@
 #[command(
     after_help = "Example: shell doctor",
     after_long_help = "\
-One line for each thing that was looked at: ok; warn, where something works less
-well or only up to a size; or fail, where some command cannot work; and what to
-do about it. Nothing is changed, and nothing is left behind.
+Prints one line for each check: ok; warn if something works less well or only
+up to a size; fail if some command cannot work. A warning or failure says what
+to do. The last line is the verdict. The command changes nothing and leaves
+nothing behind.
 
 Examples:
   shell doctor
   shell doctor --json | jq '.checks[] | select(.verdict != \"ok\")'
 
-Exit codes: 0 nothing failed; 1 something did; 2 used wrongly."
+Exit codes: 0 no check failed; 1 a check failed; 2 usage error."
 )]
 pub struct Args {
-    /// Print one JSON object
+    /// Print the checks as one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -11,13 +11,13 @@ Examples:
   shell man ~/.local/share/man/man1    then: man shell, man shell-copy
   shell man . && man ./shell-ls.1      to look at one
 
-The directory is made if need be; pages of an older version are replaced.
+The directory is created if it does not exist. Existing pages are replaced.
 
-Exit codes: 0 written; 1 the directory or a page cannot be written; 2 used
-wrongly."
+Exit codes: 0 written; 1 the directory or a page could not be written; 2 usage
+error."
 )]
 pub struct Args {
-    /// The directory for them
+    /// The directory for the pages
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 }

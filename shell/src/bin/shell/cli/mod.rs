@@ -1,4 +1,4 @@
-//! What can be typed: clap's types with their help texts, one file for each command, and nothing else.
+//! The command line: clap's types with their help texts, one file for each command, and nothing else.
 
 pub mod bench;
 pub mod completions;
@@ -15,8 +15,9 @@ pub mod serve;
 pub mod servers;
 pub mod top;
 
-use clap::error::{ContextKind, ErrorKind};
-use clap::{Parser, Subcommand};
+use crate::ui::terminal::When;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -25,11 +26,25 @@ use whorl::Name;
 use whorl::os::escape;
 use whorl::registry::NameError;
 
-/// One process talks to many on one Linux machine.
+/// Send one file or stream to many processes on one Linux machine.
 #[derive(Parser, Debug)]
 #[command(name = "shell", version, after_help = MORE, after_long_help = EXAMPLES_AND_EXITS)]
 #[command(disable_help_subcommand = true, max_term_width = 80)]
 pub struct Cli {
+    /// Use colours: auto (on a terminal), always or never
+    ///
+    /// With auto, the variable NO_COLOR turns colours off.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value = "auto",
+        global = true,
+        display_order = 1000
+    )]
+    #[arg(hide_short_help = true, hide_possible_values = true)]
+    pub color: When,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -42,29 +57,29 @@ pub enum Command {
     Copy(copy::Args),
     /// Send a file or stream to processes that ask for it by name
     Send(send::Args),
-    /// Receive what somebody sends under a name
+    /// Receive a stream that a process sends under a name
     Recv(recv::Args),
-    /// List channels and servers: who holds them, who is behind
+    /// List channels and servers with their owners and receivers
     Ls(ls::Args),
-    /// Remove channels: end the living, clear away the dead
+    /// Remove channels: end live ones, clean up after dead ones
     Rm(rm::Args),
     /// Announce a server that gives each client two messages
     Serve(serve::Args),
-    /// Ask every server that is announced in a directory
+    /// Query every server that is announced in a directory
     Servers(servers::Args),
     /// Serve mailboxes over TCP, in the background
     Dipc(dipc::Args),
-    /// Stop a mailbox server, and clear away what a dead one left
+    /// Stop a mailbox server, or remove what a dead one left
     Dipcrm(dipc::RemoveArgs),
     /// Read and write mailboxes
     Mail(mail::Args),
-    /// Watch channels and servers: how fast, how full, who is behind
+    /// Watch channels and servers: rate, fill level, slowest receiver
     Top(top::Args),
     /// Check whether this machine has what the commands need
     Doctor(doctor::Args),
     /// Measure this machine: Whorl beside pipes, cp, locks, redis
     Bench(bench::Args),
-    /// Print what sets up completion in a shell
+    /// Print the script that sets up completion in a shell
     #[command(hide = true)]
     Completions(completions::Args),
     /// Write the manual pages
@@ -72,33 +87,37 @@ pub enum Command {
     Man(man::Args),
 }
 
-/// The end of the short help, which is to fit a screen.
+/// The end of the short help, which has to fit a screen.
 const MORE: &str = "Examples and exit codes: shell --help, shell COMMAND --help";
 
 /// The end of the long help.
 const EXAMPLES_AND_EXITS: &str = "\
+'shell help COMMAND' is 'shell COMMAND --help'; 'shell version' prints the
+version.
+
 Examples:
   shell copy -n 16 bigfile          one file to sixteen processes
   tar c src | shell send x          a stream; elsewhere: shell recv x | tar x
-  shell ls                          who holds what, who is behind
+  shell ls                          channels, their owners and receivers
   source <(shell completions bash)  completion, for this shell; zsh and fish too
   shell man ~/.local/share/man/man1 the manual pages
 
-Exit codes: 0 done; 1 failed; 2 used wrongly; 3 no such channel or server;
-4 peers were lost, or failed while others succeeded; 5 data lost, or a checksum
-that does not match. Stopped by a signal, it dies of that signal.";
+Exit codes: 0 done; 1 failed; 2 usage error; 3 no such channel or server;
+4 receivers were lost, or failed while others succeeded, or a wait timed out;
+5 data were lost, or a checksum does not match. If a signal stops the command,
+it cleans up and dies of that signal.";
 
-/// The commands that we are when we are called by their names, through a link.
+/// The commands that a link to this program can be named after.
 pub const LINKS: [&str; 2] = ["dipc", "dipcrm"];
 
-/// Which of them a program called so is.
+/// Returns the command that a link of this name stands for.
 pub fn link(program: &OsStr) -> Option<&'static str> {
     let name = Path::new(program).file_name()?;
     LINKS.into_iter().find(|known| name == *known)
 }
 
-/// The arguments as they are meant: called through a link, we are that command. Help names the program as it was called,
-/// unless that is not fit for a terminal.
+/// Returns the arguments as clap reads them. A link's name becomes its command, `help COMMAND` becomes `COMMAND --help`, and
+/// `version` becomes `--version`. Help names the program by its path, unless the path is not fit for a terminal.
 pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<_> = arguments.collect();
     if let Some(first) = arguments.first_mut() {
@@ -108,17 +127,25 @@ pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
             None => {}
         }
     }
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some("help") => {
+            arguments.remove(1);
+            arguments.push("--help".into());
+        }
+        Some("version") => arguments[1] = "--version".into(),
+        _ => {}
+    }
     arguments
 }
 
 /// Reads a command line.
 ///
 /// # Errors
-/// Why it is none. The error names arguments with what a terminal acts on escaped.
+/// Returns clap's error. It shows control characters in arguments as escapes.
 pub fn parse(line: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let arguments = arguments(line);
     Cli::try_parse_from(&arguments).map_err(|error| {
-        // clap itself drops escape sequences from what it says, which hides what was wrong.
+        // clap drops escape sequences from its messages, which would hide what was wrong.
         let escaped = arguments.iter().map(|argument| escape::line(argument.as_bytes()).into_owned());
         Cli::try_parse_from(escaped).err().filter(|again| again.kind() == error.kind()).unwrap_or(error)
     })
@@ -129,33 +156,36 @@ fn name(text: &str) -> Result<Name, String> {
     text.parse().map_err(|error: NameError| error.to_string())
 }
 
-/// A usage error in one line: the flag, the value, what is allowed.
+/// Returns the words of a command line that name a command: `["mail", "read"]`.
+pub fn command_words(arguments: &[OsString]) -> Vec<String> {
+    let mut command = Cli::command();
+    let mut words = Vec::new();
+    for argument in arguments.iter().skip(1).take_while(|argument| *argument != "--") {
+        let Some(next) = command.find_subcommand(argument) else { continue };
+        words.push(next.get_name().to_owned());
+        command = next.clone();
+    }
+    words
+}
+
+/// Returns what is wrong with a command line, in one line: the flag, the value, what is allowed.
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let hint = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            return "which command? Try 'shell --help'".into();
-        }
-        _ if error.get(ContextKind::SuggestedArg).is_some()
-            || error.get(ContextKind::SuggestedSubcommand).is_some() =>
-        {
-            ""
-        }
-        _ => "; try --help",
-    };
-    // clap's own text is: what is wrong, perhaps tips, then the usage.
+    if let ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand = error.kind() {
+        return "a command is missing".into();
+    }
+    // clap's text is what is wrong, then perhaps tips, then the usage.
     let said = text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more").next().unwrap_or(text);
     let parts = said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
-    let said = parts.collect::<Vec<_>>().join("; ");
-    format!("{}{hint}", escape::line(&said))
+    escape::line(&parts.collect::<Vec<_>>().join("; ")).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{Command, CommandFactory};
+    use clap::{Command, CommandFactory as _};
 
-    /// A line that was broken by hand and is broken again reads badly.
+    /// clap would break a longer line a second time.
     #[test]
     fn the_ends_of_the_help_fit_their_width() {
         fn look(command: &Command) {

@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 use whorl::{Name, Start};
 
-/// Where to begin.
+/// Where in the stream a receiver begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum From {
     /// At the first byte
     First,
-    /// At whatever is sent next
+    /// At the next byte that is sent
     Now,
 }
 
 impl From {
-    /// The same, for the library.
+    /// Converts it to the library's type.
     pub fn start(self) -> Start {
         match self {
             Self::First => Start::First,
@@ -28,20 +28,20 @@ impl From {
     }
 }
 
-/// Receive what somebody sends under a name.
+/// Receive a stream that a process sends under a name.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example: shell recv src | tar x     and elsewhere: tar c src | shell send src",
     after_long_help = concat!(
         "Examples:\n",
-        "  shell recv hello            waits for 'shell send hello', prints what it sends\n",
-        "  shell recv x copy.bin       a file, named only once it is complete\n",
-        "  shell recv x --from now     joins under way, at whatever is sent next\n",
+        "  shell recv hello            waits for 'shell send hello' and prints its data\n",
+        "  shell recv x copy.bin       a file, named when it is complete\n",
+        "  shell recv x --from now     joins a running stream at the next byte\n",
         "\n",
-        "Exit codes: 0 everything arrived, or the reader of the output had enough;\n",
-        "1 failed, or the beginning was missed; 2 used wrongly; 4 the sender died,\n",
-        "threw us out, or the time was up; 5 what arrived is not what the sender says it\n",
-        "sent. Stopped by a signal, it dies of it."
+        "Exit codes: 0 everything arrived, or the reader of the output closed it; 1\n",
+        "failed, or the first bytes are gone; 2 usage error; 4 the sender died or evicted\n",
+        "this receiver, or --timeout passed; 5 the data differ from what the sender sent.\n",
+        "If a signal stops it, it dies of that signal."
     )
 )]
 pub struct Args {
@@ -49,11 +49,11 @@ pub struct Args {
     #[arg(value_name = "NAME", value_parser = name, add = ArgValueCandidates::new(channels))]
     pub name: Name,
 
-    /// Where to put it; - is the standard output
+    /// The file to write; - is standard output
     ///
-    /// A file gets its name once it is complete; what had the name is replaced. A FIFO, a device and an open descriptor
-    /// (/dev/stdout, /dev/fd/3) are written as the data arrives. What another user put into a directory that others may
-    /// write, such as /tmp, is refused.
+    /// A file gets its name when it is complete, and replaces an existing file of that name. A FIFO, a device or an open
+    /// descriptor (/dev/stdout, /dev/fd/3) is written as the data arrive. A file that another user put into a directory
+    /// that others may write, such as /tmp, is refused.
     #[arg(value_name = "FILE", default_value = "-")]
     pub target: PathBuf,
 
@@ -61,27 +61,31 @@ pub struct Args {
     #[arg(long, value_name = "WHERE", value_enum, default_value = "first")]
     pub from: From,
 
-    /// Give up after waiting so long for the sender: 500ms, 10s, 2m
+    /// Give up if the sender does not come, or sends nothing, this long
     #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 
-    /// Insist on the sender's checksum; a file is compared whenever there is one
+    /// Fail if the sender sends no checksum; a checksum is always compared
     #[arg(long)]
     pub verify: bool,
 
     /// Return only when the file is on the disk
     ///
-    /// A warning says so where the file system cannot do that for the directory it is in.
+    /// If the file system cannot sync the directory, a warning says so.
     #[arg(long)]
     pub fsync: bool,
 
     /// Do not replace an existing file
     ///
-    /// Refused where the file system can give a file its name only by replacing one that has it.
+    /// It fails on a file system that cannot name a file without replacing an existing one.
     #[arg(long)]
     pub no_clobber: bool,
 
-    /// Say nothing but errors
+    /// Print the result as one JSON object; needs a FILE
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }

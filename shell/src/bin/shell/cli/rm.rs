@@ -6,26 +6,26 @@ use clap::ArgGroup;
 use clap_complete::ArgValueCandidates;
 use whorl::Name;
 
-/// Remove channels: ask live owners to end, clear away what the dead left.
+/// Remove channels: end live ones, clean up after dead ones.
 #[derive(clap::Args, Debug)]
 #[command(
     group = ArgGroup::new("what").required(true),
     after_help = "Example: shell rm --dead",
     after_long_help = "\
-A live owner that nobody is attached to is asked to end, and so is whoever
-waits for that name. What is in use is left alone unless --force. Goes on after
-a failure.
+It asks the live owner of a name to end, and each receiver that waits for the
+name. A channel with receivers is in use and stays, unless --force is given. A
+failure of one name does not stop the removal of the others.
 
 Examples:
-  shell rm --dead            whatever killed processes left, and nothing else
+  shell rm --dead            only what killed processes left
   shell rm x y               these two
-  shell rm --force x         even if somebody is attached
+  shell rm --force x         even if receivers are attached
 
-Exit codes: 0 everything named is gone; 1 something is not; 2 used wrongly; 3
-there was nothing of that name."
+Exit codes: 0 every name is gone; 1 a name is not; 2 usage error; 3 there was
+no such channel."
 )]
 pub struct Args {
-    /// What to remove
+    /// The names to remove
     #[arg(value_name = "NAME", value_parser = name, group = "what", add = ArgValueCandidates::new(removable))]
     pub names: Vec<Name>,
 
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, group = "what")]
     pub dead: bool,
 
-    /// Also end what is in use
+    /// Also end channels that are in use
     #[arg(long, conflicts_with = "dead")]
     pub force: bool,
 }

@@ -21,16 +21,16 @@ use whorl_core::layout::MAX_SEATS;
         "Examples:\n",
         "  echo hello | shell send x           waits for a 'shell recv x', in any order\n",
         "  shell send x --peers 3 bigfile      begins when three are there\n",
-        "  producer | shell send x --peers 0   begins at once, for whoever listens\n",
+        "  producer | shell send x --peers 0   begins at once, also without receivers\n",
         "\n",
-        "It ends when all have everything. Who comes after the beginning gets everything\n",
-        "while the first block is still held, else is refused (unless it asks for\n",
-        "--from now). Who is slow holds up the others, unless --evict-after says\n",
-        "otherwise.\n",
+        "It ends when every receiver has everything. A receiver that joins late gets\n",
+        "everything if the first block is still in the ring. Otherwise it is refused,\n",
+        "unless it joins with --from now. A slow receiver delays the others, unless\n",
+        "--evict-after is given.\n",
         "\n",
-        "Exit codes: 0 everybody has everything; 1 the source failed, or the name is in\n",
-        "use; 2 used wrongly; 4 receivers were lost or failed, none was left, or the time\n",
-        "was up. Stopped by a signal, it dies of it."
+        "Exit codes: 0 every receiver has everything; 1 the source failed, or the name is\n",
+        "in use; 2 usage error; 4 receivers were lost, failed or evicted, none was left,\n",
+        "or --timeout passed. If a signal stops it, it dies of that signal."
     )
 )]
 pub struct Args {
@@ -38,11 +38,11 @@ pub struct Args {
     #[arg(value_name = "NAME", value_parser = name, add = ArgValueCandidates::new(awaited))]
     pub name: Name,
 
-    /// What to send; - is the standard input
+    /// The file to send; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub source: PathBuf,
 
-    /// Use a ring in shared memory (the default)
+    /// Use a ring in shared memory (default)
     #[arg(long, group = "transport")]
     pub shm: bool,
 
@@ -50,43 +50,51 @@ pub struct Args {
     #[arg(long, group = "transport")]
     pub socket: bool,
 
-    /// Begin when so many receivers are there; 0: at once
-    #[arg(long, value_name = "N", default_value = "1", value_parser = peers, allow_hyphen_values = true)]
+    /// Wait for N receivers first, 0 to 1024
+    #[arg(short = 'n', long, value_name = "N", default_value = "1", value_parser = peers, allow_hyphen_values = true)]
     pub peers: u32,
 
-    /// Give up after so long without any movement: 500ms, 10s, 2m
+    /// Give up if no byte moves for this long: 500ms, 10s
     #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 
-    /// Bytes in one block, 512 to 64M
+    /// Block size, 512 to 64M; 1K is 1024
     #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_hyphen_values = true)]
     pub block: u32,
 
-    /// Blocks under way, a power of two
+    /// Blocks in the ring, a power of two
+    ///
+    /// From 1 to 1048576.
     #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_hyphen_values = true)]
     pub slots: u32,
 
-    /// Receivers at a time, 1 to 1024
+    /// Most receivers at a time, 1 to 1024
     #[arg(long, value_name = "SEATS", default_value = "64", value_parser = seats, allow_hyphen_values = true)]
     pub seats: u32,
 
-    /// Send a checksum along
+    /// Send a checksum, which receivers compare
     #[arg(long)]
     pub verify: bool,
 
-    /// Wait for the slowest receiver (the default)
+    /// Wait for the slowest receiver (default)
     #[arg(long, conflicts_with = "evict_after")]
     pub lossless: bool,
 
-    /// Throw out who holds up the others for so long
+    /// Evict a receiver that blocks the sender this long
     #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub evict_after: Option<Duration>,
 
     /// Show progress: auto, always, never
+    ///
+    /// With auto, progress is shown if standard error is a terminal.
     #[arg(long, value_name = "WHEN", value_enum, default_value = "never", hide_possible_values = true)]
     pub progress: When,
 
-    /// Say nothing but errors
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }

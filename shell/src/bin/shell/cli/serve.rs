@@ -13,56 +13,56 @@ use whorl::Name;
 #[command(
     after_help = "", // -h is to fit a screen; the examples are --help's
     after_long_help = "\
-The file DIR/NAME.server says where the server is: address, port, channel and
-id, one in each line. It is there while the server lives; one that a killed
-server left is replaced.
+The file DIR/NAME.server holds the server's address, port, channel and id, one
+in each line. It exists while the server runs. A file that a killed server left
+is replaced.
 
 Examples:
   shell serve one --dir servers --socket-message hi --shm-message ho
   shell serve two --dir /shared --bind --for 10m    for other machines too
 
-On loopback it serves you and root, unless --any-user is given. With --bind to
-another address it serves every client that reaches it.
+On loopback it serves only you and root, unless --any-user is given. With --bind
+to another address it serves every client that reaches it.
 
-Exit codes: 0 served; 1 failed, or the name is in use; 2 used wrongly. Stopped
-by a signal, it dies of it."
+Exit codes: 0 served; 1 failed, or the name is in use; 2 usage error. If a
+signal stops it, it removes the file and dies of that signal."
 )]
 pub struct Args {
     /// The server's name
     #[arg(value_name = "NAME", value_parser = name)]
     pub name: Name,
 
-    /// Where it announces itself; made if it does not exist
-    #[arg(long = "dir", value_name = "DIR")]
+    /// The directory of announcements; created if missing
+    #[arg(short, long = "dir", value_name = "DIR")]
     pub directory: PathBuf,
 
-    /// What each client gets over TCP
+    /// The message over TCP, at most 1 MiB; empty by default
     #[arg(long, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
     pub socket_message: OsString,
 
-    /// What each client gets through shared memory
+    /// The message through shared memory, at most 1 MiB
     #[arg(long, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
     pub shm_message: OsString,
 
-    /// End when so many clients came
+    /// End after N clients; without limit by default
     #[arg(long, value_name = "N", value_parser = clients, allow_hyphen_values = true)]
     pub clients: Option<u64>,
 
-    /// End after so long: 500ms, 10s, 2m
+    /// End after this time: 500ms, 10s, 2m
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub time: Option<Duration>,
 
-    /// Listen beyond this machine, at every address or one
+    /// Listen at every address of this machine, or at ADDRESS
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "0.0.0.0", value_parser = super::dipc::ip)]
     pub bind: Option<IpAddr>,
 
     /// Serve every user of this machine, not only you and root
     ///
-    /// With --bind to another address than loopback it serves every client that reaches it.
+    /// With --bind to an address other than loopback it serves every client that reaches it.
     #[arg(long, hide_short_help = true)]
     pub any_user: bool,
 
-    /// Where the server logs; stderr if absent
+    /// The file for the log; standard error by default
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub log_file: Option<PathBuf>,
 
@@ -70,7 +70,7 @@ pub struct Args {
     #[arg(long, hide_short_help = true)]
     pub log_json: bool,
 
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -1,10 +1,10 @@
-//! `shell completions`: the script that asks us, whenever the key is pressed, how a line goes on.
+//! `shell completions`: prints the script that calls this program whenever the completion key is pressed.
 
 use crate::cli::LINKS;
 use crate::cli::completions::{Args, Shell};
 use crate::ui::completion::VARIABLE;
 use crate::ui::exit::Exit;
-use crate::ui::terminal::{print, say};
+use crate::ui::terminal::{print, print_error};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use std::borrow::Cow;
 use std::path::Path;
@@ -24,22 +24,22 @@ pub fn run(args: Args) -> Exit {
     }
     let script = match escape::text(&script, &['\n']) {
         Cow::Borrowed(script) => script,
-        // Escaped, the script would not find the program.
+        // The script would not find the program by its escaped path.
         Cow::Owned(_) => {
-            say(
-                "completions: the path of this program has characters that a terminal acts on; call it by another",
+            print_error(
+                "completions: the path of this program has control characters; call the program by another path",
             );
             return Exit::Failed;
         }
     };
-    // Zsh reads the first line alone when it looks for what a file on its path completes.
+    // Zsh reads only the first line to learn which commands a file on its path completes.
     let script =
         script.replacen("#compdef shell\n", &format!("#compdef shell whorl {}\n", LINKS.join(" ")), 1);
     if print(script.trim_end()) { Exit::Done } else { Exit::Failed }
 }
 
-/// This program as it was called: a bare name stays one, so that the script outlives a move of the program; a path is made
-/// to hold everywhere.
+/// Returns this program as it was called. A bare name stays one, so that the script survives a move of the program. A path
+/// becomes absolute, so that it works in every directory.
 fn program() -> String {
     let called = std::env::args_os().next().unwrap_or_else(|| "shell".into());
     let path = Path::new(&called);

@@ -1,16 +1,20 @@
-//! `shell copy`: one file or stream to many forked receivers.
+//! `shell copy`: copies one file or stream to many forked receivers.
 
 use crate::cli::copy::Args;
 use crate::ui::exit::Exit;
 use crate::ui::progress::observer;
-use crate::ui::terminal::{CopyView, When, print_json, say};
+use crate::ui::terminal::{CopyView, When, print_error, print_json, print_note, print_summary};
+use crate::ui::units::{count, elapsed};
+use crate::ui::usage;
 use serde::Serialize;
+use std::path::Path;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
 use whorl::transfer::{
-    CopyError, Fault, Outcome, PeerOutcome, Plan, Template, TransportKind, Warning, WriteOptions, copy,
+    CopyError, Fault, Outcome, PeerOutcome, Plan, Template, TemplateError, TransportKind, Warning,
+    WriteOptions, copy,
 };
 
-/// How many peers' troubles are told one by one.
+/// How many receivers' failures are printed one by one.
 const TOLD: usize = 10;
 
 /// Runs it.
@@ -18,8 +22,7 @@ pub fn run(args: Args) -> Exit {
     let plan = match plan(&args) {
         Ok(plan) => plan,
         Err(error) => {
-            say(&format!("copy: --name {}: {error}", whorl::os::escape::shown(args.name.as_ref())));
-            return Exit::Usage;
+            return wrong_name(&args, &error);
         }
     };
     catch_stop_signals();
@@ -27,17 +30,20 @@ pub fn run(args: Args) -> Exit {
     match copy(&plan, observer(view)) {
         Ok(outcome) => conclude(&args, &plan, &outcome),
         Err(CopyError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
+        Err(CopyError::Template(error)) => wrong_name(&args, &error),
         Err(error) => {
-            say(&format!("copy: {error}"));
-            match error {
-                CopyError::Template(_) => Exit::Usage,
-                _ => Exit::Failed,
-            }
+            print_error(&format!("copy: {error}"));
+            Exit::Failed
         }
     }
 }
 
-fn plan(args: &Args) -> Result<Plan, whorl::transfer::TemplateError> {
+fn wrong_name(args: &Args, error: &TemplateError) -> Exit {
+    let name = whorl::os::escape::shown(args.name.as_ref());
+    usage::refuse(&["copy"], &format!("--name {name}: {error}"))
+}
+
+fn plan(args: &Args) -> Result<Plan, TemplateError> {
     Ok(Plan {
         source: args.source.clone(),
         peers: args.peers,
@@ -56,16 +62,32 @@ fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
     if args.json && !print_json(&json(plan, outcome)) {
         return Exit::Failed;
     }
+    let copies = outcome.peers.iter().filter(|peer| peer.fault.is_none()).count();
+    if copies > 0 && !args.json {
+        let (copies, bytes) = (count(copies as u64, "copy"), count(outcome.bytes, "byte"));
+        let directory = directory_shown(&args.directory);
+        print_summary(
+            args.quiet,
+            &format!("{copies} of {bytes} in {directory}, {}", elapsed(outcome.elapsed)),
+        );
+    }
     verdict(&outcome.peers)
 }
 
+/// Shows a directory with a slash at its end.
+fn directory_shown(path: &Path) -> String {
+    let shown = whorl::os::escape::shown(path);
+    if shown.ends_with('/') { shown } else { shown + "/" }
+}
+
+/// Prints failures and warnings.
 fn tell(peers: &[PeerOutcome]) {
     let troubled = || peers.iter().filter_map(|peer| Some((peer, peer.fault.as_ref()?)));
     for (peer, fault) in troubled().take(TOLD) {
-        say(&format!("copy: peer {} (pid {}): {fault}", peer.peer, peer.pid));
+        print_error(&format!("copy: peer {} (pid {}): {fault}", peer.peer, peer.pid));
     }
     if let Some(more) = troubled().count().checked_sub(TOLD).filter(|&more| more > 0) {
-        say(&format!("copy: and {more} more peers failed"));
+        print_error(&format!("copy: {} failed", count(more as u64, "more peer")));
     }
     for (warning, lacking) in warnings(peers) {
         let first = lacking.iter().take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -74,11 +96,11 @@ fn tell(peers: &[PeerOutcome]) {
             more => format!(" and {more} more"),
         };
         let plural = if lacking.len() == 1 { "" } else { "s" };
-        say(&format!("copy: peer{plural} {first}{more}: {warning}"));
+        print_note(&format!("copy: peer{plural} {first}{more}: {warning}"));
     }
 }
 
-/// What complete files lack, and the peers that wrote them. Most often all files lack the same.
+/// Groups the warnings about complete files: each warning with the peers that it is about.
 fn warnings(peers: &[PeerOutcome]) -> Vec<(&Warning, Vec<u32>)> {
     let mut found: Vec<(&Warning, Vec<u32>)> = Vec::new();
     for (peer, warning) in
@@ -92,7 +114,7 @@ fn warnings(peers: &[PeerOutcome]) -> Vec<(&Warning, Vec<u32>)> {
     found
 }
 
-/// Peers that failed on their own make the whole fail only if nobody succeeded.
+/// Returns the exit code. Peers that failed on their own side make the whole fail only if no peer succeeded.
 fn verdict(peers: &[PeerOutcome]) -> Exit {
     let faults = || peers.iter().filter_map(|peer| peer.fault.as_ref());
     let mut warnings = peers.iter().flat_map(|peer| &peer.warnings);
@@ -112,7 +134,7 @@ struct Json<'a> {
     bytes: u64,
     transport: &'a str,
     seconds: f64,
-    peers: Vec<PeerJson>,
+    receivers: Vec<PeerJson>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +167,6 @@ fn json(plan: &Plan, outcome: &Outcome) -> Json<'static> {
             TransportKind::Socket => "socket",
         },
         seconds: outcome.elapsed.as_secs_f64(),
-        peers: peers.collect(),
+        receivers: peers.collect(),
     }
 }

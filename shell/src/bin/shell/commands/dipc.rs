@@ -1,9 +1,11 @@
-//! `shell dipc` and `shell dipcrm`: a mailbox server starts, detaches, and stops.
+//! `shell dipc` and `shell dipcrm`: start a mailbox server, detach it, and stop it.
 
 use crate::cli::dipc::{Args, RemoveArgs};
 use crate::ui::exit::Exit;
 use crate::ui::logging;
-use crate::ui::terminal::{print, say};
+use crate::ui::terminal::{print, print_error, print_note};
+use crate::ui::units::size;
+use crate::ui::usage;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tracing_subscriber::filter::LevelFilter;
@@ -11,7 +13,7 @@ use whorl::mailbox_server::listen::{self, Inherited};
 use whorl::mailbox_server::notify::notify;
 use whorl::mailbox_server::remove::{RemoveError, Removed, remove};
 use whorl::mailbox_server::reply::Limits;
-use whorl::mailbox_server::server::{Options, Server, StartError};
+use whorl::mailbox_server::server::{Options, Server};
 use whorl::mailbox_server::server_registry::{ServerRegistry, log_name};
 use whorl::mailbox_server::token;
 use whorl::os::daemon;
@@ -26,42 +28,45 @@ pub fn run(args: Args) -> Exit {
     let options = match options(&args) {
         Ok(options) => options,
         Err(why) => {
-            say(&format!("dipc: {why}"));
-            return Exit::Usage;
+            return usage::refuse(&["dipc"], &why);
         }
     };
     let stream = match args.log_file.as_deref().filter(|path| leads_to_descriptor(path)) {
         Some(path) => match logging::open(path) {
             Ok(stream) => Some(stream),
             Err(why) => {
-                say(&format!("dipc: {why}"));
+                print_error(&format!("dipc: {why}"));
                 return Exit::Failed;
             }
         },
         None => None,
     };
-    // What whoever started us left open by mistake would stay open for as long as the server lives.
+    // A descriptor that the parent left open by mistake would stay open as long as the server runs.
     if std::env::var_os("LISTEN_FDS").is_none() {
         daemon::close_inherited(3, stream.as_ref().map(AsFd::as_fd));
     }
     let inherited = match listen::inherited() {
         Ok(inherited) => inherited,
         Err(error) => {
-            say(&format!("dipc: {error}"));
+            print_error(&format!("dipc: {error}"));
             return Exit::Failed;
         }
     };
     if let Some(why) = inherited.as_ref().and_then(|inherited| mismatch(&args, inherited)) {
-        say(&format!("dipc: {why}"));
-        return Exit::Usage;
+        return usage::refuse(&["dipc"], &why);
     }
     let log = match logging::level(args.log_json || args.log_file.is_some()) {
         Ok(level) => Log { level, json: args.log_json, stream },
         Err(why) => {
-            say(&format!("dipc: {why}"));
-            return Exit::Usage;
+            return usage::refuse(&["dipc"], &why);
         }
     };
+    if args.packet > args.size {
+        let (packet, size) = (size_of_kib(args.packet), size_of_kib(args.size));
+        print_note(&format!(
+            "dipc: PACKET ({packet}) is larger than SIZE ({size}): a message has at most {size}, and each travels in one packet"
+        ));
+    }
     if args.foreground {
         foreground(&args, options, inherited, log)
     } else {
@@ -69,16 +74,16 @@ pub fn run(args: Args) -> Exit {
     }
 }
 
-/// How much is logged, and how.
+/// The log level, the format, and the stream.
 struct Log {
     level: LevelFilter,
     json: bool,
-    /// Where to, if that was open already.
+    /// The stream, if it was open already.
     stream: Option<OwnedFd>,
 }
 
 impl Log {
-    /// From now on stderr goes to the log: to what was open already, or to the file at `path`.
+    /// Redirects standard error to the log: to the open stream, or to the file at `path`.
     fn redirect(&self, path: &Path, chosen: bool) -> Result<(), String> {
         match &self.stream {
             Some(stream) => logging::redirect_stderr_to(path, stream),
@@ -87,7 +92,7 @@ impl Log {
     }
 }
 
-/// Whether a path leads to a descriptor that is open in this process. In the daemon the number means something else.
+/// Returns whether a path leads to a descriptor of this process. The daemon has other descriptors of the same numbers.
 fn leads_to_descriptor(path: &Path) -> bool {
     let above = path.parent();
     above == Some(Path::new("/dev/fd"))
@@ -95,7 +100,11 @@ fn leads_to_descriptor(path: &Path) -> bool {
         || [Path::new("/dev/stdout"), Path::new("/dev/stderr")].contains(&path)
 }
 
-/// Everything that can be found wrong without trying.
+fn size_of_kib(kibibytes: u32) -> String {
+    size(u64::from(kibibytes) << 10)
+}
+
+/// Builds the options, or returns what is wrong with the arguments.
 fn options(args: &Args) -> Result<Options, String> {
     let token = match &args.token_file {
         Some(path) => Some(token::read(path).map_err(|error| format!("--token-file: {error}"))?),
@@ -124,7 +133,7 @@ fn options(args: &Args) -> Result<Options, String> {
     })
 }
 
-/// What a supervisor opened must be what the arguments say.
+/// Returns how the sockets that a supervisor opened differ from the arguments.
 fn mismatch(args: &Args, inherited: &Inherited) -> Option<String> {
     let open = args.token_file.is_none() && !args.insecure;
     inherited.tcp.iter().find_map(|(_, address)| {
@@ -139,13 +148,9 @@ fn mismatch(args: &Args, inherited: &Inherited) -> Option<String> {
     })
 }
 
-/// A daemon leaves the directory it was started in.
+/// Makes a path absolute, because a daemon leaves its working directory.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn code(error: &StartError) -> Exit {
-    if error.is_usage() { Exit::Usage } else { Exit::Failed }
 }
 
 fn listening(server: &Server) -> String {
@@ -157,15 +162,16 @@ fn foreground(args: &Args, options: Options, inherited: Option<Inherited>, log: 
     if let Some(path) = &args.log_file
         && let Err(why) = log.redirect(path, true)
     {
-        say(&format!("dipc: {why}"));
+        print_error(&format!("dipc: {why}"));
         return Exit::Failed;
     }
     logging::start(log.level, log.json, None);
     let server = match Server::open(options, inherited) {
         Ok(server) => server,
+        Err(error) if error.is_usage() => return usage::refuse(&["dipc"], &error.to_string()),
         Err(error) => {
-            say(&format!("dipc: {error}"));
-            return code(&error);
+            print_error(&format!("dipc: {error}"));
+            return Exit::Failed;
         }
     };
     if !print(&listening(&server)) {
@@ -181,7 +187,7 @@ fn foreground(args: &Args, options: Options, inherited: Option<Inherited>, log: 
     }
 }
 
-/// The signal that supervisors send; an end by it is a good end.
+/// The signal by which supervisors stop a server. The server then ends with success.
 const SIGTERM: i32 = 15;
 
 fn serve(server: Server) -> Exit {
@@ -199,7 +205,7 @@ fn serve(server: Server) -> Exit {
     }
 }
 
-/// The daemon's verdict is its exit code's digit, then a line.
+/// Starts the daemon and prints its verdict: the digit of its exit code, followed by a line of text.
 fn background(args: &Args, options: Options, inherited: Option<Inherited>, log: Log) -> Exit {
     let log_file = args.log_file.as_deref().map(absolute);
     let verdict =
@@ -207,7 +213,7 @@ fn background(args: &Args, options: Options, inherited: Option<Inherited>, log: 
     let verdict = match verdict {
         Ok(verdict) => verdict,
         Err(error) => {
-            say(&format!("dipc: cannot go to the background: {}", whorl::os::error::reason(error)));
+            print_error(&format!("dipc: cannot go to the background: {}", whorl::os::error::reason(error)));
             return Exit::Failed;
         }
     };
@@ -215,30 +221,27 @@ fn background(args: &Args, options: Options, inherited: Option<Inherited>, log: 
     match code {
         "0" if print(text) => Exit::Done,
         "0" => {
-            // Nobody was told where it listens, so it does not go on.
+            // The address was not printed, so the caller cannot use the server: stop it.
             if let Some(port) = text.rsplit(':').next().and_then(|port| port.parse().ok())
                 && let Err(error) = remove(port, false)
             {
-                say(&format!("dipc: {error}"));
+                print_error(&format!("dipc: {error}"));
             }
             Exit::Failed
         }
-        "2" => {
-            say(&format!("dipc: {text}"));
-            Exit::Usage
-        }
+        "2" => usage::refuse(&["dipc"], text),
         "1" => {
-            say(&format!("dipc: {text}"));
+            print_error(&format!("dipc: {text}"));
             Exit::Failed
         }
         _ => {
-            say("dipc: the server ended before it listened");
+            print_error("dipc: the server ended before it listened");
             Exit::Failed
         }
     }
 }
 
-/// In the daemon.
+/// Runs in the daemon.
 fn daemon(
     options: Options,
     inherited: Option<Inherited>,
@@ -269,7 +272,7 @@ fn daemon(
     }
     logging::start(log.level, log.json, None);
     if !verdict.send(&format!("0{}", listening(&server))) {
-        // Who started it was told nothing: that must be true.
+        // The caller got no verdict and takes the start as failed, so it must fail.
         server.close();
         return 1;
     }
@@ -287,7 +290,7 @@ pub fn run_remove(args: RemoveArgs) -> Exit {
         Ok(Removed::Killed) => format!("killed the mailbox server on port {port}"),
         Ok(Removed::Leftovers) => format!("removed what a dead mailbox server left on port {port}"),
         Err(error) => {
-            say(&format!("dipcrm: {error}"));
+            print_error(&format!("dipcrm: {error}"));
             return if matches!(error, RemoveError::Nothing(_)) { Exit::Nothing } else { Exit::Failed };
         }
     };

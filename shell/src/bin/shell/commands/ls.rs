@@ -1,13 +1,14 @@
-//! `shell ls`: what exists, who holds it, who is behind.
+//! `shell ls`: lists channels and servers with their owners and receivers.
 
 use super::survey::{command, in_short, kind, standing, state, survey};
 use crate::cli::ls::Args;
 use crate::ui::exit::Exit;
 use crate::ui::table::{aligned, terminal_width};
-use crate::ui::terminal::{print, print_json, say};
+use crate::ui::terminal::{Colour, print, print_error, print_json, print_painted};
+use crate::ui::units::{rate, size};
 use serde::Serialize;
 use whorl::os::escape;
-use whorl::os::memory::in_words;
+use whorl::os::standard::output;
 use whorl::registry::{Listed, State};
 
 /// Runs it.
@@ -15,12 +16,12 @@ pub fn run(args: Args) -> Exit {
     let listed = match survey() {
         Ok(listed) => listed,
         Err(error) => {
-            say(&format!("ls: {error}"));
+            print_error(&format!("ls: {error}"));
             return Exit::Failed;
         }
     };
     for silent in listed.iter().filter_map(|channel| Some((&channel.name, channel.silent.as_ref()?))) {
-        say(&format!("ls: {}: {}", silent.0, silent.1));
+        print_error(&format!("ls: {}: {}", silent.0, silent.1));
     }
     let sysv = if args.sysv { sysv() } else { Vec::new() };
     let channels: Vec<_> = listed.iter().map(Channel::of).collect();
@@ -28,12 +29,18 @@ pub fn run(args: Args) -> Exit {
         let sysv = args.sysv.then_some(sysv);
         print_json(&Json { channels, sysv })
     } else {
-        let sysv = sysv.iter().map(Sysv::line);
-        let text = match terminal_width() {
-            Some(width) => table(&channels, width).into_iter().chain(sysv).collect::<Vec<_>>().join("\n"),
-            None => channels.iter().flat_map(Channel::lines).chain(sysv).collect::<Vec<_>>().join("\n"),
+        let sysv = sysv.iter().map(|segment| (None, segment.line()));
+        let lines: Vec<_> = match terminal_width() {
+            Some(width) => table(&channels, width).into_iter().chain(sysv).collect(),
+            None => channels.iter().flat_map(Channel::lines).map(|line| (None, line)).chain(sysv).collect(),
         };
-        text.is_empty() || print(&text)
+        match lines.is_empty() {
+            true if output().is_terminal() => {
+                print("No channels or servers. 'shell send NAME' starts a channel.")
+            }
+            true => true,
+            false => print_painted(&lines),
+        }
     };
     if printed { Exit::Done } else { Exit::Failed }
 }
@@ -48,13 +55,14 @@ struct Json {
 #[derive(Serialize)]
 struct Channel {
     name: String,
-    /// `null` for what a dead owner left: nobody knows.
+    /// `null` for what a dead owner left, because its kind is unknown.
     kind: Option<&'static str>,
     state: &'static str,
     owner: Option<Process>,
-    bytes: Option<u64>,
-    sent: Option<u64>,
-    rate: Option<u64>,
+    memory_bytes: Option<u64>,
+    sent_bytes: Option<u64>,
+    rate_bytes_per_s: Option<u64>,
+    /// How many receivers the owner waits for before it begins.
     wanted: Option<u32>,
     receivers: Vec<Receiver>,
 }
@@ -69,7 +77,7 @@ struct Process {
 struct Receiver {
     pid: Option<u32>,
     command: Option<String>,
-    behind: Option<u64>,
+    lag_bytes: Option<u64>,
     state: &'static str,
 }
 
@@ -79,13 +87,13 @@ impl Channel {
         let taking_part = report.into_iter().flat_map(|report| &report.participants).map(|peer| {
             let pid = (peer.pid != 0).then_some(peer.pid);
             let state = standing(peer);
-            Receiver { pid, command: pid.and_then(command), behind: Some(peer.behind), state }
+            Receiver { pid, command: pid.and_then(command), lag_bytes: Some(peer.behind), state }
         });
         let waiting = listed.waiting.iter().map(|&pid| {
             let pid = (pid != 0).then_some(pid);
-            Receiver { pid, command: pid.and_then(command), behind: None, state: "waiting" }
+            Receiver { pid, command: pid.and_then(command), lag_bytes: None, state: "waiting" }
         });
-        // What waits for an owner is a receiver, and receivers wait for rings.
+        // A process that waits for an owner is a receiver, and receivers wait for rings.
         let awaited = (listed.state == State::Waiting).then_some("ring");
         let stale = listed.state == State::Stale;
         Self {
@@ -93,46 +101,58 @@ impl Channel {
             kind: listed.kind.map(kind).or(awaited),
             state: state(listed.state),
             owner: listed.owner.map(|pid| Process { pid, command: (!stale).then(|| command(pid)).flatten() }),
-            bytes: report.map(|report| report.memory),
-            sent: report.map(|report| report.sent),
-            rate: report.map(|report| report.rate),
+            memory_bytes: report.map(|report| report.memory),
+            sent_bytes: report.map(|report| report.sent),
+            rate_bytes_per_s: report.map(|report| report.rate),
             wanted: report.map(|report| report.wanted),
             receivers: taking_part.chain(waiting).collect(),
         }
     }
 
     fn lines(&self) -> Vec<String> {
-        let owner = self.owner.as_ref().map_or("-".into(), |owner| who(Some(owner.pid), &owner.command));
+        let owner =
+            self.owner.as_ref().map_or("-".into(), |owner| process_shown(Some(owner.pid), &owner.command));
         let mut line = format!("{}\t{}\t{}\t{owner}", self.name, self.kind.unwrap_or("-"), self.state);
-        if let (Some(bytes), Some(sent), Some(rate)) = (self.bytes, self.sent, self.rate) {
-            let (bytes, sent, rate) = (in_words(bytes), in_words(sent), in_words(rate));
-            line += &format!("\t{bytes} of memory, {sent} sent, {rate}/s, {} attached", self.attached());
+        if let (Some(bytes), Some(sent), Some(per_s)) =
+            (self.memory_bytes, self.sent_bytes, self.rate_bytes_per_s)
+        {
+            let (bytes, sent, per_s) = (size(bytes), size(sent), rate(per_s));
+            line += &format!("\t{bytes} of memory, {sent} sent, {per_s}, {} attached", self.attached());
         }
         let each = self.receivers.iter().map(|peer| {
-            let behind = peer.behind.map_or(String::new(), |behind| format!("\t{}", lag(behind)));
-            format!("  {}\t{}{behind}", peer.state, who(peer.pid, &peer.command))
+            let behind = peer.lag_bytes.map_or(String::new(), |behind| format!("\t{}", lag(behind)));
+            format!("  {}\t{}{behind}", peer.state, process_shown(peer.pid, &peer.command))
         });
         std::iter::once(line).chain(each).collect()
     }
 
     fn row(&self) -> Vec<String> {
-        let size = |bytes: Option<u64>| bytes.map_or("-".into(), in_words);
-        let rate = self.rate.map_or("-".into(), |rate| format!("{}/s", in_words(rate)));
+        let size = |bytes: Option<u64>| bytes.map_or("-".into(), size);
+        let rate = self.rate_bytes_per_s.map_or("-".into(), rate);
         let state = match self.wanted {
             Some(wanted) if self.state == "waiting" => format!("waits for {wanted}"),
             _ => self.state.into(),
         };
         let (kind, attached) = (self.kind.unwrap_or("-").into(), self.attached().to_string());
         let owner = self.owner.as_ref().map_or("-".into(), |owner| in_short(Some(owner.pid), &owner.command));
-        vec![self.name.clone(), kind, state, size(self.sent), rate, attached, size(self.bytes), owner]
+        vec![
+            self.name.clone(),
+            kind,
+            state,
+            size(self.sent_bytes),
+            rate,
+            attached,
+            size(self.memory_bytes),
+            owner,
+        ]
     }
 
     fn attached(&self) -> usize {
-        self.receivers.iter().filter(|peer| peer.behind.is_some()).count()
+        self.receivers.iter().filter(|peer| peer.lag_bytes.is_some()).count()
     }
 }
 
-fn who(pid: Option<u32>, command: &Option<String>) -> String {
+fn process_shown(pid: Option<u32>, command: &Option<String>) -> String {
     match (pid, command) {
         (Some(pid), Some(command)) => format!("pid {pid} ({})", escape::line(command)),
         (Some(pid), None) => format!("pid {pid}"),
@@ -143,12 +163,12 @@ fn who(pid: Option<u32>, command: &Option<String>) -> String {
 fn lag(behind: u64) -> String {
     match behind {
         0 => "up to date".into(),
-        behind => format!("{} behind", in_words(behind)),
+        behind => format!("{} behind", size(behind)),
     }
 }
 
-/// For a terminal: columns, and of a long command only the beginning.
-fn table(channels: &[Channel], width: usize) -> Vec<String> {
+/// Formats the list for a terminal: aligned columns, in which a long command is cut, and colours.
+fn table(channels: &[Channel], width: usize) -> Vec<(Option<Colour>, String)> {
     if channels.is_empty() {
         return Vec::new();
     }
@@ -156,22 +176,32 @@ fn table(channels: &[Channel], width: usize) -> Vec<String> {
     let rows = std::iter::once(head.map(String::from).to_vec()).chain(channels.iter().map(Channel::row));
     let rows = rows.map(|mut row| {
         if width < 100 {
-            row.remove(6); // the memory, which does not change
+            row.remove(6); // the memory, which never changes
         }
         row
     });
     let peers = channels.iter().flat_map(|channel| &channel.receivers).map(|peer| {
-        let behind = peer.behind.map_or("-".into(), lag);
+        let behind = peer.lag_bytes.map_or("-".into(), lag);
         vec![format!("  {}", peer.state), behind, in_short(peer.pid, &peer.command)]
     });
     let mut peers = aligned(&peers.collect::<Vec<_>>(), width).into_iter();
     let mut lines = aligned(&rows.collect::<Vec<_>>(), width).into_iter();
-    let mut table: Vec<_> = lines.by_ref().take(1).collect();
+    let mut table: Vec<_> = lines.by_ref().take(1).map(|head| (None, head)).collect();
     for (line, channel) in lines.zip(channels) {
-        table.push(line);
-        table.extend(peers.by_ref().take(channel.receivers.len()));
+        table.push((colour(channel.state), line));
+        let states = channel.receivers.iter().map(|peer| colour(peer.state));
+        table.extend(states.zip(peers.by_ref()));
     }
     table
+}
+
+fn colour(state: &str) -> Option<Colour> {
+    match state {
+        "live" => Some(Colour::Green),
+        "waiting" | "stopped" => Some(Colour::Yellow),
+        "stale" | "evicted" => Some(Colour::Red),
+        _ => None,
+    }
 }
 
 /// A System V shared memory segment.
@@ -179,16 +209,16 @@ fn table(channels: &[Channel], width: usize) -> Vec<String> {
 struct Sysv {
     id: u64,
     key: String,
-    bytes: u64,
+    memory_bytes: u64,
     creator: u32,
     attached: u64,
 }
 
 impl Sysv {
     fn line(&self) -> String {
-        let bytes = in_words(self.bytes);
+        let bytes = size(self.memory_bytes);
         let (id, key, creator, attached) = (self.id, &self.key, self.creator, self.attached);
-        // A program may need what it is not attached to just now: that is not for us to tell.
+        // A program may still need a segment to which no process is attached.
         let advice = match attached {
             0 => format!("; if no program needs it, 'ipcrm -m {id}' removes it"),
             _ => String::new(),
@@ -197,7 +227,7 @@ impl Sysv {
     }
 }
 
-/// Those of this user.
+/// Returns the segments of this user.
 fn sysv() -> Vec<Sysv> {
     let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     let mut lines = table.lines();
@@ -212,7 +242,7 @@ fn sysv() -> Vec<Sysv> {
         Some(Sysv {
             id: field("shmid")?.parse().ok()?,
             key: format!("{:#010x}", field("key")?.parse::<i64>().ok()? as u32),
-            bytes: field("size")?.parse().ok()?,
+            memory_bytes: field("size")?.parse().ok()?,
             creator: field("cpid")?.parse().ok()?,
             attached: field("nattch")?.parse().ok()?,
         })

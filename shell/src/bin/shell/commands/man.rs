@@ -1,9 +1,10 @@
-//! `shell man`: the manual pages, from the same texts as the help.
+//! `shell man`: writes the manual pages, made from the help texts.
 
 use crate::cli::Cli;
 use crate::cli::man::Args;
 use crate::ui::exit::Exit;
-use crate::ui::terminal::say;
+use crate::ui::terminal::{print_error, print_summary};
+use crate::ui::units::count;
 use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -26,16 +27,25 @@ pub fn run(args: Args) -> Exit {
         .and_then(|()| write_all(&command, directory))
         .and_then(|()| LINKS.iter().try_for_each(|link| write_link(directory, *link)));
     match written {
-        Ok(()) => Exit::Done,
+        Ok(()) => {
+            let pages = count(pages(&command) + LINKS.len() as u64, "manual page");
+            print_summary(false, &format!("{pages} in {}", shown(directory)));
+            Exit::Done
+        }
         Err((path, error)) => {
-            say(&format!("man: {}: {}", shown(&path), error));
+            print_error(&format!("man: {}: {}", shown(&path), error));
             Exit::Failed
         }
     }
 }
 
-/// Which page was not written, and why.
+/// The page that could not be written, and why.
 type Failed = (PathBuf, String);
+
+/// Counts the pages of a command and its subcommands.
+fn pages(command: &clap::Command) -> u64 {
+    1 + command.get_subcommands().map(pages).sum::<u64>()
+}
 
 fn write_all(command: &clap::Command, directory: &Path) -> Result<(), Failed> {
     for below in command.get_subcommands() {
@@ -57,7 +67,7 @@ fn write(path: PathBuf, text: &[u8]) -> Result<(), Failed> {
     write_file(&path, text).map_err(|error| (path, error.to_string()))
 }
 
-/// A page: as clap_mangen makes it, but the end of the help in sections of its own, where its lines stay lines.
+/// Makes a page with clap_mangen. The end of the help becomes sections of its own, in which lines stay lines.
 fn page(man: &Man, command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     man.render_title(&mut page)?;

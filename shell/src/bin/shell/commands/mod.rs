@@ -1,4 +1,4 @@
-//! The commands, one file each: from what was typed to what the library does, and back to people.
+//! The commands, one file each: they turn arguments into calls of the library, and results into text.
 
 pub mod bench;
 pub mod completions;

@@ -1,8 +1,8 @@
-//! `shell rm`: end what lives, clear away what is dead, and say so.
+//! `shell rm`: ends live channels, removes what dead ones left, and prints each.
 
 use crate::cli::rm::Args;
 use crate::ui::exit::Exit;
-use crate::ui::terminal::{print, say};
+use crate::ui::terminal::{print, print_error};
 use whorl::Name;
 use whorl::mailbox_server::server_registry::ServerRegistry;
 use whorl::os::pid::pid_in_words;
@@ -14,7 +14,7 @@ pub fn run(args: Args) -> Exit {
     let directory = match RuntimeDir::open() {
         Ok(directory) => directory,
         Err(error) => {
-            say(&format!("rm: {error}"));
+            print_error(&format!("rm: {error}"));
             return Exit::Failed;
         }
     };
@@ -28,7 +28,7 @@ fn dead(directory: &RuntimeDir) -> Exit {
     let (removed, failed) = match remove_dead(directory) {
         Ok(done) => done,
         Err(error) => {
-            say(&format!("rm: {}: {error}", whorl::os::escape::shown(directory.path())));
+            print_error(&format!("rm: {}: {error}", whorl::os::escape::shown(directory.path())));
             return Exit::Failed;
         }
     };
@@ -39,12 +39,12 @@ fn dead(directory: &RuntimeDir) -> Exit {
     match ServerRegistry::open() {
         Ok(servers) => servers.remove_dead().iter().for_each(|name| told &= tell(name, Removed::Stale)),
         Err(error) => {
-            say(&format!("rm: {error}"));
+            print_error(&format!("rm: {error}"));
             told = false;
         }
     }
     for (name, error) in &failed {
-        say(&format!("rm: {name}: {error}"));
+        print_error(&format!("rm: {name}: {error}"));
     }
     if failed.is_empty() && told { Exit::Done } else { Exit::Failed }
 }
@@ -55,7 +55,7 @@ fn named(directory: &RuntimeDir, args: &Args) -> Exit {
         match remove_name(directory, name, args.force) {
             Ok(removed) => removed.into_iter().for_each(|what| told &= tell(name, what)),
             Err(error) => {
-                say(&format!("rm: {name}: {error}"));
+                print_error(&format!("rm: {name}: {error}"));
                 missing += usize::from(error == RemoveError::Nothing);
                 failed = true;
             }
@@ -71,10 +71,12 @@ fn named(directory: &RuntimeDir, args: &Args) -> Exit {
 fn tell(name: &Name, what: Removed) -> bool {
     print(&match what {
         Removed::Stale => format!("{name}: removed, its owner is dead"),
-        Removed::StaleWait(pid) => format!("{name}: removed what {} left, which is dead", pid_in_words(pid)),
+        Removed::StaleWait(pid) => {
+            format!("{name}: removed what {} left, a dead receiver", pid_in_words(pid))
+        }
         Removed::Ended(pid) => format!("{name}: its owner ({}) ended", pid_in_words(pid)),
         Removed::Taken(pid) => {
-            format!("{name}: taken away from its owner ({}), which still runs", pid_in_words(pid))
+            format!("{name}: taken away from its owner ({}), which is still running", pid_in_words(pid))
         }
         Removed::Waiter(pid) => format!("{name}: {} no longer waits for it", pid_in_words(pid)),
     })

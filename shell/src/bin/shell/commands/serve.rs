@@ -1,10 +1,13 @@
-//! `shell serve`: announce a server until it is no longer wanted.
+//! `shell serve`: announces a server until its limit of clients or time, or a signal.
 
 use crate::cli::serve::Args;
 use crate::ui::exit::Exit;
 use crate::ui::logging;
-use crate::ui::terminal::say;
+use crate::ui::terminal::{print_error, print_note, print_summary};
+use crate::ui::units::{count, elapsed};
+use crate::ui::usage;
 use std::os::unix::ffi::OsStringExt;
+use std::time::Instant;
 use whorl::Server;
 use whorl::discovery::ServerError;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
@@ -16,17 +19,17 @@ pub fn run(args: Args) -> Exit {
     let level = match logging::level(args.log_json || args.log_file.is_some()) {
         Ok(level) => level,
         Err(why) => {
-            say(&format!("serve: {why}"));
-            return Exit::Usage;
+            return usage::refuse(&["serve"], &why);
         }
     };
     match args.log_file.as_deref().map(logging::open).transpose() {
         Ok(file) => logging::start(level, args.log_json, file),
         Err(why) => {
-            say(&format!("serve: {why}"));
+            print_error(&format!("serve: {why}"));
             return Exit::Failed;
         }
     }
+    let begun = Instant::now();
     let mut options = Server::options(args.directory)
         .socket_message(args.socket_message.into_vec())
         .shm_message(args.shm_message.into_vec())
@@ -37,19 +40,19 @@ pub fn run(args: Args) -> Exit {
     let served = options.start(&args.name).and_then(|mut server| {
         if args.bind.is_some_and(|address| address.is_unspecified()) && server.address().0.is_loopback() {
             let text = format!(
-                "{}: this machine has no address that others can reach, so its file names {}; bring the network up, or \
-                 give --bind=ADDRESS",
+                "{}: this machine has no address that other machines can reach, so its file names {}; bring the network \
+                 up, or give --bind=ADDRESS",
                 args.name,
                 server.address().0
             );
-            say(&format!("serve: {text}"));
+            print_note(&format!("serve: {text}"));
             if args.log_file.is_some() {
                 tracing::warn!("{text}");
             }
         }
         if !args.quiet && errors().is_terminal() {
             let (address, port) = server.address();
-            say(&format!("serve: {} listens at {address}, port {port}", args.name));
+            print_note(&format!("serve: {} listens at {address}, port {port}", args.name));
         }
         let (address, port) = server.address();
         tracing::info!("{} listens at {address}, port {port}", args.name);
@@ -57,14 +60,18 @@ pub fn run(args: Args) -> Exit {
             Some(time) => server.wait_timeout(args.clients, time),
             None => server.wait(args.clients),
         };
-        tracing::info!("{} ended after {} clients", args.name, server.clients());
-        waited
+        let clients = count(server.clients(), "client");
+        tracing::info!("{} ended after {clients}", args.name);
+        waited.map(|()| clients)
     });
     match served {
-        Ok(()) => Exit::Done,
+        Ok(clients) => {
+            print_summary(args.quiet, &format!("served {clients}, {}", elapsed(begun.elapsed())));
+            Exit::Done
+        }
         Err(ServerError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
         Err(error) => {
-            say(&format!("serve: {}: {error}", args.name));
+            print_error(&format!("serve: {}: {error}", args.name));
             Exit::Failed
         }
     }

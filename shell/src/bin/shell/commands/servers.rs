@@ -1,8 +1,8 @@
-//! `shell servers`: ask everybody who is announced in a directory.
+//! `shell servers`: queries every server that is announced in a directory.
 
 use crate::cli::servers::Args;
 use crate::ui::exit::Exit;
-use crate::ui::terminal::{print, print_json, say};
+use crate::ui::terminal::{print, print_error, print_json};
 use serde::Serialize;
 use whorl::discovery::{Answer, Reach, discover};
 use whorl::os::escape;
@@ -13,13 +13,13 @@ pub fn run(args: Args) -> Exit {
     let answers = match discover(&args.directory, args.timeout) {
         Ok(answers) => answers,
         Err(error) => {
-            say(&format!("servers: {}: {error}", shown(&args.directory)));
+            print_error(&format!("servers: {}: {error}", shown(&args.directory)));
             return Exit::Failed;
         }
     };
     for answer in answers.iter().filter(|answer| answer.reach == Reach::Vm) {
         let error = answer.error.as_deref().unwrap_or("nothing works");
-        say(&format!("servers: {}: {error}", shown(&answer.file)));
+        print_error(&format!("servers: {}: {error}", shown(&answer.file)));
     }
     let printed = if args.json { print_json(&json(&answers)) } else { print(&text(&answers)) };
     if printed { Exit::Done } else { Exit::Failed }
@@ -29,7 +29,7 @@ fn count(answers: &[Answer], place: Reach) -> usize {
     answers.iter().filter(|answer| answer.reach == place).count()
 }
 
-/// The lines, and after them every message in the order of the files.
+/// Formats the counts, followed by every message in the order of the files.
 fn text(answers: &[Answer]) -> String {
     let messages = answers.iter().flat_map(|answer| [&answer.socket_message, &answer.shm_message]);
     let messages: Vec<_> =

@@ -1,21 +1,30 @@
-//! What exists, and the words for it: for the commands that show it.
+//! What exists, and the words for it: shared by the commands that show channels and servers.
 
+use crate::cli::{self, Cli, Command};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use whorl::os::escape;
 use whorl::os::pid::proc_of;
 use whorl::registry::RuntimeDir;
 use whorl::registry::status::{Kind, Participant, PeerState};
 use whorl::registry::{Listed, State, list};
 
-/// Everything with a name, by name.
+/// Returns every channel and server, sorted by name. It does not create the runtime directory.
+///
+/// # Errors
+/// The runtime directory cannot be used.
 pub fn survey() -> Result<Vec<Listed>, String> {
-    let directory = RuntimeDir::open().map_err(|error| error.to_string())?;
+    let Some(directory) = RuntimeDir::open_existing().map_err(|error| error.to_string())? else {
+        return Ok(Vec::new());
+    };
     let failed = |error| {
         format!("{}: {}", whorl::os::escape::shown(directory.path()), whorl::os::error::reason(error))
     };
     list(&directory).map_err(failed)
 }
 
-/// The word for a kind.
+/// Returns the word for a kind.
 pub fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Ring => "ring",
@@ -24,7 +33,7 @@ pub fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// The word for a state.
+/// Returns the word for a state.
 pub fn state(state: State) -> &'static str {
     match state {
         State::Live => "live",
@@ -33,7 +42,7 @@ pub fn state(state: State) -> &'static str {
     }
 }
 
-/// The word for how a participant is doing.
+/// Returns the word for the state of a receiver.
 pub fn standing(peer: &Participant) -> &'static str {
     match peer.standing {
         _ if peer.pid != 0 && is_stopped(peer.pid) => "stopped",
@@ -44,7 +53,7 @@ pub fn standing(peer: &Participant) -> &'static str {
     }
 }
 
-/// The beginning of what a process was started as.
+/// Returns the beginning of a process's command line.
 pub fn command(pid: u32) -> Option<String> {
     const LONGEST: usize = 80;
     let bytes = std::fs::read(proc_of(pid)?.join("cmdline")).ok()?;
@@ -54,13 +63,47 @@ pub fn command(pid: u32) -> Option<String> {
     (!shown.is_empty()).then_some(shown)
 }
 
-/// A process in few places and fit for a terminal: its pid, and its command without the program's directory.
+/// Describes a process in a few words, escaped for a terminal: its pid, and its command without the program's directory.
 pub fn in_short(pid: Option<u32>, command: &Option<String>) -> String {
     let command = command.as_deref().unwrap_or_default();
     let (program, rest) = command.split_once(' ').unwrap_or((command, ""));
     let program = program.rsplit('/').next().unwrap_or(program);
     let pid = pid.map_or("in another namespace".into(), |pid| pid.to_string());
     escape::line(format!("{pid} {program} {rest}").trim_end()).into_owned()
+}
+
+/// Describes a receiver so that receivers differ: its pid, and what it does. For a `shell recv` that is its file, or the
+/// program that started it; for another program its name and arguments.
+pub fn peer_in_short(pid: u32, command: &Option<String>) -> String {
+    let words = arguments(pid);
+    let program = words.first().and_then(|program| Path::new(program).file_name());
+    if program != Some(OsStr::new("shell")) {
+        return in_short(Some(pid), command);
+    }
+    let parent = || parent_name(pid).map_or(String::new(), |parent| format!(" by {parent}"));
+    let does = match cli::parse(words.iter().cloned()) {
+        Ok(Cli { command: Command::Recv(args), .. }) if args.target != Path::new("-") => {
+            format!("recv {}", args.target.file_name().unwrap_or_default().to_string_lossy())
+        }
+        _ => words.get(1).map_or(String::new(), |word| word.to_string_lossy().into_owned()) + &parent(),
+    };
+    escape::line(&format!("{pid} {does}")).into_owned()
+}
+
+/// Returns the command line of a process; empty if the process is gone.
+fn arguments(pid: u32) -> Vec<OsString> {
+    let bytes =
+        proc_of(pid).and_then(|process| std::fs::read(process.join("cmdline")).ok()).unwrap_or_default();
+    let words = bytes.split(|&byte| byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| OsStr::from_bytes(word).to_owned()).collect()
+}
+
+/// Returns the name of a process's parent.
+fn parent_name(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(proc_of(pid)?.join("stat")).ok()?;
+    let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+    let name = std::fs::read(proc_of(parent)?.join("comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
 fn is_stopped(pid: u32) -> bool {

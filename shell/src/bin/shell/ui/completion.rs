@@ -1,8 +1,8 @@
-//! Completion on a command line: the script of `shell completions` asks the command how the line may go on, and this file
-//! answers.
+//! Completion: the script of `shell completions` runs this program for the words that can continue a line. Names and ports
+//! are looked up when the key is pressed.
 
 use crate::cli::{Cli, link};
-use crate::ui::terminal::{say, wrote};
+use crate::ui::terminal::{print_error, wrote};
 use clap::{CommandFactory, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::Shells;
@@ -15,16 +15,16 @@ use whorl::os::escape;
 use whorl::os::escape::shown;
 use whorl::os::standard::output;
 
-/// The variable by which the script asks.
+/// The variable that the script sets.
 pub const VARIABLE: &str = "WHORL_COMPLETE";
 
-/// Answers, if a script asks; whether that could be written.
+/// Answers a completion script. Returns whether the answer was written, or `None` if no script asks.
 pub fn answer() -> Option<bool> {
     let shell = std::env::var_os(VARIABLE).filter(|shell| !shell.is_empty() && shell != "0")?;
     let shells = Shells::builtins();
     let Some(shell) = Path::new(&shell).file_stem().and_then(|name| shells.completer(name.to_str()?)) else {
         let known = shells.names().collect::<Vec<_>>().join(", ");
-        say(&format!("{VARIABLE} is {}; it may be one of {known}", shown(shell.as_ref())));
+        print_error(&format!("{VARIABLE} is {}; it may be one of {known}", shown(shell.as_ref())));
         return Some(false);
     };
     let mut command = asked();
@@ -35,14 +35,14 @@ pub fn answer() -> Option<bool> {
         match shell.write_complete(&mut command, line, std::env::current_dir().ok().as_deref(), &mut answer) {
             Ok(()) => wrote(output().write_all(&answer)),
             Err(error) => {
-                say(&format!("completion: {}", whorl::os::error::reason_of(&error)));
+                print_error(&format!("completion: {}", whorl::os::error::reason_of(&error)));
                 false
             }
         },
     )
 }
 
-/// The command whose line is to go on: what is typed follows a `--`, and a link's name stands for its command.
+/// Returns the command to complete. The typed words follow a `--`, and a link's name stands for its command.
 fn asked() -> clap::Command {
     let all = Cli::command();
     let program = std::env::args_os().skip_while(|argument| argument != "--").nth(1);
@@ -50,7 +50,7 @@ fn asked() -> clap::Command {
     with_safe_paths(found.unwrap_or(all))
 }
 
-/// The same command, whose paths are completed by [`paths`].
+/// Makes [`paths`] complete the paths of a command.
 fn with_safe_paths(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|argument| match argument.get_value_hint() {
         ValueHint::AnyPath => argument.add(ArgValueCompleter::new(paths)),
@@ -59,8 +59,8 @@ fn with_safe_paths(command: clap::Command) -> clap::Command {
     command.mut_subcommands(with_safe_paths)
 }
 
-/// Files whose names begin so. A shell shows candidates as they come, and takes them apart at line ends: what a terminal
-/// acts on is not offered.
+/// Returns the files whose paths begin with the typed text, except names with control characters: a shell would print them,
+/// and split them at line ends.
 fn paths(typed: &OsStr) -> Vec<CompletionCandidate> {
     let mut found = PathCompleter::any().complete(typed);
     found.sort();

@@ -1,28 +1,28 @@
-//! How the command ends.
+//! The exit codes of the command.
 
 use std::process::ExitCode;
 
-/// The exit codes, the same for every command.
+/// How a command ends. The codes are the same for every command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// 0: done.
     Done,
     /// 1: failed, in whole or in part.
     Failed,
-    /// 2: used wrongly.
+    /// 2: a usage error.
     Usage,
-    /// 3: there is no such channel or server, nor anything left of one.
+    /// 3: no such channel or server exists, nor its remains.
     Nothing,
-    /// 4: peers were lost, or failed while others succeeded.
+    /// 4: receivers were lost, or failed while others succeeded, or a wait timed out.
     Peers,
-    /// 5: data lost, or a checksum that does not match.
+    /// 5: data were lost, or a checksum does not match.
     Damaged,
-    /// Die of this signal, after cleaning up.
+    /// The process cleans up and dies of this signal.
     Signal(i32),
 }
 
 impl Exit {
-    /// Ends the process so.
+    /// Returns the exit code of the process, or dies of the signal.
     pub fn now(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Done => 0,

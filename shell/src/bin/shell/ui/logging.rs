@@ -1,4 +1,4 @@
-//! Logs, for who runs a server: lines, or JSON objects, on stderr or in a file; how much, `WHORL_LOG` says.
+//! The logs of servers: lines or JSON objects, on standard error or in a file. `WHORL_LOG` sets the level.
 
 use rustix::fs::OFlags;
 use std::fs::File;
@@ -12,13 +12,13 @@ use whorl::os::escape;
 use whorl::os::output::OutputError;
 use whorl::os::standard::errors;
 
-/// The variable that says how much.
+/// The variable that sets the level.
 const VARIABLE: &str = "WHORL_LOG";
 
-/// How much is logged: what the variable says, else what goes wrong, and beginnings and ends if a log was asked for.
+/// Returns the log level: the variable's, else `info` if a log was asked for, else `warn`.
 ///
 /// # Errors
-/// The variable says something else.
+/// The variable holds another word.
 pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
     let Some(said) = std::env::var_os(VARIABLE).filter(|said| !said.is_empty()) else {
         return Ok(if asked_for { LevelFilter::INFO } else { LevelFilter::WARN });
@@ -39,7 +39,7 @@ pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
     })
 }
 
-/// Begins to log, to this file or to stderr. In the process that logs, after its last fork; once.
+/// Starts the log, to this file or to standard error. Call it once, in the process that logs, after its last fork.
 pub fn start(level: LevelFilter, json: bool, file: Option<OwnedFd>) {
     let to = file.map(|file| Arc::new(File::from(file)));
     let writer = move || Escaping { to: to.clone(), json };
@@ -47,20 +47,19 @@ pub fn start(level: LevelFilter, json: bool, file: Option<OwnedFd>) {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
-        // It would panic where standard error cannot be written either.
+        // The default handler panics if standard error cannot be written either.
         .log_internal_errors(false)
         .with_writer(writer);
-    // A second start would be refused, and change nothing.
+    // A second start fails and changes nothing.
     let _ = match json {
         true => lines.json().flatten_event(true).try_init(),
         false => lines.try_init(),
     };
 }
 
-/// Where an event goes, which comes whole and ends in a line end: nothing in it forges another, or reaches a terminal as a
-/// command.
+/// Writes events, each as one escaped line, so that no event forges another one or controls a terminal.
 struct Escaping {
-    /// Standard error if absent.
+    /// The file; standard error if absent.
     to: Option<Arc<File>>,
     json: bool,
 }
@@ -82,10 +81,10 @@ impl Write for Escaping {
     }
 }
 
-/// Opens a log; what is written goes to its end.
+/// Opens a log for appending.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be opened for writing.
 pub fn open(path: &Path) -> Result<OwnedFd, String> {
     open_with(path, OFlags::empty())
 }
@@ -94,20 +93,20 @@ fn open_with(path: &Path, more: OFlags) -> Result<OwnedFd, String> {
     whorl::os::output::open_to_append(path, more).map_err(|error| cannot(path, error))
 }
 
-/// From now on stderr goes there: for a server whose stderr nobody reads. A path that nobody chose leads to no other
-/// place, and is not waited for.
+/// Redirects standard error to a file, for a server in the background. A default path (not `chosen`) must not be a link, and
+/// opening it never blocks.
 ///
 /// # Errors
-/// As [`open`].
+/// The file cannot be opened for writing.
 pub fn redirect_stderr(path: &Path, chosen: bool) -> Result<(), String> {
     let more = if chosen { OFlags::empty() } else { OFlags::NOFOLLOW | OFlags::NONBLOCK };
     rustix::stdio::dup2_stderr(open_with(path, more)?).map_err(|error| cannot(path, error.into()))
 }
 
-/// From now on stderr goes to what is open already; `path` is what leads there, for people.
+/// Redirects standard error to an open stream. `path` names the stream in errors.
 ///
 /// # Errors
-/// It cannot be duplicated.
+/// The descriptor cannot be duplicated.
 pub fn redirect_stderr_to(path: &Path, stream: &OwnedFd) -> Result<(), String> {
     rustix::stdio::dup2_stderr(stream).map_err(|error| cannot(path, error.into()))
 }

@@ -1,5 +1,6 @@
-//! What a person sees: the terminal, tables, units, exit codes, logs and completions.
+//! What a person sees: the terminal, tables, units, usage errors, exit codes, logs and completions.
 
+pub mod base64;
 pub mod candidates;
 pub mod completion;
 pub mod exit;
@@ -8,3 +9,4 @@ pub mod progress;
 pub mod table;
 pub mod terminal;
 pub mod units;
+pub mod usage;

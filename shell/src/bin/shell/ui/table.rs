@@ -1,33 +1,33 @@
-//! Columns for people: as wide as what stands in them is on a terminal, where some characters take two places and some none.
+//! Tables: columns as wide as their cells are on a terminal, where some characters take two places and some none.
 
 use crate::ui::terminal::size_of;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use whorl::os::escape;
 use whorl::os::standard::output;
 
-/// The width of the terminal on standard output, if it is one.
+/// Returns the width of the terminal on standard output, or `None` if it is not a terminal.
 pub fn terminal_width() -> Option<usize> {
     size_of(output()).map(|(width, _)| width.into())
 }
 
-/// How much of the last column is seen however long the first one is.
+/// The least width of the last column, however wide the first one is.
 const LEAST: usize = 12;
 
-/// One line for each row, its cells under each other. The last cell of a row is cut to what is left of `width`; where that is
-/// next to nothing, the first column is cut too.
+/// Formats rows as lines with aligned columns. The last cell of a row is cut to the rest of `width`. If too little is left,
+/// the first column is cut too.
 pub fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
-    // As they will be seen: an escape is wider than what it stands for.
+    // Escape first: an escape is wider than the character that it stands for.
     let seen = |row: &Vec<String>| row.iter().map(|cell| escape::line(cell).into_owned()).collect();
     let rows: &[Vec<String>] = &rows.iter().map(seen).collect::<Vec<_>>();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |column: usize| {
-        // The last cell of a row stands alone: nothing has to be aligned after it.
+        // No column follows the last cell of a row, so it does not count.
         let cells = rows.iter().filter(|row| column + 1 < row.len()).filter_map(|row| row.get(column));
         cells.map(|cell| cell.width()).max().unwrap_or(0)
     };
     let mut widths: Vec<_> = (0..columns).map(widest).collect();
     let all: usize = widths.iter().map(|width| width + 2).sum();
-    // The last column itself counts nothing but its gap, which there is not.
+    // `all` counts a gap after the last column, which is not printed.
     let short = (all + LEAST).saturating_sub(width.saturating_add(2));
     if let Some(first) = widths.first_mut() {
         *first = first.saturating_sub(short).max(LEAST.min(*first));
@@ -49,7 +49,7 @@ pub fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// A text in at most `width` places; what is missing is an ellipsis.
+/// Cuts text to `width` places. An ellipsis marks the cut.
 pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();

@@ -1,124 +1,173 @@
-//! What a person sees: lines on stderr, the progress bar, when to use colour.
+//! The terminal: lines on standard error, results on standard output, the progress bar, and when to use colour.
 
+use crate::ui::units;
 use clap::ValueEnum;
 use clap::builder::StyledStr;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 use rustix::fd::AsFd;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use whorl::os::escape;
 use whorl::os::signal::stop_signal;
 use whorl::os::standard::{self, errors, output};
 
-/// Whether to show progress.
+/// When to show progress or colours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum When {
-    /// When stderr is a terminal.
+    /// On a terminal only.
     Auto,
-    /// Always.
+    /// On a terminal and elsewhere.
     Always,
     /// Never.
     Never,
 }
 
-/// Whether the terminal, by what the environment says of it, cannot move its cursor.
+/// Returns whether `TERM` names no terminal that can move its cursor.
 pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
-/// The size of a terminal, columns and rows, within what a screen can have: a terminal that says nothing, or nonsense, is
-/// not taken at its word. Nothing if it is no terminal.
+/// Returns the columns and rows of a terminal, or `None` if the descriptor is not a terminal. A missing size becomes 80x24,
+/// and an absurd one is cut to [`LARGEST`].
 pub fn size_of(terminal: impl AsFd) -> Option<(u16, u16)> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
     let sane = |said, usual, most| if said == 0 { usual } else { u16::min(said, most) };
     Some((sane(size.ws_col, 80, LARGEST.0), sane(size.ws_row, 24, LARGEST.1)))
 }
 
-/// No screen has more columns and rows.
+/// The most columns and rows that a screen is taken to have.
 const LARGEST: (u16, u16) = (1000, 500);
 
-/// Colour, where somebody sees it and did not refuse it (<https://no-color.org>).
+/// What `--color` said; unset until the command line was parsed.
+static COLOR: OnceLock<When> = OnceLock::new();
+
+/// Sets when colours are used, once.
+pub fn set_color(when: When) {
+    let _ = COLOR.set(when);
+}
+
+/// Whether output to one stream is coloured.
 pub struct Paint {
     colours: bool,
 }
 
 impl Paint {
-    /// For what goes to standard output.
+    /// Decides for standard output.
     pub fn for_stdout() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colours: output().is_terminal() && !refused && !is_dumb() }
+        Self::for_stream(output().is_terminal())
     }
 
-    /// Whether there is any.
+    fn for_stream(is_terminal: bool) -> Self {
+        let colours = match COLOR.get() {
+            Some(When::Always) => true,
+            Some(When::Never) => false,
+            // The convention of <https://no-color.org>.
+            _ => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                is_terminal && !refused && !is_dumb()
+            }
+        };
+        Self { colours }
+    }
+
+    /// Returns whether there are colours.
     pub fn colours(&self) -> bool {
         self.colours
+    }
+
+    /// Wraps text in a colour, if there are colours.
+    fn paint(&self, colour: Option<Colour>, text: &str) -> String {
+        match colour {
+            Some(colour) if self.colours => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
+            _ => text.to_owned(),
+        }
     }
 }
 
 /// A colour, by its number in escape sequences.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Colour {
-    /// For what is wrong.
+    /// For a failure.
     Red = 31,
-    /// For what could be better.
+    /// For a success.
+    Green = 32,
+    /// For a warning.
     Yellow = 33,
 }
 
-/// Writes one line to standard error.
-pub fn say(line: &str) {
-    // Where it is lost there is no place to say so; the exit code tells, see `main`.
-    let _ = errors().write_all(format!("shell: {}\n", escape::line(line)).as_bytes());
+/// Writes an error to standard error, as one line.
+pub fn print_error(line: &str) {
+    print_lines(Some(Colour::Red), &[line]);
 }
 
-/// Writes lines to standard output. Returns false if they cannot be written; a closed pipe is a quiet end, and true.
+/// Writes a warning or a notice to standard error, as one line.
+pub fn print_note(line: &str) {
+    print_lines(None, &[line]);
+}
+
+/// Writes lines to standard error with one `write(2)`, because several processes share a terminal. The first line begins
+/// with the program's name in this colour.
+pub fn print_lines(colour: Option<Colour>, lines: &[&str]) {
+    let paint = Paint::for_stream(errors().is_terminal());
+    let mut text = format!("{} ", paint.paint(colour, "shell:"));
+    for line in lines {
+        text += &escape::line(line);
+        text.push('\n');
+    }
+    // A lost line shows in the exit code, see `main`.
+    let _ = errors().write_all(text.as_bytes());
+}
+
+/// Writes the last line of a command to standard error: what it did. Only on a terminal, and not if it is to be quiet.
+pub fn print_summary(quiet: bool, line: &str) {
+    if !quiet && errors().is_terminal() {
+        let _ = errors().write_all(format!("{}\n", escape::line(line)).as_bytes());
+    }
+}
+
+/// Writes lines to standard output. Returns `false` if that fails. A closed pipe is a quiet end and returns `true`.
 pub fn print(text: &str) -> bool {
     wrote(output().write_all(format!("{}\n", escape::text(text, LAYOUT)).as_bytes()))
 }
 
-/// Writes lines to standard output, as [`print()`], in colours where those are wanted.
+/// Writes lines to standard output like [`print()`], each in its colour.
 pub fn print_painted(lines: &[(Option<Colour>, String)]) -> bool {
     let paint = Paint::for_stdout();
-    let lines = lines.iter().map(|(colour, line)| {
-        let line = escape::text(line, LAYOUT);
-        match colour {
-            Some(colour) if paint.colours() => format!("\x1b[{}m{line}\x1b[0m\n", *colour as u8),
-            _ => format!("{line}\n"),
-        }
-    });
+    let lines = lines.iter().map(|(colour, line)| paint.paint(*colour, &escape::text(line, LAYOUT)) + "\n");
     wrote(output().write_all(lines.collect::<String>().as_bytes()))
 }
 
-/// Writes a JSON value to standard output, on one line, as [`print()`].
+/// Writes a JSON value to standard output on one line, like [`print()`].
 pub fn print_json(value: &impl Serialize) -> bool {
     let text = serde_json::to_string(value).expect("plain data");
     wrote(output().write_all(format!("{}\n", escape::json(&text)).as_bytes()))
 }
 
-/// Writes a help text to standard output, as [`print()`]. It holds nothing from elsewhere: see `cli::arguments`.
+/// Writes a help text to standard output, like [`print()`]. It needs no escaping: see `cli::arguments`.
 pub fn print_help(help: &StyledStr) -> bool {
     let help = if Paint::for_stdout().colours() { help.ansi().to_string() } else { help.to_string() };
     wrote(output().write_all(help.as_bytes()))
 }
 
-/// What stays as it is in output of several lines.
+/// The control characters that are not escaped in output of several lines.
 const LAYOUT: &[char] = &['\n', '\t'];
 
-/// Says why standard output could not be written, and returns false; a closed pipe is a quiet end, and true.
+/// Reports why standard output could not be written and returns `false`. A closed pipe is a quiet end and returns `true`.
 pub fn wrote(result: std::io::Result<()>) -> bool {
     match result {
-        // The wait was ended by the signal, which is what the command ends with.
+        // A signal ended the wait, and the command ends with that signal.
         Err(_) if stop_signal().is_some() => false,
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            say(&format!("cannot write to standard output: {}", standard::reason(&error)));
+            print_error(&format!("cannot write to standard output: {}", standard::reason(&error)));
             false
         }
         _ => true,
     }
 }
 
-/// Standard error as the progress bar's terminal: what is drawn is written when it is complete.
+/// Standard error as the progress bar's terminal. It collects what is drawn and writes it at once.
 #[derive(Debug, Default)]
 struct Screen(Mutex<String>);
 
@@ -180,17 +229,17 @@ pub struct Stalled {
     pub behind: u64,
 }
 
-/// The progress bar of a copy, and the word about who is waited for.
+/// The progress bar of a transfer, and the notices about peers that the sender waits for.
 pub struct CopyView {
     verb: &'static str,
-    /// What receivers are waited for by, where that is to be said.
+    /// The name whose receivers the sender waits for, if a notice is due.
     gathering: Option<String>,
     when: When,
     bar: Option<ProgressBar>,
 }
 
 impl CopyView {
-    /// A view; nothing is drawn before the first progress.
+    /// Makes a view. It draws nothing before the first progress.
     pub fn new(verb: &'static str, when: When) -> Self {
         let shown = match when {
             When::Auto => errors().is_terminal(),
@@ -200,13 +249,13 @@ impl CopyView {
         Self { when: if shown { when } else { When::Never }, bar: None, verb, gathering: None }
     }
 
-    /// Says on a terminal, once, that receivers of `name` are waited for.
+    /// Announces once, on a terminal, that the sender waits for receivers of `name`.
     pub fn gathers(mut self, name: &str, says: bool) -> Self {
         self.gathering = (says && errors().is_terminal()).then(|| name.to_owned());
         self
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -216,21 +265,31 @@ impl CopyView {
     fn bar(&mut self, total: Option<u64>) -> &ProgressBar {
         let when = self.when;
         self.bar.get_or_insert_with(|| {
-            let plain = "{bytes} sent, {bytes_per_sec}{msg}";
+            let plain = "{sent} sent, {speed}{msg}";
             let (bar, template) = match total {
-                Some(total) => (
-                    ProgressBar::new(total),
-                    "{bytes} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left{msg}",
-                ),
+                Some(total) => {
+                    (ProgressBar::new(total), "{sent} of {all} {wide_bar} {speed}, {eta} left{msg}")
+                }
                 None => (ProgressBar::no_length(), plain),
             };
-            // Asked for without a terminal: plain lines, where a bar would be nothing at all.
+            // Progress without a terminal: plain lines instead of a bar.
             bar.set_draw_target(match when == When::Always && !errors().is_terminal() || is_dumb() {
                 true => ProgressDrawTarget::hidden(),
                 false => ProgressDrawTarget::term_like_with_hz(Box::<Screen>::default(), 20),
             });
+            let style =
+                ProgressStyle::with_template(template).expect("a constant template").progress_chars("=> ");
             bar.with_style(
-                ProgressStyle::with_template(template).expect("a constant template").progress_chars("=> "),
+                style
+                    .with_key("sent", |at: &ProgressState, to: &mut dyn std::fmt::Write| {
+                        let _ = to.write_str(&units::size(at.pos()));
+                    })
+                    .with_key("all", |at: &ProgressState, to: &mut dyn std::fmt::Write| {
+                        let _ = to.write_str(&units::size(at.len().unwrap_or(0)));
+                    })
+                    .with_key("speed", |at: &ProgressState, to: &mut dyn std::fmt::Write| {
+                        let _ = to.write_str(&units::rate(at.per_sec() as u64));
+                    }),
             )
         })
     }
@@ -240,9 +299,9 @@ impl CopyView {
     /// Says, once, how many receivers are there of those that the sender waits for.
     pub fn gathering(&mut self, there: usize, wanted: u32) {
         if let Some(name) = self.gathering.take() {
-            let of = if there > 0 { format!(" ({there} there)") } else { String::new() };
-            let plural = if wanted == 1 { "" } else { "s" };
-            say(&format!("{}: waiting for {wanted} receiver{plural} of '{name}'{of}", self.verb));
+            let present = if there > 0 { format!(" ({there} joined)") } else { String::new() };
+            let wanted = units::count(wanted.into(), "receiver");
+            print_note(&format!("{}: waiting for {wanted} of '{name}'{present}", self.verb));
         }
     }
 
@@ -259,7 +318,7 @@ impl CopyView {
         bar.set_position(sent);
         if bar.is_hidden() {
             let of = total.map_or(String::new(), |total| format!(" of {total}"));
-            say(&format!("{}: {sent}{of} bytes sent", self.verb));
+            print_note(&format!("{}: {sent}{of} bytes sent", self.verb));
         }
     }
 
@@ -275,13 +334,13 @@ impl CopyView {
         };
         let what = match peers.first() {
             Some(peer) if !peer.joined => " to begin".into(),
-            Some(peer) if peer.behind > 0 => format!(", {} behind", whorl::os::memory::in_words(peer.behind)),
+            Some(peer) if peer.behind > 0 => format!(", {} behind", units::size(peer.behind)),
             _ => " to finish; everything is sent".into(),
         };
         let line = format!("{}: waiting for peer {}{what}", self.verb, names(3));
         match &self.bar {
-            Some(bar) => bar.suspend(|| say(&line)),
-            None => say(&line),
+            Some(bar) => bar.suspend(|| print_note(&line)),
+            None => print_note(&line),
         }
     }
 }

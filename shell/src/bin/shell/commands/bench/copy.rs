@@ -1,4 +1,4 @@
-//! `shell copy`: one file to many, beside the tools that every system has.
+//! `shell copy` from one file to many, beside standard tools.
 
 use super::report::{Better, Case};
 use super::{Bench, Budget};
@@ -12,10 +12,10 @@ use std::path::Path;
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
-/// No run takes so long, except when it hangs.
+/// A run that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Measures it.
+/// Measures this part.
 pub fn run(bench: &mut Bench, budget: Budget) {
     if bench.is_over() {
         return;
@@ -59,7 +59,7 @@ pub fn run(bench: &mut Bench, budget: Budget) {
     }
 }
 
-/// One run into a fresh directory, checked.
+/// Runs once into a fresh directory, and checks the copies.
 fn timed(bench: &Bench, copier: &Copier, place: &Place, bytes: u64, copies: usize) -> Run<timing::Taken> {
     let prepared = place.source(bytes).and_then(|source| Ok((source, place.fresh_directory()?)));
     let (source, directory) = prepared.map_err(Unavailable::LeftOut)?;

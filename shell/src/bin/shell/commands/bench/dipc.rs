@@ -1,21 +1,22 @@
-//! The mailbox server over TCP beside redis and memcached where they are, and a mailbox read through shared memory.
+//! The mailbox server over TCP, beside redis and memcached if installed, and a mailbox read through shared memory.
 
 use super::report::{Better, Case};
 use super::{Bench, Budget};
+use crate::ui::units::count;
 use harness::collect::interleave_while;
 use harness::contender::Unavailable;
 use harness::copying::files::Place;
 use harness::servers::{Load, Verb, Who, rate};
 use whorl::contenders::mailboxes::read_attached;
 
-/// Read or write, bytes of a message, connections, requests under way on each.
+/// Read or write, bytes of a message, connections, requests in flight on each.
 const LOADS: [(Verb, usize, usize, usize); 4] =
     [(Verb::Get, 4096, 1, 1), (Verb::Get, 4096, 8, 16), (Verb::Set, 4096, 8, 16), (Verb::Get, 65536, 8, 16)];
-/// More of them, in detail.
+/// Further loads of the detailed measurement.
 const MORE: [(Verb, usize, usize, usize); 3] =
     [(Verb::Get, 4096, 50, 1), (Verb::Set, 4096, 50, 1), (Verb::Set, 65536, 8, 16)];
 
-/// Measures it.
+/// Measures this part.
 pub fn run(bench: &mut Bench, budget: Budget) {
     let mut loads = LOADS.to_vec();
     if bench.detail {
@@ -26,18 +27,18 @@ pub fn run(bench: &mut Bench, budget: Budget) {
         let word = if verb == Verb::Get { "read" } else { "write" };
         let load = Load { verb, size, connections, pipeline };
         let name = format!("dipc {word} {} KiB x{connections} p{pipeline}", size / 1024);
-        let plural = if connections == 1 { "" } else { "s" };
         let title = format!(
-            "Mailboxes: {word} {} KiB, {connections} connection{plural}, {pipeline} in flight on each",
-            size / 1024
+            "Mailboxes: {word} {} KiB, {}, {pipeline} in flight on each",
+            size / 1024,
+            count(connections as u64, "connection"),
         );
         one(bench, &each.share(1.0), name, title, Some(load));
     }
-    let title = "Mailboxes: read 4 KiB in shared memory; the others: half of x8 p16, above";
+    let title = "Mailboxes: read 4 KiB in shared memory; the other rows: half of x8 p16 above";
     one(bench, &each.share(1.0), "dipc attached".into(), title.into(), None);
 }
 
-/// One load; or, without one, what an attached program reads beside the best that one core of a server gives.
+/// Measures one load. Without a load it measures an attached program beside the best figure of one core of a server.
 fn one(bench: &mut Bench, budget: &Budget, name: String, title: String, load: Option<Load>) {
     if bench.is_over() {
         return;

@@ -1,8 +1,9 @@
-//! How late messages come when they are sent at a fixed rate: percentiles and a histogram.
+//! The latency of messages at a fixed rate: percentiles and a histogram.
 //!
-//! A message's latency counts from when it was due by the schedule, not from when the sender got round to it.
+//! The latency of a message counts from the time that the schedule gives, not from the time when the sender sends it.
 
 use super::{Bench, Budget};
+use crate::ui::units::count;
 use harness::collect::interleave_while;
 use harness::contender::{Contender, StreamCase};
 use harness::contenders::{pipes::Pipes, sockets::Sockets};
@@ -15,16 +16,16 @@ use std::time::Duration;
 use whorl::contenders::ring::Whorl;
 
 const PARTIES: [&dyn Contender; 3] = [&Whorl, &Pipes, &Sockets];
-/// The rate where none is asked for.
+/// The default rate, in messages per second.
 const RATE: u64 = 10_000;
-/// What is said of each histogram.
+/// The percentiles of each histogram.
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
-/// The longest bar of a histogram, and the share of messages below which a line is not worth its place.
+/// The longest bar of a histogram, and the least share of messages for a line.
 const BAR: f64 = 30.0;
 const LEAST_SHOWN: f64 = 0.0005;
 
-/// Measures it.
+/// Measures this part.
 pub fn run(bench: &mut Bench, budget: Budget) {
     if bench.is_over() {
         return;
@@ -32,19 +33,19 @@ pub fn run(bench: &mut Bench, budget: Budget) {
     let (rate, receivers) = (bench.args.rate.unwrap_or(RATE), bench.args.receivers.unwrap_or(1));
     let case = StreamCase { size: 64, receivers, slots: 64, batch: 1 };
     let time = budget.timing(PARTIES.len()).measure;
-    let count = (rate as f64 * time.as_secs_f64()) as u64;
-    let count = count.clamp(20, (MOST_SAMPLES / receivers) as u64);
-    let deadline = time + Duration::from_secs_f64(count as f64 / rate as f64) + Duration::from_secs(30);
+    let messages = (rate as f64 * time.as_secs_f64()) as u64;
+    let messages = messages.clamp(20, (MOST_SAMPLES / receivers) as u64);
+    let deadline = time + Duration::from_secs_f64(messages as f64 / rate as f64) + Duration::from_secs(30);
     let control = bench.control;
     let rows = interleave_while(
         &PARTIES,
         |round| budget.wants(round),
         2,
         |party| party.name().into(),
-        |party| lateness(control, *party, &case, (rate, count), deadline),
+        |party| lateness(control, *party, &case, (rate, messages), deadline),
     );
-    let plural = if receivers == 1 { "" } else { "s" };
-    let title = format!("Ring: how late 64 B come to {receivers} receiver{plural} at {rate} messages/s");
+    let title =
+        format!("Ring: latency of 64 B to {} at {rate} messages/s", count(receivers as u64, "receiver"));
     let mut table = Vec::new();
     let mut bars = String::new();
     for row in &rows {
@@ -100,13 +101,13 @@ fn as_json(
         "messages": histogram.len(),
         "unit": "ns",
         "percentiles": Value::Object(percentiles.into_iter().collect()),
-        // Pairs: up to this value, from the one before on; so many messages.
+        // Pairs: an upper bound, and the messages between the previous bound and this one.
         "histogram": counts,
         "note": note,
     })
 }
 
-/// The histogram as text, a line for each doubling.
+/// Formats the histogram as text, with a line for each doubling.
 fn lines(who: &str, histogram: &Histogram<u64>) -> String {
     let mut text = format!("  {who}\n");
     let all = histogram.len() as f64;

@@ -12,7 +12,7 @@ use harness::timing::Timing;
 use std::time::Duration;
 use whorl::contenders::lock::Whorl;
 
-/// A party, its type erased: operations per second, or waits in ms.
+/// Measures a contender: operations per second, or waits in ms.
 type Ask = fn(&'static Control, Question, &Timing) -> Run<Vec<f64>>;
 const PARTIES: &[(&str, Ask)] = &[
     (Whorl::NAME, ask::<Whorl>),
@@ -22,12 +22,12 @@ const PARTIES: &[(&str, Ask)] = &[
     (Std::NAME, ask::<Std>),
 ];
 
-/// Measures it.
+/// Measures this part.
 pub fn run(bench: &mut Bench, budget: Budget) {
     let two = |writes, copied| Question::Two { writes, copied };
     let mut questions = vec![
-        ("read alone", "Lock: reading, nobody else there", Question::Alone { writes: false }),
-        ("write alone", "Lock: writing, nobody else there", Question::Alone { writes: true }),
+        ("read alone", "Lock: reading, without contention", Question::Alone { writes: false }),
+        ("write alone", "Lock: writing, without contention", Question::Alone { writes: true }),
         ("two 5% 64 KiB", "Lock: two parties, 5 % writes, 64 KiB copied inside", two(5, COPIED)),
         ("two 50% 64 KiB", "Lock: two parties, 50 % writes, 64 KiB copied inside", two(50, COPIED)),
     ];

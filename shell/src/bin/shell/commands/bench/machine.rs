@@ -1,8 +1,9 @@
-//! What was measured on: a figure without its machine says nothing.
+//! The description of the machine, which every figure needs.
 
+use crate::ui::units::count;
 use serde_json::{Value, json};
 
-/// Processor, cores that may be used, kernel, and our own version.
+/// Returns the processor, the usable cores, the kernel and the version of Whorl.
 pub fn machine() -> Value {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let processors = read("/proc/cpuinfo");
@@ -15,10 +16,10 @@ pub fn machine() -> Value {
     })
 }
 
-/// The same in a line.
+/// Formats the description as a line.
 pub fn in_words(machine: &Value) -> String {
     let text = |key: &str| machine[key].as_str().unwrap_or_default().to_owned();
     let cores = machine["cores"].as_u64().unwrap_or(0);
-    let plural = if cores == 1 { "" } else { "s" };
-    format!("{cores} core{plural} ({}), Linux {}, whorl {}", text("cpu"), text("kernel"), text("whorl"))
+    let cores = count(cores, "core");
+    format!("{cores} ({}), Linux {}, whorl {}", text("cpu"), text("kernel"), text("whorl"))
 }

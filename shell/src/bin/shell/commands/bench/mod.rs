@@ -1,12 +1,12 @@
-//! `shell bench`: Whorl measured beside what this machine has, by the harness that the full benches use.
+//! `shell bench`: measures Whorl beside standard tools of this machine, with the harness of the full benches.
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `budget.rs` | how long things take, how many rounds there are |
-//! | `machine.rs` | what is measured on |
-//! | `report.rs` | the figures, for people and for programs |
-//! | `ring.rs`, `lateness.rs`, `slow_reader.rs` | the ring: how much gets through, how late at a fixed rate, and if one pauses |
-//! | `copy.rs`, `lock.rs`, `dipc.rs` | the others |
+//! | `budget.rs` | the time and the rounds of each part |
+//! | `machine.rs` | the description of the machine |
+//! | `report.rs` | the report, as text and as JSON |
+//! | `ring.rs`, `lateness.rs`, `slow_reader.rs` | the ring: throughput, latency at a fixed rate, a receiver that pauses |
+//! | `copy.rs`, `lock.rs`, `dipc.rs` | the other parts |
 
 mod budget;
 mod copy;
@@ -20,7 +20,8 @@ mod slow_reader;
 
 use crate::cli::bench::{Args, What};
 use crate::ui::exit::Exit;
-use crate::ui::terminal::say;
+use crate::ui::terminal::print_error;
+use crate::ui::usage;
 use budget::Budget;
 use harness::control::Control;
 use report::Report;
@@ -28,15 +29,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
 
-/// What every part needs.
+/// What every part uses.
 struct Bench {
     args: Args,
     control: &'static Control,
-    /// The command itself.
+    /// The path of this program.
     shell: PathBuf,
-    /// Where temporary files go.
+    /// The directory for temporary files.
     directory: PathBuf,
-    /// Whether one part alone is asked for, in more detail.
+    /// Whether only one part is measured, in more detail.
     detail: bool,
     report: Report,
 }
@@ -44,8 +45,7 @@ struct Bench {
 /// Runs it.
 pub fn run(args: Args) -> Exit {
     if let Some(why) = args.mismatch() {
-        say(&format!("bench: {why}"));
-        return Exit::Usage;
+        return usage::refuse(&["bench"], &why);
     }
     let directory = args.directory.clone().unwrap_or_else(std::env::temp_dir);
     let found = std::env::current_exe().map_err(|error| ("this command".into(), error));
@@ -53,7 +53,7 @@ pub fn run(args: Args) -> Exit {
     let shell = match found.and_then(|shell| looked.map(|_| shell)) {
         Ok(shell) => shell,
         Err((what, error)) => {
-            say(&format!("bench: {what}: {}", whorl::os::error::reason_of(&error)));
+            print_error(&format!("bench: {what}: {}", whorl::os::error::reason_of(&error)));
             return Exit::Failed;
         }
     };
@@ -69,14 +69,14 @@ pub fn run(args: Args) -> Exit {
     match bench.report.conclude() {
         Ok(()) => Exit::Done,
         Err(failures) => {
-            failures.iter().for_each(|failure| say(&format!("bench: {failure}")));
+            failures.iter().for_each(|failure| print_error(&format!("bench: {failure}")));
             Exit::Failed
         }
     }
 }
 
 impl Bench {
-    /// Everything that was asked for, until somebody wants it to end.
+    /// Measures every part that the arguments name, until a signal or a closed output.
     fn all(&mut self) {
         let seconds = if self.args.quick { if self.detail { 1 } else { 4 } } else { self.args.seconds };
         let budget =
@@ -97,7 +97,7 @@ impl Bench {
         }
     }
 
-    /// Whether somebody wants it to end, or nobody reads it any more.
+    /// Returns whether a signal asks for the end, or the reader has closed the output.
     fn is_over(&self) -> bool {
         stop_signal().is_some() || report::is_unread()
     }

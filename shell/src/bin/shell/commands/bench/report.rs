@@ -1,4 +1,4 @@
-//! Figures for people, case by case as they come, and for programs, all at the end.
+//! The report: text for people, case by case, or one JSON object at the end.
 
 use super::machine;
 use crate::cli::bench::Args;
@@ -11,25 +11,25 @@ use serde_json::{Value, json};
 use std::time::Instant;
 use whorl::os::standard::output;
 
-/// Whether more is better.
+/// Which direction is better.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Better {
     Higher,
     Lower,
 }
 
-/// One question, answered by several parties, of whom Whorl's names begin with `whorl`.
+/// One question, with a figure for each contender. Whorl's own names begin with `whorl`.
 pub struct Case {
-    /// The part it belongs to, and its own name: short, and the same for ever.
+    /// The part and the name of the case: short and stable.
     pub name: String,
-    /// What is measured, in words.
+    /// What is measured.
     pub title: String,
     pub unit: &'static str,
     pub better: Better,
     pub rows: Vec<Collected<f64>>,
 }
 
-/// All that was measured.
+/// Everything that was measured.
 pub struct Report {
     json: bool,
     begun: Instant,
@@ -40,12 +40,12 @@ pub struct Report {
     slow_reader: Vec<Value>,
     /// The cases in which Whorl itself failed.
     failed: Vec<String>,
-    /// Whether standard output takes what is written.
+    /// Whether every write to standard output worked.
     written: bool,
 }
 
 impl Report {
-    /// Begins, with a line about the machine.
+    /// Starts a report with a line about the machine.
     pub fn new(args: &Args) -> Self {
         let mut report = Self {
             json: args.json,
@@ -63,12 +63,12 @@ impl Report {
         report
     }
 
-    /// Whether a table for people is wanted.
+    /// Returns whether the report is a table on a terminal.
     pub fn is_table(&self) -> bool {
         !self.json && terminal_width().is_some()
     }
 
-    /// One more case.
+    /// Adds a case.
     pub fn case(&mut self, case: Case) {
         let rows: Vec<Value> = case.rows.iter().map(|row| row_json(&case, row)).collect();
         for row in case.rows.iter().filter(|row| row.who.starts_with("whorl")) {
@@ -85,17 +85,17 @@ impl Report {
         }));
     }
 
-    /// How late a party's messages came.
+    /// Adds the latencies of a contender.
     pub fn lateness(&mut self, value: Value) {
         self.lateness.push(value);
     }
 
-    /// What a party did while a reader paused.
+    /// Adds the timeline of a contender while a reader paused.
     pub fn slow_reader(&mut self, value: Value) {
         self.slow_reader.push(value);
     }
 
-    /// Remembers it if this row, which is Whorl's own, shows a failure.
+    /// Notes a failure if this row, which is Whorl's own, shows one.
     pub fn judge<T>(&mut self, case: &str, row: &Collected<T>) {
         if row.values.len() < row.tried || row.absent.is_some() {
             let why = row.note().unwrap_or_default();
@@ -103,7 +103,7 @@ impl Report {
         }
     }
 
-    /// Rows under a title; elsewhere than on a terminal, a line each with tabs, the case's name and title first.
+    /// Prints rows under a title. Elsewhere than on a terminal each row is a line with tabs, after the case's name and title.
     pub fn rows(&mut self, name: &str, title: &str, rows: Vec<Vec<String>>) {
         if !self.is_table() {
             let lines: Vec<_> =
@@ -115,14 +115,14 @@ impl Report {
         self.say(&format!("{title}\n{}", lines.collect::<String>()));
     }
 
-    /// A line, or several, for people.
+    /// Prints lines of text, unless the report is JSON.
     pub fn say(&mut self, text: &str) {
         if !self.json {
             self.written &= print(text);
         }
     }
 
-    /// The end: what failed, or nothing.
+    /// Ends the report. Returns the failures, if there were any.
     pub fn conclude(mut self) -> Result<(), Vec<String>> {
         if self.json {
             let all = json!({
@@ -142,19 +142,19 @@ impl Report {
     }
 }
 
-/// Whether whoever read our standard output has closed it: a quiet end, and no reason to measure on.
+/// Returns whether the reader of standard output has closed it. The command then ends quietly.
 pub fn is_unread() -> bool {
     let stdout = output();
     let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
     poll(&mut asked, Some(&whorl::os::timeout::NOW)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
 }
 
-/// The values without their rounds.
+/// Returns the values without their rounds.
 fn values(row: &Collected<f64>) -> Vec<f64> {
     row.values.iter().map(|(_, value)| *value).collect()
 }
 
-/// How many times as fast Whorl is as a contender: the first row as the rows after it see it.
+/// Returns how many times as fast Whorl, the first row, is as the contender of another row.
 fn times(case: &Case, row: &Collected<f64>) -> Option<f64> {
     let whorl = case.rows.first().filter(|first| first.who.starts_with("whorl") && first.who != row.who)?;
     match case.better {
@@ -183,7 +183,7 @@ fn cells(case: &Case, row: &Collected<f64>) -> Vec<String> {
         return vec![row.who.clone(), row.note().unwrap_or_else(|| "nothing was measured".into())];
     };
     let (low, high) = spread(&values(row));
-    // Numbers under each other end alike.
+    // Align the numbers at their ends.
     let widest = case.rows.iter().filter_map(Collected::median).map(|median| number(median).len()).max();
     let median = format!("{:>1$}", number(median), widest.unwrap_or(0));
     let times = times(case, row).map(|times| format!("whorl {times:.2}x"));

@@ -1,4 +1,4 @@
-//! The ring: how much gets through to so many receivers, each of whom sees all of it.
+//! The throughput of the ring to several receivers, each of which gets every message.
 
 use super::report::{Better, Case};
 use super::{Bench, Budget, lateness, slow_reader};
@@ -8,12 +8,12 @@ use harness::contenders::{no_ring::NoRing, pipes::Pipes, sockets::Sockets, tee::
 use harness::streams::throughput;
 use whorl::contenders::ring::Whorl;
 
-/// Bytes of a message, what they are called, and how many of them there is room for.
+/// Bytes of a message, their label, and the slots of the ring.
 const SIZES: [(usize, &str, usize); 3] = [(64, "64 B", 64), (4096, "4 KiB", 64), (81920, "80 KiB", 16)];
-/// The longest run of messages that is published at once.
+/// The most messages in one publish.
 const RUN: usize = 32;
 
-/// Measures throughput, then how late messages come, then what a slow reader does to the others.
+/// Measures throughput, then latency, then the effect of a slow reader.
 pub fn run(bench: &mut Bench, budget: Budget) {
     let throughputs = budget.share(0.7);
     let receivers = match bench.args.receivers {
@@ -26,7 +26,7 @@ pub fn run(bench: &mut Bench, budget: Budget) {
         for &receivers in &receivers {
             let case = StreamCase { size, receivers, slots, batch: RUN };
             let parties: &[&dyn Contender] = &[&Whorl, &Pipes, &Sockets, &Tee, &NoRing];
-            // What the bare loops over the data do is the bound where these cost the most.
+            // Bare loops over the data are the bound for large messages.
             let parties = &parties[..if label == "80 KiB" { 5 } else { 4 }];
             if bench.is_over() {
                 return;

@@ -1,4 +1,4 @@
-//! A slow reader's timeline: a stream at a fixed rate whose first receiver pauses, and what the others do meanwhile.
+//! The timeline of a stream at a fixed rate whose first receiver pauses.
 
 use super::{Bench, Budget};
 use harness::collect::interleave_while;
@@ -12,16 +12,16 @@ use std::time::Duration;
 use whorl::contenders::ring::Whorl;
 
 const PARTIES: [&dyn Contender; 2] = [&Whorl, &Pipes];
-/// Messages in a second, of so many bytes, to so many receivers.
+/// Messages per second, bytes of a message, and receivers.
 const RATE: u64 = 20_000;
 const SIZE: usize = 4096;
 const RECEIVERS: usize = 3;
-/// So many of them the ring holds: a tenth of a second. (Pipes hold what the system allows, 1 MiB as a rule.)
+/// Slots of the ring, for a tenth of a second. (Pipes hold what the system allows, usually 1 MiB.)
 const SLOTS: usize = 2048;
-/// How long the stream is by its schedule.
+/// The length of the stream by its schedule.
 const LENGTH: Duration = Duration::from_millis(700);
 
-/// Measures it.
+/// Measures this part.
 pub fn run(bench: &mut Bench, _: Budget) {
     if bench.is_over() {
         return;
@@ -30,7 +30,7 @@ pub fn run(bench: &mut Bench, _: Budget) {
     let case = StreamCase { size: SIZE, receivers, slots: SLOTS, batch: 1 };
     let count = RATE * LENGTH.as_millis() as u64 / 1000;
     let (control, deadline) = (bench.control, Duration::from_secs(30));
-    // A single round: this is a picture of one run, not a figure.
+    // One round, because the result is the picture of one run.
     let rows = interleave_while(
         &PARTIES,
         |round| round == 0,
@@ -59,28 +59,28 @@ pub fn run(bench: &mut Bench, _: Budget) {
             "size": SIZE,
             "slots": case.slots,
             "slice_ms": BUCKET.as_millis() as u64,
-            // Of the first receiver.
+            // The pause of the first receiver.
             "pause_at_ms": PAUSE_AT.as_millis() as u64,
             "pause_ms": PAUSE.as_millis() as u64,
-            // Messages in each slice of time.
+            // Messages in each time slice.
             "sender": sender,
             "receivers": readers,
             "note": row.note(),
         }));
     }
     let title = format!(
-        "Ring: {RATE} messages/s of 4 KiB to {receivers}, one of whom pauses for {} ms",
+        "Ring: {RATE} messages/s of 4 KiB to {receivers} receivers, of which one pauses for {} ms",
         PAUSE.as_millis()
     );
     bench.report.rows("ring slow reader", &title, table);
 }
 
-/// How long the sender sent nothing, in ms.
+/// Returns how long the sender sent nothing, in ms.
 fn still(sender: &[u32]) -> u128 {
     sender.iter().filter(|&&count| count == 0).count() as u128 * BUCKET.as_millis()
 }
 
-/// How long after the pause everything that was due had been sent, in ms.
+/// Returns how long after the pause the sender was on schedule again, in ms.
 fn recovered(sender: &[u32]) -> u128 {
     let slice = BUCKET.as_millis();
     let in_slice = RATE * slice as u64 / 1000;
@@ -88,7 +88,7 @@ fn recovered(sender: &[u32]) -> u128 {
     let mut sent = 0;
     let on_time = sender.iter().enumerate().map(|(index, &count)| {
         sent += u64::from(count);
-        // By the end of this slice, all but what was due in it.
+        // At the end of this slice, everything due before it was sent.
         (index, sent >= index as u64 * in_slice)
     });
     let first = on_time.skip(after).find(|(_, on_time)| *on_time).map_or(sender.len(), |(index, _)| index);

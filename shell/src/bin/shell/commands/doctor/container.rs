@@ -1,22 +1,23 @@
-//! What is different in a container.
+//! Checks of what containers restrict.
 
 use super::Finding;
-use whorl::os::memory::{available, available_on_machine, in_words};
+use crate::ui::units::size;
+use whorl::os::memory::{available, available_on_machine};
 
-/// The kernel's number of the first pid namespace of a machine.
+/// The link of the first pid namespace of a machine.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 pub(super) fn look() -> Vec<Finding> {
     vec![dev_shm(), pid_namespace(), memory_limit()]
 }
 
-/// The usual trap, 64 MiB in a container, is none of ours. Said because people look for it.
+/// Reports `/dev/shm`, because its 64 MiB in a container often cause trouble elsewhere. Whorl does not use it.
 fn dev_shm() -> Finding {
     let name = "/dev/shm";
     match rustix::fs::statvfs(name) {
         Ok(at) => {
-            let size = in_words(at.f_blocks.saturating_mul(at.f_frsize));
-            Finding::ok(name, format!("{size}, and not used: memory here has no names"))
+            let size = size(at.f_blocks.saturating_mul(at.f_frsize));
+            Finding::ok(name, format!("{size}; Whorl does not use it"))
         }
         Err(_) => Finding::ok(name, "none, and not needed"),
     }
@@ -28,21 +29,21 @@ fn pid_namespace() -> Finding {
         Ok(link) if link.as_os_str() == FIRST_PID_NAMESPACE => Finding::ok(name, "the machine's own"),
         Ok(_) => Finding::warn(
             name,
-            "one of its own",
-            "processes outside have no pid here; data arrives all the same if both share the runtime directory",
+            "a namespace of its own",
+            "processes outside it have no pid here; data still arrive if both sides share the runtime directory",
         ),
         Err(error) => Finding::warn(name, whorl::os::error::reason_of(&error), "is /proc mounted?"),
     }
 }
 
-/// Shared memory counts against the group of whoever touched it first.
+/// Checks the limit of the control group, which shared memory counts against.
 fn memory_limit() -> Finding {
     let name = "memory limit";
     let (here, all) = (available(), available_on_machine().unwrap_or(u64::MAX));
-    // Both move while one looks; a limit is what makes a clear difference.
+    // Both figures change all the time, so only a clear difference shows a limit.
     if here >= all / 2 {
         return Finding::ok(name, "the control group allows what the machine has");
     }
-    let finding = format!("the control group allows {} of {} that are free", in_words(here), in_words(all));
+    let finding = format!("the control group allows {} of {} that are free", size(here), size(all));
     Finding::warn(name, finding, "larger rings and mailboxes are refused; raise the limit")
 }

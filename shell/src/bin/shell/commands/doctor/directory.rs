@@ -1,7 +1,8 @@
-//! The runtime directory, what lies in it, and whether a channel in it works.
+//! Checks of the runtime directory, of its files, and of a channel in it.
 
 use super::{Finding, files};
 use crate::commands::survey::survey;
+use crate::ui::units::{count, elapsed};
 use rustix::fs::inotify;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ pub(super) fn look() -> Vec<Finding> {
         Ok(directory) => directory,
         Err(error) => {
             let finding = error.to_string();
-            // What an unsafe one says ends in what to do about it.
-            let advice = "set XDG_RUNTIME_DIR to a directory of yours with mode 0700";
+            // The message about an unsafe directory ends with the advice.
+            let advice = "set XDG_RUNTIME_DIR to a directory owned by you with mode 0700";
             let (finding, advice) = finding.rsplit_once("; ").unwrap_or((&finding, advice));
             return vec![Finding::fail("runtime directory", finding, advice)];
         }
@@ -26,11 +27,11 @@ pub(super) fn look() -> Vec<Finding> {
     let path = shown(directory.path());
     let place = match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(_) => Finding::ok("runtime directory", path),
-        // A login without a session may have another one than the desktop: then they do not find each other.
+        // A login without a session may use another directory than the desktop, so their programs do not meet.
         None => Finding::warn(
             "runtime directory",
-            format!("{path}, for want of XDG_RUNTIME_DIR"),
-            "programs find each other only where it is set alike",
+            format!("{path}, because XDG_RUNTIME_DIR is not set"),
+            "programs find each other only if it is the same for all of them",
         ),
     };
     vec![
@@ -47,48 +48,51 @@ fn leftovers() -> Finding {
     let name = "leftovers";
     let listed = match survey() {
         Ok(listed) => listed,
-        Err(error) => return Finding::fail(name, error, "look into the runtime directory"),
+        Err(error) => return Finding::fail(name, error, "see 'shell ls'"),
     };
     let silent = listed.iter().find_map(|channel| Some((&channel.name, channel.silent.as_ref()?)));
     match (listed.iter().filter(|channel| channel.state == State::Stale).count(), silent) {
         (0, None) => Finding::ok(name, "none"),
         (0, Some((channel, why))) => Finding::warn(name, format!("{channel}: {why}"), "see 'shell ls'"),
-        (count, _) => {
-            Finding::warn(name, format!("{count} of dead processes"), "'shell rm --dead' removes them")
-        }
+        (stale, _) => Finding::warn(
+            name,
+            format!("{} of dead processes", count(stale as u64, "file")),
+            "'shell rm --dead' removes them",
+        ),
     }
 }
 
 fn watching() -> Finding {
     match inotify::init(inotify::CreateFlags::CLOEXEC) {
-        Ok(_) => Finding::ok("inotify", "who waits for a name hears of it at once"),
+        Ok(_) => Finding::ok("inotify", "a process that waits for a name is woken at once"),
         Err(error) => Finding::warn(
             "inotify",
             reason(error),
-            "who waits looks once a second instead; raise fs.inotify.max_user_instances",
+            "a process that waits for a name polls once a second; raise fs.inotify.max_user_instances",
         ),
     }
 }
 
-/// Sends a few messages through a channel of our own, to a receiver that sleeps.
+/// Sends a few messages through a new channel to a sleeping receiver.
 fn channel() -> Finding {
     match woken() {
-        // A wake that does not arrive is made up for after 50 ms, a slice of a sleep.
-        Ok(fastest) if fastest < Duration::from_millis(40) => {
-            Finding::ok("shared futex", format!("a channel works; a sleeper was woken in {fastest:.0?}"))
-        }
+        // A sleeper polls every 50 ms, so a lost wake shows as a late one.
+        Ok(fastest) if fastest < Duration::from_millis(40) => Finding::ok(
+            "shared futex",
+            format!("a channel works; a sleeper was woken in {}", elapsed(fastest)),
+        ),
         Ok(fastest) => Finding::warn(
             "shared futex",
-            format!("a sleeper was woken after {fastest:.0?} at best"),
-            "wakes get lost, or the machine is overloaded; try again when it is idle",
+            format!("a sleeper was woken after {} at best", elapsed(fastest)),
+            "wakes are lost, or the machine is overloaded; try again when it is idle",
         ),
         Err(error) => {
-            Finding::fail("shared futex", format!("a channel does not work: {error}"), "see the other lines")
+            Finding::fail("shared futex", format!("a channel does not work: {error}"), "see the other checks")
         }
     }
 }
 
-/// The shortest of a few wakes.
+/// Returns the shortest of a few wake times.
 fn woken() -> Result<Duration, String> {
     const ROUNDS: usize = 5;
     let name: Name = format!("doctor-{}", std::process::id()).parse().map_err(|error| format!("{error}"))?;
@@ -111,7 +115,7 @@ fn woken() -> Result<Duration, String> {
     let sent = sender.wait_for_receivers_timeout(1, patience).and_then(|()| {
         let mut sent = Vec::new();
         for _ in 0..ROUNDS {
-            std::thread::sleep(Duration::from_millis(5)); // so that it sleeps
+            std::thread::sleep(Duration::from_millis(5)); // until the receiver sleeps
             sent.push(Instant::now());
             sender.send_timeout(b"wake", patience)?;
         }

@@ -1,4 +1,5 @@
-//! What the file systems, and the calls that make files, can do. Each lack has another way; what that way cannot do is said.
+//! Checks of the file systems and of the system calls that make files. The commands have a substitute for each one; a
+//! warning says what the substitute cannot do.
 
 use super::Finding;
 use rustix::fd::AsFd;
@@ -9,8 +10,8 @@ use whorl::os::error::reason;
 use whorl::os::new_file::{Abilities, abilities, check_locks};
 use whorl::registry::RuntimeDir;
 
-/// Whether a filter of system calls bars one that makes or judges files. A call that is let through says that there is no
-/// file with an empty name.
+/// Checks whether a filter of system calls forbids one that makes or tests files. An allowed call reports that no file has an
+/// empty name.
 pub(super) fn calls() -> Finding {
     let name = "file calls";
     let tried = [
@@ -23,7 +24,7 @@ pub(super) fn calls() -> Finding {
     let barred: Vec<_> =
         tried.iter().filter(|(_, result)| is_barred(result)).map(|(call, _)| *call).collect();
     if barred.is_empty() {
-        return Finding::ok(name, "linkat, renameat2 and faccessat2 are there");
+        return Finding::ok(name, "linkat, renameat2 and faccessat2 work");
     }
     Finding::warn(
         name,
@@ -32,7 +33,7 @@ pub(super) fn calls() -> Finding {
     )
 }
 
-/// The information files of mailbox servers are made in the runtime directory.
+/// Checks for unnamed files, of which mailbox servers make their information files.
 pub(super) fn runtime_directory(directory: impl AsFd) -> Finding {
     let name = "unnamed files";
     match abilities(directory) {
@@ -46,7 +47,7 @@ pub(super) fn runtime_directory(directory: impl AsFd) -> Finding {
     }
 }
 
-/// Names of channels are sockets, which some file systems do not know (FAT, some FUSE ones). Locks say which of them live.
+/// Checks for sockets and locks, which some file systems lack (FAT, some FUSE ones). A channel needs both.
 pub(super) fn sockets_and_locks(directory: &RuntimeDir) -> Finding {
     let name = "sockets, locks";
     let locks = || directory.lock().map(drop).and_then(|()| check_locks(directory));
@@ -67,13 +68,13 @@ fn try_socket(directory: &RuntimeDir) -> Result<(), Errno> {
     rustix::fs::unlinkat(directory, &file, AtFlags::empty())
 }
 
-/// Files that are copied here have no name before they are complete, where the file system can do that.
+/// Checks whether copies into this directory can stay unnamed until they are complete.
 pub(super) fn this_directory() -> Finding {
     let name = "this directory";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match rustix::fs::open(".", flags, Mode::empty()).and_then(abilities) {
         Ok(Abilities { unnamed: true, keeps: true }) => {
-            Finding::ok(name, "copies have no name before they are complete")
+            Finding::ok(name, "a copy has no name before it is complete")
         }
         Ok(Abilities { keeps: true, .. }) => {
             Finding::warn(name, "no unnamed files", "a kill at the wrong moment can leave a .part file")

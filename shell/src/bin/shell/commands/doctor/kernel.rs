@@ -1,4 +1,4 @@
-//! What the kernel must be able to do.
+//! Checks of the kernel.
 
 use super::{Finding, files};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -7,7 +7,7 @@ use whorl::os::error::reason;
 use whorl::os::ofd_lock::ByteLocks;
 use whorl::os::socket_owner::{OwnerCheck, Source};
 
-/// The version from which everything is there.
+/// The oldest version that has everything.
 const OLDEST: (u32, u32) = (5, 6);
 
 pub(super) fn look() -> Vec<Finding> {
@@ -23,11 +23,11 @@ pub(super) fn look() -> Vec<Finding> {
     ]
 }
 
-/// What a call that failed means here.
+/// Returns why a call failed, in words that fit the checks.
 fn why(error: Errno) -> String {
     match error {
-        Errno::NOSYS => "this kernel has none".into(),
-        Errno::PERM | Errno::ACCESS => "forbidden, as by a container's seccomp profile".into(),
+        Errno::NOSYS => "this kernel does not have it".into(),
+        Errno::PERM | Errno::ACCESS => "forbidden, perhaps by a container's seccomp profile".into(),
         other => reason(other),
     }
 }
@@ -61,7 +61,7 @@ fn memfd() -> Result<rustix::fd::OwnedFd, Errno> {
 
 fn memory_objects() -> Finding {
     match memfd() {
-        Ok(_) => Finding::ok("memfd", "memory objects without names"),
+        Ok(_) => Finding::ok("memfd", "unnamed memory objects work"),
         Err(error) => Finding::fail("memfd", why(error), UPDATE),
     }
 }
@@ -69,7 +69,7 @@ fn memory_objects() -> Finding {
 fn sealing() -> Finding {
     let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE | SealFlags::SEAL;
     match memfd().and_then(|object| rustix::fs::fcntl_add_seals(&object, seals)) {
-        Ok(()) => Finding::ok("sealing", "against resizing, and against writing by receivers"),
+        Ok(()) => Finding::ok("sealing", "prevents resizing, and writing by receivers"),
         Err(error) => Finding::fail("sealing", why(error), UPDATE),
     }
 }
@@ -80,7 +80,7 @@ fn byte_locks() -> Finding {
         Ok(one.try_lock(0)? && other.is_held(0) && !other.try_lock(0)?)
     });
     match tried {
-        Ok(true) => Finding::ok("OFD locks", "the kernel tells who is dead"),
+        Ok(true) => Finding::ok("OFD locks", "the kernel tells which processes are dead"),
         Ok(false) => Finding::fail("OFD locks", "a held lock is not seen as held", UPDATE),
         Err(error) => Finding::fail("OFD locks", why(error), UPDATE),
     }
@@ -88,7 +88,7 @@ fn byte_locks() -> Finding {
 
 fn pidfd() -> Finding {
     match rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()) {
-        Ok(_) => Finding::ok("pidfd", "the end of a process is heard of at once"),
+        Ok(_) => Finding::ok("pidfd", "the kernel reports the end of a process at once"),
         Err(error) => {
             let advice =
                 "'shell copy' uses pipes instead; 'shell dipcrm' cannot signal a server that does not answer";
@@ -97,7 +97,7 @@ fn pidfd() -> Finding {
     }
 }
 
-/// Asks the kernel for the owner of a connection that this process makes over loopback.
+/// Asks the kernel for the owner of a loopback connection of this process.
 fn socket_owners() -> Finding {
     let name = "sock_diag";
     let advice = "'shell dipc' and 'shell serve' refuse clients on loopback, unless --any-user is given";
@@ -128,11 +128,13 @@ fn socket_owners() -> Finding {
     };
     let check = OwnerCheck::open(address);
     match (check.owner(&accepted), check.source()) {
-        (Ok(_), Source::SockDiag) => Finding::ok(name, "the kernel tells whose a connection on loopback is"),
+        (Ok(_), Source::SockDiag) => {
+            Finding::ok(name, "the kernel tells which user owns a loopback connection")
+        }
         (Ok(_), Source::ProcNet { why: error }) => Finding::warn(
             name,
             why(error),
-            "servers read /proc/net/tcp instead, which takes long if there are many connections",
+            "servers read /proc/net/tcp instead, which is slow with many connections",
         ),
         (Err(unknown), _) => Finding::fail(name, unknown.to_string(), advice),
     }

@@ -1,14 +1,15 @@
-//! What one process, or one user, may have.
+//! Checks of the limits of a process and of a user.
 
 use super::{Finding, files};
+use crate::ui::units::size;
 use rustix::process::Resource;
 use whorl::os::limits::limit_of;
-use whorl::os::memory::{available, in_words};
+use whorl::os::memory::available;
 use whorl::transfer::MAX_PEERS;
 
-/// With fewer descriptors a mailbox server, or a copy through sockets, has room for few.
+/// Below the first number of descriptors the check fails, below the second it warns.
 const FILES: (u64, u64) = (64, 1024);
-/// With less memory a ring of the usual size hardly fits.
+/// Below the first amount of free memory the check fails, below the second it warns.
 const MEMORY: (u64, u64) = (1 << 20, 64 << 20);
 
 pub(super) fn look() -> Vec<Finding> {
@@ -23,7 +24,7 @@ pub(super) fn look() -> Vec<Finding> {
     ]
 }
 
-/// What may be had at most; the commands raise the soft limit themselves.
+/// Returns the hard limit, because the commands raise the soft limit themselves.
 fn most(resource: Resource) -> u64 {
     limit_of(resource)[1]
 }
@@ -59,7 +60,7 @@ fn file_size() -> Finding {
         u64::MAX => Finding::ok("file size", "no limit"),
         limit => Finding::warn(
             "file size",
-            format!("files and memory objects end at {}", in_words(limit)),
+            format!("files and memory objects end at {}", size(limit)),
             "raise it: 'ulimit -f unlimited'",
         ),
     }
@@ -70,7 +71,7 @@ fn address_space() -> Finding {
         u64::MAX => Finding::ok("address space", "no limit"),
         limit => Finding::warn(
             "address space",
-            format!("limited to {}", in_words(limit)),
+            format!("limited to {}", size(limit)),
             "large rings and mailboxes cannot be mapped; 'ulimit -v unlimited'",
         ),
     }
@@ -78,21 +79,21 @@ fn address_space() -> Finding {
 
 fn memory() -> Finding {
     let (name, free) = ("memory", available());
-    let advice = "free some, or raise the container's limit: what is shared counts there";
+    let advice = "free some, or raise the container's limit: shared memory counts there";
     match free {
-        u64::MAX => Finding::warn(name, "how much is free cannot be told", "is /proc mounted?"),
-        _ if free < MEMORY.0 => Finding::fail(name, format!("{} free", in_words(free)), advice),
-        _ if free < MEMORY.1 => Finding::warn(name, format!("{} free", in_words(free)), advice),
-        _ => Finding::ok(name, format!("{} free", in_words(free))),
+        u64::MAX => Finding::warn(name, "the amount of free memory is unknown", "is /proc mounted?"),
+        _ if free < MEMORY.0 => Finding::fail(name, format!("{} free", size(free)), advice),
+        _ if free < MEMORY.1 => Finding::warn(name, format!("{} free", size(free)), advice),
+        _ => Finding::ok(name, format!("{} free", size(free))),
     }
 }
 
 fn loopback() -> Finding {
     match std::net::TcpListener::bind(("127.0.0.1", 0)) {
         Ok(_) if std::net::TcpListener::bind(("::1", 0)).is_ok() => {
-            Finding::ok("loopback", "127.0.0.1 and ::1 can be listened at")
+            Finding::ok("loopback", "127.0.0.1 and ::1 work")
         }
-        Ok(_) => Finding::ok("loopback", "127.0.0.1 can be listened at; there is no ::1"),
+        Ok(_) => Finding::ok("loopback", "127.0.0.1 works; there is no ::1"),
         Err(error) => Finding::fail(
             "loopback",
             whorl::os::error::reason_of(&error),

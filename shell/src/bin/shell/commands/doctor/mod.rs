@@ -1,4 +1,4 @@
-//! `shell doctor`: what may go wrong on this machine, and what to do about it.
+//! `shell doctor`: checks what the commands need from this machine, and says what to do.
 
 mod container;
 mod directory;
@@ -10,21 +10,22 @@ use crate::cli::doctor::Args;
 use crate::ui::exit::Exit;
 use crate::ui::table::{aligned, terminal_width};
 use crate::ui::terminal::{Colour, print_json, print_painted};
+use crate::ui::units::count;
 use serde::Serialize;
 
-/// How something is.
+/// The result of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
-    /// As it should be.
+    /// Works.
     Ok,
-    /// Works less well, or up to some size.
+    /// Works less well, or only up to a size.
     Warn,
     /// Some command cannot work.
     Fail,
 }
 
-/// What was looked at and how it is.
+/// A check and its result.
 #[derive(Debug, Serialize)]
 struct Finding {
     name: &'static str,
@@ -63,12 +64,28 @@ pub fn run(args: Args) -> Exit {
     let printed = if args.json {
         print_json(&Json { ok: healthy, checks: &findings })
     } else {
-        print_painted(&lines(&findings))
+        print_painted(&lines(&findings)) && print_painted(&[conclusion(&findings)])
     };
     if printed && healthy { Exit::Done } else { Exit::Failed }
 }
 
-/// Columns on a terminal, where long lines wrap rather than lose what to do; tabs elsewhere, for programs.
+/// Returns the last line: whether every command works on this machine.
+fn conclusion(findings: &[Finding]) -> (Option<Colour>, String) {
+    let of = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count() as u64;
+    match (of(Verdict::Fail), of(Verdict::Warn)) {
+        (0, 0) => (Some(Colour::Green), format!("verdict: all {} passed", count(of(Verdict::Ok), "check"))),
+        (0, warnings) => (
+            Some(Colour::Yellow),
+            format!("verdict: every command works, with {}", count(warnings, "warning")),
+        ),
+        (failed, _) => (
+            Some(Colour::Red),
+            format!("verdict: {} failed, so some commands do not work here", count(failed, "check")),
+        ),
+    }
+}
+
+/// Formats the checks: aligned columns on a terminal, where long lines wrap so that no advice is lost; tabs elsewhere.
 fn lines(findings: &[Finding]) -> Vec<(Option<Colour>, String)> {
     let word = |verdict| match verdict {
         Verdict::Ok => "ok",

@@ -1,13 +1,13 @@
-//! What the keys change: which row, which page, sorted how. No drawing.
+//! The state of the view: the selected row, the page, the order. Keys change it. It draws nothing.
 
 use super::figures::{Figures, Row};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::collections::{HashMap, VecDeque};
 
-/// How many looks back a receiver's line goes.
+/// How many samples the line of a receiver shows.
 pub const HISTORY: usize = 60;
 
-/// What the rows are sorted by.
+/// The column by which rows are sorted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     Name,
@@ -39,15 +39,15 @@ impl Order {
 /// The state of the view.
 pub struct App {
     pub rows: Vec<Row>,
-    /// By name, so that it stays with its channel when the order changes.
+    /// The name of the selected channel, so that the selection follows it when the order changes.
     selected: Option<String>,
-    /// One channel on the whole screen.
+    /// Whether the selected channel fills the screen.
     pub is_detailed: bool,
     pub is_explained: bool,
     pub order: Order,
-    /// The first line shown of a long detail.
+    /// The first visible line of a long detail.
     pub scrolled: usize,
-    /// How full it was for each receiver, by channel and pid.
+    /// The fill level of each receiver, sample by sample, by channel and pid.
     history: HashMap<(String, u32), VecDeque<f64>>,
 }
 
@@ -66,12 +66,12 @@ impl App {
         app
     }
 
-    /// Takes fresh figures in.
+    /// Takes over new figures.
     pub fn update(&mut self, figures: Figures) {
         self.rows = figures.channels;
         self.sort();
         let mut history = std::mem::take(&mut self.history);
-        let peers = self.rows.iter().flat_map(|row| row.peers.iter().map(move |peer| (row, peer)));
+        let peers = self.rows.iter().flat_map(|row| row.receivers.iter().map(move |peer| (row, peer)));
         for (row, peer) in peers {
             let key = (row.name.clone(), peer.process.as_ref().map_or(0, |process| process.pid));
             let mut line = history.remove(&key).unwrap_or_default();
@@ -86,26 +86,28 @@ impl App {
     fn sort(&mut self) {
         match self.order {
             Order::Name => self.rows.sort_by(|a, b| a.name.cmp(&b.name)),
-            Order::Rate => self.rows.sort_by_key(|row| std::cmp::Reverse((row.rate, row.message_rate))),
+            Order::Rate => {
+                self.rows.sort_by_key(|row| std::cmp::Reverse((row.rate_bytes_per_s, row.messages_per_s)))
+            }
             Order::Fill => {
                 self.rows.sort_by(|a, b| b.fill.partial_cmp(&a.fill).unwrap_or(std::cmp::Ordering::Equal))
             }
-            Order::Peers => self.rows.sort_by_key(|row| std::cmp::Reverse(row.receivers)),
+            Order::Peers => self.rows.sort_by_key(|row| std::cmp::Reverse(row.attached)),
         }
     }
 
-    /// How full it was for a receiver, the latest last.
+    /// Returns the fill levels of a receiver, the latest last.
     pub fn line(&self, name: &str, pid: u32) -> impl Iterator<Item = f64> + '_ {
         self.history.get(&(name.to_owned(), pid)).into_iter().flatten().copied()
     }
 
-    /// Which row is selected.
+    /// Returns the index of the selected row.
     pub fn at(&self) -> usize {
         let at = self.selected.as_ref().and_then(|name| self.rows.iter().position(|row| row.name == *name));
         at.unwrap_or(0)
     }
 
-    /// The selected row, if there is any.
+    /// Returns the selected row, or `None` if there are no rows.
     pub fn row(&self) -> Option<&Row> {
         self.rows.get(self.at())
     }
@@ -113,7 +115,7 @@ impl App {
     fn step(&mut self, down: bool, by: usize) {
         if self.is_detailed {
             let moved = if down { self.scrolled + by } else { self.scrolled.saturating_sub(by) };
-            self.scrolled = moved; // the drawing knows how far is too far
+            self.scrolled = moved; // the drawing limits it
             return;
         }
         let last = self.rows.len().saturating_sub(1);
@@ -121,7 +123,7 @@ impl App {
         self.selected = self.rows.get(at).map(|row| row.name.clone());
     }
 
-    /// Takes a key in; true: the end.
+    /// Handles a key. Returns `true` if the view should end.
     pub fn key(&mut self, key: KeyEvent) -> bool {
         if key.kind == KeyEventKind::Release {
             return false;

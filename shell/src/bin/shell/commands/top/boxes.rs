@@ -1,5 +1,4 @@
-//! Mailboxes as an onlooker sees them: their versions lie in memory that is mapped once, so looking costs the server
-//! nothing.
+//! The mailboxes of a server. Their versions lie in memory that is mapped once, so reading them costs the server nothing.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
@@ -9,55 +8,56 @@ use whorl::os::close_on_fork::CloseOnForkFd;
 use whorl::os::timeout::NOW;
 use whorl::shm::mailboxes::MailSegment;
 
-/// Of more mailboxes not every version is read each time.
+/// The most mailboxes whose versions are read.
 const MOST: u32 = 4096;
 
-/// What is known of a server's mailboxes.
+/// A sample of a server's mailboxes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Boxes {
     /// How many there are.
     pub boxes: u32,
-    /// What one holds.
+    /// The bytes that one holds.
+    #[serde(rename = "capacity_bytes")]
     pub capacity: u64,
     /// How many connections there are.
     pub connections: Option<u64>,
-    /// The version of each, up to some.
+    /// The version of each of the first mailboxes.
     pub versions: Vec<u64>,
-    /// Which of them changed since the last look.
+    /// Which of them changed since the last sample.
     #[serde(skip)]
     pub changed: Vec<bool>,
-    /// Bytes of memory.
+    /// The bytes of memory of all mailboxes.
     #[serde(skip)]
     pub memory: u64,
 }
 
-/// A server that was attached to, without a seat.
+/// An attached server. It is attached without a seat.
 pub struct Attached {
-    /// Its process, 0 if that is not visible: another one is another server.
+    /// Its process, or 0 if that is not visible. Another process is another server.
     pub pid: u32,
     port: u16,
     registry: ServerRegistry,
     segment: MailSegment,
     versions: Vec<u64>,
-    /// While it is open the server counts us as attached. A server that ends closes it.
+    /// The server counts this process as attached while it is open. A server that ends closes it.
     socket: CloseOnForkFd,
 }
 
 impl Attached {
-    /// Attaches; nothing if the server does not want that.
+    /// Attaches to a server. Returns `None` if the server refuses.
     pub fn to(port: u16, pid: u32) -> Option<Self> {
         let registry = ServerRegistry::open().ok()?;
         let (segment, socket) = attach(port).ok()?;
         Some(Self { pid, port, registry, segment, versions: Vec::new(), socket })
     }
 
-    /// Whether the server is gone.
+    /// Returns whether the server has ended.
     pub fn has_ended(&self) -> bool {
         let mut heard = [PollFd::new(&self.socket, PollFlags::IN)];
         poll(&mut heard, Some(&NOW)).is_ok_and(|count| count > 0)
     }
 
-    /// Looks. How many messages were written since the last time comes along, from the second time on.
+    /// Takes a sample. From the second one on it also returns the number of messages since the last one.
     pub fn look(&mut self) -> (Boxes, Option<u64>) {
         let geometry = self.segment.geometry();
         let boxes = geometry.boxes();

@@ -1,9 +1,10 @@
-//! The screen. What a colour says, a word or a sign says too.
+//! The screen. Every colour repeats what a word or a sign says.
 
 use super::app::App;
-use super::figures::{Row, in_bytes, in_thousands, short};
+use super::figures::{Row, peer_short, short};
 use crate::ui::table::cut;
 use crate::ui::terminal::Paint;
+use crate::ui::units::{count, rate, short_number, size};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -11,31 +12,31 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Table, TableState};
 use whorl::os::escape;
 
-/// Places of a fill bar.
+/// The width of a fill bar.
 const BAR: usize = 8;
-/// How full is nearly full.
+/// The fill level from which a bar is yellow.
 const HIGH: f64 = 0.75;
 
 const KEYS: [&str; 8] = [
     "up, down     choose a row, or scroll",
-    "Enter        that one in detail",
+    "Enter        show the row in detail",
     "Esc          back",
     "s            sort by name, rate, fill, peers",
-    "q            end",
+    "q            quit",
     "",
-    "FILL   what the slowest receiver has still to take, of what the ring holds;",
+    "FILL   the part of the ring that the slowest receiver has still to take;",
     "       at 100% the sender waits for it.  LAG  the same in bytes.",
 ];
 
-/// Draws it.
+/// Draws the screen.
 pub fn screen(frame: &mut Frame, app: &mut App) {
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)])
             .areas(frame.area());
     let rows = &app.rows;
     let live = rows.iter().filter(|row| row.state == "live").count();
-    let total: u64 = rows.iter().filter_map(|row| row.rate).sum();
-    let title = format!("shell top: {} names, {live} live, {}/s", rows.len(), in_bytes(total));
+    let total: u64 = rows.iter().filter_map(|row| row.rate_bytes_per_s).sum();
+    let title = format!("shell top: {}, {live} live, {}", count(rows.len() as u64, "name"), rate(total));
     frame.render_widget(Line::styled(title, Modifier::BOLD), head);
     if app.is_detailed && app.row().is_some() {
         detail(frame, body, app);
@@ -43,8 +44,8 @@ pub fn screen(frame: &mut Frame, app: &mut App) {
         list(frame, body, app);
     }
     let keys = match app.is_detailed {
-        true => "Esc back  up/down scroll  ? help  q end".into(),
-        false => format!("Enter detail  s sort (by {})  ? help  q end", app.order.word()),
+        true => "Esc back  up/down scroll  ? help  q quit".into(),
+        false => format!("Enter detail  s sort (by {})  ? help  q quit", app.order.word()),
     };
     frame.render_widget(Line::styled(keys, Modifier::DIM), foot);
     if app.is_explained {
@@ -54,34 +55,36 @@ pub fn screen(frame: &mut Frame, app: &mut App) {
 
 fn list(frame: &mut Frame, area: Rect, app: &App) {
     if app.rows.is_empty() {
-        let text = "Nothing has a name just now. Try, elsewhere:  shell send x";
+        let text = "No channels or servers. Try in another terminal:  shell send x";
         return frame.render_widget(Paragraph::new(text), area);
     }
+    // A narrow screen has no room for what the detail shows too.
+    let shown: &[usize] =
+        if area.width < 110 { &[0, 2, 3, 5, 6, 7, 8] } else { &[0, 1, 2, 3, 4, 5, 6, 7, 8] };
     let rows = app.rows.iter().map(|row| {
-        let cells = row.cells().into_iter().enumerate().map(|(column, cell)| match (column, row.fill) {
-            (2, Some(fill)) => Cell::from(Line::styled(bar(fill, BAR), heat(fill))),
-            (3..=6, _) => Cell::from(Line::from(cell).right_aligned()),
-            _ => Cell::from(cell),
+        let mut cells = row.cells();
+        if let (None, Some(messages), true) = (row.rate_bytes_per_s, row.messages_per_s, area.width < 110) {
+            cells[3] = format!("{} msg/s", short_number(messages));
+        }
+        let cells = shown.iter().map(|&column| {
+            let cell = std::mem::take(&mut cells[column]);
+            match (column, row.fill) {
+                (2, Some(fill)) => Cell::from(Line::styled(bar(fill, BAR), heat(fill))),
+                (3..=6, _) => Cell::from(Line::from(cell).right_aligned()),
+                (8, _) => Cell::from(cut(&cell, last_width(app, area.width, shown))),
+                _ => Cell::from(cell),
+            }
         });
-        TableRow::new(cells)
+        TableRow::new(cells.collect::<Vec<_>>())
     });
-    let head = Row::HEAD.iter().enumerate().map(|(column, title)| match column {
-        3..=6 => Cell::from(Line::from(*title).right_aligned()),
-        _ => Cell::from(*title),
+    let head = shown.iter().map(|&column| match column {
+        3..=6 => Cell::from(Line::from(Row::HEAD[column]).right_aligned()),
+        _ => Cell::from(Row::HEAD[column]),
     });
-    let longest = app.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).clamp(6, 24) as u16;
-    let narrow = area.width < 110;
-    let widths = [
-        Constraint::Length(longest.min(if narrow { 11 } else { 24 })),
-        Constraint::Length(9),
-        Constraint::Length(BAR as u16),
-        Constraint::Length(8),
-        Constraint::Length(5),
-        Constraint::Length(5),
-        Constraint::Length(6),
-        Constraint::Length(11),
-        Constraint::Min(5),
-    ];
+    let widths = shown.iter().map(|&column| match column {
+        8 => Constraint::Min(5),
+        _ => Constraint::Length(width_of(app, column)),
+    });
     let table = Table::new(rows, widths)
         .header(TableRow::new(head).style(Modifier::UNDERLINED))
         .row_highlight_style(Modifier::REVERSED)
@@ -90,20 +93,33 @@ fn list(frame: &mut Frame, area: Rect, app: &App) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
+/// Returns the width of a column, all but the last.
+fn width_of(app: &App, column: usize) -> u16 {
+    let longest = app.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    [longest.clamp(6, 24) as u16, 9, BAR as u16, 10, 5, 5, 7, 12][column]
+}
+
+/// Returns the width that the other columns and the gaps leave to the last one.
+fn last_width(app: &App, width: u16, shown: &[usize]) -> usize {
+    let others: u16 =
+        shown.iter().filter(|&&column| column < 8).map(|&column| width_of(app, column) + 1).sum();
+    width.saturating_sub(others).into()
+}
+
 fn detail(frame: &mut Frame, area: Rect, app: &mut App) {
     let Some(row) = app.row() else { return };
-    let size = |bytes: Option<u64>| bytes.map_or("-".into(), in_bytes);
-    let count = |number: Option<u64>| number.map_or("-".into(), in_thousands);
+    let size = |bytes: Option<u64>| bytes.map_or("-".into(), size);
+    let number = |number: Option<u64>| number.map_or("-".into(), short_number);
     let mut head = vec![
         Line::styled(format!("{}  ({}, {})", row.name, row.kind.unwrap_or("-"), row.state), Modifier::BOLD),
         Line::from(format!("owner    {}", short(&row.owner))),
         Line::from(format!(
             "memory   {}   sent {} in {} messages   now {}, {} messages/s",
-            size(row.memory),
-            size(row.sent),
-            count(row.messages),
-            row.rate.map_or("-".into(), |rate| format!("{}/s", in_bytes(rate))),
-            count(row.message_rate),
+            size(row.memory_bytes),
+            size(row.sent_bytes),
+            number(row.messages),
+            row.rate_bytes_per_s.map_or("-".into(), rate),
+            number(row.messages_per_s),
         )),
         Line::from(format!("waiting  {}", row.waiting())),
     ];
@@ -123,24 +139,24 @@ fn detail(frame: &mut Frame, area: Rect, app: &mut App) {
     frame.render_widget(Paragraph::new(head), area);
 }
 
-/// A line for each receiver: how full the ring was for it, look after look, and how far behind it is now.
+/// Returns a line for each receiver: the fill level, sample by sample, and how far behind it is now.
 fn receivers<'a>(app: &App, row: &Row, width: usize) -> Vec<Line<'a>> {
-    if row.peers.is_empty() {
+    if row.receivers.is_empty() {
         return vec![Line::from("no receivers")];
     }
-    // What the other columns leave: for the past, and the process.
+    // The past and the process share what the other columns leave.
     let past = ((width.saturating_sub(44)) / 2).clamp(8, super::app::HISTORY);
     let head = format!("{:8} {:past$} {:BAR$} {:>10}  PROCESS", "STATE", "PAST", "NOW", "BEHIND");
-    let lines = row.peers.iter().map(|peer| {
+    let lines = row.receivers.iter().map(|peer| {
         let pid = peer.process.as_ref().map_or(0, |process| process.pid);
         let line: Vec<_> = app.line(&row.name, pid).collect();
         let line: String =
             line.iter().skip(line.len().saturating_sub(past)).map(|fill| spark(*fill)).collect();
-        let behind = if peer.behind == 0 { "-".into() } else { in_bytes(peer.behind) };
+        let behind = if peer.behind == 0 { "-".into() } else { size(peer.behind) };
         let start = format!("{:8} {line:past$} ", peer.state);
         let end = format!(" {behind:>10}  ");
         let process =
-            cut(&short(&peer.process), width.saturating_sub(start.chars().count() + BAR + end.len()));
+            cut(&peer_short(&peer.process), width.saturating_sub(start.chars().count() + BAR + end.len()));
         Line::from(vec![
             Span::raw(start),
             Span::styled(bar(peer.fill, BAR), heat(peer.fill)),
@@ -150,7 +166,7 @@ fn receivers<'a>(app: &App, row: &Row, width: usize) -> Vec<Line<'a>> {
     std::iter::once(Line::styled(head, Modifier::UNDERLINED)).chain(lines).collect()
 }
 
-/// Mailboxes side by side: number and version, with a star where something was written since the last look.
+/// Returns mailboxes side by side: number and version, with a star after a version that changed since the last sample.
 fn grid<'a>(row: &Row, width: usize) -> Vec<Line<'a>> {
     let Some(boxes) = &row.mailboxes else { return Vec::new() };
     let cells: Vec<_> = boxes
@@ -166,9 +182,9 @@ fn grid<'a>(row: &Row, width: usize) -> Vec<Line<'a>> {
     let across = (width / widest).max(1);
     let clients = boxes.connections.map_or("-".into(), |count| count.to_string());
     let head = format!(
-        "{} mailboxes of {}, {clients} connections; number:version, * is new",
-        boxes.boxes,
-        in_bytes(boxes.capacity),
+        "{} of {}, {clients} connected; number:version, * is new",
+        count(boxes.boxes.into(), "mailbox"),
+        size(boxes.capacity),
     );
     let lines = cells.chunks(across).map(|cells| {
         let spans = cells.iter().map(|cell| {
@@ -192,7 +208,7 @@ fn explain(frame: &mut Frame) {
     frame.render_widget(text.block(Block::bordered().title(" shell top ")), place);
 }
 
-/// A bar in `places` places, to an eighth of a place.
+/// Returns a bar of `places` characters, exact to an eighth of a character.
 fn bar(fill: f64, places: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (fill.clamp(0.0, 1.0) * places as f64 * 8.0).round() as usize;
@@ -201,10 +217,10 @@ fn bar(fill: f64, places: usize) -> String {
     format!("{}{part}{}", "█".repeat(whole), "·".repeat(places - used))
 }
 
-/// One place of a line over time.
+/// Returns one character of a line over time.
 fn spark(fill: f64) -> char {
     const STEPS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    // Something is never nothing.
+    // A small value is never blank.
     STEPS[(fill.clamp(0.0, 1.0) * 8.0).ceil() as usize]
 }
 

@@ -1,15 +1,16 @@
-//! What is shown: one row for each channel and server, from what its owner says when it is asked. So a sender pays a few
-//! answers a second, given by the thread that gives them anyway.
+//! The figures: one row for each channel and server, from its owner's answer. A sender pays only for its control thread's
+//! answers.
 
 use super::boxes::{Attached, Boxes};
-use crate::commands::survey::{command, in_short, kind, standing, state, survey};
+use crate::commands::survey::{command, in_short, kind, peer_in_short, standing, state, survey};
+use crate::ui::units::{count, rate, short_number, size};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 use whorl::registry::status::{Kind, Participant, PeerState, TransportKind};
 use whorl::registry::{Listed, State};
 
-/// Everything at one time.
+/// Every channel and server at one time.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
     pub channels: Vec<Row>,
@@ -24,23 +25,23 @@ pub struct Row {
     pub owner: Option<Process>,
     /// How full the channel is for its slowest receiver, 0 to 1.
     pub fill: Option<f64>,
-    /// Bytes in the last second, and in all.
-    pub rate: Option<u64>,
-    pub sent: Option<u64>,
-    /// Messages in the last second, and in all; mailboxes tell the former from the second look on.
-    pub message_rate: Option<u64>,
+    /// Bytes in the last second, and in total.
+    pub rate_bytes_per_s: Option<u64>,
+    pub sent_bytes: Option<u64>,
+    /// Messages in the last second, and in total. For mailboxes the former needs two samples.
+    pub messages_per_s: Option<u64>,
     pub messages: Option<u64>,
-    pub memory: Option<u64>,
-    /// How many take part.
-    pub receivers: usize,
-    /// Bytes that the slowest has still to take.
-    pub lag: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    /// The number of live receivers, or of connections to a mailbox server.
+    pub attached: usize,
+    /// The bytes that the slowest receiver has not taken.
+    pub lag_bytes: Option<u64>,
     pub slowest: Option<Process>,
-    /// Who waits for whom.
+    /// What the owner waits for, or what waits for an owner.
     pub waiting: Option<String>,
-    pub peers: Vec<Peer>,
+    pub receivers: Vec<Peer>,
     pub mailboxes: Option<Boxes>,
-    /// Why its owner says nothing.
+    /// Why its owner does not answer.
     pub silent: Option<String>,
 }
 
@@ -57,6 +58,7 @@ pub struct Peer {
     #[serde(flatten)]
     pub process: Option<Process>,
     pub state: &'static str,
+    #[serde(rename = "lag_bytes")]
     pub behind: u64,
     pub fill: f64,
 }
@@ -67,24 +69,46 @@ impl Process {
     }
 }
 
-/// A process, or what is known of it, in few places.
+/// Describes an owner in a few words.
 pub fn short(process: &Option<Process>) -> String {
     process.as_ref().map_or("-".into(), |process| in_short(Some(process.pid), &process.command))
 }
 
-/// Looks, and remembers what is needed to say how things move.
+/// Describes a receiver in a few words that tell receivers apart.
+pub fn peer_short(process: &Option<Process>) -> String {
+    process.as_ref().map_or("-".into(), |process| peer_in_short(process.pid, &process.command))
+}
+
+/// Takes samples, and keeps from one sample what the next one needs.
 #[derive(Default)]
 pub struct Sampler {
     servers: HashMap<u16, (Attached, Instant)>,
+    /// The channels whose sender waited in the last sample; `None` before the first one.
+    waited: Option<HashSet<String>>,
 }
 
 impl Sampler {
-    /// How things are now.
+    /// Takes a sample.
+    ///
+    /// # Errors
+    /// The runtime directory cannot be used.
     pub fn look(&mut self) -> Result<Figures, String> {
         let listed = survey()?;
         let ports: Vec<_> = listed.iter().filter_map(|channel| channel.name.mailbox_port()).collect();
         self.servers.retain(|port, _| ports.contains(port));
-        Ok(Figures { channels: listed.iter().map(|channel| self.row(channel)).collect() })
+        let waits: HashSet<_> =
+            listed.iter().filter(|at| is_blocked(at)).map(|at| at.name.to_string()).collect();
+        let waited = self.waited.replace(waits.clone());
+        let mut channels: Vec<_> = listed.iter().map(|channel| self.row(channel)).collect();
+        for row in &mut channels {
+            // A sender that keeps up with its receivers waits for moments. Only a wait that two samples see is shown.
+            let lasts =
+                waits.contains(&row.name) && waited.as_ref().is_none_or(|waited| waited.contains(&row.name));
+            if lasts {
+                row.waiting = Some("for slowest".into());
+            }
+        }
+        Ok(Figures { channels })
     }
 
     fn row(&mut self, listed: &Listed) -> Row {
@@ -92,16 +116,16 @@ impl Sampler {
         if let (Some(port), State::Live) = (listed.name.mailbox_port(), listed.state)
             && let Some((boxes, written)) = self.boxes(port, listed.owner.unwrap_or(0))
         {
-            row.message_rate = written;
+            row.messages_per_s = written;
             row.messages = Some(boxes.versions.iter().sum());
-            row.memory = Some(boxes.memory);
-            row.receivers = boxes.connections.unwrap_or(0) as usize;
+            row.memory_bytes = Some(boxes.memory);
+            row.attached = boxes.connections.unwrap_or(0) as usize;
             row.mailboxes = Some(boxes);
         }
         row
     }
 
-    /// A server's mailboxes, and how many messages a second were written since the last look.
+    /// Returns a server's mailboxes, and the messages per second since the last sample.
     fn boxes(&mut self, port: u16, pid: u32) -> Option<(Boxes, Option<u64>)> {
         if self.servers.get(&port).is_none_or(|(attached, _)| attached.pid != pid || attached.has_ended()) {
             self.servers.insert(port, (Attached::to(port, pid)?, Instant::now()));
@@ -114,7 +138,7 @@ impl Sampler {
 }
 
 impl Row {
-    /// The names of the cells.
+    /// The titles of the cells.
     pub const HEAD: [&str; 9] =
         ["NAME", "KIND", "FILL", "RATE", "MSG/S", "PEERS", "LAG", "WAITING", "SLOWEST"];
 
@@ -130,42 +154,42 @@ impl Row {
             state: state(listed.state),
             owner: listed.owner.filter(|_| listed.state != State::Stale).and_then(Process::of),
             fill: rings.map(|_| slowest.map_or(0.0, fill)),
-            rate: rings.map(|report| report.rate),
-            sent: rings.map(|report| report.sent),
-            message_rate: rings
+            rate_bytes_per_s: rings.map(|report| report.rate),
+            sent_bytes: rings.map(|report| report.sent),
+            messages_per_s: rings
                 .filter(|report| report.way == TransportKind::Shm)
                 .map(|report| report.message_rate),
             messages: rings.filter(|report| report.way == TransportKind::Shm).map(|report| report.messages),
-            memory: report.map(|report| report.memory),
-            receivers: peers.iter().filter(|peer| peer.standing == PeerState::Live).count(),
-            lag: rings.map(|_| slowest.map_or(0, |peer| peer.behind)),
+            memory_bytes: report.map(|report| report.memory),
+            attached: peers.iter().filter(|peer| peer.standing == PeerState::Live).count(),
+            lag_bytes: rings.map(|_| slowest.map_or(0, |peer| peer.behind)),
             slowest: slowest.and_then(|peer| Process::of(peer.pid)),
             waiting: waiting(listed),
-            peers: peers.iter().map(Peer::of).collect(),
+            receivers: peers.iter().map(Peer::of).collect(),
             mailboxes: None,
             silent: listed.silent.clone(),
         }
     }
 
-    /// The row in words; the last may be long.
+    /// Returns the row in words. The last cell may be long.
     pub fn cells(&self) -> Vec<String> {
-        let number = |number: Option<u64>| number.map_or("-".into(), in_thousands);
-        let bytes = |bytes: Option<u64>| bytes.map_or("-".into(), in_bytes);
+        let number = |number: Option<u64>| number.map_or("-".into(), short_number);
+        let bytes = |bytes: Option<u64>| bytes.map_or("-".into(), size);
         let fill = self.fill.map_or("-".into(), |fill| format!("{:.0}%", fill * 100.0));
         vec![
             self.name.clone(),
             self.kind.unwrap_or("-").into(),
             fill,
-            self.rate.map_or("-".into(), |rate| format!("{}/s", in_bytes(rate))),
-            number(self.message_rate),
-            self.receivers.to_string(),
-            bytes(self.lag),
+            self.rate_bytes_per_s.map_or("-".into(), rate),
+            number(self.messages_per_s),
+            self.attached.to_string(),
+            bytes(self.lag_bytes),
             self.waiting(),
-            short(&self.slowest),
+            peer_short(&self.slowest),
         ]
     }
 
-    /// Who waits for whom, or what else there is to say.
+    /// Returns what the owner waits for, or why there is nothing to show.
     pub fn waiting(&self) -> String {
         match (&self.waiting, self.state) {
             (Some(waiting), _) => waiting.clone(),
@@ -186,70 +210,63 @@ fn fill(peer: &Participant) -> f64 {
     f64::from(peer.fill.min(1000)) / 1000.0
 }
 
-/// Who waits for whom.
+/// Returns whether a sender is blocked by its slowest receiver: it waits, and its ring is full or nothing has moved for a
+/// second. A sender that waits for moments only, as every sender does, is not blocked.
+fn is_blocked(listed: &Listed) -> bool {
+    let Some(report) = listed.report.as_ref().filter(|_| listed.state == State::Live) else { return false };
+    let fullest = report.participants.iter().map(|peer| peer.fill).max().unwrap_or(0);
+    report.waits && (fullest >= 1000 || report.rate == 0)
+}
+
+/// Returns what the owner waits for before it begins, or how many receivers wait for an owner.
 fn waiting(listed: &Listed) -> Option<String> {
     let receivers = listed.waiting.len();
     match (&listed.report, listed.state) {
-        (Some(report), State::Waiting) if report.wanted > 0 => Some(format!("for {} peers", report.wanted)),
-        (Some(report), State::Live) if report.waits => Some("for slowest".into()),
+        (Some(report), State::Waiting) if report.wanted > 0 => {
+            Some(format!("for {}", count(report.wanted.into(), "peer")))
+        }
         _ if receivers > 0 => Some(format!("{receivers} for it")),
         _ => None,
     }
 }
 
-/// A number in at most five places: 99999, 1.2M, 34M.
-pub fn in_thousands(number: u64) -> String {
-    match number {
-        ..100_000 => number.to_string(),
-        _ => scaled(number, 1000.0, ["k", "M", "G", "T"]),
-    }
-}
-
-/// So many bytes in at most six places: 999B, 1.2KiB, 34MiB; counted in 1024s, as everywhere else.
-pub fn in_bytes(number: u64) -> String {
-    match number {
-        ..1000 => format!("{number}B"),
-        _ => scaled(number, 1024.0, ["KiB", "MiB", "GiB", "TiB"]),
-    }
-}
-
-/// In the first of these units that needs three digits at most, or else in the last.
-fn scaled(number: u64, scale: f64, units: [&str; 4]) -> String {
-    let mut value = number as f64 / scale;
-    let mut at = 0;
-    while value >= 999.5 && at + 1 < units.len() {
-        value /= scale;
-        at += 1;
-    }
-    let places = usize::from(value < 9.95);
-    format!("{value:.places$}{}", units[at])
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{in_bytes, in_thousands};
+    use super::*;
+    use whorl::registry::status::{Phase, Report};
+
+    fn ring(waits: bool, rate: u64, fill: u32) -> Listed {
+        let peer = Participant { pid: 1, standing: PeerState::Live, behind: 1, fill };
+        let report = Report {
+            kind: Kind::Ring,
+            stage: Phase::Live,
+            way: TransportKind::Shm,
+            wanted: 1,
+            memory: 0,
+            sent: 1,
+            rate,
+            messages: 1,
+            message_rate: 0,
+            waits,
+            participants: vec![peer],
+            connections: 0,
+        };
+        Listed {
+            name: "x".parse().expect("a name"),
+            kind: Some(Kind::Ring),
+            state: State::Live,
+            owner: Some(1),
+            report: Some(report),
+            waiting: Vec::new(),
+            silent: None,
+        }
+    }
 
     #[test]
-    fn numbers_stay_short() {
-        for (number, text) in [
-            (0, "0"),
-            (99_999, "99999"),
-            (100_000, "100k"),
-            (1_234_567, "1.2M"),
-            (34_000_000, "34M"),
-            (5_000_000_000, "5.0G"),
-        ] {
-            assert_eq!(in_thousands(number), text);
-        }
-        for (number, text) in [
-            (0, "0B"),
-            (999, "999B"),
-            (1000, "1.0KiB"),
-            (655_360, "640KiB"),
-            (1_047_552, "1.0MiB"),
-            (12_345_678, "12MiB"),
-        ] {
-            assert_eq!(in_bytes(number), text);
-        }
+    fn a_sender_is_blocked_by_a_full_ring_or_when_nothing_moves() {
+        assert!(is_blocked(&ring(true, 1 << 20, 1000)));
+        assert!(is_blocked(&ring(true, 0, 10)), "the end of a stream, which a receiver has still to take");
+        assert!(!is_blocked(&ring(true, 1 << 20, 10)), "it waits for a moment");
+        assert!(!is_blocked(&ring(false, 0, 1000)));
     }
 }

@@ -1,9 +1,9 @@
-//! The end of the terminal, which is also the view's.
+//! Ends the view when its terminal is closed.
 //!
-//! When a terminal hangs up, crossterm reads it again and again, for ever, inside one call: neither its error nor the signal that
-//! comes with it is ever seen by who called. So a thread watches for the end of the terminal, and ends the process.
+//! When a terminal closes, crossterm reads it forever inside one call, and its caller sees neither the error nor the signal. So a
+//! thread waits for the terminal's end, and ends the process.
 
-use crate::ui::terminal::say;
+use crate::ui::terminal::print_error;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::thread::Builder;
 use std::time::Duration;
@@ -11,31 +11,32 @@ use whorl::os::signal::{raise_default, stop_signal};
 use whorl::os::standard::input;
 use whorl::os::thread::start_thread;
 
-/// How long the view may take to end by itself, as the signal asks.
+/// How long the view may take to end by the signal.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// From now on the process ends soon after its terminal: of the signal that came with it, or, where that is ignored, as failed.
+/// Starts the thread. The process then ends soon after its terminal: by the signal that comes with it, or with a failure if the
+/// signal is ignored.
 pub fn end_with_terminal() {
     let watch = || {
         if !hung_up() {
-            return; // it cannot be watched
+            return; // the terminal cannot be polled
         }
         std::thread::sleep(GRACE);
         if let Some(signal) = stop_signal() {
             raise_default(signal);
         }
-        say("top: the terminal is gone");
+        print_error("top: the terminal was closed");
         std::process::exit(1);
     };
-    // Without the thread everything works but this.
+    // Without the thread the view works, but may outlive its terminal.
     let _ = start_thread(Builder::new().name("terminal".into()), watch);
 }
 
-/// Waits until standard input's terminal has hung up; false if that cannot be waited for.
+/// Waits until the terminal on standard input is closed. Returns `false` if that cannot be polled.
 fn hung_up() -> bool {
     let stdin = input();
     loop {
-        // No events are asked for: a hang-up is told always.
+        // poll(2) always reports a hang-up, so no events are requested.
         let mut watched = [PollFd::new(&stdin, PollFlags::empty())];
         match poll(&mut watched, None) {
             Err(rustix::io::Errno::INTR) => {}

@@ -1,13 +1,13 @@
-//! `shell top`: what goes on, as rows that move.
+//! `shell top`: shows channels and servers as rows that update.
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `figures.rs` | what is shown, from what owners say of themselves; no terminal |
+//! | `figures.rs` | the figures, from the owners' answers |
 //! | `boxes.rs` | mailboxes, whose versions are read from their memory |
-//! | `app.rs` | keys, and what they change |
+//! | `app.rs` | the state of the view, and the keys that change it |
 //! | `draw.rs` | the screen |
 //! | `screen.rs` | the terminal, taken and given back |
-//! | `gone.rs` | the end of the terminal, which is also ours |
+//! | `gone.rs` | the end of the process when its terminal is closed |
 
 mod app;
 mod boxes;
@@ -19,7 +19,8 @@ mod screen;
 use crate::cli::top::Args;
 use crate::ui::exit::Exit;
 use crate::ui::table::{aligned, terminal_width};
-use crate::ui::terminal::{is_dumb, print, print_json, say};
+use crate::ui::terminal::{is_dumb, print, print_error, print_json};
+use crate::ui::usage;
 use app::App;
 use figures::{Figures, Row, Sampler};
 use ratatui::crossterm::event::{self, Event};
@@ -31,7 +32,7 @@ use whorl::os::signal::{catch_stop_signals, stop_signal};
 use whorl::os::standard::{input, output};
 use whorl::os::thread::start_thread;
 
-/// How long a signal, or fresh figures, may lie unnoticed while no key is pressed.
+/// How long a signal or new figures may stay unnoticed while no key is pressed.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs it.
@@ -40,18 +41,15 @@ pub fn run(args: Args) -> Exit {
         return once(args.json);
     }
     if !output().is_terminal() || !input().is_terminal() {
-        say("top: this is no terminal; use --once or --json");
-        return Exit::Usage;
+        return usage::refuse(&["top"], "standard input or output is not a terminal; use --once or --json");
     }
     if is_dumb() {
-        say(
-            "top: TERM is not set, or dumb: it names no terminal that can be drawn on; set TERM, or use --once or --json",
-        );
-        return Exit::Usage;
+        let why = "TERM is not set or names a terminal that cannot move its cursor; set TERM, or use --once or --json";
+        return usage::refuse(&["top"], why);
     }
     catch_stop_signals();
     let figures = sample_every(args.interval);
-    // The first look before the screen is taken: what is wrong then is told as everywhere.
+    // The first sample comes before the screen is taken, so that its error is printed as usual.
     let first = match figures.recv() {
         Ok(Ok(first)) => first,
         Ok(Err(why)) => return failed(&why),
@@ -71,11 +69,11 @@ pub fn run(args: Args) -> Exit {
 }
 
 fn failed(why: &str) -> Exit {
-    say(&format!("top: {why}"));
+    print_error(&format!("top: {why}"));
     Exit::Failed
 }
 
-/// Looks again and again, in a thread of its own: an owner that does not answer must not hold up the keys.
+/// Takes samples in a thread of its own, because an owner that does not answer must not delay the keys.
 fn sample_every(interval: Duration) -> Receiver<Result<Figures, String>> {
     let (told, heard) = sync_channel(1);
     let looking = move || {
@@ -84,12 +82,12 @@ fn sample_every(interval: Duration) -> Receiver<Result<Figures, String>> {
             std::thread::sleep(interval);
         }
     };
-    // If there is no thread the channel hangs up, and says so.
+    // Without the thread the channel is closed, which the caller reports.
     let _ = start_thread(Builder::new().name("figures".into()), looking);
     heard
 }
 
-/// Draws until somebody wants to end; an inner error is why there are no figures any more.
+/// Draws until a key or a signal ends the view. An inner error says why there are no more figures.
 fn show(
     screen: &mut Screen,
     figures: &Receiver<Result<Figures, String>>,

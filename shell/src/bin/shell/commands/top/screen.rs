@@ -13,15 +13,14 @@ use whorl::os::standard::{Output, output};
 
 /// The terminal on standard output, in raw mode and with another screen.
 ///
-/// Its size is what [`size_of`] makes of what it says. It is not left to ratatui, which takes 65535 columns and rows at
-/// their word, and would make a buffer of 4 billion cells.
+/// Its size comes from [`size_of`], because ratatui would believe 65535 columns and rows and allocate 4 billion cells.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Output>>>,
     area: Rect,
 }
 
 impl Screen {
-    /// Takes the terminal. A panic gives it back before it is told.
+    /// Takes the terminal. A panic gives it back before the panic is printed.
     ///
     /// # Errors
     /// The terminal refuses.
@@ -34,7 +33,7 @@ impl Screen {
         enable_raw_mode()?;
         let taken = Self::enter();
         if taken.is_err() {
-            let _ = restore(); // the first error counts
+            let _ = restore(); // the first error is returned
         }
         taken
     }
@@ -47,12 +46,12 @@ impl Screen {
         Ok(Self { terminal: Terminal::with_options(backend, options)?, area })
     }
 
-    /// Whether the terminal has another size than what was drawn last.
+    /// Returns whether the terminal's size has changed since the last drawing.
     pub fn has_changed(&self) -> bool {
         area() != self.area
     }
 
-    /// Draws, on all of it.
+    /// Draws the whole screen.
     ///
     /// # Errors
     /// The terminal cannot be written.
@@ -71,7 +70,7 @@ impl Screen {
     pub fn give_back(mut self) -> Result<()> {
         let shown = self.terminal.show_cursor();
         if shown.is_err() {
-            // Dropped, it would try again, and print why not, which may panic.
+            // Its drop would try again and print the error, which may panic.
             std::mem::forget(self);
         }
         restore().and(shown)
@@ -84,7 +83,7 @@ fn area() -> Rect {
 }
 
 fn restore() -> Result<()> {
-    // First what has more consequences.
+    // First the step that matters more.
     disable_raw_mode()?;
     execute!(output(), LeaveAlternateScreen)
 }
