@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// The longest sleep before the stop signal is looked at again.
-const SLICE: Timespec = timespec(Duration::from_millis(50));
+const POLL_INTERVAL: Timespec = timespec(Duration::from_millis(50));
 
 /// What happened to standard output and standard error: bits of `WROTE` and `LOST`, shifted by the descriptor.
 static HISTORY: AtomicU8 = AtomicU8::new(0);
@@ -155,7 +155,7 @@ fn wait(
 ) -> Result<usize> {
     loop {
         let is_stopped = stop_signal().is_some();
-        let patience = if is_stopped { &NOW } else { &SLICE };
+        let patience = if is_stopped { &NOW } else { &POLL_INTERVAL };
         match poll(&mut [PollFd::from_borrowed_fd(on, until)], Some(patience)) {
             // Not `Interrupted`: the standard library's loops would begin again, without end.
             Ok(0) if is_stopped => return Err(Error::other("interrupted by a signal")),

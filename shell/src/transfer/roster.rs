@@ -189,8 +189,8 @@ impl Roster {
             // The control thread tells of every change; the bound is for signals, which tell nobody.
             let nap = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return false,
-                Some(left) => left.min(crate::os::futex::SLICE),
-                None => crate::os::futex::SLICE,
+                Some(left) => left.min(crate::os::futex::POLL_INTERVAL),
+                None => crate::os::futex::POLL_INTERVAL,
             };
             let woken =
                 self.changed.wait_timeout(peers, nap).unwrap_or_else(std::sync::PoisonError::into_inner);
