@@ -1,4 +1,4 @@
-//! No start files, no C library, no dynamic linker: the program brings its own entry point.
+//! Builds without start files, C library and dynamic linker: the program has its own entry point.
 
 fn main() {
     for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie"] {

@@ -1,4 +1,4 @@
-//! `shell copy` against its contenders: one file to many files, wall and CPU time of everybody concerned.
+//! `shell copy` against its contenders: one file to many files, wall time and the CPU time of all processes.
 
 use benches::collect::{interleave, present};
 use benches::contender::Unavailable;
@@ -23,7 +23,7 @@ struct Bench {
     control: &'static Control,
 }
 
-/// One table: who copies, and what is demanded of wall and of CPU time.
+/// One table: its copiers, and the targets for wall time and for CPU time.
 struct Question<'a> {
     name: &'a str,
     title: String,
@@ -64,7 +64,7 @@ fn main() {
     }
 }
 
-/// The copiers of a table whose target is the copy itself.
+/// Returns the copiers of a table whose target is the copy itself.
 fn copiers(shell: &Shell) -> Vec<Copier> {
     vec![
         shell.copier("whorl --shm", &["--shm"]),
@@ -83,7 +83,7 @@ fn copiers(shell: &Shell) -> Vec<Copier> {
 }
 
 impl Bench {
-    /// Runs a case in a place with so much room, or says why not.
+    /// Runs a case in a directory with enough room, or reports why not.
     fn at(&self, case: &str, parent: &Path, bytes: u64, run: impl FnOnce(&Place)) {
         let why = match Place::new(parent, bytes) {
             Ok(place) => return run(&place),
@@ -192,7 +192,7 @@ impl Bench {
         }
     }
 
-    /// One run into a fresh directory, checked, and removed.
+    /// Runs a copier once into a fresh directory, checks the copies, and removes them.
     fn timed(
         &self,
         copier: &Copier,
@@ -212,7 +212,7 @@ impl Bench {
         Ok(result.and_then(|taken| check(&job).map(|()| taken).map_err(RunError::Failed)))
     }
 
-    /// N times the size stays the same while N grows: what does a byte to one peer cost?
+    /// Measures the cost of one byte to one peer: N grows while N times the size stays constant.
     fn peers(&self, shell: &Shell, place: &Place, total: u64) {
         let all: &[(usize, &'static str)] = &[
             (1, "whorl x1"),

@@ -1,5 +1,5 @@
-//! The mailbox server against redis and memcached: requests per second over TCP, client and server on the same cores;
-//! and a mailbox read through shared memory.
+//! The mailbox server against redis and memcached: requests per second over TCP, with client and server on the same
+//! cores. Also a mailbox read through shared memory.
 
 use benches::collect::{Collected, interleave, present};
 use benches::control::Control;
@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 use whorl::contenders::mailboxes::read_attached;
 
-/// Bytes of a message, connections, requests in a batch, and what is asked of Whorl.
+/// Bytes of a message, connections, requests in a batch, and the target for Whorl.
 const CASES: [(usize, usize, usize, f64); 7] = [
     (4096, 1, 1, 1.1),
     (4096, 8, 1, 1.15),
@@ -24,7 +24,7 @@ const CASES: [(usize, usize, usize, f64); 7] = [
     (65536, 8, 1, 1.15),
     (65536, 8, 16, 1.15),
 ];
-/// How many connections are open, and for `--quick`.
+/// The numbers of open connections.
 const CROWDS: [usize; 5] = [1, 10, 100, 1000, 10_000];
 const QUICK_CROWDS: [usize; 3] = [1, 100, 1000];
 const RIVALS: &[&str] = &["redis", "memcached"];
@@ -83,7 +83,8 @@ fn main() {
     }
 }
 
-/// Reads through more and more connections, each of which is used in turn; and what an idle one costs.
+/// Reads through more and more connections, each of which is used in turn. Also measures the memory of an idle
+/// connection.
 fn connections(options: &Options, (shell, place): (&Path, &Path)) {
     let parties: Vec<Who> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
     let control = Control::map();
@@ -98,7 +99,7 @@ fn connections(options: &Options, (shell, place): (&Path, &Path)) {
             continue;
         }
         let timing = options.timing(150, 800);
-        // Not to connect in time is not to hang: a server may take its time with so many.
+        // A slow connect is no hang: a server may need time for this many connections.
         let deadline = timing.deadline + Duration::from_millis(2 * connections as u64);
         let timing = Timing { deadline, ..timing };
         let rows = interleave(
@@ -145,8 +146,8 @@ fn table(
     .print(options.json);
 }
 
-/// Reads by a process that is attached to the mailboxes, beside the best that one core of a server gives: half of what a
-/// pipelined client gets from both cores.
+/// Measures reads of a process that is attached to the mailboxes, compared with the most that one core of a server
+/// gives. That is half of what a pipelined client gets from both cores.
 fn attached(options: &Options, (shell, place): (&Path, &Path), name: &str, time: Duration, rounds: usize) {
     let parties: Vec<Who> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
     let rows = interleave(
@@ -189,10 +190,10 @@ fn print(
     .print(options.json);
 }
 
-/// The release build of the command.
+/// Builds the release version of the command.
 fn build() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|why| why.to_string())?;
-    let target = own.ancestors().nth(3).ok_or("this bench lies in no target directory")?;
+    let target = own.ancestors().nth(3).ok_or("this bench is not in a target directory")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command

@@ -1,12 +1,12 @@
-//! The ring against its contenders: how fast, how soon, and what happens when a receiver is killed.
+//! The ring against its contenders: its rate, its latency, and the effect of a killed receiver.
 
 use benches::collect::{Collected, interleave, present};
 use benches::contender::{Contender, Cores, LatencyCase, StreamCase, Wait};
 use benches::control::Control;
 use benches::janitor::Janitor;
-use benches::latency;
 use benches::options::Options;
 use benches::report::{Better, Case};
+use benches::round_trips;
 use benches::statistics::percentile;
 use benches::streams::{self, Blocked, Run};
 use benches::targets::{Target, at_least, at_most, limit};
@@ -14,9 +14,10 @@ use benches::{contenders, scale, targets};
 
 const SIZES: [(usize, &str, usize); 3] = [(64, "64 B", 64), (4096, "4 KiB", 64), (81920, "80 KiB", 16)];
 const RECEIVERS: [usize; 3] = [1, 4, 16];
-/// The longest run of messages that is published at once.
+/// The longest batch of messages that is published at once.
 const RUN: usize = 32;
-/// Who has a call that publishes a run at once, or is part of table two's target. For all others both tables are one.
+/// The contenders that have a call to publish a batch at once, or are part of table two's target. For all others both
+/// tables show the same run.
 const TABLE_TWO: [&str; 7] =
     ["whorl", "iceoryx2", "shaq", "pipe", "unix socket", "tee(2)", "disruptor, in process"];
 const TABLE_TWO_QUICK: [&str; 3] = ["whorl", "iceoryx2", "shaq"];
@@ -33,7 +34,7 @@ fn main() {
     let mut parties = contenders::all();
     parties.retain(|party| options.wants(party.name()));
     let clean = || contenders::all().iter().for_each(|party| party.clean_up());
-    // Once beforehand: what a contender leaves behind bears the bench's name, and not the janitor's.
+    // Cleans up before the first run: a contender's files carry the bench's name, and not the janitor's.
     clean();
     let _janitor = Janitor::new(clean);
     let bench = Bench { options, control: Control::map(), parties };
@@ -112,7 +113,7 @@ impl Bench {
         }
         let timing = self.options.timing(40, 400);
         let rounds = self.options.rounds(2, 7);
-        let run = |p: &dyn Contender| latency::run(self.control, p, &case, &timing);
+        let run = |p: &dyn Contender| round_trips::run(self.control, p, &case, &timing);
         let rows = rounds_of(&self.parties, rounds, 2, run);
         let targets = match (case.wait, case.cores) {
             (Wait::Spin, _) => vec![at_most(1.2, &["raw shared word"])],
@@ -231,7 +232,7 @@ fn rounds_of<T>(
     interleave(parties, rounds, tolerance, |party| party.name().into(), |party| run(*party))
 }
 
-/// The longest pause of all, as a row with a single value.
+/// Returns the longest pause of all, as a row with a single value.
 fn worst(row: &Collected<f64>) -> Collected<f64> {
     let mut worst = row.map(|pause| *pause);
     let pauses: Vec<f64> = worst.values.drain(..).map(|(_, pause)| pause).collect();

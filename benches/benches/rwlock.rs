@@ -1,5 +1,5 @@
-//! The reader-writer lock against its contenders: what it costs alone, how much gets through between two parties, and how long
-//! one waits for the other kind.
+//! The reader-writer lock against its contenders: what it costs alone, how many operations two parties make, and how
+//! long one party waits for the other kind.
 
 use benches::collect::{Collected, interleave};
 use benches::control::Control;
@@ -11,7 +11,7 @@ use benches::statistics::percentile;
 use benches::streams::Run;
 use benches::targets::{Target, at_least, at_most, limit};
 
-/// A contender, its type erased: it runs a question once and returns operations per second, or the waits in ms.
+/// A contender without its type. It runs a question once, and returns operations per second, or the waits in ms.
 type Ask = fn(&'static Control, Question, &Timing) -> Run<Vec<f64>>;
 const EVERYBODY: [(&str, Ask); 5] = [
     (Whorl::NAME, ask::<Whorl>),

@@ -1,7 +1,8 @@
-//! What only the full benches have: the contenders from the registry, the targets, and the tables that hold figures against them.
+//! The parts of the full benches: the contenders from the registry, the targets, and the tables that compare figures
+//! with them.
 //!
-//! `README.md` beside this crate says how to run the benches and what each figure means. The harness, and the contenders that
-//! every machine has, are the package `measure`, which `shell bench` uses too.
+//! `README.md` beside this crate says how to run the benches and what each figure means. The harness, and the
+//! contenders that every machine has, are the package `whorl-harness`, which `shell bench` uses too.
 
 pub mod contenders;
 pub mod copying;
@@ -12,6 +13,6 @@ pub mod scale;
 pub mod targets;
 
 pub use harness::{
-    clock, collect, contender, control, janitor, latency, load, many_connections, process, role, servers,
-    statistics, streams, waiting,
+    clock, collect, contender, control, janitor, latency, load, many_connections, process, role, round_trips,
+    servers, statistics, streams, waiting,
 };

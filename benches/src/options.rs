@@ -1,4 +1,4 @@
-//! The command line of the benches, and how long things take.
+//! The command line of the benches, and the durations of runs.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the command line; prints what is wrong with it, or the help, and exits.
+    /// Reads the command line. If it is wrong, or asks for help, prints that and exits.
     pub fn from_args() -> Self {
         let mut options = Options::default();
-        // `cargo bench` says `--bench`, `cargo test --benches` does not.
+        // `cargo bench` passes `--bench`; `cargo test --benches` does not.
         if !std::env::args().any(|arg| arg == "--bench") {
-            println!("not run: this is a bench and no test (by hand, it wants --bench)");
+            println!("not run: this is a bench and not a test; add --bench to run it");
             std::process::exit(0);
         }
         let mut args = std::env::args().skip(1);
@@ -51,7 +51,7 @@ impl Options {
                     print!("{HELP}");
                     std::process::exit(0)
                 }
-                _ => usage(&format!("{arg}: no such option")),
+                _ => usage(&format!("{arg}: unknown option")),
             }
         }
         options
@@ -73,7 +73,7 @@ impl Options {
         self.kills.unwrap_or(if self.quick { 20 } else { 100 })
     }
 
-    /// The timing of a run that measures for so many milliseconds, warming up for a quarter of that.
+    /// Returns the timing of a run that measures for `quick` or `full` milliseconds, with a quarter of that as warm-up.
     pub fn timing(&self, quick: u64, full: u64) -> Timing {
         let measure = if self.quick { quick } else { full };
         Timing {

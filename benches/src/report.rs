@@ -1,4 +1,4 @@
-//! Figures for people (aligned tables) and for programs (a JSON object per line).
+//! Figures for people (aligned tables) and for programs (one JSON object per line).
 
 use crate::collect::Collected;
 use crate::statistics::{median, number, spread};
@@ -12,11 +12,11 @@ pub enum Better {
     Lower,
 }
 
-/// One question, answered by several parties.
+/// One question, answered by several contenders.
 pub struct Case<'a> {
     pub bench: &'static str,
     pub name: String,
-    /// What is measured, in words.
+    /// What the case measures, as a title.
     pub title: String,
     pub size: Option<u64>,
     pub receivers: Option<usize>,
@@ -26,7 +26,7 @@ pub struct Case<'a> {
     pub targets: &'a [Target],
 }
 
-/// A target, looked at.
+/// A target and its result.
 struct Verdict {
     text: String,
     ratio: Option<f64>,
@@ -37,7 +37,7 @@ struct Verdict {
 impl Case<'_> {
     pub fn print(&self, as_json: bool) {
         let mut out = std::io::stdout().lock();
-        // A reader that went away ends the bench quietly.
+        // If the reader of the output closes it, the bench ends quietly.
         let result = if as_json { self.write_json(&mut out) } else { self.write_table(&mut out) };
         if result.and_then(|()| out.flush()).is_err() {
             std::process::exit(0);
@@ -96,7 +96,7 @@ impl Case<'_> {
             }
             writeln!(out, "{}", row.note().map_or(String::new(), |text| format!("  {text}")))?;
         }
-        // Those of whom the same is to be said share a line.
+        // Contenders with the same note share a line.
         let mut absent: Vec<(String, Vec<&str>)> = Vec::new();
         for row in self.rows.iter().filter(|row| row.absent.is_some()) {
             let why = row.note().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The ring to more and more receivers: what does one more of them cost?
+//! The ring with more and more receivers: the cost of one more of them.
 
 use crate::collect::{interleave, present};
 use crate::contender::{Contender, StreamCase};
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 const RECEIVERS: [usize; 8] = [1, 2, 4, 8, 16, 64, 256, 1000];
 const QUICK: [usize; 3] = [1, 16, 256];
-/// Who is asked: those who publish runs between processes, and the kernel's own.
+/// The contenders that publish batches between processes, and the kernel's own means.
 const PARTIES: [&str; 6] = ["whorl", "iceoryx2, polling", "shaq", "pipe", "unix socket", "tee(2)"];
-/// A page: what tee(2) duplicates whole. Of 64 B there is only the switching between processes to be seen, of 80 KiB only the
-/// loops over the data.
+/// A page, which tee(2) duplicates whole. With 64 B the switching between processes would hide everything else, and
+/// with 80 KiB the loops over the data would.
 const SIZE: usize = 4096;
 const SLOTS: usize = 64;
 const RUN: usize = 32;
@@ -65,10 +65,10 @@ pub fn run(options: &Options, control: &'static Control, parties: &[&'static dyn
     }
 }
 
-/// A lap of the ring takes a turn of every receiver: the more of them, the longer the run.
+/// Returns a timing that grows with the receivers: a lap of the ring takes a turn of every receiver.
 fn timing(options: &Options, receivers: usize) -> Timing {
     let receivers = receivers as u64;
     let timing = options.timing(40 + receivers / 2, 300 + receivers);
-    // Setting up, and taking down, is not what is measured here.
+    // Setting up and taking down are not measured, so they get extra time.
     Timing { deadline: timing.deadline + Duration::from_millis(20 * receivers), ..timing }
 }

@@ -1,6 +1,6 @@
-//! The targets: what Whorl must reach, as a ratio against a contender of the same run or against a fixed limit.
+//! The targets: what Whorl must reach, as a ratio to a contender of the same run or as a fixed limit.
 
-/// One demand on one figure of one party.
+/// One demand on one figure of one contender.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub of: &'static str,
@@ -10,7 +10,7 @@ pub struct Target {
 
 #[derive(Clone, Debug)]
 pub enum Against {
-    /// The best of the parties whose names begin so.
+    /// The best of the contenders whose names begin with one of these.
     Best(&'static [&'static str]),
     /// A number in the figure's unit.
     Limit(f64),
@@ -20,7 +20,7 @@ pub enum Against {
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
-    /// Nothing is asked; the ratio is of interest.
+    /// No demand; the table only shows the ratio.
     Beside,
 }
 
@@ -33,7 +33,7 @@ impl Bound {
         }
     }
 
-    /// How near the bound is: above 1 it is met, the smaller the worse.
+    /// Returns how near the bound is. Above 1 the target is met; a smaller margin is worse.
     pub fn margin(self, ratio: f64) -> f64 {
         match self {
             Bound::AtLeast(least) => ratio / least,
@@ -60,28 +60,28 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// At least so many times as much as the best of these.
+/// Demands at least `factor` times as much as the best of these.
 pub fn at_least(factor: f64, names: &'static [&'static str]) -> Target {
     Target { of: "whorl", against: Against::Best(names), bound: Bound::AtLeast(factor) }
 }
 
-/// At most so many times as much as the best of these.
+/// Demands at most `factor` times as much as the best of these.
 pub fn at_most(factor: f64, names: &'static [&'static str]) -> Target {
     Target { of: "whorl", against: Against::Best(names), bound: Bound::AtMost(factor) }
 }
 
-/// How many times as much as the best of these; nothing is asked.
+/// Shows how many times as much as the best of these, without a demand.
 pub fn beside(names: &'static [&'static str]) -> Target {
     Target { of: "whorl", against: Against::Best(names), bound: Bound::Beside }
 }
 
-/// At most this.
+/// Demands at most this number.
 pub fn limit(limit: f64) -> Target {
     Target { of: "whorl", against: Against::Limit(limit), bound: Bound::AtMost(1.0) }
 }
 
 impl Target {
-    /// The same demand on another party.
+    /// Returns this demand on another contender.
     pub fn of(mut self, who: &'static str) -> Target {
         self.of = who;
         self

@@ -1,11 +1,13 @@
-//! Two threads, each tied to a core of its own, that poll two rings in one anonymous mapping: how programs that bypass the
-//! kernel would use the core. Nobody sleeps, nothing is allocated once it runs, no system call is made. Prints the latency.
+//! Two threads, each bound to its own core, poll two rings in one anonymous mapping. Programs that bypass the kernel
+//! use the core like this. No thread sleeps, and while the threads run they allocate nothing and make no system call.
+//! Prints the latency.
 //!
 //! ```sh
 //! cargo run --release -p whorl-core --example polled_ring
 //! ```
 //!
-//! The mapping is of huge pages if the machine has some to spare (`sysctl vm.nr_hugepages=1`), else of ordinary ones.
+//! The mapping uses a huge page if the machine has a free one (`sysctl vm.nr_hugepages=1`), and ordinary pages
+//! otherwise.
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -24,7 +26,7 @@ const GEOMETRY: Geometry = match Geometry::new(64, 64, 1) {
 const ROUNDS: usize = 200_000;
 const HUGE: usize = 2 << 20;
 
-/// Polls. Nobody ever tells anybody anything, so to wake is to do nothing.
+/// A host that polls. No thread sleeps, so waking does nothing.
 #[derive(Clone, Copy)]
 struct Poll;
 
@@ -57,24 +59,24 @@ impl Host for Poll {
 
 type Ends = (Sender<OwnedRing<'static, Poll>>, Receiver<Ring<'static, Poll>>);
 
-/// A ring at the beginning of `memory`, with its one receiver, and what is left.
+/// Makes a ring with one receiver at the beginning of `memory`. Returns its two ends and the rest of the memory.
 fn ring(memory: Region<'static>) -> (Ends, Region<'static>) {
     let length = |length: u64| (length as usize).next_multiple_of(4096);
     let (data, rest) = memory.split_at(length(GEOMETRY.data_length())).expect("room for the data");
     let (control, rest) =
         rest.split_at(length(GEOMETRY.control_length())).expect("and for the control words");
-    // SAFETY: writable, apart, used by nobody else; nobody is ever reclaimed.
+    // SAFETY: writable, apart, and not used by other code; this host reclaims no participant.
     let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Poll) }.expect("aligned and long enough");
-    let applicant = PendingReceiver::request_seat(ring.ring(), 0, true, 0).expect("the seat is free");
+    let pending = PendingReceiver::request_seat(ring.ring(), 0, true, 0).expect("the seat is free");
     let (sender, membership) = ring.into_sender();
     membership.admit_all();
-    let Ok(receiver) = applicant.try_admitted() else { panic!("admitted just now") };
+    let Ok(receiver) = pending.try_admitted() else { panic!("admitted just now") };
     ((sender, receiver), rest)
 }
 
 fn memory() -> (Region<'static>, &'static str) {
     let map = |flags| {
-        // SAFETY: a new mapping, wherever the kernel finds room.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         unsafe { mmap_anonymous(std::ptr::null_mut(), HUGE, ProtFlags::READ | ProtFlags::WRITE, flags) }
     };
     let (start, pages) = match map(MapFlags::SHARED | MapFlags::HUGETLB) {
@@ -86,9 +88,9 @@ fn memory() -> (Region<'static>, &'static str) {
     (unsafe { Region::new(start, HUGE) }, pages)
 }
 
-/// Ties this thread to the `nth` processor that it may use; whether there is one.
+/// Binds this thread to the `nth` processor that it may use. Returns whether there is one.
 fn tie_to(nth: usize) -> bool {
-    let allowed = sched_getaffinity(None).expect("our own affinity");
+    let allowed = sched_getaffinity(None).expect("this thread's affinity");
     let Some(processor) = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).nth(nth) else {
         return false;
     };
@@ -103,7 +105,7 @@ fn send(sender: &mut Sender<OwnedRing<'static, Poll>>, message: &[u8; 64]) {
     claim.publish(1);
 }
 
-/// Receives one message; false at the end.
+/// Receives one message. Returns false at the end of the stream.
 fn receive(receiver: &mut Receiver<Ring<'static, Poll>>, message: &mut [u8; 64]) -> bool {
     let Ok(run) = receiver.read(None) else { return false };
     run.item(0).copy_to(message).expect("an honest sender").expect("as long as a slot");
@@ -130,7 +132,7 @@ fn main() {
         let sent = [round as u8; 64];
         let start = Instant::now();
         send(&mut ping, &sent);
-        assert!(receive(&mut pong_out, &mut message), "the other side is there");
+        assert!(receive(&mut pong_out, &mut message), "the echo thread is running");
         times.push(start.elapsed());
         assert_eq!(message, sent);
     }
@@ -138,8 +140,12 @@ fn main() {
     let tied = tied & echo.join().expect("it does not panic");
     times.sort_unstable();
     let [median, tail] = [ROUNDS / 2, ROUNDS * 999 / 1000].map(|at| times[at].as_nanos());
-    let cores = if tied { "a core each" } else { "not a core each, so these are times of the scheduler" };
+    let cores = if tied {
+        "each thread on its own core"
+    } else {
+        "threads share a core, so these are times of the scheduler"
+    };
     println!(
-        "64 bytes to and fro, {ROUNDS} times, in {pages}, {cores}: median {median} ns, 99.9 % within {tail} ns"
+        "{ROUNDS} round trips of 64 bytes in {pages}, {cores}: median {median} ns, 99.9 % within {tail} ns"
     );
 }

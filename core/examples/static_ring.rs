@@ -1,16 +1,17 @@
-//! A ring in a `static` array: no allocation, no operating system, nobody sleeps.
+//! A ring in a `static` array: no allocation, no operating system, and no participant sleeps.
 //!
-//! For embedded use keep what is above `main`; the only thing here that needs `std` is `println!`. What to decide:
+//! For embedded use keep the code above `main`; only `println!` needs `std`. A program decides three things:
 //!
-//! - **Where it lies.** A `static` of [`DATA`] plus [`CONTROL`] bytes, aligned to 128. Both are constants of the geometry,
-//!   so the compiler reserves exactly what the ring needs, and refuses a geometry that is impossible. The ring may as
-//!   well lie in a linker section of its own, or in memory that two cores share.
-//! - **How to wait.** A [`Host`](whorl_core::host::Host). Here it is [`SpinHost`]. On a microcontroller a host of its own
-//!   executes `wfe` in `wait` and `sev` in the wakes, or switches tasks. The `try_` functions never wait, so an interrupt handler can call
-//!   `try_claim` and `try_read`.
-//! - **Who dies.** Nobody does where there are no processes: [`SpinHost`] never runs the closure of `try_reclaim`.
+//! - **Where the ring lies.** Here: a `static` of [`DATA`] plus [`CONTROL`] bytes, aligned to 128. Both are constants
+//!   of the geometry. So the compiler reserves exactly what the ring needs, and refuses an impossible geometry. The
+//!   ring may also lie in its own linker section, or in memory that two cores share.
+//! - **How a participant waits.** A [`Host`](whorl_core::host::Host) decides it; here it is [`SpinHost`]. A host for a
+//!   microcontroller may execute `wfe` in `wait` and `sev` in the wakes, or switch tasks. The `try_` functions never
+//!   wait, so an interrupt handler can call `try_claim` and `try_read`.
+//! - **Which participants die.** Without processes, none: [`SpinHost`] never runs the closure of `try_reclaim`.
 //!
-//! The sender and each receiver may live on different cores or in an interrupt handler; each handle is used by one at a time.
+//! The sender and each receiver may run on different cores or in an interrupt handler. Only one of them uses each
+//! handle at a time.
 #![expect(clippy::disallowed_types, reason = "a static that the ring writes to needs interior mutability")]
 
 use std::cell::UnsafeCell;
@@ -33,7 +34,7 @@ const CONTROL: usize = GEOMETRY.control_length() as usize;
 #[repr(C, align(128))]
 struct Memory(UnsafeCell<[u8; DATA + CONTROL]>);
 
-// SAFETY: reached only through the ring, which decides who touches what.
+// SAFETY: reached only through the ring, which decides which participant touches which bytes.
 unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new([0; DATA + CONTROL]));
@@ -43,18 +44,18 @@ fn main() {
     // SAFETY: all of the static, which lives for ever, and `main` runs once.
     let memory = unsafe { Region::new(start, DATA + CONTROL) };
     let (data, control) = memory.split_at(DATA).expect("both fit");
-    // SAFETY: writable, apart, used by nobody else yet; nobody is ever reclaimed.
+    // SAFETY: writable, apart, and not used by other code yet; this host reclaims no participant.
     let ring = unsafe { Ring::create(data, control, GEOMETRY, 0, SpinHost::new()) }
         .expect("aligned and long enough");
     let handle = ring.ring();
     let (mut sender, membership) = ring.into_sender();
 
     let [first, second] = [0, 1].map(|seat| {
-        let applicant = PendingReceiver::request_seat(handle.clone(), seat, true, 0);
-        applicant.unwrap_or_else(|why| panic!("seat {seat}: {why}"))
+        let pending = PendingReceiver::request_seat(handle.clone(), seat, true, 0);
+        pending.unwrap_or_else(|why| panic!("seat {seat}: {why}"))
     });
     membership.admit_all();
-    let mut receivers = [first, second].map(|applicant| match applicant.try_admitted() {
+    let mut receivers = [first, second].map(|pending| match pending.try_admitted() {
         Ok(receiver) => receiver,
         Err((why, _)) => panic!("{why}"),
     });

@@ -1,17 +1,17 @@
-//! What can go wrong, as small enums. Nothing here panics over bytes that another process wrote.
+//! Small error enums, one for each operation. No function here panics over bytes that another process wrote.
 
 use core::fmt;
 
-/// What a ring's sender stored when it closed: the only end of data there is.
+/// The end record, which a ring's sender stores when it closes. Only this record ends the data of a ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct End {
-    /// How many bytes were sent in all.
+    /// The number of bytes that were sent in all.
     pub total: u64,
-    /// A 128-bit checksum over them, where one was asked for.
+    /// A 128-bit checksum over these bytes, if the sender computes one.
     pub checksum: Option<[u8; 16]>,
 }
 
-/// Why the sender has no slot to write.
+/// Why the sender gets no slot to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClaimError {
     /// The slowest receiver has not yet given back a slot (`try_claim` only).
@@ -29,11 +29,12 @@ pub enum ReadError {
     Empty,
     /// Everything was read: this is the end record.
     Ended(End),
-    /// The sender went away without closing: what was read so far is all there will be, and it is not whole.
+    /// The sender ended without closing the ring. The receiver has read everything that was published, but the stream
+    /// is not whole.
     SenderDied,
     /// This receiver was evicted for being too slow.
     Evicted,
-    /// The shared words make no sense: the sender is broken or hostile.
+    /// The shared words hold impossible values, so the sender is broken or hostile.
     Corrupt,
     /// The deadline passed first.
     TimedOut,
@@ -46,13 +47,13 @@ pub enum ReadError {
 pub enum JoinError {
     /// The seat is taken, or does not exist.
     Taken,
-    /// Not admitted yet (`try_admitted` only).
+    /// The sender has not admitted this receiver yet (`try_admitted` only).
     Asking,
-    /// The beginning of the stream, which was asked for, has been overwritten.
+    /// The receiver asked for the beginning of the stream, which has been overwritten.
     Missed,
-    /// The seat was cleared under this participant: another participant took it for dead.
+    /// Another participant cleared the seat as if its occupant were dead.
     Reclaimed,
-    /// The sender is gone.
+    /// The sender has ended.
     SenderDied,
     /// The deadline passed first.
     TimedOut,
@@ -60,7 +61,7 @@ pub enum JoinError {
     Interrupted,
 }
 
-/// A length, kind or word read from a peer that no honest peer writes.
+/// A length, kind or word that a peer wrote and that no honest peer writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Corrupt;
 
@@ -71,7 +72,7 @@ pub struct TooLong;
 /// Why a lock was not entered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockError {
-    /// Another participant is in or goes first (the `try_` forms only).
+    /// Another participant is in or goes first (the `try_` methods only).
     Busy,
     /// The deadline passed first.
     TimedOut,
@@ -79,7 +80,7 @@ pub enum LockError {
     Interrupted,
 }
 
-/// Why there is no news.
+/// Why a wait for a newer message returned no version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WaitError {
     /// The deadline passed first.
@@ -95,9 +96,9 @@ pub enum WaitError {
 pub enum MailReadError {
     /// The lock was not entered.
     Lock(LockError),
-    /// The message needs a buffer of so many bytes.
+    /// The message needs a buffer of this many bytes.
     TooShort(usize),
-    /// The shared words make no sense: a peer is broken or hostile.
+    /// The shared words hold impossible values, so a peer is broken or hostile.
     Corrupt,
     /// There is no such mailbox.
     NoSuchBox,
@@ -169,12 +170,12 @@ say!(JoinError {
 say!(Corrupt { Self => "the shared memory holds impossible values" });
 say!(TooLong { Self => "the message is longer than a slot" });
 say!(LockError {
-    Self::Busy => "somebody else is in, or goes first",
-    Self::TimedOut => "timed out waiting for those who are in",
+    Self::Busy => "another participant holds the lock, or is first in line",
+    Self::TimedOut => "timed out waiting for the lock",
     Self::Interrupted => "interrupted",
 });
 say!(WaitError {
-    Self::TimedOut => "timed out waiting for news",
+    Self::TimedOut => "timed out waiting for a newer message",
     Self::Interrupted => "interrupted",
     Self::NoSuchBox => "there is no such mailbox",
 });
@@ -184,7 +185,7 @@ impl fmt::Display for MailReadError {
         match self {
             Self::Lock(why) => why.fmt(f),
             Self::TooShort(needed) => {
-                write!(f, "the message has {needed} bytes, more than there is room for")
+                write!(f, "the message has {needed} bytes, which is more than the buffer holds")
             }
             Self::Corrupt => Corrupt.fmt(f),
             Self::NoSuchBox => WaitError::NoSuchBox.fmt(f),
@@ -198,7 +199,7 @@ impl fmt::Display for MailWriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lock(why) => why.fmt(f),
-            Self::TooLong => f.write_str("the message is longer than the mailbox"),
+            Self::TooLong => f.write_str("the message is longer than the mailbox's capacity"),
             Self::NoSuchBox => WaitError::NoSuchBox.fmt(f),
         }
     }

@@ -1,4 +1,4 @@
-//! The parking protocol: how to sleep until something changed, without losing a wake.
+//! The parking protocol: how a waiter sleeps until a state changes, without losing a wake.
 //!
 //! An [`EventCount`] lies beside the state that a waiter waits for: a ring's tail, a cursor, a version. Neither side takes
 //! a lock. A notifier pays one fence and one load when no waiter sleeps.
@@ -28,7 +28,8 @@
 use crate::host::{Futex, WaitResult};
 use crate::sync::{AtomicU32, Ordering, fence};
 
-/// A word to sleep on, and whether a waiter may do so. Any number of waiters and notifiers may share it.
+/// A word to sleep on, and a mark that says whether a waiter may sleep. Any number of waiters and notifiers may share
+/// it.
 #[repr(C, align(64))]
 pub struct EventCount {
     /// Counts the notifications, wrapping. Only notifiers change it. *Sequence*: Release increments pair with the Acquire load
@@ -58,14 +59,16 @@ impl EventCount {
     /// Announces that the caller may sleep, and returns a ticket for one sleep. The caller must look at the state again before
     /// it sleeps.
     pub fn prepare_wait(&self) -> Ticket {
-        // Acquire: the waiter's half of *sequence*: the announcement below comes after the clearing before that ring.
+        // Acquire: the waiter's half of *sequence*. It puts the announcement below after the clearing that precedes
+        // that notification.
         let sequence = self.sequence.load(Ordering::Acquire);
         self.has_waiters.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst); // (3), against (B): announce, then look
         Ticket { sequence }
     }
 
-    /// Sleeps until the next notification, the end of a poll interval, or the deadline. Says which.
+    /// Sleeps until the next notification, the end of a poll interval, or the deadline. Returns which of them ended the
+    /// sleep.
     ///
     /// # Blocking
     /// Waits at most one poll interval of the host.
@@ -73,7 +76,7 @@ impl EventCount {
         futex.wait(&self.sequence, ticket.sequence, deadline)
     }
 
-    /// Takes the announcement back. For an event count with a single waiter, which found a change without sleeping.
+    /// Takes the announcement back. Meant for an event count with a single waiter that found a change without sleeping.
     pub fn cancel_wait(&self) {
         self.has_waiters.store(0, Ordering::Relaxed);
     }
@@ -92,7 +95,7 @@ impl EventCount {
         }
     }
 
-    /// Wakes all waiters, also those whose announcement was cleared.
+    /// Wakes all waiters, including a waiter whose announcement has been cleared.
     pub fn notify_all<F: Futex>(&self, futex: &F) {
         self.has_waiters.store(0, Ordering::Relaxed);
         // Release: the notifier's half of *sequence*.

@@ -1,7 +1,8 @@
 //! What an embedder supplies: how to wait on a word, and which participants are dead.
 //!
-//! No algorithm can know either. On Linux a host sleeps on a futex, and byte locks that the kernel drops tell it who died.
-//! On a microcontroller a host spins or waits for an event, and no participant dies: see [`SpinHost`].
+//! No algorithm can know either. On Linux a host sleeps on a futex, and the byte locks that the kernel drops tell it
+//! which participants died. On a microcontroller a host spins or waits for an event, and no participant dies: see
+//! [`SpinHost`].
 
 use crate::sync::{AtomicU32, Ordering, spin_loop};
 use core::convert::Infallible;
@@ -21,13 +22,13 @@ pub enum WaitResult {
 
 /// Waiting on a shared word.
 ///
-/// - To compare and to go to sleep is one step with respect to wakes: a wake that follows a change of the word reaches each
-///   waiter that went to sleep on the old value.
+/// - Comparing and going to sleep is one atomic step with respect to wakes. A wake that follows a change of the word
+///   reaches each waiter that went to sleep on the old value.
 /// - Spurious returns are allowed.
 /// - No memory ordering is promised: callers bring their own.
 /// - A sleep lasts one poll interval of at most 50 ms, because a wake is only a hint.
-/// - Once the deadline has passed, a wait says so even if the word differs, so that a peer that changes words all the time
-///   cannot hold a waiter.
+/// - Once the deadline has passed, a wait returns [`WaitResult::TimedOut`] even if the word differs. So a peer that
+///   keeps changing words cannot hold a waiter.
 /// - Words in memory that several processes map need the shared kind of futex.
 pub trait Futex {
     /// A point in time in the host's own terms. This crate only passes it on: it reads no clock.
@@ -36,32 +37,34 @@ pub trait Futex {
     /// Backs off before sleeping. Returns true if the caller should look again, or false if it should sleep.
     ///
     /// `attempt` counts the caller's looks from 0. Attempt 0 should return without yielding, because the caller's
-    /// announcement may hold up others. A host returns true a bounded number of times in a row, and never after the
-    /// deadline. The default, never true, is right everywhere; true pays where the other side runs meanwhile.
+    /// announcement may hold up other participants. A host returns true a bounded number of times in a row, and never
+    /// after the deadline. The default always returns false, which is correct everywhere. Returning true pays where the
+    /// other side runs meanwhile.
     fn spin(&self, attempt: u32, deadline: Option<Self::Deadline>) -> bool {
         let _ = (attempt, deadline);
         false
     }
 
-    /// Sleeps while `word` holds `expected`, until the poll interval or the deadline ends at the latest. Returns why.
+    /// Sleeps while `word` holds `expected`, and returns why it woke. It sleeps at most until the poll interval or the
+    /// deadline ends.
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<Self::Deadline>) -> WaitResult;
 
     /// Wakes all waiters that sleep on `word`.
     fn wake_all(&self, word: &AtomicU32);
 }
 
-/// A [`Futex`] that also knows which participants are dead. A host that cannot tell says "alive".
+/// A [`Futex`] that also knows which participants are dead. A host that cannot tell says that they are alive.
 pub trait Host: Futex {
-    /// Runs `reclaim` if the occupant of `seat` is surely dead, and only while no participant can occupy that seat. Returns
-    /// whether it ran.
+    /// Runs `reclaim` if the occupant of `seat` is surely dead, and only while no participant can occupy that seat.
+    /// Returns whether it ran.
     ///
-    /// Several callers may reclaim one seat at the same time. A caller that is stopped inside `reclaim` holds up no other;
-    /// only the seat stays empty until that caller goes on or dies.
+    /// Several callers may reclaim one seat at the same time. A caller that is stopped inside `reclaim` holds up no
+    /// other caller. Only the seat stays empty, until that caller continues or dies.
     fn try_reclaim(&self, seat: u32, reclaim: impl FnOnce()) -> bool;
 
-    /// Runs `round` unless another participant is inside its own round. So of all waiters whose poll interval ends, one at a
-    /// time asks for every seat, which saves work. A participant that is stopped inside its round must not keep the others
-    /// from theirs for more than a few poll intervals.
+    /// Runs `round` unless another participant is inside its own round. So only one waiter at a time looks at every
+    /// seat after a poll interval, which saves work. A participant that is stopped inside its round must not hold up
+    /// the rounds of others for more than a few poll intervals.
     fn try_sweep(&self, round: impl FnOnce());
 
     /// Returns whether the segment's owner (a ring's sender) is surely dead.
@@ -102,13 +105,13 @@ impl Default for SpinHost {
 }
 
 impl<D> SpinHost<D> {
-    /// How often a wait compares the word before it returns [`WaitResult::PollInterval`].
+    /// The number of times that a wait compares the word before it returns [`WaitResult::PollInterval`].
     const LOOKS: u32 = 1000;
-    /// How often a participant looks before it announces that it waits.
+    /// The number of times that a participant looks before it announces that it waits.
     const ATTEMPTS: u32 = 16;
 
-    /// Returns a host that calls `relax` between two looks. `relax` may yield or halt the processor until the next event;
-    /// it returns false once the deadline has passed.
+    /// Returns a host that calls `relax` between two looks. `relax` may yield, or halt the processor until the next
+    /// event. It returns false once the deadline has passed.
     pub const fn with_clock(relax: fn(Option<D>) -> bool) -> Self {
         Self { relax }
     }

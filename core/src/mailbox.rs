@@ -5,13 +5,14 @@
 //!                 buffer 1: message 5, or whatever a writer has done of message 7
 //! ```
 //!
-//! Messages have versions, 1, 2, 3, and so on, 64 bits wide; version 0 is the empty message of a fresh mailbox. Version v
-//! lies in buffer v mod 2. A writer fills the buffer that is not current, with the message's length and the upper half of
-//! its version beside it, and then stores the lower half in `latest`: that one store is the *commit*. So a writer that is
-//! killed anywhere leaves the old message whole or the new one, and there is no poisoned state. The lock is there for the
-//! readers of the old buffer: without it, two quick writers would write under them.
+//! Messages have versions 1, 2, 3 and so on, 64 bits wide. Version 0 is the empty message of a fresh mailbox. Version v
+//! lies in buffer v mod 2. A writer fills the buffer that is not current, with the message's length and the upper half
+//! of its version beside it. Then it stores the lower half in `latest`: that one store is the *commit*. So a writer
+//! that is killed at any point leaves either the old message whole or the new one, and no mailbox is ever poisoned. The
+//! lock protects the readers of the old buffer: without it, the second of two quick writers would write into the buffer
+//! that they read.
 //!
-//! A mailbox is not a queue: a reader sees by the version how many messages it missed.
+//! A mailbox is not a queue. A reader sees from the version how many messages it missed.
 //!
 //! | name | one half | the other half |
 //! |---|---|---|
@@ -28,20 +29,20 @@ use crate::sync::{AtomicU32, Ordering};
 
 type Deadline<P> = <<P as rwlock::Parts>::Host as Futex>::Deadline;
 
-/// What stands beside a mailbox's two buffers. Zeroed memory is a fresh mailbox. 128 bytes.
+/// The words beside a mailbox's two buffers. Zeroed memory is a fresh mailbox. 128 bytes.
 #[repr(C, align(64))]
 pub struct MailboxHeader {
-    /// The lower half of the current version; its lowest bit says which buffer is current. Changed by the lock's owner.
-    /// *Commit*.
+    /// The lower half of the current version. Its lowest bit says which buffer is current. Only the lock's owner
+    /// changes it. *Commit*.
     latest: AtomicU32,
     _pad: u32,
     buffers: [BufferHeader; 2],
     _line: [u32; 8],
-    /// Where people wait for news.
+    /// Receives a notification after each commit.
     changed: EventCount,
 }
 
-/// What stands beside one buffer. Changed by the lock's owner, while the other buffer is current.
+/// The words beside one buffer. The lock's owner changes them while the other buffer is current.
 #[repr(C)]
 struct BufferHeader {
     /// Bytes in the buffer. Relaxed: guarded by the lock.
@@ -57,7 +58,7 @@ impl BufferHeader {
 }
 
 impl MailboxHeader {
-    /// A fresh mailbox; the same as zeroed memory.
+    /// Returns a fresh mailbox, which is zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -72,19 +73,22 @@ impl MailboxHeader {
         }
     }
 
-    /// A mailbox whose empty message has `version` instead of 0. Before anybody uses it.
+    /// Makes `version` the version of the empty message, instead of 0. Call it before any participant uses the mailbox.
     pub fn start_at(&self, version: u64) {
         // Relaxed: no other thread looks yet; handing the memory over orders it.
         self.buffer_header(version as u32).high.store((version >> 32) as u32, Ordering::Relaxed);
         self.latest.store(version as u32, Ordering::Relaxed);
     }
 
-    /// The version of the current message, at one moment; for a caller outside the lock. Touches no lock.
+    /// Returns the version of the current message at one moment, for a caller outside the lock. It does not touch the
+    /// lock.
     pub fn version(&self) -> u64 {
         let mut latest = self.latest.load(Ordering::Acquire); // Acquire: the peeking half of *commit*
-        // Bounded: each round that fails has seen a commit. After many of them any of the last few versions will do.
+        // Bounded: each round that fails has seen a commit. After 16 rounds any of the last few versions is a correct
+        // answer.
         for _ in 0..16 {
-            // Acquire: the peeking half of *high*: if this buffer is being filled again, the load below sees the commit.
+            // Acquire: the peeking half of *high*. If a writer is filling this buffer again, the load below sees the
+            // commit before it.
             let high = self.buffer_header(latest).high.load(Ordering::Acquire);
             // Acquire: *commit*, for the next round.
             let again = self.latest.load(Ordering::Acquire);
@@ -96,20 +100,22 @@ impl MailboxHeader {
         u64::from(self.buffer_header(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
     }
 
-    /// Tells those who wait for news, if there are any, after a commit.
+    /// Wakes the participants that wait for a newer message, if there are any. Call it after a commit.
     pub fn notify<F: Futex>(&self, futex: &F) {
         self.changed.notify(futex);
     }
 
-    /// Wakes all who wait for news. After the reclamation of a writer that may have committed and notified no reader.
+    /// Wakes all participants that wait for a newer message. Call it after reclaiming a writer, which may have died
+    /// between its commit and its notification.
     pub fn notify_all<F: Futex>(&self, futex: &F) {
         self.changed.notify_all(futex);
     }
 
-    /// Waits for a message later than version `than`, and returns its version. Takes no part in the lock.
+    /// Waits for a message later than version `than`, and returns its version. It takes no part in the lock.
     ///
     /// # Blocking
-    /// Waits for a writer, until `deadline`. If a writer dies between its commit and its wake, this notices when a poll interval ends.
+    /// Waits for a writer, until `deadline`. If a writer dies between its commit and its wake, this call notices when a
+    /// poll interval ends.
     ///
     /// # Errors
     /// [`WaitError::TimedOut`] or [`WaitError::Interrupted`].
@@ -130,7 +136,7 @@ impl MailboxHeader {
                 WaitResult::TimedOut => WaitError::TimedOut,
                 WaitResult::Interrupted => WaitError::Interrupted,
             };
-            // What came just before the deadline still counts.
+            // A commit just before the deadline still counts.
             let version = self.version();
             return if version > than { Ok(version) } else { Err(verdict) };
         }
@@ -140,14 +146,14 @@ impl MailboxHeader {
         &self.buffers[buffer(version)]
     }
 
-    /// The current version, for a caller inside the lock. Relaxed: guarded by it.
+    /// Returns the current version, for a caller inside the lock. Relaxed: the lock guards it.
     fn current(&self) -> u64 {
         let latest = self.latest.load(Ordering::Relaxed);
         u64::from(self.buffer_header(latest).high.load(Ordering::Relaxed)) << 32 | u64::from(latest)
     }
 }
 
-/// The buffer of a version, of which the lower half will do.
+/// Returns the buffer of a version. The lower half of the version is enough.
 fn buffer(version: u32) -> usize {
     (version & 1) as usize
 }
@@ -157,7 +163,7 @@ fn buffer(version: u32) -> usize {
 /// # Safety
 /// - [`capacity`](Self::capacity) always returns the same number, at most 2^31.
 pub unsafe trait Payload {
-    /// Bytes in each.
+    /// Returns the length of each buffer in bytes.
     fn capacity(&self) -> usize;
 
     /// Copies a message into buffer `index`.
@@ -167,7 +173,7 @@ pub unsafe trait Payload {
     /// - the caller owns the mailbox's lock, and the other buffer is current.
     unsafe fn fill(&self, index: usize, message: &[u8]);
 
-    /// Copies the beginning of buffer `index` out.
+    /// Copies the beginning of buffer `index` to `into`.
     ///
     /// # Safety
     /// - `index` is 0 or 1, `into` is not longer than the capacity;
@@ -175,7 +181,7 @@ pub unsafe trait Payload {
     unsafe fn copy(&self, index: usize, into: &mut [u8]);
 }
 
-/// The parts of a mailbox: those of its lock, and its own.
+/// The parts of a mailbox: the parts of its lock, and its own.
 ///
 /// # Safety
 /// - As [`rwlock::Parts`]: each method always returns the same part, and all of them are parts of one mailbox.
@@ -183,17 +189,17 @@ pub unsafe trait Parts: rwlock::Parts {
     /// The buffers.
     type Payload: Payload;
 
-    /// What stands beside the buffers.
+    /// Returns the words beside the buffers.
     fn header(&self) -> &MailboxHeader;
-    /// The buffers.
+    /// Returns the buffers.
     fn payload(&self) -> &Self::Payload;
-    /// Where people wait for news of any mailbox of several, if this is one of several.
+    /// Returns the event count that any of several mailboxes notifies, or `None` if this mailbox is the only one.
     fn any_changed(&self) -> Option<&EventCount> {
         None
     }
 }
 
-// SAFETY: all of it is `P`'s.
+// SAFETY: each part is one of `P`'s.
 unsafe impl<P: Parts> Parts for &P {
     type Payload = P::Payload;
 
@@ -208,12 +214,12 @@ unsafe impl<P: Parts> Parts for &P {
     }
 }
 
-/// What was read.
+/// A message that was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Its version.
+    /// The version of the message.
     pub version: u64,
-    /// Its length: so many bytes of the reader's buffer were filled.
+    /// The length of the message. The reader's buffer holds this many bytes of it.
     pub length: usize,
 }
 
@@ -223,19 +229,19 @@ pub struct Mailbox<P: Parts> {
 }
 
 impl<P: Parts> Mailbox<P> {
-    /// The mailbox for the occupant of `seat`.
+    /// Makes the mailbox for the occupant of `seat`.
     ///
     /// # Safety
     /// - As [`Participant::new`].
     ///
     /// # Panics
-    /// If there is no such seat.
+    /// If `seat` does not exist.
     pub unsafe fn new(parts: P, seat: u32) -> Self {
         // SAFETY: by the caller's contract.
         Self { participant: unsafe { Participant::new(parts, seat) } }
     }
 
-    /// The most bytes that a message can have.
+    /// Returns the most bytes that a message can have.
     pub fn capacity(&self) -> usize {
         self.parts().payload().capacity()
     }
@@ -246,7 +252,7 @@ impl<P: Parts> Mailbox<P> {
     /// As [`Participant::read`].
     ///
     /// # Errors
-    /// Why nothing was read. `buffer` may hold anything then.
+    /// Why no message was read. `buffer` may then hold anything.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
@@ -256,7 +262,7 @@ impl<P: Parts> Mailbox<P> {
         copy_out(guard.parts(), buffer)
     }
 
-    /// The same, unless a writer is in or on its way in.
+    /// Reads like [`read`](Self::read), unless a writer owns the lock.
     ///
     /// # Errors
     /// As [`read`](Self::read), and [`LockError::Busy`].
@@ -265,18 +271,18 @@ impl<P: Parts> Mailbox<P> {
         copy_out(guard.parts(), buffer)
     }
 
-    /// Puts a message in the place of the latest one; returns its version.
+    /// Replaces the latest message, and returns the version of the new one.
     ///
     /// # Blocking
     /// As [`Participant::write`].
     ///
     /// # Errors
-    /// Why nothing was written.
+    /// Why no message was written.
     pub fn write(&mut self, message: &[u8], deadline: Option<Deadline<P>>) -> Result<u64, MailWriteError> {
         self.write_by(message, |participant| participant.write(deadline))
     }
 
-    /// The same, unless anybody is in or before us.
+    /// Writes like [`write`](Self::write), unless another participant is in the lock or comes first.
     ///
     /// # Errors
     /// As [`write`](Self::write), and [`LockError::Busy`].
@@ -284,7 +290,7 @@ impl<P: Parts> Mailbox<P> {
         self.write_by(message, Participant::try_write)
     }
 
-    /// The version of the latest message. Takes no part in the lock.
+    /// Returns the version of the latest message. It takes no part in the lock.
     pub fn version(&self) -> u64 {
         self.parts().header().version()
     }
@@ -313,15 +319,15 @@ impl<P: Parts> Mailbox<P> {
             return Err(MailWriteError::TooLong);
         }
         let guard = enter(&mut self.participant)?;
-        // SAFETY: we own the lock, and the length was checked.
+        // SAFETY: this participant owns the lock, and the length was checked.
         let version = unsafe { fill(guard.parts(), message) };
-        // SAFETY: we own the lock, and have filled it.
+        // SAFETY: this participant owns the lock, and has filled that version.
         unsafe { commit(guard.parts(), version) };
         drop(guard);
-        // After leaving, so that those it wakes find the lock free.
+        // After leaving, so that the participants that this wakes find the lock free.
         let parts = self.parts();
         parts.header().notify(parts.host());
-        // The fence in that call stands before this look as well.
+        // The fence in `notify` also orders this look.
         if let Some(changed) = parts.any_changed().filter(|changed| changed.has_waiters()) {
             changed.notify_all(parts.host());
         }
@@ -329,7 +335,7 @@ impl<P: Parts> Mailbox<P> {
     }
 }
 
-/// Copies the current message out. To be called from inside the lock.
+/// Copies the current message to `buffer`. The caller is in the lock.
 fn copy_out<P: Parts>(parts: &P, buffer: &mut [u8]) -> Result<Message, MailReadError> {
     let (header, payload) = (parts.header(), parts.payload());
     let version = header.current();
@@ -359,11 +365,11 @@ pub unsafe fn fill<P: Parts>(parts: &P, message: &[u8]) -> u64 {
     version
 }
 
-/// Makes the message that was filled in as `version` the current one.
+/// Makes the filled message of `version` the current one.
 ///
 /// # Safety
 /// - The caller owns the lock, and has [filled](fill) that version.
 pub unsafe fn commit<P: Parts>(parts: &P, version: u64) {
-    // Release: the writer's half of *commit*; and should we be killed, the message is whole before it is current.
+    // Release: the writer's half of *commit*. If the writer is killed, a message that is current is whole.
     parts.header().latest.store(version as u32, Ordering::Release);
 }

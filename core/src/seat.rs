@@ -1,4 +1,4 @@
-//! Who takes part: a seat is one word with a state and a generation.
+//! The seats of participants: a seat is one word with a state and a generation.
 //!
 //! ```text
 //! bit 31                                3  2      0
@@ -9,42 +9,43 @@
 //!     ^        `-> AskNow(g)                    `------------> Refused(g)
 //!     |                                                                 |
 //!     '------ leave, by the occupant: Free(g + 1)  <--------------------' from any of them
-//!             reclaim, by anybody who knows of the occupant's death: the same step
+//!             reclaim, by a participant that knows of the occupant's death: the same step
 //! ```
 //!
-//! Every step is one compare-exchange that names the generation. So leaving and being reclaimed can race and only one of
-//! them counts, the generation grows by exactly one, and a late act of a former occupant fails instead of hitting its
-//! successor. Generations guard seats; 2^29 of them pass before one comes round.
+//! Every step is one compare-exchange that names the generation. So if an occupant leaves while a participant reclaims
+//! it, only one of the two counts, and the generation grows by exactly one. A late step of a former occupant fails, and
+//! never changes its successor's seat. The generation wraps after 2^29 occupants.
 //!
-//! Everything a participant owns hangs on its seat, in words that only it or its reclaimer changes: a death is
-//! cleaned up by clearing one seat, and nothing is ever counted anonymously.
+//! Everything that a participant owns belongs to its seat, in words that only the participant or its reclaimer changes.
+//! So clearing one seat cleans up after a death, and no count is anonymous.
 
 use crate::sync::{AtomicU32, Ordering};
 
 const STATE_BITS: u32 = 3;
 const STATE_MASK: u32 = (1 << STATE_BITS) - 1;
 
-/// What a seat's occupant is up to.
+/// The state of a seat's occupant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum State {
     /// The seat is free. Zeroed memory is a free seat of generation 0.
     Free = 0,
-    /// Asks to be admitted at the first item of the stream.
+    /// The occupant asks to be admitted at the first item of the stream.
     AskFirst = 1,
-    /// Asks to be admitted at the next published item.
+    /// The occupant asks to be admitted at the next published item.
     AskNow = 2,
-    /// Is being admitted: its start is not decided yet, and the sender may not pass it meanwhile.
+    /// The sender's process is admitting the occupant. Its start is not decided yet, and the sender may not pass it
+    /// meanwhile.
     Admitting = 3,
-    /// Takes part.
+    /// The occupant takes part.
     Active = 4,
-    /// Was too slow: gates nothing any more, and stays taken until its occupant leaves or dies.
+    /// The occupant was too slow. It no longer holds up the sender, and the seat stays taken until it leaves or dies.
     Evicted = 5,
-    /// Asked for a beginning that is gone.
+    /// The occupant asked for a beginning that has been overwritten.
     Refused = 6,
 }
 
-/// The generation of a seat: one for each occupant.
+/// The generation of a seat. Each occupant has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Generation(u32);
 
@@ -86,7 +87,7 @@ impl Occupancy {
         self.state != State::Free
     }
 
-    /// Whether the occupant waits to be admitted.
+    /// Returns whether the occupant waits to be admitted.
     pub fn is_asking(self) -> bool {
         matches!(self.state, State::AskFirst | State::AskNow)
     }
@@ -95,15 +96,16 @@ impl Occupancy {
 /// One seat. 8 bytes.
 #[repr(C)]
 pub struct Seat {
-    /// *Occupy*: each change of state is an AcqRel compare-exchange and each look is Acquire, so a participant that sees a state sees
-    /// what was written before it: a start cursor before `Active`, the last read before `Free`.
+    /// *Occupy*: each change of state is an AcqRel compare-exchange, and each look is Acquire. So a participant that
+    /// sees a state sees what was written before it: a start cursor before `Active`, the last read before `Free`.
     word: AtomicU32,
-    /// The occupant's process id, for display only; 0 when unknown. Written by the occupant. Relaxed: guards nothing.
+    /// The occupant's process id, for display only, or 0 if unknown. The occupant writes it. Relaxed: it guards
+    /// nothing.
     pid: AtomicU32,
 }
 
 impl Seat {
-    /// A free seat; the same as zeroed memory.
+    /// Returns a free seat, which is zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -112,17 +114,17 @@ impl Seat {
         Self { word: AtomicU32::new(0), pid: AtomicU32::new(0) }
     }
 
-    /// Who sits here.
+    /// Returns the state and the generation of the seat.
     pub fn occupancy(&self) -> Occupancy {
         Occupancy::decode(self.word.load(Ordering::Acquire)) // Acquire: the looking half of *occupy*
     }
 
-    /// The occupant's process id, for display.
+    /// Returns the occupant's process id, for display.
     pub fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
     }
 
-    /// Sits down, if the seat is free, in `state`.
+    /// Occupies the seat in `state`, and returns the generation. Returns `None` if the seat is taken.
     pub fn occupy(&self, state: State, pid: u32) -> Option<Generation> {
         let seen = self.occupancy();
         if seen.is_taken() || !self.step(seen, state) {
@@ -132,14 +134,16 @@ impl Seat {
         Some(seen.generation)
     }
 
-    /// Moves the occupant of generation `generation` from one state to another; false if it is no longer so.
+    /// Moves the occupant of `generation` from one state to another. Returns false if the seat has another state or
+    /// generation.
     pub fn transition(&self, generation: Generation, from: State, to: State) -> bool {
         self.step(Occupancy { state: from, generation }, to)
     }
 
-    /// The occupant of generation `generation` goes, from whatever state it is in. False if it was reclaimed before.
+    /// Frees the seat that the occupant of `generation` has, whatever its state. Returns false if the occupant was
+    /// reclaimed before.
     pub fn leave(&self, generation: Generation) -> bool {
-        // Bounded: an occupant's state changes at most three times, so a seat that changes more often is not honest.
+        // Bounded: an occupant's state changes at most three times, so only a hostile peer changes it more often.
         for _ in 0..8 {
             let seen = self.occupancy();
             if !seen.is_taken() || seen.generation != generation {
@@ -152,8 +156,8 @@ impl Seat {
         false
     }
 
-    /// Clears the seat of a dead occupant. To be called only through [`Host::try_reclaim`](crate::host::Host::try_reclaim).
-    /// False if the seat was free. It may be repeated, and several callers may do it at the same time.
+    /// Clears the seat of a dead occupant. Call it only through [`Host::try_reclaim`](crate::host::Host::try_reclaim).
+    /// Returns false if the seat was free. A reclaimer may repeat it, and several may call it at the same time.
     pub fn reclaim(&self) -> bool {
         let seen = self.occupancy();
         seen.is_taken() && self.leave(seen.generation)
@@ -169,7 +173,7 @@ impl Seat {
     }
 
     fn exchange(&self, from: Occupancy, to: Occupancy) -> bool {
-        // AcqRel: both halves of *occupy*. Relaxed on failure: nothing was learnt but that it failed.
+        // AcqRel: both halves of *occupy*. Relaxed on failure: the caller learns only that it failed.
         self.word.compare_exchange(from.encode(), to.encode(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
@@ -179,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_act_of_a_former_occupant_fails() {
+    fn a_late_step_of_a_former_occupant_fails() {
         let seat = Seat::new();
         let old = seat.occupy(State::AskNow, 1).unwrap();
         assert!(seat.occupy(State::AskNow, 2).is_none());
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_decodes_and_what_was_encoded_comes_back() {
+    fn every_word_decodes_and_survives_a_round_trip() {
         for word in [0, 5, 7, u32::MAX, 1 << 31, 0x8000_0004] {
             let seen = Occupancy::decode(word);
             assert_eq!(Occupancy::decode(seen.encode()), seen);

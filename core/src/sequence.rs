@@ -1,46 +1,47 @@
 //! 32-bit sequence numbers: the number of an item since the start, wrapping.
 //!
-//! In a lossless ring two sequences are never further apart than the capacity (at most 2^30), so the wrapping
-//! distance is exact and every comparison goes through it. There is no sentinel: each of the 2^32 values comes round.
+//! In a lossless ring two sequences are never further apart than the capacity (at most 2^30). So the wrapping distance
+//! is exact, and every comparison uses it. No value is special: each of the 2^32 values comes round.
 
 /// The number of an item since the start of its stream, modulo 2^32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sequence(u32);
 
 impl Sequence {
-    /// The sequence that a shared word holds.
+    /// Returns the sequence that a shared word holds.
     pub fn from_word(word: u32) -> Self {
         Self(word)
     }
 
-    /// What to store in a shared word.
+    /// Returns the word to store in shared memory.
     pub fn to_word(self) -> u32 {
         self.0
     }
 
-    /// The sequence `count` items later.
+    /// Returns the sequence `count` items later.
     pub fn wrapping_add(self, count: u32) -> Self {
         Self(self.0.wrapping_add(count))
     }
 
-    /// The sequence `count` items earlier.
+    /// Returns the sequence `count` items earlier.
     pub fn wrapping_sub(self, count: u32) -> Self {
         Self(self.0.wrapping_sub(count))
     }
 
-    /// How many items lie from `earlier` up to this one. Exact when `earlier` is not later; else a huge number, so a
-    /// caller that reads `earlier` from a peer compares the result with the capacity before using it.
+    /// Returns how many items lie from `earlier` up to this one. The result is exact if `earlier` is not later, and a
+    /// huge number otherwise. So a caller that reads `earlier` from a peer compares the result with the capacity before
+    /// using it.
     pub fn distance_from(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0)
     }
 
-    /// Whether this sequence lies before `other`, for two that are at most 2^31 apart.
+    /// Returns whether this sequence lies before `other`. Both are at most 2^31 apart.
     pub fn is_before(self, other: Self) -> bool {
         let ahead = other.distance_from(self);
         ahead != 0 && ahead < 1 << 31
     }
 
-    /// The index of this item's slot among `capacity` slots, a power of two.
+    /// Returns the index of this item's slot among `capacity` slots. The capacity is a power of two.
     pub fn index(self, capacity: u32) -> u32 {
         self.0 & (capacity - 1)
     }

@@ -1,4 +1,4 @@
-//! Core in a program that has nothing else, built and run: no standard library, no C library, no runtime.
+//! Builds and runs core in a program that has nothing else: no standard library, no C library, no runtime.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn build() -> PathBuf {
         .arg(package.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&target)
-        // What this test was built with is not meant for that program.
+        // The target and the flags that this test was built with are not meant for that program.
         .env_remove("CARGO_BUILD_TARGET")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -23,7 +23,7 @@ fn build() -> PathBuf {
     target.join("release/freestanding")
 }
 
-/// The types of an ELF-64 file's program headers, little end first.
+/// Returns the types of a little-endian ELF-64 file's program headers.
 fn program_headers(file: &[u8]) -> Vec<u32> {
     let number = |at: usize, length: usize| {
         file[at..at + length].iter().rev().fold(0usize, |value, byte| value << 8 | usize::from(*byte))

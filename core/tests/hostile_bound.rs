@@ -1,4 +1,4 @@
-//! A peer that changes its mind at every look: a call with a deadline must not go on looking for ever.
+//! A peer that changes its words at every look. A call with a deadline must not look for ever.
 
 mod common;
 
@@ -16,7 +16,7 @@ use whorl_core::ring::{
 const SEAT: usize = 1024;
 const CURSOR: usize = SEAT + 2;
 
-/// A ring's parts; each time that its seats are looked at, a word gets the other of two values.
+/// The parts of a ring. Each time a participant looks at the seats, one word changes to the other of two values.
 struct Fickle<'m, R> {
     ring: R,
     word: &'m AtomicU32,
@@ -24,7 +24,7 @@ struct Fickle<'m, R> {
     looks: Rc<Cell<Option<usize>>>,
 }
 
-// SAFETY: the ring's own parts; the word is atomic and belongs to it, as any that a peer may write.
+// SAFETY: the ring's own parts; the word is atomic and belongs to the ring, and a peer may write it.
 unsafe impl<R: Parts> Parts for Fickle<'_, R> {
     type Host = R::Host;
     type Slots = R::Slots;
@@ -42,7 +42,7 @@ unsafe impl<R: Parts> Parts for Fickle<'_, R> {
         if let Some(looks) = self.looks.get() {
             self.word.store(self.values[looks % 2], Relaxed);
             self.looks.set((looks < 1000).then_some(looks + 1));
-            assert!(looks < 1000, "it looks for ever, and its deadline has passed");
+            assert!(looks < 1000, "the call looks for ever, although its deadline has passed");
         }
         self.ring.receivers()
     }
@@ -59,7 +59,7 @@ unsafe impl<R: SenderParts> SenderParts for Fickle<'_, R> {
 }
 
 #[test]
-fn draining_ends_although_a_receiver_takes_back_what_it_gave_back() {
+fn draining_ends_although_a_receiver_moves_its_cursor_back() {
     let geometry = Geometry::new(16, 2, 1).unwrap();
     let memory = regions(geometry);
     let owned = create(&memory, geometry, Alone::default());
@@ -70,16 +70,16 @@ fn draining_ends_although_a_receiver_takes_back_what_it_gave_back() {
     let mut sender = unsafe { Sender::new(parts) };
     // SAFETY: the only membership of this ring.
     let membership = unsafe { Membership::new(ring.clone()) };
-    let applicant = PendingReceiver::request_seat(ring, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
+    let pending = PendingReceiver::request_seat(ring, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(membership.admit_all(), 1);
-    let _receiver = applicant.admitted(Some(())).unwrap_or_else(|why| panic!("{why}"));
+    let _receiver = pending.admitted(Some(())).unwrap_or_else(|why| panic!("{why}"));
     sender.try_claim(1).unwrap().publish(1);
     looks.set(Some(0));
     assert_eq!(sender.drain(Some(())), Ok(()));
 }
 
 #[test]
-fn asking_ends_although_the_decision_is_taken_back_each_time() {
+fn asking_ends_although_a_peer_reverts_each_decision() {
     const ASKING: u32 = 1;
     const ACTIVE: u32 = 4;
     let geometry = Geometry::new(16, 2, 1).unwrap();
@@ -88,7 +88,7 @@ fn asking_ends_although_the_decision_is_taken_back_each_time() {
     let looks = Rc::new(Cell::new(None));
     let word = memory[1].word(SEAT);
     let parts = Fickle { ring: owned.ring(), word, values: [ASKING, ACTIVE], looks: looks.clone() };
-    let applicant = PendingReceiver::request_seat(parts, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
+    let pending = PendingReceiver::request_seat(parts, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
     looks.set(Some(0));
-    assert!(applicant.admitted(Some(())).is_ok());
+    assert!(pending.admitted(Some(())).is_ok());
 }

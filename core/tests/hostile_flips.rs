@@ -1,5 +1,5 @@
-//! Words of a live segment flipped by one thread at full speed, while others use it: whatever is flipped, every call
-//! returns, and nothing outside the segment is touched. Some million flips; `WHORL_HOSTILE_LONG=1`: 10^8 of each.
+//! One thread flips words of a live segment at full speed, while others use it. Every call must return, and no access
+//! may leave the segment. Some million flips; `WHORL_HOSTILE_LONG=1` makes 10^8 of each.
 
 #![expect(clippy::disallowed_types, reason = "counters of the test, not shared words")]
 
@@ -17,7 +17,8 @@ use threads::{Yielding, yielding};
 use whorl_core::layout::{Geometry, MailGeometry, Mailboxes, Ring};
 use whorl_core::ring::PendingReceiver;
 
-/// Operations of each thread before everything begins anew in clean memory: after that little is left to ruin.
+/// The operations of each thread in one segment. The next round starts in clean memory, because few words are still
+/// valid after that.
 const OPERATIONS: u32 = 200;
 
 fn wanted() -> u64 {
@@ -29,7 +30,7 @@ fn soon() -> Option<Instant> {
     Some(Instant::now() + Duration::from_micros(50))
 }
 
-/// What happened so far.
+/// Counts of what has happened.
 #[derive(Default)]
 struct Count {
     flips: AtomicU64,
@@ -43,8 +44,8 @@ impl Count {
         self.went.fetch_add(u64::from(went), Relaxed);
     }
 
-    /// Ends the process if no call has returned for a minute. Its sleeps are counted, not the time: a machine that stood
-    /// still is no hang.
+    /// Ends the process if no call has returned for a minute. It counts its own sleeps instead of reading a clock, so
+    /// that a suspended machine is not taken for a hang.
     fn watch(&self, over: &AtomicBool) {
         let (mut seen, mut still) = (0, 0);
         while !over.load(Relaxed) {
@@ -53,13 +54,13 @@ impl Count {
             still = if now == seen { still + 1 } else { 0 };
             seen = now;
             if still == 600 {
-                eprintln!("a call has not returned for a minute, after {now} calls");
+                eprintln!("no call has returned for a minute, after {now} calls");
                 std::process::abort();
             }
         }
     }
 
-    /// Rounds until there were enough flips.
+    /// Runs rounds until there were enough flips.
     fn fill(&self, what: &str, round: impl Fn(u64)) {
         let over = AtomicBool::new(false);
         scope(|threads| {
@@ -73,11 +74,12 @@ impl Count {
             over.store(true, Relaxed);
         });
         let [flips, calls, went] = [&self.flips, &self.calls, &self.went].map(|count| count.load(Relaxed));
-        println!("{what}: {flips} flips during {calls} calls, of which {went} did what they should");
-        assert!(went > 1000 && went < calls, "{went} of {calls}: nothing was tried");
+        println!("{what}: {flips} flips during {calls} calls, of which {went} succeeded");
+        assert!(went > 1000 && went < calls, "{went} of {calls} calls succeeded, so the test tried nothing");
     }
 
-    /// Flips until nobody is busy: in some rounds a few words for each call, so that calls come far, in others thousands.
+    /// Flips words until no thread is busy. In some rounds it flips a few words per call, so that calls get far; in
+    /// others, thousands.
     fn flip(&self, words: &Words<'_>, busy: &AtomicU32, number: u64) {
         let mut random = Random::new(number);
         let each_call = [4, 40, 400, 2000][(number / 4 % 4) as usize];
@@ -111,7 +113,7 @@ impl Count {
     }
 }
 
-/// Counts a thread as busy until it ends.
+/// Counts a thread as busy until this value is dropped.
 struct Busy<'a>(&'a AtomicU32);
 
 impl Drop for Busy<'_> {
@@ -121,7 +123,7 @@ impl Drop for Busy<'_> {
 }
 
 #[test]
-fn a_ring_under_fire() {
+fn a_ring_survives_flipped_words() {
     let count = Count::default();
     count.fill("ring", |number| {
         let geometry = Geometry::new([16, 200][(number & 1) as usize], 4, 3).unwrap();
@@ -133,7 +135,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
     let memory = ring::memory(geometry);
     let words = ring::words(&memory, geometry);
     let [data, control] = memory.each_ref().map(|memory| memory.region());
-    // SAFETY: fresh memory of the right lengths; this host reclaims nobody.
+    // SAFETY: fresh memory of the right lengths; this host reclaims no participant.
     let owned = unsafe { Ring::create(data, control, geometry, 7, yielding()) }.unwrap();
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();
@@ -149,7 +151,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
                 for turn in 0..OPERATIONS {
                     let Some(joined) = &mut receiver else {
                         let asked = PendingReceiver::request_seat(ring.clone(), seat, turn == 0, 1);
-                        receiver = asked.and_then(|applicant| applicant.admitted(soon())).ok();
+                        receiver = asked.and_then(|pending| pending.admitted(soon())).ok();
                         count.note(receiver.is_some());
                         continue;
                     };
@@ -197,13 +199,13 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
 }
 
 #[test]
-fn mailboxes_under_fire() {
+fn mailboxes_survive_flipped_words() {
     let count = Count::default();
     count.fill("mailboxes", |number| {
         let geometry = MailGeometry::new(2, [64, 300][(number & 1) as usize], 4).unwrap();
         let memory = boxes::memory(geometry);
         let words = boxes::words(&memory, geometry);
-        // SAFETY: fresh memory of the right length; this host reclaims nobody.
+        // SAFETY: fresh memory of the right length; this host reclaims no participant.
         let made = unsafe { Mailboxes::create(memory.region(), geometry, 7, yielding()) }.unwrap();
         let busy = AtomicU32::new(geometry.seats());
         scope(|threads| {

@@ -1,5 +1,5 @@
-//! A hostile peer against rings, mailboxes and headers: over seeds and random bytes, as a fuzzer would (`fuzz/`), and once
-//! exhaustively: each word that means something, set to each tricky value, at each moment of a short run.
+//! A hostile peer against rings, mailboxes and headers. One part plays seeds and random bytes, like a fuzzer (`fuzz/`).
+//! The other is exhaustive: each word with a meaning, set to each tricky value, at each moment of a short run.
 
 mod common;
 mod hostile;
@@ -31,7 +31,7 @@ fn feed(target: &str, run: impl Fn(&[u8]) -> Tally) -> Tally {
     tally
 }
 
-/// Both must have happened, or nothing was tried.
+/// Checks that calls succeeded and calls failed. Otherwise the test tried nothing.
 fn assert_busy(tally: Tally) {
     println!("{tally:?}");
     assert!(tally.received > 100 && tally.refused > 100, "{tally:?}");
@@ -43,17 +43,17 @@ fn any_bytes_as_a_segment_are_refused_or_used_within_their_bounds() {
 }
 
 #[test]
-fn a_ring_stands_any_word_changed_between_and_in_its_steps() {
+fn a_ring_survives_any_word_changed_at_any_moment() {
     assert_busy(feed("hostile_ring", ring::run));
 }
 
 #[test]
-fn mailboxes_stand_any_word_changed_between_and_in_their_steps() {
+fn mailboxes_survive_any_word_changed_at_any_moment() {
     assert_busy(feed("hostile_mailboxes", boxes::run));
 }
 
-/// Runs for every moment, word and value, and once without a change. `run` returns what became of it, and how many
-/// moments and words there are.
+/// Runs for every moment, word and value, and once without a change. `run` returns its counts, and how many moments and
+/// words there are.
 fn exhaust(run: impl Fn(Option<u32>, usize, usize) -> (Tally, u32, usize)) -> Tally {
     let (clean, moments, words) = run(None, 0, 0);
     let mut runs = 0u64;
@@ -68,7 +68,7 @@ fn exhaust(run: impl Fn(Option<u32>, usize, usize) -> (Tally, u32, usize)) -> Ta
         }
     }
     println!(
-        "{moments} moments, {words} words, 9 values: {runs} runs, {differing} went otherwise than without a change"
+        "{moments} moments, {words} words, 9 values: {runs} runs, {differing} ended differently from the run without a change"
     );
     assert!(differing > 0, "no change had any effect");
     clean

@@ -1,4 +1,4 @@
-//! Mailboxes in memory: what they hold, who may use them, and what damage and hostile words do to them.
+//! Mailboxes in memory: what they hold, which processes may use them, and the effect of damaged and hostile words.
 
 mod threads;
 
@@ -40,7 +40,7 @@ fn a_mailbox_holds_the_latest_message_and_counts_versions() {
 }
 
 #[test]
-fn a_seat_has_one_user_and_is_given_out_again_when_it_leaves_or_is_reclaimed() {
+fn a_seat_has_one_user_and_is_free_after_it_leaves_or_is_reclaimed() {
     with_mailboxes(2, 8, 2, |boxes| {
         let a = boxes.occupy(0, 11).unwrap();
         assert!(matches!(boxes.occupy(0, 12), Err(JoinError::Taken)));
@@ -59,7 +59,7 @@ fn a_seat_has_one_user_and_is_given_out_again_when_it_leaves_or_is_reclaimed() {
 }
 
 #[test]
-fn news_end_a_wait_and_a_deadline_does() {
+fn a_message_or_a_deadline_ends_a_wait() {
     with_mailboxes(1, 8, 2, |boxes| {
         let soon = || Some(Instant::now() + Duration::from_millis(5));
         assert_eq!(boxes.wait_newer(0, 0, soon()), Err(WaitError::TimedOut));
@@ -73,7 +73,7 @@ fn news_end_a_wait_and_a_deadline_does() {
 }
 
 #[test]
-fn a_damaged_header_is_refused_whatever_byte_is_wrong() {
+fn a_header_with_any_damaged_byte_is_refused() {
     let geometry = MailGeometry::new(2, 10, 2).unwrap();
     let mut pages = memory(geometry.length());
     let whole = |pages: &mut Vec<threads::Page>, length: usize| {
@@ -105,23 +105,23 @@ fn a_damaged_header_is_refused_whatever_byte_is_wrong() {
     }
 }
 
-/// Every word of the segment behind its header takes garbage: each call still returns by its deadline, without a panic.
+/// Every word of the segment behind its header takes garbage. Each call still returns by its deadline, without a panic.
 #[test]
-fn hostile_words_neither_panic_nor_hold_anybody_past_the_deadline() {
+fn hostile_words_cause_no_panic_and_no_wait_past_the_deadline() {
     let geometry = MailGeometry::new(1, 4, 3).unwrap();
     let length = geometry.length() as usize;
     for at in (64..length).step_by(4) {
         for garbage in [1, 2, 3, 4, 5, 7, 1 << 31, 1 << 31 | 1, 1 << 31 | 1023, 1023, u32::MAX] {
             if at >= 4096 + 64 + 192 + 3 * 64 && garbage != 7 {
-                continue; // buffers: any bytes are bytes
+                continue; // buffers: any bytes are valid
             }
             let mut pages = memory(geometry.length());
             let buffer = bytes(&mut pages);
             let word = buffer[at..].as_mut_ptr().cast::<u32>();
-            // SAFETY: the buffer is lent to the region, and used through the result alone but for one word.
+            // SAFETY: the buffer is lent to the region, and used only through the result, except one word.
             let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, yielding()) };
             let boxes = boxes.unwrap();
-            // SAFETY: inside the buffer, aligned, and nobody looks yet.
+            // SAFETY: inside the buffer, aligned, and no participant looks yet.
             unsafe { word.write(garbage) };
             let deadline = Some(Instant::now() + Duration::from_micros(200));
             for seat in 0..3 {
@@ -141,14 +141,14 @@ fn hostile_words_neither_panic_nor_hold_anybody_past_the_deadline() {
     }
 }
 
-/// A peer flips words at random while others work: every call returns soon after its deadline.
+/// A peer flips words at random while others use the mailboxes. Every call returns soon after its deadline.
 #[test]
-fn a_peer_that_scribbles_all_the_time_holds_nobody() {
+fn a_peer_that_always_writes_words_holds_up_no_user() {
     let geometry = MailGeometry::new(1, 64, 4).unwrap();
     let mut pages = memory(geometry.length());
     let buffer = bytes(&mut pages);
     let (first, words) = (buffer.as_mut_ptr().cast::<AtomicU32>(), buffer.len() / 4);
-    // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
+    // SAFETY: the buffer is lent to the region; only atomics reach it besides.
     let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, yielding()) }.unwrap();
     // SAFETY: the whole buffer, aligned, as atomics.
     let words = unsafe { std::slice::from_raw_parts(first, words) };
@@ -194,12 +194,12 @@ fn a_peer_that_scribbles_all_the_time_holds_nobody() {
 }
 
 #[test]
-fn who_waits_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
+fn a_waiter_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
     with_mailboxes(3, 8, 2, |boxes| {
         let mut user = boxes.occupy(0, 1).unwrap();
         let deadline = Some(Instant::now() + Duration::from_secs(30));
         assert_eq!(boxes.sleep_unless(|| true, deadline), whorl_core::host::WaitResult::Woken);
-        // The write falls between the announcement and the sleep: the bell has moved, so the sleep does not begin.
+        // The write falls between the announcement and the sleep. The sequence has moved, so the sleep does not begin.
         let started = Instant::now();
         boxes.sleep_unless(
             || {
@@ -212,15 +212,15 @@ fn who_waits_for_any_mailbox_looks_after_announcing_and_wakes_at_a_write() {
     });
 }
 
-/// A seat whose word says that it is free may still own a lock: if a living occupant was once taken for dead, say. Who sits
-/// down in it clears that, so the mailbox is not locked for as long as the newcomer lives.
+/// A seat whose word says that it is free may still own a lock, for example after a living occupant was taken for dead.
+/// The next occupant clears that, so the mailbox does not stay locked while it lives.
 #[test]
-fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
+fn occupying_a_seat_clears_the_lock_that_it_still_owns() {
     let geometry = MailGeometry::new(2, 8, 2).unwrap();
     let mut pages = memory(geometry.length());
     let buffer = bytes(&mut pages);
     let words = buffer.as_mut_ptr().cast::<AtomicU32>();
-    // SAFETY: the buffer is lent to the region; what reaches it besides is atomic.
+    // SAFETY: the buffer is lent to the region; only atomics reach it besides.
     let boxes = unsafe { Mailboxes::create(Region::from_buffer(buffer), geometry, 1, yielding()) }.unwrap();
     let mut other = boxes.occupy(1, 2).unwrap();
     // The second mailbox: its owner word, and the cell of seat 0 (the layout is drawn in core/src/layout/mailboxes.rs).
@@ -228,7 +228,7 @@ fn sitting_down_clears_what_the_seat_still_owns_whatever_its_word_says() {
     for (offset, value) in [(at, 1 << 31), (at + 192, 3)] {
         // SAFETY: inside the buffer.
         let word = unsafe { words.add(offset / 4) };
-        // SAFETY: aligned, and an atomic to everybody.
+        // SAFETY: aligned, and an atomic for every participant.
         unsafe { &*word }.store(value, Ordering::Relaxed);
     }
     assert!(other.try_write(0, b"free").is_ok());

@@ -1,7 +1,7 @@
-//! Random histories of a ring against a simple sequential model of one.
+//! Random histories of a ring, compared with a simple sequential model of one.
 //!
-//! The model numbers items from 0 and never wraps; the ring starts near the end of the sequence space, so the same
-//! history crosses it. Everything happens in one thread: what interleavings do is the models' affair.
+//! The model numbers items from 0 and never wraps. The ring starts near the end of the sequence space, so the same
+//! history crosses it. Everything happens in one thread: the models in `loom-tests/` try the interleavings.
 
 mod common;
 
@@ -15,7 +15,7 @@ use whorl_core::sequence::Sequence;
 const SEATS: u32 = 4;
 const END: End = End { total: 5 | 9 << 32, checksum: Some(*b"0123456789abcdef") };
 
-/// What the model knows of a seat.
+/// The model's view of a seat.
 enum Seat<'m> {
     Free,
     Active(Receiver<Ring<'m, Alone>>, u64),
@@ -33,11 +33,11 @@ struct History<'m> {
     slot_size: usize,
     /// Items published so far.
     tail: u64,
-    /// A claim beyond the first lap was granted: the first item may be gone.
+    /// A claim beyond the first lap was granted, so the first item may be overwritten.
     lapped: bool,
 }
 
-/// The `n`-th item's message: its length and its bytes tell `n`. Every fifth is a hole.
+/// Returns the message of the `n`-th item. Its length and its bytes identify `n`. Every fifth item is a hole.
 fn message(n: u64, slot_size: usize) -> Result<Vec<u8>, u64> {
     if n % 5 == 4 {
         return Err(n << 33 | 1);
@@ -67,7 +67,7 @@ impl<'m> History<'m> {
         }
     }
 
-    /// The slowest cursor of those that take part.
+    /// Returns the slowest cursor of the receivers that take part.
     fn gate(&self) -> u64 {
         let cursors = self.seats.iter().filter_map(|seat| match seat {
             Seat::Active(_, cursor) => Some(*cursor),
@@ -164,21 +164,21 @@ impl<'m> History<'m> {
             assert!(matches!(asked, Err(JoinError::Taken)));
             return;
         };
-        let Err((JoinError::Asking, Some(applicant))) = asked.unwrap().try_admitted() else {
-            panic!("admitted by nobody")
+        let Err((JoinError::Asking, Some(pending))) = asked.unwrap().try_admitted() else {
+            panic!("admitted without a membership's decision")
         };
         if self.random.below(4) == 0 {
-            return; // gives up: the seat is free again
+            return; // the receiver gives up: the seat is free again
         }
         assert_eq!(self.membership.admit_all(), 1);
-        match applicant.try_admitted() {
+        match pending.try_admitted() {
             Ok(receiver) => {
-                assert!(!from_first || self.tail <= self.capacity, "the first item is gone");
+                assert!(!from_first || self.tail <= self.capacity, "the first item has been overwritten");
                 self.seats[seat as usize] = Seat::Active(receiver, if from_first { 0 } else { self.tail });
             }
             Err((why, _)) => {
                 assert_eq!(why, JoinError::Missed);
-                // A look past the first lap is enough to refuse, whether or not anything was written there.
+                // A look past the first lap is enough to refuse, even if the sender wrote nothing there.
                 assert!(from_first && (self.lapped || self.tail >= self.capacity));
             }
         }
@@ -207,11 +207,11 @@ impl<'m> History<'m> {
         }
         self.host.dead.set(1 << seat);
         assert_eq!(self.membership.reclaim_dead(), u32::from(taken));
-        assert_eq!(self.membership.reclaim_dead(), 0, "nobody dies twice");
+        assert_eq!(self.membership.reclaim_dead(), 0, "no participant dies twice");
         self.host.dead.set(0);
     }
 
-    /// What an onlooker is told agrees with the model.
+    /// Checks that the membership's status agrees with the model.
     fn look(&self) {
         let seen: Vec<_> = self.membership.status().collect();
         for (number, seat) in self.seats.iter().enumerate() {
@@ -225,7 +225,7 @@ impl<'m> History<'m> {
         assert_eq!(self.sender.is_drained(), self.gate() == self.tail);
     }
 
-    /// Closes; everybody who takes part reads the rest and then the end, and nothing else.
+    /// Closes the ring. Every receiver that takes part must read the rest and then the end, and nothing else.
     fn finish(mut self) {
         let wants_close = self.random.below(4) > 0;
         if wants_close {
@@ -285,12 +285,12 @@ fn a_deadline_that_passed_ends_every_wait() {
     let owned = create(&memory, geometry, Alone::default());
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();
-    let applicant = PendingReceiver::request_seat(ring.clone(), 0, true, 0).unwrap();
-    assert!(matches!(applicant.admitted(Some(())), Err(JoinError::TimedOut)));
-    let applicant = PendingReceiver::request_any_seat(ring.clone(), true, 0).unwrap();
+    let pending = PendingReceiver::request_seat(ring.clone(), 0, true, 0).unwrap();
+    assert!(matches!(pending.admitted(Some(())), Err(JoinError::TimedOut)));
+    let pending = PendingReceiver::request_any_seat(ring.clone(), true, 0).unwrap();
     assert!(matches!(PendingReceiver::request_any_seat(ring, true, 0), Err(JoinError::Taken)));
     membership.admit_all();
-    let mut receiver = applicant.admitted(Some(())).unwrap();
+    let mut receiver = pending.admitted(Some(())).unwrap();
     assert_eq!(receiver.read(Some(())).map(|run| run.len()), Err(ReadError::TimedOut));
     sender.claim(1, Some(())).unwrap().publish(1);
     assert_eq!(sender.claim(1, Some(())).map(|claim| claim.len()), Err(ClaimError::TimedOut));
@@ -298,7 +298,7 @@ fn a_deadline_that_passed_ends_every_wait() {
     assert_eq!(receiver.read(Some(())).map(|run| run.len()), Ok(1));
 }
 
-/// Who always waits for less than a slice never sees one end, and must learn of a death all the same.
+/// A caller that always waits less than a poll interval never sees one end, but must still learn of a death.
 #[test]
 fn a_deadline_does_not_hide_the_senders_death() {
     let geometry = Geometry::new(8, 1, 2).unwrap();
@@ -307,9 +307,9 @@ fn a_deadline_does_not_hide_the_senders_death() {
     let owned = create(&memory, geometry, host.clone());
     let ring = owned.ring();
     let (sender, membership) = owned.into_sender();
-    let applicant = PendingReceiver::request_seat(ring.clone(), 0, true, 0).unwrap();
+    let pending = PendingReceiver::request_seat(ring.clone(), 0, true, 0).unwrap();
     membership.admit_all();
-    let mut receiver = applicant.admitted(Some(())).unwrap();
+    let mut receiver = pending.admitted(Some(())).unwrap();
     let late = PendingReceiver::request_seat(ring, 1, true, 0).unwrap();
     std::mem::forget(sender);
     host.owner_dead.set(true);

@@ -1,4 +1,4 @@
-//! The seat lock, one thread at a time: who gets in, who does not, and what reclamation leaves.
+//! The seat lock, one thread at a time: which participant gets in, which does not, and what reclamation leaves.
 
 mod threads;
 
@@ -10,7 +10,7 @@ use whorl_core::error::LockError;
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::rwlock::{self, LockWords, Participant, Parts, SeatLock, SeatState, reclaim_dead};
 
-/// What a reader's cell says.
+/// The value of a reader's cell.
 const READING: u32 = 1;
 
 type Words = LockWords<[SeatState; 4]>;
@@ -22,7 +22,7 @@ fn lock(words: &Words) -> Lock<'_> {
 }
 
 fn participant<'l, 'm>(lock: &'l Lock<'m>, seat: u32) -> Participant<&'l Lock<'m>> {
-    // SAFETY: each test gives each seat once, or again after reclamation.
+    // SAFETY: each test uses each seat once, or again after reclamation.
     unsafe { Participant::new(lock, seat) }
 }
 
@@ -37,7 +37,7 @@ fn word(cell: &SeatState) -> &AtomicU32 {
 }
 
 fn reclaim(lock: &Lock<'_>, seat: u32) {
-    // SAFETY: what is behind this lock is nothing.
+    // SAFETY: this lock guards nothing.
     unsafe { rwlock::reclaim(lock, seat) }
 }
 
@@ -85,13 +85,13 @@ fn reclamation_frees_what_the_dead_held_and_may_be_repeated() {
         reclaim(&lock, 2);
         drop(a.try_write().unwrap());
         reclaim(&lock, 4);
-        assert_eq!(reclaim_dead(&lock), 0); // this host knows of no deaths
+        assert_eq!(reclaim_dead(&lock), 0); // this host reports no death
         assert!(idle(&lock));
     }
 }
 
 #[test]
-fn the_late_leaving_of_an_owner_reclaimed_by_mistake_does_not_free_its_successor() {
+fn an_owner_reclaimed_by_mistake_does_not_free_its_successors_lock() {
     let words = Words::new();
     let lock = lock(&words);
     let mut a = participant(&lock, 0);
@@ -120,15 +120,15 @@ fn the_last_owner_comes_last() {
 }
 
 thread_local! {
-    /// How often this test was about to let a moment pass.
+    /// How often this test was about to pause.
     static SPINS: cell::Cell<u32> = const { cell::Cell::new(0) };
-    /// How often it may.
+    /// How often it may pause.
     static LINGERS: cell::Cell<u32> = const { cell::Cell::new(0) };
-    /// A cell that must not say that its occupant reads while a moment passes.
+    /// A cell that must not say that its occupant reads during a pause.
     static WATCHED: cell::Cell<Option<&'static AtomicU32>> = const { cell::Cell::new(None) };
 }
 
-/// A host on which every wait is over at once, and whoever sits in seat 1 is dead.
+/// A host on which every wait ends at once, and the occupant of seat 1 is dead.
 struct Impatient;
 
 impl Futex for Impatient {
@@ -138,7 +138,7 @@ impl Futex for Impatient {
         SPINS.set(SPINS.get() + 1);
         if attempt > 0 {
             let state = WATCHED.get().map_or(0, |cell| cell.load(Ordering::Relaxed));
-            assert_ne!(state, READING, "announced, and waits");
+            assert_ne!(state, READING, "the reader pauses while it is announced");
         }
         attempt < LINGERS.get()
     }
@@ -163,15 +163,16 @@ impl Host for Impatient {
     }
 }
 
-/// Returns a lock on that host.
+/// Returns a lock with that host.
 fn hasty(words: &Words) -> SeatLock<'_, Impatient> {
-    // SAFETY: the tests leave seat 1 for good before it is reclaimed.
+    // SAFETY: the tests never use seat 1 again before it is reclaimed.
     unsafe { SeatLock::new(words, Impatient) }
 }
 
-/// Who always waits for less than a slice never sees one end; if all do, somebody must reclaim the dead all the same.
+/// A caller that always waits less than a poll interval never sees one end. If all callers do that, one of them must
+/// still reclaim the dead.
 #[test]
-fn a_wait_that_is_over_reclaims_the_dead_for_the_next() {
+fn a_wait_that_times_out_reclaims_the_dead_for_the_next() {
     let words = Words::new();
     let lock = hasty(&words);
     // SAFETY: one participant for each seat.
@@ -187,7 +188,7 @@ fn a_wait_that_is_over_reclaims_the_dead_for_the_next() {
 }
 
 #[test]
-fn trying_lets_no_moment_pass() {
+fn trying_never_pauses() {
     let words = Words::new();
     let lock = hasty(&words);
     // SAFETY: one participant for each seat.
@@ -202,9 +203,9 @@ fn trying_lets_no_moment_pass() {
     assert_eq!(SPINS.get(), 0);
 }
 
-/// A writer on its way in lets whoever is announced read first: who lingers must not be.
+/// A draining writer waits for each announced reader, so a reader that pauses must not be announced.
 #[test]
-fn a_reader_that_lingers_is_not_announced() {
+fn a_reader_that_pauses_is_not_announced() {
     let lock: &'static _ = Box::leak(Box::new(hasty(Box::leak(Box::new(Words::new())))));
     // SAFETY: one participant for each seat.
     let [mut me, mut other] = [0, 2].map(|seat| unsafe { Participant::new(lock, seat) });
@@ -212,7 +213,7 @@ fn a_reader_that_lingers_is_not_announced() {
     WATCHED.set(Some(word(&lock.cells()[0])));
     let writing = other.write(None).unwrap();
     assert!(matches!(me.read(Some(())), Err(LockError::TimedOut)));
-    assert!(SPINS.get() > 5, "it lingered {} times", SPINS.get());
+    assert!(SPINS.get() > 5, "it paused {} times", SPINS.get());
     drop(writing);
     drop(me.read(Some(())).unwrap());
 }

@@ -1,5 +1,5 @@
-//! Threads against each other: mutual exclusion, and no torn message. Orderings are for the models; this tries real
-//! hardware, real preemption, and many seats.
+//! Threads against each other: mutual exclusion, and no torn message. The models check orderings; this test tries real
+//! hardware, real preemption and many seats.
 
 #![expect(clippy::disallowed_types, reason = "a payload that is not atomic shows a torn read")]
 
@@ -15,7 +15,7 @@ use whorl_core::rwlock::{LockWords, Participant, SeatLock, SeatState};
 /// Eight parts of one value. They are not atomic, so that only the lock keeps them together.
 struct Guarded(UnsafeCell<[u64; 8]>);
 
-// SAFETY: the value is reached inside the lock only.
+// SAFETY: the value is reached only inside the lock.
 unsafe impl Sync for Guarded {}
 
 fn exclude<const SEATS: usize>(threads: u32, time: Duration) {
@@ -59,9 +59,9 @@ fn exclude<const SEATS: usize>(threads: u32, time: Duration) {
         }
     });
     let (wrote, read) = (wrote.into_inner(), read.into_inner());
-    assert!(wrote > 100 && read > 100, "{wrote} writes and {read} reads: somebody hardly got in");
-    // SAFETY: the threads are gone.
-    drop(unsafe { Participant::new(&lock, 0) }.try_write().expect("everybody has left"));
+    assert!(wrote > 100 && read > 100, "{wrote} writes and {read} reads: readers or writers hardly got in");
+    // SAFETY: the threads have ended.
+    drop(unsafe { Participant::new(&lock, 0) }.try_write().expect("all participants have left"));
     assert_eq!(guarded.0.into_inner(), [u64::from(wrote); 8], "a write was lost");
 }
 
@@ -84,7 +84,7 @@ fn eight_threads_exclude_each_other_in_a_table_of_1024_seats() {
 fn no_message_is_torn_and_versions_only_grow() {
     let geometry = MailGeometry::new(2, 1000, 8).unwrap();
     let mut pages = memory(geometry.length());
-    // SAFETY: the buffer is lent to the region, and used through the result alone.
+    // SAFETY: the buffer is lent to the region, and used only through the result.
     let boxes = unsafe { Mailboxes::create(Region::from_buffer(bytes(&mut pages)), geometry, 1, yielding()) };
     let boxes = boxes.unwrap();
     let end = Instant::now() + Duration::from_millis(800);

@@ -1,4 +1,4 @@
-//! The bytes of a segment: damaged, foreign and truncated headers are refused, never believed, and never a panic.
+//! The bytes of a segment: damaged, foreign and truncated headers are refused, without a panic.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn small() -> Geometry {
     Geometry::new(24, 4, 3).unwrap()
 }
 
-/// CRC-32 as the layout's drawing says, computed apart from the crate.
+/// CRC-32 as the layout defines it, computed independently of the crate.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })
@@ -31,7 +31,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn the_checksum_is_the_usual_one() {
+fn the_checksum_is_a_crc_32() {
     assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
     let mut memory = fresh(small());
     for region in &mut memory {
@@ -82,7 +82,7 @@ fn every_truncation_is_refused() {
     }
 }
 
-/// A hostile header has the right checksum too.
+/// A hostile header has a correct checksum, too.
 #[test]
 fn random_measures_with_a_right_checksum_are_refused_or_fit() {
     let geometry = small();
@@ -173,7 +173,7 @@ fn geometry_keeps_its_limits() {
         let (slot_size, slots, seats) = measures;
         assert_eq!(Geometry::new(slot_size, slots, seats).map(|_| ()), verdict, "{measures:?}");
     }
-    // The largest of all: refused where addresses are narrow, counted without overflow where they are not.
+    // The largest of all: refused on machines with narrow addresses, and computed without overflow on others.
     match Geometry::new(1 << 31, 1 << 30, 1) {
         Ok(geometry) => assert!(geometry.data_length() > 1 << 61),
         Err(why) => assert_eq!(why, LayoutError::TooLarge),

@@ -1,4 +1,4 @@
-//! What the sources may name.
+//! Rules for core's sources: which names they may use, and which contracts they must state.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Each line of code of each file, without comments.
+/// Returns each line of code of each file, without comments.
 fn lines() -> Vec<(String, usize, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     sources(&root, &mut found);
-    assert!(found.len() > 8, "looked in the wrong place");
+    assert!(found.len() > 8, "the test read the wrong folder");
     found.sort();
     let mut lines = Vec::new();
     for path in found {
@@ -32,7 +32,7 @@ fn lines() -> Vec<(String, usize, String)> {
 }
 
 #[test]
-fn only_the_door_names_atomics_and_cells() {
+fn only_sync_names_atomics_and_cells() {
     for (file, number, line) in lines().iter().filter(|(file, ..)| file != "sync.rs") {
         for forbidden in ["sync::atomic", "UnsafeCell", "hint::spin_loop"] {
             assert!(
@@ -50,7 +50,7 @@ fn sequential_consistency_is_for_fences_only() {
             line.replace("fence(Ordering::SeqCst)", "").replace("fence_after_exchange(Ordering::SeqCst)", "");
         assert!(
             !elsewhere.contains("SeqCst"),
-            "{file}:{number}: a SeqCst access, which the models cannot see"
+            "{file}:{number}: a SeqCst access, which the models cannot check"
         );
     }
 }
@@ -71,15 +71,15 @@ fn the_core_needs_neither_std_nor_alloc_nor_libc() {
 fn no_atomic_is_wider_or_narrower_than_32_bits() {
     for (file, number, line) in lines() {
         for forbidden in ["AtomicU64", "AtomicI64", "AtomicUsize", "AtomicIsize", "AtomicPtr", "AtomicBool"] {
-            assert!(!line.contains(forbidden), "{file}:{number}: {forbidden}, which not every processor has");
+            assert!(!line.contains(forbidden), "{file}:{number}: {forbidden}, which some processors lack");
         }
     }
 }
 
-/// What a caller of an unsafe function must keep is said at the function, or at the trait that asks for it. (That blocks
-/// and implementations have their arguments, and public functions their contracts, is clippy's business.)
+/// Each unsafe function, or the trait that asks for it, states what its callers must keep. Clippy checks the contracts
+/// of public functions, and the arguments of unsafe blocks and implementations.
 #[test]
-fn every_unsafe_function_says_what_its_callers_must_keep() {
+fn every_unsafe_function_states_its_contract() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
     for package in ["core", "shell", "capi", "benches/harness"] {
@@ -98,13 +98,13 @@ fn every_unsafe_function_says_what_its_callers_must_keep() {
             says = is_above && (says || line.contains("# Safety"));
         }
     }
-    assert!(documented.len() > 50, "looked in the wrong place");
+    assert!(documented.len() > 50, "the test read the wrong folder");
     // A trait's functions are implemented elsewhere, under the same name.
     silent.retain(|(name, _)| !documented.iter().any(|(other, _)| other == name));
     assert!(silent.is_empty(), "no # Safety: {silent:?}");
 }
 
-/// The name of the unsafe function that a line begins.
+/// Returns the name of the unsafe function that a line begins.
 fn unsafe_function(line: &str) -> Option<&str> {
     let code = line.split("//").next()?;
     let (_, after) = code.split_once("unsafe ")?;

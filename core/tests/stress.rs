@@ -1,4 +1,4 @@
-//! One sender and four receivers in threads, hard at work: every word of every message is checked.
+//! One sender and four receivers in threads. Every word of every message is checked.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn four_receivers_get_every_word() {
     owned.start_at(Sequence::from_word(0u32.wrapping_sub(ITEMS / 2)));
     let ring = owned.ring();
     let (mut sender, membership) = owned.into_sender();
-    let applicants: Vec<_> = (0..RECEIVERS)
+    let pending_receivers: Vec<_> = (0..RECEIVERS)
         .map(|seat| {
             PendingReceiver::request_seat(ring.clone(), seat, true, 0).unwrap_or_else(|why| panic!("{why}"))
         })
@@ -46,9 +46,9 @@ fn four_receivers_get_every_word() {
     assert_eq!(membership.admit_all(), RECEIVERS);
     thread::scope(|scope| {
         let mut receivers = Vec::new();
-        for applicant in applicants {
+        for pending in pending_receivers {
             receivers.push(scope.spawn(move || {
-                let mut receiver = applicant.admitted(None).unwrap_or_else(|why| panic!("{why}"));
+                let mut receiver = pending.admitted(None).unwrap_or_else(|why| panic!("{why}"));
                 let mut next = 0;
                 let end = loop {
                     let run = match receiver.read(None) {
@@ -81,7 +81,7 @@ fn four_receivers_get_every_word() {
         }
         sender.close(End { total: u64::from(ITEMS), checksum: None });
         sender.drain(None).unwrap();
-        // Each by itself: ThreadSanitizer sees a join, and not how a scope waits.
+        // Each thread is joined by itself: ThreadSanitizer sees a join, but not how a scope waits.
         receivers.into_iter().for_each(|receiver| receiver.join().unwrap());
     });
 }

@@ -1,4 +1,4 @@
-//! Processes of the soak's own, which use the library: a ring's sender and receiver, and a user of mailboxes.
+//! The soak's own programs, which use the library: a ring's sender and receiver, and a user of mailboxes.
 
 use crate::stage::{Random, checksum};
 use anyhow::{Context, Result, bail, ensure};
@@ -14,10 +14,10 @@ const SLOT: u32 = 4096;
 /// The exit code of a receiver whose sender died.
 pub const SENDER_DIED: i32 = 44;
 
-/// The exit code of a receiver that no sender let in.
-pub const NOBODY_CAME: i32 = 45;
+/// The exit code of a receiver that no sender admitted.
+pub const NO_SENDER: i32 = 45;
 
-/// The message of this number.
+/// Returns the message with this number.
 fn message(number: u64) -> Vec<u8> {
     let mut random = Random::new(number);
     let length = 8 + random.below(u64::from(SLOT) - 8) as usize;
@@ -26,7 +26,7 @@ fn message(number: u64) -> Vec<u8> {
     bytes
 }
 
-/// Sends message after message until standard input ends.
+/// Sends numbered messages until standard input ends.
 pub fn send(name: &str) -> Result<()> {
     let options = Sender::options().slot_size(SLOT).slots(64).seats(16);
     let mut sender = options.create(&name.parse()?)?;
@@ -47,11 +47,12 @@ pub fn send(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Receives from the next message on, each the successor of the one before and whole, and says how much it was.
+/// Receives from the next message on, and prints how many there were. Each message must be whole and follow the one
+/// before.
 pub fn receive(name: &str) -> Result<()> {
     let options = Receiver::options().start(Start::Now).timeout(Duration::from_secs(5));
     let mut receiver = match options.join(&name.parse()?) {
-        Err(JoinError::TimedOut) => std::process::exit(NOBODY_CAME),
+        Err(JoinError::TimedOut) => std::process::exit(NO_SENDER),
         joined => joined?,
     };
     let mut buffer = vec![0; receiver.max_message_len()];
@@ -65,7 +66,7 @@ pub fn receive(name: &str) -> Result<()> {
                 ensure!(bytes == message(number), "message {number} is torn");
                 (last, total, sum) = (Some(number), total + length as u64, sum.wrapping_add(checksum(bytes)));
             }
-            Ok(Received::Hole(_)) => bail!("a hole that nobody sent"),
+            Ok(Received::Hole(_)) => bail!("a hole that the sender did not send"),
             Ok(Received::End(_)) => {
                 println!("{total} {sum}");
                 return Ok(());
@@ -79,7 +80,7 @@ pub fn receive(name: &str) -> Result<()> {
     }
 }
 
-/// Writes sealed messages and reads them, until it is killed, or its parent was.
+/// Writes and reads sealed messages until it is killed, or its parent dies.
 pub fn mail(port: u16, seed: u64) -> Result<()> {
     let parent = rustix::process::getppid();
     let mut mailboxes = Mailboxes::attach(port)?;
@@ -87,7 +88,7 @@ pub fn mail(port: u16, seed: u64) -> Result<()> {
     let (boxes, most) = (u64::from(mailboxes.count()), mailboxes.capacity());
     let mut known = vec![0; boxes as usize];
     loop {
-        ensure!(rustix::process::getppid() == parent, "the soak is gone");
+        ensure!(rustix::process::getppid() == parent, "the soak has ended");
         let index = random.below(boxes) as u32;
         if random.below(3) == 0 {
             let mut message = message(random.below(1 << 40));

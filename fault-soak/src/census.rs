@@ -1,17 +1,17 @@
-//! What must not become more and more: descriptors, zombies, files, memory.
+//! Resources that must not grow: descriptors, zombies, files, memory.
 
 use crate::stage::Phase;
 use anyhow::Result;
 use std::fs;
 use std::time::Duration;
 
-/// A few pages more or less are no leak.
+/// Growth of the server's memory up to this is no leak, in KiB per hour.
 const SLACK: f64 = 4.0 * 1024.0;
 
 pub struct Census {
-    /// Our descriptors and the server's, before anything happened.
+    /// The descriptors of the soak and of the server, before the first round.
     before: [usize; 2],
-    /// When, and the server's memory in KiB.
+    /// The times of the samples, and the server's memory in KiB.
     samples: Vec<(f64, f64)>,
     most_zombies: usize,
 }
@@ -20,24 +20,24 @@ fn descriptors(pid: &str) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// Ours and the server's.
+/// Returns the descriptor counts of the soak and of the server.
 fn all_descriptors(stage: &Phase) -> [usize; 2] {
     [descriptors("self"), descriptors(&stage.server().to_string())]
 }
 
-/// The lesser of each.
+/// Returns the lesser of each pair.
 fn least(a: [usize; 2], b: [usize; 2]) -> [usize; 2] {
     [a[0].min(b[0]), a[1].min(b[1])]
 }
 
-/// Memory of a process that is no file's, in KiB.
+/// Returns the memory of a process that belongs to no file, in KiB.
 fn memory(pid: i32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Our own children that ended and were not reaped.
+/// Returns how many children of the soak have ended and were not reaped.
 fn zombies() -> usize {
     let own = std::process::id().to_string();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -50,7 +50,7 @@ fn zombies() -> usize {
     entries.filter(|entry| is_one(entry.path())).count()
 }
 
-/// How much it grows in an hour, by least squares.
+/// Returns the growth in an hour, by least squares.
 fn slope(samples: &[(f64, f64)]) -> f64 {
     let count = samples.len() as f64;
     let mean = |pick: fn(&(f64, f64)) -> f64| samples.iter().map(pick).sum::<f64>() / count;
@@ -61,10 +61,10 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
 }
 
 impl Census {
-    /// Counts for the first time, once the server has answered and thus has everything that it needs.
+    /// Counts for the first time. By then the server has answered, so it has opened everything that it needs.
     pub fn new(stage: &Phase) -> Result<Self> {
         stage.shell(stage.home(), &format!("mail -p {} read 0", stage.port()))?.end()?.has(&[0])?;
-        // It may be closing that connection just now.
+        // The server may be closing that connection just now.
         let mut before = all_descriptors(stage);
         for _ in 0..10 {
             std::thread::sleep(Duration::from_millis(100));
@@ -78,10 +78,11 @@ impl Census {
         self.most_zombies = self.most_zombies.max(zombies());
     }
 
-    /// One line that says how it went, and whether it went well. Everybody has ended but the server, which this ends.
+    /// Returns one line with the result, and whether everything is in order. By now only the server still runs; this
+    /// call ends it.
     pub fn verdict(self, stage: &Phase, time: Duration) -> (String, bool) {
         let mut after = all_descriptors(stage);
-        // The server may be hearing of the last ones' end just now.
+        // The server may still be handling the end of the last clients.
         for _ in 0..50 {
             if least(after, self.before) != after {
                 std::thread::sleep(Duration::from_millis(100));
@@ -91,15 +92,15 @@ impl Census {
         let zombies = zombies();
         let lives = memory(stage.server()).is_some();
         let ended = stage.stop_server();
-        // What the killed left is cleared away by whoever is asked to; nothing else may be there.
+        // Killed processes leave entries, which `rm --dead` removes. Nothing else may be left.
         let cleared = stage.shell(stage.home(), "rm --dead").and_then(|rm| rm.end()?.has(&[0]));
         let cleared = cleared.is_ok();
-        // Names, sockets and information files; the lock of the directory stays by design.
+        // Names, sockets and information files. The lock of the directory stays by design.
         let left: Vec<_> = walk(&stage.home().join("whorl"))
             .into_iter()
             .filter(|name| name != "lock" && name != ".lock")
             .collect();
-        // The first half is warming up.
+        // The first half is the warm-up.
         let late = &self.samples[self.samples.len() / 2..];
         let slope = slope(late);
         let grown = late.last().map_or(0.0, |last| last.1) - late.first().map_or(0.0, |first| first.1);
@@ -143,7 +144,7 @@ mod tests {
     use super::slope;
 
     #[test]
-    fn a_slope_is_what_grows_in_an_hour() {
+    fn a_slope_is_the_growth_in_an_hour() {
         let samples: Vec<_> = (0..100).map(|at| (f64::from(at), 1000.0 + 2.0 * f64::from(at))).collect();
         assert!((slope(&samples) - 7200.0).abs() < 1e-6);
         assert_eq!(slope(&[(1.0, 5.0)]), 0.0);

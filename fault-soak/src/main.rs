@@ -1,10 +1,10 @@
-//! Everything at once for a given time, with kills: a ring, mailboxes, `copy`, `send` and `recv`.
+//! Runs everything at once for a given time, with kills: a ring, mailboxes, `copy`, `send` and `recv`.
 //!
 //!     cargo run -p fault-soak -- --for 60s
 //!
-//! What arrives is checked byte by byte; who is killed may lose what it had, nobody else anything. In the end one line says how
-//! it went, and the exit code is 0 if nothing was wrong: no error, no descriptor, zombie, file or memory that became more
-//! and more.
+//! The soak checks every byte that arrives. A killed process may lose what it had, and no other process may lose
+//! anything. At the end one line gives the result. The exit code is 0 if there was no error, and no descriptor, zombie,
+//! file or memory grew in number.
 
 mod actors;
 mod census;
@@ -20,18 +20,18 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Everything at once for a given time, with kills.
+/// Runs everything at once for a given time, with kills
 #[derive(Parser)]
 struct Args {
-    /// How long: 60s, 10m, 8h
+    /// How long to run, as a whole number and s, m or h: 60s, 10m, 8h
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
     time: Duration,
 
-    /// Where the random numbers begin
+    /// The seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// The command to use, instead of building it
+    /// Use this `shell` command instead of building it
     #[arg(long, value_name = "PATH")]
     shell: Option<PathBuf>,
 
@@ -39,16 +39,16 @@ struct Args {
     actor: Option<Actor>,
 }
 
-/// Processes that the soak starts itself.
+/// Processes that the soak starts itself
 #[derive(Subcommand)]
 enum Actor {
-    /// Sends numbered messages until its standard input ends
+    /// Send numbered messages until standard input ends
     #[command(hide = true)]
     Sender { name: String },
-    /// Receives them and looks at every byte
+    /// Receive messages and check every byte
     #[command(hide = true)]
     Receiver { name: String },
-    /// Writes and reads mailboxes until it is killed
+    /// Write and read mailboxes until it is killed
     #[command(hide = true)]
     Mail { port: u16, seed: u64 },
 }
@@ -59,11 +59,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" | "" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("want a whole number and s, m or h, as in 60s".into()),
+        _ => return Err("a whole number and s, m or h is needed, as in 60s".into()),
     };
     let number: u64 =
-        number.parse().map_err(|_| "want a whole number and s, m or h, as in 60s".to_owned())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "so long nobody waits".into())
+        number.parse().map_err(|_| "a whole number and s, m or h is needed, as in 60s".to_owned())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "the time is too long".into())
 }
 
 fn main() -> ExitCode {
@@ -85,20 +85,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command, built anew: `cargo run` builds only this package.
+/// Builds the command, because `cargo run` builds only this package.
 fn build() -> Result<PathBuf> {
-    let here = std::env::current_exe().context("where am I")?;
-    // Without cargo it is taken as it lies there.
+    let here = std::env::current_exe().context("cannot find the path of this program")?;
+    // Without cargo the soak takes the command that was built before.
     if let Some(cargo) = std::env::var_os("CARGO") {
         let release: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
         let mut command = Command::new(cargo);
         command.args(["build", "--quiet", "--package", "shell"]).args(release);
-        anyhow::ensure!(command.status().context("cargo")?.success(), "cargo cannot build the command");
+        anyhow::ensure!(
+            command.status().context("cannot start cargo")?.success(),
+            "cargo cannot build the command"
+        );
     }
     Ok(here.with_file_name("shell"))
 }
 
-/// Soaks, and says how it went; whether nothing was wrong.
+/// Runs the soak, and prints the result. Returns whether everything was in order.
 fn soak(time: Duration, seed: u64, shell: Option<PathBuf>) -> Result<bool> {
     let shell = shell.map_or_else(build, Ok)?;
     let stage = Arc::new(Phase::new(shell)?);

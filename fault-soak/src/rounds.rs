@@ -1,6 +1,6 @@
-//! What is done again and again: each round starts processes, kills some, and looks at what the others got.
+//! The rounds: each starts processes, kills some, and checks what the others received.
 
-use crate::actors::{NOBODY_CAME, SENDER_DIED};
+use crate::actors::{NO_SENDER, SENDER_DIED};
 use crate::stage::{Cast, Phase, Random, Round};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// All kinds, with their names.
+/// All kinds of rounds, with their names.
 pub const ALL: &[(&str, Round)] =
     &[("copy", copy), ("channel", channel), ("ring", ring), ("mailboxes", mailboxes)];
 
@@ -16,13 +16,13 @@ fn transport(random: &mut Random) -> &'static str {
     if random.below(2) == 0 { "--shm" } else { "--socket" }
 }
 
-/// A file to some forked receivers; a receiver may be killed, or the sender, or nobody.
+/// Copies a file to some forked receivers. The round may kill a receiver or the sender.
 fn copy(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let length = random.below(4 << 20) as usize;
     let (bytes, peers) = (random.bytes(length), 1 + random.below(8));
     fs::write(place.join("source"), &bytes)?;
     let copy = stage.shell(place, &format!("copy {} -n {peers} -q source", transport(random)))?;
-    let victims = random.below(3); // 0: nobody, 1: a receiver, 2: the sender
+    let victims = random.below(3); // 0: none, 1: a receiver, 2: the sender
     if victims > 0 {
         random.nap(20_000);
         let children = copy.children();
@@ -37,23 +37,23 @@ fn copy(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     ensure!(killed || matches!(ended.status.code(), Some(0 | 1 | 4)), "{ended}");
     ensure!(victims > 0 || ended.status.success(), "{ended}");
     let mut whole = 0;
-    // A killed sender's receivers may be ending just now; what they have named is whole all the same.
+    // The receivers of a killed sender may be ending just now. Each file that has its final name must be whole.
     for entry in fs::read_dir(place.join("received-files")).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().ends_with(b".part") {
             continue; // after SIGKILL, in the last window
         }
         let Ok(found) = fs::read(entry.path()) else { continue };
-        ensure!(found == bytes, "{} is not what was sent", entry.path().display());
+        ensure!(found == bytes, "{} differs from the source", entry.path().display());
         stage.arrived(&found);
         whole += 1;
     }
     ensure!(ended.status.code() != Some(0) || whole == peers, "{whole} of {peers} files: {ended}");
-    // Who is killed just after its file got its name counts as lost.
+    // A receiver that is killed just after its file got its name counts as lost.
     ensure!(ended.status.code() != Some(4) || whole + 1 >= peers, "{whole} of {peers} files: {ended}");
     Ok(())
 }
 
-/// A file between processes that find each other by name; a receiver may be killed, or stopped for a while.
+/// Sends a file between processes that find each other by name. The round may kill a receiver, or stop it for a while.
 fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let length = random.below(4 << 20) as usize;
     let (bytes, peers) = (random.bytes(length), 1 + random.below(4));
@@ -80,12 +80,12 @@ fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
             victim.signal(Signal::CONT);
         }
     }
-    // Whoever was killed before it was counted leaves its place to another, whom the sender waits for.
+    // A receiver that is killed before the sender counts it leaves its seat to another one, for which the sender waits.
     while killed && send.is_running() {
         let ended = stage.shell(place, "recv file stand-in -q --timeout 5s")?.end()?.has(&[0, 1, 4])?;
         let found = fs::read(place.join("stand-in"));
         ensure!(ended.status.success() == found.is_ok(), "{ended}");
-        ensure!(found.map_or(true, |found| found == bytes), "the one that came late got something else");
+        ensure!(found.map_or(true, |found| found == bytes), "the late receiver got other bytes");
         let _ = fs::remove_file(place.join("stand-in"));
     }
     let sent = send.end()?;
@@ -93,14 +93,14 @@ fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     for (peer, receiver) in receivers {
         receiver.end()?.has(&[0])?;
         let found = fs::read(place.join(format!("out{peer}"))).context("what it received")?;
-        ensure!(found == bytes, "receiver {peer} got something else");
+        ensure!(found == bytes, "receiver {peer} got other bytes");
         stage.arrived(&found);
     }
     Ok(())
 }
 
-/// A sender at full speed, and three receivers of which one after the other is killed or stopped and replaced; every eighth
-/// time the sender itself.
+/// Runs a sender at full speed and three receivers. The round kills or stops the receivers one after the other, and
+/// replaces them. Every eighth time it kills the sender instead.
 fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let mut sender = stage.actor(place, "sender ring")?;
     let join = || stage.actor(place, "receiver ring");
@@ -117,14 +117,14 @@ fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
             stage.kill(victim.pid());
             let ended = victim.end()?;
             let code = ended.status.code();
-            ensure!(code.is_none_or(|code| code == NOBODY_CAME), "a receiver ended before its time: {ended}");
+            ensure!(code.is_none_or(|code| code == NO_SENDER), "a receiver ended before its time: {ended}");
         }
     }
     random.nap(300_000);
     let sender_dies = random.below(8) == 0;
     if sender_dies {
         stage.kill(sender.pid());
-        // Who has not joined yet would wait for the next sender: so there is one.
+        // A receiver that has not joined yet would wait for the next sender, so the round starts one.
         sender.end()?;
         sender = stage.actor(place, "sender ring")?;
         receivers.push(join()?);
@@ -132,8 +132,8 @@ fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     }
     sender.close_stdin();
     for receiver in receivers {
-        // Who came so late that the stream was over has waited for another in vain.
-        let codes: &[i32] = if sender_dies { &[0, NOBODY_CAME, SENDER_DIED] } else { &[0, NOBODY_CAME] };
+        // A receiver that joined after the end of the stream has waited for another sender in vain.
+        let codes: &[i32] = if sender_dies { &[0, NO_SENDER, SENDER_DIED] } else { &[0, NO_SENDER] };
         let ended = receiver.end()?.has(codes)?;
         let mut said = ended.stdout.split_whitespace().map(|number| number.parse().unwrap_or(0));
         stage.arrived_elsewhere(said.next().unwrap_or(0), said.next().unwrap_or(0));
@@ -142,8 +142,8 @@ fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     Ok(())
 }
 
-/// Four attached programs that write and read the server's mailboxes; one after the other is killed and replaced. Who is left
-/// alone goes on, and what is in the mailboxes is whole.
+/// Runs four attached programs that write and read the server's mailboxes. The round kills one after the other and
+/// replaces it. The others continue, and the messages stay whole.
 fn mailboxes(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     let attach =
         |random: &mut Random| stage.actor(place, &format!("mail {} {}", stage.port(), random.below(1 << 30)));
@@ -158,19 +158,19 @@ fn mailboxes(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
             stage.kill(victim.pid());
         }
         let ended = victim.end()?;
-        ensure!(ended.status.code().is_none(), "it ended by itself: {ended}");
+        ensure!(ended.status.code().is_none(), "a mailbox program ended by itself: {ended}");
     }
     for user in users {
         stage.kill(user.pid());
         let ended = user.end()?;
-        ensure!(ended.status.code().is_none(), "it ended by itself: {ended}");
+        ensure!(ended.status.code().is_none(), "a mailbox program ended by itself: {ended}");
     }
-    // The network sees the same mailboxes, and can still write them.
+    // A TCP client sees these mailboxes, and can still write them.
     let port = stage.port();
     stage.shell(place, &format!("mail -p {port} write 0 sealed"))?.end()?.has(&[0])?;
     let read = stage.shell(place, &format!("mail -p {port} read 0"))?.end()?.has(&[0])?;
     ensure!(read.stdout == "sealed", "{read}");
-    // Programs that attach look for sealed messages only.
+    // Attached programs accept only sealed messages.
     stage.shell(place, &format!("mail -p {port} write 0 "))?.end()?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Where it all happens: a directory of its own, a mailbox server that lives throughout, and what has been counted.
+//! The setting of a soak: a private directory, a mailbox server that runs throughout, and the counts.
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use twox_hash::XxHash3_128;
 
-/// Nothing takes so long that still moves, however busy the machine is.
+/// The longest time of one process. Even on a busy machine nothing that still moves takes longer.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// One round of one kind of work, in a directory of its own.
+/// One round of one kind of work, in its own directory.
 pub type Round = fn(&Phase, &Path, &mut Random) -> Result<()>;
 
-/// Random numbers, the same for the same seed.
+/// Random numbers: the same sequence for each seed.
 pub struct Random(u64);
 
 impl Random {
@@ -26,7 +26,7 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -34,7 +34,7 @@ impl Random {
         (self.0 >> 16) % bound
     }
 
-    /// So many bytes without a pattern.
+    /// Returns `length` bytes without a pattern.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
@@ -45,13 +45,13 @@ impl Random {
         bytes
     }
 
-    /// Sleeps for less than so many microseconds.
+    /// Sleeps for less than `most` microseconds.
     pub fn nap(&mut self, most: u64) {
         std::thread::sleep(Duration::from_micros(self.below(most)));
     }
 }
 
-/// What tells these bytes from others.
+/// Returns a checksum of these bytes.
 pub fn checksum(bytes: &[u8]) -> u64 {
     XxHash3_128::oneshot(bytes) as u64
 }
@@ -66,15 +66,15 @@ pub struct Phase {
     rounds: AtomicU64,
     kills: AtomicU64,
     bytes: AtomicU64,
-    /// Of everything that arrived; added up, for the order of rounds is not ours to say.
+    /// The checksum of everything that arrived. It is a sum, because the order of the rounds varies.
     sum: AtomicU64,
     errors: Mutex<Vec<String>>,
 }
 
 impl Phase {
     pub fn new(shell: PathBuf) -> Result<Self> {
-        ensure!(shell.exists(), "{} is not there: cargo build -p shell", shell.display());
-        let shell = shell.canonicalize()?; // what it runs has other working directories
+        ensure!(shell.exists(), "{} does not exist; build it with cargo build -p whorl-ipc", shell.display());
+        let shell = shell.canonicalize()?; // the processes that it starts have other working directories
         let home = tempfile::tempdir().context("a temporary directory")?;
         let mut server = Command::new(&shell)
             .args(["dipc", "4", "8", "0", "4", "--foreground"])
@@ -102,7 +102,7 @@ impl Phase {
         })
     }
 
-    /// Plays rounds until it is over.
+    /// Plays rounds until the soak's time is over.
     pub fn play(&self, name: &str, round: Round, seed: u64) {
         let mut random = Random::new(seed);
         for number in 0u64.. {
@@ -141,7 +141,7 @@ impl Phase {
         self.over.store(true, Relaxed);
     }
 
-    /// Notes that something is wrong; a few of these are enough.
+    /// Records an error. After a few errors the soak ends.
     pub fn wrong(&self, what: String) {
         eprintln!("wrong: {what}");
         let mut errors = self.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -155,30 +155,30 @@ impl Phase {
         self.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len()
     }
 
-    /// Counts bytes that arrived and were looked at.
+    /// Counts bytes that arrived and were checked.
     pub fn arrived(&self, bytes: &[u8]) {
         self.arrived_elsewhere(bytes.len() as u64, checksum(bytes));
     }
 
-    /// Counts bytes that somebody else looked at.
+    /// Counts bytes that another process checked.
     pub fn arrived_elsewhere(&self, bytes: u64, sum: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
         self.sum.fetch_add(sum, Relaxed);
     }
 
-    /// Rounds, kills, bytes that arrived, and their checksum.
+    /// Returns the rounds, the kills, the bytes that arrived, and their checksum.
     pub fn counted(&self) -> [u64; 4] {
         [&self.rounds, &self.kills, &self.bytes, &self.sum].map(|count| count.load(Relaxed))
     }
 
-    /// `shell` with these words, in this place.
+    /// Starts `shell` with these arguments, in this directory.
     pub fn shell(&self, place: &Path, words: &str) -> Result<Cast> {
         let mut command = Command::new(&self.shell);
         command.args(words.split_whitespace());
         self.cast(place, command, words)
     }
 
-    /// One of our own actors.
+    /// Starts one of the soak's own programs.
     pub fn actor(&self, place: &Path, words: &str) -> Result<Cast> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(words.split_whitespace());
@@ -201,7 +201,7 @@ impl Phase {
         }
     }
 
-    /// Ends the mailbox server; whether it ended well.
+    /// Ends the mailbox server. Returns whether it ended without an error.
     pub fn stop_server(&self) -> bool {
         let mut server = self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let pid = Pid::from_child(&server);
@@ -217,13 +217,13 @@ impl Drop for Phase {
     }
 }
 
-/// A process that plays a part; killed when dropped.
+/// A process of a round. Dropping it kills the process.
 pub struct Cast {
     child: Child,
     words: String,
 }
 
-/// How one ended.
+/// The end of a process.
 pub struct Ended {
     words: String,
     pub status: ExitStatus,
@@ -234,7 +234,7 @@ pub struct Ended {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { words, status, stdout, stderr } = self;
-        write!(f, "'{words}' ended with {status}, saying {stdout:?} and {stderr:?}")
+        write!(f, "'{words}' ended with {status}, stdout {stdout:?}, stderr {stderr:?}")
     }
 }
 
@@ -251,7 +251,7 @@ impl Cast {
         drop(self.child.stdin.take());
     }
 
-    /// Its children just now.
+    /// Returns its present children.
     pub fn children(&self) -> Vec<i32> {
         let pid = self.pid();
         let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -262,7 +262,7 @@ impl Cast {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end. Nobody here says more than a pipe holds.
+    /// Waits for its end. No process here prints more than a pipe holds.
     pub fn end(mut self) -> Result<Ended> {
         self.close_stdin();
         let begun = Instant::now();
@@ -292,7 +292,7 @@ impl Drop for Cast {
 }
 
 impl Ended {
-    /// An error unless it ended with one of these codes.
+    /// Returns an error unless the process ended with one of these codes.
     pub fn has(self, codes: &[i32]) -> Result<Self> {
         ensure!(self.status.code().is_some_and(|code| codes.contains(&code)), "{self}");
         Ok(self)

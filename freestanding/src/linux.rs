@@ -1,4 +1,4 @@
-//! The entry point and two system calls, by hand.
+//! The entry point and two system calls, without a library.
 
 use core::arch::{asm, naked_asm};
 
@@ -26,10 +26,10 @@ mod numbers {
     pub const EXIT: usize = 252; // exit_group
 }
 
-/// Where the kernel starts the program: aligns the stack and goes on in `main`.
+/// The entry point of the program. It aligns the stack and calls `main`.
 ///
 /// # Safety
-/// To be entered by the kernel alone.
+/// Only the kernel enters it.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
@@ -37,10 +37,10 @@ unsafe extern "C" fn _start() -> ! {
     naked_asm!("xor ebp, ebp", "and rsp, -16", "call {main}", "ud2", main = sym crate::main)
 }
 
-/// Where the kernel starts the program, with an aligned stack.
+/// The entry point of the program, with an aligned stack. It calls `main`.
 ///
 /// # Safety
-/// To be entered by the kernel alone.
+/// Only the kernel enters it.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
@@ -48,10 +48,10 @@ unsafe extern "C" fn _start() -> ! {
     naked_asm!("mov x29, #0", "mov x30, #0", "bl {main}", "brk #1", main = sym crate::main)
 }
 
-/// Where the kernel starts the program, with an aligned stack.
+/// The entry point of the program, with an aligned stack. It calls `main`.
 ///
 /// # Safety
-/// To be entered by the kernel alone.
+/// Only the kernel enters it.
 #[cfg(target_arch = "arm")]
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
@@ -59,10 +59,10 @@ unsafe extern "C" fn _start() -> ! {
     naked_asm!("mov r11, #0", "mov lr, #0", "bl {main}", "udf #0", main = sym crate::main)
 }
 
-/// Where the kernel starts the program: aligns the stack and goes on in `main`.
+/// The entry point of the program. It aligns the stack and calls `main`.
 ///
 /// # Safety
-/// To be entered by the kernel alone.
+/// Only the kernel enters it.
 #[cfg(target_arch = "x86")]
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
@@ -71,7 +71,7 @@ unsafe extern "C" fn _start() -> ! {
 }
 
 /// # Safety
-/// - The call does with its arguments what Linux says, and that is sound.
+/// - The call does with its arguments what Linux documents, and that is sound.
 #[cfg(target_arch = "x86_64")]
 unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
     let result;
@@ -89,7 +89,7 @@ unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
 }
 
 /// # Safety
-/// - The call does with its arguments what Linux says, and that is sound.
+/// - The call does with its arguments what Linux documents, and that is sound.
 #[cfg(target_arch = "aarch64")]
 unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
     let result;
@@ -107,11 +107,11 @@ unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
 }
 
 /// # Safety
-/// - The call does with its arguments what Linux says, and that is sound.
+/// - The call does with its arguments what Linux documents, and that is sound.
 #[cfg(target_arch = "arm")]
 unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
     let result;
-    // SAFETY: the system call convention; r7 may be the compiler's own, and gets its value back.
+    // SAFETY: the system call convention. The compiler may use r7 itself, so r7 gets its value back.
     unsafe {
         asm!(
             "mov {kept}, r7", "mov r7, {number}", "svc #0", "mov r7, {kept}",
@@ -126,11 +126,11 @@ unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
 }
 
 /// # Safety
-/// - The call does with its arguments what Linux says, and that is sound.
+/// - The call does with its arguments what Linux documents, and that is sound.
 #[cfg(target_arch = "x86")]
 unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
     let result;
-    // SAFETY: the system call convention; ebx may be the compiler's own, and gets its value back.
+    // SAFETY: the system call convention. The compiler may use ebx itself, so ebx gets its value back.
     unsafe {
         asm!(
             "xchg ebx, {first}", "int 0x80", "xchg ebx, {first}",
@@ -143,7 +143,7 @@ unsafe fn call(number: usize, arguments: [usize; 3]) -> isize {
     result
 }
 
-/// Writes a line to standard output; whether all of it went out.
+/// Writes a line to standard output. Returns whether all of it was written.
 pub fn print(line: &str) -> bool {
     // SAFETY: write(2) reads `line.len()` bytes from `line`.
     let written = unsafe { call(numbers::WRITE, [1, line.as_ptr() as usize, line.len()]) };
@@ -158,14 +158,15 @@ pub fn exit(code: i32) -> ! {
     }
 }
 
-/// What compiled code asks about the processor before it picks an instruction for an atomic operation: that nothing is known.
+/// Compiled code asks this about the processor before it picks an instruction for an atomic operation. The answer:
+/// nothing is known.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(no_mangle)]
 extern "C" fn getauxval(_: usize) -> usize {
     0
 }
 
-/// What tables for unwinding refer to. Nothing here unwinds.
+/// Tables for unwinding refer to this symbol. Nothing here unwinds.
 #[cfg(target_arch = "arm")]
 #[unsafe(no_mangle)]
 extern "C" fn __aeabi_unwind_cpp_pr0() {}

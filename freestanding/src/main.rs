@@ -1,8 +1,8 @@
-//! The ring where there is nothing else: no standard library, no C library, no runtime, no allocator.
+//! The ring in a program that has nothing else: no standard library, no C library, no runtime, no allocator.
 //!
-//! A Linux program only so that a test can run it: it starts at its own `_start` and makes two system calls by hand, one
-//! to print a line and one to end. It sends messages around a ring in a `static` several times, checks every byte, and
-//! exits 0; anything wrong ends it with another code.
+//! It is a Linux program only so that a test can run it. It starts at its own `_start` and makes two system calls: one
+//! to print a line and one to end. It sends messages through a ring in a `static` for several laps, checks every byte,
+//! and exits with 0. Any error ends it with another code.
 #![no_std]
 #![no_main]
 
@@ -35,7 +35,7 @@ unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new([0; DATA + CONTROL]));
 
-/// One thread never waits: what would sleep ends the program.
+/// A host for one thread, which never waits. A call that would sleep ends the program.
 #[derive(Clone, Copy)]
 struct Alone;
 
@@ -62,7 +62,7 @@ impl Host for Alone {
     }
 }
 
-/// What is wrong ends the program with this number.
+/// Ends the program with this code if the condition does not hold.
 fn check(holds: bool, code: i32) {
     if !holds {
         linux::exit(code);
@@ -81,7 +81,7 @@ fn send_around() -> Option<u32> {
     // SAFETY: all of the static, which this function alone uses, once.
     let memory = unsafe { Region::new(NonNull::new(MEMORY.0.get().cast())?, DATA + CONTROL) };
     let (data, control) = memory.split_at(DATA).ok()?;
-    // SAFETY: writable, apart, used by nobody else; nobody is ever reclaimed.
+    // SAFETY: writable, apart, and not used by other code; this host reclaims no participant.
     let mut ring = unsafe { Ring::create(data, control, GEOMETRY, 0, Alone) }.ok()?;
     ring.start_at(Sequence::from_word(0u32.wrapping_sub(MESSAGES / 2)));
     let handle = ring.ring();
@@ -114,7 +114,7 @@ fn send_around() -> Option<u32> {
     Some(received)
 }
 
-/// Where the program begins, on a stack that is aligned as functions expect.
+/// The entry point in Rust, on a stack that is aligned as functions expect.
 extern "C" fn main() -> ! {
     check(send_around() == Some(MESSAGES), 6);
     let said = linux::print("1000 messages through a ring in a static, without a runtime\n");

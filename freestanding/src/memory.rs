@@ -1,6 +1,6 @@
-//! The functions that compiled code calls whether or not there is a C library to bring them.
+//! The functions that compiled code calls even if there is no C library that has them.
 //!
-//! Volatile, so that the compiler does not recognise a copy in them and call them from themselves.
+//! Their accesses are volatile. Otherwise the compiler would recognise a copy in them and make them call themselves.
 
 /// # Safety
 /// As in C: `count` bytes at both places, which do not overlap.

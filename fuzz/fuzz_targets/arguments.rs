@@ -1,4 +1,4 @@
-//! Command lines.
+//! Fuzzes command lines.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! First lines of the mailbox protocol.
+//! Fuzzes first lines of the mailbox protocol.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! Whole conversations in the mailbox protocol.
+//! Fuzzes whole conversations in the mailbox protocol.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! What arrives in sockets.
+//! Fuzzes the bytes that arrive in sockets.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! Live mailboxes with a hostile peer.
+//! Fuzzes live mailboxes with a hostile peer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! A live ring with a hostile peer.
+//! Fuzzes a live ring with a hostile peer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

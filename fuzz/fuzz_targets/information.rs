@@ -1,4 +1,4 @@
-//! Information files.
+//! Fuzzes information files.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! Any bytes as a segment.
+//! Fuzzes segments of any bytes.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

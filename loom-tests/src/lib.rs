@@ -1,11 +1,12 @@
-//! Core's own modules, compiled a second time against loom, and what the models in `tests/` need.
+//! Core's own modules, compiled a second time against loom, and the helpers of the models in `tests/`.
 //!
-//! The list below names core's files by path; [`sync`] is the only module that differs between the two builds, so the
-//! models try the very code that users run. `segment.rs` is left out: it casts bytes, which loom cannot own. Nothing
-//! else in core depends on it.
+//! The list below names core's files by path. [`sync`] is the only module that differs between the two builds, so the
+//! models try the code that users run. `layout/` is left out, because it casts bytes, which loom cannot own. No other
+//! module of core depends on it.
 //!
-//! Batch the models with `cargo test -p loom-tests`; `LOOM_MAX_PREEMPTIONS=N` bounds all of them, `WHORL_LOOM_LONG=1`
-//! makes some longer and deeper, `WHORL_LOOM_ANY_COUNT=1` accepts any number of executions. `loom-tests/mutants` weakens core in every place that matters and expects a model to fail.
+//! `cargo test -p loom-tests` runs all models. `LOOM_MAX_PREEMPTIONS=N` bounds all of them, `WHORL_LOOM_LONG=1` makes
+//! some longer and deeper, and `WHORL_LOOM_ANY_COUNT=1` accepts any number of executions. `loom-tests/mutants` weakens
+//! core in every place that matters, and expects a model to fail each time.
 
 #[path = "../../core/src/error.rs"]
 pub mod error;

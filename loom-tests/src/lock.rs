@@ -1,4 +1,4 @@
-//! A lock's and a mailbox's memory as a model owns it, with a payload that loom watches.
+//! The memory of a lock and a mailbox, as a model owns it, with a payload that loom watches.
 
 use crate::mailbox::{self, Mailbox, MailboxHeader, Payload};
 use crate::parking::Parking;
@@ -26,12 +26,12 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// A free lock with `seats` seats, all of which count as taken; the last owner was seat 0.
+    /// Returns a free lock with `seats` seats, all of which count as taken. The last owner was seat 0.
     pub fn new(seats: u32) -> Self {
         Self::with_version(seats, 0)
     }
 
-    /// The same; the mailbox's message has `version`.
+    /// Returns such a lock whose mailbox has an empty message of `version`.
     pub fn with_version(seats: u32, version: u64) -> Self {
         let memory = Memory {
             owner_word: OwnerWord::new(),
@@ -46,43 +46,44 @@ impl Lock {
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
 
-    /// Who sits in `seat`. Each model has one for each seat at a time.
+    /// Returns the participant in `seat`. Each model has one participant for each seat at a time.
     pub fn occupy(&self, seat: u32) -> Participant<Self> {
         // SAFETY: the models keep to one participant for each seat.
         unsafe { Participant::new(self.clone(), seat) }
     }
 
-    /// The mailbox, for who sits in `seat`.
+    /// Returns the mailbox of the participant in `seat`.
     pub fn mailbox(&self, seat: u32) -> Mailbox<Self> {
         // SAFETY: as above.
         unsafe { Mailbox::new(self.clone(), seat) }
     }
 
-    /// Looks at the value: loom fails the model unless every write has been made visible and none goes on.
+    /// Reads the value. Loom fails the model unless every write is visible and no write is in progress.
     pub fn get(&self) -> u32 {
         // SAFETY: loom checks.
         self.memory.value.with(|value| unsafe { *value })
     }
 
-    /// Adds 1 to the value: loom fails the model if anybody else has it.
+    /// Adds 1 to the value. Loom fails the model if another thread uses the value meanwhile.
     pub fn add(&self) {
         // SAFETY: loom checks.
         self.memory.value.with_mut(|value| unsafe { *value += 1 });
     }
 
-    /// The occupant of `seat` takes steps from `at` on: at most `steps` of them, fewer if it comes to a sleep, or in, or out.
+    /// Takes steps for the occupant of `seat`, from `at` on: at most `steps`, and fewer if a step sleeps, or if it is
+    /// in or out.
     pub fn take(&self, seat: u16, at: Step, steps: u32) -> Step {
         self.walk(Actor { seat, reclaiming: false }, at, steps)
     }
 
-    /// Somebody reclaims the occupant of `seat`, and dies after `steps` steps.
+    /// Reclaims the occupant of `seat`, with a reclaimer that dies after `steps` steps.
     pub fn reclaim_for(&self, seat: u16, steps: u32) {
         self.walk(Actor { seat, reclaiming: true }, Step::Reclaim, steps);
     }
 
-    /// Somebody reclaims the occupant of `seat`.
+    /// Reclaims the occupant of `seat`.
     pub fn reclaim(&self, seat: u32) {
-        // SAFETY: the models reclaim only who will not act again, or check what happens otherwise.
+        // SAFETY: the models reclaim only an occupant that will not act again, or check what happens otherwise.
         unsafe { rwlock::reclaim(self, seat) };
     }
 
@@ -97,16 +98,17 @@ impl Lock {
         at
     }
 
-    /// Checks that nobody is in, or wants to be.
+    /// Checks that no participant is in, or wants to be.
     ///
     /// # Panics
-    /// Otherwise.
+    /// If one is.
     pub fn assert_idle(&self) {
-        drop(self.occupy(0).try_write().expect("nobody is in, or before the first seat"));
+        drop(self.occupy(0).try_write().expect("no participant is in or waits"));
     }
 }
 
-// SAFETY: the parts of one lock; the models reclaim only who will not act again, or check what happens otherwise.
+// SAFETY: the parts of one lock; the models reclaim only an occupant that will not act again, or check what happens
+// otherwise.
 unsafe impl rwlock::Parts for Lock {
     type Host = Parking;
 
@@ -146,13 +148,13 @@ unsafe impl Payload for Buffers {
     }
 
     unsafe fn fill(&self, index: usize, message: &[u8]) {
-        // SAFETY: loom checks that nobody else has it.
+        // SAFETY: loom checks that no other thread uses it.
         let buffer = |buffer: *mut [u8; 2]| unsafe { &mut *buffer };
         self.0[index].with_mut(|raw| buffer(raw)[..message.len()].copy_from_slice(message));
     }
 
     unsafe fn copy(&self, index: usize, into: &mut [u8]) {
-        // SAFETY: loom checks that nobody writes it.
+        // SAFETY: loom checks that no thread writes it.
         let buffer = |buffer: *const [u8; 2]| unsafe { &*buffer };
         self.0[index].with(|raw| into.copy_from_slice(&buffer(raw)[..into.len()]));
     }

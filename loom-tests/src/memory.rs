@@ -1,4 +1,4 @@
-//! A ring's memory as a model owns it, and slots that loom watches.
+//! The memory of a ring, as a model owns it, and slots that loom watches.
 
 use crate::error::ReadError;
 use crate::parking::Parking;
@@ -30,7 +30,7 @@ impl<S> Clone for Ring<S> {
 }
 
 impl<S: Slots> Ring<S> {
-    /// A ring over `slots` for `seats` receivers, whose first item has sequence `first`.
+    /// Returns a ring over `slots` for `seats` receivers, whose first item has sequence `first`.
     pub fn new(slots: S, seats: u32, first: u32) -> Self {
         let head = SenderState::new(Sequence::default());
         head.start_at(Sequence::from_word(first));
@@ -43,19 +43,19 @@ impl<S: Slots> Ring<S> {
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
 
-    /// Its only sender. Each model calls this once.
+    /// Returns the only sender of the ring. Each model calls this once.
     pub fn sender(&self) -> Sender<Self> {
         // SAFETY: the models keep to one sender for each ring.
         unsafe { Sender::new(self.clone()) }
     }
 
-    /// Who admits and reclaims. Each model calls this once.
+    /// Returns the membership of the ring. Each model calls this once.
     pub fn membership(&self) -> Membership<Self> {
         // SAFETY: the models use one membership at a time.
         unsafe { Membership::new(self.clone()) }
     }
 
-    /// Asks for `seat`.
+    /// Requests `seat`.
     ///
     /// # Panics
     /// If it is taken.
@@ -64,35 +64,35 @@ impl<S: Slots> Ring<S> {
             .unwrap_or_else(|why| panic!("seat {seat}: {why}"))
     }
 
-    /// A receiver in `seat`, admitted at once: for the part of a model before its threads start.
+    /// Admits a receiver in `seat` at once, before the threads of a model start.
     pub fn join(&self, seat: u32) -> Receiver<Self> {
         self.join_as(self.clone(), seat)
     }
 
-    /// The same for a receiver that uses `handle`.
+    /// Admits a receiver in `seat` that uses `handle`.
     ///
     /// # Panics
     /// If it is not admitted.
     pub fn join_as(&self, handle: Self, seat: u32) -> Receiver<Self> {
-        let applicant = PendingReceiver::request_seat(handle, seat, true, 0)
+        let pending = PendingReceiver::request_seat(handle, seat, true, 0)
             .unwrap_or_else(|why| panic!("seat {seat}: {why}"));
         self.membership().admit_all();
-        admitted(applicant)
+        admitted(pending)
     }
 
-    /// The same ring for somebody who can die.
+    /// Returns a handle to this ring for a participant that can die.
     pub fn mortal(&self) -> Self {
         Self { memory: self.memory.clone(), host: self.host.mortal() }
     }
 
-    /// Who sits in `seat`.
+    /// Returns the state and the generation of `seat`.
     pub fn occupancy(&self, seat: u32) -> crate::seat::Occupancy {
         self.memory.receivers[seat as usize].seat.occupancy()
     }
 }
 
-/// The sender of `ring` and a receiver in seat 0, after the first lap and with a full ring of zeroes to read. On its first
-/// lap a sender fences once more before it goes on, which would hide a weakened *release*.
+/// Returns the sender of `ring` and a receiver in seat 0, after the first lap and with a full ring of zeroes to read.
+/// On its first lap a sender fences once more, which would hide a weakened *release*.
 ///
 /// # Panics
 /// If the ring is not fresh.
@@ -117,7 +117,7 @@ pub fn try_send<P: SenderParts<Slots = Cells>>(sender: &mut Sender<P>, value: u3
     true
 }
 
-/// Publishes one item, waiting for a slot.
+/// Publishes one item, and waits for a slot.
 pub fn send<P: SenderParts<Slots = Cells, Host = Parking>>(sender: &mut Sender<P>, value: u32) {
     let mut claim = sender.claim(1, None).unwrap();
     claim.slot(0).set(value);
@@ -132,7 +132,7 @@ pub fn try_take<P: Parts<Slots = Cells>>(receiver: &mut Receiver<P>) -> Result<u
     Ok(value)
 }
 
-/// Takes one item, waiting for it.
+/// Takes one item, and waits for it.
 pub fn take<P: Parts<Slots = Cells, Host = Parking>>(receiver: &mut Receiver<P>) -> Result<u32, ReadError> {
     let run = receiver.read(None)?;
     let value = run.item(0).get();
@@ -140,15 +140,15 @@ pub fn take<P: Parts<Slots = Cells, Host = Parking>>(receiver: &mut Receiver<P>)
     Ok(value)
 }
 
-/// The receiver that an admitted applicant becomes.
+/// Returns the receiver that an admitted pending receiver becomes.
 ///
 /// # Panics
 /// If it was not admitted.
-pub fn admitted<P: Parts>(applicant: PendingReceiver<P>) -> Receiver<P> {
-    applicant.try_admitted().unwrap_or_else(|(why, _)| panic!("{why}"))
+pub fn admitted<P: Parts>(pending: PendingReceiver<P>) -> Receiver<P> {
+    pending.try_admitted().unwrap_or_else(|(why, _)| panic!("{why}"))
 }
 
-// SAFETY: the parts of one memory; what the parking lot reclaims, a model has declared dead.
+// SAFETY: the parts of one memory; the host reclaims only what a model has declared dead.
 unsafe impl<S: Slots> Parts for Ring<S> {
     type Host = Parking;
     type Slots = S;
@@ -186,7 +186,7 @@ unsafe impl<S: Slots> SenderParts for Ring<S> {
 pub struct Cells(Vec<UnsafeCell<u32>>);
 
 impl Cells {
-    /// `count` slots.
+    /// Returns `count` slots.
     pub fn new(count: u32) -> Self {
         Self((0..count).map(|_| UnsafeCell::new(u32::MAX)).collect())
     }
@@ -199,15 +199,15 @@ unsafe impl Sync for Cells {}
 pub struct Cell<'a>(&'a UnsafeCell<u32>);
 
 impl Cell<'_> {
-    /// What the slot holds.
+    /// Returns what the slot holds.
     pub fn get(&self) -> u32 {
-        // SAFETY: the ring handed the slot out to be read; loom checks that nobody writes it.
+        // SAFETY: the ring gave the slot out to be read; loom checks that no thread writes it.
         self.0.with(|value| unsafe { *value })
     }
 
     /// Fills a claimed slot.
     pub fn set(&mut self, value: u32) {
-        // SAFETY: the ring handed the slot out to be written; loom checks that nobody else has it.
+        // SAFETY: the ring gave the slot out to be written; loom checks that no other thread uses it.
         self.0.with_mut(|old| unsafe { *old = value });
     }
 }
@@ -232,7 +232,7 @@ unsafe impl Slots for Cells {
 pub struct Words(Vec<[AtomicU32; 2]>);
 
 impl Words {
-    /// `count` slots.
+    /// Returns `count` slots.
     pub fn new(count: u32) -> Self {
         Self((0..count).map(|_| [AtomicU32::new(0), AtomicU32::new(0)]).collect())
     }
@@ -250,7 +250,7 @@ impl Pair<'_> {
 
     /// Fills a claimed slot.
     pub fn set(&mut self, value: u32) {
-        // Relaxed: *publish*, and the sender's fence before it writes where somebody was evicted.
+        // Relaxed: *publish*, and the sender's fence before it writes over the slots of an evicted receiver.
         self.0[0].store(value, Ordering::Relaxed);
         self.0[1].store(value, Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
-//! The models' [`Host`]: condvars under a loom mutex instead of a futex, and a say in who is dead.
+//! The models' [`Host`]: condvars under a loom mutex instead of a futex, and a record of which participants are dead.
 //!
-//! Without a slice or a deadline nothing ends a sleep but a wake, so a lost wake is a deadlock, which loom reports.
+//! Without poll intervals and deadlines only a wake ends a sleep. So a lost wake is a deadlock, which loom reports.
 
 use crate::host::{Futex, Host, WaitResult};
 use crate::sync::{AtomicU32, Ordering};
@@ -9,15 +9,15 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU32 as Plain, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as Plainly};
 
-/// One execution's parking lot; clones share it.
+/// The waiters of one execution. Clones share it.
 #[derive(Clone)]
 pub struct Parking {
     lot: Arc<Lot>,
-    /// How many more steps the holder of this handle lives; `None`: it is immortal.
+    /// How many more steps the holder of this handle lives. `None` means that it never dies.
     life: Option<Arc<Plain>>,
 }
 
-/// The flags are plain atomics, outside the model: they say what the world is like, they do not take part.
+/// The flags are plain atomics outside the model: they describe the world, and loom does not schedule them.
 struct Lot {
     beds: Mutex<Vec<(usize, Arc<Condvar>)>>,
     /// One bit for each dead seat.
@@ -28,11 +28,11 @@ struct Lot {
     tell: Plainly<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
-/// What a mortal handle's thread unwinds with when its life ends.
+/// The payload of the panic that ends a mortal handle's thread.
 pub struct Death;
 
 impl Parking {
-    /// A lot where nobody sleeps and nobody is dead. To be made inside the model.
+    /// Returns a host without waiters and without dead participants. Call it inside the model.
     #[expect(clippy::new_without_default, reason = "each execution makes its own, visibly")]
     pub fn new() -> Self {
         let lot = Lot {
@@ -46,21 +46,21 @@ impl Parking {
         Self { lot: Arc::new(lot), life: None }
     }
 
-    /// The same lot for somebody who can die.
+    /// Returns a handle to this host for a participant that can die.
     pub fn mortal(&self) -> Self {
         Self { lot: self.lot.clone(), life: Some(Arc::new(Plain::new(u32::MAX))) }
     }
 
-    /// The holder of this mortal handle dies at its `steps`-th step from now: it unwinds with [`Death`]. A step is a look
-    /// at the parts or a wake, so these lie between the accesses to shared words.
+    /// Makes the holder of this mortal handle die at its `steps`-th step from now: it unwinds with [`Death`]. A step is
+    /// a look at the parts or a wake, so steps lie between the accesses to shared words.
     ///
     /// # Panics
-    /// If it is immortal.
+    /// If the handle is immortal.
     pub fn live_for(&self, steps: u32) {
         self.life.as_ref().expect("a mortal handle").store(steps, SeqCst);
     }
 
-    /// A step of this handle's holder.
+    /// Counts a step of this handle's holder.
     pub fn step(&self) {
         let Some(life) = &self.life else { return };
         match life.load(SeqCst) {
@@ -69,31 +69,31 @@ impl Parking {
         }
     }
 
-    /// From now on the occupant of `seat` is known to be dead.
+    /// Declares the occupant of `seat` dead.
     pub fn kill_seat(&self, seat: u32) {
         self.lot.dead.fetch_or(1 << seat, SeqCst);
     }
 
-    /// From now on the owner is known to be dead, and slices end.
+    /// Declares the owner dead, and ends poll intervals from now on.
     pub fn kill_owner(&self) {
         self.lot.owner_is_dead.store(true, SeqCst);
         self.end_slices();
     }
 
-    /// From now on every sleep ends at once, as at the end of its slice.
+    /// Makes every sleep end at once from now on, as at the end of its poll interval.
     pub fn end_slices(&self) {
         let beds = self.lot.beds.lock().unwrap();
         self.lot.slices_end.store(true, SeqCst);
         beds.iter().for_each(|(_, bed)| bed.notify_all());
     }
 
-    /// From now on whoever wakes all sleepers of a word calls `tell` afterwards, for those who sleep elsewhere. To be taken
-    /// back with `None` if it owns this lot.
+    /// Makes each wake of a word call `tell` afterwards, for receivers that sleep elsewhere. Take it back with `None`
+    /// if `tell` owns this host.
     pub fn on_wake(&self, tell: Option<Arc<dyn Fn() + Send + Sync>>) {
         *self.lot.tell.lock().unwrap() = tell;
     }
 
-    /// How often somebody woke the sleepers of any word.
+    /// Returns how often a thread woke the waiters of any word.
     pub fn wakes(&self) -> u32 {
         self.lot.wakes.load(SeqCst)
     }
@@ -105,7 +105,8 @@ impl Parking {
     fn wake(&self, word: &AtomicU32) {
         self.step();
         self.lot.wakes.fetch_add(1, SeqCst);
-        // The mutex is taken even if nobody sleeps: comparing and going to sleep is one step with respect to wakes.
+        // The mutex is taken even if no thread sleeps, because comparing and going to sleep is one step with respect to
+        // wakes.
         let beds = self.lot.beds.lock().unwrap();
         if let Some((_, bed)) = beds.iter().find(|(address, _)| *address == address_of(word)) {
             bed.notify_all();
@@ -118,12 +119,12 @@ fn address_of(word: &AtomicU32) -> usize {
 }
 
 impl Futex for Parking {
-    /// A deadline here is one that has passed.
+    /// A deadline here has always passed.
     type Deadline = ();
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<()>) -> WaitResult {
         let mut beds = self.lot.beds.lock().unwrap();
-        // Relaxed: the contract promises no ordering; a wake's mutex gives what comparing in one step needs.
+        // Relaxed: the contract promises no ordering. The mutex of the wake makes comparing and sleeping one step.
         if word.load(Ordering::Relaxed) != expected {
             return WaitResult::Woken;
         }

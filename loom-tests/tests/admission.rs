@@ -8,7 +8,7 @@ use loom_tests::ring::Receiver;
 use loom_tests::seat::State;
 use std::mem::forget;
 
-/// Reads all that is published, in place, without giving anything back: values must follow each other.
+/// Reads everything that is published, in place, without releasing it. The values must be consecutive.
 fn read_all(receiver: &mut Receiver<Ring<Cells>>) -> Option<u32> {
     let run = receiver.try_read().ok()?;
     let first = run.item(0).get();
@@ -18,17 +18,17 @@ fn read_all(receiver: &mut Receiver<Ring<Cells>>) -> Option<u32> {
     Some(first)
 }
 
-/// The fence in `admit` or in `notify` removed, or the sender passing an `Admitting` seat: the admitter starts the
-/// receiver at an old tail whose slots the sender has claimed again.
+/// Catches a missing fence in `decide` or in `notify`, and a sender that passes an `Admitting` seat: the membership
+/// starts the receiver at an old tail whose slots the sender has claimed again.
 #[test]
-fn an_applicant_for_now_starts_within_a_lap() {
+fn a_receiver_admitted_now_starts_within_a_lap() {
     Model::new("admission: now, against publish", 7290).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
         let admit = move || {
             membership.admit_all();
-            let mut receiver = admitted(applicant);
+            let mut receiver = admitted(pending);
             read_all(&mut receiver);
             forget(receiver);
         };
@@ -39,17 +39,17 @@ fn an_applicant_for_now_starts_within_a_lap() {
     });
 }
 
-/// The same with a run of slots claimed before: what is claimed already may be published while a seat is `Admitting`.
+/// The sender has claimed a batch of slots before. It may publish them while a seat is `Admitting`.
 #[test]
-fn an_applicant_for_now_may_arrive_during_a_claim() {
+fn a_receiver_may_ask_for_now_during_a_claim() {
     Model::new("admission: now, during a claim", 12192).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
             membership.admit_all();
-            let mut receiver = admitted(applicant);
+            let mut receiver = admitted(pending);
             read_all(&mut receiver);
             forget(receiver);
         };
@@ -60,21 +60,21 @@ fn an_applicant_for_now_may_arrive_during_a_claim() {
     });
 }
 
-/// The fence after `lapped` or the one in `admit` removed, `lapped` stored after the scan, no second scan: the applicant
-/// is admitted at the first item while the sender writes over it. A cursor stored after `Active`, or `Active` without
-/// Release: the sender takes the old cursor, which is within the lap, for the receiver's.
+/// Catches a missing fence after `lapped` or in `decide`, `lapped` stored after the scan, and a missing second scan: the
+/// receiver is admitted at the first item while the sender overwrites it. Also catches a cursor stored after `Active`,
+/// or `Active` stored without Release: the sender takes the old cursor, which is within the lap, for the receiver's.
 #[test]
-fn an_applicant_for_the_first_item_gets_it_or_is_refused() {
+fn a_receiver_that_asks_for_the_first_item_gets_it_or_is_refused() {
     Model::new("admission: first, against the first lap", 1141).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
             membership.admit_all();
-            match applicant.try_admitted() {
+            match pending.try_admitted() {
                 Ok(mut receiver) => {
-                    assert_eq!(read_all(&mut receiver), Some(0), "the first item was gone");
+                    assert_eq!(read_all(&mut receiver), Some(0), "the first item was overwritten");
                     forget(receiver);
                 }
                 Err((why, _)) => assert_eq!(why, JoinError::Missed),
@@ -87,19 +87,19 @@ fn an_applicant_for_the_first_item_gets_it_or_is_refused() {
     });
 }
 
-/// The same in a ring of two of which one is published: the limit is used up by the first claim of the race.
+/// A ring of two slots, of which one is published. The first claim of the race uses up the limit.
 #[test]
-fn the_first_lap_ends_in_the_middle_of_a_run() {
+fn the_first_lap_ends_in_the_middle_of_a_batch() {
     Model::new("admission: first, two slots", 1239).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
             membership.admit_all();
-            match applicant.try_admitted() {
+            match pending.try_admitted() {
                 Ok(mut receiver) => {
-                    assert_eq!(read_all(&mut receiver), Some(0), "the first item was gone");
+                    assert_eq!(read_all(&mut receiver), Some(0), "the first item was overwritten");
                     forget(receiver);
                 }
                 Err((why, _)) => assert_eq!(why, JoinError::Missed),
@@ -112,22 +112,22 @@ fn the_first_lap_ends_in_the_middle_of_a_run() {
     });
 }
 
-/// The receiver acts in a thread of its own, so nothing of the admitter's is known to it but through its seat: looks at
-/// the seat without Acquire, or steps without Release, give it a wrong start.
+/// The receiver acts in its own thread, so it learns of the admission only through its seat. Catches looks at the seat
+/// without Acquire, and steps without Release: they give it a wrong start.
 #[test]
 fn the_start_reaches_the_receiver_with_its_admission() {
     Model::new("admission: the start cursor", 46).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
-        let join = move || match applicant.try_admitted() {
+        let join = move || match pending.try_admitted() {
             Ok(mut receiver) => {
                 if let Ok(value) = try_take(&mut receiver) {
                     assert_eq!(value, 1, "it starts with the item after its admission");
                 }
                 forget(receiver);
             }
-            Err((_, applicant)) => forget(applicant),
+            Err((_, pending)) => forget(pending),
         };
         race(join, move || {
             assert!(try_send(&mut sender, 0));
@@ -139,15 +139,16 @@ fn the_start_reaches_the_receiver_with_its_admission() {
     });
 }
 
-/// An admission that does not ring `data`: the applicant sleeps on. The bell Relaxed: it looks at the old seat.
+/// Catches an admission that does not notify `data`: the receiver stays asleep. Also catches a Relaxed sequence: the
+/// receiver looks at the old seat.
 #[test]
-fn an_admission_wakes_its_applicant() {
-    Model::new("admission: sleeping applicant", 11196).check(|| {
+fn an_admission_wakes_its_receiver() {
+    Model::new("admission: sleeping receiver", 11196).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let join = move || {
-            let mut receiver = applicant.admitted(None).unwrap();
+            let mut receiver = pending.admitted(None).unwrap();
             assert_eq!(try_take(&mut receiver), Ok(7));
             forget(receiver);
         };
@@ -157,32 +158,33 @@ fn an_admission_wakes_its_applicant() {
     });
 }
 
-/// An admission that does not ring `space`: the sender found the seat `Admitting`, and sleeps on although it may go on.
+/// Catches an admission that does not notify `space`: the sender found the seat `Admitting`, and stays asleep.
 #[test]
 fn an_admission_wakes_the_sender_that_waited_for_it() {
     Model::new("admission: sleeping sender", 7966).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
         assert!(try_send(&mut sender, 0));
         let write = move || {
             send(&mut sender, 1);
             forget(sender);
         };
-        // The race is over in both orders: admitted behind the item, the receiver gates nothing yet.
+        // The race is over in both orders: the receiver is admitted behind the item, so it gates nothing yet.
         race(write, move || {
             membership.admit_all();
-            forget(applicant);
+            forget(pending);
         });
     });
 }
 
-/// An applicant that gives up at any moment: its seat is free afterwards, nobody is stuck, nobody admitted by mistake.
+/// A pending receiver gives up at any moment. Its seat is free afterwards, no thread hangs, and no receiver is admitted
+/// by mistake.
 #[test]
-fn an_applicant_may_give_up_while_it_is_admitted() {
+fn a_receiver_may_give_up_while_it_is_admitted() {
     Model::new("admission: giving up", 28469).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
         let admit = move || {
@@ -190,25 +192,25 @@ fn an_applicant_may_give_up_while_it_is_admitted() {
             send(&mut sender, 1);
             forget(sender);
         };
-        race(admit, move || drop(applicant));
+        race(admit, move || drop(pending));
         assert_eq!(ring.occupancy(0).state, State::Free);
     });
 }
 
-/// The high-water mark of the seats is raised before a seat is asked for: raised after, the sender's scan ends before
-/// the newcomer's seat and passes it.
+/// The mark of used seats is raised before a seat is requested. Catches a later raise: the sender's scan ends before
+/// the new receiver's seat.
 #[test]
-fn a_newcomer_in_a_new_seat_is_scanned() {
+fn a_receiver_in_a_new_seat_is_scanned() {
     Model::new("admission: a seat never used before", 6353).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership) = (ring.sender(), ring.membership());
         assert!(try_send(&mut sender, 0));
-        let newcomer = ring.clone();
+        let joining = ring.clone();
         let join = move || {
-            let applicant = newcomer.request_seat(0, true);
+            let pending = joining.request_seat(0, true);
             membership.admit_all();
-            if let Ok(mut receiver) = applicant.try_admitted() {
-                assert_eq!(read_all(&mut receiver), Some(0), "the first item was gone");
+            if let Ok(mut receiver) = pending.try_admitted() {
+                assert_eq!(read_all(&mut receiver), Some(0), "the first item was overwritten");
                 forget(receiver);
             }
         };
@@ -219,13 +221,13 @@ fn a_newcomer_in_a_new_seat_is_scanned() {
     });
 }
 
-/// PendingReceiver, admitter and sender, each in its own thread and each asleep at times.
+/// A pending receiver, the membership and the sender each run in their own thread, and each sleeps at times.
 #[test]
-fn joining_with_everybody_asleep_ends() {
+fn joining_ends_although_all_threads_sleep() {
     let items = if is_long() { 2 } else { 1 };
     Model::new("admission: three threads", 43667).bounded(3).check(move || {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (mut sender, membership, applicant) =
+        let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let start = Start::new();
         let (second, third) = (start.clone(), start.clone());
@@ -236,7 +238,7 @@ fn joining_with_everybody_asleep_ends() {
         });
         let join = thread::spawn(move || {
             third.step();
-            match applicant.admitted(None) {
+            match pending.admitted(None) {
                 Ok(mut receiver) => {
                     (0..items).for_each(|value| assert_eq!(take(&mut receiver), Ok(value)));
                     forget(receiver);

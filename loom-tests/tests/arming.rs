@@ -1,4 +1,4 @@
-//! Sleeping elsewhere: a receiver that armed and found nothing is told of what comes, by whoever rings.
+//! Sleeping elsewhere: an armed receiver that found nothing is notified of the next item, by any notifier.
 
 use loom_tests::memory::{Cells, Ring, try_send};
 use loom_tests::model::{Model, race};
@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 type Parties = (Ring<Cells>, Sender<Ring<Cells>>, Receiver<Ring<Cells>>, Arc<AtomicBool>);
 
-/// A ring whose host tells the receiver in seat 0 when it is armed, and whether it did. Plain: outside the model.
+/// Makes a ring whose host notifies the receiver in seat 0 if it is armed, and records that. The record is outside the
+/// model.
 fn ring() -> Parties {
     let ring = Ring::new(Cells::new(2), 1, u32::MAX);
     let (sender, receiver) = (ring.sender(), ring.join(0));
@@ -23,7 +24,8 @@ fn ring() -> Parties {
     (ring, sender, receiver, told)
 }
 
-/// Nobody sleeps on beside an item. Who is told sooner, of nothing, looks and arms again: that is another round.
+/// Checks that the receiver does not sleep beside an item. A receiver that is notified of nothing looks and arms again,
+/// which would be another round.
 fn check(
     name: &'static str,
     executions: usize,
@@ -43,19 +45,19 @@ fn check(
             forget(sender);
         });
         ring.host().on_wake(None);
-        assert!(!sleeps || told.load(SeqCst), "it sleeps, was not told, and there is something to read");
+        assert!(!sleeps || told.load(SeqCst), "the receiver sleeps beside an item and was not notified");
     });
 }
 
-/// `armed` stored after the announcement, or no announcement: the publish tells nobody.
+/// Catches `armed` stored after the announcement, and a missing announcement: the publish notifies no receiver.
 #[test]
-fn who_armed_is_told_of_what_comes() {
+fn an_armed_receiver_is_notified_of_the_next_item() {
     check("ring: arm", 85, |_| ());
 }
 
-/// The fence in `disarm`, or the second look at `has_waiters` in `arm`: a ring that came for others clears the announcement and
-/// misses `armed`, and the publish after it tells nobody.
+/// Catches a missing fence in `disarm`, and a missing second look at `has_waiters` in `arm`. A notification for other
+/// receivers clears the announcement and misses `armed`, and the publish after it notifies no receiver.
 #[test]
-fn a_ring_for_others_does_not_swallow_an_announcement() {
-    check("ring: arm, another ring", 5121, |ring| ring.control().notify_all(ring.host()));
+fn a_notification_for_others_does_not_hide_an_announcement() {
+    check("ring: arm, another notification", 5121, |ring| ring.control().notify_all(ring.host()));
 }

@@ -1,4 +1,4 @@
-//! Models that must fail: if one of these passes, the checker does not look.
+//! Models that must fail. If one of them passes, the checker checks nothing.
 
 use loom::thread;
 use loom_tests::event_count::EventCount;
@@ -16,7 +16,7 @@ fn a_relaxed_flag_does_not_publish() {
         let shared = Arc::new((Cells::new(1), AtomicU32::new(0)));
         let other = shared.clone();
         let writer = thread::spawn(move || {
-            // SAFETY: index 0 of 1; that nobody reads meanwhile is what this model breaks.
+            // SAFETY: index 0 of 1. This model breaks the rule that no thread reads meanwhile.
             unsafe { other.0.writer(0) }.set(1);
             other.1.store(1, Ordering::Relaxed);
         });
@@ -30,7 +30,7 @@ fn a_relaxed_flag_does_not_publish() {
 
 #[test]
 #[should_panic(expected = "deadlock")]
-fn a_change_without_a_ring_loses_the_wake() {
+fn a_change_without_a_notification_loses_the_wake() {
     Model::new("canary: lost wake", 1).check(|| {
         let shared = Arc::new((EventCount::new(), AtomicU32::new(0), Parking::new()));
         let other = shared.clone();
@@ -67,12 +67,12 @@ fn a_false_claim_about_the_ring_is_refuted() {
 }
 
 #[test]
-#[should_panic(expected = "does it still try what it says")]
+#[should_panic(expected = "does the model still try what its name says")]
 fn a_model_that_shrank_fails() {
     if std::env::var_os("WHORL_LOOM_ANY_COUNT").is_some()
         || std::env::var_os("LOOM_MAX_PREEMPTIONS").is_some()
     {
-        panic!("counts are not checked in this run: does it still try what it says cannot be tried");
+        panic!("counts are not checked in this run (does the model still try what its name says)");
     }
     Model::new("canary: too few executions", 1000).check(|| {
         let word = Arc::new(AtomicU32::new(0));

@@ -1,4 +1,4 @@
-//! How a stream ends: closed, abandoned, or with its sender dead.
+//! The ends of a stream: closed, abandoned, or with a dead sender.
 
 use loom_tests::error::{End, JoinError, ReadError};
 use loom_tests::memory::{Cells, Ring, send, take, try_send, try_take};
@@ -6,11 +6,11 @@ use loom_tests::model::{Model, race};
 use loom_tests::ring::{Parts, Sender};
 use std::mem::forget;
 
-/// Every word of it differs from the zeroes before.
+/// An end record in which every word differs from the zeroes before.
 const END: End = End { total: 1 | 2 << 32, checksum: Some([3; 16]) };
 
-/// `state` stored or loaded Relaxed, or stored before the record: half of the record is missing. The tail not looked at
-/// again after `state`: the last item is missing.
+/// Catches `state` stored or loaded Relaxed, or stored before the record: half of the record is missing. Also catches a
+/// missing second look at the tail after `state`: the last item is missing.
 #[test]
 fn the_end_comes_after_the_last_item_and_is_complete() {
     Model::new("closing: end after the last item", 826).check(|| {
@@ -37,7 +37,7 @@ fn the_end_comes_after_the_last_item_and_is_complete() {
     });
 }
 
-/// A close that does not wake, or a second look that ignores `state`.
+/// Catches a close that does not wake, and a second look that ignores `state`.
 #[test]
 fn closing_wakes_sleeping_receivers() {
     Model::new("closing: close against sleep", 424).check(|| {
@@ -51,7 +51,7 @@ fn closing_wakes_sleeping_receivers() {
     });
 }
 
-/// A sender that is dropped without closing says so, after what it published.
+/// A sender that is dropped without closing reports that, after the items that it published.
 #[test]
 fn an_abandoned_stream_is_read_and_then_reported() {
     Model::new("closing: abandoned, polled", 826).check(|| {
@@ -75,7 +75,7 @@ fn an_abandoned_stream_is_read_and_then_reported() {
     });
 }
 
-/// A drop that does not wake: the receiver sleeps on.
+/// Catches a drop that does not wake: the receiver stays asleep.
 #[test]
 fn dropping_the_sender_wakes_sleeping_receivers() {
     Model::new("closing: abandoned against sleep", 424).check(|| {
@@ -89,22 +89,22 @@ fn dropping_the_sender_wakes_sleeping_receivers() {
     });
 }
 
-/// Nobody will admit any more: the applicant is told instead of waiting.
+/// No thread admits any more, so the pending receiver gets an error instead of waiting.
 #[test]
-fn dropping_the_sender_wakes_sleeping_applicants() {
-    Model::new("closing: abandoned against an applicant", 264).check(|| {
+fn dropping_the_sender_wakes_pending_receivers() {
+    Model::new("closing: abandoned against a pending receiver", 264).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (sender, applicant) = (ring.sender(), ring.request_seat(0, true));
-        let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::SenderDied));
+        let (sender, pending) = (ring.sender(), ring.request_seat(0, true));
+        let join = move || assert_eq!(pending.admitted(None).map(|_| ()), Err(JoinError::SenderDied));
         race(join, move || drop(sender));
     });
 }
 
-/// A sender that dies at each of its steps, known to the receivers by the end of a slice: what it published is read
-/// first, and nothing else. A verdict without a last look at the tail loses an item.
+/// A sender dies at each of its steps, and a poll interval tells the receivers. They first read what it published, and
+/// nothing else. Catches a report without a last look at the tail: an item is lost.
 #[test]
 fn a_dead_sender_is_reported_after_what_it_published() {
-    /// Goes `steps` steps and stops there, as if killed.
+    /// Takes `steps` steps and then stops, as if killed.
     fn die_after(mut sender: Sender<Ring<Cells>>, steps: u32) -> u32 {
         let mut published = 0;
         if steps > 0 {
@@ -148,7 +148,7 @@ fn a_dead_sender_is_reported_after_what_it_published() {
     }
 }
 
-/// The last items are read by a receiver that sleeps while the sender sends, drains and closes.
+/// A receiver reads the last items, and sleeps while the sender sends, drains and closes.
 #[test]
 fn a_stream_is_read_to_its_end_with_both_sides_asleep() {
     Model::new("closing: send, drain, close", 32251).bounded(3).check(|| {

@@ -1,4 +1,4 @@
-//! The parking protocol: no wake is lost. No model has a slice, so a lost wake is a deadlock.
+//! The parking protocol: no wake is lost. No model has a poll interval, so a lost wake is a deadlock.
 
 use loom::thread;
 use loom_tests::event_count::EventCount;
@@ -9,25 +9,25 @@ use std::sync::Arc;
 
 struct Shared {
     event: EventCount,
-    news: [AtomicU32; 2],
+    state: [AtomicU32; 2],
     parking: Parking,
 }
 
 impl Shared {
     fn new() -> Arc<Self> {
-        let news = [AtomicU32::new(0), AtomicU32::new(0)];
-        Arc::new(Self { event: EventCount::new(), news, parking: Parking::new() })
+        let state = [AtomicU32::new(0), AtomicU32::new(0)];
+        Arc::new(Self { event: EventCount::new(), state, parking: Parking::new() })
     }
 
-    /// Makes news that only the event's own orderings carry.
+    /// Stores a value that only the event count's own orderings make visible.
     fn tell(&self, which: usize, value: u32) {
-        self.news[which].store(value, Relaxed);
+        self.state[which].store(value, Relaxed);
         self.event.notify(&self.parking);
     }
 
-    /// Sleeps until there is news that satisfies `enough`.
+    /// Sleeps until the values satisfy `enough`.
     fn wait_until(&self, enough: impl Fn(u32, u32) -> bool) {
-        let is_enough = || enough(self.news[0].load(Relaxed), self.news[1].load(Relaxed));
+        let is_enough = || enough(self.state[0].load(Relaxed), self.state[1].load(Relaxed));
         loop {
             let ticket = self.event.prepare_wait();
             if is_enough() {
@@ -38,21 +38,23 @@ impl Shared {
     }
 }
 
-/// Either fence removed: the waiter looks past the news while the notifier looks past the announcement.
+/// Catches the removal of either fence: the waiter looks before the new value arrives, and the notifier before the
+/// announcement.
 #[test]
-fn news_reaches_a_waiter_that_is_about_to_sleep() {
-    Model::new("event: one waiter, one notifier", 264).check(|| {
+fn a_notification_reaches_a_waiter_that_is_about_to_sleep() {
+    Model::new("event count: one waiter, one notifier", 264).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         race(|| shared.wait_until(|a, _| a == 1), move || notifier.tell(0, 1));
     });
 }
 
-/// The bell moves before `has_waiters` is cleared: the second news finds the waiter's new announcement wiped out.
-/// The same if the bell is read or rung Relaxed: the clearing before a ring lands after the announcement that followed it.
+/// Catches a sequence that moves before `has_waiters` is cleared: the second notification finds the waiter's new
+/// announcement cleared. Also catches a sequence that is read or moved Relaxed: the clearing before a notification
+/// lands after the announcement that follows it.
 #[test]
-fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {
-    Model::new("event: one waiter, two rings", 29511).check(|| {
+fn a_second_notification_reaches_a_waiter_that_sleeps_again() {
+    Model::new("event count: one waiter, two notifications", 29511).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         let wait = || shared.wait_until(|a, _| a == 2);
@@ -63,25 +65,26 @@ fn a_second_ring_reaches_a_waiter_that_went_back_to_sleep() {
     });
 }
 
-/// A ring without a fence before it, as after a reclamation: the waiter that reads the new bell must see the news. The bell
-/// Relaxed on either side: it sleeps on the new bell and looks at the old state.
+/// A notification without a fence before it, as after a reclamation. A waiter that reads the new sequence must see the
+/// new value. Catches a Relaxed sequence on either side: the waiter sleeps on the new sequence after a look at the old
+/// state.
 #[test]
-fn an_unconditional_ring_brings_its_news_along() {
-    Model::new("event: unconditional ring", 840).check(|| {
+fn an_unconditional_notification_makes_the_change_visible() {
+    Model::new("event count: unconditional notification", 840).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         let wait = || shared.wait_until(|a, _| a == 1);
         race(wait, move || {
-            notifier.news[0].store(1, Relaxed);
+            notifier.state[0].store(1, Relaxed);
             notifier.event.notify_all(&notifier.parking);
         });
     });
 }
 
-/// The clearing of one notifier wipes out an announcement whose maker the other notifier would have had to wake.
+/// One notifier clears the announcement of a waiter that the other notifier would have had to wake.
 #[test]
 fn two_notifiers_do_not_hide_a_waiter_from_each_other() {
-    Model::new("event: two notifiers", 15338).bounded(3).check(|| {
+    Model::new("event count: two notifiers", 15338).bounded(3).check(|| {
         let shared = Shared::new();
         let (first, second) = (shared.clone(), shared.clone());
         let start = Start::new();
@@ -101,10 +104,10 @@ fn two_notifiers_do_not_hide_a_waiter_from_each_other() {
     });
 }
 
-/// Only one of the sleepers is woken, or the second announcement is lost.
+/// Catches a wake of only one of the waiters, and the loss of the second announcement.
 #[test]
 fn all_waiters_are_woken() {
-    Model::new("event: two waiters", 8944).bounded(3).check(|| {
+    Model::new("event count: two waiters", 8944).bounded(3).check(|| {
         let shared = Shared::new();
         let (notifier, other) = (shared.clone(), shared.clone());
         let start = Start::new();
@@ -127,7 +130,7 @@ fn all_waiters_are_woken() {
 /// A canceled announcement costs the notifier its look, and a later one counts again.
 #[test]
 fn a_canceled_announcement_does_not_lose_the_next() {
-    Model::new("event: cancel", 992).check(|| {
+    Model::new("event count: cancel", 992).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
         let wait = || {

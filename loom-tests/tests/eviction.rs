@@ -1,4 +1,4 @@
-//! Eviction: the sender overwrites slots that a slow receiver may still be copying, and the copy knows.
+//! Eviction: the sender overwrites slots that a slow receiver may still be copying, and the receiver learns of it.
 
 use loom::thread;
 use loom_tests::error::ReadError;
@@ -15,8 +15,8 @@ fn try_send(sender: &mut Sender<Ring<Words>>, value: u32) -> bool {
     true
 }
 
-/// A ring of one slot after its first lap, with item `[1, 1]` to read: on the first lap the sender fences once more before
-/// it overwrites anything, which would hide that its own fence against evicted readers is missing.
+/// Returns a ring of one slot after its first lap, with item `[1, 1]` to read. On the first lap the sender fences once
+/// more before it overwrites anything, which would hide that its own fence against evicted receivers is missing.
 fn after_a_lap() -> (Ring<Words>, Sender<Ring<Words>>, Receiver<Ring<Words>>) {
     let ring = Ring::new(Words::new(1), 2, u32::MAX);
     let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
@@ -26,8 +26,8 @@ fn after_a_lap() -> (Ring<Words>, Sender<Ring<Words>>, Receiver<Ring<Words>>) {
     (ring, sender, receiver)
 }
 
-/// Either fence removed (the sender's after its look at the seats, the reader's after its copy), or the seat not looked
-/// at: a torn or newer copy counts as whole.
+/// Catches a missing fence (the sender's after its look at the seats, the receiver's after its copy), and a missing
+/// look at the seat: a torn or newer copy counts as whole.
 #[test]
 fn a_copy_that_counts_as_whole_is_what_was_sent() {
     Model::new("eviction: copy against overwriting", 630).check(|| {
@@ -37,7 +37,7 @@ fn a_copy_that_counts_as_whole_is_what_was_sent() {
             if let Ok(run) = receiver.try_read() {
                 let copy = run.item(0).copy();
                 if run.validate() {
-                    assert_eq!(copy, [1, 1], "overwritten under the copy");
+                    assert_eq!(copy, [1, 1], "overwritten during the copy");
                 }
             }
             forget(receiver);
@@ -50,7 +50,7 @@ fn a_copy_that_counts_as_whole_is_what_was_sent() {
     });
 }
 
-/// The evictor is a thread of its own, so the sender learns of it only by its look at the seat.
+/// A separate thread evicts, so the sender learns of it only by its look at the seat.
 #[test]
 fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
     Model::new("eviction: three threads", 1178).bounded(3).check(|| {
@@ -67,7 +67,7 @@ fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
             if let Ok(run) = receiver.try_read() {
                 let copy = run.item(0).copy();
                 if run.validate() {
-                    assert_eq!(copy, [1, 1], "overwritten under the copy");
+                    assert_eq!(copy, [1, 1], "overwritten during the copy");
                 }
             }
             forget(receiver);
@@ -80,7 +80,7 @@ fn an_eviction_by_the_control_thread_is_seen_by_the_copy() {
     });
 }
 
-/// An eviction that does not ring: the sender sleeps on, though nobody gates it any more.
+/// Catches an eviction that does not notify: the sender stays asleep, although no receiver gates it any more.
 #[test]
 fn an_eviction_wakes_the_sender() {
     Model::new("eviction: sleeping sender", 2898).check(|| {
@@ -98,9 +98,9 @@ fn an_eviction_wakes_the_sender() {
     });
 }
 
-/// The same for the evicted one, asleep on an empty ring.
+/// Catches an eviction that does not notify the evicted receiver, which sleeps on an empty ring.
 #[test]
-fn an_eviction_wakes_the_evicted() {
+fn an_eviction_wakes_the_evicted_receiver() {
     Model::new("eviction: sleeping receiver", 6426).check(|| {
         let ring = Ring::new(Words::new(1), 1, u32::MAX);
         let (sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
@@ -112,9 +112,9 @@ fn an_eviction_wakes_the_evicted() {
     });
 }
 
-/// An evicted receiver's late release changes nothing for anybody, and its leaving frees the seat.
+/// An evicted receiver's late release changes nothing, and its leaving frees the seat.
 #[test]
-fn a_late_release_of_the_evicted_gates_nobody() {
+fn a_late_release_of_an_evicted_receiver_changes_nothing() {
     Model::new("eviction: late release", 629).check(|| {
         let ring = Ring::new(Words::new(1), 2, u32::MAX);
         let (mut sender, membership, mut slow) = (ring.sender(), ring.membership(), ring.join(0));
@@ -128,7 +128,7 @@ fn a_late_release_of_the_evicted_gates_nobody() {
         };
         race(late, move || {
             membership.evict(0);
-            assert!(!try_send(&mut sender, 2), "the other receiver has not given it back");
+            assert!(!try_send(&mut sender, 2), "the other receiver has not released the slot");
             forget(sender);
         });
         assert!(!ring.occupancy(0).is_taken());

@@ -1,4 +1,5 @@
-//! The mailbox: a message is whole, old or new, whoever dies; news wakes who waits for it.
+//! The mailbox: a message is whole, old or new, even if a writer dies. A new message wakes the participants that wait
+//! for it.
 
 use loom_tests::error::{LockError, MailReadError, MailWriteError, WaitError};
 use loom_tests::lock::Lock;
@@ -6,10 +7,10 @@ use loom_tests::mailbox::{self, Mailbox, Parts as _};
 use loom_tests::model::{Model, Start, race};
 use loom_tests::rwlock::Parts as _;
 
-/// Just before the lower half of the version wraps.
+/// A version just before the lower half wraps.
 const NEAR: u64 = (7 << 32) - 1;
 
-/// Reads the message, and checks that it is the one that its version says: `NEAR` is empty, each later one is [n, n].
+/// Reads the message, and checks it against its version: `NEAR` is empty, and each later one is [n, n].
 fn read(mailbox: &mut Mailbox<Lock>) -> u64 {
     let mut buffer = [0; 2];
     let message = mailbox.read(&mut buffer, None).unwrap();
@@ -27,7 +28,7 @@ fn write(mailbox: &mut Mailbox<Lock>, number: u8) {
     assert_eq!(mailbox.write(&[number; 2], None), Ok(NEAR + u64::from(number)));
 }
 
-/// The lock broken: the reader meets the writer in a buffer, or takes the new version with the old length.
+/// Catches a broken lock: the reader meets the writer in a buffer, or takes the new version with the old length.
 #[test]
 fn a_reader_gets_the_old_message_or_the_new_one_whole() {
     Model::new("mailbox: reader, writer", 46215).check(|| {
@@ -43,9 +44,9 @@ fn a_reader_gets_the_old_message_or_the_new_one_whole() {
     });
 }
 
-/// Two quick writes come back to the buffer that a reader is in, if nothing keeps them out.
+/// Catches a missing lock: the second of two quick writes goes to the buffer that a reader is in.
 #[test]
-fn the_flip_leaves_readers_of_the_old_buffer_alone() {
+fn writers_do_not_touch_the_buffer_of_a_reader() {
     Model::new("mailbox: reader, two writes", 7468).bounded(4).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
@@ -65,7 +66,7 @@ fn the_flip_leaves_readers_of_the_old_buffer_alone() {
 
 /// Each message has a version of its own, and the last one stays.
 #[test]
-fn two_writers_count_on_from_each_other() {
+fn two_writers_continue_each_others_versions() {
     Model::new("mailbox: two writers", 76805).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
@@ -77,7 +78,8 @@ fn two_writers_count_on_from_each_other() {
     });
 }
 
-/// The commit Relaxed, or one of the two loads of a peek: the lower half of one version with the upper half of another.
+/// Catches a Relaxed commit, and a Relaxed load in a peek: the lower half of one version with the upper half of
+/// another.
 #[test]
 fn a_peek_never_mixes_two_versions() {
     Model::new("mailbox: peek, write across the wrap", 17).check(|| {
@@ -87,7 +89,8 @@ fn a_peek_never_mixes_two_versions() {
     });
 }
 
-/// The load of *high* Relaxed, or no second look at `latest`: a buffer is filled again under the peek, and it does not notice.
+/// Catches a Relaxed load of *high*, and a missing second look at `latest`: a writer fills a buffer again during the
+/// peek, which does not notice.
 #[test]
 fn a_peek_notices_that_a_buffer_is_filled_again() {
     Model::new("mailbox: peek, two writes across the wrap", 341).check(|| {
@@ -101,20 +104,21 @@ fn a_peek_notices_that_a_buffer_is_filled_again() {
     });
 }
 
-/// The telling comes before the commit, or without its fence: who waits sleeps for ever.
+/// Catches a notification before the commit, or without its fence: the waiter sleeps for ever.
 #[test]
-fn news_wakes_who_waits_for_it() {
-    Model::new("mailbox: wait for news", 254).check(|| {
+fn a_message_wakes_its_waiter() {
+    Model::new("mailbox: wait for a message", 254).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         race(|| assert_eq!(a.wait_newer(NEAR, None), Ok(NEAR + 1)), move || write(&mut b, 1));
     });
 }
 
-/// Waiting for the second of two messages: the first one does not do, and its ring does not wipe out the announcement.
+/// A participant waits for the second of two messages. The first one does not end the wait, and its notification does
+/// not clear the announcement.
 #[test]
-fn old_news_does_not_end_a_wait() {
-    Model::new("mailbox: wait for the second news", 55898).check(|| {
+fn an_older_message_does_not_end_a_wait() {
+    Model::new("mailbox: wait for the second message", 55898).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let write_twice = move || {
@@ -125,10 +129,10 @@ fn old_news_does_not_end_a_wait() {
     });
 }
 
-/// What came just before the deadline counts, and what was read then is that message.
+/// A message just before the deadline counts, and the read then returns that message.
 #[test]
-fn a_wait_that_times_out_saw_no_news() {
-    Model::new("mailbox: wait for news until a deadline", 147969).check(|| {
+fn a_wait_that_times_out_saw_no_newer_message() {
+    Model::new("mailbox: wait until a deadline", 147969).check(|| {
         let lock = Lock::with_version(2, NEAR);
         let (mut a, mut b) = (lock.mailbox(0), lock.mailbox(1));
         let wait = || match a.wait_newer(NEAR, Some(())) {
@@ -139,7 +143,7 @@ fn a_wait_that_times_out_saw_no_news() {
     });
 }
 
-/// Who may not wait gets in or is told so; nothing is half done.
+/// A participant that may not wait gets in or gets an error. Nothing is half done.
 #[test]
 fn trying_is_whole_or_nothing() {
     Model::new("mailbox: try to read, try to write", 7768).check(|| {
@@ -169,8 +173,9 @@ enum Done {
     Left,
 }
 
-/// A writer is killed with the lock taken, with the other buffer filled, after the commit, and after leaving but before it
-/// told anybody; and is reclaimed while a reader waits for the lock: the old message whole, or the new one.
+/// A writer is killed with the lock taken, with the other buffer filled, after the commit, or after leaving but before
+/// its notification. It is reclaimed while a reader waits for the lock. The reader gets the old message whole, or the
+/// new one.
 #[test]
 fn a_killed_writer_leaves_a_whole_message() {
     for done in [Done::Owned, Done::Filled, Done::Flipped, Done::Left] {
@@ -182,18 +187,19 @@ fn a_killed_writer_leaves_a_whole_message() {
             let mut next = there.mailbox(1);
             let seen = read(&mut next);
             assert_eq!(seen, u64::from(done >= Done::Flipped));
-            // The next one fills the same buffer, or the other: whatever is left there does not matter.
+            // The next writer fills either buffer. What is left in it does not matter.
             write(&mut next, seen as u8 + 1);
             assert_eq!(read(&mut there.mailbox(0)), seen + 1);
         });
     }
 }
 
-/// The same, and somebody waits for news: the reclamation rings, for the dead one may have committed and told nobody.
+/// A participant waits for a new message. The reclamation notifies, because the dead writer may have committed without
+/// notifying.
 #[test]
-fn the_reclamation_of_a_writer_tells_its_news() {
+fn the_reclamation_of_a_writer_notifies_its_waiters() {
     for done in [Done::Flipped, Done::Left] {
-        Model::new("mailbox: a writer dies before it told", 360).check(move || {
+        Model::new("mailbox: a writer dies before it notified", 360).check(move || {
             let lock = Lock::with_version(2, NEAR);
             let b = lock.mailbox(1);
             race(|| die(&lock, done), move || assert_eq!(b.wait_newer(NEAR, None), Ok(NEAR + 1)));
@@ -206,10 +212,10 @@ fn die(lock: &Lock, done: Done) {
     let mut me = lock.occupy(0);
     let guard = me.write(None).unwrap();
     if done >= Done::Filled {
-        // SAFETY: we own the lock, and two bytes fit.
+        // SAFETY: this participant owns the lock, and two bytes fit.
         let version = unsafe { mailbox::fill(lock, &[1; 2]) };
         if done >= Done::Flipped {
-            // SAFETY: we own the lock, and have filled it.
+            // SAFETY: this participant owns the lock, and has filled that version.
             unsafe { mailbox::commit(lock, version) };
         }
     }
@@ -248,10 +254,10 @@ fn two_readers_and_a_writer_of_one_mailbox() {
     });
 }
 
-/// A writer, a reader, and somebody who waits for news.
+/// A writer, a reader, and a participant that waits for a new message.
 #[test]
-fn a_writer_a_reader_and_who_waits_for_news() {
-    Model::new("mailbox: a writer, a reader, a wait for news", 22320).bounded(3).check(|| {
+fn a_writer_a_reader_and_a_waiter() {
+    Model::new("mailbox: a writer, a reader, a wait for a message", 22320).bounded(3).check(|| {
         let lock = Lock::with_version(3, NEAR);
         let (mut a, mut b, c) = (lock.mailbox(0), lock.mailbox(1), lock.mailbox(2));
         let start = Start::new();

@@ -1,4 +1,4 @@
-//! The ring's two sides sleeping and waking: no model has a slice, so a lost wake is a deadlock.
+//! The two sides of the ring sleep and wake. No model has a poll interval, so a lost wake is a deadlock.
 
 use loom::thread;
 use loom_tests::error::ClaimError;
@@ -7,12 +7,12 @@ use loom_tests::model::{Model, Start, is_long, race};
 use loom_tests::ring::Parts;
 use std::mem::forget;
 
-/// The fence in `release` or in `prepare` removed, `wanted` stored after the announcement, no second look: the receiver
-/// goes away while the sender goes to sleep.
+/// Catches a missing fence in `release` or in `prepare_wait`, `wanted` stored after the announcement, and a missing
+/// second look: the receiver leaves while the sender goes to sleep.
 #[test]
 fn a_full_ring_wakes_its_sender() {
     Model::new("parking: full ring", 875).check(|| {
-        // Not so near the wrap that `wanted` would equal its first value, 0.
+        // Not so close to the wrap that `wanted` would equal its first value, 0.
         let ring = Ring::new(Cells::new(1), 1, u32::MAX - 4);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
@@ -27,8 +27,8 @@ fn a_full_ring_wakes_its_sender() {
     });
 }
 
-/// The fence in `notify` or in `prepare` removed, no second look, told before published: the sender goes away while the
-/// receiver goes to sleep.
+/// Catches a missing fence in `notify` or in `prepare_wait`, a missing second look, and a notification before the
+/// publish: the sender stops while the receiver goes to sleep.
 #[test]
 fn an_empty_ring_wakes_its_receiver() {
     Model::new("parking: empty ring", 424).check(|| {
@@ -82,7 +82,8 @@ fn both_sides_wake_each_other() {
     });
 }
 
-/// A ring of two wakes its sender when one slot is free; one of four only when two are: the release in between is quiet.
+/// A ring of two slots wakes its sender when one slot is free. A ring of four wakes it only when two are: the release
+/// in between wakes no thread.
 #[test]
 fn the_sender_sleeps_until_half_of_the_ring_is_free() {
     Model::new("parking: half of the ring", 4468).check(|| {
@@ -104,9 +105,10 @@ fn the_sender_sleeps_until_half_of_the_ring_is_free() {
     });
 }
 
-/// Without the fence in `release` each of two that pass `wanted` at once misses the other, and nobody rings.
+/// Catches a missing fence in `release`: each of two receivers that pass `wanted` at once misses the other, and neither
+/// notifies.
 #[test]
-fn of_two_that_pass_at_once_one_wakes_the_sender() {
+fn one_of_two_receivers_that_pass_at_once_wakes_the_sender() {
     Model::new("parking: two pass at once", 9401).bounded(3).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
@@ -127,14 +129,14 @@ fn of_two_that_pass_at_once_one_wakes_the_sender() {
     });
 }
 
-/// The same with the sender already asleep, so that the search can go deeper into the two releases.
+/// The sender already sleeps, so the search can go deeper into the two releases.
 #[test]
-fn of_two_that_pass_at_once_one_rings_for_a_sleeping_sender() {
+fn one_of_two_receivers_that_pass_at_once_wakes_a_sleeping_sender() {
     Model::new("parking: two pass, announced before", 767).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, [mut first, mut second]) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
-        // Announces itself and would sleep; the deadline has passed, so the model goes on.
+        // Announces itself and would sleep. The deadline has passed, so the model continues.
         assert!(matches!(sender.claim(1, Some(())), Err(ClaimError::TimedOut)));
         let before = ring.host().wakes();
         let here = move || {
@@ -145,15 +147,15 @@ fn of_two_that_pass_at_once_one_rings_for_a_sleeping_sender() {
             assert_eq!(try_take(&mut second), Ok(1));
             forget(second);
         });
-        assert!(ring.host().wakes() > before, "both passed and nobody rang");
+        assert!(ring.host().wakes() > before, "both receivers passed `wanted` and neither notified");
         assert!(try_send(&mut sender, 2));
         forget(sender);
     });
 }
 
-/// The first of two to pass does not wake the sender while the other is behind; the second does.
+/// The first of two receivers to pass does not wake the sender while the other is behind. The second one does.
 #[test]
-fn only_the_last_to_pass_wakes_the_sender() {
+fn only_the_last_receiver_to_pass_wakes_the_sender() {
     Model::new("parking: last to pass", 1).check(|| {
         let ring = Ring::new(Cells::new(2), 2, u32::MAX);
         let (mut sender, [mut first, mut second]) = (ring.sender(), [ring.join(0), ring.join(1)]);
@@ -161,11 +163,15 @@ fn only_the_last_to_pass_wakes_the_sender() {
         assert!(matches!(sender.claim(1, Some(())), Err(ClaimError::TimedOut)));
         let before = ring.host().wakes();
         assert_eq!(try_take(&mut first), Ok(1));
-        assert_eq!(ring.host().wakes(), before, "woken for nothing: the other is still behind");
+        assert_eq!(ring.host().wakes(), before, "woken for nothing: the other receiver is still behind");
         assert_eq!(try_take(&mut second), Ok(1));
         assert_eq!(ring.host().wakes(), before + 1);
         assert_eq!(try_take(&mut second), Ok(2));
-        assert_eq!(ring.host().wakes(), before + 1, "passed long ago");
+        assert_eq!(
+            ring.host().wakes(),
+            before + 1,
+            "the last receiver passed `wanted` and did not wake the sender"
+        );
         forget((first, second));
         forget(sender);
     });

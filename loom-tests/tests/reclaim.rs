@@ -1,4 +1,4 @@
-//! The dead: a receiver that stops at any of its steps is reclaimed, and the ring goes on.
+//! Deaths: a receiver that stops at any of its steps is reclaimed, and the ring continues.
 
 use loom_tests::error::{ClaimError, JoinError};
 use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send};
@@ -9,12 +9,12 @@ use loom_tests::seat::State;
 use std::mem::{ManuallyDrop, forget};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Preemptions: a reclamation touches every shared word, so without a bound these take hours.
+/// The bound of preemptions. A reclamation touches every shared word, so without a bound these models take hours.
 fn depth() -> usize {
     if is_long() { 5 } else { 3 }
 }
 
-/// Runs `life`; false if it died at one of its steps, leaving everything as it was then.
+/// Runs `life`. Returns false if it died at one of its steps, and leaves everything as it was then.
 fn live(life: impl FnOnce()) -> bool {
     match catch_unwind(AssertUnwindSafe(life)) {
         Ok(()) => true,
@@ -23,15 +23,15 @@ fn live(life: impl FnOnce()) -> bool {
     }
 }
 
-/// A receiver for a ring whose other side is immortal: it dies at its `steps`-th step after joining.
+/// Returns a receiver that dies at its `steps`-th step after joining. The other side of the ring is immortal.
 fn mortal_receiver(ring: &Ring<Cells>, steps: u32) -> ManuallyDrop<Receiver<Ring<Cells>>> {
     let receiver = ring.join_as(ring.mortal(), 0);
     receiver.parts().host().live_for(steps);
     ManuallyDrop::new(receiver)
 }
 
-/// Reclaims seat 0 with the knowledge that its occupant is dead. Who died with its seat left but the sender not yet told
-/// leaves nothing to reclaim: that stall ends with the slice.
+/// Reclaims seat 0, whose occupant is known to be dead. A receiver that died after leaving its seat, but before its
+/// notification, leaves nothing to reclaim. That wait ends with the poll interval.
 fn reclaim(ring: &Ring<Cells>) {
     ring.host().kill_seat(0);
     if ring.membership().reclaim_dead() == 0 {
@@ -39,11 +39,11 @@ fn reclaim(ring: &Ring<Cells>) {
     }
 }
 
-/// A receiver killed before each step of reading, releasing and leaving, while the sender waits for it: the sender goes
-/// on, and the dead one's reads come before the writes into what it held. A reclamation that does not ring leaves the sender
-/// asleep; so does one that rings before it has cleared the seat.
+/// A receiver dies before each step of reading, releasing and leaving, while the sender waits for it. The sender
+/// continues, and the dead receiver's reads come before the writes into its slots. Catches a reclamation that does not
+/// notify, or that notifies before it has cleared the seat: the sender stays asleep.
 #[test]
-fn the_sender_goes_on_whichever_step_a_receiver_dies_at() {
+fn the_sender_continues_whichever_step_a_receiver_dies_at() {
     for steps in 0.. {
         let (survived, report) = std::sync::mpsc::channel();
         let survived = std::sync::Mutex::new(survived);
@@ -69,16 +69,16 @@ fn the_sender_goes_on_whichever_step_a_receiver_dies_at() {
             },
         );
         if report.iter().all(|lived| lived) {
-            assert!(steps > 8, "died at only {steps} steps: are there no more?");
+            assert!(steps > 8, "the receiver died at only {steps} steps, but it has more");
             break;
         }
     }
 }
 
-/// The same, with another receiver that must get every item, and a sender that polls.
+/// Another receiver must get every item, and the sender polls.
 #[test]
-fn the_others_lose_nothing_by_a_death() {
-    Model::new("reclamation: another receiver goes on", 2583).bounded(depth()).check(|| {
+fn other_receivers_lose_nothing_by_a_death() {
+    Model::new("reclamation: another receiver continues", 2583).bounded(depth()).check(|| {
         let ring = Ring::new(Cells::new(1), 2, u32::MAX);
         let (mut sender, dead, mut other) = (ring.sender(), ring.join(0), ring.join(1));
         assert!(try_send(&mut sender, 1));
@@ -96,14 +96,14 @@ fn the_others_lose_nothing_by_a_death() {
     });
 }
 
-/// An applicant that dies before it is admitted, or after it, or that never looked: each leaves a seat to be reclaimed, and
-/// none stops the sender.
+/// A pending receiver dies before it is admitted, or after it, or without having looked. Each leaves a seat to reclaim,
+/// and none stops the sender.
 #[test]
-fn an_applicant_may_die_at_any_moment() {
+fn a_pending_receiver_may_die_at_any_moment() {
     for steps in 0..3 {
-        Model::new("reclamation: an applicant's death", 38).bounded(depth()).check(move || {
+        Model::new("reclamation: a pending receiver's death", 38).bounded(depth()).check(move || {
             let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-            let (mut sender, membership, applicant) =
+            let (mut sender, membership, pending) =
                 (ring.sender(), ring.membership(), ring.request_seat(0, true));
             assert!(try_send(&mut sender, 0));
             let write = move || {
@@ -115,12 +115,12 @@ fn an_applicant_may_die_at_any_moment() {
                     membership.admit_all();
                 }
                 if steps > 1 {
-                    forget(applicant.try_admitted());
+                    forget(pending.try_admitted());
                 } else {
-                    forget(applicant);
+                    forget(pending);
                 }
                 ring.host().kill_seat(0);
-                // If it was refused it had left by itself.
+                // A receiver that was refused has left by itself.
                 membership.reclaim_dead();
                 assert!(!ring.occupancy(0).is_taken());
             });
@@ -128,10 +128,10 @@ fn an_applicant_may_die_at_any_moment() {
     }
 }
 
-/// Asking is cut short at each of its steps: what is left can be reclaimed and the seat used again. `taken` raised after the
-/// seat was asked for leaves a seat behind that no scan reaches.
+/// A request for a seat is cut short at each of its steps. What is left can be reclaimed, and the seat used again.
+/// Catches a raise of `seats_used` after the request: no scan reaches the seat.
 #[test]
-fn asking_may_be_cut_short() {
+fn a_request_may_be_cut_short() {
     for steps in 0..4 {
         Model::new("reclamation: asking cut short", 1).check(move || {
             let ring = Ring::new(Cells::new(1), 1, u32::MAX);
@@ -147,10 +147,10 @@ fn asking_may_be_cut_short() {
     }
 }
 
-/// An admission that stopped half-way holds the sender up, in a claim as in a drain, until its seat is reclaimed: where the
-/// applicant will start is not decided.
+/// An admission that stopped half-way holds up the sender, in a claim and in a drain, until its seat is reclaimed. The
+/// start of the receiver is not decided yet.
 #[test]
-fn half_an_admission_holds_the_sender_up() {
+fn half_an_admission_holds_up_the_sender() {
     Model::new("reclamation: half an admission", 1).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, admitter) = (ring.sender(), ring.mortal());
@@ -161,7 +161,7 @@ fn half_an_admission_holds_the_sender_up() {
             life.live_for(*steps);
             !live(|| _ = membership.admit_all()) && ring.occupancy(0).state == State::Admitting
         });
-        assert!(died_at.is_some(), "no step of it lies between the mark and the decision");
+        assert!(died_at.is_some(), "no step lies between the mark and the decision");
         assert!(!sender.is_drained());
         assert_eq!(sender.drain(Some(())), Err(ClaimError::TimedOut));
         assert!(!try_send(&mut sender, 1));
@@ -171,9 +171,10 @@ fn half_an_admission_holds_the_sender_up() {
     });
 }
 
-/// A receiver taken for dead leaves late: one of leaving and reclamation counts, and the successor in the seat is untouched.
+/// A receiver that was taken for dead leaves late. Either the leaving or the reclamation counts, and the successor's
+/// seat does not change.
 #[test]
-fn a_late_leaving_does_not_hit_the_successor() {
+fn a_late_leaving_does_not_change_the_successors_seat() {
     Model::new("reclamation: late leaving", 585).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
         let (mut sender, membership, receiver) = (ring.sender(), ring.membership(), ring.join(0));
@@ -189,19 +190,19 @@ fn a_late_leaving_does_not_hit_the_successor() {
         assert_eq!(ring.occupancy(0).state, State::Active);
         let mut successor = admitted(successor);
         assert!(try_send(&mut sender, 1));
-        assert!(!try_send(&mut sender, 2), "the successor gates");
+        assert!(!try_send(&mut sender, 2), "the successor gates the sender");
         assert_eq!(take(&mut successor), Ok(1));
         forget(sender);
     });
 }
 
-/// An applicant that was taken for dead learns it instead of waiting for ever.
+/// A pending receiver that was taken for dead gets an error instead of waiting for ever.
 #[test]
-fn an_applicant_taken_for_dead_is_told() {
-    Model::new("reclamation: sleeping applicant", 1532).check(|| {
+fn a_pending_receiver_taken_for_dead_gets_an_error() {
+    Model::new("reclamation: sleeping pending receiver", 1532).check(|| {
         let ring = Ring::new(Cells::new(1), 1, u32::MAX);
-        let (sender, membership, applicant) = (ring.sender(), ring.membership(), ring.request_seat(0, true));
-        let join = move || assert_eq!(applicant.admitted(None).map(|_| ()), Err(JoinError::Reclaimed));
+        let (sender, membership, pending) = (ring.sender(), ring.membership(), ring.request_seat(0, true));
+        let join = move || assert_eq!(pending.admitted(None).map(|_| ()), Err(JoinError::Reclaimed));
         race(join, move || {
             ring.host().kill_seat(0);
             assert_eq!(membership.reclaim_dead(), 1);

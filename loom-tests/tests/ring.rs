@@ -1,6 +1,6 @@
 //! The ring's data path between one sender and its receivers: publish, read, release, wrap, batches.
 //!
-//! Every ring here starts just before the sequences wrap, and its slots are loom's `UnsafeCell`s: a read that can meet a
+//! Every ring here starts just before the sequences wrap. Its slots are loom's `UnsafeCell`s, so a read that can meet a
 //! write fails the model whatever the values are.
 
 use loom::thread;
@@ -9,9 +9,9 @@ use loom_tests::memory::{Cells, Ring, admitted, after_a_lap, take, try_send, try
 use loom_tests::model::{Model, Start, race};
 use std::mem::forget;
 
-/// `tail` stored Relaxed, or loaded Relaxed: the item is read while it may still be written.
+/// Catches `tail` stored or loaded Relaxed: the receiver reads the item while the sender may still write it.
 #[test]
-fn what_is_published_can_be_read() {
+fn a_published_item_can_be_read() {
     Model::new("ring: publish", 18).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
@@ -26,7 +26,8 @@ fn what_is_published_can_be_read() {
     });
 }
 
-/// The cursor stored or loaded Relaxed, moved before the read, or not looked at: the next write meets the read.
+/// Catches a cursor that is stored or loaded Relaxed, moved before the read, or not looked at: the next write meets the
+/// read.
 #[test]
 fn a_slot_is_written_again_only_after_it_was_given_back() {
     Model::new("ring: release", 18).check(|| {
@@ -73,7 +74,7 @@ fn items_come_in_order_across_the_wrap() {
     });
 }
 
-/// A batch becomes visible with one store: a receiver sees none of it or all.
+/// One store makes a batch visible. A receiver sees none of it or all of it.
 #[test]
 fn a_batch_is_seen_whole_or_not_at_all() {
     Model::new("ring: batch", 45).check(|| {
@@ -103,9 +104,9 @@ fn a_batch_is_seen_whole_or_not_at_all() {
     });
 }
 
-/// Half of a run given back frees just that half.
+/// Releasing half of a batch frees only that half.
 #[test]
-fn what_a_partial_release_keeps_is_not_overwritten() {
+fn items_kept_by_a_partial_release_are_not_overwritten() {
     Model::new("ring: partial release", 45).check(|| {
         let ring = Ring::new(Cells::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
@@ -124,7 +125,7 @@ fn what_a_partial_release_keeps_is_not_overwritten() {
     });
 }
 
-/// The slowest of two receivers is the gate, whichever that is.
+/// The slower of two receivers is the gate, whichever it is.
 #[test]
 fn the_sender_waits_for_the_slowest() {
     Model::new("ring: two receivers", 470).bounded(3).check(|| {
@@ -147,8 +148,8 @@ fn the_sender_waits_for_the_slowest() {
     });
 }
 
-/// A receiver that leaves with an unread item: its last read comes before the sender's next write. Steps of the seat
-/// without Release, or looks at it without Acquire, break that.
+/// A receiver leaves with an unread item. Its last read comes before the sender's next write. Catches steps of the seat
+/// without Release, and looks at it without Acquire.
 #[test]
 fn leaving_frees_the_slots_and_comes_after_the_last_read() {
     Model::new("ring: leave", 9).check(|| {
@@ -165,8 +166,8 @@ fn leaving_frees_the_slots_and_comes_after_the_last_read() {
     });
 }
 
-/// A seat that passes from a receiver to the next applicant while the sender claims: the former's last read still comes
-/// before the write, though the sender may see only the latter's steps.
+/// A seat passes from one receiver to the next while the sender claims. The first receiver's last read still comes
+/// before the write, although the sender may see only the steps of the second.
 #[test]
 fn a_successor_in_the_seat_does_not_hide_the_last_read() {
     Model::new("ring: leave, then ask", 159).check(|| {
@@ -186,7 +187,7 @@ fn a_successor_in_the_seat_does_not_hide_the_last_read() {
     });
 }
 
-/// Everything was taken, so the drain ends; not before. The last release must wake the sender.
+/// A drain ends when every item has been released, and not before. The last release must wake the sender.
 #[test]
 fn a_drain_ends_with_the_last_release() {
     Model::new("ring: drain", 883).check(|| {
@@ -196,7 +197,7 @@ fn a_drain_ends_with_the_last_release() {
         let drain = move || {
             sender.drain(None).unwrap();
             assert!(sender.is_drained());
-            // Drained means given back: writing meets no read.
+            // Drained means released, so a write meets no read.
             assert!(try_send(&mut sender, 2));
             forget(sender);
         };
@@ -207,7 +208,7 @@ fn a_drain_ends_with_the_last_release() {
     });
 }
 
-/// A drain also ends when the last one leaves with items unread.
+/// A drain also ends when the last receiver leaves with unread items.
 #[test]
 fn a_drain_ends_when_the_last_receiver_leaves() {
     Model::new("ring: drain against leave", 403).check(|| {

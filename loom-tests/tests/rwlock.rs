@@ -1,5 +1,6 @@
-//! The seat lock: who is in, what they see, and that no wake is lost. No model has a slice unless it says so, so a lost
-//! wake is a deadlock. What no model can show, that nobody starves, is for `core/tests/rwlock_search.rs`.
+//! The seat lock: which participants are in, what they see, and that no wake is lost. No model has a poll interval
+//! unless it says so, so a lost wake is a deadlock. No model can show that no participant starves;
+//! `core/tests/rwlock_search` does that.
 
 use loom_tests::error::LockError;
 use loom_tests::lock::Lock;
@@ -21,8 +22,9 @@ fn read(lock: &Lock, me: &mut Participant<Lock>) -> u32 {
     value
 }
 
-/// The fence in `LookRead` or the one in `Claim` removed, or the look after the announcement Relaxed: reader and writer
-/// overlap. The reader's leaving, the owner's passing or its freeing Relaxed: what one did is not seen by the other.
+/// Catches a missing fence in `LookRead` or in `Claim`, and a Relaxed look after the announcement: a reader and a
+/// writer overlap. Also catches a Relaxed leaving of the reader, and a Relaxed draining or freeing of the owner: one
+/// does not see what the other did.
 #[test]
 fn a_reader_and_a_writer_exclude_each_other() {
     Model::new("rwlock: reader, writer", 46215).check(|| {
@@ -39,7 +41,7 @@ fn a_reader_and_a_writer_exclude_each_other() {
     });
 }
 
-/// The same with the other seat order.
+/// The two participants have each other's seats.
 #[test]
 fn a_writer_and_a_reader_exclude_each_other() {
     Model::new("rwlock: writer, reader", 95040).check(|| {
@@ -52,8 +54,8 @@ fn a_writer_and_a_reader_exclude_each_other() {
     });
 }
 
-/// The claim is not an exchange, or freeing is Relaxed: an increment is lost. The fence in `LookWrite` or in `Free`
-/// removed, or the notify left out: the second sleeps for ever.
+/// Catches a claim that is not an exchange, and a Relaxed freeing: an increment is lost. Also catches a missing fence
+/// in `LookWrite` or in `Free`, and a missing notification: the second writer sleeps for ever.
 #[test]
 fn two_writers_exclude_each_other() {
     Model::new("rwlock: two writers", 88771).check(|| {
@@ -66,8 +68,8 @@ fn two_writers_exclude_each_other() {
     });
 }
 
-/// `AnnounceRead` Relaxed: a writer that waits for the first section finds the second announcement instead, goes on, and
-/// has not seen the end of the first.
+/// Catches a Relaxed `AnnounceRead`: a writer that waits for the first section finds the second announcement instead,
+/// continues, and has not seen the end of the first section.
 #[test]
 fn a_reader_that_comes_back_has_left() {
     Model::new("rwlock: reader twice, writer", 7780).bounded(4).check(|| {
@@ -83,7 +85,7 @@ fn a_reader_that_comes_back_has_left() {
     });
 }
 
-/// `AnnounceWrite` Relaxed: the same, for a reader that comes back as a writer.
+/// Catches a Relaxed `AnnounceWrite` of a reader that comes back as a writer.
 #[test]
 fn a_reader_that_comes_back_to_write_has_left() {
     Model::new("rwlock: reader then writer, writer", 9933).bounded(4).check(|| {
@@ -99,7 +101,7 @@ fn a_reader_that_comes_back_to_write_has_left() {
     });
 }
 
-/// `AnnounceWrite` Relaxed: the same, for a reader that wanted to write and gave up.
+/// Catches a Relaxed `AnnounceWrite` of a reader that wanted to write and gave up.
 #[test]
 fn a_reader_that_gives_up_writing_has_left() {
     Model::new("rwlock: reader that gives up writing, writer", 5812).bounded(4).check(|| {
@@ -117,10 +119,10 @@ fn a_reader_that_gives_up_writing_has_left() {
     });
 }
 
-/// The reader's failed exchange in `QueueRead` Relaxed: it is in and does not see what the
-/// first section wrote.
+/// Catches a Relaxed failure of the reader's exchange in `QueueRead`: the reader is in and does not see what the first
+/// section wrote.
 #[test]
-fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
+fn a_reader_flagged_by_the_next_owner_sees_the_last_section() {
     Model::new("rwlock: writer twice, reader", 17938).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
@@ -134,10 +136,11 @@ fn a_reader_flagged_by_the_next_pass_sees_the_last_section() {
     });
 }
 
-/// A reader between its announcement and its look, or asleep, when the owner leaves: granted, it sees the section. The
-/// grant Relaxed on either side: it does not. The fence in `LookAgain` removed: it sleeps for ever.
+/// The reader is between its announcement and its look, or asleep, when the owner leaves. A granted reader sees the
+/// section. Catches a Relaxed grant on either side: the reader does not see it. Also catches a missing fence in
+/// `LookAgain`: the reader sleeps for ever.
 #[test]
-fn a_granted_reader_sees_the_section_of_who_granted_it() {
+fn a_granted_reader_sees_the_section_of_the_granting_owner() {
     Model::new("rwlock: owner leaves, reader comes", 4678).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
@@ -153,10 +156,10 @@ fn a_granted_reader_sees_the_section_of_who_granted_it() {
     });
 }
 
-/// A writer that is before another one gives up. The fence in `LookWithdraw` removed: it looks past the other's claim to
-/// being asleep, the other past its going, and nobody wakes it.
+/// A writer gives up in front of another one. Catches a missing fence in `LookWithdraw`: each of the two looks before
+/// the other's change, and no participant wakes the second.
 #[test]
-fn who_gives_up_in_front_wakes_who_waits_behind() {
+fn a_writer_that_gives_up_wakes_the_writer_behind_it() {
     Model::new("rwlock: the first of two writers gives up", 7087).check(|| {
         let lock = Lock::new(3);
         let mut behind = lock.occupy(2);
@@ -170,7 +173,7 @@ fn who_gives_up_in_front_wakes_who_waits_behind() {
     });
 }
 
-/// A reader whose time is over while the owner leaves: granted or not, it leaves nothing behind.
+/// A reader's deadline passes while the owner leaves. Granted or not, the reader leaves nothing behind.
 #[test]
 fn a_reader_gives_up_against_a_leaving_owner() {
     Model::new("rwlock: reader gives up, owner leaves", 7134).check(|| {
@@ -188,7 +191,7 @@ fn a_reader_gives_up_against_a_leaving_owner() {
     });
 }
 
-/// A writer whose time is over, queued or passing, against a reader and the next writer: both get in.
+/// A writer's deadline passes while it queues or drains, against a reader and the next writer. Both get in.
 #[test]
 fn a_writer_gives_up_against_a_reader() {
     Model::new("rwlock: writer gives up, reader", 103381).check(|| {
@@ -204,7 +207,7 @@ fn a_writer_gives_up_against_a_reader() {
     });
 }
 
-/// The same against a writer.
+/// A writer's deadline passes against another writer.
 #[test]
 fn a_writer_gives_up_against_a_writer() {
     Model::new("rwlock: writer gives up, writer", 99348).check(|| {
@@ -220,8 +223,8 @@ fn a_writer_gives_up_against_a_writer() {
     });
 }
 
-/// Runs a model once for each of the first `most` steps at which the occupant of seat 0 can die, from `begin` through its
-/// section to its last step, and is then reclaimed, while the occupant of seat 1 does what it wants.
+/// Runs a model once for each of the first `most` steps at which the occupant of seat 0 dies: from `begin` through
+/// its section to its last step. The occupant is then reclaimed, while the occupant of seat 1 runs `survivor`.
 fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, &mut Participant<Lock>)) {
     let finished = Arc::new(AtomicBool::new(false));
     for steps in 0..most {
@@ -233,7 +236,7 @@ fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, 
             let die_and_be_reclaimed = || {
                 let mut at = begin;
                 for _ in 0..steps {
-                    // As the waiting loop would; its sleeps end at once.
+                    // As the waiting loop does; its sleeps end at once here.
                     at = lock.take(0, at, 1).woken();
                     match at {
                         Step::Writing => lock.add(),
@@ -251,11 +254,12 @@ fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, 
             lock.assert_idle();
         });
     }
-    assert!(finished.load(SeqCst), "nobody comes to its last step in {most}");
+    assert!(finished.load(SeqCst), "the occupant does not reach its last step in {most} steps");
 }
 
-/// A writer dies before each of its steps and is reclaimed while a reader comes: the reader gets in, and sees no section
-/// in the middle. Reclamation without its fence, without a release in the dead one's name, or without rousing: asleep for ever.
+/// A writer dies before each of its steps, and is reclaimed while a reader comes. The reader gets in, and sees no
+/// half-done section. Catches a reclamation without its fence, without freeing for the dead writer, or without
+/// notifying: the reader sleeps for ever.
 #[test]
 fn a_reader_gets_in_whichever_step_a_writer_dies_at() {
     at_each_step("rwlock: a writer dies, a reader comes", 20, Step::AnnounceWrite, |lock, me| {
@@ -263,22 +267,22 @@ fn a_reader_gets_in_whichever_step_a_writer_dies_at() {
     });
 }
 
-/// The same, a writer comes.
+/// A writer dies before each of its steps, and is reclaimed while another writer comes.
 #[test]
 fn a_writer_gets_in_whichever_step_a_writer_dies_at() {
     at_each_step("rwlock: a writer dies, a writer comes", 20, Step::AnnounceWrite, write);
 }
 
-/// A reader dies before each of its steps and is reclaimed while a writer comes. `Reclaim` Relaxed: the writer has not seen the
-/// end of the reading.
+/// A reader dies before each of its steps, and is reclaimed while a writer comes. Catches a Relaxed `Reclaim`: the
+/// writer has not seen the end of the reader's section.
 #[test]
 fn a_writer_gets_in_whichever_step_a_reader_dies_at() {
     at_each_step("rwlock: a reader dies, a writer comes", 9, Step::AnnounceRead, write);
 }
 
-/// The reclaimer dies too, at each of its steps, and the next one repeats it.
+/// A reclaimer also dies, at each of its steps, and the next one repeats its work.
 #[test]
-fn a_reclamation_may_be_begun_by_one_and_ended_by_another() {
+fn one_reclaimer_may_complete_the_work_of_another() {
     for steps in 0..16 {
         Model::new("rwlock: a reclaimer dies", 27).bounded(2).check(move || {
             let lock = Lock::new(2);
@@ -296,10 +300,10 @@ fn a_reclamation_may_be_begun_by_one_and_ended_by_another() {
     }
 }
 
-/// Two reclaim a dead owner at once, and one of them goes on to use the lock: whichever is stopped wherever, the lock is freed
-/// once, and no step of the slower one harms the faster one's section.
+/// Two reclaimers reclaim a dead owner at once, and one of them continues to use the lock. Wherever each is stopped,
+/// the lock is freed once, and no step of the slower one harms the faster one's section.
 #[test]
-fn two_may_reclaim_at_once() {
+fn two_reclaimers_may_act_at_once() {
     for writes in [false, true] {
         Model::new("rwlock: two reclaim at once", 137).bounded(3).check(move || {
             let lock = Lock::new(2);
@@ -321,10 +325,10 @@ fn two_may_reclaim_at_once() {
     }
 }
 
-/// One of two reclaimers dies at each of its steps, also between the freeing and the rousing: the other one notifies a reader that
-/// announced itself meanwhile, although it found the lock freed already.
+/// One of two reclaimers dies at each of its steps, also between the freeing and the notification. The other one
+/// notifies a reader that announced itself meanwhile, although it found the lock free already.
 #[test]
-fn one_of_two_buriers_may_die() {
+fn one_of_two_reclaimers_may_die() {
     for steps in 0..6 {
         Model::new("rwlock: one of two reclaimers dies", 186).bounded(3).check(move || {
             let lock = Lock::new(2);
@@ -341,10 +345,10 @@ fn one_of_two_buriers_may_die() {
     }
 }
 
-/// A writer in front of another dies asleep. The fence in `ReclaimLook` removed, or `NotifyAll` left out: the one behind sleeps
-/// for ever.
+/// A writer in front of another one dies asleep. Catches a missing fence in `ReclaimLook`, and a missing `NotifyAll`:
+/// the writer behind sleeps for ever.
 #[test]
-fn who_is_reclaimed_in_front_no_longer_holds_up_who_waits_behind() {
+fn a_reclaimed_writer_no_longer_holds_up_the_writer_behind_it() {
     Model::new("rwlock: the first of two writers is reclaimed", 2909).check(|| {
         let lock = Lock::new(3);
         let mut behind = lock.occupy(2);
@@ -355,9 +359,9 @@ fn who_is_reclaimed_in_front_no_longer_holds_up_who_waits_behind() {
     });
 }
 
-/// Nobody tells: the survivor finds out when its slice ends, reclaims, and goes on.
+/// No participant notifies. The survivor learns of the death when its poll interval ends, reclaims, and continues.
 #[test]
-fn a_waiter_reclaims_the_dead_itself_when_its_slice_ends() {
+fn a_waiter_reclaims_the_dead_when_its_poll_interval_ends() {
     for steps in 0..14 {
         Model::new("rwlock: a waiter reclaims", 3).bounded(2).check(move || {
             let lock = Lock::new(2);
@@ -380,9 +384,9 @@ fn a_waiter_reclaims_the_dead_itself_when_its_slice_ends() {
     }
 }
 
-/// An owner that is reclaimed by mistake leaves late: the one that owns the lock by then goes on owning it.
+/// An owner that was reclaimed by mistake leaves late. The participant that owns the lock by then keeps it.
 #[test]
-fn a_late_leaving_does_not_free_the_successor_s_lock() {
+fn a_late_leaving_does_not_free_the_successors_lock() {
     Model::new("rwlock: late leaving", 1970).bounded(4).check(|| {
         let lock = Lock::new(2);
         let (mut a, mut b) = (lock.occupy(0), lock.occupy(1));
@@ -401,7 +405,7 @@ fn a_late_leaving_does_not_free_the_successor_s_lock() {
     });
 }
 
-/// Two writers and a reader: nobody overlaps, nobody sleeps for ever, nothing is lost.
+/// Two writers and a reader: no two overlap, none sleeps for ever, and no write is lost.
 #[test]
 fn two_writers_and_a_reader() {
     Model::new("rwlock: two writers, a reader", 744824).bounded(3).check(|| {

@@ -1,4 +1,4 @@
-//! The seat word: every step counts once, and carries what was written before it.
+//! The seat word: every step counts once, and makes visible what was written before it.
 
 use loom::cell::UnsafeCell;
 use loom_tests::model::{Model, race};
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 struct Shared {
     seat: Seat,
-    /// Guarded by the steps of the seat.
+    /// A value that the steps of the seat guard.
     guarded: UnsafeCell<u32>,
 }
 
-// SAFETY: loom's `UnsafeCell` checks every access; that the seat keeps them apart is what the models try.
+// SAFETY: loom's `UnsafeCell` checks every access; the models try whether the seat keeps them apart.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -26,19 +26,19 @@ impl Shared {
     }
 
     fn write(&self, value: u32) {
-        // SAFETY: loom checks that nobody else is here.
+        // SAFETY: loom checks that no other thread uses it.
         self.guarded.with_mut(|guarded| unsafe { *guarded = value });
     }
 
     fn read(&self) -> u32 {
-        // SAFETY: loom checks that nobody writes.
+        // SAFETY: loom checks that no thread writes it.
         self.guarded.with(|guarded| unsafe { *guarded })
     }
 }
 
 #[test]
-fn of_two_that_sit_down_one_gets_the_seat() {
-    Model::new("seat: two sit", 22).check(|| {
+fn one_of_two_participants_gets_the_seat() {
+    Model::new("seat: two occupy", 22).check(|| {
         let shared = Shared::new();
         let other = shared.clone();
         let (ours, theirs) = race(
@@ -49,9 +49,10 @@ fn of_two_that_sit_down_one_gets_the_seat() {
     });
 }
 
-/// Steps without Release: who sees the step does not see what was done before it. Looks without Acquire: the same.
+/// Catches steps without Release, and looks without Acquire: a thread that sees the step does not see what came before
+/// it.
 #[test]
-fn who_sees_a_step_sees_what_was_before_it() {
+fn a_look_at_a_step_sees_what_came_before_it() {
     Model::new("seat: step, then look", 18).check(|| {
         let (shared, generation) = Shared::seated(State::Admitting);
         let other = shared.clone();
@@ -67,9 +68,10 @@ fn who_sees_a_step_sees_what_was_before_it() {
     });
 }
 
-/// Steps without Acquire: a step that succeeds without a look before it has not seen what was done before the last one.
+/// Catches steps without Acquire: a step that succeeds without a look before it has not seen what came before the last
+/// step.
 #[test]
-fn who_steps_on_sees_what_was_before_the_last_step() {
+fn the_next_step_sees_what_came_before_the_last_one() {
     Model::new("seat: step, then step", 11).check(|| {
         let (shared, generation) = Shared::seated(State::AskNow);
         let other = shared.clone();
@@ -85,11 +87,11 @@ fn who_steps_on_sees_what_was_before_the_last_step() {
     });
 }
 
-/// A seat passes through a third hand: the steps between are part of the release sequence, so the new occupant sees what
-/// the former one did last.
+/// A seat passes through a third participant. The steps between belong to the release sequence, so the new occupant
+/// sees what the first one did last.
 #[test]
 fn the_next_occupant_sees_what_the_former_did() {
-    Model::new("seat: leave, then sit", 9).check(|| {
+    Model::new("seat: leave, then occupy", 9).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let sit = || {
@@ -104,10 +106,11 @@ fn the_next_occupant_sees_what_the_former_did() {
     });
 }
 
-/// A reclamation that does not raise the generation: the late leaving of the reclaimed one hits its successor.
+/// Catches a reclamation that does not raise the generation: the late leaving of the reclaimed occupant frees its
+/// successor's seat.
 #[test]
-fn leaving_and_being_reclaimed_count_once_and_spare_the_successor() {
-    Model::new("seat: leave against reclaim, then sit", 80).check(|| {
+fn leaving_and_reclamation_count_once_and_spare_the_successor() {
+    Model::new("seat: leave against reclaim, then occupy", 80).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();
         let ((reclaimed, successor), left) = race(
@@ -116,16 +119,16 @@ fn leaving_and_being_reclaimed_count_once_and_spare_the_successor() {
         );
         assert!(left != reclaimed, "the step counted twice, or not at all");
         let seen = shared.seat.occupancy();
-        let successor = successor.expect("the seat was cleared, by us or before us");
+        let successor = successor.expect("one of the two cleared the seat");
         assert_eq!((seen.state, seen.generation), (State::AskNow, successor));
         assert_ne!(successor, generation);
     });
 }
 
-/// The admitter's step names the generation: it cannot make a successor `Active` by mistake.
+/// The membership's step names the generation, so it cannot make a successor `Active` by mistake.
 #[test]
-fn a_late_admission_does_not_hit_a_successor() {
-    Model::new("seat: admission against leave and sit", 35).check(|| {
+fn a_late_admission_does_not_change_a_successors_seat() {
+    Model::new("seat: admission against leave and occupy", 35).check(|| {
         let (shared, generation) = Shared::seated(State::Admitting);
         let other = shared.clone();
         let (admitted, successor) = race(
@@ -140,9 +143,9 @@ fn a_late_admission_does_not_hit_a_successor() {
     });
 }
 
-/// Two that reclaim at once, as after a reclaimer's own death: one of them counts, and the generation grows by one.
+/// Two reclaimers act at once, as after a reclaimer's own death. One of them counts, and the generation grows by one.
 #[test]
-fn two_burials_count_once() {
+fn two_reclamations_count_once() {
     Model::new("seat: two reclamations", 36).check(|| {
         let (shared, generation) = Shared::seated(State::Active);
         let other = shared.clone();

@@ -1,11 +1,12 @@
-//! Core's own modules, compiled another time against shuttle, and what its runs in `tests/` need.
+//! Core's own modules, compiled another time against shuttle, and the helpers of the runs in `tests/`.
 //!
-//! Loom tries every interleaving of two or three threads; shuttle tries random ones of many, and with its PCT scheduler such
-//! as have few, well-placed preemptions. It knows sequential consistency only: orderings and fences are loom's business.
-//! The list below names core's files by path, as loom-tests does; [`sync`] is the only module that differs.
+//! Loom tries every interleaving of two or three threads. Shuttle tries random interleavings of many threads. Its PCT
+//! scheduler tries interleavings with few, well-placed preemptions. Shuttle is sequentially consistent, so loom checks
+//! the orderings and fences. The list below names core's files by path, as loom-tests does; [`sync`] is the only module
+//! that differs.
 //!
-//! `cargo test -p shuttle-tests`; `WHORL_SHUTTLE_LONG=1` tries a hundred times as many schedules. A failure prints its
-//! schedule, which `shuttle::replay` takes.
+//! Run it with `cargo test -p shuttle-tests`. `WHORL_SHUTTLE_LONG=1` tries a hundred times as many schedules. A failure
+//! prints its schedule, which `shuttle::replay` takes.
 
 #[path = "../../core/src/error.rs"]
 pub mod error;

@@ -1,4 +1,4 @@
-//! Memory as a run owns it: a ring, and a mailbox behind its lock, with payloads that notice when two are at them at once.
+//! The memory of a run: a ring, and a mailbox behind its lock, with payloads that detect conflicting accesses.
 
 use crate::mailbox::{self, MailboxHeader, Payload};
 use crate::parking::Parking;
@@ -9,8 +9,8 @@ use shuttle::thread::yield_now;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32 as Plain, Ordering::SeqCst};
 
-/// A value that notices a write beside a read or another write. Others get a chance to come in the middle of each. The
-/// words are plain atomics, outside what shuttle schedules.
+/// A value that detects a write during a read or during another write. Other threads may run in the middle of each
+/// access. The words are plain atomics, which shuttle does not schedule.
 #[derive(Default)]
 pub struct Watched {
     value: Plain,
@@ -19,10 +19,10 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// What it holds.
+    /// Returns the value.
     ///
     /// # Panics
-    /// If somebody writes it meanwhile.
+    /// If another thread writes it meanwhile.
     pub fn get(&self) -> u32 {
         self.readers.fetch_add(1, SeqCst);
         assert_eq!(self.writers.load(SeqCst), 0, "it is being written");
@@ -34,10 +34,10 @@ impl Watched {
         value
     }
 
-    /// Changes it.
+    /// Changes the value.
     ///
     /// # Panics
-    /// If anybody else is at it.
+    /// If another thread reads or writes it meanwhile.
     pub fn set(&self, value: u32) {
         assert_eq!(self.writers.fetch_add(1, SeqCst), 0, "two write it");
         assert_eq!(self.readers.load(SeqCst), 0, "it is being read");
@@ -63,7 +63,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring of `slots` slots for `seats` receivers, whose first item has sequence `first`.
+    /// Returns a ring of `slots` slots for `seats` receivers, whose first item has sequence `first`.
     pub fn new(slots: u32, seats: u32, first: u32) -> Self {
         let head = SenderState::new(Sequence::default());
         head.start_at(Sequence::from_word(first));
@@ -77,7 +77,7 @@ impl Ring {
     }
 }
 
-// SAFETY: the parts of one memory; this host reclaims nobody.
+// SAFETY: the parts of one memory; this host reclaims no participant.
 unsafe impl Parts for Ring {
     type Host = Parking;
     type Slots = Watching;
@@ -106,7 +106,7 @@ unsafe impl SenderParts for Ring {
     }
 }
 
-/// Slots that notice who comes at the wrong moment.
+/// Slots that detect conflicting accesses.
 pub struct Watching(Vec<Watched>);
 
 // SAFETY: of constant measures.
@@ -142,7 +142,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// A free lock with `seats` seats; its mailbox's empty message has `version`.
+    /// Returns a free lock with `seats` seats. Its mailbox's empty message has `version`.
     pub fn new(seats: u32, version: u64) -> Self {
         let memory = LockMemory {
             owner_word: OwnerWord::new(),
@@ -156,13 +156,13 @@ impl Lock {
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
 
-    /// What the lock guards.
+    /// Returns the value that the lock guards.
     pub fn value(&self) -> &Watched {
         &self.memory.value
     }
 }
 
-// SAFETY: the parts of one lock; this host reclaims nobody.
+// SAFETY: the parts of one lock; this host reclaims no participant.
 unsafe impl rwlock::Parts for Lock {
     type Host = Parking;
 

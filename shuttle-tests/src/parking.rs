@@ -1,5 +1,5 @@
-//! The runs' [`Host`]: condvars under a mutex instead of a futex. Nobody dies, and nothing ends a sleep but a wake, so a
-//! lost wake is a deadlock, which shuttle reports.
+//! The runs' [`Host`]: condvars under a mutex instead of a futex. No participant dies, and only a wake ends a sleep. So
+//! a lost wake is a deadlock, which shuttle reports.
 
 use crate::host::{Futex, Host, WaitResult};
 use crate::sync::{AtomicU32, Ordering};
@@ -8,19 +8,20 @@ use std::sync::Arc;
 
 type Beds = Vec<(usize, Arc<Condvar>)>;
 
-/// One execution's parking lot; clones share it.
+/// The waiters of one execution. Clones share it.
 #[derive(Clone)]
 pub struct Parking(Arc<Mutex<Beds>>);
 
 impl Parking {
-    /// A lot where nobody sleeps. To be made inside a run.
+    /// Returns a host without waiters. Call it inside a run.
     #[expect(clippy::new_without_default, reason = "each execution makes its own, visibly")]
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(Vec::new())))
     }
 
     fn wake(&self, word: &AtomicU32) {
-        // The mutex is taken even if nobody sleeps: comparing and going to sleep is one step with respect to wakes.
+        // The mutex is taken even if no thread sleeps, because comparing and going to sleep is one step with respect to
+        // wakes.
         let beds = self.0.lock().unwrap();
         if let Some((_, bed)) = beds.iter().find(|(address, _)| *address == address_of(word)) {
             bed.notify_all();
@@ -33,7 +34,7 @@ fn address_of(word: &AtomicU32) -> usize {
 }
 
 impl Futex for Parking {
-    /// A deadline here is one that has passed.
+    /// A deadline here has always passed.
     type Deadline = ();
 
     fn wait(&self, word: &AtomicU32, expected: u32, deadline: Option<()>) -> WaitResult {

@@ -1,4 +1,4 @@
-//! Runs that must fail, which shows that the others are looked at.
+//! Runs that must fail. They show that the checks of the other runs work.
 
 use shuttle::thread;
 use shuttle_tests::run::check;

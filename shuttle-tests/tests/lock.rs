@@ -1,4 +1,5 @@
-//! The lock and the mailbox with four to eight threads: exclusion, no lost write, no torn message, nobody asleep for ever.
+//! The lock and the mailbox with four to eight threads: exclusion, no lost write, no torn message, no thread asleep for
+//! ever.
 
 use shuttle::thread;
 use shuttle_tests::mailbox::Mailbox;
@@ -7,7 +8,7 @@ use shuttle_tests::run::check;
 use shuttle_tests::rwlock::Participant;
 
 fn occupy(lock: &Lock, seat: u32) -> Participant<Lock> {
-    // SAFETY: the runs keep to one participant for each seat.
+    // SAFETY: the runs have one participant for each seat.
     unsafe { Participant::new(lock.clone(), seat) }
 }
 
@@ -16,7 +17,7 @@ fn mailbox(lock: &Lock, seat: u32) -> Mailbox<Lock> {
     unsafe { Mailbox::new(lock.clone(), seat) }
 }
 
-/// Spawns a thread for each seat, waits for all.
+/// Spawns a thread for each seat, and waits for all.
 fn all(lock: &Lock, seats: u32, turn: impl Fn(&Lock, u32) + Send + Clone + 'static) {
     let threads: Vec<_> = (0..seats)
         .map(|seat| {
@@ -45,13 +46,13 @@ fn eight_threads_exclude_each_other_and_no_write_is_lost() {
             }
         });
         assert_eq!(lock.value().get(), 8);
-        drop(occupy(&lock, 0).try_write().expect("everybody has left"));
+        drop(occupy(&lock, 0).try_write().expect("all participants have left"));
     });
 }
 
-/// Some try, or give up when they would sleep: what they had announced must hold up nobody.
+/// Some participants try, or give up when they would sleep. Their announcements must not hold up the others.
 #[test]
-fn who_gives_up_holds_up_nobody() {
+fn a_participant_that_gives_up_holds_up_no_other() {
     check("lock: giving up", || {
         let lock = Lock::new(6, 0);
         all(&lock, 6, |lock, seat| {
@@ -69,11 +70,11 @@ fn who_gives_up_holds_up_nobody() {
             }
         });
         assert_eq!(lock.value().get(), 2);
-        drop(occupy(&lock, 0).try_write().expect("everybody has left"));
+        drop(occupy(&lock, 0).try_write().expect("all participants have left"));
     });
 }
 
-/// Versions cross the 32-bit wrap; each message says by whom and when it was written.
+/// Versions cross the 32-bit wrap. Each message says which thread wrote it and when.
 #[test]
 fn no_message_is_torn_and_versions_only_grow() {
     const START: u64 = (1 << 32) - 3;

@@ -1,5 +1,5 @@
-//! The ring with four to eight threads: nothing lost, nothing torn, nobody asleep for ever. Sequences start just before
-//! they wrap.
+//! The ring with four to eight threads: no item lost or torn, and no thread asleep for ever. Sequences start just
+//! before they wrap.
 
 use shuttle::thread;
 use shuttle_tests::error::{End, ReadError};
@@ -15,11 +15,11 @@ fn ask(ring: &Ring, seat: u32, from_first: bool) -> PendingReceiver<Ring> {
         .unwrap_or_else(|why| panic!("seat {seat}: {why}"))
 }
 
-fn enter(applicant: PendingReceiver<Ring>) -> Receiver<Ring> {
-    applicant.admitted(None).unwrap_or_else(|why| panic!("{why}"))
+fn enter(pending: PendingReceiver<Ring>) -> Receiver<Ring> {
+    pending.admitted(None).unwrap_or_else(|why| panic!("{why}"))
 }
 
-/// The sender and the membership of a fresh ring; each run calls this once for each ring.
+/// Returns the sender and the membership of a fresh ring. Each run calls this once for each ring.
 fn own(ring: &Ring) -> (Sender<Ring>, Membership<Ring>) {
     // SAFETY: the only sender and membership of this ring.
     let membership = unsafe { Membership::new(ring.clone()) };
@@ -27,7 +27,7 @@ fn own(ring: &Ring) -> (Sender<Ring>, Membership<Ring>) {
     (unsafe { Sender::new(ring.clone()) }, membership)
 }
 
-/// Reads to the end; every item must be one more than the one before. Returns the first, and how many.
+/// Reads to the end. Every item must be one more than the item before. Returns the first item, and how many there were.
 fn read_all(mut receiver: Receiver<Ring>, most: u32) -> (Option<u32>, u32) {
     let (mut first, mut count) = (None, 0);
     loop {
@@ -68,11 +68,11 @@ fn seven_receivers_get_every_item_through_two_slots() {
     check("ring: 8 threads", || {
         let ring = Ring::new(2, 7, u32::MAX - 2);
         let (mut sender, membership) = own(&ring);
-        let applicants: Vec<_> = (0..7).map(|seat| ask(&ring, seat, true)).collect();
+        let pending_receivers: Vec<_> = (0..7).map(|seat| ask(&ring, seat, true)).collect();
         assert_eq!(membership.admit_all(), 7);
-        let readers: Vec<_> = applicants
+        let readers: Vec<_> = pending_receivers
             .into_iter()
-            .map(|applicant| thread::spawn(move || read_all(enter(applicant), 1)))
+            .map(|pending| thread::spawn(move || read_all(enter(pending), 1)))
             .collect();
         send_all(&mut sender, 2);
         sender.close(END);
@@ -83,9 +83,9 @@ fn seven_receivers_get_every_item_through_two_slots() {
     });
 }
 
-/// A control thread admits while the sender publishes: whoever comes late misses a beginning, and nothing after it.
+/// A control thread admits while the sender publishes. A late receiver misses a beginning, and nothing after it.
 #[test]
-fn receivers_that_come_while_it_runs_miss_nothing_from_their_first_item_on() {
+fn late_receivers_miss_nothing_after_their_first_item() {
     check("ring: late receivers", || {
         let ring = Ring::new(2, 4, u32::MAX);
         let (mut sender, membership) = own(&ring);
@@ -113,20 +113,20 @@ fn receivers_that_come_while_it_runs_miss_nothing_from_their_first_item_on() {
     });
 }
 
-/// A full ring's sender sleeps; who leaves without reading must wake it.
+/// The sender of a full ring sleeps. A receiver that leaves without reading must wake it.
 #[test]
-fn receivers_that_leave_hold_up_nobody() {
+fn receivers_that_leave_do_not_hold_up_the_sender() {
     check("ring: leaving", || {
         let ring = Ring::new(2, 5, u32::MAX - 1);
         let (mut sender, membership) = own(&ring);
-        let applicants: Vec<_> = (0..5).map(|seat| ask(&ring, seat, true)).collect();
+        let pending_receivers: Vec<_> = (0..5).map(|seat| ask(&ring, seat, true)).collect();
         assert_eq!(membership.admit_all(), 5);
-        let readers: Vec<_> = applicants
+        let readers: Vec<_> = pending_receivers
             .into_iter()
             .zip(0..)
-            .map(|(applicant, stays)| {
+            .map(|(pending, stays)| {
                 thread::spawn(move || {
-                    let mut receiver = enter(applicant);
+                    let mut receiver = enter(pending);
                     for _ in 0..stays {
                         let Ok(run) = receiver.read(None) else { return };
                         run.release(1);

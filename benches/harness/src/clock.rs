@@ -1,27 +1,27 @@
-//! Time: nanoseconds for spans, the processor's own counter for round trips, and the CPU time of processes.
+//! Time: nanoseconds for intervals, the processor's own counter for round trips, and the CPU time of processes.
 
 use std::time::Duration;
 
-/// Nanoseconds of the monotonic clock, the same for all processes.
+/// Returns nanoseconds of the monotonic clock, which all processes share.
 pub fn nanoseconds() -> u64 {
     read_clock(libc::CLOCK_MONOTONIC)
 }
 
-/// A counter that is cheaper to read than the clock: a round trip through a shared word takes but ten times as long as
-/// reading the clock. Its unit is found by comparing both at the two ends of a run.
+/// Returns a counter that is cheaper to read than the clock. A round trip through a shared word takes only ten times as
+/// long as reading the clock. The harness finds the counter's unit by comparing both at the two ends of a run.
 #[cfg(target_arch = "x86_64")]
 pub fn ticks() -> u64 {
     // SAFETY: every x86-64 processor has this instruction, and Linux leaves it open to user space.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// See above: where no such counter is known, the clock itself.
+/// Returns the clock itself, on processors without a known counter.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn ticks() -> u64 {
     nanoseconds()
 }
 
-/// The CPU time that a whole process has used so far, if it still exists.
+/// Returns the CPU time that a whole process has used so far, or `None` if it no longer exists.
 pub fn cpu_time_of(pid: libc::pid_t) -> Option<Duration> {
     let mut clock: libc::clockid_t = 0;
     // SAFETY: `clock` is writable for the call.
@@ -29,7 +29,7 @@ pub fn cpu_time_of(pid: libc::pid_t) -> Option<Duration> {
     (error == 0).then(|| Duration::from_nanos(read_clock(clock)))
 }
 
-/// The CPU time, in nanoseconds, that this process has used so far.
+/// Returns the CPU time, in nanoseconds, that this process has used so far.
 pub fn own_cpu_time() -> u64 {
     read_clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }

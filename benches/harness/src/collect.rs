@@ -1,14 +1,14 @@
-//! Rounds: every party once per round, so that what drifts on the machine drifts for all of them.
+//! Rounds: every contender runs once per round, so that a drift of the machine affects all of them.
 
 use crate::contender::Unavailable;
 use crate::process::{RunError, is_stopped};
 use crate::statistics::median;
 use crate::streams::Run;
 
-/// All runs of one party in one case.
+/// All runs of one contender in one case.
 pub struct Collected<T> {
     pub who: String,
-    /// One per round that went well, with the round's number.
+    /// One value per successful round, with the round's number.
     pub values: Vec<(usize, T)>,
     pub tried: usize,
     pub hung: usize,
@@ -17,7 +17,7 @@ pub struct Collected<T> {
 }
 
 impl<T> Collected<T> {
-    /// The same runs, seen through one of their figures.
+    /// Returns one figure of each of these runs.
     pub fn map<U>(&self, figure: impl Fn(&T) -> U) -> Collected<U> {
         Collected {
             who: self.who.clone(),
@@ -29,7 +29,7 @@ impl<T> Collected<T> {
         }
     }
 
-    /// What must be said about a row besides its value.
+    /// Returns the note for a row, besides its value.
     pub fn note(&self) -> Option<String> {
         match &self.absent {
             Some(Unavailable::NotMeasured(why)) => return Some(format!("not measured: {why}")),
@@ -44,14 +44,14 @@ impl<T> Collected<T> {
 }
 
 impl Collected<f64> {
-    /// The middle value, if there is any.
+    /// Returns the middle value, if there is any.
     pub fn median(&self) -> Option<f64> {
         let values: Vec<f64> = self.values.iter().map(|(_, value)| *value).collect();
         (!values.is_empty()).then(|| median(&values))
     }
 
-    /// How many times as much as `other`: the median over the rounds in which both took part, so that a slow minute of the
-    /// machine counts for neither.
+    /// Returns how many times as much this is as `other`. It is the median over the rounds in which both took part, so
+    /// that a slow minute of the machine counts for neither.
     pub fn ratio_to(&self, other: &Self) -> Option<f64> {
         let of_round = |round| other.values.iter().find(|(of, _)| *of == round).map(|(_, value)| *value);
         let ratios: Vec<f64> =
@@ -63,8 +63,9 @@ impl Collected<f64> {
     }
 }
 
-/// Runs all parties in turn, `rounds` times. Who is absent is asked once; who hangs or fails `tolerance` times is not
-/// asked again. When somebody wants it to end, what was collected by then is returned.
+/// Runs all contenders in turn, `rounds` times. An unavailable contender is asked once, and one that hangs or fails
+/// `tolerance` times is not run again. If the caller stops the measurement ([`stop_when`](crate::process::stop_when)),
+/// returns what was collected by then.
 pub fn interleave<P, T>(
     parties: &[P],
     rounds: usize,
@@ -75,7 +76,7 @@ pub fn interleave<P, T>(
     interleave_while(parties, |round| round < rounds, tolerance, name, run)
 }
 
-/// The same, for as many rounds as `more` wants: it is asked before each, by its number.
+/// Runs all contenders in turn, as long as `more` returns true for the number of the next round.
 pub fn interleave_while<P, T>(
     parties: &[P],
     more: impl Fn(usize) -> bool,
@@ -115,7 +116,7 @@ pub fn interleave_while<P, T>(
     all
 }
 
-/// Those who take part: why the others do not is said once, in the case's main table.
+/// Returns the contenders that take part. The case's main table says once why the others do not.
 pub fn present<T>(rows: &[Collected<T>]) -> impl Iterator<Item = &Collected<T>> {
     rows.iter().filter(|row| row.absent.is_none())
 }

@@ -1,9 +1,9 @@
-//! What a contender is: somebody who can carry a stream to many receivers, or single messages to and fro, or not.
+//! Contenders: what can carry a stream to many receivers, or single messages back and forth.
 
 use crate::latency::{Echo, Meter};
 use crate::role::{Pacer, Tally};
 
-/// One who takes part in the ring's bench. The parent makes each run's channels before it forks.
+/// A contender in the ring's bench. The parent makes each run's channels before it forks.
 pub trait Contender {
     fn name(&self) -> &'static str;
 
@@ -13,13 +13,13 @@ pub trait Contender {
         Err(Unavailable::cannot("a channel between two parties, not a stream"))
     }
 
-    /// Opens what two parties need to send single messages to and fro.
+    /// Opens the channel that two parties need to send single messages back and forth.
     fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         let _ = case;
         Err(Unavailable::cannot("a stream, not a channel to and fro"))
     }
 
-    /// Whether killing a receiver in mid-stream is a fair question.
+    /// Returns an error if killing a receiver in mid-stream is no fair test of this contender.
     fn mortal(&self) -> Result<(), Unavailable> {
         Ok(())
     }
@@ -46,7 +46,7 @@ impl StreamCase {
     }
 }
 
-/// Messages of 64 bytes to and fro between two parties.
+/// Messages of 64 bytes back and forth between two parties.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LatencyCase {
     pub wait: Wait,
@@ -55,9 +55,9 @@ pub struct LatencyCase {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wait {
-    /// Whoever waits burns its core.
+    /// A waiting party keeps its core busy.
     Spin,
-    /// Whoever waits for long is asleep in the kernel.
+    /// A party that waits for long sleeps in the kernel.
     Sleep,
 }
 
@@ -70,9 +70,9 @@ pub enum Cores {
 /// Why there is no figure.
 #[derive(Clone, Debug)]
 pub enum Unavailable {
-    /// It does not exist yet.
+    /// The contender does not exist yet.
     NotMeasured(String),
-    /// It cannot do this case, and why.
+    /// The contender cannot do this case, with the reason.
     LeftOut(String),
 }
 
@@ -94,9 +94,9 @@ pub enum Stream {
     Threads(Box<dyn StreamThreads>),
 }
 
-/// The parts of a stream's parties. Each party is a process of its own and has inherited the opened stream.
+/// The parts of a stream's parties. Each party is its own process, and has inherited the opened stream.
 ///
-/// Both set themselves up, call `ready`, and do their work until a batch, or a message, is the last.
+/// Each party sets itself up, calls `ready`, and works until a batch, or a message, is the last.
 pub trait StreamParties {
     fn send(self: Box<Self>, pace: &mut Pacer);
     fn receive(self: Box<Self>, index: usize, tally: &mut Tally);
@@ -107,13 +107,13 @@ pub trait StreamThreads {
     fn run(self: Box<Self>, pace: &mut Pacer, tallies: Vec<Tally>);
 }
 
-/// An opened channel to and fro.
+/// An opened channel back and forth.
 pub enum Latency {
     Processes(Box<dyn LatencyParties>),
     Threads(Box<dyn LatencyThreads>),
 }
 
-/// Both set themselves up, and hand their end to `run`.
+/// Each party sets itself up, and passes its end to `run`.
 pub trait LatencyParties {
     fn ping(self: Box<Self>, meter: &mut Meter);
     fn pong(self: Box<Self>, echo: &mut Echo);
@@ -122,11 +122,4 @@ pub trait LatencyParties {
 /// Both ends within one process: the calling thread runs the meter, one further thread the echo.
 pub trait LatencyThreads {
     fn run(self: Box<Self>, meter: &mut Meter, echo: Echo);
-}
-
-/// One end of a channel to and fro, for messages of 64 bytes: `load::fill` on this side, `load::check` on that.
-pub trait Link {
-    fn send(&mut self, stamp: u64);
-    /// Waits for the next message and returns its stamp, or panics when a word of it is wrong.
-    fn receive(&mut self) -> u64;
 }

@@ -1,46 +1,47 @@
 //! The block of shared memory through which the parent steers a run and the parties report.
 //!
-//! Made once, before the first fork, and reset for every run. All fields are atomics: zeroed memory is a valid value.
+//! The parent makes it once, before the first fork, and resets it for every run. All fields are atomics, so zeroed
+//! memory is valid.
 
 use crate::schedule::{Schedule, Timeline};
 use crate::waiting::{futex_wait, futex_wake};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
-/// In a run that notes when what came.
+/// The most receivers in a run that records when each message came.
 pub const MOST_RECEIVERS: usize = 64;
-/// In any other.
+/// The most receivers in any other run.
 pub const MOST_IN_A_CROWD: usize = 1000;
 pub const MOST_SAMPLES: usize = 1 << 20;
 
-/// Where a run stands. Only the parent moves it on.
+/// The phase of a run. Only the parent changes it.
 pub mod phase {
-    /// Parties set themselves up.
+    /// The parties set themselves up.
     pub const SETUP: u32 = 0;
-    /// They work, and nothing is counted yet.
+    /// The parties work, but nothing counts yet.
     pub const WARM: u32 = 1;
-    /// What is done now counts.
+    /// The work counts.
     pub const MEASURE: u32 = 2;
     /// The sender sends its last message.
     pub const STOP: u32 = 3;
 }
 
-/// What parties do besides their work. Set before the fork.
+/// What parties do besides their work. The parent sets it before the fork.
 pub mod task {
     pub const NONE: u32 = 0;
-    /// The sender notes its longest pause.
+    /// The sender records its longest pause.
     pub const WATCH: u32 = 1;
-    /// After some messages the sender stops sending until the end: its receivers are blocked.
+    /// After some messages the sender stops sending until the end, so its receivers block.
     pub const HOLD_SENDER: u32 = 2;
-    /// After some messages receivers stop receiving until the end: the sender is blocked.
+    /// After some messages the receivers stop receiving until the end, so the sender blocks.
     pub const HOLD_RECEIVERS: u32 = 3;
-    /// The sender keeps to the schedule, receivers note how late each message is.
+    /// The sender follows the schedule, and receivers record how late each message is.
     pub const SCHEDULE: u32 = 4;
-    /// The sender keeps to the schedule, everybody notes when it did what, and the first receiver pauses once.
+    /// The sender follows the schedule, every party records when it did what, and the first receiver pauses once.
     pub const TIMELINE: u32 = 5;
 }
 
-/// Keeps its content off its neighbours' cache lines.
+/// Keeps its content on cache lines of its own.
 #[repr(align(128))]
 pub struct Line<T>(pub T);
 
@@ -54,9 +55,10 @@ pub struct Control {
     pub receivers: [Line<ReceiverRecord>; MOST_IN_A_CROWD],
     pub failure: Failure,
     pub schedule: Line<Schedule>,
-    /// The sender's, then the receivers'.
+    /// The sender's timeline, then the receivers'.
     pub timelines: [Timeline; MOST_RECEIVERS + 1],
-    /// Round trips in ticks; or how late messages were in nanoseconds, each receiver's after the other's.
+    /// Round trips in ticks. Or how late messages were, in nanoseconds: first all of one receiver, then all of the
+    /// next.
     pub samples: [AtomicU32; MOST_SAMPLES],
 }
 
@@ -67,12 +69,12 @@ pub struct SenderRecord {
     pub end_ticks: AtomicU64,
     /// The number of the first message that counts.
     pub first: AtomicU64,
-    /// How many messages were sent in all; for latency, how many round trips counted.
+    /// How many messages were sent in all. For latency: how many round trips counted.
     pub sent: AtomicU64,
-    /// Longest pause between two messages before and after the kill, ns.
+    /// The longest pause between two messages before the kill and after it, in ns.
     pub pause_before: AtomicU64,
     pub pause_after: AtomicU64,
-    /// CPU time of its process from the start on, ns.
+    /// CPU time of the sender's process since its start, in ns.
     pub cpu_ns: AtomicU64,
 }
 
@@ -80,7 +82,7 @@ pub struct ReceiverRecord {
     pub end_ns: AtomicU64,
     pub received: AtomicU64,
     pub wrong: AtomicU64,
-    /// CPU time of its process from the start on, ns.
+    /// CPU time of the receiver's process since its start, in ns.
     pub cpu_ns: AtomicU64,
 }
 
@@ -91,14 +93,14 @@ pub struct Failure {
 }
 
 impl Control {
-    /// Maps the block. It stays for the life of the bench.
+    /// Maps the block, which stays for the life of the bench.
     pub fn map() -> &'static Control {
         let block = map_shared(size_of::<Control>());
         // SAFETY: the mapping is zeroed, page-aligned, large enough, never unmapped, and zeroed atomics are valid.
         unsafe { &*block.cast::<Control>() }
     }
 
-    /// Makes the block fit for the next run. No party is alive.
+    /// Prepares the block for the next run. Call it only while no party is alive.
     pub fn reset(&self, task: u32) {
         self.ready.0.store(0, Relaxed);
         self.phase.0.store(phase::SETUP, Relaxed);
@@ -116,7 +118,7 @@ impl Control {
         self.timelines.iter().for_each(Timeline::reset);
     }
 
-    /// A party is set up: it says so and waits for the start.
+    /// Reports that a party is set up, and waits for the start.
     pub fn arrive(&self) {
         self.ready.0.fetch_add(1, Release);
         while self.phase.0.load(Acquire) == phase::SETUP {
@@ -124,7 +126,7 @@ impl Control {
         }
     }
 
-    /// The parent moves the run on.
+    /// Moves the run to the next phase. Only the parent calls it.
     pub fn advance(&self, phase: u32) {
         self.phase.0.store(phase, Release);
         futex_wake(&self.phase.0, i32::MAX as u32);
@@ -134,7 +136,7 @@ impl Control {
 impl Failure {
     pub fn report(&self, text: &str) {
         let len = text.len().min(self.text.len());
-        // Only the first is kept: what follows is mostly its consequence.
+        // Only the first failure is kept, because later ones are mostly its consequences.
         if self.len.compare_exchange(0, len as u32, AcqRel, Relaxed).is_ok() {
             text.bytes().zip(&self.text).for_each(|(byte, place)| place.store(byte, Relaxed));
         }
@@ -147,13 +149,13 @@ impl Failure {
     }
 }
 
-/// Zeroed anonymous memory that children share, never unmapped.
+/// Maps zeroed anonymous memory that children share. It is never unmapped.
 ///
 /// # Panics
-/// When there is no memory.
+/// If there is no memory left.
 pub fn map_shared(bytes: usize) -> *mut u8 {
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a fresh mapping at a place of the kernel's choice.
+    // SAFETY: a fresh mapping, at an address that the kernel chooses.
     let block =
         unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     assert_ne!(block, libc::MAP_FAILED, "no memory for {bytes} shared bytes");

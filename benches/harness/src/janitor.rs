@@ -1,18 +1,18 @@
-//! Cleaning up even when the bench is interrupted or killed: a process that waits for the bench's end.
+//! Cleans up even if the bench is interrupted or killed: a process waits for the bench's end.
 
 use std::io::{PipeWriter, Read, Write};
 
-/// Dropped, or orphaned by the bench's death: then the cleaning is done.
+/// Runs the clean-up when it is dropped, or when the bench dies.
 pub struct Janitor {
     alive: Option<PipeWriter>,
     pid: libc::pid_t,
 }
 
 impl Janitor {
-    /// Forks the process that will clean. It must be forked before the parties whose traces it removes.
+    /// Forks the process that will clean up. Call it before forking the parties whose traces it removes.
     ///
     /// # Panics
-    /// When the system has no pipe or no process to give.
+    /// If the system has no pipe or no process left.
     pub fn new(clean: impl FnOnce()) -> Self {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         std::io::stdout().flush().ok();
@@ -23,7 +23,7 @@ impl Janitor {
             return Janitor { alive: Some(writer), pid };
         }
         drop(writer);
-        // SAFETY: a plain call: an interrupt from the keyboard is not for this process.
+        // SAFETY: a plain call. An interrupt from the keyboard must not end this process.
         unsafe { libc::setsid() };
         reader.read_to_end(&mut Vec::new()).ok();
         clean();

@@ -1,7 +1,7 @@
-//! The load: what a message holds, and the two loops that write and check every word of it.
+//! The load: the content of a message, and the two loops that write and check every word of it.
 //!
-//! Word 0 is the message's number, with the top bit set on the last one; word `i` is the number plus `i`. All contenders run
-//! these same loops, in place where they can, so the loops' cost is in every figure of a run alike.
+//! Word 0 is the message's number, with the top bit set on the last one. Word `i` is the number plus `i`. All
+//! contenders run these loops, in place where they can, so every figure contains the loops' cost.
 
 /// Marks the last message of a run, in word 0.
 pub const LAST: u64 = 1 << 63;
@@ -16,17 +16,17 @@ pub fn fill(words: &mut [u64], stamp: u64) {
     words[0] = stamp;
 }
 
-/// Writes a whole message into memory that shared words' owners hand out by pointer.
+/// Writes a whole message into shared memory that a contender gives out by pointer.
 ///
 /// # Safety
-/// `words` points to `len` writable, aligned words that nobody else uses during the call; `len` is not 0.
+/// `words` points to `len` writable, aligned words that no other code uses during the call; `len` is not 0.
 #[inline]
 pub unsafe fn fill_at(words: *mut u64, len: usize, stamp: u64) {
     // SAFETY: the caller's promise; any bits are a valid u64.
     fill(unsafe { std::slice::from_raw_parts_mut(words, len) }, stamp);
 }
 
-/// Reads every word of a message and says whether all are as `fill` left them for this number.
+/// Reads every word of a message. Returns whether all are as `fill` wrote them for this number.
 #[inline]
 pub fn check(words: &[u64], number: u64) -> bool {
     let mut difference = (words[0] & !LAST) ^ number;

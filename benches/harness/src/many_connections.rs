@@ -1,7 +1,7 @@
 //! Very many connections to one server, all of them used in turn by a few client processes.
 //!
-//! However many are open, only so many requests are under way: what grows is the many_connections that the server keeps, and not the
-//! work that waits for it.
+//! The number of requests under way stays constant, however many connections are open. So what grows is the number of
+//! connections that the server keeps, and not the work that waits for it.
 
 use crate::clock;
 use crate::control::{Control, phase, task};
@@ -15,25 +15,25 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
-/// Client processes.
+/// The number of client processes.
 const CLIENTS: usize = 2;
-/// Requests under way of all of them together, one on a connection.
+/// The number of requests under way in all clients together, each on its own connection.
 pub const UNDER_WAY: usize = 50;
-/// Connections are made so many at a time, and each is used once before the next are made: a server that is slow to take
-/// them in must not be flooded.
+/// The number of connections that a client makes at a time. It uses each once before it makes the next ones, so that it
+/// does not flood a server that accepts slowly.
 const AT_A_TIME: usize = 64;
-/// A server that says nothing for so long hangs.
+/// A server that sends nothing for this long hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a many_connections gets, and what it takes.
+/// The result: what the connections get, and what they cost.
 pub struct Served {
     /// Requests per second of all clients together.
     pub rate: f64,
-    /// Bytes of resident memory that the server has for each connection, after each was used once.
+    /// Bytes of resident memory that the server uses for each connection, after each connection was used once.
     pub memory: f64,
 }
 
-/// Reads of messages of `size` bytes through so many connections.
+/// Reads messages of `size` bytes through `connections` connections.
 pub fn serve(
     control: &'static Control,
     server: &Server,
@@ -77,21 +77,21 @@ pub fn serve(
     Ok(Served { rate, memory })
 }
 
-/// A process's share of the connections.
+/// One process's share of the connections.
 struct Client {
     epoll: OwnedFd,
     connections: Vec<Connection>,
-    /// Those without a request under way; who has waited longest is used next.
+    /// The connections without a request under way, in order of use: the first one has waited longest.
     idle: VecDeque<usize>,
     request: Vec<u8>,
-    /// Bytes of a reply.
+    /// The length of a reply in bytes.
     reply: usize,
     buffer: Vec<u8>,
 }
 
 struct Connection {
     stream: TcpStream,
-    /// Bytes of the reply under way that have come.
+    /// Bytes of the current reply that have arrived.
     seen: usize,
 }
 
@@ -102,7 +102,7 @@ impl Client {
         if epoll < 0 {
             return Err(Error::last_os_error());
         }
-        // SAFETY: fresh, and nobody else's.
+        // SAFETY: fresh, and owned by no other code.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let request = server.read_request().into_bytes();
         let buffer = vec![0; 64 << 10];
@@ -125,7 +125,7 @@ impl Client {
     fn add(&mut self, index: usize, stream: TcpStream) -> std::io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: index as u64 };
         let (epoll, fd) = (self.epoll.as_raw_fd(), stream.as_raw_fd());
-        // SAFETY: two descriptors of our own; the event is copied.
+        // SAFETY: two descriptors that this client owns; the kernel copies the event.
         if unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
             return Err(Error::last_os_error());
         }
@@ -133,7 +133,7 @@ impl Client {
         Ok(())
     }
 
-    /// Asks until the end; how many replies came while it counted, and in how many nanoseconds.
+    /// Sends requests until the end. Returns how many replies came while the run counted, and in how many nanoseconds.
     fn run(&mut self, control: &Control) -> std::io::Result<(u64, u64)> {
         let under_way = (UNDER_WAY / CLIENTS).min(self.connections.len());
         let (mut counting, mut begun, mut count) = (false, 0, 0);
@@ -143,7 +143,7 @@ impl Client {
         loop {
             let replies = self.take_replies()?;
             count += replies as u64;
-            // Relaxed: a word that only says how late it is.
+            // Relaxed: the word only carries the phase, and guards nothing.
             let phase = control.phase.0.load(Relaxed);
             if !counting && phase >= phase::MEASURE {
                 (counting, begun, count) = (true, clock::nanoseconds(), 0);
@@ -166,12 +166,12 @@ impl Client {
         self.connections[index].stream.write_all(&self.request)
     }
 
-    /// Waits for news and reads it; how many replies became whole.
+    /// Waits for data and reads it. Returns how many replies became complete.
     fn take_replies(&mut self) -> std::io::Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; UNDER_WAY];
         let (epoll, most) = (self.epoll.as_raw_fd(), events.len() as libc::c_int);
         let patience = PATIENCE.as_millis() as libc::c_int;
-        // SAFETY: room for so many events.
+        // SAFETY: the buffer has room for this many events.
         let ready = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), most, patience) };
         let ready = match ready {
             0 => return Err(ErrorKind::TimedOut.into()),

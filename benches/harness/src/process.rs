@@ -1,4 +1,4 @@
-//! Forked parties, and the deadline that none of them outlives. The process that measures never has a second thread.
+//! Forked parties, and the deadline that ends all of them. The process that measures never has a second thread.
 
 use crate::control::{Control, phase};
 use crate::timing::Timing;
@@ -8,43 +8,43 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
-/// The processes of one run. Whoever is left when this is dropped is killed.
+/// The processes of one run. Dropping it kills the processes that still run.
 pub struct Group {
     children: Vec<Child>,
-    /// The system had no process for one of them.
+    /// The system had no process left for one of them.
     incomplete: bool,
 }
 
 struct Child {
     pid: libc::pid_t,
     alive: bool,
-    /// What it and all that it has waited for have used, once it has ended.
+    /// The CPU time that it and its waited-for children have used, once it has ended.
     cpu: Duration,
 }
 
 /// Why a run has no figure.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunError {
-    /// Not done by the deadline.
+    /// The run was not done by the deadline.
     Hung,
-    /// Somebody wants the measurement to end ([`stop_when`]).
+    /// The caller stopped the measurement ([`stop_when`]).
     Interrupted,
     Failed(String),
 }
 
 static STOP_WHEN: OnceLock<fn() -> bool> = OnceLock::new();
 
-/// From now on a run ends as soon as `stopped` says so. Without this only a signal's own action ends it.
+/// Ends each run as soon as `stopped` returns true. Without this call only a signal's default action ends a run.
 pub fn stop_when(stopped: fn() -> bool) {
     let _ = STOP_WHEN.set(stopped);
 }
 
-/// Whether somebody wants the measurement to end.
+/// Returns whether the caller wants the measurement to end.
 pub fn is_stopped() -> bool {
     STOP_WHEN.get().is_some_and(|stopped| stopped())
 }
 
-/// Sleeps for so long, unless somebody wants the measurement to end.
+/// Sleeps for `time`, or until the caller wants the measurement to end.
 pub fn nap(time: Duration) -> Result<(), RunError> {
     let until = Instant::now() + time;
     loop {
@@ -61,16 +61,17 @@ pub fn nap(time: Duration) -> Result<(), RunError> {
 
 impl Group {
     pub fn new() -> Self {
-        // Whoever started us may have had it ignored. Then the kernel reaps the parties, and nobody learns how they ended.
-        // SAFETY: the default action takes no code of ours.
+        // The parent process may have set SIGCHLD to be ignored. Then the kernel reaps the parties, and their exit
+        // statuses are lost.
+        // SAFETY: the default action runs no code of this process.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         Group { children: Vec::new(), incomplete: false }
     }
 
-    /// Forks a process that does `work` and ends. It dies with the bench, and leads a process group of its own so that
-    /// whatever it starts can be killed with it. Where the system has no process to give, the run fails and says so.
+    /// Forks a process that does `work` and ends. It dies with the bench. It leads its own process group, so that its
+    /// children are killed with it. If the system has no process left, the run fails with that reason.
     pub fn spawn(&mut self, control: &'static Control, work: impl FnOnce() -> Result<(), String>) {
-        // What stands in the buffers would be written twice.
+        // Without this, both processes would write what the buffers hold.
         std::io::stdout().flush().ok();
         let bench = std::process::id() as libc::pid_t;
         // SAFETY: no other thread exists in this process.
@@ -111,7 +112,7 @@ impl Group {
         self.children[index].pid
     }
 
-    /// The CPU time, user and system, of a process that has ended and of all that it has waited for.
+    /// Returns the CPU time, user and system, of a process that has ended and of its waited-for children.
     pub fn cpu(&self, index: usize) -> Duration {
         self.children[index].cpu
     }
@@ -120,9 +121,9 @@ impl Group {
     pub fn kill(&mut self, index: usize) {
         let child = &mut self.children[index];
         if child.alive {
-            // SAFETY: the pid is that of a child that was not reaped yet: it cannot belong to anybody else.
+            // SAFETY: the pid is that of a child that was not reaped yet, so no other process has it.
             unsafe { libc::kill(child.pid, libc::SIGKILL) };
-            // SAFETY: what it had started lives in its group, if it got to found one.
+            // SAFETY: its children are in its process group, if it lived long enough to make one.
             unsafe { libc::kill(-child.pid, libc::SIGKILL) };
             let mut status = 0;
             // SAFETY: `status` is writable.
@@ -131,7 +132,7 @@ impl Group {
         }
     }
 
-    /// Once so many parties are ready: lets them warm up, measure and stop, and waits for their ends.
+    /// Waits until `parties` parties are ready, lets them warm up, measure and stop, and waits for their ends.
     pub fn measure(
         &mut self,
         control: &Control,
@@ -148,7 +149,8 @@ impl Group {
         self.finish(control, deadline)
     }
 
-    /// Waits until `done`, looking about once per millisecond, and gives up at the deadline or when a process has failed.
+    /// Waits until `done` returns true, and looks about once per millisecond. Gives up at the deadline, or when a
+    /// process has failed.
     pub fn wait_until(
         &mut self,
         control: &Control,
@@ -165,7 +167,7 @@ impl Group {
         Ok(())
     }
 
-    /// Waits until all have ended well.
+    /// Waits until all processes have ended without an error.
     pub fn finish(&mut self, control: &Control, deadline: Instant) -> Result<(), RunError> {
         loop {
             self.reap(control)?;
@@ -179,7 +181,7 @@ impl Group {
         }
     }
 
-    /// Looking takes a call per child: of a many_connections's time the looks must not take much.
+    /// Sleeps between two looks. A look takes one call per child, so looks at many children must be rare.
     fn pause(&self) {
         std::thread::sleep(Duration::from_micros(1000.max(10 * self.children.len() as u64)));
     }
@@ -230,7 +232,7 @@ fn duration(time: libc::timeval) -> Duration {
     Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
 }
 
-/// The cores that this process may use.
+/// Returns the cores that this process may use.
 pub fn cores() -> Vec<usize> {
     // SAFETY: a set of bits; all zero is valid.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -241,7 +243,7 @@ pub fn cores() -> Vec<usize> {
     (0..limit).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()
 }
 
-/// Ties the calling thread to one core.
+/// Binds the calling thread to one core.
 pub fn pin(core: usize) {
     // SAFETY: a set of bits; all zero is valid.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };

@@ -1,4 +1,4 @@
-//! What the harness gives to a sender and to its receivers: how far to go, and where to report.
+//! What the harness gives to a sender and to its receivers: when to stop, and where to report.
 
 use crate::clock;
 use crate::control::{Control, phase, task};
@@ -6,14 +6,14 @@ use crate::load::{self, LAST};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
-/// How many messages pass before a party that is to hold still does so.
+/// The number of messages after which a party holds still, in a run that asks for that.
 const BEFORE_HOLDING: u64 = 1000;
 
 /// When, and for how long, the first receiver of a timeline pauses.
 pub const PAUSE_AT: Duration = Duration::from_millis(200);
 pub const PAUSE: Duration = Duration::from_millis(200);
 
-/// The sender's guide: it hands out the numbers of the messages to send and knows when the last one has come.
+/// The sender's guide. It gives out the numbers of the messages to send, and knows which one is the last.
 pub struct Pacer {
     control: &'static Control,
     next: u64,
@@ -25,17 +25,17 @@ pub struct Pacer {
     cpu_at_start: u64,
 }
 
-/// A run of messages to send.
+/// A batch of messages to send.
 #[derive(Clone, Copy)]
 pub struct Batch {
     first: u64,
     pub len: usize,
-    /// Whether the final message of this run is the last of all.
+    /// Whether the final message of this batch is the last of the run.
     pub last: bool,
 }
 
 impl Batch {
-    /// The stamp of the `i`th message of this run.
+    /// Returns the stamp of the `i`th message of this batch.
     #[inline]
     pub fn stamp(&self, i: usize) -> u64 {
         let number = self.first + i as u64;
@@ -58,16 +58,18 @@ impl Pacer {
         }
     }
 
-    /// The sender is set up; returns when everybody is.
+    /// Reports that the sender is set up. Returns when every party is.
     pub fn ready(&mut self) {
         self.control.arrive();
         self.cpu_at_start = clock::own_cpu_time();
     }
 
-    /// The next `len` messages, all of which must be sent. After a batch that is the `last` nothing may be sent.
+    /// Returns the next `len` messages, all of which must be sent. Nothing may be sent after a batch that is the
+    /// `last`.
     #[inline]
     pub fn batch(&mut self, len: usize) -> Batch {
-        // Relaxed: a word that only says how late it is. It is read at every batch and changes three times in a run.
+        // Relaxed: the word only carries the phase, and guards nothing. It is read at every batch and changes three
+        // times in a run.
         let phase = self.control.phase.0.load(Relaxed);
         if phase != self.phase {
             self.enter(phase);
@@ -119,7 +121,7 @@ impl Pacer {
         }
     }
 
-    /// Everything was sent. For the harness.
+    /// Reports that everything was sent. The harness calls it.
     pub fn finish(&self) {
         let record = &self.control.sender.0;
         record.pause_before.store(self.pauses[0], Relaxed);
@@ -130,14 +132,14 @@ impl Pacer {
     }
 }
 
-/// A receiver's counter: it checks each message and knows when the last one has come.
+/// A receiver's counter. It checks each message, and knows when the last one has come.
 pub struct Tally {
     control: &'static Control,
     index: usize,
     received: u64,
     wrong: u64,
     hold: bool,
-    /// On a schedule, which task it is.
+    /// The task, if the run has a schedule.
     scheduled: Option<u32>,
     has_paused: bool,
     cpu_at_start: u64,
@@ -148,25 +150,25 @@ impl Tally {
         let task = control.task.0.load(Relaxed);
         let hold = task == task::HOLD_RECEIVERS;
         let scheduled = Some(task).filter(|task| [task::SCHEDULE, task::TIMELINE].contains(task));
-        // Of a timeline's receivers only the first has a pause before it.
+        // Of a timeline's receivers only the first one pauses.
         let has_paused = index != 0;
         Tally { control, index, received: 0, wrong: 0, hold, scheduled, has_paused, cpu_at_start: 0 }
     }
 
-    /// The receiver is set up; returns when everybody is.
+    /// Reports that the receiver is set up. Returns when every party is.
     pub fn ready(&mut self) {
         self.control.arrive();
         self.cpu_at_start = clock::own_cpu_time();
     }
 
-    /// Reads and checks the next message, in place. True says that it was the last.
+    /// Reads and checks the next message, in place. Returns whether it was the last.
     #[inline]
     pub fn take(&mut self, words: &[u64]) -> bool {
         let right = load::check(words, self.received);
         self.count(right, words[0] & LAST != 0)
     }
 
-    /// Counts a message that was checked by other means.
+    /// Counts a message that was checked in another way. Returns whether it was the last.
     #[inline]
     pub fn count(&mut self, right: bool, last: bool) -> bool {
         if let Some(task) = self.scheduled {
@@ -184,7 +186,7 @@ impl Tally {
         last
     }
 
-    /// Notes when this message came.
+    /// Records when this message came.
     #[cold]
     fn note(&mut self, task: u32) {
         let schedule = &self.control.schedule.0;
@@ -201,7 +203,7 @@ impl Tally {
         }
     }
 
-    /// How many messages were received: the number of the next.
+    /// Returns how many messages were received, which is the number of the next one.
     pub fn received(&self) -> u64 {
         self.received
     }

@@ -1,16 +1,16 @@
-//! A fixed schedule for a sender, and what receivers note by it.
+//! A fixed schedule for a sender, and what receivers record by it.
 //!
-//! Message number n is due at `start + n * period`, whether or not the sender is late with the ones before. A message's
-//! latency is counted from when it was due: a sender that was held up makes every message that was due meanwhile late, as
-//! it would be for whoever wanted it sent (otherwise the stall would count once, and the rest be omitted).
+//! Message number n is due at `start + n * period`, whether or not the sender is late with earlier ones. A message's
+//! latency counts from the time at which it was due. So a sender that was held up makes every message late that was due
+//! meanwhile, as it is for a user of the stream. Otherwise a stall would count only once.
 
 use crate::clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
-/// So many slices of time a [`Timeline`] has; what comes later falls into the last.
+/// The number of intervals in a [`Timeline`]. What comes later counts in the last one.
 pub const BUCKETS: usize = 128;
-/// How long a slice is.
+/// The length of an interval.
 pub const BUCKET: Duration = Duration::from_millis(10);
 
 /// When each message is due. Zeroed memory is a valid value.
@@ -21,25 +21,26 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// `count` messages, `rate` in a second. To be said before the fork.
+    /// Sets a schedule of `count` messages, `rate` per second. Call it before the fork.
     pub fn set(&self, rate: u64, count: u64) {
         self.start_ns.store(0, Relaxed);
         self.period_ns.store(1_000_000_000 / rate.max(1), Relaxed);
         self.count.store(count, Relaxed);
     }
 
-    /// How many messages there are in all.
+    /// Returns how many messages there are in all.
     pub fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
-    /// The sender begins: its first message is due in a moment.
+    /// Starts the schedule. The sender calls it; the first message is due in a moment.
     pub fn begin(&self) {
-        // Release: whoever receives a message must know when it was due. (The message itself orders this already.)
+        // Release: a receiver of a message must know when it was due. (The message itself orders this already.)
         self.start_ns.store(clock::nanoseconds() + 1_000_000, Release);
     }
 
-    /// Waits until a message is due. The sender burns its core: what its own sleep would add is not the channel's.
+    /// Waits until a message is due. The sender keeps its core busy, because the delay of its own sleep would not be
+    /// the channel's.
     pub fn wait_for(&self, number: u64) {
         let due = self.due(number);
         while clock::nanoseconds() < due {
@@ -47,12 +48,12 @@ impl Schedule {
         }
     }
 
-    /// How long after it was due, in nanoseconds, a message has arrived just now.
+    /// Returns how long after its due time a message has arrived just now, in nanoseconds.
     pub fn late(&self, number: u64) -> u64 {
         clock::nanoseconds().saturating_sub(self.due(number))
     }
 
-    /// The time since the first message was due.
+    /// Returns the time since the first message was due.
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.late(0))
     }
@@ -62,7 +63,7 @@ impl Schedule {
     }
 }
 
-/// How many messages one party has sent or received in each slice of time. Zeroed memory is a valid value.
+/// How many messages one party has sent or received in each interval. Zeroed memory is a valid value.
 pub struct Timeline([AtomicU32; BUCKETS]);
 
 impl Timeline {
@@ -70,13 +71,13 @@ impl Timeline {
         self.0.iter().for_each(|bucket| bucket.store(0, Relaxed));
     }
 
-    /// One more message, so long after the start.
+    /// Counts one more message, `elapsed` after the start.
     pub fn count(&self, elapsed: Duration) {
         let bucket = (elapsed.as_nanos() / BUCKET.as_nanos()) as usize;
         self.0[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
     }
 
-    /// The counts, without the empty slices at the end.
+    /// Returns the counts, without the empty intervals at the end.
     pub fn counts(&self) -> Vec<u32> {
         let mut counts: Vec<u32> = self.0.iter().map(|bucket| bucket.load(Relaxed)).collect();
         counts.truncate(counts.iter().rposition(|&count| count > 0).map_or(0, |last| last + 1));

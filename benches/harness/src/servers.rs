@@ -1,4 +1,5 @@
-//! Servers that hold messages for many clients: Whorl's, redis, memcached; started, asked over TCP, ended.
+//! Servers that hold messages for many clients: Whorl's, redis and memcached. Starts them, sends requests over TCP, and
+//! ends them.
 
 use crate::contender::Unavailable;
 use crate::process::{RunError, is_stopped};
@@ -23,7 +24,7 @@ pub enum Verb {
     Set,
 }
 
-/// What is asked.
+/// The requests of a run.
 #[derive(Clone, Copy)]
 pub struct Load {
     pub verb: Verb,
@@ -34,20 +35,20 @@ pub struct Load {
     pub pipeline: usize,
 }
 
-/// Every server has room for so many connections by itself, and some.
+/// The number of connections that every server has room for by default, with some to spare.
 const FEW: usize = 500;
 
-/// A running server, ended with this, or with the process that measures.
+/// A running server. Dropping it ends the server; the server also ends with the process that measures.
 pub struct Server {
     who: Who,
     pub port: u16,
     process: Child,
-    /// Its working directory, and for Whorl's its runtime directory.
+    /// Its working directory, which for Whorl is also its runtime directory.
     pub directory: PathBuf,
 }
 
 impl Server {
-    /// Bytes of resident memory, if it still runs.
+    /// Returns the bytes of resident memory, or `None` if the server has ended.
     pub fn resident(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -80,12 +81,12 @@ impl Who {
         }
     }
 
-    /// Starts it in a directory of its own below `place`; `shell` is Whorl's command.
+    /// Starts the server in its own directory below `place`. `shell` is Whorl's command.
     pub fn start(self, shell: &Path, place: &Path) -> Result<Server, Unavailable> {
         self.start_for(shell, place, 0)
     }
 
-    /// The same, with room for so many connections where that is more than it has by itself.
+    /// Starts the server with room for `connections` connections, if that is more than its default.
     pub fn start_for(self, shell: &Path, place: &Path, connections: usize) -> Result<Server, Unavailable> {
         let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
         let port = free.map_err(Unavailable::from)?.port();
@@ -117,9 +118,9 @@ impl Who {
             }
         };
         command.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // A terminal's signals are for the process that measures; it ends its servers.
+        // The terminal's signals go only to the process that measures, which ends its servers.
         command.process_group(0);
-        // SAFETY: one system call, which may be made between fork and exec.
+        // SAFETY: one system call, which is allowed between fork and exec.
         unsafe {
             command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
@@ -142,7 +143,7 @@ impl Who {
                 return Err(Unavailable::cannot(format!("{} ended at once: {status}", self.name())));
             }
             if Instant::now() > until {
-                return Err(Unavailable::cannot("it does not listen"));
+                return Err(Unavailable::cannot("the server does not listen"));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -162,7 +163,7 @@ impl Who {
     }
 }
 
-/// Requests per second.
+/// Measures requests per second.
 pub fn rate(server: &Server, load: Load, time: Duration) -> Result<f64, RunError> {
     let failed = |why: std::io::Error| match why.kind() {
         ErrorKind::WouldBlock => RunError::Hung,
@@ -184,12 +185,12 @@ pub fn rate(server: &Server, load: Load, time: Duration) -> Result<f64, RunError
     rounds(&mut clients, time)
 }
 
-/// All connections of a load, driven by one thread: it writes a batch to each, then reads the replies of each. Only the
-/// bytes differ between servers.
+/// All connections of a load, driven by one thread. It writes a batch to each, and then reads the replies of each. Only
+/// the bytes differ between servers.
 struct Clients {
     streams: Vec<TcpStream>,
     batch: Vec<u8>,
-    /// Bytes, or for writes lines, of a batch's replies.
+    /// The length of a batch's replies in bytes, or in lines for writes.
     replies: usize,
     counts_lines: bool,
     buffer: Vec<u8>,
@@ -228,10 +229,10 @@ pub(crate) fn connect(server: &Server) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Writes the message that is read later; the connection, and how long a reply is.
+/// Writes the message that is read later. Returns the connection, and the length of a reply.
 ///
-/// Replies to reads all have the length of the first, so that a client need not look at the bytes: its part must not hide
-/// the servers'. Those to writes are short lines.
+/// Replies to reads all have the length of the first one. So a client need not look at the bytes, and its own work does
+/// not hide the server's. Replies to writes are short lines.
 pub(crate) fn prepare(
     server: &Server,
     verb: Verb,
@@ -249,11 +250,11 @@ pub(crate) fn prepare(
     Ok((first, length))
 }
 
-/// What there is to read, of which there must be something.
+/// Reads what has arrived, at least one byte.
 pub(crate) fn some<'b>(stream: &mut TcpStream, buffer: &'b mut [u8]) -> std::io::Result<&'b [u8]> {
     loop {
         match stream.read(buffer) {
-            Ok(0) => return Err(std::io::Error::other("the server hung up")),
+            Ok(0) => return Err(std::io::Error::other("the server closed the connection")),
             Ok(count) => return Ok(&buffer[..count]),
             Err(why) if why.kind() == ErrorKind::Interrupted => {}
             Err(why) => return Err(why),
@@ -261,7 +262,7 @@ pub(crate) fn some<'b>(stream: &mut TcpStream, buffer: &'b mut [u8]) -> std::io:
     }
 }
 
-/// The length of a reply to a read: its header, the message, and what ends it.
+/// Returns the length of a reply to a read: its header, the message, and its end.
 fn first_reply(stream: &mut TcpStream, who: Who, body: &str, buffer: &mut [u8]) -> std::io::Result<usize> {
     stream.write_all(who.request(Verb::Get, body).as_bytes())?;
     let mut reply = Vec::new();
@@ -276,7 +277,7 @@ fn first_reply(stream: &mut TcpStream, who: Who, body: &str, buffer: &mut [u8]) 
     Ok(reply.len())
 }
 
-/// Line ends in a piece of replies.
+/// Returns how many lines end in a piece of replies.
 fn line_ends(bytes: &[u8]) -> usize {
     bytes.iter().map(|&byte| usize::from(byte == b'\n')).sum()
 }

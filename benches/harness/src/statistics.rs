@@ -1,28 +1,28 @@
 //! Medians, spreads and percentiles of small samples.
 
-/// The middle value; the lower of two middles is averaged with the upper.
+/// Returns the middle value, or the average of the two middle values.
 ///
 /// # Panics
-/// Of nothing there is no median.
+/// If there are no values.
 pub fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-/// The smallest and the largest value.
+/// Returns the smallest and the largest value.
 pub fn spread(values: &[f64]) -> (f64, f64) {
     values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
 }
 
-/// The value that a share of `share` (0 to 1) of the values does not exceed.
+/// Returns the value that a share of `share` (0 to 1) of the values does not exceed.
 pub fn percentile(values: &[f64], share: f64) -> f64 {
     let sorted = sorted(values);
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// A number with as many digits as it deserves.
+/// Returns a number as text, with a sensible number of digits.
 pub fn number(value: f64) -> String {
     if value.abs() >= 1000.0 {
         let digits = format!("{value:.0}");

@@ -1,4 +1,4 @@
-//! One run of a stream: how fast it goes, what it costs, how long a kill stops it, what it costs to wait, how much memory it maps.
+//! One run of a stream: its rate, its cost, the pause after a kill, the cost of waiting, and the memory that it maps.
 
 use crate::clock;
 use crate::contender::{Contender, Stream, StreamCase, Unavailable};
@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
-/// A run either has a figure, or is in trouble, or was not even tried.
+/// A run has a figure, has failed, or was not even tried.
 pub type Run<T> = Result<Result<T, RunError>, Unavailable>;
 
-/// Messages per second, each seen whole by every receiver.
+/// Measures messages per second. Every receiver reads each message whole.
 pub fn throughput(
     control: &'static Control,
     contender: &dyn Contender,
@@ -28,15 +28,15 @@ pub fn throughput(
     })
 }
 
-/// What a stream brings to its receivers, and what that takes.
+/// What a stream delivers to its receivers, and what that costs.
 pub struct Delivery {
-    /// Messages per second, each seen whole by every receiver.
+    /// Messages per second. Every receiver reads each message whole.
     pub rate: f64,
-    /// CPU time of the sender and all receivers, in nanoseconds for each message and receiver. The warm-up counts.
+    /// CPU time of the sender and all receivers, in nanoseconds for each message and receiver. It includes the warm-up.
     pub cpu: f64,
 }
 
-/// Both at once, of parties that are processes: threads cannot be told apart.
+/// Measures both in one run. The parties are processes, because the CPU times of threads cannot be told apart.
 pub fn delivery(
     control: &'static Control,
     contender: &dyn Contender,
@@ -55,7 +55,7 @@ pub fn delivery(
     })
 }
 
-/// From the first message that counted until the last receiver has the last one.
+/// Returns the rate, from the first message that counted until the last receiver has the last one.
 fn rate(control: &Control, case: &StreamCase) -> Result<f64, RunError> {
     let sender = &control.sender.0;
     let (sent, end) = all_arrived(control, case)?;
@@ -63,7 +63,8 @@ fn rate(control: &Control, case: &StreamCase) -> Result<f64, RunError> {
     Ok(messages as f64 * 1e9 / (end - sender.start_ns.load(Relaxed)) as f64)
 }
 
-/// How many messages were sent, and when the last receiver had the last one; trouble if any was lost or damaged.
+/// Returns how many messages were sent, and when the last receiver had the last one. Fails if a message was lost or
+/// damaged.
 fn all_arrived(control: &Control, case: &StreamCase) -> Result<(u64, u64), RunError> {
     let sent = control.sender.0.sent.load(Acquire);
     let mut end = 0;
@@ -79,8 +80,9 @@ fn all_arrived(control: &Control, case: &StreamCase) -> Result<(u64, u64), RunEr
     Ok((sent, end))
 }
 
-/// How late each message was at each receiver, in nanoseconds, when `count` of them are sent at a fixed `rate`: the first
-/// tenth, in which everybody warms up, does not count. `count` times the receivers is at most [`MOST_SAMPLES`](crate::control::MOST_SAMPLES).
+/// Measures how late each message was at each receiver, in nanoseconds, when `count` messages are sent at a fixed
+/// `rate`. The first tenth is the warm-up and does not count. `count` times the receivers is at most
+/// [`MOST_SAMPLES`](crate::control::MOST_SAMPLES).
 pub fn lateness(
     control: &'static Control,
     contender: &dyn Contender,
@@ -100,8 +102,8 @@ pub fn lateness(
     })
 }
 
-/// What everybody did in each slice of a stream at a fixed rate whose first receiver pauses: messages of the sender, then
-/// of each receiver.
+/// Returns the messages of each party in each interval of a stream at a fixed rate, whose first receiver pauses: the
+/// sender's, then each receiver's.
 pub fn slow_reader(
     control: &'static Control,
     contender: &dyn Contender,
@@ -121,13 +123,13 @@ pub fn slow_reader(
 
 /// The sender's longest pauses, in nanoseconds.
 pub struct Pauses {
-    /// While all was well.
+    /// The longest pause before the kill.
     pub before: f64,
-    /// From the kill on.
+    /// The longest pause after the kill.
     pub after: f64,
 }
 
-/// Kills the last receiver in mid-stream and looks at the sender for a while before and after.
+/// Kills the last receiver in mid-stream, and watches the sender for a while before and after.
 pub fn kill(
     control: &'static Control,
     contender: &dyn Contender,
@@ -140,14 +142,14 @@ pub fn kill(
         start(control, group, case, deadline)?;
         nap(timing.warm_up)?;
         control.advance(phase::MEASURE);
-        // Not always at the same point of the stream: the clock's low digits are as good as dice.
+        // The kill must not always come at one point of the stream. The clock's low digits are random enough.
         let jitter = Duration::from_micros(clock::nanoseconds() / 1000 % 2000);
         nap(timing.measure + jitter)?;
         control.killed_at.0.store(clock::nanoseconds(), Relaxed);
         group.kill(case.receivers);
         nap(timing.measure)?;
         control.advance(phase::STOP);
-        // From here on a sender that still hangs has had long enough.
+        // A sender that still hangs from here on has had enough time.
         group.finish(control, Instant::now() + timing.patience)?;
         let record = &control.sender.0;
         let pause = |word: &std::sync::atomic::AtomicU64| word.load(Relaxed) as f64;
@@ -155,14 +157,14 @@ pub fn kill(
     })
 }
 
-/// Who is blocked while its CPU time is taken.
+/// The party that blocks while its CPU time is measured.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Blocked {
     Sender,
     Receiver,
 }
 
-/// The share of a core, in per cent, that the first blocked party uses.
+/// Measures the share of a core, in per cent, that the first blocked party uses.
 pub fn idle(
     control: &'static Control,
     contender: &dyn Contender,
@@ -174,7 +176,7 @@ pub fn idle(
     with_stream(control, contender, case, task, |group| {
         let deadline = Instant::now() + timing.deadline;
         start(control, group, case, deadline)?;
-        // Time to fall asleep.
+        // Gives the party time to fall asleep.
         nap(timing.warm_up + Duration::from_millis(50))?;
         let pid = group.pid(usize::from(blocked == Blocked::Receiver));
         let cpu = || clock::cpu_time_of(pid).ok_or_else(|| RunError::Failed("ended early".into()));
@@ -187,7 +189,7 @@ pub fn idle(
     })
 }
 
-/// Bytes of shared memory that the sender maps in mid-stream.
+/// Returns the bytes of shared memory that the sender maps in mid-stream.
 pub fn memory(
     control: &'static Control,
     contender: &dyn Contender,
@@ -234,7 +236,8 @@ fn with_stream<T>(
             Ok(())
         }),
         Stream::Processes(parties) => {
-            // Each child takes its own copy of the opened stream; the parent's goes at the end of this block.
+            // Each child takes its own copy of the opened stream. The parent's copy is dropped at the end of this
+            // block.
             let mut parties = Some(parties);
             group.spawn(control, || {
                 let mut pace = Pacer::new(control);
@@ -257,7 +260,7 @@ fn with_stream<T>(
     Ok(result)
 }
 
-/// Waits until all are set up and sets them off.
+/// Waits until all parties are set up, and starts them.
 fn start(control: &Control, group: &mut Group, case: &StreamCase, deadline: Instant) -> Result<(), RunError> {
     let parties = case.receivers as u32 + 1;
     group.wait_until(control, deadline, || control.ready.0.load(Acquire) == parties)?;
@@ -265,7 +268,7 @@ fn start(control: &Control, group: &mut Group, case: &StreamCase, deadline: Inst
     Ok(())
 }
 
-/// The memory objects that a process maps shared, and how many bytes of each from its beginning.
+/// Returns the memory objects that a process maps shared, and how many bytes of each from its beginning.
 fn shared_objects(pid: libc::pid_t) -> BTreeMap<(String, u64), u64> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let mut objects = BTreeMap::new();

@@ -1,14 +1,14 @@
-//! How long a run takes.
+//! The durations of a run.
 
 use std::time::Duration;
 
-/// How long the parts of a run take.
+/// The durations of a run's parts.
 #[derive(Clone, Copy)]
 pub struct Timing {
     pub warm_up: Duration,
     pub measure: Duration,
-    /// The whole run is killed after this time.
+    /// The harness kills the whole run after this time.
     pub deadline: Duration,
-    /// After a kill, the sender has this long to come to its end.
+    /// The time that the sender has to finish after a kill.
     pub patience: Duration,
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-/// Polling with manners: a few looks, then the core is given to somebody else between looks.
+/// Polite polling: after a few looks it yields the core between looks.
 pub struct Backoff(u32);
 
 impl Backoff {
@@ -13,7 +13,7 @@ impl Backoff {
         Backoff(0)
     }
 
-    /// To be called after each look that found nothing.
+    /// Waits for a moment. Call it after each look that found nothing.
     #[inline]
     pub fn pause(&mut self) {
         if self.0 < Self::LOOKS {
@@ -31,7 +31,8 @@ impl Default for Backoff {
     }
 }
 
-/// Sleeps while `word` holds `expected`; may return early. The shared kind of futex: it works between processes.
+/// Sleeps while `word` holds `expected`, and may return early. Uses the shared kind of futex, which works between
+/// processes.
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let time = timeout.map(|t| libc::timespec {
         tv_sec: t.as_secs() as libc::time_t,

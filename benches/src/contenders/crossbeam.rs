@@ -1,11 +1,11 @@
-//! crossbeam-channel within one process: a bounded channel to each receiver. Short messages are copied into each; long
-//! ones are written once, into memory of their own, and shared.
+//! crossbeam-channel within one process: a bounded channel to each receiver. The sender copies short messages into each
+//! channel. It writes a long message once, into memory that the receivers share.
 
 use crate::contender::{
-    Contender, Cores, Latency, LatencyCase, LatencyThreads, Link, Stream, StreamCase, StreamThreads,
-    Unavailable, Wait,
+    Contender, Cores, Latency, LatencyCase, LatencyThreads, Stream, StreamCase, StreamThreads, Unavailable,
+    Wait,
 };
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use crossbeam_channel::{Receiver, Sender, bounded};

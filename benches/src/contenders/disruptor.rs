@@ -1,12 +1,13 @@
-//! disruptor within one process: one ring, the calling thread publishes in batches, a thread for each receiver polls.
+//! disruptor within one process: one ring, in which the calling thread publishes batches and one thread for each
+//! receiver polls.
 //!
-//! All parties poll and yield when there is nothing to do: its own busy spinning needs a core for each thread.
+//! All threads poll, and yield if there is nothing to do. disruptor's own busy spinning needs a core for each thread.
 
 use crate::contender::{
-    Contender, Cores, Latency, LatencyCase, LatencyThreads, Link, Stream, StreamCase, StreamThreads,
-    Unavailable, Wait,
+    Contender, Cores, Latency, LatencyCase, LatencyThreads, Stream, StreamCase, StreamThreads, Unavailable,
+    Wait,
 };
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use crate::waiting::Backoff;
@@ -38,7 +39,7 @@ impl Contender for Disruptor {
     }
 }
 
-/// What lies in a slot: a short message itself, or a long one's place.
+/// The content of a slot: a short message itself, or the place of a long one.
 trait Event: AsRef<[u64]> + AsMut<[u64]> + Send + Sync + 'static {}
 type Short = [u64; latency::WORDS];
 type Long = Box<[u64]>;

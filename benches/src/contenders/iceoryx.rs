@@ -1,13 +1,13 @@
 //! iceoryx2 in its lossless mode: no overflow, and a publisher that retries until each subscriber has room.
 //!
-//! Two ways to wait: polling (a few looks, then yielding), and its event service, notified once per published run.
-//! It has no call that publishes several samples at once.
+//! It waits in two ways: polling (a few looks, then yielding), and its event service, notified once per published
+//! batch. It has no call that publishes several samples at once.
 
 use crate::contender::{
-    Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties,
-    Unavailable, Wait,
+    Contender, Cores, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties, Unavailable,
+    Wait,
 };
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load::{self, LAST};
 use crate::role::{Pacer, Tally};
 use crate::waiting::Backoff;
@@ -19,7 +19,7 @@ use iceoryx2::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 pub struct Iceoryx {
-    /// Sleep on the event service instead of polling.
+    /// Whether to sleep on the event service instead of polling.
     pub events: bool,
 }
 
@@ -45,7 +45,7 @@ impl Contender for Iceoryx {
     }
 
     fn clean_up(&self) {
-        // What killed processes leave: this bench's own files, told by its process id.
+        // Killed processes leave files of this bench, whose names hold its process id.
         std::fs::remove_dir_all(root()).ok();
         for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix()) {
@@ -55,7 +55,7 @@ impl Contender for Iceoryx {
     }
 }
 
-/// Named after the bench itself, which is the parent of all parties.
+/// Returns a prefix with the process id of the bench, which is the parent of all parties.
 fn prefix() -> String {
     static BENCH: AtomicU64 = AtomicU64::new(0);
     // The first call is the parent's, when it opens its first stream.
@@ -67,7 +67,7 @@ fn root() -> String {
     std::env::temp_dir().join(format!("{}iceoryx2", prefix())).to_string_lossy().into_owned()
 }
 
-/// Where a run's services live.
+/// The names and the configuration of a run's services.
 struct Place {
     service: String,
     config: Config,
@@ -136,8 +136,8 @@ fn publisher(service: &Data, shape: &Shape) -> Publisher<ipc::Service, [u64], ()
         .expect("a publisher")
 }
 
-/// Comes after the publisher: a subscriber connects to the publishers it finds, and to later ones only when it next
-/// receives. Until then a full buffer loses messages, even in the lossless mode.
+/// Makes a subscriber. Call it after making the publisher: a subscriber connects to the publishers that it finds, and
+/// to later ones only when it next receives. Until then a full buffer loses messages, even in the lossless mode.
 fn subscriber(service: &Data) -> Subscriber<ipc::Service, [u64], ()> {
     while service.dynamic_config().number_of_publishers() == 0 {
         std::thread::yield_now();
@@ -147,7 +147,7 @@ fn subscriber(service: &Data) -> Subscriber<ipc::Service, [u64], ()> {
 
 fn publish(publisher: &Publisher<ipc::Service, [u64], ()>, words: usize, stamp: u64) {
     let mut sample = publisher.loan_slice_uninit(words).expect("a sample");
-    // SAFETY: the loaned slice has `words` words and is ours; all of them are written.
+    // SAFETY: the loaned slice has `words` words and belongs to this call; all of them are written.
     unsafe { load::fill_at(sample.payload_mut().as_mut_ptr().cast(), words, stamp) };
     // SAFETY: written above.
     unsafe { sample.assume_init() }.send().expect("a delivery");
@@ -167,7 +167,7 @@ impl StreamParties for Parties {
         let publisher = publisher(&service, &self.shape);
         let events = self.events.then(|| events(&node, &self.place.name("events"), self.shape.receivers));
         let notifier = events.map(|service| service.notifier_builder().create().expect("a notifier"));
-        // A publisher that waits for room before it has rung the bell waits for ever.
+        // A publisher that waits for room before it has notified waits for ever.
         let run = self.batch.min(self.shape.slots / 2);
         pace.ready();
         loop {
@@ -225,7 +225,7 @@ impl Pair {
     fn end(&self, out: &str, back: &str) -> End {
         let shape = Shape { words: latency::WORDS, receivers: 1, slots: 2 };
         let node = self.place.node();
-        // Two nodes open each of these services, and one of them has no port of the other's kind.
+        // Two nodes open each of these services, and one of them has no port of the other kind.
         let name = |kind: &str, way: &str| self.place.name(&format!("{kind}-{way}"));
         let publisher = publisher(&data(&node, &name("data", out), &shape), &shape);
         let incoming = data(&node, &name("data", back), &shape);

@@ -1,11 +1,10 @@
-//! ipc-channel: a channel of bytes to each receiver, every message sent once into each.
+//! ipc-channel: a channel of bytes to each receiver. The sender sends every message once into each.
 
 use crate::contender::{
-    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
-    Wait,
+    Contender, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties, Unavailable, Wait,
 };
 use crate::contenders::byte_streams::{bytes, bytes_mut};
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use ipc_channel::ipc::{IpcBytesReceiver, IpcBytesSender, bytes_channel};
@@ -25,7 +24,7 @@ impl Contender for IpcChannel {
 
     fn latency(&self, case: &LatencyCase) -> Result<Latency, Unavailable> {
         if case.wait == Wait::Spin {
-            return Err(Unavailable::cannot("its receive sleeps"));
+            return Err(Unavailable::cannot("its receive call sleeps"));
         }
         let (there_sender, there_receiver) = bytes_channel()?;
         let (back_sender, back_receiver) = bytes_channel()?;
@@ -43,7 +42,7 @@ struct Parties {
 impl StreamParties for Parties {
     fn send(self: Box<Self>, pace: &mut Pacer) {
         let Self { mut senders, receivers, case } = *self;
-        // A receiver's death shows only when nobody else holds its end.
+        // The sender notices a receiver's death only if no other process holds its end.
         drop(receivers);
         let mut message = vec![0u64; case.words()];
         pace.ready();
@@ -67,7 +66,7 @@ impl StreamParties for Parties {
     }
 }
 
-/// Waits for a message. It comes as bytes of no alignment that can be relied upon.
+/// Waits for a message, which arrives as bytes without a known alignment.
 fn message<'a>(receiver: &IpcBytesReceiver, words: &'a mut [u64]) -> &'a [u64] {
     let message = receiver.recv().expect("a message");
     bytes_mut(words).copy_from_slice(&message);

@@ -1,4 +1,4 @@
-//! The contenders, a file for each, and Whorl itself.
+//! The contenders, one file each, and Whorl itself.
 
 use crate::contender::Contender;
 
@@ -14,7 +14,7 @@ pub mod shaq;
 pub use harness::contenders::{byte_streams, no_ring, pipes, sockets, tee};
 pub use whorl::contenders::ring as whorl_ring;
 
-/// Everybody, in the order of the tables.
+/// Returns all contenders, in the order of the tables.
 pub fn all() -> Vec<&'static dyn Contender> {
     vec![
         &whorl_ring::Whorl,

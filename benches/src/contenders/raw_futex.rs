@@ -1,8 +1,8 @@
-//! The least that two sleeping parties can do: the raw shared word, with a futex to sleep on.
+//! The least work of two sleeping parties: the raw shared word, with a futex to sleep on.
 
-use crate::contender::{Contender, Latency, LatencyCase, LatencyParties, Link, Unavailable, Wait};
+use crate::contender::{Contender, Latency, LatencyCase, LatencyParties, Unavailable, Wait};
 use crate::contenders::raw_word::{Mailbox, Mailboxes};
-use crate::latency::{Echo, Meter};
+use crate::latency::{Echo, Link, Meter};
 use crate::waiting::{futex_wait, futex_wake};
 use std::sync::atomic::Ordering::*;
 

@@ -1,8 +1,8 @@
-//! The least that two spinning parties can do: a message of 64 bytes beside a word that says it is there.
+//! The least work of two spinning parties: a message of 64 bytes beside a word that announces it.
 
-use crate::contender::{Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Unavailable, Wait};
+use crate::contender::{Contender, Cores, Latency, LatencyCase, LatencyParties, Unavailable, Wait};
 use crate::control::map_shared;
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
@@ -23,22 +23,22 @@ impl Contender for RawWord {
     }
 }
 
-/// One place for a message in each direction. Also the raw futex's.
+/// One place for a message in each direction. The raw futex uses it, too.
 pub struct Mailboxes {
     base: *mut Content,
 }
 
 #[repr(C, align(128))]
 struct Content {
-    /// How many messages have come so far.
+    /// How many messages have arrived so far.
     count: AtomicU32,
     message: [u64; latency::WORDS],
 }
 
-/// One of the two places, seen by one of the two parties. The party with the turn is the only one to touch the message.
+/// One of the two places, seen by one of the two parties. Only the party with the turn touches the message.
 pub struct Mailbox {
     place: *mut Content,
-    /// How many messages this party has put here, or taken.
+    /// How many messages this party has written here, or read.
     pub messages: u32,
 }
 
@@ -59,7 +59,7 @@ impl Mailbox {
     /// Reads the message that the count has announced.
     pub fn get(&mut self) -> u64 {
         self.messages = self.messages.wrapping_add(1);
-        // SAFETY: mapped; the other party writes again only after our answer.
+        // SAFETY: mapped; the other party writes again only after this party's answer.
         latency::verified(unsafe { &(*self.place).message })
     }
 }
@@ -69,7 +69,7 @@ impl Mailboxes {
         Mailboxes { base: map_shared(2 * size_of::<Content>()).cast() }
     }
 
-    /// One party's view: where it writes, and where it reads. Valid for the life of the process: see `drop`.
+    /// Returns one party's view: where it writes, and where it reads. Valid for the life of the process: see `drop`.
     pub fn end(&self, index: usize) -> (Mailbox, Mailbox) {
         // SAFETY: the mapping holds two; the index is 0 or 1.
         let own = unsafe { self.base.add(index) };
@@ -87,7 +87,8 @@ impl Default for Mailboxes {
 
 impl Drop for Mailboxes {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`; forked processes have mappings of their own, and a party keeps its until it ends.
+        // SAFETY: mapped by `new`; forked processes have their own mappings, and a party keeps its mapping until it
+        // ends.
         unsafe { libc::munmap(self.base.cast(), 2 * size_of::<Content>()) };
     }
 }

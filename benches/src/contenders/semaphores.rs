@@ -1,12 +1,11 @@
-//! Lock-step: one shared block, and POSIX semaphores between processes. The next message is written when every receiver
-//! has given the block back. This is how the shared-memory baseline of Whorl's `copy` works.
+//! Lock-step: one shared block, and POSIX semaphores between processes. The sender writes the next message after every
+//! receiver has given the block back. The shared-memory baseline of Whorl's `copy` works like this.
 
 use crate::contender::{
-    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
-    Wait,
+    Contender, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties, Unavailable, Wait,
 };
 use crate::control::map_shared;
-use crate::latency::{self, Echo, Meter};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 
@@ -56,9 +55,9 @@ impl Semaphore {
 struct Block {
     words: *mut u64,
     len: usize,
-    /// One for each receiver: the block holds news for it.
+    /// One for each receiver: the block holds a message for it.
     full: Vec<Semaphore>,
-    /// Posted by each receiver that is done with the block.
+    /// Posted by each receiver that has finished with the block.
     done: Semaphore,
     bytes: usize,
 }
@@ -84,10 +83,10 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`; processes forked from this one have mappings of their own.
+        // SAFETY: mapped by `new`; processes forked from this one have their own mappings.
         unsafe { libc::munmap(self.words.cast(), self.bytes) };
         for semaphore in self.full.iter().chain([&self.done]) {
-            // SAFETY: as above; nobody in this process waits on it.
+            // SAFETY: as above; no thread of this process waits on it.
             unsafe { libc::munmap(semaphore.0.cast(), size_of::<libc::sem_t>()) };
         }
     }
@@ -121,7 +120,7 @@ impl StreamParties for Block {
 
 struct Pair([Block; 2]);
 
-/// One block to write into, the other to read from. The answer says that the block is free again.
+/// One block to write into, and one to read from. The answer says that the block is free again.
 struct End<'a> {
     out: &'a Block,
     back: &'a Block,

@@ -1,7 +1,7 @@
-//! shaq's broadcast queue, the nearest relative: lossless, in shared memory, publishing in batches.
+//! shaq's broadcast queue, the most similar contender: lossless, in shared memory, publishing in batches.
 //!
-//! Receivers either sleep on its futex (after its own spinning) or poll and yield. Its sender has no way to sleep: it polls
-//! and yields. shaq 5 needs a newer Rust than this workspace, hence the feature; see the README.
+//! Receivers either sleep on its futex (after its own spinning) or poll and yield. Its sender has no way to sleep: it
+//! polls and yields. shaq 5 needs a newer Rust than this workspace, so it has a feature; see the README.
 
 #[cfg(feature = "shaq")]
 pub use here::Shaq;
@@ -17,7 +17,7 @@ mod not_here {
     }
 
     fn not_built() -> Unavailable {
-        Unavailable::NotMeasured("built with `--features shaq` alone, for which Rust 1.97 is needed".into())
+        Unavailable::NotMeasured("needs `--features shaq`, which needs Rust 1.97".into())
     }
 
     impl Contender for Shaq {
@@ -38,10 +38,10 @@ mod not_here {
 #[cfg(feature = "shaq")]
 mod here {
     use crate::contender::{
-        Contender, Cores, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties,
+        Contender, Cores, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties,
         Unavailable, Wait,
     };
-    use crate::latency::{self, Echo, Meter};
+    use crate::latency::{self, Echo, Link, Meter};
     use crate::load;
     use crate::role::{Pacer, Tally};
     use crate::waiting::Backoff;
@@ -52,7 +52,7 @@ mod here {
     use std::time::Duration;
 
     pub struct Shaq {
-        /// Receivers sleep when there is nothing; otherwise they poll.
+        /// Whether receivers sleep if there is no message. If not, they poll.
         pub sleeping: bool,
     }
 
@@ -87,7 +87,7 @@ mod here {
                     }
                     Ok(Latency::Processes(Box::new(Pair { ways, sleeping: self.sleeping })))
                 }
-                (Wait::Spin, ..) => Err(Unavailable::cannot("see the polling one, on two cores")),
+                (Wait::Spin, ..) => Err(Unavailable::cannot("see the polling variant, on two cores")),
                 (Wait::Sleep, ..) => Err(Unavailable::cannot("polling does not sleep")),
             }
         }
@@ -109,7 +109,7 @@ mod here {
         if fd < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
-        // SAFETY: fresh, and nobody else's.
+        // SAFETY: fresh, and owned by no other code.
         Ok(unsafe { File::from_raw_fd(fd) })
     }
 
@@ -144,7 +144,7 @@ mod here {
                         for i in 0..count.get() {
                             // SAFETY: below the reserved length.
                             let cell = unsafe { cells.as_mut(i) };
-                            // SAFETY: `N` words, reserved for us.
+                            // SAFETY: `N` words, reserved for this sender.
                             unsafe { load::fill_at(cell.as_mut_ptr().cast(), N, batch.stamp(i)) };
                         }
                         cells.publish();
@@ -220,7 +220,7 @@ mod here {
         fn send(&mut self, stamp: u64) {
             // SAFETY: the cell is written before it is published.
             let mut cell = unsafe { self.producer.try_reserve_write() }.expect("a free cell");
-            // SAFETY: 8 words, reserved for us.
+            // SAFETY: 8 words, reserved for this party.
             unsafe { load::fill_at(cell.as_mut().as_mut_ptr().cast(), latency::WORDS, stamp) };
             cell.publish();
         }

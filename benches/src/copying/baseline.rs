@@ -1,7 +1,7 @@
-//! The socket mode of the program that Whorl's `copy` descends from: forked clients connect to a unix socket, and the
+//! The socket mode of the program from which Whorl's `copy` descends. Forked clients connect to a unix socket, and the
 //! server serves one after the other: the file's name, then its content in blocks of 80 KiB.
 //!
-//! Kinder than the original in one point: clients find the socket listening and need not try again and again.
+//! It is faster than the original in one point: clients find the socket listening, and need not try again.
 
 use super::timing::{fork, wait_for_all};
 use super::{Job, text};
@@ -39,7 +39,7 @@ fn serve(mut client: UnixStream, source: &Path) -> std::io::Result<()> {
 
 fn receive(socket: &Path, destination: &Path) -> std::io::Result<()> {
     let mut server = UnixStream::connect(socket)?;
-    // The bench gives each client a name of its own; what the server calls the file is read and dropped.
+    // The bench gives each client its own name. The client reads the server's name for the file and drops it.
     server.read_exact(&mut [0; NAME])?;
     relay(&mut server, &mut File::create(destination)?)
 }

@@ -1,22 +1,22 @@
-//! Whorl's own command, `shell`: built, found, and asked what it can do already.
+//! Whorl's own command, `shell`: builds it, finds it, and checks which flags it knows.
 
 use super::{Copier, text, tools};
 use crate::contender::Unavailable;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The release build beside this bench, and the help texts of its verbs.
+/// The release build beside this bench, and the help texts of its subcommands.
 pub struct Shell {
     binary: Result<PathBuf, String>,
 }
 
 impl Shell {
-    /// Builds it, unless it is up to date.
+    /// Builds the command, unless it is up to date.
     pub fn build() -> Self {
         Shell { binary: build() }
     }
 
-    /// A run of `shell VERB FLAGS... -n COPIES SOURCE -d DIRECTORY`.
+    /// Returns the copier that runs `shell VERB FLAGS... -n COPIES SOURCE -d DIRECTORY`.
     pub fn copier(&self, name: &str, flags: &'static [&'static str]) -> Copier {
         match self.verb("copy", flags) {
             Err(why) => Copier::absent(name, Unavailable::NotMeasured(why)),
@@ -24,7 +24,7 @@ impl Shell {
         }
     }
 
-    /// A stream through `shell send` into as many `shell recv | wc -c`.
+    /// Returns the copier that streams through `shell send` into one `shell recv | wc -c` for each copy.
     pub fn streamer(&self, name: &str) -> Copier {
         let binary = self.verb("send", &["--peers"]).and_then(|_| self.verb("recv", &[]));
         match binary {
@@ -41,13 +41,13 @@ impl Shell {
         }
     }
 
-    /// The binary, if its help for this verb knows these flags.
+    /// Returns the path of the command if its help for this subcommand knows these flags, or why not.
     fn verb(&self, verb: &str, flags: &[&str]) -> Result<PathBuf, String> {
         let binary = self.binary.clone()?;
         let output = Command::new(&binary).args([verb, "--help"]).stdin(Stdio::null()).output();
         let output = output.map_err(text("run shell"))?;
         let help = String::from_utf8_lossy(&output.stdout);
-        // A command that does nothing yet succeeds and says nothing.
+        // A subcommand that is not built yet may succeed and print nothing.
         if !output.status.success() || !help.contains(verb) {
             return Err(format!("`shell {verb}` is not built yet"));
         }
@@ -59,9 +59,9 @@ impl Shell {
 }
 
 fn build() -> Result<PathBuf, String> {
-    // This bench lies in target/release/deps.
+    // This bench is in target/release/deps.
     let own = std::env::current_exe().map_err(text("find this bench"))?;
-    let target = own.ancestors().nth(3).ok_or("this bench lies in no target directory")?;
+    let target = own.ancestors().nth(3).ok_or("this bench is not in a target directory")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(cargo);
@@ -72,7 +72,7 @@ fn build() -> Result<PathBuf, String> {
     Ok(target.join("release/shell"))
 }
 
-/// The target directory of this build: on disk, as a rule.
+/// Returns the target directory of this build, which is usually on disk.
 pub fn target_directory() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.ancestors().nth(3).unwrap_or(Path::new(".")).to_path_buf()

@@ -1,4 +1,5 @@
-//! Durable copies past the page cache: file after file, written with O_DIRECT from a mapping of the source, then synced.
+//! Durable copies without the page cache: one file after the other, written with O_DIRECT from a mapping of the source,
+//! then synced.
 
 use super::limit::Mapping;
 use super::{Job, text};
@@ -7,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 const CHUNK: usize = 4 << 20;
-/// Lengths and offsets must be multiples of the device's block: a page is one everywhere.
+/// Lengths and offsets must be multiples of the device's block size. A page always is.
 const BLOCK: usize = 4096;
 
 pub fn copy(job: &Job) -> Result<(), String> {

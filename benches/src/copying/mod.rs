@@ -1,4 +1,4 @@
-//! Copies of one file to many: what every machine has is `measure`'s; here is what only this package asks.
+//! The copiers of this package. `whorl-harness` has the copiers that every machine has.
 
 pub mod baseline;
 pub mod command;

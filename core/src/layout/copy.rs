@@ -1,14 +1,14 @@
-//! Copying between memory that other processes may write at any time and memory that is ours alone.
+//! Copies between private memory and memory that other processes may write at any time.
 //!
-//! An ordinary copy that raced with a peer's store would be undefined behaviour, whatever the bytes are worth. So the copy
-//! is made of single atomic accesses, or, where that is slow because compilers do not merge such accesses, of one
-//! instruction that the compiler does not look into and the processor carries out at full speed.
+//! An ordinary copy that races with a peer's store is undefined behaviour, even if the caller discards the bytes. So
+//! the copy consists of single atomic accesses. Where that is slow, because compilers do not merge such accesses, it is
+//! one instruction. The compiler does not look into that instruction, and the processor runs it at full speed.
 //!
-//! Relaxed throughout: the caller is inside a lock, and the lock orders what is copied.
+//! Relaxed throughout: the caller is inside a lock, and the lock orders the bytes.
 
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 
-/// Below this the start of the one instruction costs more than it saves.
+/// Below this length, starting the instruction costs more than it saves.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 const SHORT: usize = 128;
 
@@ -17,7 +17,7 @@ pub(super) fn load(words: &[AtomicU32], into: &mut [u8]) {
     assert!(into.len() <= size_of_val(words));
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if into.len() >= SHORT {
-        // SAFETY: so many bytes can be read from the words, and be written to `into`, which is borrowed exclusively.
+        // SAFETY: the words are at least as long as `into`, and `into` is borrowed exclusively.
         unsafe { move_bytes(words.as_ptr().cast(), into.as_mut_ptr(), into.len()) };
         return;
     }
@@ -30,13 +30,13 @@ pub(super) fn load(words: &[AtomicU32], into: &mut [u8]) {
     }
 }
 
-/// Copies `from` to the beginning of `words`, which are not shorter. Bytes behind it in the last word may change.
+/// Copies `from` to the beginning of `words`, which are not shorter. Bytes after it in the last word may change.
 pub(super) fn store(words: &[AtomicU32], from: &[u8]) {
     assert!(from.len() <= size_of_val(words));
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if from.len() >= SHORT {
-        // SAFETY: so many bytes can be read from `from`, and be written to the words, which are atomics: interior
-        // mutability makes the shared reference enough.
+        // SAFETY: the words are at least as long as `from`. They are atomics, so interior mutability makes the shared
+        // reference enough.
         unsafe { move_bytes(from.as_ptr(), words.as_ptr().cast_mut().cast(), from.len()) };
         return;
     }
@@ -51,13 +51,13 @@ pub(super) fn store(words: &[AtomicU32], from: &[u8]) {
     }
 }
 
-/// Copies bytes in a way that the compiler makes no assumptions about.
+/// Copies bytes with one instruction, about which the compiler makes no assumptions.
 ///
 /// # Safety
 /// - `length` bytes can be read from `from` and written to `to`, and the two do not overlap.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 unsafe fn move_bytes(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: by the caller's contract; the direction flag is clear, as the calling convention has it.
+    // SAFETY: by the caller's contract. The calling convention keeps the direction flag clear.
     unsafe {
         core::arch::asm!(
             "rep movsb",
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_comes_back() {
+    fn every_length_survives_a_round_trip() {
         let words = [const { AtomicU32::new(u32::MAX) }; 128];
         for length in 0..=512 {
             let mut from = [0; 512];

@@ -1,9 +1,9 @@
-//! Mailboxes in memory: one region, writable by all who attach.
+//! Mailboxes in memory: one region, which every attached process may write.
 //!
 //! ```text
 //! 0      header, 64 bytes
 //! 256    SeatsUsed, 64 bytes
-//! 320    EventCount, 64 bytes: news of any mailbox
+//! 320    EventCount, 64 bytes: notified by each mailbox
 //! 4096   Seat x seats, 8 bytes each
 //! B      boxes, each: OwnerWord, 64 bytes; MailboxHeader, 128 bytes; SeatState x seats, 64 bytes each
 //! P      buffers, two for each box, `stride` bytes each
@@ -52,7 +52,8 @@ pub struct MailGeometry {
 }
 
 impl MailGeometry {
-    /// `boxes` mailboxes for messages of up to `capacity` bytes, and up to `seats` users.
+    /// Returns the measures of `boxes` mailboxes, for messages of up to `capacity` bytes and up to `seats` attached
+    /// processes.
     ///
     /// # Errors
     /// Which of the measures is impossible.
@@ -73,22 +74,22 @@ impl MailGeometry {
         Ok(geometry)
     }
 
-    /// Mailboxes.
+    /// Returns the number of mailboxes.
     pub const fn boxes(&self) -> u32 {
         self.boxes
     }
 
-    /// The most bytes that a message can have.
+    /// Returns the most bytes that a message can have.
     pub const fn capacity(&self) -> u32 {
         self.capacity
     }
 
-    /// Seats.
+    /// Returns the number of seats.
     pub const fn seats(&self) -> u32 {
         self.seats
     }
 
-    /// Bytes that the region needs. At most 2^20 x (2 x 2^31 + 2^17) and a bit: no overflow.
+    /// Returns how many bytes the region needs: at most about 2^20 x (2 x 2^31 + 2^17), so the sum does not overflow.
     pub const fn length(&self) -> u64 {
         self.buffers_at() + 2 * self.boxes as u64 * self.stride()
     }
@@ -115,7 +116,7 @@ impl MailGeometry {
         Header { region: MAILBOXES, measures, length: self.length(), nonce }
     }
 
-    /// Checks a header that was copied out of a region, and returns what it says with the nonce.
+    /// Checks a header that was copied out of a region. Returns its geometry and its nonce.
     fn check(words: &Words) -> Result<(Self, u64), LayoutError> {
         let header = Header::check(words, MAILBOXES)?;
         let [capacity, boxes, seats, _] = header.measures;
@@ -129,7 +130,7 @@ impl MailGeometry {
 
 /// A segment of mailboxes, as each attached process sees it.
 ///
-/// Invariant, established where it is made: I1, `region` is aligned, and at least as long as `geometry` says.
+/// Invariant I1, which both constructors establish: `region` is aligned, and at least as long as `geometry` says.
 #[derive(Clone)]
 pub struct Mailboxes<'m, H> {
     region: Region<'m>,
@@ -139,7 +140,8 @@ pub struct Mailboxes<'m, H> {
 }
 
 impl<'m, H: Host + Clone> Mailboxes<'m, H> {
-    /// Makes mailboxes in fresh memory, each with an empty message of version 0. `nonce` tells segments apart.
+    /// Makes mailboxes in fresh memory, each with an empty message of version 0. `nonce` distinguishes this segment
+    /// from others.
     ///
     /// # Safety
     /// - the region is writable, and no other code uses it before this returns;
@@ -159,41 +161,45 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         Ok(Self { region, geometry, nonce, host }) // I1: `fits`
     }
 
-    /// Looks at mailboxes that another process or thread made.
+    /// Opens mailboxes that another process or thread made.
     ///
     /// # Safety
     /// - the region is writable;
-    /// - it was made by [`create`](Self::create), or holds bytes of a peer: these are checked, and may be garbage.
+    /// - it was made by [`create`](Self::create), or holds bytes of a peer, which may be garbage: this call checks
+    ///   them.
     ///
     /// # Errors
-    /// Why these are no mailboxes that we can use.
+    /// Why the region holds no mailboxes that this program can use.
     pub unsafe fn attach(region: Region<'m>, host: H) -> Result<Self, LayoutError> {
         let (geometry, nonce) = MailGeometry::check(&region.read_header()?)?;
         region.fits(geometry.length())?;
         Ok(Self { region, geometry, nonce, host }) // I1: `fits`
     }
 
-    /// The measures.
+    /// Returns the measures of the segment.
     pub fn geometry(&self) -> MailGeometry {
         self.geometry
     }
 
-    /// What tells this segment from others.
+    /// Returns the nonce, which distinguishes this segment from others.
     pub fn nonce(&self) -> u64 {
         self.nonce
     }
 
-    /// Sits down in a seat. On a host where participants can die, the caller already holds that seat's byte lock, and
-    /// no participant reclaims the seat's last occupant meanwhile ([`Host::try_reclaim`]). Whatever was left of the seat in any mailbox
-    /// is cleared first.
+    /// Occupies a seat, and first clears what its last occupant left in any mailbox.
+    ///
+    /// On a host where participants can die, the caller already holds that seat's byte lock. No participant reclaims
+    /// the seat's last occupant meanwhile ([`Host::try_reclaim`]).
     ///
     /// # Errors
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
     pub fn occupy(&self, seat: u32, pid: u32) -> Result<User<'m, H>, JoinError> {
         let place = self.seats().get(seat as usize).ok_or(JoinError::Taken)?;
-        self.seats_used().raise(seat); // before the seat is taken, so that each participant that sees it taken scans far enough
+        // Before the seat is taken, so that each participant that sees it taken scans far enough.
+        self.seats_used().raise(seat);
         let generation = place.occupy(State::Active, pid).ok_or(JoinError::Taken)?;
-        // After the seat is taken, so that it is ours alone. Should we die before all is cleared, a reclaimer clears the rest.
+        // The seat is taken now, so it is this participant's alone. If the participant dies before all is cleared, a
+        // reclaimer clears the rest.
         let user = User { mailboxes: self.clone(), seat, generation };
         for index in 0..self.geometry.boxes {
             if self.parts(index).is_some_and(|parts| rwlock::has_traces(&parts, seat)) {
@@ -203,7 +209,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         Ok(user)
     }
 
-    /// Returns whether a seat is free at this moment. False for a seat that does not exist.
+    /// Returns whether a seat is free at this moment. Returns false for a seat that does not exist.
     pub fn is_free(&self, seat: u32) -> bool {
         self.seats().get(seat as usize).is_some_and(|place| !place.occupancy().is_taken())
     }
@@ -216,9 +222,11 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         (0..self.geometry.seats).find_map(|seat| self.occupy(seat, pid).ok()).ok_or(JoinError::Taken)
     }
 
-    /// Clears away what the dead occupant of `seat` left in every mailbox, then the seat, and wakes each waiter that may have
-    /// waited for it. To be called only while no participant can take the seat ([`Host::try_reclaim`]). It may be repeated, and several
-    /// callers may do it at the same time. False if the seat was free.
+    /// Clears what the dead occupant of `seat` left in every mailbox, then the seat, and wakes each waiter that may
+    /// have waited for it. Returns false if the seat was free.
+    ///
+    /// Call it only while no participant can take the seat ([`Host::try_reclaim`]). A reclaimer may repeat it, and
+    /// several may call it at the same time.
     pub fn reclaim(&self, seat: u32) -> bool {
         let Some(place) = self.seats().get(seat as usize) else { return false };
         if !place.occupancy().is_taken() {
@@ -228,21 +236,21 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             self.clear(index, seat);
         }
         self.changed().notify_all(&self.host);
-        // Last: if we die before this, the next reclaimer repeats the rest.
+        // Last: if the reclaimer dies before this, the next reclaimer repeats the rest.
         place.reclaim()
     }
 
-    /// Clears away what the dead occupant of `seat` left in one mailbox.
+    /// Clears what the dead occupant of `seat` left in one mailbox.
     fn clear(&self, index: u32, seat: u32) {
         let Some(parts) = self.parts(index) else { return };
-        // SAFETY: by the contracts of the two callers. Should they be broken, there are only atomics here: messages may
-        // come out torn.
+        // SAFETY: by the contracts of the two callers. If they are broken, messages may come out torn, but only atomics
+        // are touched.
         unsafe { rwlock::reclaim(&parts, seat) };
-        // The dead writer may have committed and notified no reader.
+        // The dead writer may have committed and not notified.
         mailbox::Parts::header(&parts).notify_all(&self.host);
     }
 
-    /// Reclaims every occupant whom the host knows to be dead; returns how many.
+    /// Reclaims every occupant that the host knows to be dead. Returns how many.
     pub fn reclaim_dead(&self) -> u32 {
         let mut reclaimed = 0;
         for (seat, _) in self.users() {
@@ -251,13 +259,14 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         reclaimed
     }
 
-    /// Who sits, and the process id that it gave, one after another: not a snapshot of one moment.
+    /// Returns the taken seats and their occupants' process ids, one after another. It is not a snapshot of one moment.
     pub fn users(&self) -> impl Iterator<Item = (u32, u32)> {
         let taken = self.seats().iter().zip(0..).take(self.seats_used().count() as usize);
         taken.filter(|(place, _)| place.occupancy().is_taken()).map(|(place, seat)| (seat, place.pid()))
     }
 
-    /// The version of the latest message of a mailbox, at one moment. Needs no seat.
+    /// Returns the version of the latest message of a mailbox at one moment, or `None` if there is no such mailbox.
+    /// Needs no seat.
     pub fn version(&self, index: u32) -> Option<u64> {
         Some(mailbox::Parts::header(&self.parts(index)?).version())
     }
@@ -268,14 +277,16 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
     /// Waits for a writer, until `deadline`.
     ///
     /// # Errors
-    /// Why there is no news.
+    /// Why no newer message came.
     pub fn wait_newer(&self, index: u32, than: u64, deadline: Option<H::Deadline>) -> Result<u64, WaitError> {
         let parts = self.parts(index).ok_or(WaitError::NoSuchBox)?;
         mailbox::Parts::header(&parts).wait_newer(&self.host, than, deadline)
     }
 
-    /// Sleeps until some mailbox may have a new message; at most a poll interval, and not at all if `look`, which is called after
-    /// the announcement, finds something new. For one who waits for news of many mailboxes. Needs no seat.
+    /// Sleeps until some mailbox may have a new message, for a caller that watches many mailboxes. Sleeps at most one poll
+    /// interval. Needs no seat.
+    ///
+    /// Calls `look` after the announcement, and does not sleep if `look` returns true.
     ///
     /// # Blocking
     /// Waits for a writer, until `deadline` or the end of a poll interval.
@@ -301,7 +312,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         unsafe { self.region.table(TABLE_AT, self.geometry.seats as usize) }
     }
 
-    /// The parts of one mailbox, if there is such a one.
+    /// Returns the parts of one mailbox, or `None` if there is no such mailbox.
     fn parts(&self, index: u32) -> Option<BoxParts<'m, H>> {
         if index >= self.geometry.boxes {
             return None;
@@ -309,8 +320,8 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
         let geometry = &self.geometry;
         let at = (geometry.boxes_at() + u64::from(index) * geometry.box_length()) as usize;
         let header_at = at + size_of::<OwnerWord>();
-        // SAFETY: `index` is below the number of boxes, so its tables lie inside the region (I1), on multiples of 64
-        // bytes; atomics. The same for the next two.
+        // SAFETY: `index` is below the number of boxes, so its tables lie inside the region (I1), at multiples of 64
+        // bytes; atomics. This holds for the next two as well.
         let owner_word = unsafe { self.region.table::<OwnerWord>(at, 1) };
         // SAFETY: see above.
         let header = unsafe { self.region.table::<MailboxHeader>(header_at, 1) };
@@ -319,7 +330,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
             unsafe { self.region.table(header_at + size_of::<MailboxHeader>(), geometry.seats as usize) };
         let buffer = |which: u64| {
             let at = geometry.buffers_at() + (2 * u64::from(index) + which) * geometry.stride();
-            // SAFETY: as above; `stride` bytes from there on are words of the region, aligned to 64.
+            // SAFETY: as above; the `stride` bytes at that offset are words of the region, aligned to 64.
             unsafe { self.region.table(at as usize, geometry.stride() as usize / size_of::<AtomicU32>()) }
         };
         let buffers = Buffers { words: [buffer(0), buffer(1)], capacity: geometry.capacity as usize };
@@ -348,8 +359,8 @@ pub struct BoxParts<'m, H> {
     host: H,
 }
 
-// SAFETY: the parts of one mailbox, cast together from its region, with at most `MAX_SEATS` cells. Whomever the host
-// reclaims, what the lock guards here is atomic.
+// SAFETY: the parts of one mailbox, cast together from its region, with at most `MAX_SEATS` cells. The lock guards only
+// atomics here, so a wrong reclamation breaks no memory.
 unsafe impl<H: Host> rwlock::Parts for BoxParts<'_, H> {
     type Host = H;
 
@@ -382,13 +393,13 @@ unsafe impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
     }
 }
 
-/// A mailbox's buffers in memory: words, since a peer may write there at any time, whatever the lock says.
+/// A mailbox's buffers in memory. They are words, because a peer may write there at any time, whatever the lock says.
 pub struct Buffers<'m> {
     words: [&'m [AtomicU32]; 2],
     capacity: usize,
 }
 
-// SAFETY: a capacity from a checked geometry, at most 2^31.
+// SAFETY: the capacity comes from a checked geometry, and is at most 2^31.
 unsafe impl Payload for Buffers<'_> {
     fn capacity(&self) -> usize {
         self.capacity
@@ -411,12 +422,12 @@ pub struct User<'m, H: Host + Clone> {
 }
 
 impl<'m, H: Host + Clone> User<'m, H> {
-    /// Our seat.
+    /// Returns the seat.
     pub fn seat(&self) -> u32 {
         self.seat
     }
 
-    /// The mailboxes.
+    /// Returns the mailboxes.
     pub fn mailboxes(&self) -> &Mailboxes<'m, H> {
         &self.mailboxes
     }
@@ -427,7 +438,7 @@ impl<'m, H: Host + Clone> User<'m, H> {
     /// Waits for at most one writer, until `deadline`.
     ///
     /// # Errors
-    /// Why nothing was read.
+    /// Why no message was read.
     pub fn read(
         &mut self,
         index: u32,
@@ -437,21 +448,21 @@ impl<'m, H: Host + Clone> User<'m, H> {
         self.mailbox(index).ok_or(MailReadError::NoSuchBox)?.read(buffer, deadline)
     }
 
-    /// The same, unless a writer is in or on its way in.
+    /// Reads like [`read`](Self::read), unless a writer owns the lock.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and busy.
+    /// As [`read`](Self::read), and [`LockError::Busy`](crate::error::LockError::Busy).
     pub fn try_read(&mut self, index: u32, buffer: &mut [u8]) -> Result<Message, MailReadError> {
         self.mailbox(index).ok_or(MailReadError::NoSuchBox)?.try_read(buffer)
     }
 
-    /// Puts a message in the place of a mailbox's latest one, and returns its version; see [`Mailbox::write`].
+    /// Replaces the latest message of a mailbox, and returns the version of the new one; see [`Mailbox::write`].
     ///
     /// # Blocking
-    /// Waits for those writers that come first and for the readers that are in, until `deadline`.
+    /// Waits for the writers that come first and for the readers that are in, until `deadline`.
     ///
     /// # Errors
-    /// Why nothing was written.
+    /// Why no message was written.
     pub fn write(
         &mut self,
         index: u32,
@@ -461,10 +472,10 @@ impl<'m, H: Host + Clone> User<'m, H> {
         self.mailbox(index).ok_or(MailWriteError::NoSuchBox)?.write(message, deadline)
     }
 
-    /// The same, unless anybody is in or before us.
+    /// Writes like [`write`](Self::write), unless another participant is in the lock or comes first.
     ///
     /// # Errors
-    /// As [`write`](Self::write), and busy.
+    /// As [`write`](Self::write), and [`LockError::Busy`](crate::error::LockError::Busy).
     pub fn try_write(&mut self, index: u32, message: &[u8]) -> Result<u64, MailWriteError> {
         self.mailbox(index).ok_or(MailWriteError::NoSuchBox)?.try_write(message)
     }
@@ -475,23 +486,23 @@ impl<'m, H: Host + Clone> User<'m, H> {
     /// Waits for a writer, until `deadline`.
     ///
     /// # Errors
-    /// Why there is no news.
+    /// Why no newer message came.
     pub fn wait_newer(&self, index: u32, than: u64, deadline: Option<H::Deadline>) -> Result<u64, WaitError> {
         self.mailboxes.wait_newer(index, than, deadline)
     }
 
-    /// One mailbox, to be used for several things. It borrows us, since a seat does one thing at a time.
+    /// Returns one mailbox, to be used several times. It borrows the seat, because a seat does one thing at a time.
     pub fn mailbox(&mut self, index: u32) -> Option<Mailbox<BoxParts<'_, H>>> {
         let parts = self.mailboxes.parts(index)?;
-        // SAFETY: the seat is ours alone while we sit in it (*occupy*), and the result borrows us. The host's byte lock is
-        // its caller's business (`Mailboxes::occupy`).
+        // SAFETY: the seat is this user's alone while it is occupied (*occupy*), and the result borrows the user. The
+        // caller of `Mailboxes::occupy` holds the host's byte lock.
         Some(unsafe { Mailbox::new(parts, self.seat) })
     }
 }
 
 impl<H: Host + Clone> Drop for User<'_, H> {
     fn drop(&mut self) {
-        // Every mailbox has been left. If we were reclaimed this fails, and nothing of our successor's is touched.
+        // Every mailbox has been left. If this user was reclaimed, this call fails and changes no successor's seat.
         self.mailboxes.seats()[self.seat as usize].leave(self.generation);
     }
 }

@@ -10,14 +10,14 @@
 //! ```text
 //! 32-bit words in the machine's byte order:
 //!   0 magic "WHRL"   1 layout version   2 0x01020304 (byte order)   3 region: 1 a ring's data, 2 its control, 3 mailboxes
-//!   4 to 7           measures, each kind its own
+//!   4 to 7           measures, different for each kind of region
 //!   8, 9             this region's length (low, high)
 //!   10, 11           nonce (low, high), the same in all regions of a segment
 //!   12 to 14 zero    15 CRC-32 (IEEE) of words 0 to 14
 //! ```
 //!
-//! A header is read once, into private memory, and checked against the region's length; after that the geometry is
-//! ours and shared memory is never asked for it again.
+//! A header is read once, into private memory, and checked against the region's length. After that the geometry is
+//! private, and no algorithm reads it from shared memory again.
 
 mod copy;
 mod mailboxes;
@@ -33,10 +33,10 @@ use core::mem::size_of;
 use core::ptr::NonNull;
 use static_assertions::const_assert;
 
-/// The layout's version: a segment of another one is refused.
+/// The layout's version. A segment of another version is refused.
 pub const VERSION: u32 = 1;
 
-/// What a region must be aligned to.
+/// The alignment that a region needs, in bytes.
 pub const ALIGN: usize = 128;
 
 /// The most seats that a segment can have.
@@ -46,10 +46,10 @@ const MAGIC: u32 = u32::from_le_bytes(*b"WHRL");
 const BYTE_ORDER: u32 = 0x0102_0304;
 
 const PAGE: u64 = 4096;
-/// Where the tables begin: what comes before fits the first page.
+/// The offset of the tables. Everything before them fits the first page.
 const TABLE_AT: usize = PAGE as usize;
 
-/// The header's words.
+/// The words of a header.
 type Words = [u32; 16];
 
 const_assert!(size_of::<Words>() <= ALIGN);
@@ -74,13 +74,13 @@ pub enum LayoutError {
     Misaligned,
     /// A region is shorter than its geometry needs.
     TooShort,
-    /// This is no such segment at all.
+    /// The memory holds no segment of the expected kind.
     Foreign,
-    /// A segment of another layout version, this one.
+    /// The segment has this other layout version.
     Version(u32),
-    /// A segment of a machine with another byte order.
+    /// The segment was made on a machine with another byte order.
     ByteOrder,
-    /// Eviction is not for this kind of memory.
+    /// Receivers in this kind of memory cannot be evicted.
     Evictable,
     /// The header is damaged, or the two regions do not belong together.
     Damaged,
@@ -99,7 +99,7 @@ impl fmt::Display for LayoutError {
             Self::TooShort => "the memory is too short for this segment",
             Self::Foreign => "this is not a Whorl segment",
             Self::Version(found) => {
-                return write!(f, "the segment has layout version {found}, this program speaks {VERSION}");
+                return write!(f, "the segment has layout version {found}, but this program uses {VERSION}");
             }
             Self::ByteOrder => "the segment was made on a machine with another byte order",
             Self::Evictable => "receivers in this kind of memory cannot be evicted",
@@ -111,7 +111,7 @@ impl fmt::Display for LayoutError {
 
 impl core::error::Error for LayoutError {}
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Header {
     region: u32,
@@ -131,7 +131,7 @@ impl Header {
         words
     }
 
-    /// Checks words that were copied out of a region. What the measures mean is left to the region's kind.
+    /// Checks words that were copied out of a region. The caller checks what the measures mean.
     fn check(words: &Words, region: u32) -> Result<Self, LayoutError> {
         match (words[0], words[1], words[2]) {
             (magic, ..) if magic == MAGIC.swap_bytes() => return Err(LayoutError::ByteOrder),
@@ -143,7 +143,7 @@ impl Header {
         let long = |i: usize| u64::from(words[i]) | u64::from(words[i + 1]) << 32;
         let measures = [words[4], words[5], words[6], words[7]];
         let header = Self { region, measures, length: long(8), nonce: long(10) };
-        // Whatever is not exactly what we would have written is damaged: region, reserved words, checksum.
+        // Only the exact words that this program would have written are accepted: region, reserved words, checksum.
         if *words == header.to_words() { Ok(header) } else { Err(LayoutError::Damaged) }
     }
 }
@@ -174,13 +174,13 @@ unsafe impl Sync for Region<'_> {}
 
 impl<'m> Region<'m> {
     /// # Safety
-    /// - `length` bytes from `start` on are mapped and readable for all of `'m`, never truncated under us;
-    /// - this process reaches them through this crate only, nor through an ordinary reference.
+    /// - `length` bytes from `start` on are mapped and readable for all of `'m`, and are never truncated;
+    /// - this process reaches them only through this crate, and never through an ordinary reference.
     pub const unsafe fn new(start: NonNull<u8>, length: usize) -> Self {
         Self { start, length, _memory: PhantomData }
     }
 
-    /// A buffer, which stays lent for `'m`.
+    /// Returns the region of a buffer, which stays borrowed for `'m`.
     pub fn from_buffer(buffer: &'m mut [u8]) -> Self {
         let length = buffer.len();
         // SAFETY: borrowed exclusively for 'm.
@@ -190,7 +190,7 @@ impl<'m> Region<'m> {
     /// Splits the region after `at` bytes.
     ///
     /// # Errors
-    /// [`LayoutError::TooShort`] if there are not so many.
+    /// [`LayoutError::TooShort`] if the region is shorter than `at`.
     pub fn split_at(self, at: usize) -> Result<(Self, Self), LayoutError> {
         let rest = self.length.checked_sub(at).ok_or(LayoutError::TooShort)?;
         // SAFETY: `at` is within the region.
@@ -209,7 +209,7 @@ impl<'m> Region<'m> {
         Ok(())
     }
 
-    /// `count` values of `T` at offset `at`.
+    /// Returns `count` values of `T` at offset `at`.
     ///
     /// # Safety
     /// - they lie inside the region, aligned;
@@ -225,7 +225,7 @@ impl<'m> Region<'m> {
         self.fits(size_of::<Words>() as u64)?;
         // SAFETY: `fits` checked length and alignment; u32 atomics.
         let shared: &[AtomicU32] = unsafe { self.table(0, 16) };
-        // Relaxed: written before the memory was handed over.
+        // Relaxed: the header was written before the memory was handed over.
         Ok(core::array::from_fn(|i| shared[i].load(Ordering::Relaxed)))
     }
 
@@ -234,7 +234,7 @@ impl<'m> Region<'m> {
     /// # Safety
     /// - the region is writable, at least `used` long, and no other code uses it yet.
     unsafe fn format(self, used: usize, header: &Words) {
-        // SAFETY: inside the region, writable and ours by the caller's contract.
+        // SAFETY: inside the region, writable and unused by the caller's contract.
         unsafe { self.start.write_bytes(0, used) };
         // SAFETY: as above, and `Region` is aligned to far more than a word (`fits`).
         unsafe { self.start.cast::<Words>().write(*header) };

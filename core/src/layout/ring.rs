@@ -72,7 +72,7 @@ impl Geometry {
         Ok(geometry)
     }
 
-    /// The same, with receivers that may be evicted; they then read by copying.
+    /// Returns these measures for a ring whose receivers may be evicted, and read by copying.
     pub const fn evictable(self) -> Self {
         Self { evictable: true, ..self }
     }
@@ -127,7 +127,7 @@ impl Geometry {
         let [slot_size, slots, seats, flags] = header.measures;
         let mut geometry = Self::new(slot_size, slots, seats)?;
         geometry.evictable = flags & EVICTABLE != 0;
-        // Whatever is not exactly what we would have written is damaged: length, flags.
+        // Only the exact words that this program would have written are accepted: length, flags.
         if header != geometry.header(region, header.nonce) {
             return Err(LayoutError::Damaged);
         }
@@ -147,7 +147,7 @@ pub struct Ring<'m, H> {
     host: H,
 }
 
-/// A ring in memory, as its sender sees it: there is one for each segment, made with it.
+/// A ring in memory, as its sender sees it. Each segment has one, which is made with it.
 pub struct OwnedRing<'m, H> {
     ring: Ring<'m, H>,
 }
@@ -182,15 +182,16 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
         Ok(OwnedRing { ring })
     }
 
-    /// Looks at a ring that another process or thread made. `data` may be mapped read-only.
+    /// Opens a ring that another process or thread made. `data` may be mapped read-only.
     ///
     /// # Safety
     /// - `control` is writable;
-    /// - the regions were made by [`create`](Self::create), or hold bytes of a peer: these are checked, and may be garbage;
+    /// - the regions were made by [`create`](Self::create), or hold bytes of a peer, which may be garbage: this call
+    ///   checks them;
     /// - the host's `try_reclaim` runs the reclamation only for a participant that will never act again.
     ///
     /// # Errors
-    /// Why this is no ring that we can use.
+    /// Why the regions hold no ring that this program can use.
     pub unsafe fn attach(data: Region<'m>, control: Region<'m>, host: H) -> Result<Self, LayoutError> {
         let (geometry, nonce) = Geometry::check(&data.read_header()?, DATA)?;
         let (twin, twin_nonce) = Geometry::check(&control.read_header()?, CONTROL)?;
@@ -206,7 +207,7 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     /// # Safety
     /// - both regions are at least as long as `geometry` says, and aligned.
     unsafe fn cast(data: Region<'m>, control: Region<'m>, geometry: Geometry, nonce: u64, host: H) -> Self {
-        // SAFETY: inside the data region, which is aligned to 128; atomics. The same for the next four.
+        // SAFETY: inside the data region, which is aligned to 128; atomics. This holds for the next four as well.
         let sender_state = unsafe { data.table::<SenderState>(SENDER_STATE_AT, 1) };
         // SAFETY: see above.
         let records = unsafe { data.table::<Record>(TABLE_AT, geometry.slots as usize) };
@@ -226,24 +227,24 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
         self.geometry
     }
 
-    /// What tells this segment from others.
+    /// Returns the nonce, which distinguishes this segment from others.
     pub fn nonce(&self) -> u64 {
         self.nonce
     }
 }
 
 impl<'m, H: Host + Clone> OwnedRing<'m, H> {
-    /// The same ring as receivers see it.
+    /// Returns this ring as receivers see it.
     pub fn ring(&self) -> Ring<'m, H> {
         self.ring.clone()
     }
 
-    /// Starts at another sequence than 0.
+    /// Starts the ring at sequence `first` instead of 0.
     pub fn start_at(&mut self, first: Sequence) {
         self.ring.sender_state.start_at(first);
     }
 
-    /// The sender, and the membership that admits its receivers.
+    /// Returns the sender, and the membership that admits its receivers.
     pub fn into_sender(self) -> (Sender<Self>, Membership<Ring<'m, H>>) {
         // SAFETY: `create` made the only `OwnedRing` of this memory, and it is consumed here.
         let membership = unsafe { Membership::new(self.ring()) };
@@ -252,7 +253,8 @@ impl<'m, H: Host + Clone> OwnedRing<'m, H> {
     }
 }
 
-// SAFETY: the parts of one ring, cast together from its two regions; the host is `create`'s and `attach`'s caller's.
+// SAFETY: the parts of one ring, cast together from its two regions. The caller of `create` or `attach` vouches for the
+// host.
 unsafe impl<'m, H: Host> Parts for Ring<'m, H> {
     type Host = H;
     type Slots = ByteSlots<'m>;

@@ -1,60 +1,61 @@
-//! Who takes part: admission, eviction, reclamation, and a look at everybody. The sender's side, but not its data path: a
-//! control thread may do all of it while the sender claims and publishes.
+//! The participants of a ring: admission, eviction, reclamation and status. This is the sender's side, but not its data
+//! path: a control thread may do all of it while the sender claims and publishes.
 
 use super::{Parts, ReceiverEntry, Slots, used_entries};
 use crate::host::Host;
 use crate::seat::State;
 use crate::sync::{Ordering, fence};
 
-/// Decides who takes part. One at a time acts on a ring's seats: the sender's process keeps it. Two that admit at once
-/// could give a receiver the start that was meant for its predecessor in the seat.
+/// Admits and removes receivers. Only one membership at a time acts on a ring's seats, and the sender's process keeps
+/// it. Two memberships that admit at the same time could give a receiver the start of its predecessor in the seat.
 pub struct Membership<P: Parts> {
     parts: P,
 }
 
-/// What became of an asking seat.
+/// The result of admitting one seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
-    /// It takes part now.
+    /// The receiver takes part now.
     Admitted,
-    /// It asked for the beginning, which is gone.
+    /// The receiver asked for the beginning of the stream, which has been overwritten.
     Refused,
-    /// It was not asking, or left meanwhile.
+    /// The seat was not asking, or its receiver left meanwhile.
     Nothing,
 }
 
-/// How one seat is doing, at one moment.
+/// The state of one seat at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Status {
     /// The seat's number.
     pub seat: u32,
     /// Its state.
     pub state: State,
-    /// Its occupant's process id, as it says.
+    /// The process id that its occupant gave.
     pub pid: u32,
     /// How many published items it has not given back; at most the capacity.
     pub behind: u32,
 }
 
-/// Whether a seat's occupant sleeps elsewhere and is to be told now: for a host that has just woken the others. Says so
-/// once for each [`arm`](super::Receiver::arm). It changes no seat, so each notifier may ask.
+/// Returns whether a seat's receiver sleeps elsewhere and must be notified now. A host calls it after waking the other
+/// receivers. Returns true once for each [`arm`](super::Receiver::arm). It changes no seat, so each notifier may call
+/// it.
 pub fn disarm<P: Parts>(parts: &P, seat: u32) -> bool {
     let Some(entry) = parts.receivers().get(seat as usize) else { return false };
-    fence(Ordering::SeqCst); // *park*, sleeping elsewhere: clear `has_waiters` (by ringing), then take `armed`
-    // A load first: the usual answer is no, and then the line stays shared.
+    fence(Ordering::SeqCst); // *park*, sleeping elsewhere: clear `has_waiters` (by notifying), then take `armed`
+    // A load first: the usual answer is no, and then the cache line stays shared.
     entry.armed.load(Ordering::Relaxed) != 0 && entry.armed.swap(0, Ordering::Relaxed) != 0
 }
 
-/// Returns whether a seat is free at this moment. False for a seat that does not exist.
+/// Returns whether a seat is free at this moment. Returns false for a seat that does not exist.
 pub fn is_free<P: Parts>(parts: &P, seat: u32) -> bool {
     parts.receivers().get(seat as usize).is_some_and(|entry| !entry.seat.occupancy().is_taken())
 }
 
 impl<P: Parts> Membership<P> {
-    /// The membership of a ring.
+    /// Makes the membership of a ring.
     ///
     /// # Safety
-    /// - Of all the memberships that are made for these parts' memory, one at a time is used.
+    /// - Of all the memberships that are made for these parts' memory, only one at a time is used.
     pub unsafe fn new(parts: P) -> Self {
         Self { parts }
     }
@@ -69,8 +70,8 @@ impl<P: Parts> Membership<P> {
         decided as u32
     }
 
-    /// Admits the receiver that asks for this seat only, for a host that counts its receivers. What became of it is said
-    /// once; it may have read everything and left by the time this returns.
+    /// Admits only the receiver that asks for this seat, for a host that counts its receivers. Returns each result
+    /// once. The receiver may have read everything and left when this returns.
     pub fn admit(&self, seat: u32) -> Admission {
         let Some(entry) = self.parts.receivers().get(seat as usize) else { return Admission::Nothing };
         let admission = self.decide(entry);
@@ -110,13 +111,14 @@ impl<P: Parts> Membership<P> {
         }
     }
 
-    /// Reclaims every taken seat whose occupant the host knows to be dead; returns how many. Repeating it is harmless, and
-    /// completes what a dead reclaimer began.
+    /// Reclaims every taken seat whose occupant the host knows to be dead. Returns how many. Repeating it is harmless,
+    /// and completes what a dead reclaimer began.
     pub fn reclaim_dead(&self) -> u32 {
         (0..used_entries(&self.parts).len() as u32).map(|seat| u32::from(self.reclaim(seat))).sum()
     }
 
-    /// Reclaims one seat's occupant, if the host knows it to be dead, and wakes the sender, which may have waited for it.
+    /// Reclaims one seat if the host knows that its occupant is dead. Wakes the sender, which may have waited for that
+    /// occupant.
     pub fn reclaim(&self, seat: u32) -> bool {
         let Some(entry) = self.parts.receivers().get(seat as usize) else { return false };
         let dead = entry.seat.occupancy().is_taken()
@@ -129,8 +131,8 @@ impl<P: Parts> Membership<P> {
         dead
     }
 
-    /// Throws a slow receiver out: it gates nothing from now on and learns of it at its next read. Only for rings whose
-    /// slots say that they [may evict](super::Slots::may_evict). False if the seat was not active.
+    /// Evicts a slow receiver. The sender no longer waits for it, and the receiver learns of it at its next read. Only
+    /// for rings whose slots [may evict](super::Slots::may_evict). Returns false if the seat was not active.
     pub fn evict(&self, seat: u32) -> bool {
         let Some(entry) =
             self.parts.receivers().get(seat as usize).filter(|_| self.parts.slots().may_evict())
@@ -151,7 +153,7 @@ impl<P: Parts> Membership<P> {
         (0..used_entries(&self.parts).len() as u32).filter_map(|seat| self.status_of(seat))
     }
 
-    /// How one seat is doing; `None` if it is free or does not exist.
+    /// Returns the state of one seat, or `None` if it is free or does not exist.
     pub fn status_of(&self, seat: u32) -> Option<Status> {
         let entry = self.parts.receivers().get(seat as usize)?;
         let seen = entry.seat.occupancy();

@@ -8,12 +8,12 @@
 //!              cursor 1   cursor 3      cursor 2
 //! ```
 //!
-//! The sender owns `tail`; each receiver owns the cursor beside its seat; the slowest cursor of those that take part is
-//! the *gate*. An item may be claimed only while it is less than a lap ahead of the gate, so a slot is never
-//! overwritten before all have given it back, and the distance of two cursors never exceeds the capacity.
+//! The sender owns `tail`, and each receiver owns the cursor beside its seat. The *gate* is the slowest cursor of the
+//! receivers that take part. The sender may claim an item only while it is less than a lap ahead of the gate. So a slot
+//! is never overwritten before all receivers have given it back, and two cursors are never more than the capacity apart.
 //!
-//! Who writes what decides where it lies: [`SenderState`] is written by the sender alone, in memory that receivers may map
-//! read-only; [`Control`] and the [`ReceiverEntry`]s are written by receivers too.
+//! The writer of a word decides where it lies. Only the sender writes [`SenderState`], in memory that receivers may map
+//! read-only. Receivers also write [`Control`] and the [`ReceiverEntry`]s.
 //!
 //! The pairs that make one side's writes visible to the other:
 //!
@@ -26,21 +26,22 @@
 //! | *park* | change, fence, look for sleepers | announce, fence, look again ([`EventCount`]) |
 //! | *admit* | [`Membership`] marks a seat `Admitting`, fence, reads `tail` and `lapped` | the sender stores those, fence, looks at the seats |
 //!
-//! *Admission against claims.* While a seat is `Admitting`, the sender extends nothing: it keeps to the limit it found
-//! before. A scan that missed the mark came before the mark's fence, so the admitter's read of `tail` is at least the
-//! tail of that scan, hence at least the gate it found: starting there never lies more than a lap behind a claim.
-//! Starting at the first item is granted only while `lapped` is clear; the sender sets it, fences and scans once more
-//! before it first extends its limit beyond the first lap.
+//! *Admission against claims.* While a seat is `Admitting`, the sender keeps the limit that it found before. A scan
+//! that missed the mark came before the mark's fence. So the membership reads a `tail` that is at least the tail of
+//! that scan, and so at least the gate that the scan found. A receiver that starts there is never more than a lap
+//! behind a claim. Starting at the first item is granted only while `lapped` is clear. The sender sets `lapped`, fences
+//! and scans once more before it first extends its limit beyond the first lap.
 //!
-//! *Sleeping elsewhere.* A receiver in an event loop does not sleep on a word: it *arms* its seat, and the sender's host
-//! tells the armed ones, in its own way, whenever it wakes the others. `armed` is stored before the announcement of *park*,
-//! so a publish after it notifies. A notifier clears `has_waiters`, fences, then takes `armed` ([`disarm`]).
-//! If it misses `armed`, its fence came before the announcement's, so the receiver sees `has_waiters` clear, or somebody
-//! else's announcement after it, for which the next publish rings: it looks at `has_waiters` once more, and announces anew.
+//! *Sleeping elsewhere.* A receiver in an event loop does not sleep on a word. It *arms* its seat, and the sender's
+//! host notifies armed receivers in its own way, whenever it wakes the others. `armed` is stored before the
+//! announcement of *park*, so a publish after it notifies. A notifier clears `has_waiters`, fences, then takes `armed`
+//! ([`disarm`]). If it misses `armed`, its fence came before the announcement's fence. Then the receiver finds
+//! `has_waiters` clear and announces itself again. Or it finds a later announcement of another receiver, for which the
+//! next publish notifies.
 //!
-//! *Waking the sender.* A full ring wakes its sender when half of it is free, not at each slot: the sender leaves in
-//! `wanted` the sequence that the slowest must reach. A receiver that passes it looks whether all others have;
-//! of two that pass at once, each having stored its cursor before its fence, at least one sees both.
+//! *Waking the sender.* A full ring wakes its sender when half of it is free, not at each slot. The sender leaves in
+//! `wanted` the sequence that the slowest receiver must reach. A receiver that passes it looks whether all others have.
+//! If two receivers pass it at once, each has stored its cursor before its fence, so at least one sees both cursors.
 
 mod membership;
 mod receiver;
@@ -66,7 +67,7 @@ const OPEN: u32 = 0;
 const CLOSED: u32 = 1;
 const ABANDONED: u32 = 2;
 
-/// What the sender tells: written by it alone, in memory that receivers can only read. Zeroed memory is an open,
+/// The sender's words. Only the sender writes them, in memory that receivers can only read. Zeroed memory is an open,
 /// empty ring that starts at sequence 0. 128 bytes.
 #[repr(C, align(64))]
 pub struct SenderState {
@@ -76,7 +77,7 @@ pub struct SenderState {
     state: AtomicU32,
     /// 1 from before the first item can be overwritten. Relaxed: ordered by the fences of *admit*.
     lapped: AtomicU32,
-    /// The sequence of the first item, stored before anybody joins; constant since.
+    /// The sequence of the first item. The sender stores it before any receiver joins, and never changes it afterwards.
     first: AtomicU32,
     _line: [u32; 12],
     /// Total bytes: low half, high half. Checksum: present or not, four words. Relaxed: guarded by *close*.
@@ -84,7 +85,7 @@ pub struct SenderState {
 }
 
 impl SenderState {
-    /// The head of a ring whose first item has sequence `first`.
+    /// Returns the state of a ring whose first item has sequence `first`.
     pub fn new(first: Sequence) -> Self {
         let word = |value| AtomicU32::new(value);
         Self {
@@ -97,14 +98,14 @@ impl SenderState {
         }
     }
 
-    /// What receivers may do with a head: look.
+    /// Returns a view that can only load these words.
     pub fn view(&self) -> SenderStateView<'_> {
         SenderStateView { head: self }
     }
 
-    /// Starts the ring at `first` instead of 0. Before anybody joins.
+    /// Starts the ring at `first` instead of 0. Call it before any receiver joins.
     pub(crate) fn start_at(&self, first: Sequence) {
-        // Relaxed: no other thread looks yet; handing the memory over orders it.
+        // Relaxed: no other thread looks yet; handing the memory over orders the store.
         self.first.store(first.to_word(), Ordering::Relaxed);
         self.tail.store(first.to_word(), Ordering::Relaxed);
     }
@@ -136,7 +137,7 @@ impl SenderStateView<'_> {
 
     /// The sequence of the first item.
     pub fn first(self) -> Sequence {
-        Sequence::from_word(self.head.first.load(Ordering::Relaxed)) // Relaxed: constant since before we joined
+        Sequence::from_word(self.head.first.load(Ordering::Relaxed)) // Relaxed: constant since before this receiver joined
     }
 
     fn is_lapped(self) -> bool {
@@ -147,7 +148,7 @@ impl SenderStateView<'_> {
         self.head.state.load(Ordering::Acquire) // Acquire: the receiver's half of *close*
     }
 
-    /// The end record; meaningful only after `state` was seen `CLOSED`.
+    /// Returns the end record, which is meaningful only after `state` was seen `CLOSED`.
     fn end(self) -> End {
         let word = |i: usize| self.head.end[i].load(Ordering::Relaxed); // Relaxed: guarded by *close*
         let mut sum = [0; 16];
@@ -161,13 +162,15 @@ impl SenderStateView<'_> {
 /// The words that both sides write. Zeroed memory is valid. 256 bytes.
 #[repr(C)]
 pub struct Control {
-    /// Where receivers sleep: rung after a publish, a close, an admission.
+    /// Where receivers sleep. A publish, a close and an admission notify it.
     data: EventCount,
-    /// Where the sender sleeps: notified when the slowest passes `wanted`, and when a receiver leaves or is reclaimed.
+    /// Where the sender sleeps. Notified when the slowest receiver passes `wanted`, and when a receiver leaves or is
+    /// reclaimed.
     space: EventCount,
-    /// Written by the sender, read by receivers when they find that it sleeps. Relaxed: ordered by the fences of *park*.
+    /// The sender writes it, and receivers read it if the sender sleeps. Relaxed: ordered by the fences of *park*.
     wanted: Line,
-    /// One more than the highest seat ever taken: bounds every scan. Raised before a seat is asked for, never lowered.
+    /// One more than the highest seat ever taken, which bounds every scan. Raised before a seat is asked for, never
+    /// lowered.
     /// Relaxed: a scan that must see a seat is ordered after it by *occupy* or by the fences of *admit* and *park*.
     seats_used: Line,
 }
@@ -191,7 +194,7 @@ impl Control {
         }
     }
 
-    /// Wakes every waiter, which then looks again. For hosts that know of a change the words do not show.
+    /// Wakes every waiter, which then looks again. For hosts that know of a change that no word shows.
     pub fn notify_all<H: Host>(&self, host: &H) {
         self.data.notify_all(host);
         self.space.notify_all(host);
@@ -201,18 +204,20 @@ impl Control {
 /// A seat of the ring with its cursor, on cache lines of its own. 128 bytes.
 #[repr(C, align(128))]
 pub struct ReceiverEntry {
-    /// Private to this crate: a caller that moves another's seat lets the sender write under a reader.
+    /// Private to this crate: code that changes another receiver's seat would let the sender write under a reader.
     pub(crate) seat: Seat,
-    /// The next sequence its occupant will read. Stored by the admitter before `Active`, then by the occupant alone.
+    /// The next sequence that its occupant will read. The membership stores it before `Active`, then only the occupant
+    /// stores it.
     /// *Release*.
     cursor: AtomicU32,
-    /// 1: its occupant sleeps elsewhere and is to be told of news. Set by the occupant, taken by who rings. A former
-    /// occupant's is taken for its successor's, which is one look too many. Relaxed: ordered by the fences of *park*.
+    /// 1 if its occupant sleeps elsewhere and must be notified. The occupant sets it, and a notifier takes it. A
+    /// notifier may take a former occupant's mark for its successor's, which costs one look. Relaxed: ordered by the
+    /// fences of *park*.
     armed: AtomicU32,
 }
 
 impl ReceiverEntry {
-    /// A free seat; the same as zeroed memory.
+    /// Returns a free seat, which is zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -226,7 +231,8 @@ impl ReceiverEntry {
     }
 }
 
-/// The parts of a ring as a receiver sees them. The kind of memory decides which host, hence which futex, goes with it.
+/// The parts of a ring as a receiver sees them. The kind of memory decides which host, and so which futex, belongs to
+/// it.
 ///
 /// # Safety
 /// An implementation promises, for as long as the value or a clone of it lives:
@@ -259,7 +265,7 @@ pub unsafe trait SenderParts: Parts {
     fn sender_state_to_write(&self) -> &SenderState;
 }
 
-/// The receivers that may be taken. A foreign high-water mark is bounded by the table.
+/// Returns the receivers that may be taken. The table bounds a mark that a hostile peer stored.
 fn used_entries<P: Parts>(parts: &P) -> &[ReceiverEntry] {
     let receivers = parts.receivers();
     let high = parts.control().seats_used.0.load(Ordering::Relaxed) as usize; // Relaxed: see the field

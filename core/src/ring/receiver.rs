@@ -1,4 +1,4 @@
-//! A receiver's half: ask, read, release, leave.
+//! The receiver's half: request a seat, read, release, leave.
 
 use super::slots::prefetch_ahead;
 use super::{ABANDONED, CLOSED, Parts, Purpose, ReceiverEntry, SenderStateView, Slots, used_entries};
@@ -18,13 +18,13 @@ pub struct PendingReceiver<P: Parts> {
 /// A receiver that takes part. Dropping it leaves the ring: the sender no longer waits for it.
 pub struct Receiver<P: Parts> {
     place: Place<P>,
-    /// The private copy of our cursor: what others may have written there is never read back.
+    /// The private copy of this receiver's cursor. It never reads back what a peer may have written there.
     next: Sequence,
-    /// Up to here everything is known to be published.
+    /// Every item before this sequence is known to be published.
     seen: Sequence,
 }
 
-/// A seat we sit in; leaves it when dropped.
+/// An occupied seat. Dropping it leaves the seat.
 struct Place<P: Parts> {
     parts: P,
     index: u32,
@@ -36,7 +36,7 @@ impl<P: Parts> Place<P> {
         &self.parts.receivers()[self.index as usize]
     }
 
-    /// Our state, or `None` if this seat is no longer ours.
+    /// Returns the state of the seat, or `None` if its occupant has been reclaimed.
     fn state(&self) -> Option<State> {
         let seen = self.entry().seat.occupancy();
         (seen.is_taken() && seen.generation == self.generation).then_some(seen.state)
@@ -45,7 +45,7 @@ impl<P: Parts> Place<P> {
 
 impl<P: Parts> Drop for Place<P> {
     fn drop(&mut self) {
-        // If we were reclaimed this fails, and nothing of our successor's is touched.
+        // If the occupant was reclaimed, this fails and changes no successor's seat.
         if self.entry().seat.leave(self.generation) {
             self.parts.control().space.notify(self.parts.host());
         }
@@ -53,14 +53,14 @@ impl<P: Parts> Drop for Place<P> {
 }
 
 impl<P: Parts> PendingReceiver<P> {
-    /// Sits down in seat `index` and asks for the stream from its first item (`from_first`), or from the next one
-    /// published. On a host where participants can die, the caller already holds that seat's byte lock.
+    /// Occupies seat `index` and asks for the stream, from its first item (`from_first`) or from the next published
+    /// item. On a host where participants can die, the caller already holds that seat's byte lock.
     ///
     /// # Errors
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
     pub fn request_seat(parts: P, index: u32, from_first: bool, pid: u32) -> Result<Self, JoinError> {
         let entry = parts.receivers().get(index as usize).ok_or(JoinError::Taken)?;
-        // Before the seat is asked for, so that each participant that sees the request scans far enough. Relaxed: *occupy* orders it.
+        // Before the request, so that each participant that sees it scans far enough. Relaxed: *occupy* orders it.
         parts.control().seats_used.0.fetch_max(index + 1, Ordering::Relaxed);
         let state = if from_first { State::AskFirst } else { State::AskNow };
         let generation = entry.seat.occupy(state, pid).ok_or(JoinError::Taken)?;
@@ -80,19 +80,20 @@ impl<P: Parts> PendingReceiver<P> {
             .ok_or(JoinError::Taken)
     }
 
-    /// The seat asked for.
+    /// Returns the seat that this receiver asked for.
     pub fn seat(&self) -> u32 {
         self.place.index
     }
 
-    /// Takes part, if the sender has admitted us.
+    /// Returns the receiver, if the sender has admitted it.
     ///
     /// # Errors
-    /// [`JoinError::Asking`] with the pending receiver, to try again; or, finally, why it was refused.
+    /// [`JoinError::Asking`] with the pending receiver, to try again. Or the reason why there will be no admission.
     pub fn try_admitted(self) -> Result<Receiver<P>, (JoinError, Option<Self>)> {
         match self.decision() {
             Ok(true) => {
-                // Relaxed would do: the Acquire look at `Active` saw the admitter's store. No other participant stores it now.
+                // Relaxed would do: the Acquire look at `Active` saw the membership's store. No other participant
+                // stores it now.
                 let next = self.place.entry().cursor();
                 Ok(Receiver { next, seen: next, place: self.place })
             }
@@ -104,9 +105,9 @@ impl<P: Parts> PendingReceiver<P> {
     /// Waits to be admitted.
     ///
     /// # Blocking
-    /// Waits for the sender's side to look, until `deadline`; ends early if the sender is dropped without closing, or
-    /// dies. One that closed may still admit, so between threads, once no caller admits any more, only a deadline
-    /// ends this.
+    /// Waits for the sender's side to look, until `deadline`. It ends early if the sender is dropped without closing,
+    /// or dies. A sender that closed may still admit. Between threads only a deadline ends this wait once no thread
+    /// admits any more.
     ///
     /// # Errors
     /// Why there will be no admission, or that the deadline passed.
@@ -126,11 +127,11 @@ impl<P: Parts> PendingReceiver<P> {
                 }
                 WaitResult::PollInterval => {}
                 WaitResult::TimedOut => {
-                    // A caller that always waits less than a poll interval must learn of it, too.
+                    // A caller that always waits less than a poll interval must also learn of a death.
                     let dead = parts.host().owner_is_dead();
                     let verdict = if dead { JoinError::SenderDied } else { JoinError::TimedOut };
-                    // What was decided just before the deadline still counts. There is no look after this one: a hostile
-                    // peer that takes its decision back could hold us for ever.
+                    // A decision just before the deadline still counts. There is no look after this one, because a
+                    // hostile peer that takes its decision back could hold this receiver for ever.
                     return self
                         .try_admitted()
                         .map_err(|(why, asking)| if asking.is_some() { verdict } else { why });
@@ -145,7 +146,7 @@ impl<P: Parts> PendingReceiver<P> {
             Some(State::Active) => Ok(true),
             Some(State::Refused) => Err(JoinError::Missed),
             Some(State::Evicted) | None => Err(JoinError::Reclaimed),
-            // A sender that closed still admits while it drains; one that is gone does not.
+            // A sender that closed still admits while it drains. A sender that ended without closing does not.
             Some(_) if self.place.parts.sender_state().state() == ABANDONED => Err(JoinError::SenderDied),
             Some(_) => Ok(false),
         }
@@ -153,17 +154,17 @@ impl<P: Parts> PendingReceiver<P> {
 }
 
 impl<P: Parts> Receiver<P> {
-    /// Our seat.
+    /// Returns the seat.
     pub fn seat(&self) -> u32 {
         self.place.index
     }
 
-    /// The parts this receiver was made of.
+    /// Returns the parts of the ring.
     pub fn parts(&self) -> &P {
         &self.place.parts
     }
 
-    /// The published items from our cursor on, if there are any.
+    /// Returns the published items from the cursor on, if there are any.
     ///
     /// # Errors
     /// [`ReadError::Empty`] if there are none now, or why there will never be more.
@@ -174,11 +175,12 @@ impl<P: Parts> Receiver<P> {
         }
     }
 
-    /// The published items from our cursor on: at least one.
+    /// Returns the published items from the cursor on: at least one.
     ///
     /// # Blocking
-    /// Waits for the sender to publish or close, until `deadline`. If the sender dies, everything it published is read
-    /// first, then this says so, at most a poll interval after its death.
+    /// Waits for the sender to publish or close, until `deadline`. If the sender dies, this call first returns
+    /// everything that it published. Then it returns [`ReadError::SenderDied`], at most a poll interval after the
+    /// death.
     ///
     /// # Errors
     /// Why there is nothing to read.
@@ -187,19 +189,20 @@ impl<P: Parts> Receiver<P> {
         Ok(Batch { count, receiver: self })
     }
 
-    /// Announces that this receiver is about to sleep elsewhere than in [`read`](Self::read): the sender's host tells it
-    /// of the next news, once. True: armed, and nothing to read. False: look again now.
+    /// Announces that this receiver is about to sleep elsewhere than in [`read`](Self::read). The sender's host then
+    /// notifies it once of the next item. Returns true if it is armed and has nothing to read, or false if it must look
+    /// again now.
     ///
     /// # Errors
     /// Why there will never be more to read.
     pub fn arm(&mut self) -> Result<bool, ReadError> {
-        // Relaxed: stored before the fence in `prepare`.
+        // Relaxed: stored before the fence in `prepare_wait`.
         self.place.entry().armed.store(1, Ordering::Relaxed);
         let _announced = self.place.parts.control().data.prepare_wait();
         if self.available()? > 0 {
             return Ok(false);
         }
-        // A notifier may have run between our two stores, clearing the announcement and missing `armed`.
+        // A notifier may have run between the two stores, and cleared the announcement but missed `armed`.
         Ok(self.place.parts.control().data.has_waiters())
     }
 
@@ -221,7 +224,8 @@ impl<P: Parts> Receiver<P> {
             let parts = &self.place.parts;
             let verdict = match parts.control().data.wait(parts.host(), ticket, deadline) {
                 WaitResult::Woken => continue,
-                // Also when time is up: a caller that always waits less than a poll interval must learn of it, too.
+                // Also when the deadline has passed: a caller that always waits less than a poll interval must learn of
+                // a death, too.
                 WaitResult::PollInterval | WaitResult::TimedOut if parts.host().owner_is_dead() => {
                     ReadError::SenderDied
                 }
@@ -229,7 +233,7 @@ impl<P: Parts> Receiver<P> {
                 WaitResult::TimedOut => ReadError::TimedOut,
                 WaitResult::Interrupted => return Err(ReadError::Interrupted),
             };
-            // What was published before the death, or just before the deadline, still counts.
+            // An item that was published before the death, or just before the deadline, still counts.
             return match self.available()? {
                 0 => Err(verdict),
                 count => Ok(count),
@@ -237,7 +241,7 @@ impl<P: Parts> Receiver<P> {
         }
     }
 
-    /// How many items are published beyond our cursor.
+    /// Returns how many items are published from the cursor on.
     fn available(&mut self) -> Result<u32, ReadError> {
         let parts = &self.place.parts;
         if parts.slots().may_evict() {
@@ -266,11 +270,11 @@ impl<P: Parts> Receiver<P> {
         Ok(seen.distance_from(self.next))
     }
 
-    /// The tail, checked: an honest sender is never more than a lap ahead of us.
+    /// Returns the tail, checked: an honest sender is never more than a lap ahead of this receiver.
     fn published(&self, head: SenderStateView<'_>) -> Result<Sequence, ReadError> {
         let tail = head.tail();
         if tail.distance_from(self.next) > self.place.parts.slots().count() {
-            // An evicted receiver is overtaken, rightly.
+            // An evicted receiver is overtaken, and its peer is honest.
             self.still_active()?;
             return Err(ReadError::Corrupt);
         }
@@ -288,7 +292,7 @@ impl<P: Parts> Receiver<P> {
         let before = self.next;
         self.next = before.wrapping_add(count);
         let (parts, entry) = (&self.place.parts, self.place.entry());
-        // Release: the receiver's half of *release*: our reads of the slots come before the sender's next writes.
+        // Release: the receiver's half of *release*: this receiver's reads of the slots come before the sender's next writes.
         entry.cursor.store(self.next.to_word(), Ordering::Release);
         fence(Ordering::SeqCst); // *park*: move the cursor, then look whether the sender sleeps
         let control = parts.control();
@@ -297,19 +301,19 @@ impl<P: Parts> Receiver<P> {
         }
         let wanted = Sequence::from_word(control.wanted.0.load(Ordering::Relaxed)); // Relaxed: the fence orders it
         let passed = before.is_before(wanted) && !self.next.is_before(wanted);
-        if passed && self.nobody_is_before(wanted) {
+        if passed && self.all_have_reached(wanted) {
             control.space.notify_all(parts.host());
         }
     }
 
-    fn nobody_is_before(&self, wanted: Sequence) -> bool {
+    fn all_have_reached(&self, wanted: Sequence) -> bool {
         used_entries(&self.place.parts)
             .iter()
             .all(|entry| entry.seat.occupancy().state != State::Active || !entry.cursor().is_before(wanted))
     }
 }
 
-/// A run of published items. Dropping it gives nothing back: the next read starts at the same item.
+/// A batch of published items. Dropping it gives nothing back: the next read starts at the same item.
 pub struct Batch<'r, P: Parts> {
     receiver: &'r mut Receiver<P>,
     count: u32,
@@ -322,7 +326,7 @@ impl<P: Parts> Batch<'_, P> {
         self.count
     }
 
-    /// The `i`-th item, in place. On a ring that evicts, only what [`validate`](Self::validate) vouches for may be used.
+    /// Returns the `i`-th item, in place. On a ring that evicts, use only what [`validate`](Self::validate) confirmed.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).
@@ -330,12 +334,12 @@ impl<P: Parts> Batch<'_, P> {
         assert!(i < self.count, "item {i} of a batch of {}", self.count);
         let slots = self.receiver.place.parts.slots();
         prefetch_ahead(slots, self.receiver.next, i, self.count, Purpose::Read);
-        // SAFETY: the index masks to the count; the item is published (*publish*) and ours until we release it.
+        // SAFETY: the index masks to the count; the item is published (*publish*), and the sender keeps it until its release.
         unsafe { slots.reader(self.receiver.next.wrapping_add(i).index(slots.count())) }
     }
 
-    /// Whether everything copied out of this run so far is what was sent. Always so unless this receiver was evicted
-    /// meanwhile, when slots may have been overwritten under the copy.
+    /// Returns whether everything copied out of this batch is what the sender sent. It is false only if this receiver
+    /// was evicted meanwhile: the sender may then have overwritten slots during the copy.
     pub fn validate(&self) -> bool {
         // The copies come before the look at the seat; the sender's eviction comes before its overwriting.
         fence(Ordering::Acquire);

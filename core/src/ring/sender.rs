@@ -13,9 +13,9 @@ type Deadline<P> = <<P as super::Parts>::Host as Futex>::Deadline;
 /// The one sender of a ring. Dropping it without [`close`](Sender::close) tells receivers that the stream is not whole.
 pub struct Sender<P: SenderParts> {
     parts: P,
-    /// The private copy of `tail`: shared memory is never trusted for it.
+    /// The private copy of `tail`. The sender never reads it back from shared memory.
     tail: Sequence,
-    /// Up to here everything may be claimed: what the last look at the gate allowed.
+    /// Every slot before this sequence may be claimed: the last look at the gate allowed it.
     limit: Sequence,
     first: Sequence,
     capacity: u32,
@@ -23,16 +23,16 @@ pub struct Sender<P: SenderParts> {
     closed: bool,
 }
 
-/// What a look at the seats found.
+/// The result of a look at the seats.
 struct Gate {
-    /// How far the slowest lies behind the tail; 0 when no receiver takes part.
+    /// How far the slowest receiver is behind the tail, or 0 if no receiver takes part.
     lag: u32,
-    /// A receiver's start is not decided yet: the sender extends nothing.
+    /// A receiver's start is not decided yet, so the sender extends no limit.
     admitting: bool,
 }
 
 impl<P: SenderParts> Sender<P> {
-    /// The sender of a fresh ring: nothing published, no seat `Active` yet.
+    /// Makes the sender of a fresh ring, with nothing published and no seat `Active` yet.
     ///
     /// # Safety
     /// - This is the only sender that is ever made for these parts' memory.
@@ -50,17 +50,17 @@ impl<P: SenderParts> Sender<P> {
         }
     }
 
-    /// The parts this sender was made of.
+    /// Returns the parts of the ring.
     pub fn parts(&self) -> &P {
         &self.parts
     }
 
-    /// How many items were published, modulo 2^32.
+    /// Returns how many items were published, modulo 2^32.
     pub fn published(&self) -> u32 {
         self.tail.distance_from(self.first)
     }
 
-    /// Whether no slot is free now.
+    /// Returns whether no slot is free now.
     pub fn is_full(&mut self) -> bool {
         self.free() == 0
     }
@@ -95,7 +95,8 @@ impl<P: SenderParts> Sender<P> {
         Claim { count: most.clamp(1, free), sender: self }
     }
 
-    /// Stores the end record, after which receivers that have read everything are told so. Only the first call counts.
+    /// Stores the end record. A receiver that has read everything then learns that the stream has ended. Only the first
+    /// call counts.
     pub fn close(&mut self, end: End) {
         if !self.closed {
             self.parts.sender_state_to_write().store_end(end);
@@ -103,13 +104,13 @@ impl<P: SenderParts> Sender<P> {
         }
     }
 
-    /// Whether every receiver that takes part has given back everything published.
+    /// Returns whether every receiver that takes part has given back everything published.
     pub fn is_drained(&self) -> bool {
         let gate = self.gate();
         gate.lag == 0 && !gate.admitting
     }
 
-    /// Waits until every receiver that takes part has given back everything published, or is gone.
+    /// Waits until every receiver that takes part has given back everything published, or has left.
     ///
     /// # Blocking
     /// As [`claim`](Self::claim).
@@ -117,7 +118,8 @@ impl<P: SenderParts> Sender<P> {
     /// # Errors
     /// As [`claim`](Self::claim).
     pub fn drain(&mut self, deadline: Option<Deadline<P>>) -> Result<(), ClaimError> {
-        // Once it was drained it counts, also if a hostile peer has gone back since: else that could hold us for ever.
+        // A ring that was drained once counts as drained. Otherwise a hostile peer that moves its cursor back could
+        // hold the sender for ever.
         let mut was_drained = false;
         while !self.is_drained() && !was_drained {
             was_drained = self.park(self.tail, deadline, |sender| sender.is_drained())?;
@@ -132,7 +134,7 @@ impl<P: SenderParts> Sender<P> {
         self.parts.control().data.notify(self.parts.host());
     }
 
-    /// How many slots may be claimed, looking at the gate only when the last look is used up.
+    /// Returns how many slots may be claimed. Looks at the gate only if the last look is used up.
     fn free(&mut self) -> u32 {
         match self.limit.distance_from(self.tail) {
             0 => self.look(),
@@ -142,20 +144,21 @@ impl<P: SenderParts> Sender<P> {
 
     /// Looks at the gate and extends the limit as far as it allows.
     ///
-    /// No fence of its own: the one in `publish` stands between the last store of `tail` and this look (*admit*).
+    /// It needs no fence: the fence in `publish` stands between the last store of `tail` and this look (*admit*).
     fn look(&mut self) -> u32 {
         let mut limit = self.allowed();
         if !self.lapped && limit.distance_from(self.first) > self.capacity {
-            // From now on the first item can be overwritten: say so before looking whether somebody is being admitted
-            // there. Relaxed: the fence orders it.
+            // From now on the sender can overwrite the first item, so it says that before it looks for a receiver that
+            // is being admitted there. Relaxed: the fence orders it.
             self.parts.sender_state_to_write().lapped.store(1, Ordering::Relaxed);
             fence(Ordering::SeqCst); // *admit*: store `lapped`, then look at the seats
             self.lapped = true;
             limit = self.allowed();
         }
         if self.parts.slots().may_evict() {
-            // An evicted receiver may still be copying a slot that we write next: it fences between its copy and its
-            // look at the seat (`Batch::validate`), we between our look at the seat and our writing.
+            // An evicted receiver may still be copying a slot that the sender writes next. It fences between its copy
+            // and its look at the seat (`Batch::validate`). The sender fences between its look at the seat and its
+            // writing.
             fence(Ordering::Release);
         }
         self.limit = limit;
@@ -171,7 +174,7 @@ impl<P: SenderParts> Sender<P> {
         let mut gate = Gate { lag: 0, admitting: false };
         for entry in used_entries(&self.parts) {
             match entry.seat.occupancy().state {
-                // A cursor that is not within a lap behind the tail is a peer's nonsense: it gates as if it had not
+                // No honest peer stores a cursor that is more than a lap behind the tail. Such a cursor gates as if it had not
                 // moved at all.
                 State::Active => {
                     gate.lag = gate.lag.max(self.tail.distance_from(entry.cursor()).min(self.capacity))
@@ -208,14 +211,14 @@ impl<P: SenderParts> Sender<P> {
         }
     }
 
-    /// Sleeps once, until every receiver has reached `wanted`, unless `enough` already holds: then true.
+    /// Sleeps once, until every receiver has reached `wanted`. Returns true without sleeping if `enough` already holds.
     fn park(
         &mut self,
         wanted: Sequence,
         deadline: Option<Deadline<P>>,
         mut enough: impl FnMut(&mut Self) -> bool,
     ) -> Result<bool, ClaimError> {
-        // Relaxed: ordered by the fence in `prepare`.
+        // Relaxed: ordered by the fence in `prepare_wait`.
         self.parts.control().wanted.0.store(wanted.to_word(), Ordering::Relaxed);
         let ticket = self.parts.control().space.prepare_wait();
         if enough(self) {
@@ -257,7 +260,7 @@ impl<P: SenderParts> Claim<'_, P> {
         self.count
     }
 
-    /// The `i`-th of the claimed slots.
+    /// Returns the `i`-th of the claimed slots.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).
@@ -272,7 +275,7 @@ impl<P: SenderParts> Claim<'_, P> {
         unsafe { slots.writer(index) }
     }
 
-    /// Publishes the first `count` of the claimed slots: receivers see them at once. The others are as if never claimed.
+    /// Publishes the first `count` of the claimed slots: receivers see them at once. The others become unclaimed again.
     ///
     /// # Panics
     /// If `count` exceeds [`len`](Self::len).

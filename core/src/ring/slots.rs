@@ -1,4 +1,4 @@
-//! Where a ring's items lie. The algorithms only decide *when* a slot may be touched; this says what is in it.
+//! The slots of a ring. The algorithms decide only *when* a slot may be touched; this module says what it holds.
 
 use crate::error::{Corrupt, TooLong};
 use crate::sequence::Sequence;
@@ -6,10 +6,10 @@ use crate::sync::{AtomicU32, Ordering};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-/// A ring's slots. The algorithms hand out an index only to its rightful user.
+/// A ring's slots. The algorithms give out an index only to the participant that may use the slot.
 ///
 /// # Safety
-/// An implementation promises that `count` and `may_evict` always return the same.
+/// An implementation promises that `count` and `may_evict` always return the same values.
 pub unsafe trait Slots {
     /// What the sender gets for a claimed slot.
     type Writer<'a>
@@ -20,35 +20,36 @@ pub unsafe trait Slots {
     where
         Self: 'a;
 
-    /// How many slots: a power of two, constant.
+    /// Returns how many slots there are: a power of two, constant.
     fn count(&self) -> u32;
 
-    /// A slot to write.
+    /// Returns a claimed slot, to write.
     ///
     /// # Safety
     /// - `index` is below `count`;
     /// - the caller is the sender and has claimed the slot: no other writer or reader of it exists during the borrow.
     unsafe fn writer(&self, index: u32) -> Self::Writer<'_>;
 
-    /// A slot to read.
+    /// Returns a published slot, to read.
     ///
     /// # Safety
     /// - `index` is below `count`;
     /// - the slot is published and the caller has not given it back: the sender does not write it during the borrow.
     unsafe fn reader(&self, index: u32) -> Self::Reader<'_>;
 
-    /// A hint: this slot is about to be touched. A receiver that looks for news gives it, so that the slot's memory comes
-    /// together with the tail that announces it, not after it; a sender gives it of the first slot that it claims, so that
-    /// all of it comes at once. May do nothing.
+    /// Hints that the caller is about to touch this slot. It may do nothing.
+    ///
+    /// A receiver that looks for items gives this hint, so that the slot's memory arrives together with the tail that
+    /// announces it. A sender gives it for the first slot of a claim, so that all of the slot arrives at once.
     fn prefetch(&self, _index: u32, _purpose: Purpose) {}
 
-    /// So many slots ahead of the one in hand that hint is given, too; 0 where touching one slot takes long enough to hide
-    /// the way of the next, or the processor sees by itself what follows.
+    /// Returns how many slots ahead of the current one that hint is given. It is 0 if touching one slot takes long
+    /// enough to hide the fetch of the next, or if the processor predicts the next slot by itself.
     fn ahead(&self) -> u32 {
         0
     }
 
-    /// Whether a receiver may be evicted from this ring: then slots can change under a reader.
+    /// Returns whether a receiver may be evicted from this ring. If so, slots can change under a reader.
     fn may_evict(&self) -> bool {
         false
     }
@@ -68,14 +69,15 @@ pub enum Purpose {
 pub enum Kind {
     /// Bytes, in the slot.
     Bytes,
-    /// So many zero bytes, not stored anywhere.
+    /// This many zero bytes, not stored anywhere.
     Hole(u64),
 }
 
 const BYTES: u32 = 0;
 const HOLE: u32 = 1;
 
-/// What stands beside each payload. Written by the sender; guarded by *publish* and *release*, hence Relaxed. 16 bytes.
+/// The record beside each payload. The sender writes it. *Publish* and *release* guard it, so its accesses are Relaxed.
+/// 16 bytes.
 #[repr(C)]
 pub struct Record {
     /// Bytes in the slot.
@@ -88,7 +90,7 @@ pub struct Record {
 
 /// Slots of raw bytes in a mapping: an array of [`Record`]s, then the payloads at a fixed stride.
 ///
-/// Invariants, upheld by `layout/ring.rs`, which alone makes these:
+/// Invariants, upheld by `layout/ring.rs`, the only module that makes these:
 /// - I1: `records` points at `count` records and `payload` at `count * stride` bytes, valid for reads for `'m`, and for
 ///   writes where a sender's parts were made from it;
 /// - I2: `size <= stride`;
@@ -102,13 +104,14 @@ pub struct ByteSlots<'m> {
     pub(crate) evictable: bool,
 }
 
-// SAFETY: the pointer is to shared memory that outlives 'm (I1); the ring's protocol decides who touches which slot.
+// SAFETY: the pointer is to shared memory that outlives 'm (I1); the ring's protocol decides which participant touches
+// which slot.
 unsafe impl Send for ByteSlots<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for ByteSlots<'_> {}
 
 impl ByteSlots<'_> {
-    /// Payload bytes of one slot.
+    /// Returns the payload bytes of one slot.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -121,7 +124,7 @@ impl ByteSlots<'_> {
     }
 }
 
-// SAFETY: the measures are plain fields that nothing changes.
+// SAFETY: the measures are plain fields, which no code changes.
 unsafe impl Slots for ByteSlots<'_> {
     type Writer<'a>
         = ByteWriter<'a>
@@ -168,7 +171,7 @@ unsafe impl Slots for ByteSlots<'_> {
 
     #[inline]
     fn ahead(&self) -> u32 {
-        // Measured: at 64 bytes it is worth a fifth to one receiver, at a page it costs one.
+        // Measured: at 64 bytes the hint gains one receiver a fifth, and at a page it costs a fifth.
         if self.stride <= FEW_LINES { 4 } else { 0 }
     }
 
@@ -177,7 +180,8 @@ unsafe impl Slots for ByteSlots<'_> {
     }
 }
 
-/// Gives the hint of the slot some way ahead of the `i`-th in a run of `count` from `start` on, if the run goes so far.
+/// Gives the hint for a slot some way ahead of the `i`-th in a batch of `count` from `start` on, if the batch reaches
+/// that far.
 #[inline]
 pub(super) fn prefetch_ahead<S: Slots>(slots: &S, start: Sequence, i: u32, count: u32, purpose: Purpose) {
     let ahead = slots.ahead();
@@ -186,10 +190,10 @@ pub(super) fn prefetch_ahead<S: Slots>(slots: &S, start: Sequence, i: u32, count
     }
 }
 
-/// Bytes of a slot that are few lines.
+/// The most bytes of a slot that count as few cache lines.
 const FEW_LINES: usize = 128;
 
-/// Asks for the cache line at an address, on processors for which the language has a name for that.
+/// Fetches the cache line at an address, on processors that have an instruction for it.
 #[inline(always)]
 fn prefetch<T>(_address: *const T, _purpose: Purpose) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -198,14 +202,14 @@ fn prefetch<T>(_address: *const T, _purpose: Purpose) {
         Purpose::Read => unsafe {
             core::arch::asm!("prefetcht0 [{}]", in(reg) _address, options(nostack, preserves_flags, readonly));
         },
-        // SAFETY: as above; processors without this one take it for no operation.
+        // SAFETY: as above; a processor without this instruction ignores it.
         Purpose::Write => unsafe {
             core::arch::asm!("prefetchw [{}]", in(reg) _address, options(nostack, preserves_flags, readonly));
         },
     }
 }
 
-/// The `i`-th word of a payload.
+/// Returns the `i`-th word of a payload.
 ///
 /// # Safety
 /// - the payload is a slot's, and the word lies inside the slot's stride;
@@ -213,12 +217,12 @@ fn prefetch<T>(_address: *const T, _purpose: Purpose) {
 unsafe fn word_at<'a>(payload: NonNull<u8>, i: usize) -> &'a AtomicU32 {
     // SAFETY: inside the payload area by the caller's contract.
     let word = unsafe { payload.cast::<AtomicU32>().add(i) };
-    // SAFETY: in bounds; aligned, for payloads start and repeat at multiples of 16 bytes (`layout/ring.rs`); atomics may be
-    // shared with other threads and processes.
+    // SAFETY: in bounds; aligned, because payloads start and repeat at multiples of 16 bytes (`layout/ring.rs`);
+    // atomics may be shared with other threads and processes.
     unsafe { word.as_ref() }
 }
 
-/// A claimed slot: to be written in place.
+/// A claimed slot, to be written in place.
 pub struct ByteWriter<'a> {
     record: &'a Record,
     payload: NonNull<u8>,
@@ -229,22 +233,22 @@ pub struct ByteWriter<'a> {
 }
 
 impl ByteWriter<'_> {
-    /// How many bytes fit.
+    /// Returns how many bytes fit.
     pub fn capacity(&self) -> usize {
         self.size
     }
 
-    /// Where to write them: [`capacity`](Self::capacity) bytes, this writer's alone while it lives. On a ring that evicts
-    /// this is for the kernel (read(2)) and other processes' sake only: a receiver of this process that was evicted may
-    /// still look, and a plain write would race with it.
+    /// Returns where to write the [`capacity`](Self::capacity) bytes, which are this writer's alone while it lives. On
+    /// a ring that evicts, use the pointer only for the kernel (read(2)) and for other processes. An evicted receiver
+    /// of this process may still read the slot, and a plain write would race with it.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.payload.as_ptr()
     }
 
-    /// Says that the first `length` bytes are the message.
+    /// Makes the first `length` bytes the message.
     ///
     /// # Errors
-    /// `TooLong` if they do not fit; the slot's record is as before.
+    /// `TooLong` if they do not fit. The slot's record is then unchanged.
     pub fn set_length(&mut self, length: usize) -> Result<(), TooLong> {
         if length > self.size {
             return Err(TooLong);
@@ -253,10 +257,10 @@ impl ByteWriter<'_> {
         Ok(())
     }
 
-    /// Copies a whole message in.
+    /// Copies a whole message into the slot.
     ///
     /// # Errors
-    /// `TooLong` if it does not fit; the slot is as before.
+    /// `TooLong` if it does not fit. The slot is then unchanged.
     pub fn write(&mut self, message: &[u8]) -> Result<(), TooLong> {
         if message.len() > self.size {
             return Err(TooLong);
@@ -281,13 +285,13 @@ impl ByteWriter<'_> {
         }
     }
 
-    /// Says that this item stands for `length` zero bytes.
+    /// Makes this item stand for `length` zero bytes.
     pub fn set_hole(&mut self, length: u64) {
         self.fill(0, HOLE, length);
     }
 
     fn fill(&mut self, length: u32, kind: u32, argument: u64) {
-        // Relaxed: *publish* makes them visible.
+        // Relaxed: *publish* makes the stores visible.
         self.record.length.store(length, Ordering::Relaxed);
         self.record.kind.store(kind, Ordering::Relaxed);
         self.record.argument[0].store(argument as u32, Ordering::Relaxed);
@@ -295,18 +299,18 @@ impl ByteWriter<'_> {
     }
 }
 
-/// A published slot: to be read in place. The bytes may be garbage if the sender is hostile, never out of bounds.
+/// A published slot, to be read in place. A hostile sender can make the bytes garbage, but never lead out of bounds.
 pub struct ByteReader<'a> {
     record: &'a Record,
     payload: NonNull<u8>,
     size: usize,
-    /// The sender may overwrite this slot under us, if it evicts us: only word-wise copies, vouched for afterwards.
+    /// The sender may overwrite this slot after it evicts this receiver: only word-wise copies, validated afterwards.
     evictable: bool,
     _slot: PhantomData<&'a [u8]>,
 }
 
 impl ByteReader<'_> {
-    /// What the slot holds and how many bytes of it lie in the slot.
+    /// Returns what the slot holds, and how many bytes of it lie in the slot.
     ///
     /// # Errors
     /// `Corrupt` for a length beyond the slot or an unknown kind.
@@ -323,14 +327,14 @@ impl ByteReader<'_> {
         }
     }
 
-    /// Where the bytes lie: fit for write(2), which is safe whatever the sender does to them meanwhile. `None` on a ring
-    /// that evicts: there only copies can be vouched for.
+    /// Returns where the bytes lie, for write(2), which is safe even if the sender changes them meanwhile. Returns
+    /// `None` on a ring that evicts, where only copies can be validated.
     pub fn as_ptr(&self) -> Option<*const u8> {
         (!self.evictable).then_some(self.payload.as_ptr().cast_const())
     }
 
-    /// Copies the message out; returns its length, or the length needed if `buffer` is too short. On a ring that
-    /// evicts, the bytes count only once [`Batch::validate`](super::Batch::validate) was true afterwards.
+    /// Copies the message to `buffer`. Returns its length, or the length needed if `buffer` is too short. On a ring
+    /// that evicts, the bytes count only if [`Batch::validate`](super::Batch::validate) returns true afterwards.
     ///
     /// # Errors
     /// `Corrupt` as [`kind`](Self::kind).
@@ -340,8 +344,8 @@ impl ByteReader<'_> {
         if self.evictable {
             self.copy_words(buffer);
         } else {
-            // SAFETY: `length` bytes are inside the slot (checked by `kind`) and inside `buffer`; nobody writes the
-            // slot while it is published and not given back.
+            // SAFETY: `length` bytes are inside the slot (checked by `kind`) and inside `buffer`. The sender does not
+            // write the slot while it is published and not given back.
             unsafe { core::ptr::copy_nonoverlapping(self.payload.as_ptr(), buffer.as_mut_ptr(), length) };
         }
         Ok(Ok(length))
@@ -357,7 +361,7 @@ impl ByteReader<'_> {
         }
     }
 
-    /// The bytes in place.
+    /// Returns the bytes in place.
     ///
     /// # Safety
     /// - The sender is trusted: it follows this crate's protocol for as long as the slice lives;

@@ -1,4 +1,4 @@
-//! Who takes the steps: participants, which sleep where the steps say so, and reclaimers.
+//! Participants, which take the steps and sleep where a step says so; and reclaimers.
 
 use super::parts::{Ownership, Parts, SeatState, count, state};
 use super::step::{Actor, Step};
@@ -8,8 +8,9 @@ use crate::sync::Ordering;
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
-/// How often a reader may go back without sleeping, in one wait. Honest peers cause little of that; a peer that plays with
-/// the words must not keep us from the host, which knows the deadline. Too few would cost a poll interval at most.
+/// How often a reader may go back without sleeping, in one wait. Honest peers rarely cause it. A peer that keeps
+/// changing the words must not keep the reader from the host, which knows the deadline. A limit that is too low costs
+/// at most a poll interval.
 const RETURNS: u32 = 64;
 
 /// How long a participant is willing to wait.
@@ -26,35 +27,35 @@ pub struct Participant<P: Parts> {
 }
 
 impl<P: Parts> Participant<P> {
-    /// The occupant of `seat`. Raises the mark that bounds every scan.
+    /// Makes the occupant of `seat`. Raises the mark that bounds every scan.
     ///
     /// # Safety
-    /// - The seat is the caller's alone, for this lock, while the participant lives: no other participant has it, in this
-    ///   process or another. On a host where participants can die, the caller holds the seat's byte lock.
+    /// - The seat is the caller's alone, for this lock, while the participant lives. No other participant of this
+    ///   process or another has it. On a host where participants can die, the caller holds the seat's byte lock.
     ///
     /// # Panics
-    /// If there is no such seat.
+    /// If `seat` does not exist.
     pub unsafe fn new(parts: P, seat: u32) -> Self {
         assert!((seat as usize) < parts.cells().len(), "no seat {seat}");
         parts.seats_used().raise(seat); // before the first announcement
         Self { parts, seat: seat as u16 }
     }
 
-    /// The seat.
+    /// Returns the seat.
     pub fn seat(&self) -> u32 {
         self.seat.into()
     }
 
-    /// The parts of the lock.
+    /// Returns the parts of the lock.
     pub fn parts(&self) -> &P {
         &self.parts
     }
 
-    /// Reads, together with other readers.
+    /// Enters the lock as a reader, together with other readers.
     ///
     /// # Blocking
-    /// Waits for at most one writer's section, until `deadline`. A dead participant is reclaimed, at the latest when a
-    /// slice ends.
+    /// Waits for at most one writer's section, until `deadline`. A dead participant is reclaimed when a poll interval
+    /// ends, at the latest.
     ///
     /// # Errors
     /// [`LockError::TimedOut`] or [`LockError::Interrupted`].
@@ -63,7 +64,7 @@ impl<P: Parts> Participant<P> {
         self.enter_read(Patience::Until(deadline))
     }
 
-    /// Reads, unless a writer is in or on its way in.
+    /// Enters the lock as a reader, unless a writer owns the lock.
     ///
     /// # Errors
     /// [`LockError::Busy`].
@@ -72,11 +73,11 @@ impl<P: Parts> Participant<P> {
         self.enter_read(Patience::None)
     }
 
-    /// Writes, alone.
+    /// Enters the lock as its only writer.
     ///
     /// # Blocking
-    /// Waits for those writers that come first in the cyclic order of seats, then for the readers that are in; until
-    /// `deadline`. A dead participant is reclaimed, at the latest when a poll interval ends.
+    /// Waits for the writers that come first in the cyclic order of seats, and then for the readers that are in, until
+    /// `deadline`. A dead participant is reclaimed when a poll interval ends, at the latest.
     ///
     /// # Errors
     /// [`LockError::TimedOut`] or [`LockError::Interrupted`].
@@ -84,7 +85,7 @@ impl<P: Parts> Participant<P> {
         self.enter_write(Patience::Until(deadline))
     }
 
-    /// Writes, unless anybody is in or before us.
+    /// Enters the lock as its only writer, unless another participant is in or comes first.
     ///
     /// # Errors
     /// [`LockError::Busy`].
@@ -101,17 +102,17 @@ impl<P: Parts> Participant<P> {
         Ok(ReadGuard { participant: self })
     }
 
-    /// The two steps of a reader that meets no writer, without a loop around them.
+    /// Takes the two steps of a reader that meets no writer, without a loop around them.
     #[inline(always)]
     fn look_to_read(&self) -> Step {
-        // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our callers, and out.
+        // SAFETY: this is the seat's occupant (`new`), which the callers borrow exclusively, and it is out.
         let at = unsafe { Step::AnnounceRead.take(&self.parts, self.actor()) };
-        // SAFETY: the step after it.
+        // SAFETY: the step after that one.
         unsafe { at.take(&self.parts, self.actor()) }
     }
 
-    /// A section may be over in a moment, and to be woken costs both sides more than that: so for a while the reader gives
-    /// up and looks again, before it asks.
+    /// Enters as a reader while a writer owns the lock. A section may end in a moment, and a wake costs both sides more
+    /// than that. So the reader gives up and looks again for a while, before it queues.
     #[cold]
     fn enter_busy_read(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
         let mut attempt = 0;
@@ -120,9 +121,9 @@ impl<P: Parts> Participant<P> {
             return self.enter(at, patience);
         }
         loop {
-            // Before any moment passes: a writer on its way in takes each announced reader for one that is in, and lets
-            // it be.
-            // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller; the step instead of queueing.
+            // Before any pause: a draining writer takes each announced reader for one that is in, and waits for it.
+            // SAFETY: this is the seat's occupant (`new`), which the caller borrows exclusively; the step replaces
+            // queueing.
             unsafe { finish(&self.parts, at.given_up(), self.actor()) };
             loop {
                 if !self.spin(&mut attempt, deadline) {
@@ -145,7 +146,7 @@ impl<P: Parts> Participant<P> {
         loop {
             match self.look_to_write() {
                 Step::Writing => break,
-                // As a reader does, a writer looks again for a while before it asks to be woken.
+                // Like a reader, a writer looks again for a while before it queues.
                 Step::AnnounceWrite => match patience {
                     Patience::None => return Err(LockError::Busy),
                     Patience::Until(deadline) if self.spin(&mut attempt, deadline) => {}
@@ -157,31 +158,31 @@ impl<P: Parts> Participant<P> {
         Ok(WriteGuard { participant: self })
     }
 
-    /// The steps of a writer that meets no other participant, without a loop around them. Where it meets another writer, no participant has
-    /// noticed it.
+    /// Takes the steps of a writer that meets no other participant, without a loop around them. If it meets another
+    /// writer, it has not announced itself yet, so no participant has noticed it.
     #[inline(always)]
     fn look_to_write(&self) -> Step {
-        // SAFETY: we are the seat's occupant (`new`), borrowed exclusively by our caller, and out.
+        // SAFETY: this is the seat's occupant (`new`), which the caller borrows exclusively, and it is out.
         let at = unsafe { Step::PeekWrite.take(&self.parts, self.actor()) };
         let at = at.skip(&self.parts, self.actor());
         if !matches!(at, Step::Claim(_)) {
             return at;
         }
-        // SAFETY: from step to step.
+        // SAFETY: each step follows the last one.
         unsafe { at.take(&self.parts, self.actor()) }.skip(&self.parts, self.actor())
     }
 
-    /// Goes on from a step until we are in; or out, with the reason.
+    /// Takes steps until the participant is in, or until it is out with a reason.
     #[inline(never)]
     fn enter(&self, mut at: Step, patience: Patience<Deadline<P>>) -> Result<(), LockError> {
         let actor = self.actor();
         let (mut returns, mut attempt) = (0, 0);
         loop {
             if let (Step::DrainReaders(scan), Patience::Until(deadline)) = (at, patience) {
-                // A reader that is gone in a moment need not be asked to wake us.
+                // A reader that leaves in a moment need not be asked for a wake.
                 self.spin_while(scan.seat(), state::READING, &mut attempt, deadline);
             }
-            // SAFETY: we are the seat's occupant (`new`), borrowed exclusively, and go from step to step.
+            // SAFETY: this is the seat's occupant (`new`), borrowed exclusively; each step follows the last one.
             at = unsafe { at.take(&self.parts, actor) }.skip(&self.parts, actor);
             if at.is_settled() {
                 return Ok(());
@@ -211,15 +212,15 @@ impl<P: Parts> Participant<P> {
         }
     }
 
-    /// Lets a moment pass; false when there were enough of them, or the deadline has passed.
+    /// Pauses for a moment. Returns false after the last attempt, or once the deadline has passed.
     fn spin(&self, attempt: &mut u32, deadline: Option<Deadline<P>>) -> bool {
         *attempt += 1;
         self.parts.host().spin(*attempt - 1, deadline)
     }
 
-    /// Looks at a cell while it holds `value`, for a while; whether it changed.
+    /// Looks at a cell for a while, as long as it holds `value`. Returns whether it changed.
     fn spin_while(&self, seat: u16, value: u32, attempt: &mut u32, deadline: Option<Deadline<P>>) -> bool {
-        // Relaxed: only decides when to look properly.
+        // Relaxed: it only decides when to take the next step, which looks with the right ordering.
         let has_changed = || self.parts.cells()[usize::from(seat)].word.load(Ordering::Relaxed) != value;
         loop {
             if has_changed() {
@@ -244,7 +245,8 @@ impl<P: Parts> Participant<P> {
                 Ok(())
             }
             WaitResult::TimedOut => {
-                // Too late for this wait. But if every waiter waits less than a poll interval, no other looks.
+                // Too late for this wait. But if every waiter waits less than a poll interval, no other participant
+                // looks.
                 host.try_sweep(reclaim);
                 Err(LockError::TimedOut)
             }
@@ -257,14 +259,14 @@ impl<P: Parts> Participant<P> {
     }
 }
 
-/// A reader that is in. Dropping it leaves.
+/// A reader that is in the lock. Dropping it leaves.
 #[must_use]
 pub struct ReadGuard<'a, P: Parts> {
     participant: &'a Participant<P>,
 }
 
 impl<P: Parts> ReadGuard<'_, P> {
-    /// The parts of the lock.
+    /// Returns the parts of the lock.
     pub fn parts(&self) -> &P {
         &self.participant.parts
     }
@@ -274,7 +276,7 @@ impl<P: Parts> Drop for ReadGuard<'_, P> {
     #[inline]
     fn drop(&mut self) {
         let (parts, actor) = (&self.participant.parts, self.participant.actor());
-        // SAFETY: the occupant is borrowed by us, and is in.
+        // SAFETY: this guard borrows the occupant, which is in.
         let at = unsafe { Step::Reading.take(parts, actor) };
         if !matches!(at, Step::Idle) {
             // SAFETY: as above.
@@ -283,14 +285,14 @@ impl<P: Parts> Drop for ReadGuard<'_, P> {
     }
 }
 
-/// A writer that is in. Dropping it leaves.
+/// A writer that is in the lock. Dropping it leaves.
 #[must_use]
 pub struct WriteGuard<'a, P: Parts> {
     participant: &'a Participant<P>,
 }
 
 impl<P: Parts> WriteGuard<'_, P> {
-    /// The parts of the lock.
+    /// Returns the parts of the lock.
     pub fn parts(&self) -> &P {
         &self.participant.parts
     }
@@ -300,8 +302,8 @@ impl<P: Parts> Drop for WriteGuard<'_, P> {
     #[inline]
     fn drop(&mut self) {
         let (parts, actor) = (&self.participant.parts, self.participant.actor());
-        // The steps of a writer that no other waits for, without a loop around them.
-        // SAFETY: the occupant is borrowed by us, and is in; from here on from step to step.
+        // The steps of a writer for which no participant waits, without a loop around them.
+        // SAFETY: this guard borrows the occupant, which is in. From here on each step follows the last one.
         let mut at = unsafe { Step::Writing.take(parts, actor) }.skip(parts, actor);
         if matches!(at, Step::Free) {
             // SAFETY: as above.
@@ -314,21 +316,23 @@ impl<P: Parts> Drop for WriteGuard<'_, P> {
     }
 }
 
-/// Takes steps that never sleep, to the end: leaving, giving up, reclaiming. Each of its rounds counts its seats.
+/// Takes steps that never sleep, to the end: leaving, giving up, reclaiming. Each scan among them counts its seats.
 ///
 /// # Safety
 /// - As [`Step::take`].
 #[inline(never)]
 unsafe fn finish<P: Parts>(parts: &P, mut at: Step, actor: Actor) {
     while !matches!(at, Step::Idle) {
-        // SAFETY: by the caller's contract; from step to step.
+        // SAFETY: by the caller's contract; each step follows the last one.
         at = unsafe { at.take(parts, actor) }.skip(parts, actor);
     }
 }
 
-/// Clears away, in one lock, what the dead occupant of `seat` left, and wakes each waiter that may have waited for it. For every
-/// lock of a segment, before the seat is given out again. It may be repeated, and several callers may do it at the same
-/// time. Does nothing for a seat that does not exist.
+/// Clears what the dead occupant of `seat` left in one lock, and wakes each waiter that may have waited for it. Does
+/// nothing for a seat that does not exist.
+///
+/// A reclaimer calls it for every lock of a segment, before the seat is given out again. It may repeat it, and several
+/// may call it at the same time.
 ///
 /// # Safety
 /// - The occupant of `seat`, if there was one, will never act again;
@@ -340,33 +344,35 @@ pub unsafe fn reclaim<P: Parts>(parts: &P, seat: u32) {
     }
 }
 
-/// Whether the seat still wants something of this lock, or owns it. For an unused seat this must be false; what
-/// remains there can only be cleared by [`reclaim`].
+/// Returns whether the seat's cell is not idle, or its occupant owns the lock. For an unused seat this must be false.
+/// Only [`reclaim`] can clear what remains there.
 pub fn has_traces<P: Parts>(parts: &P, seat: u32) -> bool {
-    // Relaxed, both: the caller has taken the seat, which orders it after its last occupant.
+    // Relaxed, both: the caller has taken the seat, which orders it after the last occupant.
     let wants = |cell: &SeatState| cell.word.load(Ordering::Relaxed) != state::IDLE;
     let owner = Ownership(parts.owner_word().word.load(Ordering::Relaxed));
     parts.cells().get(seat as usize).is_some_and(wants) || owner.is_busy() && u32::from(owner.seat()) == seat
 }
 
-/// Asks for every seat that wants something of this lock, and for its owner, whether it is dead, and reclaims those that
-/// are. Returns how many. This is what a waiter does when its poll interval ends; a host that learns of a death may do it at once.
+/// Reclaims every dead participant that has traces in this lock. Returns how many.
+///
+/// A waiter calls it when a poll interval ends. A host that learns of a death may call it at once.
 pub fn reclaim_dead<P: Parts>(parts: &P) -> u32 {
     reclaim_dead_but(parts, None)
 }
 
-/// The same, without asking for one that is surely alive: ourselves.
+/// Reclaims every dead participant but `alive`, which is the caller and so needs no question to the host.
 fn reclaim_dead_but<P: Parts>(parts: &P, alive: Option<u16>) -> u32 {
     let mut reclaimed = 0;
     let mut ask = |seat: u16| {
         if Some(seat) != alive && usize::from(seat) < parts.cells().len() {
-            // SAFETY: `try_reclaim` runs this only for the dead (`Parts`), and keeps others from sitting down meanwhile.
+            // SAFETY: `try_reclaim` runs this only for a dead participant (`Parts`), and keeps the seat empty
+            // meanwhile.
             let reclaim = || unsafe { reclaim(parts, seat.into()) };
             reclaimed += u32::from(parts.host().try_reclaim(seat.into(), reclaim));
         }
     };
     for seat in 0..count(parts, 0) {
-        // Relaxed, here and below: only says for whom to ask; the byte lock orders what follows.
+        // Relaxed, here and below: the value only selects the seats to ask for. The byte lock orders what follows.
         if parts.cells()[usize::from(seat)].word.load(Ordering::Relaxed) != state::IDLE {
             ask(seat);
         }

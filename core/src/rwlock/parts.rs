@@ -5,22 +5,23 @@ use crate::sync::{AtomicU32, Ordering};
 
 /// The states of a [`SeatState`].
 pub mod state {
-    /// Wants nothing.
+    /// The occupant wants nothing.
     pub const IDLE: u32 = 0;
-    /// Reads, or is about to look whether it may.
+    /// The occupant reads, or is about to look whether it may.
     pub const READING: u32 = 1;
-    /// Waits to read.
+    /// The occupant waits to read.
     pub const READ_WAIT: u32 = 2;
-    /// Waits to write, or writes.
+    /// The occupant waits to write, or writes.
     pub const WRITE_WAIT: u32 = 3;
-    /// With `READING`: surely in, and to wake its own cell when it leaves. With a waiting state: look again.
+    /// With `READING`: the reader is surely in, and must wake its own cell when it leaves. With a waiting state: look
+    /// again.
     pub const FLAG: u32 = 4;
 }
 
-/// What the occupant of one seat wants of one lock. Zeroed memory is idle. 64 bytes.
+/// The state of one seat's occupant in one lock. Zeroed memory is idle. 64 bytes.
 ///
-/// Only its occupant, or who reclaims it, takes a cell out of `READING` and `WRITE_WAIT`; the owner of the owner word takes it
-/// from `READ_WAIT` to `READING`; the flag is set by others and cleared by the occupant.
+/// Only its occupant or its reclaimer changes a cell from `READING` or `WRITE_WAIT`. The lock's owner changes it from
+/// `READ_WAIT` to `READING`. Other participants set the flag, and the occupant clears it.
 #[repr(C, align(64))]
 pub struct SeatState {
     /// A state, perhaps with the flag. *Leave*, *grant*, and the announcing halves of *look* and *queue*.
@@ -28,7 +29,7 @@ pub struct SeatState {
 }
 
 impl SeatState {
-    /// An idle cell; the same as zeroed memory.
+    /// Returns an idle cell, which is zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -39,18 +40,19 @@ impl SeatState {
 }
 
 const BUSY: u32 = 1 << 31;
-/// Room for 1024 seats.
+/// The bits of a seat number: 1024 seats at most.
 const SEAT_MASK: u32 = 1023;
 
-/// Who owns a lock for writing. Zeroed memory is free. 64 bytes.
+/// The word that says which writer owns a lock. Zeroed memory is free. 64 bytes.
 #[repr(C, align(64))]
 pub struct OwnerWord {
-    /// Busy or free, and the owner's or the last owner's seat. *Free*, and the other halves of *look* and *queue*.
+    /// Busy or free, and the seat of the owner or of the last owner. *Free*, and the other halves of *look* and
+    /// *queue*.
     pub(super) word: AtomicU32,
 }
 
 impl OwnerWord {
-    /// A free owner word; the same as zeroed memory.
+    /// Returns a free owner word, which is zeroed memory.
     #[expect(
         clippy::new_without_default,
         reason = "shared types come from a cast of memory, or from a model"
@@ -59,18 +61,18 @@ impl OwnerWord {
         Self { word: AtomicU32::new(0) }
     }
 
-    /// Who owns the lock, at one moment: for display.
+    /// Returns the owner at one moment, for display.
     pub fn ownership(&self) -> Ownership {
         Ownership(self.word.load(Ordering::Relaxed)) // Relaxed: guards nothing
     }
 }
 
-/// An owner word's word, decoded.
+/// The value of an [`OwnerWord`], decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ownership(pub(super) u32);
 
 impl Ownership {
-    /// What the owner word's word says.
+    /// Decodes the value of an owner word.
     pub const fn from_word(word: u32) -> Self {
         Self(word)
     }
@@ -83,12 +85,12 @@ impl Ownership {
         Self(last as u32)
     }
 
-    /// Whether a writer owns the lock.
+    /// Returns whether a writer owns the lock.
     pub const fn is_busy(self) -> bool {
         self.0 & BUSY != 0
     }
 
-    /// The owner, or the last owner.
+    /// Returns the seat of the owner, or of the last owner.
     pub const fn seat(self) -> u16 {
         (self.0 & SEAT_MASK) as u16
     }
@@ -98,7 +100,8 @@ impl Ownership {
 /// mark serves all locks of a segment. 64 bytes.
 #[repr(C, align(64))]
 pub struct SeatsUsed {
-    /// Relaxed: a scan that must see a seat comes after its announcement by *look* or *queue*, hence after the mark.
+    /// Relaxed: *look* or *queue* puts a scan that must see a seat after the seat's announcement, and so after the
+    /// mark.
     pub(super) word: AtomicU32,
 }
 
@@ -112,14 +115,15 @@ impl SeatsUsed {
         Self { word: AtomicU32::new(0) }
     }
 
-    /// Counts `seat` in. Stores only if it was not yet: every participant reads this line.
+    /// Raises the mark so that it includes `seat`. Stores only if the mark is lower, because every participant reads
+    /// this line.
     pub fn raise(&self, seat: u32) {
         if self.count() <= seat {
             self.word.fetch_max(seat + 1, Ordering::Relaxed);
         }
     }
 
-    /// How many seats are to be looked at; a peer may have left any number here.
+    /// Returns how many seats a scan must visit. A hostile peer may have left any number here.
     pub fn count(&self) -> u32 {
         self.word.load(Ordering::Relaxed)
     }
@@ -128,7 +132,7 @@ impl SeatsUsed {
 /// The parts of a lock.
 ///
 /// # Safety
-/// What the lock guards may be memory that must not be written and read at once. So
+/// What the lock guards may be memory that must not be written and read at the same time. So
 /// - each method always returns the same part, and all of them are parts of one lock;
 /// - there are between 1 and 1024 cells;
 /// - the host's `try_reclaim` runs the reclamation only for a participant that will never act again.
@@ -136,17 +140,17 @@ pub unsafe trait Parts {
     /// How to sleep on this memory, and how to know which participants are dead.
     type Host: Host;
 
-    /// The host.
+    /// Returns the host.
     fn host(&self) -> &Self::Host;
-    /// Who owns it.
+    /// Returns the owner word.
     fn owner_word(&self) -> &OwnerWord;
-    /// A cell for each seat.
+    /// Returns one cell for each seat.
     fn cells(&self) -> &[SeatState];
-    /// How many of them were ever taken.
+    /// Returns the mark of seats that were ever taken.
     fn seats_used(&self) -> &SeatsUsed;
 }
 
-// SAFETY: all of it is `P`'s.
+// SAFETY: each part is one of `P`'s.
 unsafe impl<P: Parts> Parts for &P {
     type Host = P::Host;
 
@@ -164,7 +168,8 @@ unsafe impl<P: Parts> Parts for &P {
     }
 }
 
-/// How many cells a scan in the name of `seat` visits. A foreign high-water mark is bounded by the table and by `seat`.
+/// Returns how many cells a scan on behalf of `seat` visits. The table and `seat` bound a mark that a hostile peer
+/// stored.
 #[inline]
 pub(super) fn count<P: Parts>(parts: &P, seat: u16) -> u16 {
     let high = parts.seats_used().count() as usize;

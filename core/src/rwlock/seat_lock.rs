@@ -1,4 +1,4 @@
-//! A ready-made lock, for users that need no layout of their own.
+//! A ready-made lock, for programs that need no memory layout of their own.
 
 use super::parts::{OwnerWord, Parts, SeatState, SeatsUsed};
 use crate::host::Host;
@@ -23,7 +23,7 @@ impl<const SEATS: usize> LockWords<[SeatState; SEATS]> {
     }
 }
 
-/// A lock: its words, and the host that waits for them. Each process has one over the same words.
+/// A lock: its words, and the host that waits on them. Each process makes one over the same words.
 ///
 /// ```
 /// use whorl_core::host::SpinHost;
@@ -42,7 +42,7 @@ pub struct SeatLock<'m, H> {
 }
 
 impl<'m, H: Host> SeatLock<'m, H> {
-    /// Makes a lock of its words.
+    /// Makes a lock from its words.
     ///
     /// # Safety
     /// - The host's `try_reclaim` runs its closure only for a participant that will never act again.
@@ -55,7 +55,8 @@ impl<'m, H: Host> SeatLock<'m, H> {
     }
 }
 
-// SAFETY: the parts are fields of one value, `new` has checked their number, and the host is its caller's.
+// SAFETY: the parts are fields of one value, `new` has checked their number, and the caller of `new` vouches for the
+// host.
 unsafe impl<H: Host> Parts for SeatLock<'_, H> {
     type Host = H;
 

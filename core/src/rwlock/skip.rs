@@ -1,4 +1,4 @@
-//! A way through a round in one go: a participant passes idle seats without a step for each.
+//! Passes the idle seats of a scan at once, without a step for each.
 
 use super::parts::state::IDLE;
 use super::parts::{Parts, count};
@@ -6,9 +6,8 @@ use super::step::{Actor, Step};
 use crate::sync::{Ordering, SKIPS};
 
 impl Step {
-    /// The step after the rest of a round, if every seat is idle, as is most often so; otherwise the same step
-    /// further on in its round, past seats that want nothing. [`take`](Self::take) would pass them one by one, with the
-    /// same loads.
+    /// Returns the step after the scan if every seat is idle, which is the usual case. Otherwise returns this step
+    /// further on in its scan, past idle seats. [`take`](Self::take) would pass them one by one, with the same loads.
     #[inline(always)]
     #[must_use]
     pub fn skip<P: Parts>(self, parts: &P, actor: Actor) -> Self {
@@ -21,7 +20,7 @@ impl Step {
             Self::Grant(_) if all_are_idle(parts, actor.seat, relaxed) => Self::Free,
             Self::Notify(..) if !actor.reclaiming && all_are_idle(parts, actor.seat, relaxed) => Self::Idle,
 
-            // Only up to our own seat, where deferring ends.
+            // Only up to this participant's own seat, where deferring ends.
             Self::Defer(scan, attempt) => {
                 Self::Defer(scan.past_idle(scan.visits_before(actor.seat), parts.cells(), relaxed), attempt)
             }
@@ -36,11 +35,12 @@ impl Step {
     }
 }
 
-/// Returns whether every seat is idle, our own included: an announced participant goes on step by step.
+/// Returns whether every seat is idle, also this participant's own. An announced participant continues step by step.
 #[inline(always)]
 fn all_are_idle<P: Parts>(parts: &P, me: u16, ordering: Ordering) -> bool {
-    // Eight at a time, without a branch for each. That may be a few more than were ever taken: those are idle. Loops, for
-    // a fold is compiled as a function of its own, which asks for every load with which ordering it is.
+    // Eight at a time, without a branch for each. These may include a few seats that were never taken, which are idle.
+    // A loop instead of `fold`, because a fold compiles to a function of its own, which checks the ordering at each
+    // load.
     let (eights, rest) = parts.cells().as_chunks::<8>();
     let count = usize::from(count(parts, me));
     let mut found = IDLE;

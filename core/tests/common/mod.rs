@@ -1,5 +1,5 @@
-//! What the tests share: aligned memory, a host for one thread, small random numbers.
-#![allow(dead_code, reason = "each test uses a part of it")]
+//! Code that the tests share: aligned memory, a host for one thread, small random numbers.
+#![allow(dead_code, reason = "each test uses only a part of it")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{ALIGN, Geometry, OwnedRing, Region, Ring};
 use whorl_core::sync::AtomicU32;
 
-/// Zeroed memory, aligned as a region must be.
+/// Zeroed memory with the alignment of a region.
 pub struct Memory {
     start: NonNull<u8>,
     layout: Layout,
@@ -23,10 +23,10 @@ impl Memory {
         Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), layout }
     }
 
-    /// The first `length` bytes.
+    /// Returns the region of the first `length` bytes.
     pub fn region(&self, length: usize) -> Region<'_> {
         assert!(length <= self.layout.size());
-        // SAFETY: allocated, and lent for as long as the region lives; the tests look at bytes only in between.
+        // SAFETY: allocated, and lent while the region lives; the tests look at bytes only between uses.
         unsafe { Region::new(self.start, length) }
     }
 
@@ -34,7 +34,7 @@ impl Memory {
         self.region(self.layout.size())
     }
 
-    /// One word of it, as a peer reaches it.
+    /// Returns one word, as a peer reaches it.
     pub fn word(&self, at: usize) -> &std::sync::atomic::AtomicU32 {
         assert!((at + 1) * 4 <= self.layout.size());
         // SAFETY: inside the memory.
@@ -61,19 +61,20 @@ unsafe impl Send for Memory {}
 // SAFETY: shared only as regions.
 unsafe impl Sync for Memory {}
 
-/// The two regions of a ring with `geometry`.
+/// Makes the two regions of a ring with `geometry`.
 pub fn regions(geometry: Geometry) -> [Memory; 2] {
     [geometry.data_length(), geometry.control_length()].map(|length| Memory::new(length as usize))
 }
 
-/// A ring in fresh memory.
+/// Makes a ring in fresh memory.
 pub fn create<H: Host + Clone>(memory: &[Memory; 2], geometry: Geometry, host: H) -> OwnedRing<'_, H> {
     let [data, control] = memory;
-    // SAFETY: fresh memory of the right lengths; the tests' hosts reclaim only what was forgotten.
+    // SAFETY: fresh memory of the right lengths; the tests' hosts reclaim only forgotten participants.
     unsafe { Ring::create(data.validate(), control.validate(), geometry, 7, host) }.unwrap()
 }
 
-/// A host for a single thread: whoever would sleep there sleeps for ever, so it must not.
+/// A host for a single thread. A participant that sleeps there would sleep for ever, so a wait without a deadline
+/// panics.
 #[derive(Clone, Default)]
 pub struct Alone {
     /// One bit for each dead seat.
@@ -86,7 +87,7 @@ impl Futex for Alone {
     type Deadline = ();
 
     fn wait(&self, _: &AtomicU32, _: u32, deadline: Option<()>) -> WaitResult {
-        assert!(deadline.is_some(), "nobody is there to wake us");
+        assert!(deadline.is_some(), "a wait without a deadline, in the only thread, never ends");
         WaitResult::TimedOut
     }
     fn wake_all(&self, _: &AtomicU32) {}
@@ -108,7 +109,7 @@ impl Host for Alone {
     }
 }
 
-/// Xorshift: the same numbers for the same seed, everywhere.
+/// Xorshift random numbers: the same sequence for each seed, on every machine.
 pub struct Random(u64);
 
 impl Random {

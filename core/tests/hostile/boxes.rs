@@ -1,4 +1,4 @@
-//! Live mailboxes with a hostile peer: users, their locks, news and reclamation, all in one thread.
+//! Live mailboxes with a hostile peer: users, their locks, waits and reclamation, all in one thread.
 
 use super::memory::Guarded;
 use super::peer::{Peer, Script, Words, pick};
@@ -9,12 +9,12 @@ use whorl_core::layout::{MailGeometry, Mailboxes, User};
 
 type Host<'m> = &'m Peer<'m>;
 
-/// What a user does, or somebody without a seat.
+/// What an occupant does, or a process without a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     Sit(u32),
     Leave(u32),
-    /// The occupant goes without a word, and is dead.
+    /// The occupant dies without leaving.
     Die(u32),
     Reclaim,
     Write {
@@ -40,12 +40,12 @@ struct World<'m> {
     buffer: Vec<u8>,
 }
 
-/// Their memory.
+/// Makes the memory of mailboxes.
 pub fn memory(geometry: MailGeometry) -> Guarded {
     Guarded::new(geometry.length() as usize)
 }
 
-/// The words that mean something, as `core/src/layout/mailboxes.rs` draws them.
+/// Returns the words that have a meaning, as `core/src/layout/mailboxes.rs` draws them.
 pub fn words(memory: &Guarded, geometry: MailGeometry) -> Words<'_> {
     let words = memory.words();
     let seats = geometry.seats() as usize;
@@ -54,14 +54,14 @@ pub fn words(memory: &Guarded, geometry: MailGeometry) -> Words<'_> {
     pick(words, &[0..16, 64..96, 1024..1024 + 2 * seats, boxes..end, end.next_multiple_of(1024)..words.len()])
 }
 
-/// A few mailboxes of some shape: short messages are copied in another way than long ones.
+/// Returns the geometry of a few mailboxes. Short messages are copied in another way than long ones.
 pub fn geometry(shape: u8) -> MailGeometry {
     let capacity = [10, 64, 200, 1000][usize::from(shape & 3)];
     let (boxes, seats) = (1 + u32::from(shape >> 2 & 1), 1 + u32::from(shape >> 3 & 3));
     MailGeometry::new(boxes, capacity, seats).expect("possible measures")
 }
 
-/// Runs whatever the bytes say.
+/// Runs the script that the bytes describe.
 pub fn run(input: &[u8]) -> Tally {
     let mut script = Script::new(input);
     let geometry = geometry(script.byte());
@@ -70,7 +70,7 @@ pub fn run(input: &[u8]) -> Tally {
     play_script(&peer, World::new(&memory, geometry, &peer))
 }
 
-/// Runs these steps with one change of one word at one moment; says how many moments and words there were.
+/// Runs these steps with one change of one word at one moment. Returns how many moments and words there were.
 pub fn run_once(
     memory: &Guarded,
     geometry: MailGeometry,
@@ -85,7 +85,7 @@ pub fn run_once(
 
 impl<'m> World<'m> {
     fn new(memory: &'m Guarded, geometry: MailGeometry, peer: Host<'m>) -> Self {
-        // SAFETY: fresh memory of the right length; the peer reclaims only who was forgotten.
+        // SAFETY: fresh memory of the right length; the peer reclaims only forgotten occupants.
         let boxes =
             unsafe { Mailboxes::create(memory.region(), geometry, 7, peer) }.expect("memory that fits");
         let users = (0..geometry.seats()).map(|_| None).collect();
@@ -162,7 +162,7 @@ impl<'m> World<'m> {
         };
         match written {
             Ok(_) => self.tally.sent += 1,
-            Err(MailWriteError::NoSuchBox) => panic!("there is one"),
+            Err(MailWriteError::NoSuchBox) => panic!("the mailbox exists"),
             Err(MailWriteError::TooLong) => assert!(message.len() > self.geometry.capacity() as usize),
             Err(MailWriteError::Lock(_)) => self.tally.refused += 1,
         }
@@ -179,7 +179,7 @@ impl<'m> World<'m> {
                 assert!(message.length <= self.buffer.len());
                 self.tally.received += 1;
             }
-            Err(MailReadError::NoSuchBox) => panic!("there is one"),
+            Err(MailReadError::NoSuchBox) => panic!("the mailbox exists"),
             // The buffer is as long as the longest message.
             Err(MailReadError::TooShort(length)) => panic!("a message of {length} bytes"),
             Err(_) => self.tally.refused += 1,

@@ -1,7 +1,7 @@
-//! Any bytes as a segment that somebody hands over: refused, or attached to and used, as far as it goes.
+//! Any bytes as a segment from an untrusted peer: refused, or attached to and used within its bounds.
 //!
-//! The first byte says how much of the header is put right, so that what lies behind magic, checksum and lengths is
-//! reached, too; the measures in it stay whatever the bytes say.
+//! The first byte says how much of the header is corrected, so that the script also gets past magic, checksum and
+//! lengths. The measures stay as the bytes give them.
 
 use super::Tally;
 use super::memory::Guarded;
@@ -13,7 +13,7 @@ use whorl_core::ring::PendingReceiver;
 
 /// Operations after attaching.
 const OPERATIONS: u32 = 64;
-/// No region here is longer.
+/// The length of the longest region here.
 const LONGEST: usize = 32 * 1024;
 
 const HEADER: usize = 16;
@@ -21,7 +21,7 @@ const RING_DATA: u32 = 1;
 const RING_CONTROL: u32 = 2;
 const MAILBOXES: u32 = 3;
 
-/// Runs whatever the bytes say.
+/// Runs the script that the bytes describe.
 pub fn run(input: &[u8]) -> Tally {
     let mut script = Script::new(input);
     let how = script.byte();
@@ -47,9 +47,9 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
         write_header(memory, &mut script, how, region, measures, length);
         scatter(memory, &mut script);
     }
-    data.protect(); // as receivers map it
+    data.protect(); // receivers map it read-only
     let peer = Peer::scripted(script, control.words().iter().collect(), honest.slots());
-    // SAFETY: control is writable; the bytes may be anything. Nobody is ever reclaimed.
+    // SAFETY: control is writable; the bytes may be anything. This host reclaims no participant.
     let ring = match unsafe { Ring::attach(data.region(), control.region(), &peer) } {
         Ok(ring) => ring,
         Err(why) => return refused(why),
@@ -62,14 +62,14 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
     while operations < OPERATIONS && !peer.is_over() {
         operations += 1;
         let seat = u32::from(peer.byte()) % (geometry.seats() + 1);
-        let applicant = match PendingReceiver::request_seat(ring.clone(), seat, peer.byte() & 1 == 0, 1) {
-            Ok(applicant) => applicant,
+        let pending = match PendingReceiver::request_seat(ring.clone(), seat, peer.byte() & 1 == 0, 1) {
+            Ok(pending) => pending,
             Err(_) => {
                 tally.refused += 1;
                 continue;
             }
         };
-        let Ok(mut receiver) = applicant.admitted(peer.soon()) else {
+        let Ok(mut receiver) = pending.admitted(peer.soon()) else {
             tally.refused += 1;
             continue;
         };
@@ -102,7 +102,7 @@ fn mailboxes(mut script: Script<'_>, how: u8) -> Tally {
     write_header(&memory, &mut script, how, MAILBOXES, measures, told);
     scatter(&memory, &mut script);
     let peer = Peer::scripted(script, memory.words().iter().collect(), honest.seats());
-    // SAFETY: writable; the bytes may be anything. Nobody is ever reclaimed.
+    // SAFETY: writable; the bytes may be anything. This host reclaims no participant.
     let boxes = match unsafe { Mailboxes::attach(memory.region(), &peer) } {
         Ok(boxes) => boxes,
         Err(why) => return refused(why),
@@ -139,7 +139,7 @@ fn refused(_: LayoutError) -> Tally {
     Tally { refused: 1, ..Tally::default() }
 }
 
-/// The measures of a header: honest ones, or the script's.
+/// Returns the measures of a header: the honest ones, or the script's.
 fn headed(script: &mut Script<'_>, how: u8, honest: [u32; 4]) -> [u32; 4] {
     honest.map(|measure| match how & 4 {
         0 => measure,
@@ -150,7 +150,7 @@ fn headed(script: &mut Script<'_>, how: u8, honest: [u32; 4]) -> [u32; 4] {
     })
 }
 
-/// Writes a header whose checksum and magic are right, or one of any bytes.
+/// Writes a header with correct checksum and magic, or one of any bytes.
 fn write_header(
     memory: &Guarded,
     script: &mut Script<'_>,
@@ -178,7 +178,7 @@ fn write_header(
     }
 }
 
-/// Puts some of the script's words anywhere behind the header.
+/// Writes some of the script's words anywhere behind the header.
 fn scatter(memory: &Guarded, script: &mut Script<'_>) {
     let Some(words) = memory.words().get(HEADER..).filter(|words| !words.is_empty()) else { return };
     for _ in 0..script.byte() % 32 {
@@ -186,7 +186,7 @@ fn scatter(memory: &Guarded, script: &mut Script<'_>) {
     }
 }
 
-/// CRC-32 as the layout's drawing says.
+/// CRC-32 as the layout defines it.
 fn crc32(words: &[u32]) -> u32 {
     !words.iter().flat_map(|word| word.to_le_bytes()).fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 })

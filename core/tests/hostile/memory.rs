@@ -1,4 +1,4 @@
-//! Mappings between two pages that nobody may touch: an access one byte too far is a crash.
+//! Mappings between two guard pages: an access one byte beyond the end crashes.
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use std::ffi::c_void;
@@ -8,7 +8,7 @@ use whorl_core::layout::{ALIGN, Region};
 
 const PAGE: usize = 4096;
 
-/// Zeroed memory whose end lies as close before a guard page as the alignment of a region allows.
+/// Zeroed memory that ends as close to a guard page as the alignment of a region allows.
 pub struct Guarded {
     mapping: *mut c_void,
     mapped: usize,
@@ -23,43 +23,43 @@ unsafe impl Sync for Guarded {}
 
 impl Guarded {
     /// # Panics
-    /// If there is no memory.
+    /// If there is no memory left.
     pub fn new(length: usize) -> Self {
         let inside = length.next_multiple_of(PAGE);
         let mapped = inside + 2 * PAGE;
-        // SAFETY: a new mapping, where the kernel likes.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let mapping = unsafe { mmap_anonymous(null_mut(), mapped, ProtFlags::empty(), MapFlags::PRIVATE) };
         let mapping = mapping.expect("address space");
         let open = mapping.wrapping_byte_add(PAGE);
         let start = open.cast::<u8>().wrapping_add(inside - length.next_multiple_of(ALIGN));
-        // SAFETY: the mapping is ours.
+        // SAFETY: the mapping belongs to this value.
         unsafe { mprotect(open, inside, MprotectFlags::READ | MprotectFlags::WRITE) }.expect("memory");
         Self { mapping, mapped, start: NonNull::new(start).expect("a mapping has an address"), length }
     }
 
-    /// All of it, for core.
+    /// Returns all of it, for core.
     pub fn region(&self) -> Region<'_> {
-        // SAFETY: mapped for as long as `self` lives; besides core only atomics reach it, as another process's would.
+        // SAFETY: mapped while `self` lives; besides core only atomics reach it, like those of another process.
         unsafe { Region::new(self.start, self.length) }
     }
 
-    /// All of it, for a peer.
+    /// Returns all of its words, for a peer.
     pub fn words(&self) -> &[AtomicU32] {
-        // SAFETY: mapped, aligned, and as long as that; atomics.
+        // SAFETY: mapped, aligned, and at least this long; atomics.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length / 4) }
     }
 
-    /// From now on it can only be read, as a receiver maps a ring's data.
+    /// Makes the memory read-only, as a receiver maps a ring's data.
     pub fn protect(&self) {
         let (open, inside) = (self.mapping.wrapping_byte_add(PAGE), self.mapped - 2 * PAGE);
-        // SAFETY: the mapping is ours; who writes there from now on is to crash.
-        unsafe { mprotect(open, inside, MprotectFlags::READ) }.expect("a mapping of ours");
+        // SAFETY: the mapping belongs to this value; a write from now on is meant to crash.
+        unsafe { mprotect(open, inside, MprotectFlags::READ) }.expect("a mapping of this value");
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: ours, and lent to nobody any more.
-        unsafe { munmap(self.mapping, self.mapped) }.expect("a mapping of ours");
+        // SAFETY: the mapping belongs to this value, and no borrow of it is left.
+        unsafe { munmap(self.mapping, self.mapped) }.expect("a mapping of this value");
     }
 }

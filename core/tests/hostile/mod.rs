@@ -1,9 +1,9 @@
-//! A peer that writes anything, anywhere, at any time, and what it is tried on. `core/tests/hostile_words.rs` and the fuzz
-//! targets (`fuzz/`) run the same functions: `run` in each module takes any bytes and returns what became of it.
+//! A peer that writes anything, anywhere, at any time, and the code that it attacks. `core/tests/hostile_words.rs` and
+//! the fuzz targets (`fuzz/`) run the same functions: `run` in each module takes any bytes and returns its counts.
 //!
-//! What must hold whatever the peer does: no access outside the region (guard pages stand on both sides), no panic, no call
-//! that waits beyond its deadline, no length or count beyond what the geometry allows.
-#![allow(dead_code, reason = "each user takes a part of it")]
+//! Whatever the peer does, the code under test keeps these rules: no access outside the region (guard pages are on both
+//! sides), no panic, no call that waits beyond its deadline, no length or count beyond the geometry.
+#![allow(dead_code, reason = "each test and fuzz target uses only a part of it")]
 
 pub mod boxes;
 pub mod header;
@@ -13,22 +13,22 @@ pub mod ring;
 
 use peer::Peer;
 
-/// What became of a run.
+/// The counts of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
     /// Messages written.
     pub sent: u32,
     /// Messages read whole.
     pub received: u32,
-    /// Calls that said no: full, empty, timed out, corrupt, taken, evicted.
+    /// Calls that returned an error: full, empty, timed out, corrupt, taken, evicted.
     pub refused: u32,
 }
 
-/// What a hostile peer is tried on.
+/// The code that a hostile peer attacks.
 trait Stage {
     type Step: Copy;
 
-    /// What the script says to do next.
+    /// Decodes the next step of the script.
     fn decode(&self) -> Self::Step;
 
     fn take(&mut self, step: Self::Step);
@@ -36,10 +36,10 @@ trait Stage {
     fn tally(&self) -> Tally;
 }
 
-/// So many steps of a script at most.
+/// The most steps of a script.
 const STEPS: u32 = 256;
 
-/// Plays what the peer's script says, to its end.
+/// Plays the peer's script to its end.
 fn play_script(peer: &Peer<'_>, mut stage: impl Stage) -> Tally {
     for _ in 0..STEPS {
         if peer.is_over() {
@@ -52,7 +52,7 @@ fn play_script(peer: &Peer<'_>, mut stage: impl Stage) -> Tally {
     stage.tally()
 }
 
-/// Plays these steps; says how many moments and words there were for the peer.
+/// Plays these steps. Returns how many moments and words there were for the peer.
 fn play_steps<S: Stage>(peer: &Peer<'_>, mut stage: S, steps: &[S::Step]) -> (Tally, u32, usize) {
     for step in steps {
         peer.act();

@@ -1,7 +1,7 @@
-//! The peer: a host in whose calls, and between whose calls, words of the segment change.
+//! The peer: a host that changes words of the segment during its calls and between them.
 //!
-//! Its clock moves only when somebody waits, so runs are the same each time, and a wait that goes on after its deadline is
-//! seen and not sat out.
+//! Its clock moves only during waits, so each run is repeatable. A wait that continues after its deadline fails at
+//! once, without taking real time.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::sync;
 
-/// Any bytes; zeroes after their end.
+/// A script of any bytes, followed by zeroes.
 pub struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {
@@ -36,24 +36,24 @@ impl<'a> Script<'a> {
     }
 }
 
-/// The words that a peer changes: parts of a segment that mean something.
+/// The words that a peer changes: the parts of a segment that have a meaning.
 pub type Words<'a> = Vec<&'a AtomicU32>;
 
-/// The words at these places (in words from the start) of a region.
+/// Returns the words at these places of a region, counted in words from its start.
 pub fn pick<'a>(words: &'a [AtomicU32], places: &[Range<usize>]) -> Words<'a> {
     places.iter().flat_map(|place| &words[place.clone()]).collect()
 }
 
-/// What is most likely to be taken for something: `n` is the number of slots or seats.
+/// Returns the values that code most likely takes for a valid one. `n` is the number of slots or seats.
 pub fn tricky(old: u32, n: u32) -> [u32; 9] {
     [0, 1, u32::MAX, 1 << 31, n, n + 1, old.wrapping_add(1), old.wrapping_sub(1), 0x7f55_5000]
 }
 
-/// What the peer does when it is its turn.
+/// How the peer decides on its turn.
 enum Will<'a> {
-    /// As the bytes say.
+    /// By the bytes of a script.
     Script(Script<'a>),
-    /// One change, at its turn number `at`; never if `None`.
+    /// One change, at turn number `at`, or none if `at` is `None`.
     Once { at: Option<u32>, word: usize, value: usize },
 }
 
@@ -72,7 +72,7 @@ impl<'a> Peer<'a> {
         Self::new(Will::Script(script), words, n)
     }
 
-    /// Changes one word once: to the `value`-th of the tricky values.
+    /// Returns a peer that changes one word once, to the `value`-th of the tricky values.
     pub fn once(at: Option<u32>, word: usize, value: usize, words: Words<'a>, n: u32) -> Self {
         Self::new(Will::Once { at, word, value }, words, n)
     }
@@ -82,12 +82,12 @@ impl<'a> Peer<'a> {
         Self { will: RefCell::new(will), words, n, turns, clock, dead }
     }
 
-    /// How often it was the peer's turn.
+    /// Returns how many turns the peer has had.
     pub fn turns(&self) -> u32 {
         self.turns.get()
     }
 
-    /// How many words it can change.
+    /// Returns how many words it can change.
     pub fn reach(&self) -> usize {
         self.words.len()
     }
@@ -96,7 +96,7 @@ impl<'a> Peer<'a> {
         matches!(&*self.will.borrow(), Will::Script(script) if script.is_over())
     }
 
-    /// The next byte of the script; 0 without one.
+    /// Returns the next byte of the script, or 0 without a script.
     pub fn byte(&self) -> u8 {
         match &mut *self.will.borrow_mut() {
             Will::Script(script) => script.byte(),
@@ -104,17 +104,17 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Soon: after so many waits.
+    /// Returns a deadline a few waits ahead.
     pub fn soon(&self) -> Option<u32> {
         Some(self.clock.get() + 1 + u32::from(self.byte() % 4))
     }
 
-    /// The occupant of this seat will never act again.
+    /// Makes the occupant of this seat dead.
     pub fn kill(&self, seat: u32) {
         self.dead.set(self.dead.get() | 1 << seat);
     }
 
-    /// Its turn: it changes a word, or not.
+    /// The peer's turn: it changes a word, or changes nothing.
     pub fn act(&self) {
         let turn = self.turns.replace(self.turns.get() + 1);
         match &mut *self.will.borrow_mut() {
@@ -155,7 +155,7 @@ impl Futex for &Peer<'_> {
     fn wait(&self, _: &sync::AtomicU32, _: u32, deadline: Option<u32>) -> WaitResult {
         let deadline = deadline.expect("all waits here have a deadline");
         let now = self.clock.replace(self.clock.get() + 1);
-        assert!(now < deadline + 8, "it goes on waiting after its deadline");
+        assert!(now < deadline + 8, "it is still waiting after its deadline");
         self.act();
         match self.byte() % 8 {
             _ if now >= deadline => WaitResult::TimedOut,

@@ -11,7 +11,6 @@ use whorl_core::sequence::Sequence;
 
 type Shared<'m> = Ring<'m, &'m Peer<'m>>;
 
-/// Steps of a run from a script.
 /// What a participant does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -28,7 +27,7 @@ pub enum Step {
     },
     Arm(u32),
     Leave(u32),
-    /// The occupant goes without a word, and is dead.
+    /// The occupant dies without leaving.
     Die(u32),
     Reclaim,
     Evict(u32),
@@ -53,12 +52,12 @@ struct World<'m> {
     buffer: Vec<u8>,
 }
 
-/// The memory of a ring: data, control.
+/// Makes the memory of a ring: data, control.
 pub fn memory(geometry: Geometry) -> [Guarded; 2] {
     [geometry.data_length(), geometry.control_length()].map(|length| Guarded::new(length as usize))
 }
 
-/// The words of a ring that mean something, as `core/src/layout/ring.rs` draws them.
+/// Returns the words of a ring that have a meaning, as `core/src/layout/ring.rs` draws them.
 pub fn words(memory: &[Guarded; 2], geometry: Geometry) -> Words<'_> {
     let [data, control] = memory.each_ref().map(Guarded::words);
     let records = 1024..1024 + 4 * geometry.slots() as usize;
@@ -68,14 +67,14 @@ pub fn words(memory: &[Guarded; 2], geometry: Geometry) -> Words<'_> {
     words
 }
 
-/// A small ring of some shape.
+/// Returns the geometry of a small ring.
 pub fn geometry(shape: u8) -> Geometry {
     let (slot_size, slots) = [(16, 2), (5, 1), (24, 4), (200, 8)][usize::from(shape & 3)];
     let geometry = Geometry::new(slot_size, slots, u32::from(shape >> 2 & 3) + 1).expect("possible measures");
     if shape & 128 == 0 { geometry } else { geometry.evictable() }
 }
 
-/// Runs whatever the bytes say.
+/// Runs the script that the bytes describe.
 pub fn run(input: &[u8]) -> Tally {
     let mut script = Script::new(input);
     let geometry = geometry(script.byte());
@@ -84,7 +83,7 @@ pub fn run(input: &[u8]) -> Tally {
     play_script(&peer, World::new(&memory, geometry, &peer))
 }
 
-/// Runs these steps with one change of one word at one moment; says how many moments and words there were.
+/// Runs these steps with one change of one word at one moment. Returns how many moments and words there were.
 pub fn run_once(
     memory: &[Guarded; 2],
     geometry: Geometry,
@@ -100,7 +99,7 @@ pub fn run_once(
 impl<'m> World<'m> {
     fn new(memory: &'m [Guarded; 2], geometry: Geometry, peer: &'m Peer<'m>) -> Self {
         let [data, control] = memory.each_ref().map(Guarded::region);
-        // SAFETY: fresh memory of the right lengths; the peer reclaims only who was forgotten.
+        // SAFETY: fresh memory of the right lengths; the peer reclaims only forgotten occupants.
         let mut owned = unsafe { Ring::create(data, control, geometry, 7, peer) }.expect("memory that fits");
         owned.start_at(Sequence::from_word(u32::MAX - 1));
         let ring = owned.ring();
@@ -152,7 +151,7 @@ impl Stage for World<'_> {
             Step::Leave(seat) => self.places[seat as usize] = Place::Empty,
             Step::Die(seat) => match std::mem::replace(&mut self.places[seat as usize], Place::Empty) {
                 Place::Empty => {}
-                Place::Asking(applicant) => self.die(seat, applicant),
+                Place::Asking(pending) => self.die(seat, pending),
                 Place::In(receiver) => self.die(seat, receiver),
             },
             Step::Reclaim => {
@@ -194,15 +193,15 @@ impl<'m> World<'m> {
             return;
         }
         match PendingReceiver::request_seat(self.ring.clone(), seat, from_first, 1) {
-            Ok(applicant) => *place = Place::Asking(applicant),
+            Ok(pending) => *place = Place::Asking(pending),
             Err(_) => self.tally.refused += 1,
         }
     }
 
     fn enter(&mut self, seat: u32) {
         let place = &mut self.places[seat as usize];
-        let Place::Asking(applicant) = std::mem::replace(place, Place::Empty) else { return };
-        match applicant.admitted(self.peer.soon()) {
+        let Place::Asking(pending) = std::mem::replace(place, Place::Empty) else { return };
+        match pending.admitted(self.peer.soon()) {
             Ok(receiver) => *place = Place::In(receiver),
             Err(_) => self.tally.refused += 1,
         }

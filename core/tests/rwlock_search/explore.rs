@@ -1,21 +1,21 @@
-//! The search: all reachable states, breadth first; then, for each seat, whether there is a weakly fair run in which it
-//! wants in for ever.
+//! The search. It finds all reachable states, breadth first. Then it looks, for each seat, for a weakly fair run in
+//! which the seat wants in for ever.
 
 use crate::world::{Config, Life, Next, Words, World};
 
-/// What a search found.
+/// The result of a search.
 pub enum Verdict {
     Fine {
         states: usize,
         edges: usize,
     },
-    /// Two were in who must not be.
+    /// Two participants are in that exclude each other.
     Unsafe(String),
     /// A seat may wait for ever.
     Starves(String),
 }
 
-/// What all states showed of those that overtake seat 0.
+/// The most overtaking of seat 0 that any state showed.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Overtaking {
     /// Other writers' sections.
@@ -54,7 +54,7 @@ impl States {
         at
     }
 
-    /// The number of a state, new or known.
+    /// Returns the number of a state, which may be new.
     fn number(&mut self, key: u128) -> u32 {
         let at = Self::place(&self.table, &self.keys, key);
         if self.table[at] != Self::FREE {
@@ -78,16 +78,16 @@ impl States {
 struct Graph {
     keys: Vec<u128>,
     parents: Vec<u32>,
-    /// Where each state's edges begin; one more at the end.
+    /// Where each state's edges begin, with one more entry at the end.
     begins: Vec<u32>,
-    /// Target, who, whether fair.
+    /// The target, the participant, and whether the step is fair.
     edges: Vec<u32>,
-    /// Who must step here some day.
+    /// The participants that must step here at some time.
     enabled: Vec<u8>,
     count: usize,
 }
 
-/// Searches everything that `config` allows. Remembers the overtaking in `most`, if it counts.
+/// Searches everything that `config` allows. Stores the overtaking in `most`, if the search counts it.
 pub fn search(config: &Config, most: &mut Overtaking) -> Verdict {
     let count = config.roles.len();
     let words = Words::new(count);
@@ -147,9 +147,9 @@ impl Graph {
         self.begins[state as usize]..self.begins[state as usize + 1]
     }
 
-    /// Finds the strongly connected components of those states in which `seat` wants in (Tarjan), and among them one in
-    /// which every live seat either steps or is somewhere unable to: a fair run that never leaves it. A deadlock is a
-    /// component of one state and no edge.
+    /// Finds the strongly connected components of the states in which `seat` wants in (Tarjan's algorithm). A component
+    /// starves the seat if every live seat either steps in it or cannot step in some of its states: then a fair run
+    /// never leaves it. A deadlock is a component of one state without an edge.
     fn starves(&self, seat: usize) -> Option<String> {
         let wants = |state: u32| World::unpack(self.keys[state as usize], self.count).parties[seat].wants();
         let inside: Vec<bool> = (0..self.keys.len() as u32).map(wants).collect();
@@ -217,7 +217,7 @@ impl Graph {
         always & !steps == 0
     }
 
-    /// How one gets from the start to a state.
+    /// Returns the steps that lead from the start to a state.
     fn trace(&self, mut at: usize) -> String {
         let mut path = vec![at];
         while at != 0 {

@@ -1,8 +1,10 @@
-//! Every interleaving of three and four participants taking the seat lock's own steps: nobody is in who must not be, and
-//! under weak fairness everybody who wants in gets in, deaths, reclamations and cancellations included.
+//! Every interleaving of three and four participants that take the seat lock's own steps. Two participants that exclude
+//! each other are never in together. Under weak fairness every participant that wants in gets in. This includes deaths,
+//! reclamations and cancellations.
 //!
-//! Sequentially consistent; what weaker memory adds is for the models. The larger searches run with `WHORL_SEARCH_LONG=1`.
-//! Sleeps have no slices here unless a test says so: slices would turn a lost wake into a stall, and hide it.
+//! The search is sequentially consistent; the models add weaker memory. The larger searches run with
+//! `WHORL_SEARCH_LONG=1`. Poll intervals do not end here unless a test says so, because they would turn a lost wake
+//! into a delay and hide it.
 
 mod explore;
 mod mutants;
@@ -15,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use world::{Config, Reclamation};
 
-/// One search at a time: they take memory.
+/// One search at a time, because each takes much memory.
 static ONE: Mutex<()> = Mutex::new(());
 
 const fn of(roles: &'static str) -> Config {
@@ -44,8 +46,10 @@ fn verify(config: Config) -> Overtaking {
             most.readers,
             begin.elapsed()
         ),
-        Verdict::Unsafe(trace) => panic!("{roles}: two are in who must not be:\n{trace}"),
-        Verdict::Starves(trace) => panic!("{roles}: somebody may wait for ever: {trace}"),
+        Verdict::Unsafe(trace) => {
+            panic!("{roles}: two participants are in that exclude each other:\n{trace}")
+        }
+        Verdict::Starves(trace) => panic!("{roles}: a participant may wait for ever: {trace}"),
     }
     most
 }
@@ -57,7 +61,7 @@ enum Failure {
     Starves,
 }
 
-/// Whether a mutant fails in one of the searches, and how.
+/// Returns whether a mutant fails in one of the searches, and how.
 fn fails(mutant: Mutant, configs: &[Config]) -> Failure {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut verdicts = configs.iter().map(|config| {
@@ -75,7 +79,7 @@ fn long() -> bool {
 }
 
 #[test]
-fn three_who_read_and_write_two_deaths_and_cancels() {
+fn three_readers_and_writers_with_two_deaths_and_cancels() {
     let deaths = if long() { 2 } else { 1 };
     let config = Config { deaths: 2, cancels: true, ..of("BBB") };
     verify(of("BBB"));
@@ -85,14 +89,14 @@ fn three_who_read_and_write_two_deaths_and_cancels() {
 }
 
 #[test]
-fn three_with_one_watchman_who_asks_for_those_that_the_code_asks_for() {
+fn three_with_one_sweeper_that_asks_only_for_the_seats_of_the_code() {
     let config = Config { deaths: 2, cancels: true, reclamation: Reclamation::Watch, ..of("BBB") };
     verify(config);
     verify(Config { slices: true, deaths: if long() { 2 } else { 1 }, ..config });
 }
 
 #[test]
-fn a_reclaimer_that_stops_for_ever_holds_up_nobody() {
+fn a_reclaimer_that_stops_for_ever_holds_up_no_participant() {
     for roles in ["BBB", "RRW", "RWW", "WRR"] {
         verify(Config {
             deaths: 1,
@@ -136,7 +140,7 @@ fn four_in_the_long_searches() {
         verify(Config { deaths: 2, cancels: true, ..of(roles) });
         verify(Config { deaths: 2, cancels: true, reclamation: Reclamation::Watch, ..of(roles) });
     }
-    // With a watchman this would take more than 2 GiB.
+    // With a sweeper this would take more than 2 GiB.
     verify(Config { cancels: true, ..of("RWWW") });
     verify(Config { deaths: 2, ..of("RWWW") });
     verify(Config { deaths: 2, cancels: true, ..of("RWWW") });
@@ -181,16 +185,16 @@ mutants! {
     waiting_until_a_seat_does_not_read_starves_a_writer: UntilNotReading, Starves, [of("WR")];
     turning_to_waiting_by_a_swap_starves_a_reader: QueueBySwap, Starves, [of("RWW"), CANCELS];
     without_a_second_look_a_wake_is_lost: NoSecondLook, Starves, [of("RW")];
-    without_a_poke_a_wake_is_lost: NoPoke, Starves, [of("WW")];
-    a_poke_without_a_flag_is_lost: PokeWithoutFlag, Starves, [of("WW")];
-    who_gives_up_silently_leaves_others_asleep: NoPokeOnWithdrawal, Starves, [CANCELS];
-    reclamation_that_rouses_nobody_leaves_others_asleep: NoRouse, Starves, [DEATHS];
+    without_a_notification_a_wake_is_lost: NoPoke, Starves, [of("WW")];
+    a_notification_without_a_flag_is_lost: PokeWithoutFlag, Starves, [of("WW")];
+    giving_up_silently_leaves_others_asleep: NoPokeOnWithdrawal, Starves, [CANCELS];
+    reclamation_that_notifies_no_waiter_leaves_others_asleep: NoRouse, Starves, [DEATHS];
     barging_starves_a_writer: Barge, Starves, [of("WWW")];
     without_a_third_look_two_are_in: NoThirdLook, Unsafe, [of("RWW")];
     coming_back_by_a_swap_lets_two_in: ReturnBySwap, Unsafe, [of("RWW")];
-    clearing_last_wipes_out_a_wish: ClearLast, Starves, [of("WWW"), CANCELS, DEATHS];
+    clearing_last_wipes_out_an_announcement: ClearLast, Starves, [of("WWW"), CANCELS, DEATHS];
     freeing_first_lets_two_in: FreeFirst, Unsafe, [of("RWW")];
-    without_a_pass_two_are_in: NoPass, Unsafe, [of("RW")];
+    without_a_drain_two_are_in: NoPass, Unsafe, [of("RW")];
     giving_up_without_grants_starves_a_reader: AbandonWithoutGrant, Starves, [of("RWW"), CANCELS];
     reclamation_that_does_not_free_for_the_dead_blocks_all: NoRelease, Starves, [DEATHS];
     reclamation_that_grants_lets_two_in: GrantInBurial, Unsafe, [DEATHS];

@@ -1,4 +1,4 @@
-//! The lock with one rule broken, to show that the search would notice, and that the rule is needed.
+//! The lock with one rule broken. Each mutant shows that the search notices it, and that the lock needs the rule.
 
 use crate::world::{Words, raw};
 use std::sync::atomic::Ordering::SeqCst;
@@ -8,31 +8,31 @@ use whorl_core::rwlock::{Actor, Parts, Scan, Step};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
-    /// The lock as it is.
+    /// The unchanged lock.
     None,
-    /// A leaving owner grants nobody.
+    /// A leaving owner grants no reader.
     NoGrant,
-    /// A leaving owner does not flag who reads already, perhaps about to look.
+    /// A leaving owner does not flag a reader that already reads, or is about to look.
     NoFlagOnReading,
-    /// A passing owner waits until the seat does not read, instead of for any change.
+    /// A draining owner waits until the seat does not read, instead of for any change.
     UntilNotReading,
-    /// A reader turns to waiting by a swap, which overlooks a grant.
+    /// A reader changes to waiting by a swap, which overlooks a grant.
     QueueBySwap,
     /// A reader sleeps without looking again.
     NoSecondLook,
-    /// A leaving owner tells nobody that the owner word is free.
+    /// A leaving owner tells no waiter that the owner word is free.
     NoPoke,
-    /// It does, but leaves no mark.
+    /// A leaving owner wakes a waiter, but leaves no flag.
     PokeWithoutFlag,
-    /// A queued writer that gives up says nothing.
+    /// A queued writer that gives up tells no waiter.
     NoPokeOnWithdrawal,
-    /// A reclaimer tells nobody to look again.
+    /// A reclaimer tells no waiter to look again.
     NoRouse,
-    /// A writer claims a free owner word whoever waits.
+    /// A writer claims a free owner word although others wait.
     Barge,
     /// A reader that saw the owner word free while it waited is in at once.
     NoThirdLook,
-    /// A reader comes back from waiting by a swap, which wipes the flag.
+    /// A reader returns from waiting by a swap, which wipes the flag.
     ReturnBySwap,
     /// An owner clears its cell after it freed the owner word.
     ClearLast,
@@ -40,11 +40,11 @@ pub enum Mutant {
     FreeFirst,
     /// An owner does not look at the cells.
     NoPass,
-    /// An owner that gives up while it passes only clears its cell and frees the owner word.
+    /// An owner that gives up while it drains only clears its cell and frees the owner word.
     AbandonWithoutGrant,
-    /// A reclaimer does not free the owner word in the dead owner's name.
+    /// A reclaimer does not free the owner word that the dead owner held.
     NoRelease,
-    /// A reclaimer grants in the dead owner's name, as an owner does that leaves.
+    /// A reclaimer grants on behalf of the dead owner, as a leaving owner does.
     GrantInBurial,
 }
 
@@ -55,7 +55,7 @@ impl Mutant {
         let own = cell(actor.seat);
         let count = words.cells().len() as u16;
         let around = Scan::after(actor.seat, count);
-        // SAFETY: there is nothing behind this lock.
+        // SAFETY: this lock guards nothing.
         let real = || unsafe { step.take(words, actor) };
         let next = |scan: Scan, then: fn(Scan) -> Step, end: Step| scan.next().map_or(end, then);
         match (self, step) {

@@ -4,7 +4,7 @@ use crate::world::{Errand, Life, Party, World};
 use whorl_core::rwlock::{Attempt, Ownership, Scan, Step};
 
 impl World {
-    /// Packs the state, every bit that matters, into a key.
+    /// Packs every bit of the state that matters into a key.
     pub fn pack(&self, count: usize) -> u128 {
         let mut bits = Bits { word: 0, at: 0 };
         bits.put(Ownership::from_word(self.owner_word).is_busy() as u16, 1);
@@ -21,7 +21,7 @@ impl World {
             bits.put(party.errand.is_some() as u16, 1);
             let errand = party.errand.unwrap_or(Errand { seat: 0, resume: Step::Idle });
             bits.put(errand.seat.into(), 2);
-            // Only steps at which one sleeps, and `Idle`.
+            // Only steps at which a participant sleeps, and `Idle`.
             let (kind, visited) = match errand.resume {
                 Step::SleepRead => (1, 0),
                 Step::SleepWrite => (2, 0),
@@ -35,7 +35,7 @@ impl World {
         bits.word
     }
 
-    /// The state of a key.
+    /// Returns the state of a key.
     pub fn unpack(key: u128, count: usize) -> Self {
         let mut bits = Bits { word: key, at: 0 };
         let mut world = Self::START;

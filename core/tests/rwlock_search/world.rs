@@ -1,6 +1,6 @@
-//! The world that is searched: up to four participants, each standing before one of the lock's own steps, and the lock's
-//! own words. A transition sets the words as the state has them, lets one participant take one real [`Step`], and reads
-//! the words back. Sleeping, dying, reclaiming and giving up are the host's part, so they are modelled here.
+//! The world that is searched: up to four participants, each before one of the lock's own steps, and the lock's own
+//! words. A transition sets the words to the state's values, lets one participant take one real [`Step`], and reads the
+//! words back. The host does the sleeping, dying, reclaiming and giving up, so the model does it here.
 
 use crate::mutants::Mutant;
 use std::cell::Cell as Slot;
@@ -10,34 +10,35 @@ use whorl_core::rwlock::{Actor, OwnerWord, Parts, SeatState, SeatsUsed, Step, re
 
 pub const MOST: usize = 4;
 
-/// What a search is about.
+/// The scope of a search.
 #[derive(Clone, Copy)]
 pub struct Config {
     /// One letter for each seat: `R` only reads, `W` only writes, `B` does both. Seat 0 never dies and never gives up.
     pub roles: &'static str,
     pub deaths: u8,
     pub cancels: bool,
-    /// Whether any sleep may end by itself, at any time. Off shows lost wakes.
+    /// Whether any sleep may end by itself at any time. If not, a lost wake shows.
     pub slices: bool,
     pub reclamation: Reclamation,
-    /// How many may reclaim the same seat at the same time.
+    /// How many participants may reclaim the same seat at the same time.
     pub reclaimers: usize,
-    /// Whether somebody who wants nothing of the lock may stop for ever in the middle of a reclamation.
+    /// Whether a participant that wants nothing of the lock may stop for ever in the middle of a reclamation.
     pub stops: bool,
     pub mutant: Mutant,
-    /// Counts who overtakes seat 0.
+    /// Whether to count the participants that overtake seat 0.
     pub count: bool,
 }
 
-/// Who reclaims.
+/// Which participants reclaim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reclamation {
-    /// Any sleeper, as soon as somebody is dead.
+    /// Any sleeper, as soon as a participant is dead.
     Told,
-    /// Also those who want nothing of the lock.
+    /// Also a participant that wants nothing of the lock.
     ToldIdle,
-    /// As the waiting loop does: a slice ends only while somebody is dead; one waiter at a time asks for those seats for
-    /// which the code asks; the others go on as if woken. Those who want nothing of the lock may reclaim, too.
+    /// As the waiting loop does. A poll interval ends only while a participant is dead. One waiter at a time asks for
+    /// the seats for which the code asks; the others continue as if woken. A participant that wants nothing of the lock
+    /// may reclaim, too.
     Watch,
 }
 
@@ -46,7 +47,7 @@ pub enum Life {
     Awake,
     Asleep,
     Dead,
-    /// Dead, and reclaimed by somebody; nobody sits there yet.
+    /// Dead and reclaimed. The seat has no new occupant yet.
     Reclaimed,
 }
 
@@ -56,7 +57,7 @@ impl Life {
     }
 }
 
-/// Reclaiming somebody: in whose seat, and where to go on afterwards (`Idle`: wanted nothing).
+/// A reclamation: the seat, and the step to continue with afterwards (`Idle` if the reclaimer wanted nothing).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errand {
     pub seat: u8,
@@ -73,7 +74,7 @@ pub struct Party {
 pub const IDLE: Party = Party { life: Life::Awake, at: Step::Idle, errand: None };
 
 impl Party {
-    /// Whether it wants in, or is in, or on its way out.
+    /// Returns whether the participant wants in, is in, or is on its way out.
     pub fn wants(&self) -> bool {
         let own = self.errand.map_or(self.at, |errand| errand.resume);
         !self.life.is_over() && own != Step::Idle
@@ -84,14 +85,14 @@ impl Party {
     }
 }
 
-/// How often seat 0 was overtaken, while it waits.
+/// How often seat 0 has been overtaken while it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
     /// 1: announced; 2: a writer that has slept; 3: a writer that owns the owner word.
     pub stage: u8,
-    /// Other writers' sections begun: since a reader announced, or since a writer slept.
+    /// Other writers' sections that began since a reader announced itself, or since a writer slept.
     pub writers: u8,
-    /// What each reader has done since seat 0 claimed. 1: announced; 2: and entered; 3: and so once more.
+    /// The stage of each reader since seat 0 claimed. 1: announced; 2: then entered; 3: then entered once more.
     pub readers: [u8; MOST],
 }
 
@@ -104,7 +105,7 @@ pub struct World {
     pub tally: Tally,
 }
 
-/// The words that the steps are taken on, and the host that notes whom they wake and for whom they ask.
+/// The words that the steps change, and the host that records which waiters they wake and which seats they ask for.
 pub struct Words {
     owner_word: OwnerWord,
     cells: Vec<SeatState>,
@@ -140,7 +141,7 @@ impl Host for Notes {
     }
 }
 
-// SAFETY: the parts of one lock. There is nothing behind it.
+// SAFETY: the parts of one lock, which guards nothing.
 unsafe impl Parts for Words {
     type Host = Notes;
 
@@ -158,7 +159,7 @@ unsafe impl Parts for Words {
     }
 }
 
-/// The word of a cell or of an owner word, to be set as a state has it.
+/// Returns the word of a cell or of an owner word, to set it to a state's value.
 pub fn raw<T>(part: &T) -> &AtomicU32 {
     // SAFETY: both are one atomic word with padding after it.
     unsafe { &*std::ptr::from_ref(part).cast() }
@@ -191,7 +192,7 @@ impl Words {
         }
     }
 
-    /// The seats for which a waiter of this lock asks whether they are dead.
+    /// Returns the seats for which a waiter of this lock asks whether they are dead.
     fn asked(&self, world: &World) -> u32 {
         self.set(world);
         self.host.asked.set(0);
@@ -204,7 +205,7 @@ impl Words {
     }
 }
 
-/// One possible next state: who acts, and whether it must some day, if it always could.
+/// One possible next state: the participant that acts, and whether it must act at some time if it always can.
 pub struct Next {
     pub world: World,
     pub who: usize,
@@ -220,14 +221,14 @@ impl World {
         tally: Tally { stage: 0, writers: 0, readers: [0; MOST] },
     };
 
-    /// Whether two are in who must not be.
+    /// Returns whether two participants are in that exclude each other.
     pub fn is_bad(&self) -> bool {
         let count = |step| self.parties.iter().filter(|party| party.is(step)).count();
         let (writers, readers) = (count(Step::Writing), count(Step::Reading));
         writers > 1 || writers == 1 && readers > 0
     }
 
-    /// How many reclaim the occupant of a seat just now.
+    /// Returns how many participants are reclaiming this seat.
     fn reclaimers(&self, seat: usize) -> usize {
         let reclaims = |party: &&Party| {
             !party.life.is_over() && party.errand.is_some_and(|errand| usize::from(errand.seat) == seat)
@@ -239,7 +240,7 @@ impl World {
         self.parties[seat].life == Life::Dead && self.reclaimers(seat) < config.reclaimers
     }
 
-    /// Everything that can happen next.
+    /// Lists everything that can happen next.
     pub fn successors(&self, config: &Config, words: &Words, out: &mut Vec<Next>) {
         out.clear();
         let count = config.roles.len();
@@ -264,7 +265,7 @@ impl World {
                 }
             };
             if party.life == Life::Reclaimed && self.reclaimers(who) == 0 {
-                emit(false, &|party| *party = IDLE); // somebody fresh sits down
+                emit(false, &|party| *party = IDLE); // a new occupant takes the seat
             }
             if party.life.is_over() {
                 continue;
@@ -306,7 +307,7 @@ impl World {
                 if may_cancel && party.at == Step::QueueRead {
                     emit(false, &|party| party.at = party.at.given_up());
                 }
-                // Also a reclaimer that wanted nothing must go on, once it has begun, unless it may stop.
+                // A reclaimer that wanted nothing must also continue once it has begun, unless it may stop.
                 let stops = config.stops && party.errand.is_some_and(|errand| errand.resume == Step::Idle);
                 out.push(Next { world: self.step(config, words, who), who, fair: !stops });
             }
@@ -357,13 +358,14 @@ impl World {
         }
     }
 
-    /// One participant takes one step of the lock.
+    /// Lets one participant take one step of the lock.
     fn step(&self, config: &Config, words: &Words, who: usize) -> World {
         let mut world = *self;
         let (actor, before) = (self.actor(who), self.parties[who].at);
         words.set(self);
         words.host.woken.set(None);
-        // What the loops skip is what the steps would pass one by one: from here and from the next step, to the same place.
+        // `skip` passes at once what the steps would pass one by one. From here and from the next step, both lead to
+        // one place.
         let skipped = before.skip(words, actor);
         let after = config.mutant.take(before, words, actor);
         if skipped != before && config.mutant == Mutant::None {
@@ -383,7 +385,8 @@ impl World {
         let party = &mut world.parties[who];
         party.at = after;
         if let Some(errand) = party.errand.filter(|_| after == Step::Idle) {
-            // Reclaimed: we go on as if woken. Somebody fresh may sit there once no reclaimer is at it any more.
+            // Reclaimed: the reclaimer continues as if woken. A new occupant may take the seat once no reclaimer works
+            // on it any more.
             *party = Party { at: errand.resume.woken(), errand: None, ..*party };
             world.parties[usize::from(errand.seat)].life = Life::Reclaimed;
         }

@@ -1,6 +1,6 @@
-//! What the tests share: a host for the threads of one process, and memory.
+//! Code that the tests share: a host for the threads of one process, and memory.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, reason = "each test uses only a part of it")]
 
 use std::time::Instant;
 use whorl_core::host::SpinHost;
@@ -16,17 +16,17 @@ pub fn yielding() -> SpinHost<Instant> {
     })
 }
 
-/// Memory with the alignment that segments want.
+/// Memory with the alignment that segments need.
 #[repr(C, align(4096))]
 #[derive(Clone, Copy)]
 pub struct Page([u8; 4096]);
 
-/// So many zeroed bytes, in pages.
+/// Returns pages of at least `length` zeroed bytes.
 pub fn memory(length: u64) -> Vec<Page> {
     vec![Page([0; 4096]); length.div_ceil(4096) as usize]
 }
 
-/// Their bytes.
+/// Returns the bytes of the pages.
 pub fn bytes(pages: &mut [Page]) -> &mut [u8] {
     // SAFETY: pages are bytes without padding.
     unsafe { std::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), pages.len() * 4096) }

@@ -22,16 +22,9 @@ mod sender;
 pub(crate) mod transport;
 
 pub use control::peers::PeerSummary;
-pub use control::thread::{ProgressObserver, Snapshot};
+pub use control::state::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
 pub use options::{ReceiverOptions, SenderOptions};
-pub(crate) use receiver::{Deadline, Payload};
 pub use receiver::{Received, Receiver};
+pub(crate) use sender::SenderSetup;
 pub use sender::{Sender, Slot};
-
-/// What a sender over another transport is built from.
-pub(crate) mod owner {
-    pub(crate) use crate::channel::control::peers::{ClientCounter, PeerTable, WaitEnd};
-    pub(crate) use crate::channel::control::stall::StallDetector;
-    pub(crate) use crate::channel::control::thread::{ControlThread, JoinGrant, Lag, SendStatus, Transport};
-}

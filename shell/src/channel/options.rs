@@ -4,7 +4,7 @@ use super::error::{CreateError, JoinError};
 use super::receiver::Receiver;
 use super::sender::Sender;
 use crate::channel::control::peers::ClientCounter;
-use crate::channel::control::thread::ProgressObserver;
+use crate::channel::control::state::ProgressObserver;
 use crate::registry::protocol::Start;
 use crate::registry::status::Kind;
 use crate::registry::{Name, RuntimeDir, RuntimeError};

@@ -3,21 +3,20 @@
 use super::error::{JoinError, ReceiveError};
 use super::join::{Attempt, attempt};
 use super::options::ReceiverOptions;
+use crate::channel::transport::incoming::Incoming;
+use crate::channel::transport::payload::{Deadline, Payload, Taken};
 use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::ForkId;
 use crate::os::deadline;
 use crate::os::error::cannot;
-use crate::os::ofd_lock::ByteLocks;
 use crate::registry::protocol::{ControlMessage, DisconnectReason, Token};
 use crate::registry::{Changes, Client, ConnectError, Ended, Name, RuntimeDir, WaitFile};
-use crate::shm::ring::SharedRing;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
-use whorl_core::error::{End, ReadError};
-use whorl_core::host::Host;
-use whorl_core::ring::{Batch, ByteReader, Kind, Parts, Receiver as CoreReceiver};
+use whorl_core::error::End;
+use whorl_core::ring::Parts;
 
 /// One received message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,16 +27,6 @@ pub enum Received {
     Hole(u64),
     /// The end: the receiver has received everything.
     End(End),
-}
-
-/// What was received, still where it lies.
-pub(crate) enum Payload<'a> {
-    /// Bytes of our own.
-    Bytes(&'a [u8]),
-    /// Bytes in a slot, which a hostile sender may change: for the kernel to read.
-    Raw(&'a ByteReader<'a>, usize),
-    /// So many zero bytes.
-    Hole(u64),
 }
 
 /// A receiver of a channel. It receives every message in order, or an error. It reports the end only if the sender ended
@@ -65,7 +54,7 @@ pub struct Receiver {
 
 /// Fields are dropped in this order: leave the seat, then give its byte back, then hang up.
 struct Inner {
-    way: Way,
+    incoming: Incoming,
     client: Client,
     token: Token,
     end: Option<End>,
@@ -76,14 +65,6 @@ struct Inner {
     hole_left: u64,
     parted: bool,
     armed_before: bool,
-    /// For rings that evict: what was copied out of a slot and then vouched for.
-    scratch: Vec<u8>,
-}
-
-/// How its bytes come.
-pub(super) enum Way {
-    Ring { receiver: CoreReceiver<SharedRing>, _seat: ByteLocks },
-    Stream(Stream),
 }
 
 impl Receiver {
@@ -127,7 +108,7 @@ impl Receiver {
         let mut replaced: Option<RuntimeDir> = None;
         loop {
             let directory = replaced.as_ref().unwrap_or(directory);
-            let attempt = || attempt(directory, name, options, token, deadline);
+            let attempt = || Self::attempt(directory, name, options, token, deadline);
             if let Some(receiver) = Self::wait_in(directory, name, deadline, attempt, &mut waiting)? {
                 return Ok(receiver);
             }
@@ -141,11 +122,11 @@ impl Receiver {
         directory: &RuntimeDir,
         name: &Name,
         deadline: Option<Instant>,
-        attempt: impl Fn() -> Result<Attempt, JoinError>,
+        attempt: impl Fn() -> Result<Attempt<Self>, JoinError>,
         waiting: &mut Option<impl FnOnce()>,
     ) -> Result<Option<Self>, JoinError> {
         if let Attempt::Joined(receiver) = attempt()? {
-            return Ok(Some(*receiver));
+            return Ok(Some(receiver));
         }
         // Listen first, then look again: nobody who comes in between is missed.
         let mut changes = Changes::of(directory);
@@ -157,7 +138,7 @@ impl Receiver {
         };
         loop {
             let refused = match attempt()? {
-                Attempt::Joined(receiver) => return Ok(Some(*receiver)),
+                Attempt::Joined(receiver) => return Ok(Some(receiver)),
                 Attempt::NotYet { refused } => refused,
             };
             // The mark of `shell rm` comes before the removal.
@@ -188,49 +169,54 @@ impl Receiver {
         options: &ReceiverOptions,
     ) -> Result<Self, JoinError> {
         let deadline = options.timeout.map(deadline::after);
-        match attempt(directory, name, options, token, deadline)? {
-            Attempt::Joined(receiver) => Ok(*receiver),
+        match Self::attempt(directory, name, options, token, deadline)? {
+            Attempt::Joined(receiver) => Ok(receiver),
             Attempt::NotYet { .. } => Err(ConnectError::NotFound.into()),
         }
     }
 
     /// The length of the longest possible message, and so the least buffer that takes every message.
     pub fn max_message_len(&self) -> usize {
-        match &self.inner.way {
-            Way::Ring { receiver, .. } => receiver.parts().slots().size(),
-            Way::Stream(_) => Stream::LONGEST,
+        match &self.inner.incoming {
+            Incoming::Ring(ring) => ring.ring().slots().size(),
+            Incoming::Stream(_) => Stream::MAX_PAYLOAD,
         }
     }
 
     /// The channel's number, which tells it from other channels of the same name; 0 if it is a socket channel.
     pub fn id(&self) -> u64 {
-        match &self.inner.way {
-            Way::Ring { receiver, .. } => receiver.parts().nonce(),
-            Way::Stream(_) => 0,
+        match &self.inner.incoming {
+            Incoming::Ring(ring) => ring.ring().nonce(),
+            Incoming::Stream(_) => 0,
         }
     }
 
-    /// A receiver that was let in.
-    pub(super) fn new(
-        way: Way,
-        client: Client,
-        token: Token,
+    /// Tries once to join.
+    fn attempt(
+        directory: &RuntimeDir,
+        name: &Name,
         options: &ReceiverOptions,
-        born: ForkId,
-    ) -> Self {
-        let inner = Inner {
-            way,
-            client,
-            token,
-            end: None,
-            confirms: options.confirms,
-            holes: options.holes,
-            hole_left: 0,
-            parted: false,
-            armed_before: false,
-            scratch: Vec::new(),
-        };
-        Self { inner: ManuallyDrop::new(inner), born }
+        token: Token,
+        deadline: Option<Instant>,
+    ) -> Result<Attempt<Self>, JoinError> {
+        let born = ForkId::current();
+        Ok(match attempt(directory, name, options.start, token, deadline)? {
+            Attempt::NotYet { refused } => Attempt::NotYet { refused },
+            Attempt::Joined((incoming, client)) => {
+                let inner = Inner {
+                    incoming,
+                    client,
+                    token,
+                    end: None,
+                    confirms: options.confirms,
+                    holes: options.holes,
+                    hole_left: 0,
+                    parted: false,
+                    armed_before: false,
+                };
+                Attempt::Joined(Self { inner: ManuallyDrop::new(inner), born })
+            }
+        })
     }
 
     /// Receives the next message.
@@ -273,7 +259,7 @@ impl Receiver {
         let longest = self.max_message_len();
         let inner = self.here()?;
         if inner.hole_left == 0 {
-            match self.take(deadline, |payload| copy(payload, buffer))? {
+            match self.take(deadline, |payload| copy(payload, buffer))?.into() {
                 Received::Hole(length) if !self.inner.holes => self.inner.hole_left = length,
                 other => return Ok(other),
             }
@@ -298,20 +284,16 @@ impl Receiver {
         if inner.end.is_some() || inner.hole_left > 0 {
             return Ok(false);
         }
-        match &mut inner.way {
-            Way::Stream(stream) => stream.is_idle(),
-            Way::Ring { receiver, .. } => {
+        match &mut inner.incoming {
+            Incoming::Stream(stream) => stream.is_idle(),
+            Incoming::Ring(ring) => {
                 if !inner.armed_before {
                     // Its answer makes the descriptor readable once, which covers all that came before.
                     let _ = inner.client.say(ControlMessage::Armed, inner.token);
                     inner.armed_before = true;
                 }
                 let connected = inner.client.listen();
-                match receiver.arm() {
-                    Ok(armed) => Ok(armed && connected),
-                    Err(ReadError::Ended(_)) => Ok(false),
-                    Err(error) => Err(error.into()),
-                }
+                Ok(ring.arm()? && connected)
             }
         }
     }
@@ -336,28 +318,23 @@ impl Receiver {
     }
 
     /// Receives the next message into `take`, which has it only while it runs.
-    pub(crate) fn take<E: From<ReceiveError>>(
+    pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         deadline: Deadline,
-        take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
-    ) -> Result<Received, E> {
+        take: impl FnOnce(Payload<'_>) -> Result<T, E>,
+    ) -> Result<Taken<T>, E> {
         let inner = self.here()?;
         if let Some(end) = inner.end {
-            return Ok(Received::End(end));
+            return Ok(Taken::End(end));
         }
-        let received = match &mut inner.way {
-            Way::Ring { receiver, .. } => {
-                from_ring(receiver, &inner.client, &mut inner.scratch, deadline, take)?
-            }
-            Way::Stream(stream) => stream.take(&inner.client, deadline, take)?,
-        };
-        if let Received::End(end) = received {
+        let taken = inner.incoming.take(Some(&inner.client), deadline, take)?;
+        if let Taken::End(end) = taken {
             inner.end = Some(end);
             if !inner.confirms {
                 self.confirm();
             }
         }
-        Ok(received)
+        Ok(taken)
     }
 
     fn here(&mut self) -> Result<&mut Inner, ReceiveError> {
@@ -368,18 +345,20 @@ impl Receiver {
     }
 }
 
-/// Until when to wait for a message.
-#[derive(Clone, Copy)]
-pub(crate) enum Deadline {
-    Now,
-    Until(Option<Instant>),
+impl From<Taken<Received>> for Received {
+    fn from(taken: Taken<Received>) -> Self {
+        match taken {
+            Taken::Payload(received) => received,
+            Taken::End(end) => Self::End(end),
+        }
+    }
 }
 
 impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.inner.way {
-            Way::Ring { .. } => self.inner.client.as_fd(),
-            Way::Stream(stream) => stream.as_fd(),
+        match &self.inner.incoming {
+            Incoming::Ring(_) => self.inner.client.as_fd(),
+            Incoming::Stream(stream) => stream.as_fd(),
         }
     }
 }
@@ -417,93 +396,9 @@ fn copy(payload: Payload<'_>, buffer: &mut [u8]) -> Result<Received, ReceiveErro
             }
             None => Err(ReceiveError::TooLong { length: bytes.len() }),
         },
-        Payload::Raw(item, _) => match item.copy_to(buffer).map_err(|_| ReceiveError::Corrupt)? {
+        Payload::Slot(item, _) => match item.copy_to(buffer).map_err(|_| ReceiveError::Corrupt)? {
             Ok(length) => Ok(Received::Bytes(length)),
             Err(length) => Err(ReceiveError::TooLong { length }),
         },
-    }
-}
-
-fn from_ring<E: From<ReceiveError>>(
-    receiver: &mut CoreReceiver<SharedRing>,
-    client: &Client,
-    scratch: &mut Vec<u8>,
-    deadline: Deadline,
-    take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
-) -> Result<Received, E> {
-    let evictable = receiver.parts().geometry().is_evictable();
-    let run = match deadline {
-        Deadline::Until(until) => receiver.read(until),
-        Deadline::Now => {
-            // Looked at before: what a dying sender published before its connection went still counts.
-            let dead = !client.listen() && receiver.parts().host().owner_is_dead();
-            match receiver.try_read() {
-                Err(ReadError::Empty) if dead => Err(ReadError::SenderDied),
-                other => other,
-            }
-        }
-    };
-    let run = match run {
-        Ok(run) => run,
-        Err(ReadError::Ended(end)) => return Ok(Received::End(end)),
-        Err(error) => return Err(ReceiveError::from(error).into()),
-    };
-    let received = match evictable {
-        true => take_copied(&run, scratch, take),
-        false => take_in_place(&run, take),
-    }?;
-    // Also where nobody is evicted: a program that closes all its descriptors gives up its seat's lock and counts as dead.
-    // Its seat may be another receiver's by now, whose position must not be overwritten.
-    if !run.validate() {
-        return Err(ReceiveError::Evicted.into());
-    }
-    run.release(1);
-    Ok(received)
-}
-
-fn take_in_place<E: From<ReceiveError>>(
-    run: &Batch<'_, SharedRing>,
-    take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
-) -> Result<Received, E> {
-    let item = run.item(0);
-    match item.kind().map_err(|_| ReceiveError::Corrupt)? {
-        (Kind::Bytes, length) => take(Payload::Raw(&item, length)),
-        (Kind::Hole(length), _) => take(Payload::Hole(length)),
-    }
-}
-
-/// Copies first, then asks whether the copy is whole: the sender may have gone on without us meanwhile.
-fn take_copied<E: From<ReceiveError>>(
-    run: &Batch<'_, SharedRing>,
-    scratch: &mut Vec<u8>,
-    take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
-) -> Result<Received, E> {
-    let item = run.item(0);
-    let whole = || if run.validate() { Ok(()) } else { Err(ReceiveError::Evicted) };
-    let kind = item.kind();
-    let length = match kind {
-        Ok((Kind::Bytes, length)) => length,
-        _ => 0,
-    };
-    scratch.resize(length, 0);
-    let copied = item.copy_to(scratch);
-    whole()?; // before anything else is believed
-    match (kind.map_err(|_| ReceiveError::Corrupt)?, copied) {
-        ((Kind::Hole(length), _), _) => take(Payload::Hole(length)),
-        (_, Ok(Ok(_))) => take(Payload::Bytes(scratch)),
-        _ => Err(ReceiveError::Corrupt.into()),
-    }
-}
-
-impl From<ReadError> for ReceiveError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Empty => Self::Empty,
-            ReadError::SenderDied => Self::SenderDied,
-            ReadError::Evicted => Self::Evicted,
-            ReadError::TimedOut => Self::TimedOut,
-            ReadError::Interrupted => Self::Interrupted,
-            ReadError::Corrupt | ReadError::Ended(_) => Self::Corrupt,
-        }
     }
 }

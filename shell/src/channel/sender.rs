@@ -3,13 +3,16 @@
 use super::error::{CreateError, SendError};
 use super::options::SenderOptions;
 use crate::channel::control::peers::{PeerSummary, PeerTable, WaitEnd};
-use crate::channel::control::progress::Progress;
-use crate::channel::control::thread::{ControlThread, SendStatus, Transport};
+use crate::channel::control::progress::SendStatus;
+use crate::channel::control::state::ProgressObserver;
+use crate::channel::control::thread::{ControlThread, Receivers};
+use crate::channel::transport::Transport;
 use crate::channel::transport::ring::{ItemOffsets, RingTransport};
 use crate::os::close_on_fork::ForkId;
 use crate::os::deadline;
-use crate::os::error::cannot;
+use crate::os::error::{OsError, cannot};
 use crate::os::ofd_lock::ByteLocks;
+use crate::registry::status::Kind;
 use crate::registry::{Listener, Name, RuntimeDir};
 use crate::shm::Geometry;
 use crate::shm::liveness::OWNER;
@@ -58,18 +61,33 @@ pub struct Sender {
 struct Inner {
     ring: CoreSender<OwnedSharedRing>,
     _control: ControlThread,
-    party: Arc<RingTransport>,
-    guests: Arc<PeerTable>,
-    pulse: Arc<SendStatus>,
-    ledger: Arc<ItemOffsets>,
-    name: Name,
+    transport: Arc<RingTransport>,
+    peers: Arc<PeerTable>,
+    status: Arc<SendStatus>,
+    offsets: Arc<ItemOffsets>,
+    name: Option<Name>,
     nonce: u64,
     total: u64,
     closed: bool,
     checksum: Option<[u8; 16]>,
-    /// For rings that evict: a receiver that was thrown out may still look at a slot, so it is filled by core.
+    /// For rings that evict: an evicted receiver may still read a slot, so core fills it.
     scratch: Option<Vec<u8>>,
-    _owner: ByteLocks,
+    _owner: Option<ByteLocks>,
+}
+
+/// What a sender is opened over.
+pub(crate) struct SenderSetup {
+    pub segment: Segment,
+    pub ring: OwnedSharedRing,
+    /// Holds the byte by which receivers judge whether the sender lives. Children judge by their parent.
+    pub owner: Option<ByteLocks>,
+    pub kind: Kind,
+    /// The name under which receivers find it, if they do.
+    pub name: Option<Name>,
+    pub receivers: Receivers,
+    pub peers: Arc<PeerTable>,
+    pub evict_after: Option<Duration>,
+    pub observer: Option<ProgressObserver>,
 }
 
 impl Sender {
@@ -92,37 +110,52 @@ impl Sender {
         name: &Name,
         options: SenderOptions,
     ) -> Result<Self, CreateError> {
-        let born = ForkId::current();
         let mut geometry = Geometry::new(options.slot_size, options.slots, options.seats)?;
         if options.evict_after.is_some() {
             geometry = geometry.evictable();
         }
         let (segment, ring) = Segment::create(geometry)?;
-        // Before anybody can find us: who takes part judges us by this byte.
+        let peers = Arc::new(PeerTable::new(options.clients).map_err(cannot("make an event"))?);
+        // Locked before a receiver can find the name, because receivers judge by the lock whether the sender lives.
         let owner = segment.byte_locks()?;
         if owner.try_lock(OWNER) != Ok(true) {
             return Err(cannot("lock")(rustix::io::Errno::AGAIN).into());
         }
-        let seen = ring.ring();
-        let nonce = seen.nonce();
+        let receivers = Receivers::Named(Listener::bind(directory, name)?);
+        Ok(Self::over(SenderSetup {
+            segment,
+            ring,
+            owner: Some(owner),
+            kind: options.kind,
+            name: Some(name.clone()),
+            receivers,
+            peers,
+            evict_after: options.evict_after,
+            observer: options.observer,
+        })?)
+    }
+
+    /// Creates a sender over the ring of a segment.
+    pub(crate) fn over(setup: SenderSetup) -> Result<Self, OsError> {
+        let born = ForkId::current();
+        let SenderSetup { segment, ring, owner, kind, name, receivers, peers, evict_after, observer } = setup;
+        let shared = ring.ring();
+        let (nonce, geometry) = (shared.nonce(), shared.geometry());
         let (ring, membership) = ring.into_sender();
-        let ledger = Arc::new(ItemOffsets::new(options.slots));
-        let party =
-            RingTransport::new(segment, seen, membership, options.kind, ledger.clone(), options.evict_after);
-        let guests = Arc::new(PeerTable::counted(options.clients).map_err(cannot("make an event"))?);
-        let pulse = Arc::new(SendStatus::default());
-        let listener = Listener::bind(directory, name)?;
+        let offsets = Arc::new(ItemOffsets::new(geometry.slots()));
+        let transport = RingTransport::new(segment, shared, membership, kind, offsets.clone(), evict_after);
+        let status = Arc::new(SendStatus::default());
         let control =
-            ControlThread::open(listener, party.clone(), guests.clone(), pulse.clone(), options.observer)?;
-        let scratch = geometry.is_evictable().then(|| vec![0; options.slot_size as usize]);
+            ControlThread::start(receivers, transport.clone(), peers.clone(), status.clone(), observer)?;
+        let scratch = geometry.is_evictable().then(|| vec![0; geometry.slot_size() as usize]);
         let inner = Inner {
             ring,
             _control: control,
-            party,
-            guests,
-            pulse,
-            ledger,
-            name: name.clone(),
+            transport,
+            peers,
+            status,
+            offsets,
+            name,
             nonce,
             total: 0,
             closed: false,
@@ -135,7 +168,7 @@ impl Sender {
 
     /// The channel's name.
     pub fn name(&self) -> &Name {
-        &self.inner.name
+        self.inner.name.as_ref().expect("only this crate creates senders without a name")
     }
 
     /// The channel's number, which tells it from other channels of the same name.
@@ -145,12 +178,12 @@ impl Sender {
 
     /// The number of receivers that take part now.
     pub fn receivers(&self) -> usize {
-        self.inner.guests.joined()
+        self.inner.peers.joined()
     }
 
     /// What became of the receivers that have left.
     pub fn summary(&self) -> PeerSummary {
-        self.inner.guests.tally()
+        self.inner.peers.summary()
     }
 
     /// Waits until this many receivers have joined.
@@ -178,24 +211,25 @@ impl Sender {
         deadline: Option<Instant>,
     ) -> Result<(), SendError> {
         let inner = self.here()?;
-        inner.pulse.want(count);
-        Ok(inner.guests.wait_joined(count as usize, deadline)?)
+        inner.status.want(count);
+        Ok(inner.peers.wait_joined(count as usize, deadline)?)
     }
 
-    /// From now on the channel counts as begun, for `shell ls`. If `needs_company`, what
-    /// [`cancelled`](Self::cancelled) gives becomes readable once the last receiver has gone.
-    pub(crate) fn begin(&mut self, needs_company: bool) {
-        self.inner.pulse.start(needs_company);
+    /// Notes that the sender has begun, for `shell ls`, and how many bytes it has to send. If `needs_receivers`, the
+    /// descriptor of [`cancelled`](Self::cancelled) becomes readable once the last receiver has gone.
+    pub(crate) fn begin(&mut self, needs_receivers: bool, total: Option<u64>) {
+        self.inner.status.set_total(total);
+        self.inner.status.begin(needs_receivers);
     }
 
     /// A descriptor that becomes readable when `shell rm` asks the channel to end. An event loop can wait for it.
     pub fn cancelled(&self) -> BorrowedFd<'_> {
-        self.inner.guests.cancelled()
+        self.inner.peers.cancelled()
     }
 
     /// Whether `shell rm` asked the channel to end.
     pub fn is_stopped(&self) -> bool {
-        self.inner.guests.is_asked_to_stop()
+        self.inner.peers.is_asked_to_stop()
     }
 
     /// Sends one message to every receiver that takes part. If none does, the message is kept only for receivers that
@@ -268,28 +302,37 @@ impl Sender {
     /// [`SendError::Full`], or as for [`send`](Self::send).
     pub fn try_claim(&mut self) -> Result<Slot<'_>, SendError> {
         let inner = self.open()?;
-        let claim = inner.ring.try_claim(1).map_err(|error| why(error, &inner.guests))?;
-        let (ledger, flow, total) = (&*inner.ledger, &inner.pulse.flow, &mut inner.total);
-        Ok(Slot { claim, ledger, flow, total, scratch: inner.scratch.as_deref_mut() })
+        let claim = inner.ring.try_claim(1).map_err(|error| why(error, &inner.peers))?;
+        let (offsets, status, total) = (&*inner.offsets, &*inner.status, &mut inner.total);
+        Ok(Slot { claim, offsets, status, total, scratch: inner.scratch.as_deref_mut() })
     }
 
-    pub(crate) fn claim_until(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
-        let inner = self.open()?;
-        if inner.ring.is_full() {
-            let room = inner.pulse.flow.waiting(|| inner.ring.wait_for_space(deadline));
-            room.map_err(|error| why(error, &inner.guests))?;
-        }
+    fn claim_until(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
+        self.wait_for_space(deadline)?;
         self.try_claim()
     }
 
-    /// How many bytes all the receivers together still have to take: what moves while they do.
+    /// Waits until a slot is free, so that [`try_claim`](Self::try_claim) succeeds.
+    pub(crate) fn wait_for_space(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
+        let inner = self.open()?;
+        // Only a real wait is shown to the control thread, which evicts receivers that block the sender.
+        if inner.ring.is_full() {
+            let room = inner.status.waiting(|| inner.ring.wait_for_space(deadline));
+            room.map_err(|error| why(error, &inner.peers))?;
+        }
+        Ok(())
+    }
+
+    /// Runs something that waits for receivers.
+    pub(crate) fn wait_for_peers<T>(&self, wait: impl FnOnce(&PeerTable) -> T) -> T {
+        self.inner.status.waiting(|| wait(&self.inner.peers))
+    }
+
+    /// Returns how many bytes all receivers together still have to take. The number changes when one of them moves.
     pub(crate) fn lag(&self) -> u64 {
-        let guests = self.inner.guests.all();
-        guests
-            .iter()
-            .filter_map(|guest| guest.place)
-            .map(|seat| self.inner.party.standing(seat).1.bytes)
-            .sum()
+        let transport = &self.inner.transport;
+        let lag = |place: Option<u32>| place.map_or(0, |place| transport.peer_state(place).1.bytes);
+        self.inner.peers.map(|peer| lag(peer.place)).iter().sum()
     }
 
     /// Sets the checksum that [`finish`](Self::finish) and [`close`](Self::close) put into the end record. Receivers get it in
@@ -320,10 +363,10 @@ impl Sender {
     pub(crate) fn finish_until(&mut self, deadline: Option<Instant>) -> Result<PeerSummary, SendError> {
         self.close()?;
         let inner = self.here()?;
-        let drained = inner.pulse.flow.waiting(|| inner.ring.drain(deadline));
-        drained.map_err(|error| why(error, &inner.guests))?;
-        inner.pulse.flow.waiting(|| inner.guests.wait_parted(deadline))?;
-        Ok(inner.guests.tally())
+        let drained = inner.status.waiting(|| inner.ring.drain(deadline));
+        drained.map_err(|error| why(error, &inner.peers))?;
+        inner.status.waiting(|| inner.peers.wait_parted(deadline))?;
+        Ok(inner.peers.summary())
     }
 
     /// Ends the stream without waiting. Receivers can still join and read; sending returns [`SendError::Closed`].
@@ -337,14 +380,14 @@ impl Sender {
         Ok(())
     }
 
-    pub(crate) fn guests(&self) -> &Arc<PeerTable> {
-        &self.inner.guests
+    pub(crate) fn peers(&self) -> &Arc<PeerTable> {
+        &self.inner.peers
     }
 
     /// The sender's state, if the caller can send now.
     fn open(&mut self) -> Result<&mut Inner, SendError> {
         let inner = self.here()?;
-        if inner.guests.is_asked_to_stop() {
+        if inner.peers.is_asked_to_stop() {
             return Err(SendError::Stopped);
         }
         if inner.closed {
@@ -384,11 +427,11 @@ impl Drop for Sender {
     }
 }
 
-fn why(error: ClaimError, guests: &PeerTable) -> SendError {
+fn why(error: ClaimError, peers: &PeerTable) -> SendError {
     match error {
         ClaimError::Full => SendError::Full,
         ClaimError::TimedOut => SendError::TimedOut,
-        ClaimError::Interrupted if guests.is_asked_to_stop() => SendError::Stopped,
+        ClaimError::Interrupted if peers.is_asked_to_stop() => SendError::Stopped,
         ClaimError::Interrupted => SendError::Interrupted,
     }
 }
@@ -406,8 +449,8 @@ impl From<WaitEnd> for SendError {
 /// A claimed slot of the ring. Dropping it publishes nothing.
 pub struct Slot<'s> {
     claim: Claim<'s, OwnedSharedRing>,
-    ledger: &'s ItemOffsets,
-    flow: &'s Progress,
+    offsets: &'s ItemOffsets,
+    status: &'s SendStatus,
     total: &'s mut u64,
     scratch: Option<&'s mut [u8]>,
 }
@@ -460,9 +503,9 @@ impl Slot<'_> {
 
     fn done(self, bytes: u64) {
         // The offsets come first, because a reader of the published item looks them up.
-        self.ledger.add(bytes);
+        self.offsets.add(bytes);
         *self.total += bytes;
-        self.flow.set_sent(*self.total);
+        self.status.set_sent(*self.total);
         self.claim.publish(1);
     }
 }

@@ -1,4 +1,4 @@
-//! Whorl's seat lock, between processes: core's own, over the library's host.
+//! Whorl's seat lock between processes: the lock of core over the host of the library.
 
 use crate::os::ofd_lock::ByteLocks;
 use crate::shm::liveness::{Owner, SharedHost};
@@ -8,16 +8,16 @@ use std::sync::OnceLock;
 use whorl_core::rwlock::{LockWords, Participant, Parts, SeatLock, SeatState};
 
 const SEATS: usize = 64;
-/// How many seats count as taken, whoever is there: the uncontended figures are asked for with so many.
-const TAKEN: u32 = 8;
+/// How many seats count as used, even if fewer processes take part. The uncontended figures are measured with this number.
+const SEATS_USED: u32 = 8;
 
 /// The words in shared memory. Zeroed memory is a free lock.
 pub type Shared = LockWords<[SeatState; SEATS]>;
 
-/// The lock over them, as one process sees it.
+/// The lock over these words, as one process uses it.
 type Handle = SeatLock<'static, SharedHost>;
 
-/// The object whose bytes say who is alive; inherited by every party.
+/// Returns the memory object whose bytes the live processes lock. The forked roles inherit it.
 fn object() -> &'static OwnedFd {
     static OBJECT: OnceLock<OwnedFd> = OnceLock::new();
     OBJECT.get_or_init(|| crate::shm::ring::object("bench-lock", 4096).expect("a memfd"))
@@ -25,11 +25,11 @@ fn object() -> &'static OwnedFd {
 
 fn handle(shared: &'static Shared) -> Handle {
     let host = SharedHost::new(ByteLocks::open(object()).expect("a lock"), Owner::ThisProcess);
-    // SAFETY: the host asks the kernel who is dead.
+    // SAFETY: the host reports a process as dead only after the kernel has dropped the lock of its seat's byte.
     unsafe { SeatLock::new(shared, host) }
 }
 
-/// The lock, as a party.
+/// The lock as a contender.
 pub struct Whorl {
     participant: Participant<Handle>,
     _seat: ByteLocks,
@@ -41,15 +41,15 @@ impl Lock for Whorl {
 
     unsafe fn make(place: *mut Shared) {
         object();
-        // SAFETY: zeroed memory, which is a free lock; atomics.
+        // SAFETY: the caller passes zeroed memory that stays mapped. Zeroed memory is a free lock, and the words are atomics.
         let shared = unsafe { &*place };
-        handle(shared).seats_used().raise(TAKEN - 1);
+        handle(shared).seats_used().raise(SEATS_USED - 1);
     }
 
     fn enter(shared: &'static Shared, seat: u32) -> Self {
         let lock = ByteLocks::open(object()).expect("a lock");
-        assert!(lock.try_lock(seat).expect("a lock"), "somebody sits there");
-        // SAFETY: each party has a seat of its own and holds its byte.
+        assert!(lock.try_lock(seat).expect("a lock"), "another process occupies the seat");
+        // SAFETY: each role has a seat of its own and holds that seat's byte, as the assertion has checked.
         let participant = unsafe { Participant::new(handle(shared), seat) };
         Self { participant, _seat: lock }
     }

@@ -1,29 +1,30 @@
-//! A mailbox read by an attached program, without a round trip to its server.
+//! Measures how fast an attached process reads a mailbox, without a round trip to the server.
 
 use crate::shm::mailboxes::Mailboxes;
 use harness::process::{RunError, is_stopped};
 use harness::servers::Server;
 use std::time::{Duration, Instant};
 
-/// Reads per second of a message of 4 KiB.
+/// Returns how many times per second an attached process reads a message of 4 KiB.
 ///
 /// # Errors
-/// There was no attaching or reading, or somebody wants the measurement to end.
+/// - [`RunError::Failed`] if the process cannot attach to the mailboxes, or cannot write or read them.
+/// - [`RunError::Interrupted`] if a signal stops the measurement.
 pub fn read_attached(server: &Server, time: Duration) -> Result<f64, RunError> {
     let failed = |why: &dyn std::fmt::Display| RunError::Failed(why.to_string());
     let control = server.directory.join(format!("whorl/dipc-{}.sock", server.port));
-    // It listens a moment before it can be found.
-    let until = Instant::now() + Duration::from_secs(5);
+    // The server listens shortly before its socket file exists.
+    let deadline = Instant::now() + Duration::from_secs(5);
     let mut mailboxes = loop {
         match Mailboxes::attach(control.as_path()) {
             Ok(mailboxes) => break mailboxes,
-            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
             Err(why) => return Err(failed(&why)),
         }
     };
     mailboxes.write(1, &[7; 4096]).map_err(|why| failed(&why))?;
-    let (begun, mut reads) = (Instant::now(), 0);
-    while begun.elapsed() < time {
+    let (started, mut reads) = (Instant::now(), 0);
+    while started.elapsed() < time {
         if is_stopped() {
             return Err(RunError::Interrupted);
         }
@@ -33,5 +34,5 @@ pub fn read_attached(server: &Server, time: Duration) -> Result<f64, RunError> {
         }
         reads += 1000;
     }
-    Ok(f64::from(reads) / begun.elapsed().as_secs_f64())
+    Ok(f64::from(reads) / started.elapsed().as_secs_f64())
 }

@@ -1,5 +1,5 @@
-//! Whorl as one of the parties of the package `measure`: what `shell bench` and the full benches ask, through the library as
-//! anybody would use it.
+//! Whorl as a contender of the package `whorl-harness`, for `shell bench` and the full benches. It uses the library as any other
+//! program does.
 
 pub mod lock;
 pub mod mailboxes;

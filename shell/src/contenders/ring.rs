@@ -1,4 +1,4 @@
-//! Whorl's own ring, as the library makes it: segments, byte locks, a control thread for deaths.
+//! Whorl's own ring as the library builds it: segments, byte locks, and a thread that detects dead receivers.
 
 use crate::os::ofd_lock::ByteLocks;
 use crate::os::thread::start_thread;
@@ -6,10 +6,9 @@ use crate::shm::Geometry;
 use crate::shm::liveness::{OWNER, Owner};
 use crate::shm::ring::{OwnedSharedRing, Segment, SharedRing};
 use harness::contender::{
-    Contender, Latency, LatencyCase, LatencyParties, Link, Stream, StreamCase, StreamParties, Unavailable,
-    Wait,
+    Contender, Latency, LatencyCase, LatencyParties, Stream, StreamCase, StreamParties, Unavailable, Wait,
 };
-use harness::latency::{Echo, Meter, WORDS, verified};
+use harness::latency::{Echo, Link, Meter, WORDS, verified};
 use harness::load;
 use harness::role::{Pacer, Tally};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,7 +18,7 @@ use std::time::Duration;
 use whorl_core::ring::{ByteReader, ByteWriter, Membership, PendingReceiver, Receiver, Sender};
 use whorl_core::seat::State;
 
-/// The ring, as a party.
+/// The ring as a contender.
 pub struct Whorl;
 
 impl Contender for Whorl {
@@ -38,7 +37,7 @@ impl Contender for Whorl {
     }
 }
 
-/// A segment that its sender has yet to own.
+/// A segment that has no sender yet.
 struct Opened {
     segment: Segment,
     geometry: Geometry,
@@ -46,23 +45,23 @@ struct Opened {
 
 impl Opened {
     fn new(size: usize, slots: usize, receivers: usize) -> Result<Self, Unavailable> {
-        let refused = |error: &dyn std::fmt::Display| Unavailable::cannot(error.to_string());
-        let geometry =
-            Geometry::new(size as u32, slots as u32, receivers as u32).map_err(|error| refused(&error))?;
-        let segment = Segment::reserve(geometry).map_err(|error| refused(&error))?;
+        let unavailable = |error: &dyn std::fmt::Display| Unavailable::cannot(error.to_string());
+        let geometry = Geometry::new(size as u32, slots as u32, receivers as u32)
+            .map_err(|error| unavailable(&error))?;
+        let segment = Segment::reserve(geometry).map_err(|error| unavailable(&error))?;
         Ok(Self { segment, geometry })
     }
 
-    /// Becomes the sender. The lock says that it is alive.
-    fn own(&self) -> (ByteLocks, Sender<OwnedSharedRing>, Membership<SharedRing>) {
+    /// Makes this process the sender. The receivers count it as alive as long as it keeps the returned lock.
+    fn become_sender(&self) -> (ByteLocks, Sender<OwnedSharedRing>, Membership<SharedRing>) {
         let owner = self.segment.byte_locks().expect("a lock");
-        assert!(owner.try_lock(OWNER).expect("a lock"), "somebody else is the sender");
+        assert!(owner.try_lock(OWNER).expect("a lock"), "another process is the sender");
         let (sender, membership) = self.segment.own(self.geometry).expect("a reserved segment").into_sender();
         (owner, sender, membership)
     }
 
-    /// Returns when every seat is taken and admitted.
-    fn admit_everybody(&self, membership: &Membership<SharedRing>) {
+    /// Admits receivers until each seat has one.
+    fn admit_receivers(&self, membership: &Membership<SharedRing>) {
         let active = || membership.status().filter(|status| status.state == State::Active).count();
         while active() < self.geometry.seats() as usize {
             membership.admit_all();
@@ -70,8 +69,8 @@ impl Opened {
         }
     }
 
-    /// Asks for a seat, as soon as the sender has made the ring.
-    fn ask(&self, seat: usize) -> (ByteLocks, PendingReceiver<SharedRing>) {
+    /// Waits until the sender has created the ring, then requests a seat.
+    fn request_seat(&self, seat: usize) -> (ByteLocks, PendingReceiver<SharedRing>) {
         let ring = loop {
             match self.segment.attach(Owner::LockHolder) {
                 Ok(ring) => break ring,
@@ -79,7 +78,7 @@ impl Opened {
             }
         };
         let locks = self.segment.byte_locks().expect("a lock");
-        assert!(locks.try_lock(seat as u32).expect("a lock"), "somebody sits there");
+        assert!(locks.try_lock(seat as u32).expect("a lock"), "another receiver occupies the seat");
         (
             locks,
             PendingReceiver::request_seat(ring, seat as u32, true, std::process::id()).expect("a free seat"),
@@ -88,16 +87,17 @@ impl Opened {
 }
 
 fn words(item: &ByteReader<'_>) -> &'static [u64] {
-    // SAFETY: the sender is the harness's own and keeps to the protocol.
-    let bytes = unsafe { item.as_slice() }.expect("an honest length");
-    // SAFETY: slots are aligned to 16 bytes, lengths are multiples of 8. The slice is used before the item is given back.
+    // SAFETY: the sender is a role of this harness. It follows the protocol, so it does not write the slot before its release.
+    let bytes = unsafe { item.as_slice() }.expect("a length within the slot");
+    // SAFETY: slots are aligned to 16 bytes, and the sender writes lengths that are multiples of 8. Each caller uses the slice only
+    // before it releases the item.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 8) }
 }
 
 fn fill(mut slot: ByteWriter<'_>, words: usize, stamp: u64) {
-    // SAFETY: a claimed slot of at least so many words, aligned to 16 bytes.
+    // SAFETY: the slot is claimed, aligned to 16 bytes, and has room for `words` words.
     unsafe { load::fill_at(slot.as_mut_ptr().cast(), words, stamp) };
-    slot.set_length(words * 8).expect("the slot's own size");
+    slot.set_length(words * 8).expect("a length within the slot");
 }
 
 struct Broadcast {
@@ -107,9 +107,9 @@ struct Broadcast {
 
 impl StreamParties for Broadcast {
     fn send(self: Box<Self>, pace: &mut Pacer) {
-        let (_owner, mut sender, membership) = self.opened.own();
-        self.opened.admit_everybody(&membership);
-        start_thread(Builder::new(), move || reclaim_whoever_dies(&membership)).expect("a thread");
+        let (_owner, mut sender, membership) = self.opened.become_sender();
+        self.opened.admit_receivers(&membership);
+        start_thread(Builder::new(), move || reclaim_dead_receivers(&membership)).expect("a thread");
         pace.ready();
         loop {
             let mut claim = sender.claim(self.case.batch as u32, None).expect("space");
@@ -123,31 +123,31 @@ impl StreamParties for Broadcast {
                 break;
             }
         }
-        sender.drain(None).expect("everybody reads to the end");
+        sender.drain(None).expect("each receiver reads to the end");
     }
 
     fn receive(self: Box<Self>, index: usize, tally: &mut Tally) {
-        let (_locks, applicant) = self.opened.ask(index);
-        let mut receiver = applicant.admitted(None).expect("admission");
+        let (_locks, pending) = self.opened.request_seat(index);
+        let mut receiver = pending.admitted(None).expect("admission");
         tally.ready();
-        // Giving back a part of the ring at a time lets the sender go on while this one reads.
-        let most = (self.case.slots as u32 / 4).max(1);
+        // The receiver releases a quarter of the ring at a time, so that the sender can write while the receiver reads.
+        let max_release = (self.case.slots as u32 / 4).max(1);
         loop {
-            let run = receiver.read(None).expect("a stream");
-            let count = run.len().min(most);
+            let batch = receiver.read(None).expect("a stream");
+            let count = batch.len().min(max_release);
             for i in 0..count {
-                if tally.take(words(&run.item(i))) {
-                    run.release(count);
+                if tally.take(words(&batch.item(i))) {
+                    batch.release(count);
                     return;
                 }
             }
-            run.release(count);
+            batch.release(count);
         }
     }
 }
 
-/// What the library's control thread does: a process that ends makes its pidfd readable.
-fn reclaim_whoever_dies(membership: &Membership<SharedRing>) {
+/// Reclaims the seats of dead receivers, as the library's control thread does. A pidfd is readable when its process has ended.
+fn reclaim_dead_receivers(membership: &Membership<SharedRing>) {
     let open = |pid: u32| pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok();
     let mut peers: Vec<_> =
         membership.status().filter_map(|status| Some((status.seat, open(status.pid)?))).collect();
@@ -173,11 +173,11 @@ struct ThereAndBack {
 }
 
 impl ThereAndBack {
-    fn end(&self, mine: &Opened, others: &Opened) -> End {
-        let (owner, sender, membership) = mine.own();
-        let (seat, applicant) = others.ask(0);
-        mine.admit_everybody(&membership);
-        let receiver = applicant.admitted(None).expect("admission");
+    fn end(&self, outgoing: &Opened, incoming: &Opened) -> End {
+        let (owner, sender, membership) = outgoing.become_sender();
+        let (seat, pending) = incoming.request_seat(0);
+        outgoing.admit_receivers(&membership);
+        let receiver = pending.admitted(None).expect("admission");
         End { sender, receiver, spin: self.spin, _locks: [owner, seat] }
     }
 }
@@ -209,17 +209,17 @@ impl Link for End {
     fn receive(&mut self) -> u64 {
         if self.spin {
             loop {
-                if let Ok(run) = self.receiver.try_read() {
-                    let stamp = verified(words(&run.item(0)));
-                    run.release(1);
+                if let Ok(batch) = self.receiver.try_read() {
+                    let stamp = verified(words(&batch.item(0)));
+                    batch.release(1);
                     return stamp;
                 }
                 std::hint::spin_loop();
             }
         }
-        let run = self.receiver.read(None).expect("an answer");
-        let stamp = verified(words(&run.item(0)));
-        run.release(1);
+        let batch = self.receiver.read(None).expect("an answer");
+        let stamp = verified(words(&batch.item(0)));
+        batch.release(1);
         stamp
     }
 }

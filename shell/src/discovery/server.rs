@@ -4,7 +4,7 @@ use super::file::{FileError, InfoFile, Information};
 use super::options::ServerOptions;
 use super::reachable::{Families, reachable};
 use super::wire;
-use crate::channel::owner::{ClientCounter, WaitEnd};
+use crate::channel::control::peers::{ClientCounter, WaitEnd};
 use crate::channel::{CreateError, ProgressObserver, SendError, Sender};
 use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::deadline;
@@ -116,7 +116,7 @@ impl Server {
         // The ring of two slots holds the one message, so each client reads it from the first byte to the end.
         channel.send(&options.shm_message)?;
         channel.close()?;
-        channel.begin(false);
+        channel.begin(false, None);
         let failed = |error: std::io::Error| {
             let error =
                 Errno::from_io_error(&error).map_or_else(|| error.to_string(), crate::os::error::reason);
@@ -151,7 +151,7 @@ impl Server {
 
     /// The number of clients so far. A client that takes both messages counts once.
     pub fn clients(&self) -> u64 {
-        self.counter.over()
+        self.counter.served()
     }
 
     /// Serves until this many clients have come, or without end if `None`.
@@ -174,8 +174,8 @@ impl Server {
     }
 
     fn wait_until(&mut self, clients: Option<u64>, deadline: Option<Instant>) -> Result<(), ServerError> {
-        let enough = || clients.is_some_and(|clients| self.counter.over() >= clients);
-        match self.channel.guests().wait_until(deadline, enough) {
+        let enough = || clients.is_some_and(|clients| self.counter.served() >= clients);
+        match self.channel.peers().wait_until(deadline, enough) {
             Ok(()) | Err(WaitEnd::TimedOut) => Ok(()),
             Err(WaitEnd::Interrupted) => Err(ServerError::Interrupted),
             Err(WaitEnd::Stopped) => Err(ServerError::Stopped),
@@ -320,7 +320,7 @@ fn serve(
             if !(stays && patient)
                 && let Some(token) = client.token
             {
-                counter.go(token, client.sent == reply.len());
+                counter.disconnected(token, client.sent == reply.len());
             }
             stays && patient
         });
@@ -394,7 +394,7 @@ impl TcpClient {
                 self.hello.extend_from_slice(&buffer[..count]);
                 let Ok(whole) = self.hello.as_slice().try_into() else { return true };
                 self.token = wire::token_of(whole);
-                self.token.map(|token| counter.come(token)).is_some()
+                self.token.map(|token| counter.connected(token)).is_some()
             }
             Err(error) => wait(&error),
         }

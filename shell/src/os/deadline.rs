@@ -1,14 +1,14 @@
-//! When a time is up.
+//! Deadlines.
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything waits.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+/// The deadline that replaces one that the clock cannot represent.
+const FAR_FUTURE: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
-/// When so much time will have passed from now on. A time that no clock reaches becomes decades.
-pub(crate) fn after(time: Duration) -> Instant {
+/// Returns the instant that lies `timeout` from now. If the clock cannot represent it, returns an instant in thirty years.
+pub(crate) fn after(timeout: Duration) -> Instant {
     let now = Instant::now();
-    now.checked_add(time).unwrap_or(now + FAR)
+    now.checked_add(timeout).unwrap_or(now + FAR_FUTURE)
 }
 
 #[cfg(test)]
@@ -16,9 +16,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_time_is_too_long() {
-        for time in [Duration::MAX, Duration::from_secs(u64::MAX / 2), Duration::from_millis(u64::MAX)] {
-            assert!(after(time) > Instant::now() + FAR / 2);
+    fn no_timeout_is_too_long() {
+        for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 2), Duration::from_millis(u64::MAX)] {
+            assert!(after(timeout) > Instant::now() + FAR_FUTURE / 2);
         }
         assert!(after(Duration::ZERO) <= Instant::now());
     }

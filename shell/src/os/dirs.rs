@@ -1,36 +1,39 @@
-//! Directories that are made on the way to something that may fail: taken back if nothing came of it.
+//! Directories that an operation creates before a step that may fail. If the step fails, the operation removes them again.
 
 use std::fs::{DirBuilder, remove_dir};
 use std::io::{ErrorKind, Result};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Directories that were made just now. Those that are still empty are removed when this is dropped.
+/// Directories that this process has created. Dropping the value removes each directory that is still empty.
 pub(crate) struct CreatedDirs {
-    /// The outermost first.
+    /// The outermost directory comes first.
     paths: Vec<PathBuf>,
 }
 
 impl CreatedDirs {
-    /// Makes a directory and what leads to it, with `mode` less the umask; what is there stays as it is.
+    /// Creates a directory and its missing ancestors, with `mode` less the umask. Existing directories keep their mode.
+    ///
+    /// # Errors
+    /// The kernel's error. The directories that were created before it are removed.
     pub fn all(path: &Path, mode: u32) -> Result<Self> {
-        // Without its dots, which mkdir takes for names.
+        // `components` drops each `.`, which mkdir(2) would take for a name.
         let path: PathBuf = path.components().collect();
-        let is_missing = |at: &&Path| !at.as_os_str().is_empty() && !at.exists();
+        let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
         let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
-        let mut made = Self { paths: Vec::new() };
-        for at in missing.into_iter().rev() {
-            match DirBuilder::new().mode(mode).create(at) {
-                Ok(()) => made.paths.push(at.to_owned()),
-                // Somebody else has just made it, or it is a way round: `new/..`.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && at.is_dir() => {}
+        let mut created = Self { paths: Vec::new() };
+        for dir in missing.into_iter().rev() {
+            match DirBuilder::new().mode(mode).create(dir) {
+                Ok(()) => created.paths.push(dir.to_owned()),
+                // Another process has just created it, or the path leads back to an existing directory, as `new/..` does.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(made)
+        Ok(created)
     }
 
-    /// Something came of it: they stay.
+    /// Keeps the directories when this value is dropped.
     pub fn keep(&mut self) {
         self.paths.clear();
     }
@@ -39,7 +42,7 @@ impl CreatedDirs {
 impl Drop for CreatedDirs {
     fn drop(&mut self) {
         for path in self.paths.iter().rev() {
-            let _ = remove_dir(path); // not empty: somebody uses it
+            let _ = remove_dir(path); // fails if the directory is in use, because it is not empty then
         }
     }
 }
@@ -49,21 +52,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_and_is_empty_is_taken_back_and_nothing_else() {
-        let place = tempfile::tempdir().unwrap();
-        let (there, deep) = (place.path().join("there"), place.path().join("there/a/./b/../c"));
-        std::fs::create_dir(&there).unwrap();
-        let made = CreatedDirs::all(&deep, 0o700).unwrap();
-        assert!(deep.is_dir() && there.join("a/b").is_dir());
-        drop(made);
-        assert!(there.is_dir() && !there.join("a").exists());
-        let mut made = CreatedDirs::all(&there.join("kept"), 0o700).unwrap();
-        made.keep();
-        drop(made);
-        let made = CreatedDirs::all(&there.join("used"), 0o700).unwrap();
-        std::fs::write(there.join("used/file"), "").unwrap();
-        drop(made);
-        assert!(there.join("kept").is_dir() && there.join("used/file").exists());
-        assert!(CreatedDirs::all(&there.join("used/file/under"), 0o700).is_err());
+    fn drop_removes_only_created_directories_that_are_empty() {
+        let temp = tempfile::tempdir().unwrap();
+        let (existing, deep) = (temp.path().join("existing"), temp.path().join("existing/a/./b/../c"));
+        std::fs::create_dir(&existing).unwrap();
+        let created = CreatedDirs::all(&deep, 0o700).unwrap();
+        assert!(deep.is_dir() && existing.join("a/b").is_dir());
+        drop(created);
+        assert!(existing.is_dir() && !existing.join("a").exists());
+        let mut created = CreatedDirs::all(&existing.join("kept"), 0o700).unwrap();
+        created.keep();
+        drop(created);
+        let created = CreatedDirs::all(&existing.join("used"), 0o700).unwrap();
+        std::fs::write(existing.join("used/file"), "").unwrap();
+        drop(created);
+        assert!(existing.join("kept").is_dir() && existing.join("used/file").exists());
+        assert!(CreatedDirs::all(&existing.join("used/file/under"), 0o700).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! A bell for event loops: an eventfd that is readable once it was rung, until it is hushed. And what such a loop waits with.
+//! An eventfd that wakes an event loop, and checks that an event loop can wait at all.
 
 use crate::os::timeout::NOW;
 use rustix::event::{EventfdFlags, epoll, eventfd, poll};
@@ -6,15 +6,19 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::mem::MaybeUninit;
 
-/// So often is a ring tried.
+/// How often [`EventFd::signal`] tries its write.
 const TRIES: u32 = 8;
 
-/// The bell. Whoever has it may ring it, other threads and forked children included.
+/// An eventfd. [`signal`](Self::signal) makes it readable until [`drain`](Self::drain). Any thread and any forked child may signal
+/// it.
 #[derive(Debug)]
 pub(crate) struct EventFd(OwnedFd);
 
 impl EventFd {
-    /// Makes a bell, and tries it: a filter may forbid what rings it, and then a loop would sleep for ever.
+    /// Creates an eventfd and writes to it once. If a filter forbids the write, an event loop would sleep forever, so this fails.
+    ///
+    /// # Errors
+    /// The kernel's error.
     pub fn new() -> Result<Self, Errno> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         while let Err(error) = rustix::io::write(&event, &0_u64.to_ne_bytes()) {
@@ -25,26 +29,27 @@ impl EventFd {
         Ok(Self(event))
     }
 
-    /// Makes it readable.
+    /// Makes the eventfd readable.
     pub fn signal(&self) {
         for _ in 0..TRIES {
-            // Full is rung. Nothing else is to be expected; but a bell that did not ring would leave a loop asleep for ever.
+            // A full counter is readable already. No other error is expected, but a lost signal would leave the event loop asleep
+            // forever, so the write is tried again.
             if matches!(rustix::io::write(&self.0, &1_u64.to_ne_bytes()), Ok(_) | Err(Errno::AGAIN)) {
                 return;
             }
         }
     }
 
-    /// Takes the rings so far back.
+    /// Makes the eventfd unreadable again.
     pub fn drain(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0; 8]); // empty is quiet
+        let _ = rustix::io::read(&self.0, &mut [0; 8]); // fails if it was not readable
     }
 }
 
-/// Tries poll(2): a loop whose waits all fail would spin, and hear of nothing.
+/// Checks that poll(2) works. Otherwise an event loop would spin without seeing any event.
 ///
 /// # Errors
-/// It fails: a filter may forbid it.
+/// The kernel's error, for example because a filter forbids the call.
 pub(crate) fn try_poll() -> Result<(), Errno> {
     match poll(&mut [], Some(&NOW)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -52,10 +57,10 @@ pub(crate) fn try_poll() -> Result<(), Errno> {
     }
 }
 
-/// Makes an epoll set, and tries it: a loop whose waits all fail would spin, and hear of nothing.
+/// Creates an epoll instance and checks that waiting on it works. Otherwise an event loop would spin without seeing any event.
 ///
 /// # Errors
-/// There is none to be had, or waiting with it fails: a filter may forbid that alone.
+/// The kernel's error. A filter may allow the creation and forbid the wait.
 pub(crate) fn new_epoll() -> Result<OwnedFd, Errno> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut none = [MaybeUninit::<epoll::Event>::uninit(); 1];
@@ -63,6 +68,14 @@ pub(crate) fn new_epoll() -> Result<OwnedFd, Errno> {
         Ok(_) | Err(Errno::INTR) => Ok(epoll),
         Err(error) => Err(error),
     }
+}
+
+/// Watches a descriptor for input; its events carry `data`.
+///
+/// # Errors
+/// The error of epoll_ctl(2).
+pub(crate) fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, data: u64) -> Result<(), Errno> {
+    epoll::add(epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
 }
 
 impl AsFd for EventFd {

@@ -1,8 +1,10 @@
-//! What a name leads to, opened once. Between a look at a name and its use another process may have put something else
-//! there; so the look opens it, and the use goes through the descriptor.
+//! Opens the file of a name once, checks it, and uses it through the descriptor.
 //!
-//! Only for removing does the kernel want a name. `remove_if` looks a last time, whether it still leads to what was
-//! judged; and those of us who change names in the runtime directory do so under its lock.
+//! Between a check of a name and its use, another process may give the name to another file. So the check opens the file, and each
+//! use goes through the descriptor.
+//!
+//! Only removal needs the name again. `remove_if` first checks that the name still leads to the same file. Processes of this
+//! library change the names in the runtime directory only under its lock.
 
 use super::close_on_fork::CloseOnForkFd;
 use super::error::last_error;
@@ -15,15 +17,18 @@ use rustix::path::Arg;
 use rustix::process::geteuid;
 use std::path::PathBuf;
 
-/// Whether [`path_of`] leads anywhere: in a chroot or a sandbox /proc may be missing.
+/// Returns whether /proc is mounted, which [`path_of`] needs. It may be missing in a chroot or a sandbox.
 pub(crate) fn is_proc_mounted() -> bool {
     rustix::fs::access("/proc/self/fd", rustix::fs::Access::EXISTS).is_ok()
 }
 
-/// Removes a name if it still leads to this file. False: it leads to nothing, or to something else.
+/// Removes a name if it still leads to this file. Returns `false` if the name does not exist or leads to another file.
+///
+/// # Errors
+/// The kernel's error.
 pub(crate) fn remove_if(directory: impl AsFd, name: impl Arg + Copy, file: FileId) -> Result<bool, Errno> {
     let removed = match FileId::at(&directory, name) {
-        Ok(there) if there == file => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
+        Ok(found) if found == file => rustix::fs::unlinkat(directory, name, AtFlags::empty()),
         Ok(_) => return Ok(false),
         Err(error) => Err(error),
     };
@@ -34,10 +39,10 @@ pub(crate) fn remove_if(directory: impl AsFd, name: impl Arg + Copy, file: FileI
     }
 }
 
-/// Why what has a name is not used.
+/// Why a file is not used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OpenError {
-    /// It is another kind of file, or somebody else's.
+    /// The file has another type, or another owner.
     NotOwned,
     /// A system call failed.
     System(Errno),
@@ -49,86 +54,106 @@ impl From<Errno> for OpenError {
     }
 }
 
-/// Opens what has a name, for looking alone: it is not followed, if a link, and nobody who waits at it notices.
-fn look(directory: impl AsFd, name: impl Arg, kind: FileType) -> Result<(OwnedFd, Stat), OpenError> {
+/// Opens a file with `O_PATH` and checks its type and owner. It does not follow a symbolic link. A process that waits at the other
+/// end of a FIFO does not notice this.
+fn open_path(directory: impl AsFd, name: impl Arg, kind: FileType) -> Result<(OwnedFd, Stat), OpenError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&file)?;
-    let ours = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_uid == geteuid().as_raw();
-    if ours { Ok((file, stat)) } else { Err(OpenError::NotOwned) }
+    let is_owned = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_uid == geteuid().as_raw();
+    if is_owned { Ok((file, stat)) } else { Err(OpenError::NotOwned) }
 }
 
-/// A path that leads to what is open, whatever its names, for as long as it is. (Borrowed, for whoever gave it away here
-/// would have closed it before the path is used.)
+/// Returns a path that leads to an open file even if its names change. The path is valid until the descriptor is closed.
 pub(crate) fn path_of(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Opens a file that must be a regular one of ours.
+/// Opens a regular file that this user owns. Returns it with its status.
+///
+/// # Errors
+/// [`OpenError::NotOwned`] if it is another type of file or another user owns it, or the kernel's error.
 pub(crate) fn open_regular(
     directory: impl AsFd,
     name: impl Arg,
     access: OFlags,
 ) -> Result<(CloseOnForkFd, Stat), OpenError> {
-    let (file, stat) = look(directory, name, FileType::RegularFile)?;
+    let (file, stat) = open_path(directory, name, FileType::RegularFile)?;
     let path = path_of(file.as_fd());
-    let again = || rustix::fs::openat(CWD, &path, access | OFlags::CLOEXEC, Mode::empty());
-    Ok((CloseOnForkFd::open(again)?, stat))
+    let reopen = || rustix::fs::openat(CWD, &path, access | OFlags::CLOEXEC, Mode::empty());
+    Ok((CloseOnForkFd::open(reopen)?, stat))
 }
 
-/// The file of a unix socket of ours.
+/// The file of a unix socket that this user owns.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     file: OwnedFd,
-    /// What tells it from others.
+    /// The id that distinguishes the file from others with the same name.
     pub identity: FileId,
 }
 
 impl SocketFile {
-    /// Opens what has a name, if it is that.
+    /// Opens the file of a socket.
+    ///
+    /// # Errors
+    /// [`OpenError::NotOwned`] if it is another type of file or another user owns it, or the kernel's error.
     pub fn open(directory: impl AsFd, name: impl Arg) -> Result<Self, OpenError> {
-        let (file, stat) = look(directory, name, FileType::Socket)?;
+        let (file, stat) = open_path(directory, name, FileType::Socket)?;
         Ok(Self { file, identity: FileId::of(&stat) })
     }
 
-    /// A path to it, whatever its names; good for as long as this lives.
+    /// Returns a path to the file that stays valid if its names change, until this value is dropped.
     pub fn path(&self) -> PathBuf {
         path_of(self.file.as_fd())
     }
 
-    /// Connects to who listens on it.
+    /// Connects `socket` to the process that listens on this file.
+    ///
+    /// # Errors
+    /// The kernel's error.
     pub fn connect(&self, socket: impl AsFd) -> Result<(), Errno> {
         rustix::net::connect(socket, &SocketAddrUnix::new(self.path())?)
     }
 
-    /// Gives it the mode of [`make_private`].
+    /// Gives the file the mode of [`make_private`].
+    ///
+    /// # Errors
+    /// The kernel's error.
     pub fn make_private(&self) -> Result<(), Errno> {
         with_private_mode(|mode| rustix::fs::chmodat(CWD, self.path(), mode, AtFlags::empty()))
     }
 }
 
-/// Gives a file the mode 0600 and the sticky bit. For a file, that bit says to leave it alone however old it is: the XDG
-/// base directory specification defines it so, and systemd-tmpfiles keeps to it.
+/// Gives a file the mode 0600 and the sticky bit.
+///
+/// On a file in the runtime directory, the sticky bit keeps programs that clean up old files from removing it. The XDG base
+/// directory specification defines this, and systemd-tmpfiles follows it.
+///
+/// # Errors
+/// The kernel's error.
 pub(crate) fn make_private(file: impl AsFd) -> Result<(), Errno> {
     with_private_mode(|mode| rustix::fs::fchmod(&file, mode))
 }
 
 fn with_private_mode(change: impl Fn(Mode) -> Result<(), Errno>) -> Result<(), Errno> {
     let private = Mode::RUSR | Mode::WUSR;
-    // Not every file system knows the bit.
+    // Some file systems refuse the sticky bit.
     change(private | Mode::SVTX).or_else(|_| change(private))
 }
 
-/// Writes from memory that another process may change meanwhile: the kernel reads it, we do not.
+/// Writes from memory that another process may change at the same time. Only the kernel reads the memory. Returns how many bytes
+/// were written.
+///
+/// With `at`, it writes at that offset, as pwrite(2) does.
 ///
 /// # Safety
-/// - `length` bytes from `start` on are mapped for reading until this returns.
-///
-/// # Blocking
-/// As the descriptor does. With `at`, as pwrite(2) there.
+/// - `length` bytes from `start` on are mapped for reading until this function returns.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel's error.
+///
+/// # Blocking
+/// Blocks if the descriptor is a blocking one that cannot take the bytes yet.
 pub unsafe fn write_raw(
     to: impl AsFd,
     start: *const u8,
@@ -137,10 +162,10 @@ pub unsafe fn write_raw(
 ) -> Result<usize, Errno> {
     let fd = to.as_fd().as_raw_fd();
     let count = match at {
-        // SAFETY: by the caller's contract.
+        // SAFETY: by this function's contract, `length` bytes from `start` on are mapped through the call.
         None => unsafe { libc::write(fd, start.cast(), length) },
-        // Not `pwrite`, whose offsets have 32 bits on 32-bit machines.
-        // SAFETY: by the caller's contract.
+        // The offsets of `pwrite` have only 32 bits on 32-bit machines.
+        // SAFETY: by this function's contract, `length` bytes from `start` on are mapped through the call.
         Some(at) => unsafe { libc::pwrite64(fd, start.cast(), length, at as libc::off64_t) },
     };
     usize::try_from(count).map_err(|_| last_error())
@@ -153,9 +178,9 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
 
     #[test]
-    fn only_a_socket_of_ours_is_one_and_it_stays_the_one_that_was_opened() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
+    fn a_socket_file_is_only_a_socket_and_stays_the_one_that_was_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
         let listener = UnixListener::bind(at("socket")).unwrap();
         symlink(at("socket"), at("link")).unwrap();
         std::fs::write(at("file"), "").unwrap();
@@ -170,15 +195,15 @@ mod tests {
             rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None);
         opened.connect(client.unwrap()).unwrap();
         listener.set_nonblocking(true).unwrap();
-        assert!(listener.accept().is_ok(), "somebody else was connected to");
+        assert!(listener.accept().is_ok(), "the client was connected to another socket");
         assert_eq!(remove_if(CWD, &*at("socket"), opened.identity), Ok(false));
         assert!(UnixStream::connect(at("socket")).is_ok());
     }
 
     #[test]
-    fn only_a_regular_file_of_ours_is_opened_and_removed_only_while_it_has_the_name() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
+    fn only_a_regular_file_is_opened_and_it_is_removed_only_while_it_has_the_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
         std::fs::write(at("file"), "text").unwrap();
         symlink("file", at("link")).unwrap();
         rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();

@@ -4,31 +4,35 @@ use super::error::last_error;
 use super::{signal, thread};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getppid, kill_process, pidfd_open,
     set_parent_process_death_signal, waitpid,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 /// How a forked process ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending {
-    /// As the kernel says.
+    /// With this status, as waitpid(2) returned it.
     Known(WaitStatus),
-    /// Something else reaped it, or the kernel did by itself.
+    /// Another part of the program reaped it, or the kernel did.
     Unknown,
 }
 
-/// A forked process that we have to reap.
+/// A forked process that this process has to reap.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
+    /// Without pidfds: a pipe whose other end the child alone holds.
+    lifeline: Option<OwnedFd>,
 }
 
 impl Child {
     /// The child that fork(2) just returned.
     pub(super) fn new(pid: i32) -> Self {
-        Self { pid: Pid::from_raw(pid).expect("a child's pid is positive") }
+        Self { pid: Pid::from_raw(pid).expect("a child's pid is positive"), lifeline: None }
     }
 
     /// Its process id.
@@ -36,12 +40,13 @@ impl Child {
         self.pid
     }
 
-    /// A descriptor that becomes readable when it ends. Our child, not reaped yet: its pid cannot be another's.
+    /// Returns a descriptor that becomes readable when the child ends; to be taken once. The child is not reaped yet, so its
+    /// pid cannot be another process's.
     ///
     /// # Errors
-    /// No descriptor was to be had.
-    pub fn pidfd(&self) -> Result<OwnedFd, Errno> {
-        pidfd_open(self.pid, PidfdFlags::empty())
+    /// The error of pidfd_open(2).
+    pub fn end_event(&mut self) -> Result<OwnedFd, Errno> {
+        self.lifeline.take().map_or_else(|| pidfd_open(self.pid, PidfdFlags::empty()), Ok)
     }
 
     /// Reaps it if it has ended.
@@ -86,26 +91,44 @@ pub(super) fn assert_one_thread() {
 /// SIGTERM when the parent dies, which then counts even if SIGTERM is otherwise ignored.
 ///
 /// # Panics
-/// If this program has started threads already: their locks would be copied as they are.
+/// If this program has started threads: the fork would copy their locks as they are.
 ///
 /// # Errors
-/// What the kernel said: most often `EAGAIN`, too many processes.
+/// The error of fork(2), most often `EAGAIN`: too many processes.
 pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
     assert_one_thread();
-    // Where it is refused, as by a filter, the child would end without a word.
+    // Where a filter refuses this call, the child would end without a report.
     rustix::process::parent_process_death_signal()?;
     let parent = rustix::process::getpid();
+    // The kernel closes the child's end when the child ends, however it ends, and the other end becomes readable.
+    let (reader, writer) = match has_pidfds() {
+        true => (None, None),
+        false => pipe_with(PipeFlags::CLOEXEC).map(|(reader, writer)| (Some(reader), Some(writer)))?,
+    };
     // SAFETY: this program has one thread, so the child's copy of the heap and of every lock is in order.
     match unsafe { libc::fork() } {
         -1 => Err(last_error()),
         0 => {
-            // Whoever caught a panic above us is in the parent's copy of the stack: never return there.
+            // The callers of this function belong to the parent: a panic must not unwind into their copy.
             let code = catch_unwind(AssertUnwindSafe(|| born(parent, body))).unwrap_or(1);
             // SAFETY: ends the process without running the parent's destructors or flushing its buffers.
             unsafe { libc::_exit(code.into()) }
         }
-        pid => Ok(Child::new(pid)),
+        pid => {
+            // Before the next fork, so that no other child holds it.
+            drop(writer);
+            Ok(Child { lifeline: reader, ..Child::new(pid) })
+        }
     }
+}
+
+/// Returns whether the kernel has pidfds, and no filter refuses them.
+fn has_pidfds() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
+        !matches!(own, Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS))
+    })
 }
 
 fn born(parent: Pid, body: impl FnOnce() -> u8) -> u8 {

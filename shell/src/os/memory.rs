@@ -1,20 +1,21 @@
-//! How much memory there is to take, so that a segment that does not fit is refused with a sentence.
+//! Finds out how much memory is available, so that a caller can refuse a memory object that does not fit.
 //!
-//! A memfd has no size limit of its own: without this look, taking too much would end in the out-of-memory killer. Races
-//! with other users of memory can still end there.
+//! A memfd has no size limit of its own. Without this check, reserving too much would start the out-of-memory killer. A race with
+//! another process that takes memory can still start it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes that can be taken now: what the machine has, and what every control group above us allows.
+/// Returns how many bytes this process can take now. The free memory of the machine and each control group above this process
+/// limit it.
 pub fn available() -> u64 {
-    let machine = machine().unwrap_or(u64::MAX);
-    fs::read_to_string("/proc/self/cgroup").map_or(machine, |groups| {
-        groups.lines().filter_map(group_of).map(|group| allowed(&group)).fold(machine, u64::min)
+    let on_machine = available_on_machine().unwrap_or(u64::MAX);
+    fs::read_to_string("/proc/self/cgroup").map_or(on_machine, |groups| {
+        groups.lines().filter_map(group_of).map(|group| left_under(&group)).fold(on_machine, u64::min)
     })
 }
 
-/// A number of bytes for people: at most four digits and a binary unit.
+/// Formats a number of bytes with at most four digits and a binary unit.
 pub fn in_words(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let unit = (bytes.max(1).ilog2() / 10) as usize;
@@ -24,14 +25,15 @@ pub fn in_words(bytes: u64) -> String {
     }
 }
 
-/// Bytes that the machine has free, whatever a control group allows.
-pub fn machine() -> Option<u64> {
+/// Returns how many bytes the machine has free, without the limits of control groups. Returns `None` if `/proc` does not show it.
+pub fn available_on_machine() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Where a line of /proc/self/cgroup lies in the usual mounts: version 2, or the memory controller of version 1.
+/// Returns the mount point and the directory of the control group that a line of /proc/self/cgroup names. Returns `None` for a
+/// version 1 group without the memory controller.
 fn group_of(line: &str) -> Option<(PathBuf, PathBuf)> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -44,20 +46,22 @@ fn group_of(line: &str) -> Option<(PathBuf, PathBuf)> {
     Some((root, group))
 }
 
-fn allowed((root, group): &(PathBuf, PathBuf)) -> u64 {
-    group.ancestors().take_while(|at| at.starts_with(root)).map(left_in).min().unwrap_or(u64::MAX)
+/// Returns how many bytes a control group and its ancestors still allow.
+fn left_under((root, group): &(PathBuf, PathBuf)) -> u64 {
+    group.ancestors().take_while(|dir| dir.starts_with(root)).map(left_in).min().unwrap_or(u64::MAX)
 }
 
+/// Returns how many bytes one control group still allows, without its ancestors.
 fn left_in(group: &Path) -> u64 {
     let number = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
     let pairs = [("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")];
     let left =
-        |(limit, used)| Some(number(limit)?.saturating_sub(number(used)?.saturating_sub(cache(group))));
-    pairs.into_iter().find_map(left).unwrap_or(u64::MAX) // "max" is no number: no limit
+        |(limit, used)| Some(number(limit)?.saturating_sub(number(used)?.saturating_sub(page_cache(group))));
+    pairs.into_iter().find_map(left).unwrap_or(u64::MAX) // the limit "max" does not parse and means no limit
 }
 
-/// Page cache charged to a group, which the kernel gives up before it refuses anything.
-fn cache(group: &Path) -> u64 {
+/// Returns the page cache charged to a group. The kernel frees it before it refuses an allocation.
+fn page_cache(group: &Path) -> u64 {
     let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
     let field =
         |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
@@ -69,9 +73,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn something_is_available_and_not_more_than_the_machine_has() {
+    fn available_memory_is_not_zero_and_not_more_than_the_machine_has() {
         let available = available();
-        assert!(available > 0 && available <= machine().unwrap());
+        assert!(available > 0 && available <= available_on_machine().unwrap());
     }
 
     #[test]
@@ -81,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_both_cgroup_versions_are_understood() {
+    fn lines_of_both_cgroup_versions_are_parsed() {
         let (root, group) = group_of("0::/user.slice/x").unwrap();
         assert_eq!(
             (root.to_str(), group.to_str()),
@@ -89,6 +93,6 @@ mod tests {
         );
         assert!(group_of("7:cpu,cpuacct:/x").is_none());
         assert!(group_of("4:memory:/a").unwrap().1.ends_with("memory/a"));
-        assert!(group_of("nonsense").is_none());
+        assert!(group_of("malformed").is_none());
     }
 }

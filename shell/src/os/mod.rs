@@ -1,5 +1,6 @@
-//! The operating system: files, descriptors, processes, signals, sockets and time. Nothing here knows rings, channels or
-//! mailboxes. Only this folder names `libc`.
+//! The operating system: files, descriptors, processes, signals, sockets and time.
+//!
+//! This layer does not know rings, channels or mailboxes. Only this folder names `libc`.
 
 pub mod close_on_fork;
 pub mod daemon;

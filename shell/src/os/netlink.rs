@@ -1,5 +1,6 @@
-//! Netlink: questions to the kernel over a socket. A message is a header of 16 bytes and a payload, both in the byte order
-//! of the machine; several may lie in one datagram.
+//! Netlink: requests to the kernel over a socket.
+//!
+//! A message is a header of 16 bytes and a payload, both in the byte order of the machine. One datagram may hold several messages.
 //!
 //! ```text
 //! 0 length, header included   4 type   6 flags   8 sequence   12 port   16 payload, padded to a multiple of 4
@@ -10,46 +11,45 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-/// Bytes of a header.
+/// The length of a header in bytes.
 const HEADER: usize = 16;
-/// The most bytes of one datagram that are read: the kernel's own limit.
-const DATAGRAM: usize = 32 << 10;
-/// The most datagrams that are read for one answer.
-const DATAGRAMS: usize = 1024;
+/// The length of the longest datagram in bytes, which is the kernel's own limit.
+const MAX_DATAGRAM: usize = 32 << 10;
+/// The most datagrams that are read for one reply.
+const MAX_DATAGRAMS: usize = 1024;
 
-/// The answer is an error, or the confirmation of a request.
+/// The type of a reply that is an error, or that confirms a request.
 const ERROR: u16 = 2;
-/// The end of a list.
+/// The type of the message that ends a list.
 const DONE: u16 = 3;
-/// A message is a question.
+/// The flag of a request.
 const REQUEST: u16 = 1;
-/// The answer is a list.
+/// The flags of a request for a list.
 const DUMP: u16 = 0x300;
 
-/// A message as it was received.
+/// A received message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Message<'a> {
-    /// What kind it is.
+    /// The type.
     pub kind: u16,
-    /// Which question it answers.
+    /// The sequence number of the request that this message replies to.
     pub sequence: u32,
-    /// The rest.
+    /// The bytes after the header.
     pub payload: &'a [u8],
 }
 
-/// Why there is no answer.
+/// Why a request has no result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NetlinkError {
-    /// The kernel's answer is an error.
+    /// The kernel replied with an error.
     Answered(Errno),
-    /// There is no such socket, or it does not work.
+    /// A system call on the socket failed.
     System(Errno),
-    /// The answer does not say what it should.
+    /// The reply is malformed.
     Malformed,
 }
 
-/// Reads the first message of a datagram; returns it and what is left of the datagram.
-/// `None`: there is no whole message.
+/// Parses the first message of a datagram. Returns it and the rest of the datagram, or `None` if there is no complete message.
 pub fn first(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let header = datagram.get(..HEADER)?;
     let length = usize::try_from(number(header, 0)?).ok()?;
@@ -59,12 +59,12 @@ pub fn first(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
     Some((Message { kind, sequence: number(header, 8)?, payload }, rest))
 }
 
-/// The number of 32 bits at an offset.
+/// Returns the 32-bit number at an offset, or `None` if `bytes` ends before it.
 pub fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
-/// A netlink socket that is connected to the kernel, so that no process can answer in its place.
+/// A netlink socket that is connected to the kernel, so that no process can reply in the kernel's place.
 #[derive(Debug)]
 pub struct Netlink {
     socket: CloseOnForkFd,
@@ -73,41 +73,41 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    /// Opens one; without a protocol it is the one of routes and addresses.
+    /// Opens a socket for a protocol. `None` means the protocol of routes and addresses.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let open = || rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol);
         let socket = CloseOnForkFd::open(open)?;
         rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; MAX_DATAGRAM] })
     }
 
-    /// Asks, and returns what `read` makes of the payload of the one answer.
+    /// Sends a request. Returns the value that `parse` finds in the payload of the reply.
     ///
-    /// The kernel answers while it is asked, so this does not wait.
+    /// The kernel replies within the send call, so this function does not wait.
     ///
     /// # Errors
-    /// There is no answer, or `read` returns `None`.
-    pub fn ask<T>(
+    /// There is no reply, or `parse` returns `None`.
+    pub fn request<T>(
         &mut self,
         kind: u16,
         payload: &[u8],
-        read: impl FnOnce(&[u8]) -> Option<T>,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, NetlinkError> {
         let sequence = self.send(kind, REQUEST, payload)?;
-        for _ in 0..DATAGRAMS {
-            let mut rest = self.receive()?;
-            while let Some((message, behind)) = first(rest) {
-                rest = behind;
+        for _ in 0..MAX_DATAGRAMS {
+            let mut datagram = self.receive()?;
+            while let Some((message, rest)) = first(datagram) {
+                datagram = rest;
                 if message.sequence != sequence {
-                    continue; // the answer to a question that was given up
+                    continue; // the reply to an earlier request that has failed
                 }
                 return match message.kind {
                     ERROR => Err(error_of(message.payload)),
-                    kind_of if kind_of == kind => read(message.payload).ok_or(NetlinkError::Malformed),
+                    found if found == kind => parse(message.payload).ok_or(NetlinkError::Malformed),
                     _ => Err(NetlinkError::Malformed),
                 };
             }
@@ -115,10 +115,10 @@ impl Netlink {
         Err(NetlinkError::Malformed)
     }
 
-    /// Asks for a list, and gives each entry's type and payload to `each`.
+    /// Requests a list, and passes the type and payload of each entry to `each`.
     ///
     /// # Errors
-    /// There is no answer, or it has no end.
+    /// There is no reply, or the list does not end.
     pub fn list(
         &mut self,
         kind: u16,
@@ -126,10 +126,10 @@ impl Netlink {
         mut each: impl FnMut(u16, &[u8]),
     ) -> Result<(), NetlinkError> {
         let sequence = self.send(kind, REQUEST | DUMP, payload)?;
-        for _ in 0..DATAGRAMS {
-            let mut rest = self.receive()?;
-            while let Some((message, behind)) = first(rest) {
-                rest = behind;
+        for _ in 0..MAX_DATAGRAMS {
+            let mut datagram = self.receive()?;
+            while let Some((message, rest)) = first(datagram) {
+                datagram = rest;
                 match message.kind {
                     _ if message.sequence != sequence => {}
                     DONE => return Ok(()),
@@ -163,7 +163,7 @@ impl Netlink {
     fn receive(&mut self) -> Result<&[u8], NetlinkError> {
         loop {
             match rustix::net::recv(&self.socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
-                Ok((count, _)) => return Ok(&self.buffer[..count.min(DATAGRAM)]),
+                Ok((count, _)) => return Ok(&self.buffer[..count.min(MAX_DATAGRAM)]),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(NetlinkError::System(error)),
             }
@@ -171,7 +171,8 @@ impl Netlink {
     }
 }
 
-/// What an answer of the kind [`ERROR`] says: a negative error number, or 0, which answers no question of ours.
+/// Parses a reply of the type [`ERROR`]. It holds a negative error number. Or it holds 0 as a confirmation, which no request of
+/// this module asks for.
 fn error_of(payload: &[u8]) -> NetlinkError {
     let code = number(payload, 0).map_or(0, u32::cast_signed);
     match code.checked_neg() {
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_bytes_are_messages_that_lie_within_them_or_none() {
+    fn random_bytes_give_no_message_or_messages_within_them() {
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         for round in 0..20_000_usize {
             let mut bytes = vec![0; round % 80];
@@ -200,14 +201,14 @@ mod tests {
             {
                 *length = ((seed >> 40) as u32 % 100).to_ne_bytes();
             }
-            let mut rest = &bytes[..];
-            let mut steps = 0;
-            while let Some((message, behind)) = first(rest) {
-                assert!(behind.len() + HEADER + message.payload.len() <= rest.len());
-                rest = behind;
-                steps += 1;
+            let mut datagram = &bytes[..];
+            let mut count = 0;
+            while let Some((message, rest)) = first(datagram) {
+                assert!(rest.len() + HEADER + message.payload.len() <= datagram.len());
+                datagram = rest;
+                count += 1;
             }
-            assert!(steps <= bytes.len() / HEADER);
+            assert!(count <= bytes.len() / HEADER);
         }
         // A length that does not cover its own header, or wraps.
         for length in [0, 1, 15, 17, u32::MAX, u32::MAX - 3] {

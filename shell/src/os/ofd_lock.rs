@@ -1,4 +1,4 @@
-//! Open-file-description locks on single bytes. The kernel drops them when the last copy of the description closes.
+//! Open-file-description locks on single bytes. The kernel drops them when the last descriptor of the description is closed.
 
 use super::close_on_fork::CloseOnForkFd;
 use super::error::last_error;
@@ -7,18 +7,18 @@ use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// An open file description that one participant locks bytes through. Dropping it drops its locks. A forked child does not
-/// get it.
+/// An open file description through which one participant locks bytes. Dropping the value drops its locks. A forked child does
+/// not inherit it.
 #[derive(Debug)]
 pub struct ByteLocks {
     file: CloseOnForkFd,
 }
 
 impl ByteLocks {
-    /// Opens the object behind `object` anew.
+    /// Opens a new description of the file behind `object`. `/proc` must be mounted.
     ///
     /// # Errors
-    /// What the kernel said; `/proc` must be mounted.
+    /// The kernel's error.
     pub fn open(object: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let path = path_of(object.as_fd());
@@ -31,10 +31,10 @@ impl ByteLocks {
         Self { file }
     }
 
-    /// Locks a byte, without waiting. Returns `false` if another description holds it.
+    /// Locks a byte exclusively, without waiting. Returns `false` if another description holds it.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn try_lock(&self, byte: u32) -> Result<bool, Errno> {
         match self.command(libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
             Ok(_) => Ok(true),
@@ -43,11 +43,10 @@ impl ByteLocks {
         }
     }
 
-    /// Locks a byte together with other descriptions that share it, without waiting. Returns `false` if another description
-    /// holds it alone.
+    /// Locks a byte shared, without waiting. Returns `false` if another description holds it exclusively.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn try_share(&self, byte: u32) -> Result<bool, Errno> {
         match self.command(libc::F_OFD_SETLK, libc::F_RDLCK, byte) {
             Ok(_) => Ok(true),
@@ -56,8 +55,12 @@ impl ByteLocks {
         }
     }
 
-    /// Runs `act` while it holds a byte; `None` if the byte is held by another description.
-    pub(crate) fn holding<T>(
+    /// Runs `act` while this description holds a byte, and returns its result. Returns `None` if another description holds the
+    /// byte.
+    ///
+    /// # Errors
+    /// The kernel's error, or the error of `act`.
+    pub(crate) fn while_holding<T>(
         &self,
         byte: u32,
         act: impl FnOnce() -> Result<Option<T>, Errno>,
@@ -72,33 +75,33 @@ impl ByteLocks {
 
     /// Unlocks a byte.
     pub fn unlock(&self, byte: u32) {
-        // Unlocking what is ours cannot fail; and if it did, the byte would only count as alive for longer.
+        // Unlocking an own byte cannot fail. If it did, other processes would only count this one as alive for longer.
         let _ = self.command(libc::F_OFD_SETLK, libc::F_UNLCK, byte);
     }
 
-    /// Whether another description holds a byte. Returns `true` if the kernel does not tell.
+    /// Returns whether another description holds a byte. Returns `true` if the kernel reports an error.
     pub fn is_held(&self, byte: u32) -> bool {
-        let free = self.command(libc::F_OFD_GETLK, libc::F_WRLCK, byte) == Ok(libc::F_UNLCK as i16);
-        !free
+        let is_free = self.command(libc::F_OFD_GETLK, libc::F_WRLCK, byte) == Ok(libc::F_UNLCK as i16);
+        !is_free
     }
 
     fn command(&self, command: i32, kind: i32, byte: u32) -> Result<i16, Errno> {
         self.range(command, kind, byte, 1)
     }
 
-    fn whole(&self, command: i32, kind: i32) -> Result<i16, Errno> {
-        self.range(command, kind, 0, 0) // length 0: to the end of everything
+    fn command_on_all(&self, command: i32, kind: i32) -> Result<i16, Errno> {
+        self.range(command, kind, 0, 0) // length 0 means all bytes from the start on
     }
 
     fn range(&self, command: i32, kind: i32, start: u32, length: u32) -> Result<i16, Errno> {
-        // SAFETY: `flock` is plain integers, for which zero is a value.
+        // SAFETY: `flock` consists of integers, for which zero is a valid value.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as i16;
         lock.l_whence = libc::SEEK_SET as i16;
-        // Bytes below 2^31: they fit wherever offsets have 32 bits, too.
+        // The callers lock bytes below 2^31, so the offsets also fit where `off_t` has 32 bits.
         lock.l_start = start as libc::off_t;
         lock.l_len = length as libc::off_t;
-        // SAFETY: `lock` lives through the call, which reads and writes only it.
+        // SAFETY: the call reads and writes only `lock`, which lives through it.
         let result = unsafe { libc::fcntl(self.file.as_fd().as_raw_fd(), command, &raw mut lock) };
         if result == -1 {
             return Err(last_error());
@@ -115,9 +118,10 @@ impl AsFd for ByteLocks {
 
 impl Drop for ByteLocks {
     fn drop(&mut self) {
-        // A child that was forked just now may not have closed its copy yet: the locks go with us, not with it.
+        // A child that was just forked may still have its copy open. Unlocking here drops the locks without waiting for the child.
+        // The child itself must not unlock, because the description is its parent's.
         if !self.file.born().has_forked() {
-            let _ = self.whole(libc::F_OFD_SETLK, libc::F_UNLCK);
+            let _ = self.command_on_all(libc::F_OFD_SETLK, libc::F_UNLCK);
         }
     }
 }

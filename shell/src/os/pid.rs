@@ -1,26 +1,30 @@
-//! Process ids and where they mean something. A pid that another process wrote down counts in the pid namespace of its
-//! writer. Here it may be another process's, so it is used only after one of these looks.
+//! Process ids and the pid namespaces that they belong to.
+//!
+//! A pid in a file counts in the pid namespace of its writer. In this process's namespace, the same number may belong to another
+//! process. So a caller uses such a pid only after one of the checks below.
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use std::path::PathBuf;
 
-/// The number of this process's pid namespace, which it writes beside its pid. Nothing where `/proc` does not tell.
+/// Returns the number of this process's pid namespace, which the process writes beside its pid. Returns `None` if `/proc` does not
+/// show it.
 pub fn pid_namespace() -> Option<u64> {
     namespace_at("/proc/self/ns/pid")
 }
 
-/// The number of this thread's mount namespace. Nothing where `/proc` does not tell.
+/// Returns the number of this thread's mount namespace. Returns `None` if `/proc` does not show it.
 pub(crate) fn mount_namespace() -> Option<u64> {
     namespace_at("/proc/thread-self/ns/mnt")
 }
 
-/// Whether a pid written beside this namespace number means the same process here. An unknown namespace is another one.
-pub fn is_own_pid_namespace(written: Option<u64>) -> bool {
-    written.is_some() && written == pid_namespace()
+/// Returns whether a pid that was written beside `namespace` names the same process in this namespace. `None` counts as another
+/// namespace.
+pub fn is_own_pid_namespace(namespace: Option<u64>) -> bool {
+    namespace.is_some() && namespace == pid_namespace()
 }
 
-/// Whether the process `pid`, which is visible here, counts pids as this process does: what it tells about other processes
-/// can be used then. Where `/proc` tells nothing about this process, it is believed.
+/// Returns whether the process `pid`, which this process sees, has the same pid namespace. If so, the pids that it reports are
+/// valid here. If `/proc` shows nothing about this process, every visible process counts as one of the same namespace.
 pub fn shares_pid_namespace(pid: u32) -> bool {
     match pid_namespace() {
         None => pid != 0,
@@ -28,15 +32,15 @@ pub fn shares_pid_namespace(pid: u32) -> bool {
     }
 }
 
-/// The directory of a process in `/proc`. Nothing if the `/proc` mounted here is another pid namespace's: its numbers are
-/// other processes then.
+/// Returns the directory of a process in `/proc`. Returns `None` if `/proc` belongs to another pid namespace, because its numbers
+/// then name other processes.
 pub fn proc_of(pid: u32) -> Option<PathBuf> {
     let own = std::fs::read_link("/proc/self").ok()?;
-    let is_ours = own.to_str().and_then(|own| own.parse().ok()) == Some(std::process::id());
-    is_ours.then(|| PathBuf::from(format!("/proc/{pid}")))
+    let is_own_proc = own.to_str().and_then(|own| own.parse().ok()) == Some(std::process::id());
+    is_own_proc.then(|| PathBuf::from(format!("/proc/{pid}")))
 }
 
-/// A process in words: its pid, or, for 0, that it has none here.
+/// Describes a process for a message: by its pid or, if `pid` is 0, as a process of another pid namespace.
 pub fn pid_in_words(pid: u32) -> String {
     match pid {
         0 => "a process of another pid namespace".into(),
@@ -54,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pids_mean_something_in_their_own_namespace_alone() {
+    fn pids_are_valid_only_in_their_own_namespace() {
         let own = pid_namespace();
         assert!(own.is_some() && is_own_pid_namespace(own));
         assert!(!is_own_pid_namespace(None) && !is_own_pid_namespace(own.map(|own| own + 1)));

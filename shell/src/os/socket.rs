@@ -1,4 +1,4 @@
-//! Unix sockets: messages that carry descriptors, who is at the other end, and what was not read yet.
+//! Unix sockets: messages that carry descriptors, the credentials of the peer, and the number of unread bytes.
 
 use super::close_on_fork::{CloseOnForkFd, ForkLock};
 use super::error::last_error;
@@ -13,16 +13,16 @@ use std::mem::MaybeUninit;
 /// The most descriptors in one message.
 pub const MAX_DESCRIPTORS: usize = 4;
 
-/// Sends `bytes` with `descriptors` attached to the first of them. Returns how many bytes were taken.
-///
-/// # Blocking
-/// As the socket does.
+/// Sends `bytes` with `descriptors` attached to the first byte. Returns how many bytes the kernel has taken.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel's error.
+///
+/// # Blocking
+/// Blocks if the socket is a blocking one and its buffer is full.
 ///
 /// # Panics
-/// With more than [`MAX_DESCRIPTORS`].
+/// Panics if there are more than [`MAX_DESCRIPTORS`] descriptors.
 pub fn send_with_descriptors(
     socket: impl AsFd,
     bytes: &[u8],
@@ -41,11 +41,11 @@ pub fn send_with_descriptors(
     }
 }
 
-/// Receives at most `buffer` bytes, if they are there. 0 bytes: the other side has gone. Descriptors that came with them are
-/// closed.
+/// Receives at most `buffer.len()` bytes without waiting, and returns their number. 0 means that the peer has closed the
+/// connection. The kernel closes the descriptors that come with the bytes.
 ///
 /// # Errors
-/// What the kernel said; `EAGAIN` if nothing is there.
+/// The kernel's error. It is `EAGAIN` if there are no bytes to receive.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     loop {
         match rustix::net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT) {
@@ -55,12 +55,15 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Receives at most `buffer` bytes, if they are there, and the descriptors that came with them, all of them close-on-exec and
-/// kept from forked children. 0 bytes: the other side has gone.
+/// Receives at most `buffer.len()` bytes and their descriptors, without waiting.
+///
+/// Returns the number of bytes, and the descriptors. 0 bytes mean that the peer has closed the connection. An executed program and
+/// a forked child do not inherit the descriptors.
 ///
 /// # Errors
-/// What the kernel said; `EAGAIN` if nothing is there; `EMSGSIZE` if more descriptors came than [`MAX_DESCRIPTORS`]: all are
-/// closed then.
+/// - `EAGAIN` if there are no bytes to receive.
+/// - `EMSGSIZE` if the message has more than [`MAX_DESCRIPTORS`] descriptors. All of them are closed.
+/// - Another error of the kernel.
 pub fn receive_with_descriptors(
     socket: impl AsFd,
     buffer: &mut [u8],
@@ -69,8 +72,8 @@ pub fn receive_with_descriptors(
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let mut descriptors = Vec::with_capacity(MAX_DESCRIPTORS);
-    // Declared after `descriptors`, so that it has ended when they are dropped.
-    let mut forks_wait = ForkLock::begin(MAX_DESCRIPTORS)?;
+    // Declared after `descriptors`, so it is dropped first. Dropping a descriptor under this lock would deadlock.
+    let mut fork_lock = ForkLock::begin(MAX_DESCRIPTORS)?;
     let received = loop {
         match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
             Err(Errno::INTR) => {}
@@ -78,11 +81,11 @@ pub fn receive_with_descriptors(
         }
     };
     let arrived = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(some) => Some(some),
+        RecvAncillaryMessage::ScmRights(received) => Some(received),
         _ => None,
     });
     for descriptor in arrived.flatten() {
-        descriptors.push(forks_wait.keep(descriptor)?);
+        descriptors.push(fork_lock.keep(descriptor)?);
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(Errno::MSGSIZE);
@@ -119,42 +122,44 @@ pub(crate) fn cancel(socket: impl AsFd, line: &[u8]) {
     discard(&socket, &mut { MAX_DISCARD });
 }
 
-/// Who is at the other end of a unix socket, as the kernel saw it when the connection was made.
+/// The process that has connected or created the other end of a unix socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer {
-    /// Its process id in our namespace; 0 if it has none there.
+    /// Its process id in this process's pid namespace, or 0 if it has none there.
     pub pid: u32,
-    /// Its user.
+    /// Its user id.
     pub uid: u32,
 }
 
-/// Asks who is at the other end of a unix socket.
+/// Returns the credentials that the peer of a unix socket had when the connection was made.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel's error.
 pub fn peer_credentials(socket: impl AsFd) -> Result<Peer, Errno> {
-    // Not rustix's: a process of another namespace has pid 0, which its type cannot hold.
-    // SAFETY: `ucred` is plain integers, for which zero is a value.
-    let mut found: libc::ucred = unsafe { std::mem::zeroed() };
+    // The type that rustix returns cannot hold pid 0, which a process of another namespace has.
+    // SAFETY: `ucred` consists of integers, for which zero is a valid value.
+    let mut credentials: libc::ucred = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    let (socket, to) = (socket.as_fd().as_raw_fd(), (&raw mut found).cast());
-    // SAFETY: writes at most `length` bytes to `found`, which lives through the call.
+    let (socket, to) = (socket.as_fd().as_raw_fd(), (&raw mut credentials).cast());
+    // SAFETY: the call writes at most `length` bytes to `credentials` and the new length to `length`. Both live through the call.
     let result =
         unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERCRED, to, &raw mut length) };
     if result == -1 {
         return Err(last_error());
     }
-    Ok(Peer { pid: found.pid.try_into().unwrap_or(0), uid: found.uid })
+    Ok(Peer { pid: credentials.pid.try_into().unwrap_or(0), uid: credentials.uid })
 }
 
-/// How much of what was sent through a unix stream socket lies unread at its other end: as the kernel counts memory, so
-/// only 0, and whether it changes, mean something.
+/// Returns how much of the sent data the peer of a unix stream socket has not read yet.
+///
+/// The kernel counts the memory that it uses for the data, not the bytes. So a caller can only use whether the number is 0, and
+/// whether it changes.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel's error.
 pub fn unread(socket: impl AsFd) -> Result<u32, Errno> {
     let mut count: libc::c_int = 0;
-    // SAFETY: writes one integer to `count`, which lives through the call.
+    // SAFETY: the call writes one integer to `count`, which lives through it.
     match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {
         -1 => Err(last_error()),
         _ => Ok(count.try_into().unwrap_or(0)),
@@ -176,22 +181,22 @@ mod tests {
         let mut buffer = [0; 8];
         let (count, mut descriptors) = receive_with_descriptors(&there, &mut buffer).unwrap();
         assert_eq!((&buffer[..count], descriptors.len()), (&b"hi"[..], 1));
-        std::fs::File::from(descriptors.remove(0).share()).write_all(b"through").unwrap();
+        std::fs::File::from(descriptors.remove(0).share()).write_all(b"text").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "through");
+        assert_eq!(text, "text");
         assert_eq!(receive_with_descriptors(&there, &mut buffer).unwrap().0, 0);
     }
 
     #[test]
-    fn the_kernel_says_who_is_at_the_other_end() {
+    fn peer_credentials_are_those_of_the_other_end() {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
         let peer = peer_credentials(&here).unwrap();
         assert_eq!(peer, Peer { pid: std::process::id(), uid: rustix::process::geteuid().as_raw() });
     }
 
     #[test]
-    fn the_kernel_says_whether_everything_was_read() {
+    fn unread_is_zero_once_the_peer_has_read_all_bytes() {
         let (mut here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(unread(&here), Ok(0));
         here.write_all(b"text").unwrap();

@@ -1,5 +1,7 @@
 //! A ring on the heap, for the threads of one process.
 //!
+//! # Examples
+//!
 //! ```
 //! use whorl::shm::heap;
 //! use whorl_core::error::{End, ReadError};
@@ -13,14 +15,14 @@
 //! let reader = std::thread::spawn(move || {
 //!     let mut texts = Vec::new();
 //!     loop {
-//!         let run = match receiver.read(None) {
+//!         let batch = match receiver.read(None) {
 //!             Err(ReadError::Ended(_)) => return texts,
-//!             run => run.unwrap(),
+//!             batch => batch.unwrap(),
 //!         };
 //!         let mut text = [0; 64];
-//!         let length = run.item(0).copy_to(&mut text).unwrap().unwrap();
+//!         let length = batch.item(0).copy_to(&mut text).unwrap().unwrap();
 //!         texts.push(String::from_utf8_lossy(&text[..length]).into_owned());
-//!         run.release(1);
+//!         batch.release(1);
 //!     }
 //! });
 //! for text in ["one", "two", "three"] {
@@ -44,7 +46,8 @@ use whorl_core::layout::{ALIGN, Geometry, LayoutError, Region, Ring};
 use whorl_core::ring::{Membership, Sender};
 use whorl_core::sync::AtomicU32;
 
-/// The host of everything that lies in one process: its private futex, and nobody dies alone.
+/// The host of the algorithms within one process. It waits with the private futex. It detects no deaths, because all threads end
+/// together with the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadHost;
 
@@ -64,32 +67,32 @@ impl Futex for ThreadHost {
 }
 
 impl Host for ThreadHost {
-    fn try_reclaim(&self, _seat: u32, _bury: impl FnOnce()) -> bool {
+    fn try_reclaim(&self, _seat: u32, _reclaim: impl FnOnce()) -> bool {
         false
     }
-    fn try_sweep(&self, _round: impl FnOnce()) {}
+    fn try_sweep(&self, _sweep: impl FnOnce()) {}
     fn owner_is_dead(&self) -> bool {
         false
     }
 }
 
-/// A zeroed, aligned allocation.
+/// A zeroed allocation, aligned to [`ALIGN`].
 #[derive(Debug)]
 pub struct Block {
     start: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: plain memory; what lies in it decides who touches what.
+// SAFETY: `Block` owns its allocation and no thread-local state, so any thread may free it.
 unsafe impl Send for Block {}
-// SAFETY: as above.
+// SAFETY: a shared `Block` gives no access to the bytes. The ring in them does, and it synchronizes its accesses itself.
 unsafe impl Sync for Block {}
 
 impl Block {
     fn new(length: u64) -> Result<Self, LayoutError> {
         let length = usize::try_from(length).map_err(|_| LayoutError::TooLarge)?;
         let layout = Layout::from_size_align(length, ALIGN).map_err(|_| LayoutError::TooLarge)?;
-        // SAFETY: a geometry's length is never 0.
+        // SAFETY: the layout's size is not 0, because the length of a geometry is never 0.
         let start = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
         Ok(Self { start, layout })
@@ -98,21 +101,22 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `new`.
+        // SAFETY: `new` allocated `start` with this layout, and only this `drop` frees it.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
 
-/// A ring on the heap, as receivers see it.
+/// A ring on the heap, as a receiver uses it.
 pub type HeapRing = MappedRing<ThreadHost, Block>;
-/// A ring on the heap, as its sender sees it.
+/// A ring on the heap, as its sender uses it.
 pub type OwnedHeapRing = MappedRingOwner<ThreadHost, Block>;
 
-/// Makes a ring on the heap: its sender, who admits receivers, and the ring for them to join.
+/// Creates a ring on the heap. Returns its sender, the membership that admits receivers, and the ring that receivers join.
 ///
 /// # Errors
-/// [`LayoutError::TooLarge`] for this machine, or for an evictable geometry [`LayoutError::Evictable`]: an evicted
-/// reader races with the sender's plain writes, which only separate processes may do.
+/// - [`LayoutError::TooLarge`] if the geometry does not fit the address space of this machine.
+/// - [`LayoutError::Evictable`] if the geometry allows eviction. An evicted receiver may still read while the sender overwrites
+///   the slot without atomics. Between threads of one process that is a data race.
 pub fn ring(
     geometry: Geometry,
 ) -> Result<(Sender<OwnedHeapRing>, Membership<HeapRing>, HeapRing), LayoutError> {
@@ -121,12 +125,12 @@ pub fn ring(
     }
     let data = geometry.data_length().next_multiple_of(ALIGN as u64);
     let block = Arc::new(Block::new(data + geometry.control_length())?);
-    // SAFETY: the whole allocation, which lives as long as `block`.
+    // SAFETY: the region is the whole allocation of `block`, which the returned rings keep alive.
     let region = unsafe { Region::new(block.start, block.layout.size()) };
     let (data, control) = region.split_at(data as usize)?;
-    // SAFETY: fresh, writable, apart.
+    // SAFETY: the two regions are zeroed, writable and disjoint, and no other code uses them yet.
     let ring = unsafe { Ring::create(data, control, geometry, 0, ThreadHost) }?;
-    // SAFETY: the ring lies in `block`, a heap allocation that stays where it is.
+    // SAFETY: the ring lies in `block`, a heap allocation that does not move until it is freed.
     let owned = unsafe { MappedRingOwner::new(ring, block) };
     let ring = owned.ring();
     let (sender, membership) = owned.into_sender();

@@ -1,4 +1,4 @@
-//! A ring together with the memory it lies in: what keeps a mapping alive while anybody uses it.
+//! A ring together with the memory that holds it. The memory stays mapped until the last user of the ring drops it.
 
 use std::sync::Arc;
 use whorl_core::host::Host;
@@ -7,14 +7,14 @@ use whorl_core::ring::{
     ByteSlots, Control, Membership, Parts, ReceiverEntry, Sender, SenderParts, SenderState, SenderStateView,
 };
 
-/// A ring as receivers see it, in memory `M` that it keeps alive. The kind of memory goes with its host, so the wrong
-/// futex for it cannot be named.
+/// A ring as a receiver uses it, in memory `M` that it keeps alive. The type fixes the host together with the kind of memory, so
+/// a program cannot combine a memory with the wrong futex.
 pub struct MappedRing<H, M> {
     ring: Ring<'static, H>,
     _memory: Arc<M>,
 }
 
-/// A ring as its sender sees it, in memory that it keeps alive.
+/// A ring as its sender uses it, in memory that it keeps alive.
 pub struct MappedRingOwner<H, M> {
     ring: OwnedRing<'static, H>,
     memory: Arc<M>,
@@ -27,47 +27,51 @@ impl<H: Clone, M> Clone for MappedRing<H, M> {
 }
 
 impl<H: Host + Clone, M> MappedRing<H, M> {
+    /// Joins a ring with the memory that holds it.
+    ///
     /// # Safety
-    /// - `ring` lies in `memory`, which stays where it is until it is dropped.
+    /// - `ring` lies in `memory`. The memory keeps its address until `memory` is dropped.
     pub(crate) unsafe fn new(ring: Ring<'static, H>, memory: Arc<M>) -> Self {
         Self { ring, _memory: memory }
     }
 
-    /// The ring's measures.
+    /// Returns the ring's geometry.
     pub fn geometry(&self) -> Geometry {
         self.ring.geometry()
     }
 
-    /// What tells this ring from others.
+    /// Returns the number that distinguishes this ring from others.
     pub fn nonce(&self) -> u64 {
         self.ring.nonce()
     }
 }
 
 impl<H: Host + Clone, M> MappedRingOwner<H, M> {
+    /// Joins a ring with the memory that holds it.
+    ///
     /// # Safety
-    /// - `ring` lies in `memory`, which stays where it is until it is dropped.
+    /// - `ring` lies in `memory`. The memory keeps its address until `memory` is dropped.
     pub(crate) unsafe fn new(ring: OwnedRing<'static, H>, memory: Arc<M>) -> Self {
         Self { ring, memory }
     }
 
-    /// The same ring as receivers see it.
+    /// Returns this ring as a receiver uses it.
     pub fn ring(&self) -> MappedRing<H, M> {
         MappedRing { ring: self.ring.ring(), _memory: self.memory.clone() }
     }
 
-    /// The sender, and the membership that admits its receivers.
+    /// Returns the sender, and the membership that admits its receivers.
     pub fn into_sender(self) -> (Sender<Self>, Membership<MappedRing<H, M>>) {
-        // SAFETY: an `OwnedRing` exists once for its memory, and it is consumed here.
+        // SAFETY: each memory has one `OwnedRing`, and this call consumes it. So this is the ring's only membership.
         let membership = unsafe { Membership::new(self.ring()) };
-        // SAFETY: as above.
+        // SAFETY: for the same reason, this is the ring's only sender.
         (unsafe { Sender::new(self) }, membership)
     }
 }
 
 macro_rules! parts_of_the_ring_inside {
     ($type:ident) => {
-        // SAFETY: the parts of the one ring inside.
+        // SAFETY: each function returns the part of one and the same ring, and that ring upholds the contract of `Parts`.
         unsafe impl<H: Host, M> Parts for $type<H, M> {
             type Host = H;
             type Slots = ByteSlots<'static>;
@@ -93,7 +97,7 @@ macro_rules! parts_of_the_ring_inside {
 parts_of_the_ring_inside!(MappedRing);
 parts_of_the_ring_inside!(MappedRingOwner);
 
-// SAFETY: as above.
+// SAFETY: the sender state is the one of the ring in `self`, whose `OwnedRing` exists once.
 unsafe impl<H: Host, M> SenderParts for MappedRingOwner<H, M> {
     fn sender_state_to_write(&self) -> &SenderState {
         self.ring.sender_state_to_write()

@@ -1,4 +1,4 @@
-//! Shared memory: memory objects, who lives in them, and the ring and the mailboxes mapped from them.
+//! Shared memory: memory objects, the processes that use them, and the ring and the mailboxes that are mapped from them.
 
 pub mod heap;
 pub mod liveness;

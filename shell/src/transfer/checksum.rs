@@ -15,6 +15,12 @@ pub struct Checksum {
 /// A finished checksum, in the order its hex digits are printed.
 pub type Sum = [u8; 16];
 
+impl Default for Checksum {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Checksum {
     /// Over nothing yet.
     pub fn new() -> Self {

@@ -1,8 +1,9 @@
-//! Where the bytes go: a file that gets its name only when it is complete ([`NewFile`]). A `.part` file of a killed receiver
-//! is removed by the process that survives it.
+//! The destination of the bytes: a file that gets its name only when it is complete ([`NewFile`]). The surviving process removes
+//! the `.part` file of a killed receiver.
 
 use super::checksum::{Checksum, Sum};
 use super::source::{Chunk, extent};
+use crate::channel::transport::payload::Payload;
 use crate::os::error::{OsError, cannot};
 use crate::os::flush::flush;
 use crate::os::new_file::{Existing, NewFile, part_name, token};
@@ -16,14 +17,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use thiserror::Error;
 
-/// How a file is to be made.
+/// How a file is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteOptions {
     /// Read it back and compare it with the sender's checksum.
     pub verify: bool,
     /// Wait until it is on the disk.
     pub fsync: bool,
-    /// Leave an existing file alone.
+    /// Keep an existing file.
     pub no_clobber: bool,
 }
 
@@ -35,24 +36,24 @@ pub struct Destination<'a> {
     name: &'a OsStr,
     written: u64,
     ends_in_hole: bool,
-    care: WriteOptions,
-    /// Whole pages go past the page cache: durable at the same speed, for a fraction of the processor's time.
+    options: WriteOptions,
+    /// Whole pages bypass the page cache: as durable and as fast, for a fraction of the CPU time.
     direct: bool,
 }
 
-/// What a direct write must be a multiple of: as much as any disk asks for.
+/// Direct writes are multiples of this, which is enough for every disk.
 const DIRECT: usize = 4096;
 
-/// What tells that a directory cannot be synced, rather than that its disk fails.
+/// Errors that say that a directory cannot be synced, rather than that its disk fails.
 const NOT_SYNCED: [Errno; 6] =
     [Errno::INVAL, Errno::BADF, Errno::OPNOTSUPP, Errno::NOSYS, Errno::ACCESS, Errno::PERM];
 
 /// What a complete file lacks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Warning {
-    /// Something of the source that the file system refuses, and why.
+    /// Something of the source that the file system refuses, with the reason.
     NotKept(String),
-    /// The file is on the disk. Its name may not be yet, because the directory cannot be synced; and why not.
+    /// The file is on the disk. Its name may not be, because the directory cannot be synced for this reason.
     NotSynced(String),
 }
 
@@ -73,73 +74,61 @@ pub enum DestinationError {
     /// A system call failed.
     #[error(transparent)]
     System(#[from] OsError),
-    /// What has the name is not replaced.
+    /// The name belongs to something that is never replaced.
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
 impl<'a> Destination<'a> {
-    /// A new file, to be called `name` in `directory` when it is complete, and `part` where it needs a name before. It has
+    /// Creates a file that is called `name` in `directory` when it is complete, and `part` where it needs a name before. It has
     /// the permissions `mode`, less the umask.
     ///
     /// # Errors
-    /// It cannot be made; or `name` exists and must not be replaced, as nothing is that is no regular file or link to one.
+    /// It cannot be created; or `name` exists, and it must be kept or is no regular file or link to one.
     pub fn create(
         directory: BorrowedFd<'a>,
         name: &'a OsStr,
         part: &OsStr,
         mode: Mode,
-        care: WriteOptions,
+        options: WriteOptions,
     ) -> Result<Self, DestinationError> {
-        if care.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        if options.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot("create the file")(Errno::EXIST).into());
         }
         Output::is_replaceable(directory, name.as_ref())?;
         let (new, file) = NewFile::create(directory, part, mode).map_err(cannot("create the file"))?;
-        let direct = care.fsync && !care.verify && set_direct(&file, true).is_ok();
-        Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, care, direct })
+        let direct = options.fsync && !options.verify && set_direct(&file, true).is_ok();
+        Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, options, direct })
     }
 
-    /// How many bytes it has, holes included.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Appends bytes.
+    /// Appends a payload. A hole is not stored.
     ///
     /// # Errors
-    /// Most often: no space. Then it is not to be used any more.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), DestinationError> {
-        if self.direct {
-            let whole = [bytes.as_ptr().addr(), bytes.len(), self.written as usize]
-                .into_iter()
-                .all(|number| number.is_multiple_of(DIRECT));
-            // The last block is seldom whole; and some file systems know better than we what fits.
-            let done = whole.then(|| rustix::io::pwrite(&self.file, bytes, self.written));
-            if let Some(Ok(count)) = done.filter(|done| *done == Ok(bytes.len())) {
-                self.written += count as u64;
-                self.ends_in_hole = false;
-                return Ok(());
-            }
-            set_direct(&self.file, false).map_err(cannot("write"))?;
-            self.direct = false;
+    /// Most often: no space. The file is not to be used afterwards.
+    pub(super) fn put(&mut self, payload: &Payload<'_>) -> Result<(), DestinationError> {
+        if let Payload::Hole(length) = payload {
+            self.written = self.written.saturating_add(*length);
+            self.ends_in_hole = true;
+            return Ok(());
         }
-        self.append(bytes.len(), |file, done, at| rustix::io::pwrite(file, &bytes[done..], at))
-    }
-
-    /// Appends `length` bytes that only `write` can reach: it is told how many are done and where in the file the rest
-    /// belongs, and returns how many of it were taken.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn append(
-        &mut self,
-        length: usize,
-        mut write: impl FnMut(BorrowedFd<'_>, usize, u64) -> Result<usize, Errno>,
-    ) -> Result<(), DestinationError> {
+        let length = payload.stored();
         let mut done = 0;
+        if self.direct {
+            let is_whole = payload.is_aligned(DIRECT)
+                && length.is_multiple_of(DIRECT)
+                && self.written.is_multiple_of(DIRECT as u64);
+            // The last block is seldom whole; and some file systems have rules of their own.
+            let direct = is_whole.then(|| payload.write_to(self.file.as_fd(), 0, Some(self.written)));
+            if direct == Some(Ok(length)) {
+                done = length;
+                self.written += length as u64;
+            } else {
+                set_direct(&self.file, false).map_err(cannot("write"))?;
+                self.direct = false;
+            }
+        }
         while done < length {
-            match write(self.file.as_fd(), done, self.written) {
+            match payload.write_to(self.file.as_fd(), done, Some(self.written)) {
                 Ok(0) => return Err(cannot("write")(Errno::IO).into()),
                 Ok(count) => {
                     self.written += count as u64;
@@ -153,18 +142,12 @@ impl<'a> Destination<'a> {
         Ok(())
     }
 
-    /// Appends `length` zero bytes without storing them.
-    pub fn skip(&mut self, length: u64) {
-        self.written = self.written.saturating_add(length);
-        self.ends_in_hole = true;
-    }
-
     /// Reads the file back for its checksum.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn checksum(&mut self) -> Result<Sum, DestinationError> {
-        self.fill_up()?;
+        self.set_length()?;
         let mut sum = Checksum::new();
         let mut buffer = vec![0; 1 << 17];
         let (mut at, mut data_until) = (0, 0);
@@ -172,7 +155,7 @@ impl<'a> Destination<'a> {
             if crate::os::signal::stop_signal().is_some() {
                 return Err(cannot("read back")(Errno::INTR).into()); // a file's reading is not interrupted by itself
             }
-            // Holes hold zeros, which are not read: the time goes by what is stored.
+            // The zeros of a hole are not read, so the time depends on what is stored.
             let room = match extent(&self.file, at, &mut data_until).map_err(cannot("read back"))? {
                 Chunk::Hole(length) => {
                     sum.update_zeros(length);
@@ -203,7 +186,7 @@ impl<'a> Destination<'a> {
     /// # Errors
     /// The length of the file cannot be set.
     pub fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<Vec<Warning>, DestinationError> {
-        self.fill_up()?;
+        self.set_length()?;
         let mut refused = Vec::new();
         self.copy_attributes(source, &mut refused);
         match rustix::fs::fstat(source).and_then(|stat| self.set_times(&stat)) {
@@ -225,7 +208,7 @@ impl<'a> Destination<'a> {
         for (name, value) in attributes {
             let set = rustix::fs::fsetxattr(&self.file, &name, &value, XattrFlags::empty());
             if let Err(error) = set
-                && is_the_users(&name)
+                && is_user_attribute(&name)
             {
                 refused.push(not_kept(&format!("its attribute {}", shown(&name)), error));
             }
@@ -244,21 +227,21 @@ impl<'a> Destination<'a> {
         rustix::fs::futimens(&self.file, &times)
     }
 
-    /// Gives the complete file its name, replacing what had it. A symbolic link is replaced, not followed.
+    /// Gives the complete file its name, and replaces the file that had it. A symbolic link is replaced, not followed.
     ///
     /// Returns a warning where the file is on the disk and its name may not be.
     ///
     /// # Errors
     /// It stays without that name, and nothing is left of it. Or it has its name, and writing the directory to disk failed.
     pub fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
-        self.fill_up()?;
+        self.set_length()?;
         flush(&self.file).map_err(cannot("write"))?;
-        if self.care.fsync {
+        if self.options.fsync {
             rustix::fs::fsync(&self.file).map_err(cannot("write to disk"))?;
         }
-        let existing = if self.care.no_clobber { Existing::Keep } else { Existing::Replace };
+        let existing = if self.options.no_clobber { Existing::Keep } else { Existing::Replace };
         self.new.publish(self.file.as_fd(), self.name, existing).map_err(cannot("give the file its name"))?;
-        let synced = if self.care.fsync { sync_directory(self.directory) } else { Ok(()) };
+        let synced = if self.options.fsync { sync_directory(self.directory) } else { Ok(()) };
         match synced {
             Ok(()) => Ok(None),
             // The file system has no such call for directories, or the directory cannot be opened for it.
@@ -269,8 +252,8 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// A hole at the end is only there once the length says so.
-    fn fill_up(&mut self) -> Result<(), DestinationError> {
+    /// Sets the length: a hole at the end exists only within it.
+    fn set_length(&mut self) -> Result<(), DestinationError> {
         if self.ends_in_hole {
             match rustix::fs::ftruncate(&self.file, self.written) {
                 // Some FUSE file systems cannot lengthen a file, except by writing to it.
@@ -302,16 +285,16 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
     let part = part_name(&token());
     let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
     let mut file = Destination::create(directory.as_fd(), name, &part, new, WriteOptions::default())?;
-    file.write(bytes)?;
+    file.put(&Payload::Bytes(bytes))?;
     file.commit().map(|_| ())
 }
 
-/// Opens a directory, to make files in it. The right to list it is not needed.
+/// Opens a directory, to create files in it. The right to list it is not needed.
 pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Waits until the names in a directory are on the disk. Only for this it is opened for reading.
+/// Waits until the names in a directory are on the disk. Only this opens the directory for reading.
 fn sync_directory(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::fsync(rustix::fs::openat(directory, ".", flags, Mode::empty())?)
@@ -331,14 +314,14 @@ fn shown(name: &CStr) -> String {
     crate::os::escape::shown(Path::new(OsStr::from_bytes(name.to_bytes())))
 }
 
-/// Whether an attribute is of the kinds that people set: their own, and access control lists. Others are a file system's
-/// own affair (`btrfs.compression`, `system.nfs4_acl`, `trusted.overlay.origin`), which another one need not know.
-fn is_the_users(name: &CStr) -> bool {
+/// Returns whether an attribute is of the kinds that users set: their own, and access control lists. Other attributes belong to
+/// one file system (`btrfs.compression`, `system.nfs4_acl`, `trusted.overlay.origin`), and another one need not know them.
+fn is_user_attribute(name: &CStr) -> bool {
     name.to_bytes().starts_with(b"user.") || name == c"system.posix_acl_access"
 }
 
-/// The attributes of a source that may be copied. Those of the kind `security` are not: file capabilities give rights as
-/// set-user-ID bits do, and labels and signatures are what this system says of a file.
+/// Returns the attributes of a source that may be copied. Attributes of the kind `security` are not: file capabilities give
+/// rights as set-user-ID bits do, and labels and signatures are this system's own statements about a file.
 fn attributes(source: BorrowedFd<'_>, refused: &mut Vec<Warning>) -> Vec<(CString, Vec<u8>)> {
     let mut names = vec![0; 1 << 16]; // the kernel's own limit for the list
     let length = match rustix::fs::flistxattr(source, &mut names) {
@@ -357,7 +340,7 @@ fn attributes(source: BorrowedFd<'_>, refused: &mut Vec<Warning>) -> Vec<(CStrin
         match rustix::fs::fgetxattr(source, &name, &mut value) {
             Ok(length) => found.push((name, value[..length].to_vec())),
             Err(Errno::NODATA) => {} // removed just now
-            Err(error) if is_the_users(&name) => {
+            Err(error) if is_user_attribute(&name) => {
                 refused.push(not_kept(&format!("its attribute {}", shown(&name)), error));
             }
             Err(_) => {}

@@ -1,4 +1,4 @@
-//! What received files are called.
+//! The names of received files.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -37,7 +37,7 @@ fn shown(text: &OsStr) -> String {
     crate::os::escape::shown(Path::new(text))
 }
 
-/// The name a stream from standard input goes by.
+/// The name of a stream from standard input.
 pub const STDIN_NAME: &str = "stdin";
 
 impl Template {
@@ -70,7 +70,7 @@ impl Template {
     /// Checks that `peers` peers get different, possible file names for a source called `name`.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason that they do not.
     pub fn check(&self, name: &OsStr, peers: u32) -> Result<(), TemplateError> {
         if peers > 1 && !self.parts.iter().any(|part| matches!(part, Part::Peer | Part::Pid)) {
             return Err(TemplateError::Collides);
@@ -87,7 +87,7 @@ impl Template {
         Ok(())
     }
 
-    /// Whether a name depends on a process id, which nobody knows before the peer is there.
+    /// Returns whether a name depends on a process id, which is not known before the peer is forked.
     pub fn needs_pid(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Pid))
     }
@@ -107,8 +107,8 @@ impl Template {
         OsString::from_vec(result)
     }
 
-    /// The most bytes that a name can have.
-    pub fn longest(&self, name: &OsStr, peers: u32) -> usize {
+    /// Returns the most bytes that a name can have.
+    pub fn max_length(&self, name: &OsStr, peers: u32) -> usize {
         self.name(name, peers, peers, 4_194_304).len() // the kernel's highest pid
     }
 }

@@ -1,30 +1,51 @@
-//! The report that a forked receiver sends to its parent when it ends: one packet through a pipe.
+//! The report that a forked receiver sends to its parent when it ends.
 //!
 //! ```text
-//! packet    u32 peer   u64 bytes   f64 seconds   u8 has a checksum   16 bytes checksum   u8 fault   text   u8 warnings
+//! report    u64 bytes   f64 seconds   u8 has a checksum   16 bytes checksum   u8 fault   text   u8 warnings
 //! warning   u8 kind   text
 //! text      u16 length   that many bytes of UTF-8
 //! ```
 //!
-//! All numbers are little-endian. Both sides are the same program, so the packet carries no version.
+//! All numbers are little-endian. Both sides are the same program, so the report carries no version.
 
 use super::checksum::Sum;
 use super::destination::Warning;
-use super::roster::Fault;
-use rustix::fd::AsFd;
-use rustix::io::Errno;
+use crate::channel::control::forked::MAX_REPORT;
 
-/// The longest packet that a pipe takes in one piece, and so the longest report.
-pub(super) const MAX_REPORT: usize = 4096;
-/// The most characters of a fault's text: with four bytes each, and with the warnings, they fit one packet.
+/// The most characters of a fault's text: with four bytes each, and with the warnings, they fit one report.
 const MAX_TEXT: usize = 500;
 /// The most warnings that fit beside it.
 const MAX_WARNINGS: usize = 4;
 
+/// The reason that a receiver has no file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// It failed on its own side, most often at the disk.
+    Own(String),
+    /// What it wrote is not what was sent.
+    Checksum,
+    /// The sender went away.
+    Sender(String),
+    /// A signal asked it to stop.
+    Interrupted,
+    /// It ended without a report.
+    Lost(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Own(text) | Self::Sender(text) => f.write_str(text),
+            Self::Checksum => f.write_str("the file read back has another checksum than the source"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Lost(how) => write!(f, "lost: {how}"),
+        }
+    }
+}
+
 /// What a receiver says about itself when it ends.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Report {
-    pub peer: u32,
     pub bytes: u64,
     pub checksum: Option<Sum>,
     pub seconds: f64,
@@ -33,20 +54,13 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Writes the report as one packet. If the parent is gone, the report is dropped.
-    pub fn send(self, pipe: impl AsFd) {
-        let packet = self.encode();
-        while let Err(Errno::INTR) = rustix::io::write(&pipe, &packet) {}
-    }
-
     /// Encodes the report. Long texts are cut, and warnings beyond the fourth are counted.
-    fn encode(mut self) -> Vec<u8> {
+    pub fn encode(mut self) -> Vec<u8> {
         if self.warnings.len() > MAX_WARNINGS {
             let more = self.warnings.split_off(MAX_WARNINGS - 1).len();
             self.warnings.push(Warning::NotKept(format!("{more} more")));
         }
         let mut packet = Vec::with_capacity(MAX_REPORT);
-        packet.extend(self.peer.to_le_bytes());
         packet.extend(self.bytes.to_le_bytes());
         packet.extend(self.seconds.to_le_bytes());
         packet.push(self.checksum.is_some().into());
@@ -71,10 +85,9 @@ impl Report {
         packet
     }
 
-    /// Decodes a packet. Returns `None` if it is not a whole report.
+    /// Decodes a report. Returns `None` if it is not a whole report.
     pub fn decode(packet: &[u8]) -> Option<Self> {
         let mut rest = packet;
-        let peer = u32::from_le_bytes(take(&mut rest)?);
         let bytes = u64::from_le_bytes(take(&mut rest)?);
         let seconds = f64::from_le_bytes(take(&mut rest)?);
         let [has_checksum] = take(&mut rest)?;
@@ -97,7 +110,7 @@ impl Report {
         };
         let warnings = (0..count).map(warning).collect::<Option<_>>()?;
         let checksum = (has_checksum == 1).then_some(sum);
-        rest.is_empty().then_some(Self { peer, bytes, checksum, seconds, fault, warnings })
+        rest.is_empty().then_some(Self { bytes, checksum, seconds, fault, warnings })
     }
 }
 
@@ -128,7 +141,7 @@ mod tests {
     use super::*;
 
     fn report(fault: Option<Fault>, warnings: Vec<Warning>) -> Report {
-        Report { peer: 7, bytes: 1 << 40, checksum: Some([3; 16]), seconds: 0.25, fault, warnings }
+        Report { bytes: 1 << 40, checksum: Some([3; 16]), seconds: 0.25, fault, warnings }
     }
 
     #[test]

@@ -1,29 +1,35 @@
-//! One source to receivers that were started by themselves and find us by a name.
+//! Sending one source to receivers that other processes start, and that find it by a name.
 
-use super::control::{Patience, Stalled, Watch};
-use super::source::{Chunk, HashingReader, Source, SourceError};
-use super::{Transport, serve};
-use crate::channel::{CreateError, PeerSummary, ProgressObserver, SendError, Sender, Snapshot};
+use super::fan_out::FanOut;
+use super::receive::grow_pipe;
+use super::send_loop::{SendFailure, send_blocks, wait_while_moving};
+use super::source::{HashingReader, Source, SourceError};
+use crate::channel::control::peers::PeerTable;
+use crate::channel::control::progress::SendStatus;
+use crate::channel::control::thread::{ControlThread, Receivers};
+use crate::channel::transport::socket::SocketTransport;
+use crate::channel::{CreateError, PeerSummary, ProgressObserver, SendError, Sender};
 use crate::os::deadline;
-use crate::os::signal::stop_signal;
-use crate::registry::Name;
-use crate::registry::status::PeerState;
+use crate::os::error::cannot;
+use crate::registry::status::TransportKind;
+use crate::registry::{Listener, Name, RuntimeDir};
 use rustix::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// What to send to whom.
+/// What to send, to which receivers.
 #[derive(Clone, Debug)]
 pub struct SendPlan {
-    /// The name by which receivers find us.
+    /// The name by which receivers find the sender.
     pub name: Name,
     /// The file to read; `-` is the standard input.
     pub source: PathBuf,
     /// How the bytes travel.
-    pub transport: Transport,
-    /// How many receivers must be there before the first byte is sent. With 0 it begins at once, and goes on when nobody
-    /// is left.
+    pub transport: TransportKind,
+    /// How many receivers must have joined before the first byte is sent. With 0 the sender begins at once, and goes on when
+    /// no receiver is left.
     pub peers: u32,
     /// The longest wait for receivers while nothing moves.
     pub timeout: Option<Duration>,
@@ -35,7 +41,7 @@ pub struct SendPlan {
     pub seats: u32,
     /// Send a checksum along.
     pub verify: bool,
-    /// Throw out a receiver that holds everybody up for so long.
+    /// Evict a receiver that blocks the sender for this long.
     pub evict_after: Option<Duration>,
 }
 
@@ -44,10 +50,10 @@ pub struct SendPlan {
 pub struct Sent {
     /// Bytes in the source.
     pub bytes: u64,
-    /// From the first byte to the last goodbye.
+    /// The time from the first byte until the last receiver was done.
     pub elapsed: Duration,
     /// What became of the receivers.
-    pub tally: PeerSummary,
+    pub summary: PeerSummary,
 }
 
 /// Why nothing, or not everything, was sent.
@@ -64,129 +70,113 @@ pub enum SendingError {
     /// The channel.
     #[error(transparent)]
     Create(#[from] CreateError),
-    /// The receivers, or whoever asked us to end.
+    /// The receivers, or a request to end.
     #[error(transparent)]
     Send(#[from] SendError),
     /// The last receiver went before the end.
     #[error("no receiver is left")]
-    NobodyLeft(PeerSummary),
-    /// A signal asked us to stop.
+    NoReceivers(PeerSummary),
+    /// A signal asked this process to stop.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Sends a source to receivers that find us by our name, and returns when all that took part have everything or are gone.
+/// Sends a source to receivers that find it by the plan's name. Returns when every receiver that took part has everything, or
+/// is gone.
 ///
 /// # Blocking
-/// Until enough receivers came, the source ended, and the slowest is done. `watch` hears whom it waits for.
+/// Until enough receivers joined, the source ended, and the slowest receiver is done. The observer sees which one that is.
 ///
 /// # Errors
-/// Why there was nothing to send, or why the sending stopped.
-pub fn send(plan: &SendPlan, watch: impl Watch + 'static) -> Result<Sent, SendingError> {
-    let mut source = Source::open(&plan.source).map_err(|error| failed(plan, error))?;
-    super::recv::grow_pipe(source.as_fd());
+/// The reason that nothing, or not everything, was sent.
+pub fn send(plan: &SendPlan, observer: ProgressObserver) -> Result<Sent, SendingError> {
+    let mut source = Source::open(&plan.source).map_err(|error| source_failed(plan, error))?;
+    grow_pipe(source.as_fd());
     match plan.transport {
-        Transport::Shm => through_ring(plan, &mut source, watch),
-        Transport::Socket => serve::run(plan, &mut source, watch),
+        TransportKind::Shm => send_through_ring(plan, &mut source, observer),
+        TransportKind::Socket => send_through_sockets(plan, &mut source, observer),
     }
 }
 
-fn through_ring(
+fn send_through_ring(
     plan: &SendPlan,
     source: &mut Source,
-    watch: impl Watch + 'static,
+    observer: ProgressObserver,
 ) -> Result<Sent, SendingError> {
     let mut options = Sender::options().slot_size(plan.block).slots(plan.slots).seats(plan.seats);
     if let Some(time) = plan.evict_after {
         options = options.evict_after(time);
     }
-    let mut sender = options.observer(watcher(watch, source.length())).create(&plan.name)?;
+    let mut sender = options.observer(observer).create(&plan.name)?;
     let deadline = plan.timeout.map(deadline::after);
     sender.wait_for_receivers_until(plan.peers, deadline)?;
-    sender.begin(plan.peers > 0);
+    let needs_receivers = plan.peers > 0;
+    sender.begin(needs_receivers, source.length());
     let begun = Instant::now();
-    let mut feed = HashingReader::new(source, plan.verify);
-    loop {
-        if stop_signal().is_some() {
-            return Err(SendingError::Interrupted);
-        }
-        while_moving(plan.timeout, &mut sender, |sender, deadline| sender.claim_until(deadline).map(|_| ()))?;
-        if plan.peers > 0 && sender.receivers() == 0 {
-            return Err(SendingError::NobodyLeft(sender.summary()));
-        }
-        let guests = sender.guests().clone();
-        let mut slot = sender.claim()?;
-        let piece = feed.next(slot.buffer(), guests.cancelled());
-        match piece {
-            Ok(Chunk::Bytes(count)) => slot.publish(count),
-            Ok(Chunk::Hole(length)) => slot.publish_hole(length),
-            Ok(Chunk::End) => break,
-            Err(SourceError::Interrupted) if stop_signal().is_some() => {
-                return Err(SendingError::Interrupted);
-            }
-            Err(SourceError::Interrupted) if guests.is_asked_to_stop() => {
-                return Err(SendError::Stopped.into());
-            }
-            // The last receiver went: the loop looks whether another came meanwhile.
-            Err(SourceError::Interrupted) => guests.cancel_bell().drain(),
-            Err(error) => return Err(failed(plan, error)),
-        }
-    }
-    let end = feed.end();
+    let mut source = HashingReader::new(source, plan.verify);
+    send_blocks(&mut sender, &mut source, needs_receivers, plan.timeout)
+        .map_err(|failure| sending_error(plan, failure, sender.peers()))?;
+    let end = source.end();
     if let Some(checksum) = end.checksum {
         sender.set_checksum(checksum);
     }
     let finish = |sender: &mut Sender, deadline| sender.finish_until(deadline).map(|_| ());
-    while_moving(plan.timeout, &mut sender, finish)?;
-    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), tally: sender.summary() })
+    wait_while_moving(plan.timeout, &mut sender, finish)?;
+    Ok(Sent { bytes: end.total, elapsed: begun.elapsed(), summary: sender.summary() })
 }
 
-/// Waits for receivers until nothing moved for `timeout`: they may be slow, but not still.
-fn while_moving(
-    timeout: Option<Duration>,
-    sender: &mut Sender,
-    mut wait: impl FnMut(&mut Sender, Option<Instant>) -> Result<(), SendError>,
-) -> Result<(), SendError> {
-    let Some(timeout) = timeout else { return wait(sender, None) };
-    // Most often there is nothing to wait for, and no need to know how far everybody is.
-    let mut deadline = Instant::now();
-    let mut lag = None;
-    loop {
-        match wait(sender, Some(deadline)) {
-            Err(SendError::TimedOut) if lag != Some(sender.lag()) => lag = Some(sender.lag()),
-            other => return other,
-        }
-        deadline = deadline::after(timeout);
+fn send_through_sockets(
+    plan: &SendPlan,
+    source: &mut Source,
+    observer: ProgressObserver,
+) -> Result<Sent, SendingError> {
+    let no_event = |error| CreateError::from(cannot("make an event")(error));
+    let peers = Arc::new(PeerTable::new(None).map_err(no_event)?);
+    let status = Arc::new(SendStatus::default());
+    let memory = u64::from(plan.block) * u64::from(plan.slots);
+    let transport = Arc::new(
+        SocketTransport::new(plan.seats, memory, plan.evict_after, status.clone()).map_err(no_event)?,
+    );
+    let directory = RuntimeDir::open().map_err(CreateError::from)?;
+    let listener = Listener::bind(directory, &plan.name).map_err(CreateError::from)?;
+    let receivers = Receivers::Named(listener);
+    let (transport_of_control, observer) = (transport.clone(), Some(observer));
+    let _control =
+        ControlThread::start(receivers, transport_of_control, peers.clone(), status.clone(), observer)
+            .map_err(CreateError::from)?;
+    status.want(plan.peers);
+    let deadline = plan.timeout.map(deadline::after);
+    peers.wait_joined(plan.peers as usize, deadline).map_err(SendError::from)?;
+    status.set_total(source.length());
+    status.begin(plan.peers > 0);
+    let begun = Instant::now();
+    let fan_out = FanOut { transport: &transport, peers: &peers, status: &status, timeout: plan.timeout };
+    let sent = fan_out.send(source, plan.block as usize, plan.slots as usize, plan.verify);
+    if matches!(sent, Err(SendFailure::NoReceivers)) {
+        // A stream ends a moment before the control thread knows what became of its receiver.
+        let _ = peers.wait_alone(Some(Instant::now() + Duration::from_secs(1)));
+    }
+    let end = sent.map_err(|failure| sending_error(plan, failure, &peers))?;
+    // The kernel has everything: the timeout limits how long the receivers take to say that they have it.
+    let deadline = plan.timeout.map(deadline::after);
+    status.waiting(|| peers.wait_parted(deadline)).map_err(SendError::from)?;
+    let bytes = end.map_or(0, |end| end.total);
+    Ok(Sent { bytes, elapsed: begun.elapsed(), summary: peers.summary() })
+}
+
+fn sending_error(plan: &SendPlan, failure: SendFailure, peers: &PeerTable) -> SendingError {
+    match failure {
+        SendFailure::Source(error) => source_failed(plan, error),
+        SendFailure::Send(error) => error.into(),
+        SendFailure::NoReceivers => SendingError::NoReceivers(peers.summary()),
+        SendFailure::Interrupted => SendingError::Interrupted,
+        SendFailure::System(error) => CreateError::from(error).into(),
     }
 }
 
-pub(super) fn failed(plan: &SendPlan, error: SourceError) -> SendingError {
+fn source_failed(plan: &SendPlan, error: SourceError) -> SendingError {
     match error {
         SourceError::Interrupted => SendingError::Interrupted,
         error => SendingError::Source { path: plan.source.clone(), error },
     }
-}
-
-/// Tells the watch what the control thread sees.
-pub(super) fn watcher(mut watch: impl Watch + 'static, total: Option<u64>) -> ProgressObserver {
-    let mut patience = Patience::new();
-    Box::new(move |view: &Snapshot| match view.wanted {
-        Some(wanted) => {
-            let there = view.participants.iter().filter(|peer| peer.standing == PeerState::Live).count();
-            watch.gathering(there, wanted);
-        }
-        None => {
-            let unfinished =
-                view.participants.iter().zip(1..).filter(|(peer, _)| peer.standing != PeerState::Done);
-            let left = unfinished
-                .map(|(peer, number)| Stalled {
-                    peer: number,
-                    pid: peer.pid as i32,
-                    joined: peer.standing != PeerState::Joining,
-                    behind: peer.behind,
-                })
-                .collect();
-            patience.look(view.sent, total, left, view.waiting, &mut watch);
-        }
-    })
 }

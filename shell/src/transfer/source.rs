@@ -1,4 +1,4 @@
-//! Where the bytes come from: a file, a pipe, a device, or standard input.
+//! The source of the bytes: a file, a pipe, a device, or standard input.
 
 use super::checksum::Checksum;
 use super::names::STDIN_NAME;
@@ -32,15 +32,15 @@ enum SourceKind {
 /// The permissions of any new file, before the umask.
 const NEW: Mode = Mode::from_raw_mode(0o666);
 
-/// No hole is told longer at once, so that who counts its zeros looks up now and then.
+/// The longest hole in one chunk, so that a caller that counts its zeros checks for signals now and then.
 const LONGEST_HOLE: u64 = 1 << 26;
 
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Chunk {
-    /// So many bytes, at the start of the buffer. Never 0.
+    /// This many bytes, at the start of the buffer. Never 0.
     Bytes(usize),
-    /// So many zero bytes that the file does not store.
+    /// This many zero bytes, which the file does not store.
     Hole(u64),
     /// Nothing more.
     End,
@@ -69,7 +69,7 @@ pub enum SourceError {
         /// Where it ended.
         is: u64,
     },
-    /// The wait for more was ended from outside.
+    /// The wait for more was cancelled.
     #[error("interrupted")]
     Interrupted,
 }
@@ -95,7 +95,7 @@ impl Source {
         let (kind, mode) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return Err(SourceError::Directory),
             FileType::RegularFile => {
-                let length = honest_length(&file, &stat);
+                let length = meaningful_length(&file, &stat);
                 let sparse = (stat.st_blocks as u64).saturating_mul(512) < length;
                 let kind = match length {
                     0 => SourceKind::Stream,
@@ -108,7 +108,7 @@ impl Source {
         Ok(Self { file, name, mode, kind })
     }
 
-    /// A source that was open before: whatever it is, it is read from where it stands, because others may share its
+    /// A source that was open before. It is read from its position, whatever it is, because other processes may share that
     /// position.
     fn open_already(file: OwnedFd, name: OsString) -> Result<Self, SourceError> {
         match FileType::from_raw_mode(stat(&file)?.st_mode) {
@@ -117,18 +117,18 @@ impl Source {
         }
     }
 
-    /// What it is called, without directories.
+    /// Returns its name, without directories.
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// The permissions of its copies, before the umask: its own if it is a regular file, without those that change who
-    /// runs it.
+    /// Returns the permissions of its copies, before the umask: its own if it is a regular file, without the set-user-ID and
+    /// set-group-ID bits.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Its length as it was opened, where that means anything.
+    /// Returns its length at the time it was opened, where that means anything.
     pub fn length(&self) -> Option<u64> {
         match self.kind {
             SourceKind::File { length_at_open, .. } => Some(length_at_open),
@@ -136,18 +136,18 @@ impl Source {
         }
     }
 
-    /// Whether it is a regular file with a length: then the kernel can send from it, and any part of it again.
+    /// Returns whether it is a regular file with a length. Then the kernel can send from it, and send any part again.
     pub fn is_file(&self) -> bool {
         self.length().is_some()
     }
 
-    /// Reads the next piece; what one read returns is one piece.
+    /// Reads the next chunk; what one read returns is one chunk.
     ///
     /// # Blocking
     /// Until the source has something, or `cancel` or the stop event becomes readable.
     ///
     /// # Errors
-    /// Why there is no next piece.
+    /// The reason that there is no next chunk.
     pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
         match &mut self.kind {
             SourceKind::Stream => read_stream(&self.file, buffer, cancel),
@@ -176,11 +176,11 @@ impl Source {
         }
     }
 
-    /// What lies at `at` of a regular file, as an extent: `Bytes` up to what length, `Hole`, or `End`. For senders that
-    /// let the kernel read.
+    /// Returns the extent at `at` of a regular file: `Bytes` up to a length, `Hole`, or `End`. For senders that let the kernel
+    /// read.
     ///
     /// # Errors
-    /// Why that cannot be told.
+    /// The error of the system call.
     pub fn extent_at(&self, at: u64) -> Result<Chunk, SourceError> {
         let SourceKind::File { length_at_open, sparse, .. } = self.kind else { return Ok(Chunk::End) };
         let length = stat(&self.file)?.st_size as u64;
@@ -205,13 +205,13 @@ impl Source {
     /// Reads at a position of a regular file, without moving [`next`](Self::next).
     ///
     /// # Errors
-    /// Why reading failed.
+    /// The error of the system call.
     pub fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
         read_at(&self.file, buffer, at)
     }
 }
 
-/// A source as a ring's sender reads it: what was read, counted and summed.
+/// A source that counts and sums what is read.
 pub(super) struct HashingReader<'s> {
     source: &'s mut Source,
     sum: Option<Checksum>,
@@ -223,10 +223,10 @@ impl<'s> HashingReader<'s> {
         Self { source, sum: sums.then(Checksum::new), total: 0 }
     }
 
-    /// Reads the next piece, as [`Source::next`].
+    /// Reads the next chunk, as [`Source::next`].
     pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
-        let piece = self.source.next(buffer, cancel)?;
-        match piece {
+        let chunk = self.source.next(buffer, cancel)?;
+        match chunk {
             Chunk::End => {}
             Chunk::Bytes(count) => {
                 if let Some(sum) = &mut self.sum {
@@ -241,15 +241,15 @@ impl<'s> HashingReader<'s> {
                 self.total += length;
             }
         }
-        Ok(piece)
+        Ok(chunk)
     }
 
-    /// How many bytes so far.
+    /// Returns how many bytes were read so far.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// The end record, if this was all.
+    /// Returns the end record of what was read so far.
     pub fn end(&self) -> End {
         End { total: self.total, checksum: self.sum.as_ref().map(Checksum::finish) }
     }
@@ -269,7 +269,7 @@ fn open_failed(error: Errno) -> SourceError {
     if error == Errno::BADF { SourceError::NotReadable } else { SourceError::Open(error) }
 }
 
-/// Opens a path for reading. A FIFO is not waited for here, but in [`Source::next`], where a signal can end the wait.
+/// Opens a path for reading. On a FIFO the wait for a writer is not here, but in [`Source::next`], where a signal can end it.
 ///
 /// # Blocking
 /// Until another process gives up its lease on the file, or the kernel takes it away.
@@ -294,11 +294,11 @@ fn open_waiting(path: &Path) -> Result<OwnedFd, SourceError> {
     }
 }
 
-/// A regular file's length, or 0 where it means nothing, so that the file is to be read as a stream until it ends.
+/// Returns a regular file's length, or 0 where it means nothing, so that the caller reads the file as a stream.
 ///
-/// Files of /proc say 0 and hold more. Files of /sys say a page, or whatever they could hold at most, and hold less: nothing
-/// of them is stored on any block, and yet they claim to have no hole. Some files cannot be read by position.
-fn honest_length(file: &OwnedFd, stat: &rustix::fs::Stat) -> u64 {
+/// Files of /proc have length 0 and hold more. Files of /sys have the length of a page, or the most they could hold, and hold
+/// less: none of it is stored on a block, and yet they have no hole. Some files cannot be read by position.
+fn meaningful_length(file: &OwnedFd, stat: &rustix::fs::Stat) -> u64 {
     let has_position = || rustix::fs::seek(file, SeekFrom::Current(0)) != Err(Errno::SPIPE);
     let claims_data = || match rustix::fs::seek(file, SeekFrom::Data(0)) {
         Ok(data) => data == 0,
@@ -320,8 +320,8 @@ fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, SourceEr
     }
 }
 
-/// The extent at `at`; `data_until` remembers where known data ends, so that each extent is asked for once. Where holes
-/// cannot be asked for, everything is data.
+/// Returns the extent at `at`; `data_until` remembers where known data ends, so that each extent is looked up once. Where the
+/// file system cannot tell holes, everything is data.
 pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Chunk, Errno> {
     if at >= *data_until {
         let found = match rustix::fs::seek(file, SeekFrom::Data(at)) {
@@ -336,7 +336,7 @@ pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Ch
                 if length <= at {
                     return Ok(Chunk::End);
                 }
-                // No data follows: what is left is a hole, up to the length that the file has by now.
+                // No data follows: the rest is a hole, up to the length that the file has by now.
                 if error == Errno::NXIO {
                     return Ok(hole(length - at));
                 }

@@ -1,4 +1,4 @@
-//! A bounded window of a stream: blocks that were read and that some peer still needs.
+//! A bounded window of a stream: blocks that were read and that a receiver still needs.
 
 use super::source::{Chunk, SourceError};
 use std::collections::VecDeque;
@@ -28,23 +28,23 @@ impl Window {
         Self { blocks, spare, block, most, end: 0, readable: always_readable, always_readable }
     }
 
-    /// Where the window ends: the bytes read so far.
+    /// Returns where the window ends: the number of bytes read so far.
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Whether another block may be read.
+    /// Returns whether another block may be read.
     pub fn has_room(&self) -> bool {
         self.blocks.len() < self.most
     }
 
-    /// Where it would start if it let go of what lies before `position`.
+    /// Returns where it would start without the blocks before `position`.
     pub fn start_without(&self, position: u64) -> u64 {
         let kept = self.blocks.iter().find(|block| block.start + block.bytes.len() as u64 > position);
         kept.map_or(self.end, |block| block.start)
     }
 
-    /// Lets go of what lies before `position`.
+    /// Drops the blocks before `position`.
     pub fn forget_before(&mut self, position: u64) {
         while self.blocks.front().is_some_and(|block| block.start + block.bytes.len() as u64 <= position) {
             self.spare.extend(self.blocks.pop_front().map(|block| block.bytes));
@@ -58,26 +58,26 @@ impl Window {
     ) -> Result<Chunk, SourceError> {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.resize(self.block, 0);
-        let piece = read(&mut bytes)?;
-        if let Chunk::Bytes(count) = piece {
+        let chunk = read(&mut bytes)?;
+        if let Chunk::Bytes(count) = chunk {
             bytes.truncate(count);
             self.blocks.push_back(Block { start: self.end, bytes });
             self.end += count as u64;
         }
-        Ok(piece)
+        Ok(chunk)
     }
 
-    /// The block read last.
+    /// Returns the block read last.
     pub fn last(&self) -> &[u8] {
         self.blocks.back().map_or(&[], |block| &block.bytes)
     }
 
-    /// How many bytes from `position` on lie in one piece.
+    /// Returns how many bytes from `position` on lie in one block.
     pub fn available(&self, position: u64) -> usize {
         self.bytes(position, usize::MAX).len()
     }
 
-    /// At most `most` bytes from `position` on, in one piece.
+    /// Returns at most `most` bytes from `position` on, within one block.
     pub fn bytes(&self, position: u64, most: usize) -> &[u8] {
         let index = self.blocks.partition_point(|block| block.start + block.bytes.len() as u64 <= position);
         let Some(block) = self.blocks.get(index) else { return &[] };

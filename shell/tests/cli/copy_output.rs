@@ -1,7 +1,7 @@
 //! `shell copy`: what the files are called and look like, and what the command prints.
 
-use crate::common::hold::hold_stream;
-use crate::common::*;
+use crate::kit::stopped_copy::copy_waiting_for_input;
+use crate::kit::*;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 #[test]
 fn placeholders_and_padding() {
     for transport in TRANSPORTS {
-        let place = Place::new();
-        place.file("f", b"1");
+        let sandbox = Sandbox::new();
+        sandbox.file("f", b"1");
         for (template, peers, first, last) in [
             ("{name}.{peer}", 9, "f.01", "f.09"),
             ("{name}.{peer}", 99, "f.01", "f.99"),
@@ -22,66 +22,66 @@ fn placeholders_and_padding() {
             let out = format!("out-{peers}-{}", template.len());
             let arguments =
                 ["copy", transport, "-n", &peers.to_string(), "-d", &out, "--name", template, "f"];
-            run(&mut place.shell(arguments)).silent_success();
-            let names = place.names(&out);
+            run(&mut sandbox.shell(arguments)).silent_success();
+            let names = sandbox.names(&out);
             assert_eq!(names.len(), peers);
             assert_eq!((&*names[0], &*names[peers - 1]), (first, last));
         }
         let copy =
-            run(&mut place.shell(["copy", transport, "-n", "3", "--name", "{pid}_{name}", "--json", "f"]));
+            run(&mut sandbox.shell(["copy", transport, "-n", "3", "--name", "{pid}_{name}", "--json", "f"]));
         for peer in copy.silent_success().json()["peers"].as_array().unwrap() {
-            assert_holds(&place.at(format!("received-files/{}_f", peer["pid"])), b"1");
+            assert_holds(&sandbox.at(format!("received-files/{}_f", peer["pid"])), b"1");
         }
-        run(&mut place.shell(["copy", transport, "-n", "1", "-d", "one", "--name", "plain", "f"]))
+        run(&mut sandbox.shell(["copy", transport, "-n", "1", "-d", "one", "--name", "plain", "f"]))
             .silent_success();
-        assert_eq!(place.names("one"), ["plain"]);
+        assert_eq!(sandbox.names("one"), ["plain"]);
     }
 }
 
 #[test]
 fn directories_are_made_with_their_parents_and_files_are_replaced() {
     for transport in TRANSPORTS {
-        let place = Place::new();
-        place.file("f", b"new");
+        let sandbox = Sandbox::new();
+        sandbox.file("f", b"new");
         for _twice in [0, 1] {
-            run(&mut place.shell(["copy", transport, "-n", "2", "-d", "a/b/c", "f"])).silent_success();
+            run(&mut sandbox.shell(["copy", transport, "-n", "2", "-d", "a/b/c", "f"])).silent_success();
         }
-        place.file("a/b/c/peer-01_f", &noise(5000, 1));
-        fs::hard_link(place.at("a/b/c/peer-01_f"), place.at("kept")).unwrap();
-        run(&mut place.shell(["copy", transport, "-n", "2", "-d", "a/b/c", "f"])).silent_success();
-        assert_eq!(place.names("a/b/c"), ["peer-01_f", "peer-02_f"]);
-        assert_holds(&place.at("a/b/c/peer-01_f"), b"new");
-        assert_holds(&place.at("kept"), &noise(5000, 1)); // replaced, not written over
+        sandbox.file("a/b/c/peer-01_f", &noise(5000, 1));
+        fs::hard_link(sandbox.at("a/b/c/peer-01_f"), sandbox.at("kept")).unwrap();
+        run(&mut sandbox.shell(["copy", transport, "-n", "2", "-d", "a/b/c", "f"])).silent_success();
+        assert_eq!(sandbox.names("a/b/c"), ["peer-01_f", "peer-02_f"]);
+        assert_holds(&sandbox.at("a/b/c/peer-01_f"), b"new");
+        assert_holds(&sandbox.at("kept"), &noise(5000, 1)); // replaced, not written over
     }
 }
 
 #[test]
 fn a_source_may_be_replaced_by_its_own_copy() {
     for transport in TRANSPORTS {
-        let place = Place::new();
+        let sandbox = Sandbox::new();
         let bytes = noise(2_000_000, 3);
-        place.file("f", &bytes);
+        sandbox.file("f", &bytes);
         let arguments = ["copy", transport, "-n", "1", "-d", ".", "--name", "{name}", "f"];
-        run(&mut place.shell(arguments)).silent_success();
-        assert_holds(&place.at("f"), &bytes);
+        run(&mut sandbox.shell(arguments)).silent_success();
+        assert_holds(&sandbox.at("f"), &bytes);
     }
 }
 
 #[test]
 fn a_symbolic_link_at_the_destination_is_replaced_not_followed() {
     for transport in TRANSPORTS {
-        let place = Place::new();
-        place.file("f", b"new");
-        place.file("precious", b"precious");
-        fs::create_dir(place.at("received-files")).unwrap();
-        symlink(place.at("precious"), place.received(1, "f")).unwrap();
-        symlink("/nowhere/at/all", place.received(2, "f")).unwrap();
-        symlink(place.at("received-files"), place.received(3, "f")).unwrap(); // to a directory
-        run(&mut place.shell(["copy", transport, "-n", "3", "f"])).silent_success();
-        assert_holds(&place.at("precious"), b"precious");
+        let sandbox = Sandbox::new();
+        sandbox.file("f", b"new");
+        sandbox.file("precious", b"precious");
+        fs::create_dir(sandbox.at("received-files")).unwrap();
+        symlink(sandbox.at("precious"), sandbox.received(1, "f")).unwrap();
+        symlink("/nowhere/at/all", sandbox.received(2, "f")).unwrap();
+        symlink(sandbox.at("received-files"), sandbox.received(3, "f")).unwrap(); // to a directory
+        run(&mut sandbox.shell(["copy", transport, "-n", "3", "f"])).silent_success();
+        assert_holds(&sandbox.at("precious"), b"precious");
         for peer in 1..=3 {
-            assert!(fs::symlink_metadata(place.received(peer, "f")).unwrap().is_file());
-            assert_holds(&place.received(peer, "f"), b"new");
+            assert!(fs::symlink_metadata(sandbox.received(peer, "f")).unwrap().is_file());
+            assert_holds(&sandbox.received(peer, "f"), b"new");
         }
     }
 }
@@ -89,35 +89,35 @@ fn a_symbolic_link_at_the_destination_is_replaced_not_followed() {
 #[test]
 fn no_clobber_leaves_existing_files_alone() {
     for transport in TRANSPORTS {
-        let place = Place::new();
-        place.file("f", b"new");
-        fs::create_dir(place.at("received-files")).unwrap();
-        fs::write(place.received(2, "f"), b"old").unwrap();
-        symlink("/nowhere/at/all", place.received(3, "f")).unwrap();
-        let copy = run(&mut place.shell(["copy", transport, "-n", "3", "--no-clobber", "--json", "f"]));
+        let sandbox = Sandbox::new();
+        sandbox.file("f", b"new");
+        fs::create_dir(sandbox.at("received-files")).unwrap();
+        fs::write(sandbox.received(2, "f"), b"old").unwrap();
+        symlink("/nowhere/at/all", sandbox.received(3, "f")).unwrap();
+        let copy = run(&mut sandbox.shell(["copy", transport, "-n", "3", "--no-clobber", "--json", "f"]));
         copy.has_code(4);
         assert!(copy.stderr.contains("peer 2 ") && copy.stderr.contains("exists"), "{copy:?}");
         assert!(copy.json()["peers"][0]["error"].is_null());
-        assert_holds(&place.received(1, "f"), b"new");
-        assert_holds(&place.received(2, "f"), b"old");
-        assert!(fs::symlink_metadata(place.received(3, "f")).unwrap().is_symlink());
-        run(&mut place.shell(["copy", transport, "-n", "3", "--no-clobber", "f"])).has_code(1);
-        place.nothing_left(Duration::ZERO);
+        assert_holds(&sandbox.received(1, "f"), b"new");
+        assert_holds(&sandbox.received(2, "f"), b"old");
+        assert!(fs::symlink_metadata(sandbox.received(3, "f")).unwrap().is_symlink());
+        run(&mut sandbox.shell(["copy", transport, "-n", "3", "--no-clobber", "f"])).has_code(1);
+        sandbox.only_names_left(Duration::ZERO);
         // A file that appears while the copy runs is an existing file too.
         let arguments = ["copy", transport, "-n", "1", "--no-clobber", "-"];
-        let (mut copy, _) = hold_stream(&place, &arguments, 1, b"x");
-        fs::write(place.received(1, "stdin"), b"older").unwrap();
+        let (mut copy, _) = copy_waiting_for_input(&sandbox, &arguments, 1, b"x");
+        fs::write(sandbox.received(1, "stdin"), b"older").unwrap();
         copy.close_stdin();
         copy.end(LIMIT).has_code(1).one_line(&["exists"]);
-        assert_holds(&place.received(1, "stdin"), b"older");
-        place.nothing_left(Duration::ZERO);
+        assert_holds(&sandbox.received(1, "stdin"), b"older");
+        sandbox.only_names_left(Duration::ZERO);
     }
 }
 
 #[test]
 fn mode_bits_are_the_sources_less_the_umask() {
     for transport in TRANSPORTS {
-        let place = Place::new();
+        let sandbox = Sandbox::new();
         for (mode, umask, expected) in [
             (0o644, 0o022, 0o644),
             (0o755, 0o022, 0o755),
@@ -128,45 +128,46 @@ fn mode_bits_are_the_sources_less_the_umask() {
             (0o400, 0o022, 0o400),
             (0o6755, 0o022, 0o755), // who runs it is not its writer's to say
         ] {
-            let source = place.file(format!("f{mode:o}"), b"x");
+            let source = sandbox.file(format!("f{mode:o}"), b"x");
             fs::set_permissions(&source, fs::Permissions::from_mode(mode)).unwrap();
             let script = format!(
                 "umask {umask:03o}; exec \"$SHELL_BIN\" copy {transport} -n 1 --name 'x{mode:o}' f{mode:o}"
             );
-            run(&mut place.script(&script)).silent_success();
-            let received = fs::metadata(place.at(format!("received-files/x{mode:o}"))).unwrap();
+            run(&mut sandbox.script(&script)).silent_success();
+            let received = fs::metadata(sandbox.at(format!("received-files/x{mode:o}"))).unwrap();
             let found = received.mode() & 0o7777;
             assert_eq!(found, expected, "{transport}: {mode:o} less {umask:o} became {found:o}");
         }
         // A stream has no mode of its own: that of a new file.
-        run(&mut place.script(&format!("umask 027; exec \"$SHELL_BIN\" copy {transport} -n 1 -")))
+        run(&mut sandbox.script(&format!("umask 027; exec \"$SHELL_BIN\" copy {transport} -n 1 -")))
             .silent_success();
-        assert_eq!(fs::metadata(place.received(1, "stdin")).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(fs::metadata(sandbox.received(1, "stdin")).unwrap().mode() & 0o7777, 0o640);
     }
 }
 
 #[test]
 fn preserve_keeps_times_and_attributes() {
     for transport in TRANSPORTS {
-        let place = Place::new();
-        let source = place.file("f", b"contents");
+        let sandbox = Sandbox::new();
+        let source = sandbox.file("f", b"contents");
         let old = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
         File::options().write(true).open(&source).unwrap().set_modified(old).unwrap();
         let attributes =
             rustix::fs::setxattr(&source, "user.colour", b"green\0\xff", rustix::fs::XattrFlags::empty());
         fs::set_permissions(&source, fs::Permissions::from_mode(0o444)).unwrap();
-        run(&mut place.shell(["copy", transport, "-n", "2", "f"])).silent_success();
-        assert_ne!(fs::metadata(place.received(1, "f")).unwrap().modified().unwrap(), old);
-        run(&mut place.shell(["copy", transport, "-n", "2", "--preserve", "f"])).silent_success();
+        run(&mut sandbox.shell(["copy", transport, "-n", "2", "f"])).silent_success();
+        assert_ne!(fs::metadata(sandbox.received(1, "f")).unwrap().modified().unwrap(), old);
+        run(&mut sandbox.shell(["copy", transport, "-n", "2", "--preserve", "f"])).silent_success();
         for peer in [1, 2] {
-            assert_eq!(fs::metadata(place.received(peer, "f")).unwrap().modified().unwrap(), old);
-            assert_eq!(fs::metadata(place.received(peer, "f")).unwrap().mode() & 0o777, 0o444);
+            assert_eq!(fs::metadata(sandbox.received(peer, "f")).unwrap().modified().unwrap(), old);
+            assert_eq!(fs::metadata(sandbox.received(peer, "f")).unwrap().mode() & 0o777, 0o444);
             if let Err(error) = attributes {
                 skip("extended attributes", &error.to_string());
                 continue;
             }
             let mut value = [0; 32];
-            let length = rustix::fs::getxattr(place.received(peer, "f"), "user.colour", &mut value).unwrap();
+            let length =
+                rustix::fs::getxattr(sandbox.received(peer, "f"), "user.colour", &mut value).unwrap();
             assert_eq!(value[..length], b"green\0\xff"[..]);
         }
     }
@@ -174,8 +175,8 @@ fn preserve_keeps_times_and_attributes() {
 
 #[test]
 fn what_gives_rights_is_not_preserved() {
-    let place = Place::new();
-    let source = place.file("f", b"contents");
+    let sandbox = Sandbox::new();
+    let source = sandbox.file("f", b"contents");
     fs::set_permissions(&source, fs::Permissions::from_mode(0o6755)).unwrap();
     // CAP_NET_RAW, permitted and effective, in the kernel's second format.
     let capability = [0x0200_0001_u32, 1 << 13, 0, 0, 0].map(u32::to_le_bytes).concat();
@@ -184,8 +185,8 @@ fn what_gives_rights_is_not_preserved() {
         return skip("file capabilities", &error.to_string());
     }
     for more in [&[][..], &["--preserve"]] {
-        run(place.shell(["copy", "-n", "1", "f"]).args(more)).silent_success();
-        let copy = place.received(1, "f");
+        run(sandbox.shell(["copy", "-n", "1", "f"]).args(more)).silent_success();
+        let copy = sandbox.received(1, "f");
         assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o755);
         let found = rustix::fs::getxattr(&copy, name, &mut [0; 32]);
         assert_eq!(found, Err(rustix::io::Errno::NODATA), "{more:?}");
@@ -199,9 +200,9 @@ fn keys(value: &Value) -> Vec<&str> {
 #[test]
 fn json_has_the_documented_shape() {
     for transport in TRANSPORTS {
-        let place = Place::new();
-        place.file("f", &noise(200_000, 1));
-        let copy = run(&mut place.shell(["copy", transport, "-n", "3", "-d", "./out", "--json", "f"]));
+        let sandbox = Sandbox::new();
+        sandbox.file("f", &noise(200_000, 1));
+        let copy = run(&mut sandbox.shell(["copy", transport, "-n", "3", "-d", "./out", "--json", "f"]));
         let all = copy.silent_success().json();
         assert_eq!(keys(&all), ["bytes", "peers", "seconds", "transport"]);
         assert_eq!((&all["bytes"], &all["transport"]), (&json!(200_000), &json!(&transport[2..])));
@@ -231,22 +232,22 @@ fn json_has_the_documented_shape() {
 
 #[test]
 fn without_json_and_with_quiet_nothing_is_printed() {
-    let place = Place::new();
-    place.file("f", &noise(1_000_000, 1));
+    let sandbox = Sandbox::new();
+    sandbox.file("f", &noise(1_000_000, 1));
     for flags in [&[][..], &["--quiet"], &["-q", "--progress", "always"], &["--progress", "never"]] {
-        let copy = run(place.shell(["copy", "-n", "2", "f"]).args(flags));
+        let copy = run(sandbox.shell(["copy", "-n", "2", "f"]).args(flags));
         assert_eq!((&*copy.silent_success().stdout, flags.len()), ("", flags.len()));
     }
     // Quiet is for words that are not errors.
-    run(&mut place.shell(["copy", "-q", "-n", "2", "missing"])).refusal(1, &["missing"]);
+    run(&mut sandbox.shell(["copy", "-q", "-n", "2", "missing"])).refusal(1, &["missing"]);
 }
 
 #[test]
 fn progress_is_shown_where_it_was_asked_for() {
     for transport in TRANSPORTS {
-        let place = Place::new();
+        let sandbox = Sandbox::new();
         let arguments = ["copy", transport, "-n", "2", "--progress", "always", "-"];
-        let (mut copy, _) = hold_stream(&place, &arguments, 2, &noise(12_345, 1));
+        let (mut copy, _) = copy_waiting_for_input(&sandbox, &arguments, 2, &noise(12_345, 1));
         until(LIMIT, "progress is on stderr", || copy.stderr().contains("12345"));
         copy.close_stdin();
         let copy = copy.end(LIMIT);
@@ -257,9 +258,9 @@ fn progress_is_shown_where_it_was_asked_for() {
 
 #[test]
 fn verify_tells_one_checksum_and_the_known_one_of_nothing() {
-    let sum = |place: &Place, transport: &str, stdin: Stdio, name: &str| {
+    let sum = |sandbox: &Sandbox, transport: &str, stdin: Stdio, name: &str| {
         let arguments = ["copy", transport, "-n", "3", "--verify", "--json", name];
-        let json = run(place.shell(arguments).stdin(stdin)).silent_success().json();
+        let json = run(sandbox.shell(arguments).stdin(stdin)).silent_success().json();
         let sums: Vec<_> =
             json["peers"].as_array().unwrap().iter().map(|peer| peer["checksum"].clone()).collect();
         assert!(sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
@@ -267,19 +268,19 @@ fn verify_tells_one_checksum_and_the_known_one_of_nothing() {
         assert!(text.len() == 32 && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{text}");
         text
     };
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let bytes = noise(1_000_003, 1);
-    place.file("empty", b"");
-    place.file("f", &bytes);
-    place.file("other", &noise(1_000_003, 2));
+    sandbox.file("empty", b"");
+    sandbox.file("f", &bytes);
+    sandbox.file("other", &noise(1_000_003, 2));
     let mut seen = Vec::new();
     for transport in TRANSPORTS {
-        let empty = sum(&place, transport, Stdio::null(), "empty");
+        let empty = sum(&sandbox, transport, Stdio::null(), "empty");
         assert_eq!(empty, "99aa06d3014798d86001c324468d497f");
-        assert_eq!(sum(&place, transport, Stdio::null(), "-"), empty);
-        seen.push(sum(&place, transport, Stdio::null(), "f"));
-        seen.push(sum(&place, transport, File::open(place.at("f")).unwrap().into(), "-"));
-        assert_ne!(sum(&place, transport, Stdio::null(), "other"), seen[0]);
+        assert_eq!(sum(&sandbox, transport, Stdio::null(), "-"), empty);
+        seen.push(sum(&sandbox, transport, Stdio::null(), "f"));
+        seen.push(sum(&sandbox, transport, File::open(sandbox.at("f")).unwrap().into(), "-"));
+        assert_ne!(sum(&sandbox, transport, Stdio::null(), "other"), seen[0]);
     }
     seen.dedup();
     assert_eq!(seen.len(), 1, "{seen:?}");
@@ -288,11 +289,11 @@ fn verify_tells_one_checksum_and_the_known_one_of_nothing() {
 #[test]
 fn verify_finds_a_file_that_is_not_what_was_sent() {
     for transport in TRANSPORTS {
-        let place = Place::new();
+        let sandbox = Sandbox::new();
         let arguments = ["copy", transport, "-n", "3", "--verify", "--json", "-"];
-        let (mut copy, receivers) = hold_stream(&place, &arguments, 3, &noise(500_000, 1));
+        let (mut copy, receivers) = copy_waiting_for_input(&sandbox, &arguments, 3, &noise(500_000, 1));
         let damaged = receivers[1];
-        let file = open_file(damaged, &place.at("received-files")).expect("its file");
+        let file = open_file(damaged, &sandbox.at("received-files")).expect("its file");
         let file = File::options().write(true).open(file).unwrap();
         file.write_all_at(b"not what was sent", 250_000).unwrap();
         copy.close_stdin();
@@ -301,32 +302,32 @@ fn verify_finds_a_file_that_is_not_what_was_sent() {
         for peer in copy.json()["peers"].as_array().unwrap() {
             let is_damaged = peer["pid"] == json!(damaged);
             assert_eq!(peer["error"].is_null(), !is_damaged, "{peer}");
-            assert_eq!(place.at(peer["path"].as_str().unwrap()).exists(), !is_damaged, "{peer}");
+            assert_eq!(sandbox.at(peer["path"].as_str().unwrap()).exists(), !is_damaged, "{peer}");
         }
-        place.nothing_left(Duration::ZERO);
+        sandbox.only_names_left(Duration::ZERO);
     }
 }
 
 #[test]
 fn fsync_changes_nothing_that_can_be_seen() {
     for transport in TRANSPORTS {
-        let place = Place::new();
+        let sandbox = Sandbox::new();
         let bytes = noise(300_000, 2);
-        place.file("f", &bytes);
+        sandbox.file("f", &bytes);
         let arguments = ["copy", transport, "-n", "2", "--fsync", "--verify", "-d", "a/b", "f"];
-        run(&mut place.shell(arguments)).silent_success();
+        run(&mut sandbox.shell(arguments)).silent_success();
         for peer in ["01", "02"] {
-            assert_holds(&place.at(format!("a/b/peer-{peer}_f")), &bytes);
+            assert_holds(&sandbox.at(format!("a/b/peer-{peer}_f")), &bytes);
         }
     }
 }
 
 #[test]
 fn help_fits_a_screen_and_long_help_ends_with_exit_codes() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let verbs = ["copy", "send", "recv", "ls", "rm", "serve", "servers"];
     for arguments in verbs.map(|verb| vec![verb, "-h"]).into_iter().chain([vec!["-h"]]) {
-        let help = run(&mut place.shell(&arguments));
+        let help = run(&mut sandbox.shell(&arguments));
         help.silent_success();
         assert!(help.stdout.lines().count() <= 24, "{arguments:?}:\n{}", help.stdout);
         for line in help.stdout.lines() {
@@ -334,7 +335,7 @@ fn help_fits_a_screen_and_long_help_ends_with_exit_codes() {
         }
     }
     for arguments in [&["--help"][..], &["copy", "--help"]] {
-        let help = run(&mut place.shell(arguments));
+        let help = run(&mut sandbox.shell(arguments));
         help.silent_success();
         let codes = help.stdout.rfind("Exit codes:").unwrap_or_else(|| panic!("{arguments:?}"));
         let tail = &help.stdout[codes..];
@@ -343,7 +344,7 @@ fn help_fits_a_screen_and_long_help_ends_with_exit_codes() {
         }
         assert!(!tail.contains("\n\n"), "they stand at the end:\n{tail}");
     }
-    let help = run(&mut place.shell(["copy", "--help"])).stdout;
+    let help = run(&mut sandbox.shell(["copy", "--help"])).stdout;
     for flag in
         ["--shm", "--socket", "-n", "-d", "--name", "--block", "--slots", "--verify", "--fsync", "--json"]
     {

@@ -1,6 +1,6 @@
 //! `shell copy` refuses: an exit code, one line that says what is wrong, nothing on stdout, nothing left.
 
-use crate::common::*;
+use crate::kit::*;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -9,49 +9,49 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A place with a small file `f`, and a way to check what every refusal must leave: nothing.
-fn place() -> Place {
-    let place = Place::new();
-    place.file("f", b"contents");
-    place
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.file("f", b"contents");
+    sandbox
 }
 
 #[track_caller]
-fn refuses(place: &Place, command: &mut Command, code: i32, words: &[&str]) {
+fn refuses(sandbox: &Sandbox, command: &mut Command, code: i32, words: &[&str]) {
     let copy = run(command);
     copy.refusal(code, words);
-    place.nothing_left(Duration::ZERO);
-    assert_eq!(place.names("received-files"), Vec::<String>::new(), "no file under its name");
+    sandbox.only_names_left(Duration::ZERO);
+    assert_eq!(sandbox.names("received-files"), Vec::<String>::new(), "no file under its name");
 }
 
 #[test]
 fn sources_that_cannot_be_read() {
     for transport in TRANSPORTS {
-        let place = place();
-        fs::create_dir(place.at("d")).unwrap();
-        let copy = |source: &str| place.shell(["copy", transport, "-n", "2", source]);
-        refuses(&place, &mut copy("missing"), 1, &["missing: ", "no such file"]);
-        refuses(&place, &mut copy("f/below"), 1, &["f/below: ", "not a directory"]);
-        refuses(&place, &mut copy("d"), 1, &["d: ", "directory"]);
-        refuses(&place, &mut copy("."), 1, &["directory"]);
-        refuses(&place, &mut copy(""), 2, &["<FILE>"]);
-        refuses(&place, &mut copy(&"x/".repeat(3000)), 1, &["too long"]);
-        let directory = File::open(place.at("d")).unwrap();
-        refuses(&place, copy("-").stdin(directory), 1, &["directory"]);
-        let write_only = File::create(place.at("w")).unwrap();
-        refuses(&place, copy("-").stdin(write_only), 1, &["-: ", "not open for reading"]);
+        let sandbox = sandbox();
+        fs::create_dir(sandbox.at("d")).unwrap();
+        let copy = |source: &str| sandbox.shell(["copy", transport, "-n", "2", source]);
+        refuses(&sandbox, &mut copy("missing"), 1, &["missing: ", "no such file"]);
+        refuses(&sandbox, &mut copy("f/below"), 1, &["f/below: ", "not a directory"]);
+        refuses(&sandbox, &mut copy("d"), 1, &["d: ", "directory"]);
+        refuses(&sandbox, &mut copy("."), 1, &["directory"]);
+        refuses(&sandbox, &mut copy(""), 2, &["<FILE>"]);
+        refuses(&sandbox, &mut copy(&"x/".repeat(3000)), 1, &["too long"]);
+        let directory = File::open(sandbox.at("d")).unwrap();
+        refuses(&sandbox, copy("-").stdin(directory), 1, &["directory"]);
+        let write_only = File::create(sandbox.at("w")).unwrap();
+        refuses(&sandbox, copy("-").stdin(write_only), 1, &["-: ", "not open for reading"]);
     }
 }
 
 /// `shell` as a user without any rights, or why that cannot be tried.
-fn as_nobody(place: &Place, arguments: &[&str]) -> Result<Command, &'static str> {
-    fs::set_permissions(place.at(""), fs::Permissions::from_mode(0o777)).unwrap();
+fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Result<Command, &'static str> {
+    fs::set_permissions(sandbox.at(""), fs::Permissions::from_mode(0o777)).unwrap();
     let set = ["--reuid=54321", "--regid=54321", "--clear-groups"];
     let with = |program: &str, arguments: &[&str]| {
-        let mut command = place.program("setpriv");
+        let mut command = sandbox.program("setpriv");
         command.args(set).arg(program).args(arguments);
         command
     };
-    let program = env!("CARGO_BIN_EXE_shell");
+    let program = SHELL;
     match with(program, &["--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Err(_) => Err("there is no setpriv"),
         Ok(status) if !status.success() => Err("another user cannot run the command here"),
@@ -62,11 +62,11 @@ fn as_nobody(place: &Place, arguments: &[&str]) -> Result<Command, &'static str>
 #[test]
 fn files_and_directories_without_permission() {
     for transport in TRANSPORTS {
-        let place = place();
-        let source = place.file("secret", b"secret");
+        let sandbox = sandbox();
+        let source = sandbox.file("secret", b"secret");
         fs::set_permissions(source, fs::Permissions::from_mode(0o000)).unwrap();
-        fs::create_dir(place.at("locked")).unwrap();
-        fs::set_permissions(place.at("locked"), fs::Permissions::from_mode(0o555)).unwrap();
+        fs::create_dir(sandbox.at("locked")).unwrap();
+        fs::set_permissions(sandbox.at("locked"), fs::Permissions::from_mode(0o555)).unwrap();
         let cases: [(&[&str], &[&str]); 3] = [
             (&["copy", transport, "-n", "2", "secret"], &["secret: ", "permission denied"]),
             (&["copy", transport, "-n", "2", "-d", "locked", "f"], &["locked: ", "permission denied"]),
@@ -76,40 +76,41 @@ fn files_and_directories_without_permission() {
             ),
         ];
         for (arguments, words) in cases {
-            let command = if is_root() { as_nobody(&place, arguments) } else { Ok(place.shell(arguments)) };
+            let command =
+                if is_root() { as_nobody(&sandbox, arguments) } else { Ok(sandbox.shell(arguments)) };
             match command {
-                Ok(mut command) => refuses(&place, &mut command, 1, words),
+                Ok(mut command) => refuses(&sandbox, &mut command, 1, words),
                 Err(why) => skip("sources and directories without permission", why),
             }
         }
-        fs::set_permissions(place.at("locked"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(sandbox.at("locked"), fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
 
 #[test]
 fn numbers_that_are_none() {
-    let place = place();
+    let sandbox = sandbox();
     for peers in ["0", "-1", "x", "100000", "1001", "", " 1", "1.5", "1e2", "+x", "99999999999999999999"] {
         refuses(
-            &place,
-            &mut place.shell(["copy", "-n", peers, "f"]),
+            &sandbox,
+            &mut sandbox.shell(["copy", "-n", peers, "f"]),
             2,
             &["--peers", "1000", &format!("'{peers}'")],
         );
         let joined = format!("--peers={peers}");
-        refuses(&place, &mut place.shell(["copy", &joined, "f"]), 2, &["--peers", "1000"]);
+        refuses(&sandbox, &mut sandbox.shell(["copy", &joined, "f"]), 2, &["--peers", "1000"]);
     }
     for block in ["0", "511", "65M", "64MiB1", "x", "", "-1", "1Q", "67108865", "99999999999999999999"] {
-        let command = &mut place.shell(["copy", "-n", "2", "--block", block, "f"]);
-        refuses(&place, command, 2, &["--block", "512", &format!("'{block}'")]);
+        let command = &mut sandbox.shell(["copy", "-n", "2", "--block", block, "f"]);
+        refuses(&sandbox, command, 2, &["--block", "512", &format!("'{block}'")]);
     }
     for slots in ["0", "3", "x", "", "-4", "2097152", "4294967296", "1K"] {
-        let command = &mut place.shell(["copy", "-n", "2", "--slots", slots, "f"]);
-        refuses(&place, command, 2, &["--slots", "power of two", &format!("'{slots}'")]);
+        let command = &mut sandbox.shell(["copy", "-n", "2", "--slots", slots, "f"]);
+        refuses(&sandbox, command, 2, &["--slots", "power of two", &format!("'{slots}'")]);
     }
     refuses(
-        &place,
-        &mut place.shell(["copy", "-n", "2", "--progress", "maybe", "f"]),
+        &sandbox,
+        &mut sandbox.shell(["copy", "-n", "2", "--progress", "maybe", "f"]),
         2,
         &["--progress", "maybe"],
     );
@@ -117,30 +118,35 @@ fn numbers_that_are_none() {
 
 #[test]
 fn commands_and_flags_that_do_not_exist() {
-    let place = place();
-    refuses(&place, &mut place.shell(["copy", "-n", "2"]), 2, &["FILE"]);
-    refuses(&place, &mut place.shell(["copy", "f"]), 2, &["--peers"]);
-    refuses(&place, &mut place.shell(["copy"]), 2, &["FILE", "--peers"]);
-    refuses(&place, &mut place.shell(["copy", "-n"]), 2, &["--peers"]);
-    refuses(&place, &mut place.shell(["copy", "-n", "2", "f", "g"]), 2, &["'g'"]);
-    refuses(&place, &mut place.shell(["copy", "-n", "2", "-n", "3", "f"]), 2, &["--peers"]);
-    refuses(&place, &mut place.shell(["copy", "--frob", "-n", "2", "f"]), 2, &["--frob"]);
-    refuses(&place, &mut place.shell(["copy", "--verifi", "-n", "2", "f"]), 2, &["--verifi'", "--verify"]);
+    let sandbox = sandbox();
+    refuses(&sandbox, &mut sandbox.shell(["copy", "-n", "2"]), 2, &["FILE"]);
+    refuses(&sandbox, &mut sandbox.shell(["copy", "f"]), 2, &["--peers"]);
+    refuses(&sandbox, &mut sandbox.shell(["copy"]), 2, &["FILE", "--peers"]);
+    refuses(&sandbox, &mut sandbox.shell(["copy", "-n"]), 2, &["--peers"]);
+    refuses(&sandbox, &mut sandbox.shell(["copy", "-n", "2", "f", "g"]), 2, &["'g'"]);
+    refuses(&sandbox, &mut sandbox.shell(["copy", "-n", "2", "-n", "3", "f"]), 2, &["--peers"]);
+    refuses(&sandbox, &mut sandbox.shell(["copy", "--frob", "-n", "2", "f"]), 2, &["--frob"]);
     refuses(
-        &place,
-        &mut place.shell(["copy", "--shm", "--socket", "-n", "2", "f"]),
+        &sandbox,
+        &mut sandbox.shell(["copy", "--verifi", "-n", "2", "f"]),
+        2,
+        &["--verifi'", "--verify"],
+    );
+    refuses(
+        &sandbox,
+        &mut sandbox.shell(["copy", "--shm", "--socket", "-n", "2", "f"]),
         2,
         &["--shm", "--socket"],
     );
-    refuses(&place, &mut place.shell(["cpoy", "-n", "2", "f"]), 2, &["cpoy", "copy"]);
-    refuses(&place, &mut place.shell(["frobnicate"]), 2, &["frobnicate", "--help"]);
-    refuses(&place, &mut place.shell::<&str>([]), 2, &["--help"]);
-    refuses(&place, &mut place.shell([""]), 2, &["''"]);
+    refuses(&sandbox, &mut sandbox.shell(["cpoy", "-n", "2", "f"]), 2, &["cpoy", "copy"]);
+    refuses(&sandbox, &mut sandbox.shell(["frobnicate"]), 2, &["frobnicate", "--help"]);
+    refuses(&sandbox, &mut sandbox.shell::<&str>([]), 2, &["--help"]);
+    refuses(&sandbox, &mut sandbox.shell([""]), 2, &["''"]);
 }
 
 #[test]
 fn arguments_that_are_not_text_are_no_reason_to_panic() {
-    let place = place();
+    let sandbox = sandbox();
     let raw = |bytes: &'static [u8]| OsStr::from_bytes(bytes);
     for arguments in [
         vec![raw(b"\xff")],
@@ -158,128 +164,125 @@ fn arguments_that_are_not_text_are_no_reason_to_panic() {
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--name"), raw(b"\x1b[31m\n{frob\x1b}"), raw(b"f")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--name"), raw(b"\x1b[31m\n/{peer}"), raw(b"f")],
     ] {
-        refuses(&place, &mut place.shell(arguments), 2, &[]);
+        refuses(&sandbox, &mut sandbox.shell(arguments), 2, &[]);
     }
     for arguments in [
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"\x1b[31mmissing\n")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"\xff\xfe")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"-d"), raw(b"f/\x1b[31m\n"), raw(b"f")],
     ] {
-        refuses(&place, &mut place.shell(arguments), 1, &[]);
+        refuses(&sandbox, &mut sandbox.shell(arguments), 1, &[]);
     }
 }
 
 #[test]
 fn directories_that_are_none() {
     for transport in TRANSPORTS {
-        let place = place();
-        place.file("file", b"in the way");
-        let copy = |directory: &str| place.shell(["copy", transport, "-n", "2", "-d", directory, "f"]);
-        refuses(&place, &mut copy("file"), 1, &["file: ", "not a directory"]);
-        refuses(&place, &mut copy("file/below"), 1, &["file/below: ", "not a directory"]);
-        refuses(&place, &mut copy("/proc/nothing/here"), 1, &["/proc/nothing/here: "]);
-        refuses(&place, &mut copy(""), 2, &["--directory"]);
-        assert_holds(&place.at("file"), b"in the way");
+        let sandbox = sandbox();
+        sandbox.file("file", b"in the way");
+        let copy = |directory: &str| sandbox.shell(["copy", transport, "-n", "2", "-d", directory, "f"]);
+        refuses(&sandbox, &mut copy("file"), 1, &["file: ", "not a directory"]);
+        refuses(&sandbox, &mut copy("file/below"), 1, &["file/below: ", "not a directory"]);
+        refuses(&sandbox, &mut copy("/proc/nothing/here"), 1, &["/proc/nothing/here: "]);
+        refuses(&sandbox, &mut copy(""), 2, &["--directory"]);
+        assert_holds(&sandbox.at("file"), b"in the way");
     }
 }
 
 #[test]
 fn a_target_that_exists_as_a_directory() {
     for transport in TRANSPORTS {
-        let place = place();
-        fs::create_dir_all(place.at("out/peer-02_f")).unwrap();
-        let command = &mut place.shell(["copy", transport, "-n", "3", "-d", "out", "f"]);
-        refuses(&place, command, 1, &["out/peer-02_f", "directory"]);
-        assert_eq!(place.names("out"), ["peer-02_f"]);
-        assert!(place.at("out/peer-02_f").is_dir());
+        let sandbox = sandbox();
+        fs::create_dir_all(sandbox.at("out/peer-02_f")).unwrap();
+        let command = &mut sandbox.shell(["copy", transport, "-n", "3", "-d", "out", "f"]);
+        refuses(&sandbox, command, 1, &["out/peer-02_f", "directory"]);
+        assert_eq!(sandbox.names("out"), ["peer-02_f"]);
+        assert!(sandbox.at("out/peer-02_f").is_dir());
     }
 }
 
 #[test]
 fn templates_that_do_not_work() {
     for transport in TRANSPORTS {
-        let place = place();
+        let sandbox = sandbox();
         let copy =
-            |peers, template: &str| place.shell(["copy", transport, "-n", peers, "--name", template, "f"]);
-        refuses(&place, &mut copy("2", "{name}"), 2, &["{peer}", "{pid}"]);
-        refuses(&place, &mut copy("2", "fixed"), 2, &["{peer}", "{pid}"]);
-        refuses(&place, &mut copy("2", "a/{peer}"), 2, &["a/01"]);
-        refuses(&place, &mut copy("2", "../{peer}"), 2, &["../01"]);
-        refuses(&place, &mut copy("1", ""), 2, &["file name"]);
-        refuses(&place, &mut copy("1", "."), 2, &["file name"]);
-        refuses(&place, &mut copy("1", ".."), 2, &["file name"]);
-        refuses(&place, &mut copy("2", "{peer}{frob}"), 2, &["{frob}", "{peer}", "{pid}", "{name}"]);
-        refuses(&place, &mut copy("2", "{peer"), 2, &["{peer"]);
-        refuses(&place, &mut copy("2", "{}{peer}"), 2, &["{}"]);
-        refuses(&place, &mut copy("2", "{Peer}"), 2, &["{Peer}"]);
+            |peers, template: &str| sandbox.shell(["copy", transport, "-n", peers, "--name", template, "f"]);
+        refuses(&sandbox, &mut copy("2", "{name}"), 2, &["{peer}", "{pid}"]);
+        refuses(&sandbox, &mut copy("2", "fixed"), 2, &["{peer}", "{pid}"]);
+        refuses(&sandbox, &mut copy("2", "a/{peer}"), 2, &["a/01"]);
+        refuses(&sandbox, &mut copy("2", "../{peer}"), 2, &["../01"]);
+        refuses(&sandbox, &mut copy("1", ""), 2, &["file name"]);
+        refuses(&sandbox, &mut copy("1", "."), 2, &["file name"]);
+        refuses(&sandbox, &mut copy("1", ".."), 2, &["file name"]);
+        refuses(&sandbox, &mut copy("2", "{peer}{frob}"), 2, &["{frob}", "{peer}", "{pid}", "{name}"]);
+        refuses(&sandbox, &mut copy("2", "{peer"), 2, &["{peer"]);
+        refuses(&sandbox, &mut copy("2", "{}{peer}"), 2, &["{}"]);
+        refuses(&sandbox, &mut copy("2", "{Peer}"), 2, &["{Peer}"]);
     }
 }
 
 #[test]
 fn names_that_are_too_long_are_refused_before_anything_is_read() {
     for transport in TRANSPORTS {
-        let place = place();
+        let sandbox = sandbox();
         let long = "x".repeat(255);
-        place.file(&long, b"contents");
-        refuses(&place, &mut place.shell(["copy", transport, "-n", "2", &long]), 1, &["--name", "255"]);
+        sandbox.file(&long, b"contents");
+        refuses(&sandbox, &mut sandbox.shell(["copy", transport, "-n", "2", &long]), 1, &["--name", "255"]);
         let template = format!("{}{{peer}}", "y".repeat(253));
-        let command = &mut place.shell(["copy", transport, "-n", "100", "--name", &template, "f"]);
-        refuses(&place, command, 1, &["--name", "255"]);
+        let command = &mut sandbox.shell(["copy", transport, "-n", "100", "--name", &template, "f"]);
+        refuses(&sandbox, command, 1, &["--name", "255"]);
     }
 }
 
 #[test]
 fn more_memory_than_there_is() {
-    let place = place();
-    let command = &mut place.shell(["copy", "-n", "2", "--block", "64M", "--slots", "1048576", "f"]);
-    refuses(&place, command, 1, &["needs", "is free", "64"]);
+    let sandbox = sandbox();
+    let command = &mut sandbox.shell(["copy", "-n", "2", "--block", "64M", "--slots", "1048576", "f"]);
+    refuses(&sandbox, command, 1, &["needs", "is free", "64"]);
 }
 
 #[test]
 fn more_descriptors_than_are_allowed() {
     for transport in TRANSPORTS {
-        let place = place();
+        let sandbox = sandbox();
         for limit in [40, 100, 200] {
             let script = format!("ulimit -n {limit}; exec \"$SHELL_BIN\" copy {transport} -n 250 f");
-            refuses(&place, &mut place.script(&script), 1, &["250", &limit.to_string(), "ulimit -n"]);
+            refuses(&sandbox, &mut sandbox.script(&script), 1, &["250", &limit.to_string(), "ulimit -n"]);
         }
         // A soft limit alone is no limit.
         let script = format!("ulimit -S -n 40; exec \"$SHELL_BIN\" copy {transport} -n 60 f");
-        run(&mut place.script(&script)).silent_success();
-        assert_eq!(place.names("received-files").len(), 60);
+        run(&mut sandbox.script(&script)).silent_success();
+        assert_eq!(sandbox.names("received-files").len(), 60);
     }
 }
 
 #[test]
 fn more_processes_than_are_allowed() {
     for transport in TRANSPORTS {
-        let place = place();
+        let sandbox = sandbox();
         if !is_root() {
             return skip("a limit of processes", "it needs a user of its own, which only root can take");
         }
         let arguments = ["copy", transport, "-n", "20", "f"];
-        let command = match as_nobody(&place, &arguments) {
+        let command = match as_nobody(&sandbox, &arguments) {
             Ok(command) => command,
             Err(why) => return skip("a limit of processes", why),
         };
         // The limit counts the user's processes, so it is set after the user is.
-        let mut limited = place.program("prlimit");
+        let mut limited = sandbox.program("prlimit");
         limited.args(["--nproc=7", command.get_program().to_str().unwrap()]).args(command.get_args());
-        refuses(&place, &mut limited, 1, &["receiver", "processes"]);
+        refuses(&sandbox, &mut limited, 1, &["receiver", "processes"]);
     }
 }
 
 /// A script's exit code, with what is left in `full` afterwards on stdout.
-fn on_a_small_disk(place: &Place, size: &str, arguments: &str) -> Ended {
-    fs::create_dir_all(place.at("full")).unwrap();
+fn on_a_small_disk(sandbox: &Sandbox, size: &str, arguments: &str) -> Ended {
+    fs::create_dir_all(sandbox.at("full")).unwrap();
     let script = format!(
         "mount -t tmpfs -o size={size} tmpfs full || exit 99; \"$SHELL_BIN\" copy {arguments}; code=$?; \
          ls -A full; exit $code"
     );
-    run(place
-        .program("unshare")
-        .args(["-m", "sh", "-c", &script])
-        .env("SHELL_BIN", env!("CARGO_BIN_EXE_shell")))
+    run(sandbox.program("unshare").args(["-m", "sh", "-c", &script]))
 }
 
 #[test]
@@ -288,23 +291,23 @@ fn a_disk_too_small_for_anybody() {
         return skip("a full disk", "no private mount namespace is to be had");
     }
     for (transport, length) in TRANSPORTS.into_iter().flat_map(|t| [(t, 300_000), (t, 3_000_000)]) {
-        let place = Place::new();
-        place.file("big", &noise(length, 1));
-        let copy = on_a_small_disk(&place, "64k", &format!("{transport} -n 1 -d full big"));
+        let sandbox = Sandbox::new();
+        sandbox.file("big", &noise(length, 1));
+        let copy = on_a_small_disk(&sandbox, "64k", &format!("{transport} -n 1 -d full big"));
         copy.refusal(1, &["peer 1", "no space"]);
-        let copy = on_a_small_disk(&place, "64k", &format!("{transport} -n 4 -d full big"));
+        let copy = on_a_small_disk(&sandbox, "64k", &format!("{transport} -n 4 -d full big"));
         copy.has_code(1);
         assert_eq!((&*copy.stdout, copy.stderr.lines().count()), ("", 4), "{copy:?}");
         assert!(copy.stderr.lines().all(|line| line.contains("no space")), "{copy:?}");
         // Nobody has anything, and the object says so as well.
-        let copy = on_a_small_disk(&place, "64k", &format!("{transport} -n 2 -d full --json big"));
+        let copy = on_a_small_disk(&sandbox, "64k", &format!("{transport} -n 2 -d full --json big"));
         let json = copy.has_code(1).json();
         let errors = json["peers"].as_array().unwrap().iter().map(|peer| peer["error"].as_str().unwrap());
         assert!(
             errors.clone().count() == 2 && errors.clone().all(|error| error.contains("no space")),
             "{json}"
         );
-        place.nothing_left(Duration::ZERO);
+        sandbox.only_names_left(Duration::ZERO);
     }
 }
 
@@ -314,10 +317,10 @@ fn a_disk_too_small_for_everybody() {
         return skip("a full disk", "no private mount namespace is to be had");
     }
     for transport in TRANSPORTS {
-        let place = Place::new();
-        place.file("big", &noise(2_000_000, 1));
+        let sandbox = Sandbox::new();
+        sandbox.file("big", &noise(2_000_000, 1));
         for size in ["3m", "5m", "7m"] {
-            let copy = on_a_small_disk(&place, size, &format!("{transport} -n 5 -d full --json big"));
+            let copy = on_a_small_disk(&sandbox, size, &format!("{transport} -n 5 -d full --json big"));
             let (json, names) = copy.stdout.split_once('\n').expect("an object, then names");
             let json: serde_json::Value = serde_json::from_str(json).unwrap();
             let failed =
@@ -334,8 +337,8 @@ fn a_disk_too_small_for_everybody() {
 
 #[test]
 fn results_that_cannot_be_written() {
-    let place = place();
-    let copy = || place.shell(["copy", "-n", "2", "--json", "f"]);
+    let sandbox = sandbox();
+    let copy = || sandbox.shell(["copy", "-n", "2", "--json", "f"]);
     let full = File::options().write(true).open("/dev/full").unwrap();
     start_with_stdout(&mut copy(), full.into())
         .end(LIMIT)
@@ -344,23 +347,23 @@ fn results_that_cannot_be_written() {
     // A reader that went away is a quiet end. A stream that was closed from the start is not: the result is lost.
     for arguments in ["copy -n 2 --json f", "--help", "copy -h", "--version"] {
         let script = "{ \"$SHELL_BIN\" ARGS; echo $? >code; } | head -c0".replace("ARGS", arguments);
-        let piped = run(&mut place.script(&script));
+        let piped = run(&mut sandbox.script(&script));
         assert_eq!(piped.stderr, "", "{arguments}");
-        assert_eq!(fs::read_to_string(place.at("code")).unwrap(), "0\n", "{arguments}");
-        let closed = run(&mut place.script(&"\"$SHELL_BIN\" ARGS >&-".replace("ARGS", arguments)));
+        assert_eq!(fs::read_to_string(sandbox.at("code")).unwrap(), "0\n", "{arguments}");
+        let closed = run(&mut sandbox.script(&"\"$SHELL_BIN\" ARGS >&-".replace("ARGS", arguments)));
         closed.refusal(1, &["cannot write to standard output: it is closed"]);
     }
     // Nothing is printed without --json, so nothing can fail.
     let full = File::options().write(true).open("/dev/full").unwrap();
-    start_with_stdout(&mut place.shell(["copy", "-n", "2", "f"]), full.into()).end(LIMIT).silent_success();
-    place.nothing_left(Duration::ZERO);
+    start_with_stdout(&mut sandbox.shell(["copy", "-n", "2", "f"]), full.into()).end(LIMIT).silent_success();
+    sandbox.only_names_left(Duration::ZERO);
 }
 
 #[test]
 fn an_error_that_cannot_be_written_is_still_an_exit_code() {
-    let place = place();
+    let sandbox = sandbox();
     for redirect in ["2>&-", "2>/dev/full"] {
-        let copy = run(&mut place.script(&format!("\"$SHELL_BIN\" copy -n 2 missing {redirect}")));
+        let copy = run(&mut sandbox.script(&format!("\"$SHELL_BIN\" copy -n 2 missing {redirect}")));
         assert_eq!((copy.code(), &*copy.stdout, &*copy.stderr), (Some(1), "", ""));
     }
 }
@@ -368,31 +371,31 @@ fn an_error_that_cannot_be_written_is_still_an_exit_code() {
 #[test]
 fn a_source_that_cannot_be_read_from_its_first_byte_on() {
     for transport in TRANSPORTS {
-        let place = place();
+        let sandbox = sandbox();
         // Nothing is mapped at address 0: reading there is an input/output error.
-        let command = &mut place.shell(["copy", transport, "-n", "2", "/proc/self/mem"]);
-        refuses(&place, command, 1, &["/proc/self/mem: ", "reading failed"]);
+        let command = &mut sandbox.shell(["copy", transport, "-n", "2", "/proc/self/mem"]);
+        refuses(&sandbox, command, 1, &["/proc/self/mem: ", "reading failed"]);
         let memory = File::open("/proc/self/mem").unwrap();
-        let command = &mut place.shell(["copy", transport, "-n", "2", "-"]);
-        refuses(&place, command.stdin(memory), 1, &["-: ", "reading failed"]);
+        let command = &mut sandbox.shell(["copy", transport, "-n", "2", "-"]);
+        refuses(&sandbox, command.stdin(memory), 1, &["-: ", "reading failed"]);
     }
 }
 
 #[test]
 fn a_late_refusal_takes_back_the_directories_it_made() {
-    let place = place();
-    let long = place.file("n".repeat(250), b"text");
+    let sandbox = sandbox();
+    let long = sandbox.file("n".repeat(250), b"text");
     let long = long.to_str().unwrap();
     let refused = |directory: &str, more: &[&str]| {
         let arguments = ["copy", "-n", "1", "-d", directory].into_iter().chain(more.iter().copied());
-        run(&mut place.shell(arguments)).has_code(1);
-        assert!(!place.at("new").exists(), "{directory} {more:?}");
+        run(&mut sandbox.shell(arguments)).has_code(1);
+        assert!(!sandbox.at("new").exists(), "{directory} {more:?}");
     };
     refused("new", &[long]);
     refused("new/below/./it", &[long]);
     refused("new", &["--slots", "1048576", "--block", "64M", "--name", "{peer}", long]);
     // What was there stays, empty as it is.
-    fs::create_dir(place.at("old")).unwrap();
-    run(&mut place.shell(["copy", "-n", "1", "-d", "old/new", long])).has_code(1);
-    assert!(place.at("old").exists() && place.names("old").is_empty());
+    fs::create_dir(sandbox.at("old")).unwrap();
+    run(&mut sandbox.shell(["copy", "-n", "1", "-d", "old/new", long])).has_code(1);
+    assert!(sandbox.at("old").exists() && sandbox.names("old").is_empty());
 }

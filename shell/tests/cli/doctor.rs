@@ -1,7 +1,6 @@
 //! `shell doctor`: what is well is ok, what was broken on purpose is found, and what to do is said.
 
-use crate::common::*;
-use crate::home::Home;
+use crate::kit::*;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -34,8 +33,8 @@ fn verdict(checks: &[Value], name: &str) -> String {
 
 #[test]
 fn here_where_the_tests_run_everything_that_they_need_is_found() {
-    let home = Home::new();
-    let (code, all) = checks(&mut home.words("doctor --json"));
+    let sandbox = Sandbox::new();
+    let (code, all) = checks(&mut sandbox.words("doctor --json"));
     assert_eq!(code, Some(0), "{all:?}");
     let needed = [
         "kernel",
@@ -58,7 +57,7 @@ fn here_where_the_tests_run_everything_that_they_need_is_found() {
     {
         assert_ne!(verdict(&all, name), "fail", "{all:?}");
     }
-    let text = run(&mut home.words("doctor"));
+    let text = run(&mut sandbox.words("doctor"));
     text.silent_success();
     assert_eq!(text.stdout.lines().count(), all.len(), "one line for each: {text:?}");
     for (line, check) in text.stdout.lines().zip(&all) {
@@ -67,17 +66,17 @@ fn here_where_the_tests_run_everything_that_they_need_is_found() {
         assert_eq!(fields[1], check["name"].as_str().unwrap());
     }
     assert!(!text.stdout.contains('\x1b'), "no colour but on a terminal");
-    home.nothing_left();
+    sandbox.nothing_left();
 }
 
 #[test]
 fn a_directory_that_others_may_write_is_a_failure_with_a_way_out() {
-    let home = Home::new();
-    fs::create_dir(home.place.at("run/whorl")).unwrap();
-    fs::set_permissions(home.place.at("run/whorl"), fs::Permissions::from_mode(0o777)).unwrap();
-    let (code, all) = checks(&mut home.words("doctor --json"));
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.at("run/whorl")).unwrap();
+    fs::set_permissions(sandbox.at("run/whorl"), fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, all) = checks(&mut sandbox.words("doctor --json"));
     assert_eq!((code, verdict(&all, "runtime directory").as_str()), (Some(1), "fail"));
-    let text = run(&mut home.words("doctor"));
+    let text = run(&mut sandbox.words("doctor"));
     text.has_code(1);
     let line =
         text.stdout.lines().find(|line| line.starts_with("fail\truntime directory")).expect("its line");
@@ -86,27 +85,27 @@ fn a_directory_that_others_may_write_is_a_failure_with_a_way_out() {
 
 #[test]
 fn what_the_dead_left_is_a_warning_until_it_is_cleared_away() {
-    let home = Home::new();
-    let sender = home.start_fed("send x");
-    home.owned("x");
+    let sandbox = Sandbox::new();
+    let sender = sandbox.start_fed("send x");
+    sandbox.until_owned("x");
     signal(sender.pid(), Signal::KILL);
     drop(sender);
-    let (code, all) = checks(&mut home.words("doctor --json"));
+    let (code, all) = checks(&mut sandbox.words("doctor --json"));
     assert_eq!((code, verdict(&all, "leftovers").as_str()), (Some(0), "warn"), "{all:?}");
-    run(&mut home.words("rm --dead")).has_code(0);
-    assert_eq!(verdict(&checks(&mut home.words("doctor --json")).1, "leftovers"), "ok");
+    run(&mut sandbox.words("rm --dead")).has_code(0);
+    assert_eq!(verdict(&checks(&mut sandbox.words("doctor --json")).1, "leftovers"), "ok");
 }
 
 #[test]
 fn limits_that_are_too_low_are_told() {
-    let home = Home::new();
-    if home.place.program("prlimit").stdout(Stdio::null()).status().is_err() {
+    let sandbox = Sandbox::new();
+    if sandbox.program("prlimit").stdout(Stdio::null()).status().is_err() {
         return skip("doctor under limits", "there is no prlimit");
     }
     let limited = |limit: &str| {
-        let mut command = home.place.program("prlimit");
-        command.args([limit, env!("CARGO_BIN_EXE_shell"), "doctor", "--json"]);
-        checks(command.env("XDG_RUNTIME_DIR", home.place.at("run"))).1
+        let mut command = sandbox.program("prlimit");
+        command.args([limit, SHELL, "doctor", "--json"]);
+        checks(&mut command).1
     };
     for (limit, name, expected) in [
         ("--nofile=500", "open files", "warn"),
@@ -121,25 +120,23 @@ fn limits_that_are_too_low_are_told() {
 
 #[test]
 fn a_pid_namespace_of_its_own_is_told() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let apart = |program: &str| {
-        let mut command = home.place.program("unshare");
-        command
-            .args(["--pid", "--fork", "--mount-proc", program])
-            .env("XDG_RUNTIME_DIR", home.place.at("run"));
+        let mut command = sandbox.program("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", program]);
         command
     };
     if !apart("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
         return skip("doctor in a pid namespace", "unshare is missing or not allowed");
     }
-    let (code, all) = checks(apart(env!("CARGO_BIN_EXE_shell")).args(["doctor", "--json"]));
+    let (code, all) = checks(apart(SHELL).args(["doctor", "--json"]));
     assert_eq!((code, verdict(&all, "pid namespace").as_str()), (Some(0), "warn"), "{all:?}");
 }
 
 #[test]
 fn calls_that_a_filter_bars_are_told() {
-    let home = Home::new();
-    if no_strace("doctor under filters") {
+    let sandbox = Sandbox::new();
+    if lacks_strace("doctor under filters") {
         return;
     }
     for (call, error, name) in [
@@ -148,10 +145,10 @@ fn calls_that_a_filter_bars_are_told() {
         ("renameat2", "ENOSYS", "file calls"),
         ("pidfd_open", "EPERM", "pidfd"),
     ] {
-        let mut command = home.place.program("strace");
+        let mut command = sandbox.program("strace");
         command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={call}:error={error}")]);
-        command.arg(env!("CARGO_BIN_EXE_shell")).args(["doctor", "--json"]);
-        let (code, all) = checks(command.env("XDG_RUNTIME_DIR", home.place.at("run")));
+        command.arg(SHELL).args(["doctor", "--json"]);
+        let (code, all) = checks(&mut command);
         assert_eq!((code, verdict(&all, name).as_str()), (Some(0), "warn"), "{call}: {all:?}");
         assert_eq!(verdict(&all, "unnamed files"), "ok", "{call}: {all:?}");
     }
@@ -159,19 +156,18 @@ fn calls_that_a_filter_bars_are_told() {
 
 #[test]
 fn memory_objects_are_made_where_they_must_not_be_executable() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let script = "echo 2 > /proc/sys/vm/memfd_noexec && exec \"$0\" \"$@\"";
     let apart = |program: &str| {
-        let mut command = home.place.program("unshare");
+        let mut command = sandbox.program("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", script, program]);
-        command.env("XDG_RUNTIME_DIR", home.place.at("run"));
         command
     };
     if !apart("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
         return skip("memory objects that must not be executable", "vm.memfd_noexec cannot be set");
     }
-    let (code, all) = checks(apart(env!("CARGO_BIN_EXE_shell")).args(["doctor", "--json"]));
+    let (code, all) = checks(apart(SHELL).args(["doctor", "--json"]));
     assert_eq!((code, verdict(&all, "memfd").as_str()), (Some(0), "ok"), "{all:?}");
-    home.place.file("f", b"contents");
-    run(apart(env!("CARGO_BIN_EXE_shell")).args(["copy", "-n", "1", "f"])).silent_success();
+    sandbox.file("f", b"contents");
+    run(apart(SHELL).args(["copy", "-n", "1", "f"])).silent_success();
 }

@@ -1,7 +1,6 @@
 //! What the kernel refuses is told in words: one line that says what was being done, without the kernel's number.
 
-use crate::common::*;
-use crate::home::Home;
+use crate::kit::*;
 use std::fs::File;
 
 /// One line that says why, as everywhere.
@@ -13,14 +12,14 @@ fn in_words(ended: &Ended, words: &[&str]) {
 
 #[test]
 fn whatever_descriptor_is_the_one_too_many() {
-    let home = Home::new();
-    home.place.file("f", b"some bytes");
+    let sandbox = Sandbox::new();
+    sandbox.file("f", b"some bytes");
     for command in ["send x f", "recv x --timeout 1ms", "serve x --dir d", "dipc 1 1 0 1"] {
         let mut refused = 0;
         // With so few nothing gets as far as waiting for others, except for a receiver, which has little to open.
         for limit in 5..12 {
             let script = format!("ulimit -n {limit}; exec \"$SHELL_BIN\" {command}");
-            let ended = run(&mut home.script(&script));
+            let ended = run(&mut sandbox.script(&script));
             if ended.stderr.contains("too many open files") {
                 in_words(&ended, &["too many open files"]);
                 refused += 1;
@@ -34,8 +33,8 @@ fn whatever_descriptor_is_the_one_too_many() {
 
 #[test]
 fn a_result_that_cannot_be_written() {
-    let home = Home::new();
-    let mut list = home.words("ls --json");
+    let sandbox = Sandbox::new();
+    let mut list = sandbox.words("ls --json");
     let full = File::options().write(true).open("/dev/full").expect("a device of every Linux");
     let ended = start_with_stdout(&mut list, full.into()).end(LIMIT);
     in_words(&ended, &["cannot write to standard output: no space left on device"]);
@@ -71,7 +70,7 @@ const NUMBERS: [(&str, &str); 24] = [
 
 #[test]
 fn a_number_that_is_none_or_beyond_its_limits_is_told_what_it_may_be() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     for (words, limit) in NUMBERS {
         let is_flag = words.split(' ').next_back().is_some_and(|last| last.starts_with('-'));
         let large = ["18446744073709551616", "99999999999999999999999999"];
@@ -81,7 +80,7 @@ fn a_number_that_is_none_or_beyond_its_limits_is_told_what_it_may_be() {
             if value == "-1s" && !is_flag {
                 continue; // it looks like flags
             }
-            let mut command = home.words(words);
+            let mut command = sandbox.words(words);
             let ended = run(command.arg(value));
             ended.refusal(2, &["try --help"]);
             for foreign in ["invalid digit", "too large to fit", "not in", "unexpected argument"] {
@@ -105,43 +104,40 @@ fn a_runtime_directory_of_another_user_is_not_to_be_removed() {
     if !is_root() {
         return skip("the runtime directory of another user", "this is not root");
     }
-    let home = Home::new();
-    let theirs = home.place.at("theirs");
+    let sandbox = Sandbox::new();
+    let theirs = sandbox.at("theirs");
     std::fs::create_dir(&theirs).expect("a directory");
     std::os::unix::fs::chown(&theirs, Some(12345), Some(12345)).expect("we are root");
     for command in ["ls", "rm x", "recv x", "send x", "serve x --dir d", "dipc 1 1 0 1", "top --once"] {
-        let ended = run(home.words(command).env("XDG_RUNTIME_DIR", &theirs));
+        let ended = run(sandbox.words(command).env("XDG_RUNTIME_DIR", &theirs));
         ended.refusal(1, &["belongs to user 12345", "run this as that user, or unset XDG_RUNTIME_DIR"]);
         assert!(!ended.stderr.contains("remove"), "{ended:?}");
     }
-    let doctor = run(home.words("doctor").env("XDG_RUNTIME_DIR", &theirs));
+    let doctor = run(sandbox.words("doctor").env("XDG_RUNTIME_DIR", &theirs));
     assert!(
         doctor.stdout.contains("runs as user 0; run this as that user, or unset XDG_RUNTIME_DIR\n"),
         "{doctor:?}"
     );
     // Who may not even look into it is told the same.
-    std::fs::set_permissions(home.place.at(""), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+    std::fs::set_permissions(sandbox.at(""), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("ours");
     std::fs::set_permissions(&theirs, std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .expect("we are root");
-    let mut other = home.place.program("setpriv");
+    let mut other = sandbox.program("setpriv");
     other.args(["--reuid=54321", "--regid=54321", "--clear-groups"]);
     // The program must lie where others may read it.
-    let program = home.place.at("shell");
-    std::fs::copy(env!("CARGO_BIN_EXE_shell"), &program).expect("a copy");
+    let program = sandbox.copy_of_shell();
     let ended = run(other.arg(program).arg("ls").env("XDG_RUNTIME_DIR", &theirs));
     ended.refusal(1, &["belongs to user 12345", "runs as user 54321", "unset XDG_RUNTIME_DIR"]);
 }
 
 #[test]
 fn what_a_sandbox_lacks_is_named() {
-    let home = Home::new();
-    home.place.file("f", b"some bytes");
+    let sandbox = Sandbox::new();
+    sandbox.file("f", b"some bytes");
     let within = |before: &str, command: &str| {
-        let mut sandbox = home.place.program("unshare");
-        sandbox.args(["-m", "sh", "-c", &format!("{before} && exec \"$SHELL_BIN\" {command}")]);
-        sandbox.env("SHELL_BIN", env!("CARGO_BIN_EXE_shell")).env("XDG_RUNTIME_DIR", home.place.at("run"));
-        run(&mut sandbox)
+        let script = format!("{before} && exec \"$SHELL_BIN\" {command}");
+        run(sandbox.program("unshare").args(["-m", "sh", "-c", &script]))
     };
     if can_mount() {
         for command in [
@@ -165,19 +161,11 @@ fn what_a_sandbox_lacks_is_named() {
     } else {
         skip("a sandbox without /proc or /dev/null", "no mount namespace is to be had");
     }
-    if !no_strace("a filter that refuses prctl") {
-        let mut traced = home.place.program("strace");
-        traced.args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "inject=prctl:error=EPERM",
-            env!("CARGO_BIN_EXE_shell"),
-        ]);
+    if !lacks_strace("a filter that refuses prctl") {
+        let mut traced = sandbox.program("strace");
+        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=prctl:error=EPERM", SHELL]);
         let ended = run(traced.args(["copy", "-n", "1", "f"]));
         ended.refusal(1, &["cannot start receiver 1", "prctl", "seccomp"]);
     }
-    home.nothing_left();
+    sandbox.nothing_left();
 }

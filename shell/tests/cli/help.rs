@@ -1,7 +1,7 @@
 //! What helps people at the command line: help texts, manual pages, suggestions, completion in real shells.
 
-use crate::common::*;
-use crate::home::Home;
+use crate::kit::mailbox_server::port_of;
+use crate::kit::*;
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -11,7 +11,7 @@ fn commands() -> Vec<Vec<String>> {
     let mut next = 0;
     while next < found.len() {
         let command = found[next].clone();
-        let help = run(&mut Place::new().shell(command.iter().map(String::as_str).chain(["--help"])));
+        let help = run(&mut Sandbox::new().shell(command.iter().map(String::as_str).chain(["--help"])));
         help.silent_success();
         let list = help.stdout.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
         let lines = list
@@ -30,10 +30,10 @@ fn commands() -> Vec<Vec<String>> {
 
 #[test]
 fn every_help_ends_with_examples_and_exit_codes_and_every_short_one_fits_a_screen() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     for command in commands() {
         let help = |flag| {
-            let help = run(&mut place.shell(command.iter().map(String::as_str).chain([flag])));
+            let help = run(&mut sandbox.shell(command.iter().map(String::as_str).chain([flag])));
             help.silent_success();
             help.stdout
         };
@@ -57,7 +57,7 @@ fn every_help_ends_with_examples_and_exit_codes_and_every_short_one_fits_a_scree
 
 #[test]
 fn what_was_mistyped_is_answered_with_what_was_meant() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     for (typed, meant) in [
         (&["cpoy", "f"][..], "copy"),
         (&["sevrers"], "servers"),
@@ -66,19 +66,19 @@ fn what_was_mistyped_is_answered_with_what_was_meant() {
         (&["recv", "x", "--from", "nwo"], "now"),
         (&["mail", "raed", "3"], "read"),
     ] {
-        run(&mut place.shell(typed)).refusal(2, &[meant]);
+        run(&mut sandbox.shell(typed)).refusal(2, &[meant]);
     }
 }
 
 #[test]
 fn there_is_a_manual_page_for_every_command() {
-    let place = Place::new();
-    run(&mut place.shell(["man", "a/man1"])).silent_success();
-    let pages = place.names("a/man1");
+    let sandbox = Sandbox::new();
+    run(&mut sandbox.shell(["man", "a/man1"])).silent_success();
+    let pages = sandbox.names("a/man1");
     for command in commands() {
         let name = ["shell".to_string()].iter().chain(&command).cloned().collect::<Vec<_>>().join("-");
         assert!(pages.contains(&format!("{name}.1")), "{name} of {pages:?}");
-        let page = fs::read_to_string(place.at(format!("a/man1/{name}.1"))).unwrap();
+        let page = fs::read_to_string(sandbox.at(format!("a/man1/{name}.1"))).unwrap();
         let order: Vec<_> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
         for section in ["NAME", "SYNOPSIS", "EXAMPLES", "\"EXIT STATUS\""] {
             assert!(order.contains(&section), "{name} has no {section}: {order:?}");
@@ -86,14 +86,14 @@ fn there_is_a_manual_page_for_every_command() {
     }
     for (link, page) in [("whorl", "shell"), ("dipc", "shell-dipc"), ("dipcrm", "shell-dipcrm")] {
         assert_eq!(
-            fs::read_to_string(place.at(format!("a/man1/{link}.1"))).unwrap(),
+            fs::read_to_string(sandbox.at(format!("a/man1/{link}.1"))).unwrap(),
             format!(".so man1/{page}.1\n")
         );
     }
-    place.file("f", b"");
-    run(&mut place.shell(["man", "f"])).refusal(1, &["man: f: "]);
-    run(&mut place.shell(["man", "f/g"])).refusal(1, &["man: f/g: ", "not a directory"]);
-    let Ok(man) = place.program("man").args(["-l", "a/man1/shell-copy.1"]).env("MANWIDTH", "80").output()
+    sandbox.file("f", b"");
+    run(&mut sandbox.shell(["man", "f"])).refusal(1, &["man: f: "]);
+    run(&mut sandbox.shell(["man", "f/g"])).refusal(1, &["man: f/g: ", "not a directory"]);
+    let Ok(man) = sandbox.program("man").args(["-l", "a/man1/shell-copy.1"]).env("MANWIDTH", "80").output()
     else {
         return skip("reading a page with man", "there is no man");
     };
@@ -103,8 +103,8 @@ fn there_is_a_manual_page_for_every_command() {
 }
 
 /// The words that a shell offers, asked without the shell: by the protocol of its script.
-fn offered(home: &Home, shell: &str, line: &[&str]) -> Vec<String> {
-    let mut command = home.shell(["--"].iter().chain(line));
+fn offered(sandbox: &Sandbox, shell: &str, line: &[&str]) -> Vec<String> {
+    let mut command = sandbox.shell(["--"].iter().chain(line));
     command.env("WHORL_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", (line.len() - 1).to_string());
     let ended = run(command.env("_CLAP_IFS", "\n"));
     ended.silent_success();
@@ -114,28 +114,28 @@ fn offered(home: &Home, shell: &str, line: &[&str]) -> Vec<String> {
 
 #[test]
 fn names_that_are_there_just_now_are_offered() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     for shell in ["bash", "zsh", "fish"] {
-        assert_eq!(offered(&home, shell, &["shell", "ser"]), ["serve", "servers"], "{shell}");
+        assert_eq!(offered(&sandbox, shell, &["shell", "ser"]), ["serve", "servers"], "{shell}");
         assert_eq!(
-            offered(&home, shell, &["shell", "recv", ""])
+            offered(&sandbox, shell, &["shell", "recv", ""])
                 .iter()
                 .filter(|word| !word.starts_with('-'))
                 .count(),
             0
         );
     }
-    let dead = home.start_fed("send dead");
-    home.owned("dead");
+    let dead = sandbox.start_fed("send dead");
+    sandbox.until_owned("dead");
     signal(dead.pid(), rustix::process::Signal::KILL);
     drop(dead);
-    let _living = home.start_fed("send living");
-    home.owned("living");
-    let _waiting = home.start("recv waiting");
-    home.awaited("waiting", 1);
+    let _living = sandbox.start_fed("send living");
+    sandbox.until_owned("living");
+    let _waiting = sandbox.start("recv waiting");
+    sandbox.until_awaited("waiting", 1);
     for shell in ["bash", "zsh", "fish"] {
         let names = |verb| {
-            let all = offered(&home, shell, &["shell", verb, ""]);
+            let all = offered(&sandbox, shell, &["shell", verb, ""]);
             all.into_iter().filter(|word| !word.starts_with('-')).collect::<Vec<_>>()
         };
         assert_eq!(names("recv"), ["living"], "{shell}");
@@ -146,15 +146,15 @@ fn names_that_are_there_just_now_are_offered() {
 
 #[test]
 fn links_are_completed_as_the_commands_they_stand_for() {
-    let home = Home::new();
-    let started = run(&mut home.words("dipc 1 1 0 1"));
+    let sandbox = Sandbox::new();
+    let started = run(&mut sandbox.words("dipc 1 1 0 1"));
     started.has_code(0);
-    let port = started.stdout.trim().rsplit(':').next().unwrap().to_owned();
+    let port = port_of(&started.stdout).to_string();
     for shell in ["bash", "zsh", "fish"] {
-        assert_eq!(offered(&home, shell, &["dipc", "--foreg"]), ["--foreground"], "{shell}");
-        assert_eq!(offered(&home, shell, &["/usr/bin/dipcrm", "--for"]), ["--force"], "{shell}");
-        assert!(offered(&home, shell, &["dipcrm", ""]).contains(&port), "{shell}");
-        let script = run(&mut home.words(&format!("completions {shell}"))).stdout;
+        assert_eq!(offered(&sandbox, shell, &["dipc", "--foreg"]), ["--foreground"], "{shell}");
+        assert_eq!(offered(&sandbox, shell, &["/usr/bin/dipcrm", "--for"]), ["--force"], "{shell}");
+        assert!(offered(&sandbox, shell, &["dipcrm", ""]).contains(&port), "{shell}");
+        let script = run(&mut sandbox.words(&format!("completions {shell}"))).stdout;
         for name in ["whorl", "dipc", "dipcrm"] {
             let registered = script
                 .lines()
@@ -162,16 +162,16 @@ fn links_are_completed_as_the_commands_they_stand_for() {
             assert!(registered, "{shell}: {name} in\n{script}");
         }
     }
-    run(&mut home.words(&format!("dipcrm {port}"))).has_code(0);
+    run(&mut sandbox.words(&format!("dipcrm {port}"))).has_code(0);
 }
 
 #[test]
 fn the_scripts_work_in_their_shells() {
-    let home = Home::new();
-    let _living = home.start_fed("send living");
-    home.owned("living");
+    let sandbox = Sandbox::new();
+    let _living = sandbox.start_fed("send living");
+    sandbox.until_owned("living");
     // The directory of the command first on the path, as for somebody who has installed it.
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_shell"));
+    let program = std::path::Path::new(SHELL);
     let path =
         format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
     // Each script loads the completion and prints what pressing the key after `shell recv li` would offer.
@@ -187,10 +187,10 @@ fn the_scripts_work_in_their_shells() {
             skip(&format!("completion in {shell}"), &format!("there is no {shell}"));
             continue;
         }
-        let mut command = home.place.program(shell);
-        command.args(["-c", script]).env("PATH", &path).env("XDG_RUNTIME_DIR", home.place.at("run"));
-        let ended = run(command.env("HOME", home.place.at("")));
+        let mut command = sandbox.program(shell);
+        command.args(["-c", script]).env("PATH", &path);
+        let ended = run(command.env("HOME", sandbox.at("")));
         assert!(ended.stdout.lines().any(|line| line.trim() == "living"), "{shell}: {ended:?}");
     }
-    run(&mut home.words("completions tcsh")).refusal(2, &["tcsh", "bash, zsh, fish"]);
+    run(&mut sandbox.words("completions tcsh")).refusal(2, &["tcsh", "bash, zsh, fish"]);
 }

@@ -1,7 +1,8 @@
 //! `shell ls` and `shell rm`: what exists is told as it is, and what is removed was dead or asked to end.
 
-use crate::common::{LIMIT, SOON, TRANSPORTS, is_alive, noise, run, signal, start, stop, until};
-use crate::home::Home;
+use crate::kit::{
+    LIMIT, SOON, Sandbox, TRANSPORTS, is_alive, noise, run, short_or_long, signal, start, stop, until,
+};
 use rustix::process::Signal;
 use std::io::Write;
 use std::path::Path;
@@ -14,18 +15,18 @@ use whorl::{Name, Received, Receiver, Sender};
 
 #[test]
 fn the_list_tells_who_holds_waits_and_lags() {
-    let home = Home::new();
-    let nothing = run(&mut home.words("ls"));
+    let sandbox = Sandbox::new();
+    let nothing = run(&mut sandbox.words("ls"));
     nothing.silent_success();
     assert_eq!(nothing.stdout, "");
-    assert_eq!(run(&mut home.words("ls --json")).stdout, "{\"channels\":[]}\n");
+    assert_eq!(run(&mut sandbox.words("ls --json")).stdout, "{\"channels\":[]}\n");
     for transport in TRANSPORTS {
-        let waiting = home.start("recv awaited");
-        home.awaited("awaited", 1);
-        let mut sender = home.start_fed(&format!("send x {transport} --peers 2"));
-        let recv = start(&mut home.script("exec \"$SHELL_BIN\" recv x > taken"));
-        home.attached("x", 1);
-        let listed = home.ls();
+        let waiting = sandbox.start("recv awaited");
+        sandbox.until_awaited("awaited", 1);
+        let mut sender = sandbox.start_fed(&format!("send x {transport} --peers 2"));
+        let recv = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv x > taken"));
+        sandbox.until_joined("x", 1);
+        let listed = sandbox.ls();
         let (awaited, x) = (&listed[0], &listed[1]);
         assert_eq!(
             (&awaited["name"], &awaited["kind"], &awaited["state"]),
@@ -41,12 +42,12 @@ fn the_list_tells_who_holds_waits_and_lags() {
         assert!(x["owner"]["command"].as_str().unwrap().contains("send x"), "{x}");
         assert!(x["bytes"].as_u64() >= Some(640 << 10), "{x}");
         assert_eq!(x["receivers"][0]["pid"], recv.pid());
-        let second = start(&mut home.script("exec \"$SHELL_BIN\" recv x > lagging"));
-        home.attached("x", 2);
+        let second = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv x > lagging"));
+        sandbox.until_joined("x", 2);
         signal(second.pid(), Signal::STOP);
         sender.stdin().write_all(&noise(20_000, 1)).unwrap();
         until(SOON, "the list says who is behind", || {
-            let x = &home.ls()[1];
+            let x = &sandbox.ls()[1];
             let peers = x["receivers"].as_array().unwrap();
             let behind =
                 |pid: i32| peers.iter().find(|peer| peer["pid"] == pid).map(|peer| peer["behind"].as_u64());
@@ -54,7 +55,7 @@ fn the_list_tells_who_holds_waits_and_lags() {
                 // What is in a socket's buffer has been taken.
                 && (transport == "--socket" || behind(second.pid()) == Some(Some(20_000)))
         });
-        let text = run(&mut home.words("ls"));
+        let text = run(&mut sandbox.words("ls"));
         assert!(text.stdout.lines().any(|line| line.starts_with("x\tring\tlive\tpid ")), "{text:?}");
         assert!(text.stdout.contains(&format!("  stopped\tpid {}", second.pid())), "{text:?}");
         signal(second.pid(), Signal::CONT);
@@ -64,145 +65,145 @@ fn the_list_tells_who_holds_waits_and_lags() {
         }
         signal(waiting.pid(), Signal::TERM);
         waiting.end(SOON);
-        home.nothing_left();
+        sandbox.nothing_left();
     }
 }
 
 #[test]
 fn what_the_dead_left_is_stale_and_goes_with_rm_dead_alone() {
-    let home = Home::new();
-    let (sender, waiting) = (home.start_fed("send x"), home.start("recv y"));
-    let living = home.start("recv z");
-    home.owned("x");
-    home.awaited("y", 1);
-    home.awaited("z", 1);
+    let sandbox = Sandbox::new();
+    let (sender, waiting) = (sandbox.start_fed("send x"), sandbox.start("recv y"));
+    let living = sandbox.start("recv z");
+    sandbox.until_owned("x");
+    sandbox.until_awaited("y", 1);
+    sandbox.until_awaited("z", 1);
     for process in [&sender, &waiting] {
         signal(process.pid(), Signal::KILL);
     }
     let pid = waiting.pid();
     drop((sender, waiting));
     let states: Vec<_> =
-        home.ls().iter().map(|found| (found["name"].clone(), found["state"].clone())).collect();
+        sandbox.ls().iter().map(|found| (found["name"].clone(), found["state"].clone())).collect();
     assert_eq!(
         states,
         [("x".into(), "stale".into()), ("y".into(), "stale".into()), ("z".into(), "waiting".into())]
     );
-    let removed = run(&mut home.words("rm --dead"));
+    let removed = run(&mut sandbox.words("rm --dead"));
     removed.silent_success();
     let lines: Vec<_> = removed.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{removed:?}");
     assert!(lines[0].starts_with("x: removed") || lines[1].starts_with("x: removed"));
     assert!(removed.stdout.contains(&format!("y: removed what pid {pid} left")));
-    assert_eq!(home.left(), [format!("z.{}.wait", living.pid())]);
-    assert_eq!(run(&mut home.words("rm --dead")).silent_success().stdout, "");
-    run(&mut home.words("rm x")).refusal(3, &["rm: x", "no such channel"]);
+    assert_eq!(sandbox.left(), [format!("z.{}.wait", living.pid())]);
+    assert_eq!(run(&mut sandbox.words("rm --dead")).silent_success().stdout, "");
+    run(&mut sandbox.words("rm x")).refusal(3, &["rm: x", "no such channel"]);
     // Whoever waits ends when it is told.
-    let removed = run(&mut home.words("rm z"));
+    let removed = run(&mut sandbox.words("rm z"));
     removed.silent_success();
     living.end(SOON).has_code(1).one_line(&["recv: z", "asked to end by 'shell rm'"]);
-    home.nothing_left();
+    sandbox.nothing_left();
 }
 
 #[test]
 fn the_living_are_asked_to_end_and_what_is_in_use_is_refused() {
     for transport in TRANSPORTS {
-        let home = Home::new();
-        let alone = home.start_fed(&format!("send alone {transport}"));
-        let mut busy = home.start_fed(&format!("send busy {transport}"));
-        let recv = home.start("recv busy out");
-        home.owned("alone");
+        let sandbox = Sandbox::new();
+        let alone = sandbox.start_fed(&format!("send alone {transport}"));
+        let mut busy = sandbox.start_fed(&format!("send busy {transport}"));
+        let recv = sandbox.start("recv busy out");
+        sandbox.until_owned("alone");
         busy.stdin().write_all(b"some").unwrap();
-        home.attached("busy", 1);
-        let ended = run(&mut home.words("rm busy missing alone"));
+        sandbox.until_joined("busy", 1);
+        let ended = run(&mut sandbox.words("rm busy missing alone"));
         ended.has_code(1);
         assert!(ended.stderr.contains("busy: in use by 1 process;"), "{ended:?}");
         assert!(ended.stderr.contains("missing: no such channel"), "{ended:?}");
         assert_eq!(ended.stdout, format!("alone: its owner (pid {}) ended\n", alone.pid()));
         alone.end(SOON).has_code(1).one_line(&["asked to end by 'shell rm'"]);
         assert!(busy.is_running());
-        run(&mut home.words("rm --force busy")).silent_success();
+        run(&mut sandbox.words("rm --force busy")).silent_success();
         busy.end(SOON).has_code(1).one_line(&["asked to end by 'shell rm'"]);
         recv.end(SOON).has_code(4);
-        home.nothing_left();
+        sandbox.nothing_left();
     }
 }
 
 #[test]
 fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
-    let home = Home::new();
-    let mut sender = home.start_fed("send x");
+    let sandbox = Sandbox::new();
+    let mut sender = sandbox.start_fed("send x");
     // Not in the middle of beginning, when it holds the directory's lock.
-    until(SOON, "it answers", || home.ls().first().is_some_and(|found| found["state"] == "waiting"));
+    until(SOON, "it answers", || sandbox.ls().first().is_some_and(|found| found["state"] == "waiting"));
     stop(sender.pid());
-    let listed = run(&mut home.words("ls --json"));
+    let listed = run(&mut sandbox.words("ls --json"));
     listed.has_code(0).one_line(&["x", "does not answer"]);
     assert_eq!(listed.json()["channels"][0]["state"], "live");
     assert_eq!(listed.json()["channels"][0]["owner"]["pid"], sender.pid());
-    run(&mut home.words("rm --dead")).silent_success();
-    run(&mut home.words("rm x")).refusal(1, &["does not answer", "--force"]);
-    assert_eq!(home.left(), ["x.sock"]);
-    run(&mut home.words("rm --force x")).silent_success();
-    assert!(home.left().is_empty() && is_alive(sender.pid()));
+    run(&mut sandbox.words("rm --dead")).silent_success();
+    run(&mut sandbox.words("rm x")).refusal(1, &["does not answer", "--force"]);
+    assert_eq!(sandbox.left(), ["x.sock"]);
+    run(&mut sandbox.words("rm --force x")).silent_success();
+    assert!(sandbox.left().is_empty() && is_alive(sender.pid()));
     // Another takes the name; the former owner leaves it alone when it ends.
-    let mut heir = home.start_fed("send x");
-    home.owned("x");
+    let mut heir = sandbox.start_fed("send x");
+    sandbox.until_owned("x");
     signal(sender.pid(), Signal::CONT);
     sender.close_stdin();
     signal(sender.pid(), Signal::TERM);
     sender.end(SOON);
-    assert_eq!(home.left(), ["x.sock"]);
+    assert_eq!(sandbox.left(), ["x.sock"]);
     heir.close_stdin();
-    run(&mut home.words("recv x")).silent_success();
+    run(&mut sandbox.words("recv x")).silent_success();
     heir.end(SOON).silent_success();
-    home.nothing_left();
+    sandbox.nothing_left();
 }
 
 #[test]
 fn mailbox_servers_are_listed_with_the_rest_and_look_after_their_own() {
-    let home = Home::new();
-    let mut server = home.start("dipc 2 4 0 4 --foreground");
+    let sandbox = Sandbox::new();
+    let mut server = sandbox.start("dipc 2 4 0 4 --foreground");
     let mut name = String::new();
     until(SOON, "it is listed", || {
-        let listed = home.ls();
+        let listed = sandbox.ls();
         let found = listed.first();
         name = found.map_or(String::new(), |found| found["name"].as_str().unwrap().to_owned());
         found.is_some_and(|found| found["kind"] == "mailboxes" && found["state"] == "live")
     });
     let port = name.strip_prefix("dipc-").unwrap();
-    run(&mut home.words(&format!("rm --force {name}")))
+    run(&mut sandbox.words(&format!("rm --force {name}")))
         .refusal(1, &["mailbox server", &format!("dipcrm {port}")]);
-    run(&mut home.words("rm --dead")).silent_success();
+    run(&mut sandbox.words("rm --dead")).silent_success();
     assert!(server.is_running());
-    run(&mut home.words(&format!("send {name}"))).refusal(1, &["belong to mailbox servers"]);
+    run(&mut sandbox.words(&format!("send {name}"))).refusal(1, &["belong to mailbox servers"]);
     signal(server.pid(), Signal::KILL);
     drop(server);
-    until(SOON, "it is dead", || home.ls()[0]["state"] == "stale");
+    until(SOON, "it is dead", || sandbox.ls()[0]["state"] == "stale");
     assert!(
-        run(&mut home.words("rm --dead")).silent_success().stdout.starts_with(&format!("{name}: removed"))
+        run(&mut sandbox.words("rm --dead")).silent_success().stdout.starts_with(&format!("{name}: removed"))
     );
-    assert_eq!(home.ls(), Vec::<serde_json::Value>::new());
+    assert_eq!(sandbox.ls(), Vec::<serde_json::Value>::new());
 }
 
 #[test]
 fn using_them_wrongly_is_one_line() {
-    let home = Home::new();
-    run(&mut home.words("rm")).refusal(2, &["required"]);
-    run(&mut home.words("rm --dead x")).refusal(2, &["--dead"]);
-    run(&mut home.words("rm --dead --force")).refusal(2, &["--force"]);
-    run(&mut home.shell(["rm", "../x"])).refusal(2, &["letters"]);
-    run(&mut home.words("ls x")).refusal(2, &["x"]);
+    let sandbox = Sandbox::new();
+    run(&mut sandbox.words("rm")).refusal(2, &["required"]);
+    run(&mut sandbox.words("rm --dead x")).refusal(2, &["--dead"]);
+    run(&mut sandbox.words("rm --dead --force")).refusal(2, &["--force"]);
+    run(&mut sandbox.shell(["rm", "../x"])).refusal(2, &["letters"]);
+    run(&mut sandbox.words("ls x")).refusal(2, &["x"]);
 }
 
 #[test]
 fn system_v_segments_are_listed() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let Ok(made) = std::process::Command::new("ipcmk").args(["-M", "4096"]).output() else {
-        return crate::common::skip("ls --sysv", "there is no ipcmk");
+        return crate::kit::skip("ls --sysv", "there is no ipcmk");
     };
     let text = String::from_utf8_lossy(&made.stdout).into_owned();
     let id = text.trim().rsplit(' ').next().unwrap_or_default().to_owned();
-    let listed = run(&mut home.words("ls --sysv --json"));
-    let plain = run(&mut home.words("ls --sysv"));
+    let listed = run(&mut sandbox.words("ls --sysv --json"));
+    let plain = run(&mut sandbox.words("ls --sysv"));
     let removed = std::process::Command::new("ipcrm").args(["-m", &id]).status().unwrap();
     assert!(removed.success());
     let json = listed.json();
@@ -210,22 +211,22 @@ fn system_v_segments_are_listed() {
         json["sysv"].as_array().unwrap().iter().find(|segment| segment["id"].as_u64() == id.parse().ok());
     assert_eq!(found.expect("it is listed")["bytes"], 4096);
     assert!(plain.stdout.contains(&format!("id {id}")), "{plain:?}");
-    assert!(run(&mut home.words("ls --json")).json().get("sysv").is_none());
+    assert!(run(&mut sandbox.words("ls --json")).json().get("sysv").is_none());
 }
 
 /// Rounds of the test below; each takes the name, has somebody join, and gives it back.
-const ROUNDS: u32 = 2000;
 
 #[test]
 fn eight_that_remove_the_dead_never_remove_the_living() {
-    let home = Home::new();
-    run(&mut home.words("ls")).silent_success();
-    let parent = home.place.at("run");
+    let rounds = short_or_long(400, 2000);
+    let sandbox = Sandbox::new();
+    run(&mut sandbox.words("ls")).silent_success();
+    let parent = sandbox.at("run");
     let over = AtomicBool::new(false);
     let begun = Instant::now();
     // Two of them are the real command, again and again; the other six do what it does.
     let loops: Vec<_> = (0..2)
-        .map(|_| start(home.script("while :; do shell rm --dead || exit 9; done").stdin(Stdio::null())))
+        .map(|_| start(sandbox.script("while :; do shell rm --dead || exit 9; done").stdin(Stdio::null())))
         .collect();
     let stale = std::thread::scope(|scope| {
         for _ in 0..6 {
@@ -238,16 +239,16 @@ fn eight_that_remove_the_dead_never_remove_the_living() {
                 }
             });
         }
-        let stale = (0..ROUNDS).map(|round| live_round(&parent, round)).sum::<u32>();
+        let stale = (0..rounds).map(|round| live_round(&parent, round)).sum::<u32>();
         over.store(true, Ordering::Relaxed);
         stale
     });
-    eprintln!("{ROUNDS} rounds, {stale} stale sockets replaced or removed, in {:?}", begun.elapsed());
+    eprintln!("{rounds} rounds, {stale} stale sockets replaced or removed, in {:?}", begun.elapsed());
     for mut each in loops {
         assert!(each.is_running(), "{}", each.stderr());
     }
-    run(&mut home.words("rm --dead")).has_code(0);
-    assert_eq!(home.left(), Vec::<String>::new());
+    run(&mut sandbox.words("rm --dead")).has_code(0);
+    assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
 /// Takes the name while others remove the dead, and has somebody join by it. Every fourth time a dead owner's socket is

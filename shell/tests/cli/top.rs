@@ -1,32 +1,32 @@
 //! `shell top`, and `shell ls` on a terminal: what is shown is what is, and it fits.
 
-use crate::common::*;
-use crate::home::Home;
-use crate::terminal::Terminal;
+use crate::kit::mailbox_server::port_of;
+use crate::kit::terminal::Terminal;
+use crate::kit::*;
 use rustix::process::Signal;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 /// A sender that waits for one of its two receivers, which is stopped: its ring is full.
 struct Scene {
-    home: Home,
-    sender: Live,
-    quick: Live,
-    stopped: Live,
+    sandbox: Sandbox,
+    sender: Running,
+    quick: Running,
+    stopped: Running,
 }
 
 impl Scene {
     fn new() -> Self {
-        let home = Home::new();
-        home.place.file("f", &noise(3 << 20, 5));
-        let sender = home.start("send video --peers 2 f");
-        let stopped = start(&mut home.script("exec \"$SHELL_BIN\" recv video stopped"));
-        home.attached("video", 1);
+        let sandbox = Sandbox::new();
+        sandbox.file("f", &noise(3 << 20, 5));
+        let sender = sandbox.start("send video --peers 2 f");
+        let stopped = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv video stopped"));
+        sandbox.until_joined("video", 1);
         signal(stopped.pid(), Signal::STOP);
         until(SOON, "it is stopped", || is_stopped(stopped.pid()));
-        let quick = start(&mut home.script("exec \"$SHELL_BIN\" recv video quick"));
-        home.attached("video", 2);
-        Self { home, sender, quick, stopped }
+        let quick = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv video quick"));
+        sandbox.until_joined("video", 2);
+        Self { sandbox, sender, quick, stopped }
     }
 
     fn end(self) {
@@ -39,26 +39,26 @@ impl Scene {
 
 /// A mailbox server, which goes with the test however that ends.
 struct Boxes<'h> {
-    home: &'h Home,
+    sandbox: &'h Sandbox,
     port: String,
 }
 
 impl<'h> Boxes<'h> {
-    fn start(home: &'h Home, sizes: &str) -> Self {
-        let started = run(&mut home.words(&format!("dipc {sizes}")));
+    fn start(sandbox: &'h Sandbox, sizes: &str) -> Self {
+        let started = run(&mut sandbox.words(&format!("dipc {sizes}")));
         started.has_code(0);
-        Self { home, port: started.stdout.trim().rsplit(':').next().unwrap().to_owned() }
+        Self { sandbox, port: port_of(&started.stdout).to_string() }
     }
 }
 
 impl Drop for Boxes<'_> {
     fn drop(&mut self) {
-        let _ = self.home.words(&format!("dipcrm --force {}", self.port)).output();
+        let _ = self.sandbox.words(&format!("dipcrm --force {}", self.port)).output();
     }
 }
 
-fn figures(home: &Home, name: &str) -> Value {
-    let ended = run(&mut home.words("top --json"));
+fn figures(sandbox: &Sandbox, name: &str) -> Value {
+    let ended = run(&mut sandbox.words("top --json"));
     ended.silent_success();
     let channels = ended.json()["channels"].clone();
     let found = channels.as_array().expect("an array").iter().find(|channel| channel["name"] == name);
@@ -70,7 +70,7 @@ fn the_figures_say_who_holds_up_whom() {
     let scene = Scene::new();
     let mut video = Value::Null;
     until(LIMIT, "the ring is full", || {
-        video = figures(&scene.home, "video");
+        video = figures(&scene.sandbox, "video");
         let peers = video["peers"].as_array();
         // The quick one has taken everything, which it does in its own time.
         let quick = peers.and_then(|peers| peers.iter().find(|peer| peer["pid"] == scene.quick.pid()));
@@ -87,36 +87,36 @@ fn the_figures_say_who_holds_up_whom() {
         (of(scene.quick.pid())["state"].clone(), of(scene.quick.pid())["fill"].clone()),
         ("live".into(), 0.0.into())
     );
-    let once = run(&mut scene.home.words("top --once"));
+    let once = run(&mut scene.sandbox.words("top --once"));
     once.silent_success();
     let lines: Vec<_> = once.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{once:?}");
     assert!(lines[1].starts_with("video\tring\t100%\t"), "{once:?}");
-    run(&mut scene.home.words("top")).refusal(2, &["top: this is no terminal", "--once"]);
+    run(&mut scene.sandbox.words("top")).refusal(2, &["top: this is no terminal", "--once"]);
     scene.end();
 }
 
 #[test]
 fn mailboxes_are_counted_without_asking_the_server() {
-    let home = Home::new();
-    let boxes = Boxes::start(&home, "5 4 0 4");
+    let sandbox = Sandbox::new();
+    let boxes = Boxes::start(&sandbox, "5 4 0 4");
     let port = &boxes.port;
     for _ in 0..3 {
-        run(&mut home.words(&format!("mail -p {port} write 4 x"))).has_code(0);
+        run(&mut sandbox.words(&format!("mail -p {port} write 4 x"))).has_code(0);
     }
-    let server = figures(&home, &format!("dipc-{port}"));
+    let server = figures(&sandbox, &format!("dipc-{port}"));
     assert_eq!(server["mailboxes"]["versions"], serde_json::json!([0, 0, 0, 0, 3]), "{server}");
     assert_eq!((server["messages"].clone(), server["kind"].clone()), (3.into(), "mailboxes".into()));
     drop(boxes);
-    home.nothing_left();
+    sandbox.nothing_left();
 }
 
 #[test]
 fn rows_details_and_keys_on_a_terminal() {
     let scene = Scene::new();
-    let boxes = Boxes::start(&scene.home, "12 4 0 4");
+    let boxes = Boxes::start(&scene.sandbox, "12 4 0 4");
     let port = &boxes.port;
-    let Some(terminal) = Terminal::open(&scene.home, 80, 24, "shell top --interval 100ms") else { return };
+    let Some(terminal) = Terminal::open(&scene.sandbox, 80, 24, "shell top --interval 100ms") else { return };
     let stopped = scene.stopped.pid().to_string();
     let screen =
         terminal.shows(&["video", "████████", "for slowest", &stopped, &format!("dipc-{port}"), "q end"]);
@@ -144,7 +144,7 @@ fn rows_details_and_keys_on_a_terminal() {
     terminal.shows(&["s sort"]);
     terminal.keys(&["Down", "Enter"]);
     terminal.shows(&["12 mailboxes of 4.0KiB", "0:0", "11:0"]);
-    run(&mut scene.home.words(&format!("mail -p {port} write 7 x"))).has_code(0);
+    run(&mut scene.sandbox.words(&format!("mail -p {port} write 7 x"))).has_code(0);
     terminal.shows(&["7:1"]);
     terminal.resize(200, 50);
     terminal.keys(&["Escape"]);
@@ -162,7 +162,7 @@ fn rows_details_and_keys_on_a_terminal() {
 fn without_colours_and_after_a_signal_the_terminal_is_as_before() {
     let scene = Scene::new();
     let script = "shell top --interval 100ms";
-    let Some(terminal) = Terminal::open_with(&scene.home, 80, 24, script, &[("NO_COLOR", "1")]) else {
+    let Some(terminal) = Terminal::open_with(&scene.sandbox, 80, 24, script, &[("NO_COLOR", "1")]) else {
         return;
     };
     terminal.shows(&["video", "████████"]);
@@ -181,11 +181,11 @@ fn without_colours_and_after_a_signal_the_terminal_is_as_before() {
 
 #[test]
 fn the_view_ends_with_its_terminal_even_if_hanging_up_is_ignored() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     for ignore in ["", "trap '' HUP\n"] {
         // The error goes to a file: the terminal it would go to is gone. The exit code, too.
         let script = format!("{ignore}shell top --interval 100ms 2>said; echo $? >code");
-        let Some(terminal) = Terminal::open(&home, 80, 24, &script) else { return };
+        let Some(terminal) = Terminal::open(&sandbox, 80, 24, &script) else { return };
         terminal.shows(&["q end"]);
         let top = children(terminal.pid());
         assert_eq!(top.len(), 1, "the view alone runs there");
@@ -193,9 +193,9 @@ fn the_view_ends_with_its_terminal_even_if_hanging_up_is_ignored() {
         until(SOON, "it ends", || !is_alive(top[0]));
         if !ignore.is_empty() {
             until(SOON, "its code is told", || {
-                std::fs::read(home.place.at("code")).is_ok_and(|code| code == b"1\n")
+                std::fs::read(sandbox.at("code")).is_ok_and(|code| code == b"1\n")
             });
-            let said = std::fs::read_to_string(home.place.at("said")).unwrap();
+            let said = std::fs::read_to_string(sandbox.at("said")).unwrap();
             assert!(said.starts_with("shell: top: the terminal"), "{said}");
         }
     }
@@ -203,17 +203,17 @@ fn the_view_ends_with_its_terminal_even_if_hanging_up_is_ignored() {
 
 #[test]
 fn the_list_is_a_table_that_fits_whatever_a_command_is_called() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let named =
         "exec -a '漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字' \"$SHELL_BIN\" recv wide";
-    let mut bash = home.place.program("bash");
-    bash.args(["-c", named]).env("SHELL_BIN", env!("CARGO_BIN_EXE_shell"));
-    let waiting = start(bash.env("XDG_RUNTIME_DIR", home.place.at("run")));
-    home.awaited("wide", 1);
-    let sender = home.start_fed("send long-long-long-long-long-long-name");
-    home.owned("long-long-long-long-long-long-name");
+    let mut bash = sandbox.program("bash");
+    bash.args(["-c", named]);
+    let waiting = start(&mut bash);
+    sandbox.until_awaited("wide", 1);
+    let sender = sandbox.start_fed("send long-long-long-long-long-long-name");
+    sandbox.until_owned("long-long-long-long-long-long-name");
     for width in [80, 200] {
-        let Some(terminal) = Terminal::open(&home, width, 24, "shell ls") else { return };
+        let Some(terminal) = Terminal::open(&sandbox, width, 24, "shell ls") else { return };
         let screen = terminal.shows(&["ended 0"]);
         let lines: Vec<_> = screen.lines().collect();
         assert_eq!(lines.len(), 5, "nothing wraps:\n{screen}");

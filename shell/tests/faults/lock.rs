@@ -40,13 +40,13 @@ type Lock = SeatLock<'static, SharedHost>;
 
 /// What everybody needs to take part.
 #[derive(Clone, Copy)]
-struct Place {
+struct Sandbox {
     memory: &'static Memory,
     object: &'static OwnedFd,
     words: Words,
 }
 
-impl Place {
+impl Sandbox {
     fn new() -> Self {
         let object =
             rustix::fs::memfd_create("whorl-test-lock", MemfdFlags::CLOEXEC).expect("a memory object");
@@ -99,10 +99,10 @@ impl Place {
 }
 
 /// Takes the lock both ways, some times over, and says so if that takes for ever.
-fn rounds(place: Place, me: &mut Participant<Lock>) -> Outcome {
+fn rounds(sandbox: Sandbox, me: &mut Participant<Lock>) -> Outcome {
     for _ in 0..2 {
-        patiently("to write", |deadline| me.write(Some(deadline)).ok().map(|_guard| place.write()))??;
-        patiently("to read", |deadline| me.read(Some(deadline)).ok().map(|_guard| place.read()))??;
+        patiently("to write", |deadline| me.write(Some(deadline)).ok().map(|_guard| sandbox.write()))??;
+        patiently("to read", |deadline| me.read(Some(deadline)).ok().map(|_guard| sandbox.read()))??;
     }
     Ok(())
 }
@@ -137,7 +137,7 @@ enum Peers {
 }
 
 /// How the tester holds the lock meanwhile.
-type Held = Option<Kind>;
+type StoppedCopy = Option<Kind>;
 
 enum Guard<'a> {
     Reading { _guard: ReadGuard<'a, Lock> },
@@ -156,7 +156,7 @@ struct Killed {
     locking: Locking,
     state: Peers,
     stops: bool,
-    place: Place,
+    sandbox: Sandbox,
     peer: Peer,
     dead: Option<Peer>,
     guard: Option<Guard<'static>>,
@@ -165,15 +165,15 @@ struct Killed {
 }
 
 impl Killed {
-    fn new(locking: Locking, state: Peers, held: Held, stops: bool) -> Result<Self, Fault> {
-        let place = Place::new();
-        let tester = Box::into_raw(Box::new(place.occupy(TESTER)?));
+    fn new(locking: Locking, state: Peers, held: StoppedCopy, stops: bool) -> Result<Self, Fault> {
+        let sandbox = Sandbox::new();
+        let tester = Box::into_raw(Box::new(sandbox.occupy(TESTER)?));
         // SAFETY: leaked just now; freed after the guard is dropped.
         let participant: &'static mut _ = unsafe { &mut (*tester).0 };
         let guard = held.map(|kind| enter(participant, kind));
-        let peer = Peer::fork("the peer", || peer(place, state));
-        place.words.wait(READY, "the peer")?;
-        let mut killed = Self { locking, state, stops, place, peer, dead: None, guard, tester };
+        let peer = Peer::fork("the peer", || peer(sandbox, state));
+        sandbox.words.wait(READY, "the peer")?;
+        let mut killed = Self { locking, state, stops, sandbox, peer, dead: None, guard, tester };
         // Where the victim lets nobody wait, the tester does, and the peer is to sleep before the victim comes.
         if killed.guard.is_some() {
             killed.settle()?;
@@ -184,14 +184,14 @@ impl Killed {
     /// Lets the peer do what it is to do.
     fn settle(&mut self) -> Outcome {
         if let Locking::Reclaim(kind) = self.locking {
-            let place = self.place;
-            self.dead = Some(Peer::fork("who dies", || die_inside(place, kind)));
-            place.words.wait(DEAD, "who dies")?;
+            let sandbox = self.sandbox;
+            self.dead = Some(Peer::fork("who dies", || die_inside(sandbox, kind)));
+            sandbox.words.wait(DEAD, "who dies")?;
         }
-        self.place.words.set(READY + 8, 1);
+        self.sandbox.words.set(READY + 8, 1);
         match self.state {
             Peers::Sleep(_) => self.peer.asleep()?,
-            Peers::Busy => self.place.words.wait(READY + 9, "the busy peer")?,
+            Peers::Busy => self.sandbox.words.wait(READY + 9, "the busy peer")?,
             Peers::Wait => {}
         }
         drop(self.dead.take());
@@ -200,43 +200,43 @@ impl Killed {
 }
 
 /// Enters in seat 3, and is killed there.
-fn die_inside(place: Place, kind: Kind) -> Outcome {
-    let (mut me, _locks) = place.occupy(3)?;
+fn die_inside(sandbox: Sandbox, kind: Kind) -> Outcome {
+    let (mut me, _locks) = sandbox.occupy(3)?;
     let _guard = enter(&mut me, kind);
-    place.words.set(DEAD, 1);
+    sandbox.words.set(DEAD, 1);
     std::thread::sleep(Duration::from_secs(600));
     Ok(())
 }
 
-fn peer(place: Place, state: Peers) -> Outcome {
-    let (mut me, _locks) = place.occupy(PEER)?;
-    place.words.set(READY, 1);
-    place.words.wait_for_ever(READY + 8);
+fn peer(sandbox: Sandbox, state: Peers) -> Outcome {
+    let (mut me, _locks) = sandbox.occupy(PEER)?;
+    sandbox.words.set(READY, 1);
+    sandbox.words.wait_for_ever(READY + 8);
     match state {
-        Peers::Wait => place.words.wait_for_ever(GO),
+        Peers::Wait => sandbox.words.wait_for_ever(GO),
         // Without a deadline: the tester's patience is the limit.
         Peers::Sleep(Kind::Read) => drop(me.read(None)),
         Peers::Sleep(Kind::Write) => drop(me.write(None)),
         Peers::Busy => {
-            while place.words.get(GO) == 0 {
+            while sandbox.words.get(GO) == 0 {
                 if let Ok(_guard) = me.try_write() {
-                    place.write()?;
+                    sandbox.write()?;
                 }
                 if let Ok(_guard) = me.read(Some(Instant::now())) {
-                    place.read()?;
+                    sandbox.read()?;
                 }
-                place.words.word(READY + 9).store(1, SeqCst);
+                sandbox.words.word(READY + 9).store(1, SeqCst);
             }
         }
     }
     // Until the victim is dead it may be in for as long as it is stepped through.
-    place.words.wait_for_ever(GO);
-    rounds(place, &mut me)
+    sandbox.words.wait_for_ever(GO);
+    rounds(sandbox, &mut me)
 }
 
 impl Case for Killed {
     fn victim(&mut self) {
-        let (mut me, _locks) = self.place.occupy(VICTIM).expect("a seat");
+        let (mut me, _locks) = self.sandbox.occupy(VICTIM).expect("a seat");
         match self.locking {
             Locking::Leave(Kind::Read) => {
                 let guard = me.read(None).expect("in");
@@ -284,7 +284,7 @@ impl Case for Killed {
     fn at_end(&mut self) -> Outcome {
         // The victim is in, if it entered without a limit: then the others are out.
         let Locking::Enter(kind) = self.locking else { return Ok(()) };
-        let memory = self.place.memory;
+        let memory = self.sandbox.memory;
         for _ in 0..20 {
             let others = match kind {
                 Kind::Read => 0,
@@ -300,17 +300,17 @@ impl Case for Killed {
         drop(self.guard.take());
         // SAFETY: made by `new`; the guard is gone.
         drop(unsafe { Box::from_raw(self.tester) });
-        let place = self.place;
-        place.words.set(GO, 1);
+        let sandbox = self.sandbox;
+        sandbox.words.set(GO, 1);
         // Somebody new in the dead one's seat, or in another if the victim is only stopped.
-        let (mut new, locks) = place.occupy(if self.stops { TESTER } else { VICTIM })?;
-        rounds(place, &mut new)?;
+        let (mut new, locks) = sandbox.occupy(if self.stops { TESTER } else { VICTIM })?;
+        rounds(sandbox, &mut new)?;
         self.peer.end("the peer")?;
         // With all who live gone, a last look: the lock is free for everybody.
         let Ok(_guard) = new.try_write() else { return loss("the lock is not free at the end") };
         drop(_guard);
         drop((new, locks));
-        place.free();
+        sandbox.free();
         Ok(())
     }
 }
@@ -320,7 +320,7 @@ pub fn operations() -> Vec<Operation> {
     use Kind::{Read, Write};
     use Locking::{Enter, Leave, Reclaim, Timed, Try};
     use Peers::{Busy, Sleep, Wait};
-    type States = &'static [(&'static str, Peers, Held)];
+    type States = &'static [(&'static str, Peers, StoppedCopy)];
     let all: [(&str, Locking, States); 10] = [
         (
             "read lock",

@@ -150,9 +150,9 @@ impl Board {
             return;
         }
         let chosen = points.iter().step_by(points.len().div_ceil(most));
-        for (place, point) in self.points.iter().zip(chosen.clone()) {
-            place.0.store(point.address, SeqCst);
-            place.1.store(point.visit, SeqCst);
+        for (sandbox, point) in self.points.iter().zip(chosen.clone()) {
+            sandbox.0.store(point.address, SeqCst);
+            sandbox.1.store(point.visit, SeqCst);
         }
         self.count.store(chosen.len() as u32, SeqCst);
         self.counters[4].store(points.len() as u32, SeqCst);

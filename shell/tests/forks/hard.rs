@@ -1,8 +1,7 @@
 //! Forks under hard conditions: no descriptor is free, there is no file system, there are very many descriptors, the program has
 //! closed some behind the library's back, a signal handler forks.
 
-use crate::common::{SOON, skip, until};
-use crate::home::Home;
+use crate::kit::{SOON, Sandbox, skip, until};
 use crate::victim::{Grandchild, Victim, lives, victim};
 use rustix::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::fs::File;
@@ -128,8 +127,8 @@ fn hold() -> ! {
 }
 
 /// A victim in a state, and the number that it says of it.
-fn victim_in(scene: &str, home: &Home) -> (Victim, i32) {
-    let run = home.place.at("run");
+fn victim_in(scene: &str, sandbox: &Sandbox) -> (Victim, i32) {
+    let run = sandbox.at("run");
     let variables = [("WHORL_TEST_SCENE", scene.as_ref()), ("XDG_RUNTIME_DIR", run.as_os_str())];
     let mut victim = Victim::start("hard::prepared", &variables);
     victim.let_go();
@@ -149,13 +148,13 @@ fn holds_nothing(child: i32) {
     });
 }
 
-fn forked_in(scene: &str) -> (Home, Victim, Grandchild, i32) {
-    let home = Home::new();
-    let (mut victim, number) = victim_in(scene, &home);
+fn forked_in(scene: &str) -> (Sandbox, Victim, Grandchild, i32) {
+    let sandbox = Sandbox::new();
+    let (mut victim, number) = victim_in(scene, &sandbox);
     victim.fork();
     let child = Grandchild(victim.heard("forked"));
     holds_nothing(child.0);
-    (home, victim, child, number)
+    (sandbox, victim, child, number)
 }
 
 #[test]
@@ -193,15 +192,15 @@ fn a_child_keeps_what_has_the_number_of_something_closed() {
 
 #[test]
 fn a_signal_handler_may_fork_while_something_is_opened() {
-    let home = Home::new();
-    let (_victim, child) = victim_in("handler", &home);
+    let sandbox = Sandbox::new();
+    let (_victim, child) = victim_in("handler", &sandbox);
     holds_nothing(Grandchild(child).0);
 }
 
 #[test]
 fn a_child_has_its_own_and_its_child_does_not() {
-    let home = Home::new();
-    let (mut victim, child) = victim_in("child", &home);
+    let sandbox = Sandbox::new();
+    let (mut victim, child) = victim_in("child", &sandbox);
     let grandchild = Grandchild(victim.heard("grandchild"));
     let child = Grandchild(child);
     holds_nothing(grandchild.0);

@@ -1,8 +1,6 @@
 //! A fork after each system call of a thread that opens, uses or closes something of the library.
 
-use crate::common::{Live, SOON, until};
-use crate::dipc_support;
-use crate::home::Home;
+use crate::kit::{Running, SOON, Sandbox, until};
 use crate::victim::{Grandchild, Victim, lives, victim};
 use std::path::Path;
 use std::time::Duration;
@@ -88,28 +86,32 @@ fn hold() -> ! {
 }
 
 struct Phase {
-    home: Home,
-    mailboxes: dipc_support::Server,
-    _senders: Vec<Live>,
+    sandbox: Sandbox,
+    mailboxes: crate::kit::mailbox_server::Server,
+    _senders: Vec<Running>,
 }
 
 impl Phase {
     /// Whatever the victim of a scene needs around it.
     fn of(scene: &str) -> Self {
-        let home = Home::new();
+        let sandbox = Sandbox::new();
         let senders = match scene {
-            "receiver" => vec![home.start_fed("send x --peers 0 --seats 1000")],
-            "stream" => vec![home.start_fed("send x --peers 0 --socket --seats 1000")],
+            "receiver" => vec![sandbox.start_fed("send x --peers 0 --seats 1000")],
+            "stream" => vec![sandbox.start_fed("send x --peers 0 --socket --seats 1000")],
             _ => Vec::new(),
         };
         if !senders.is_empty() {
-            home.owned("x");
+            sandbox.until_owned("x");
         }
-        Self { home, mailboxes: dipc_support::Server::start(&["2", "4", "0", "4"]), _senders: senders }
+        Self {
+            sandbox,
+            mailboxes: crate::kit::mailbox_server::Server::start(&["2", "4", "0", "4"]),
+            _senders: senders,
+        }
     }
 
     fn victim(&self, scene: &str, hold: bool) -> Victim {
-        let (run, control) = (self.home.place.at("run"), self.mailboxes.control());
+        let (run, control) = (self.sandbox.at("run"), self.mailboxes.control());
         let mut variables = vec![
             ("WHORL_TEST_SCENE", scene.as_ref()),
             ("XDG_RUNTIME_DIR", run.as_os_str()),

@@ -3,7 +3,7 @@
 //! The program is this test binary again, in the role of the [`victim`]: one thread opens and closes things, and may be stopped
 //! after any of its system calls by ptrace; another forks when it is told to.
 
-use crate::common::{SOON, until};
+use crate::kit::{SOON, until};
 use libc::pid_t;
 use std::ffi::OsStr;
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
-//! What pipes and sockets have in common: one descriptor to each receiver, and the kernel copies in and out.
+//! What pipes and sockets have in common: one descriptor for each receiver, and the kernel copies in and out.
 
-use crate::contender::{LatencyParties, Link, StreamCase, StreamParties};
-use crate::latency::{self, Echo, Meter};
+use crate::contender::{LatencyParties, StreamCase, StreamParties};
+use crate::latency::{self, Echo, Link, Meter};
 use crate::load;
 use crate::role::{Pacer, Tally};
 use std::fs::File;
@@ -14,17 +14,17 @@ pub struct ByteStreams {
     pub case: StreamCase,
 }
 
-/// More than this is not written or read at a time, unless one message alone is longer.
+/// The most bytes of a write or read, unless one message alone is longer.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// How many messages go into one write or read.
+/// Returns how many messages go into one write or read.
 fn messages_at_a_time(case: &StreamCase) -> usize {
     (MOST_BYTES / case.size).max(1)
 }
 
 impl StreamParties for ByteStreams {
     fn send(mut self: Box<Self>, pace: &mut Pacer) {
-        // A receiver's death shows only when nobody else holds a reading end.
+        // The sender notices a receiver's death only if no other process holds a reading end.
         self.readers.clear();
         let run = self.case.batch.min(messages_at_a_time(&self.case));
         let mut buffer = vec![0u64; run * self.case.words()];
@@ -50,7 +50,7 @@ impl StreamParties for ByteStreams {
     }
 }
 
-/// One of the readers reads and checks messages until the last one; all other ends are closed in its process.
+/// Reads and checks messages from one reader until the last message. Closes all other ends in this process.
 pub fn receive_alone(
     readers: &mut Vec<File>,
     writers: &mut Vec<File>,
@@ -83,7 +83,7 @@ fn receive(reader: &mut File, case: &StreamCase, tally: &mut Tally) {
     }
 }
 
-/// A channel to and fro: what the asking party writes and reads, then what the answering one does.
+/// A channel back and forth: what the measuring party writes and reads, then what the answering party does.
 pub struct Duplex {
     pub ping: (File, File),
     pub pong: (File, File),
@@ -121,11 +121,11 @@ impl Link for End {
 }
 
 pub fn bytes(words: &[u64]) -> &[u8] {
-    // SAFETY: the same memory, seen as bytes.
+    // SAFETY: this is the memory of `words`, seen as bytes.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 pub fn bytes_mut(words: &mut [u64]) -> &mut [u8] {
-    // SAFETY: the same memory, seen as bytes; any bytes are valid words.
+    // SAFETY: this is the memory of `words`, seen as bytes; any bytes are valid words.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }

@@ -1,4 +1,4 @@
-//! What every Linux machine has to carry a stream to many, a file each.
+//! The means that every Linux machine has to carry a stream to many receivers, one file each.
 
 pub mod byte_streams;
 pub mod no_ring;

@@ -1,7 +1,7 @@
-//! Not a contender but the bound: the same loops that write and check, and nothing else.
+//! Not a contender but the bound: the loops that write and check, and nothing else.
 //!
-//! The sender fills slots of its own; receivers check slots that were filled once and never change, and only look at how
-//! many messages they owe. Nothing waits for a slower party and no byte crosses between cores.
+//! The sender fills its own slots. Receivers check slots that were filled once and never change, and only look at how
+//! many messages are left for them. No party waits for a slower one, and no byte crosses between cores.
 
 use crate::contender::{Contender, Stream, StreamCase, StreamParties, Unavailable};
 use crate::control::map_shared;
@@ -24,18 +24,19 @@ impl Contender for NoRing {
         let bytes = 4096 + 2 * case.slots * case.size;
         let parties = Parties { base: map_shared(bytes), bytes, case: *case };
         for slot in 0..case.slots {
-            // SAFETY: within the mapping, and nobody else has it yet.
+            // SAFETY: within the mapping, and no other code uses it yet.
             unsafe { load::fill_at(parties.slot(slot), case.words(), slot as u64) };
         }
         Ok(Stream::Processes(Box::new(parties)))
     }
 
     fn mortal(&self) -> Result<(), Unavailable> {
-        Err(Unavailable::cannot("nobody waits for anybody"))
+        Err(Unavailable::cannot("the parties do not wait for each other"))
     }
 }
 
-/// A word that says how many messages were sent (with the top bit: in all), the receivers' slots, the sender's slots.
+/// A word with the number of messages sent (with the top bit: the final number), the receivers' slots, the sender's
+/// slots.
 struct Parties {
     base: *mut u8,
     bytes: usize,
@@ -56,7 +57,7 @@ impl Parties {
 
 impl Drop for Parties {
     fn drop(&mut self) {
-        // SAFETY: mapped with this length; forked processes have mappings of their own.
+        // SAFETY: mapped with this length; forked processes have their own mappings.
         unsafe { libc::munmap(self.base.cast(), self.bytes) };
     }
 }
@@ -89,7 +90,7 @@ impl StreamParties for Parties {
             }
             backoff = Backoff::new();
             let number = tally.received() % self.case.slots as u64;
-            // SAFETY: one of the receivers' slots, which nobody writes any more.
+            // SAFETY: one of the receivers' slots, which no code writes any more.
             let words = unsafe { std::slice::from_raw_parts(self.slot(number as usize), self.case.words()) };
             let last = sent == (tally.received() + 1) | LAST;
             if tally.count(load::check(words, number), last) {

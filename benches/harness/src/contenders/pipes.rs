@@ -1,4 +1,4 @@
-//! Pipes: one for each receiver, every message written once into each.
+//! Pipes: one for each receiver. The sender writes every message once into each.
 
 use crate::contender::{Contender, Latency, LatencyCase, Stream, StreamCase, Unavailable, Wait};
 use crate::contenders::byte_streams::{ByteStreams, Duplex};
@@ -40,15 +40,15 @@ pub fn pipe() -> std::io::Result<(File, File)> {
     if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: fresh, and nobody else's.
+    // SAFETY: fresh, and owned by no other code.
     let reader = unsafe { File::from_raw_fd(fds[0]) };
     // SAFETY: as above.
     let writer = unsafe { File::from_raw_fd(fds[1]) };
     Ok((reader, writer))
 }
 
-/// Gives the pipe room for so many bytes where the system allows it, and never less than it had: 64 KiB. Returns the
-/// room in pages.
+/// Gives the pipe room for `bytes` bytes if the system allows it, and never less than the default of 64 KiB. Returns
+/// the room in pages.
 pub fn widen(pipe: &File, bytes: usize) -> usize {
     const MOST: usize = 1 << 20;
     let wanted = bytes.next_power_of_two().clamp(64 * 1024, MOST) as libc::c_int;

@@ -1,4 +1,4 @@
-//! Unix stream sockets: one connection for each receiver, every message written once into each.
+//! Unix stream sockets: one connection for each receiver. The sender writes every message once into each.
 
 use crate::contender::{Contender, Latency, LatencyCase, Stream, StreamCase, Unavailable, Wait};
 use crate::contenders::byte_streams::{ByteStreams, Duplex};

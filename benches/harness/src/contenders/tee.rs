@@ -1,5 +1,5 @@
-//! tee(2): the sender's pages are lent to a pipe (vmsplice), and the pipe's content is duplicated into each receiver's
-//! pipe without a copy; receivers read.
+//! tee(2): the sender lends its pages to a pipe (vmsplice), and duplicates that pipe's content into each receiver's
+//! pipe without a copy. Receivers read.
 
 use crate::contender::{Contender, Stream, StreamCase, StreamParties, Unavailable};
 use crate::contenders::byte_streams;
@@ -38,7 +38,7 @@ impl Contender for Tee {
     }
 
     fn mortal(&self) -> Result<(), Unavailable> {
-        Err(Unavailable::cannot("the same as pipes"))
+        Err(Unavailable::cannot("would repeat the figures of pipes"))
     }
 }
 
@@ -46,7 +46,7 @@ struct Parties {
     master: (File, File),
     writers: Vec<File>,
     readers: Vec<File>,
-    /// How many pages a receiver's pipe holds.
+    /// The number of pages that a receiver's pipe holds.
     room: usize,
     case: StreamCase,
 }
@@ -59,23 +59,24 @@ impl StreamParties for Parties {
         let run = case.batch.min(PAGE / case.size).max(1);
         let bytes = run * case.size;
         let pages = bytes.div_ceil(PAGE);
-        // A page may be written again when it has left every pipe: when `room` later pages have entered each of them.
+        // A page may be written again once it has left every pipe, which is when `room` later pages have entered each
+        // of them.
         let ring = room + 1 + pages;
         let memory = map_shared((ring + pages) * PAGE);
         let mut place = 0;
         pace.ready();
         loop {
             let batch = pace.batch(run);
-            // Messages of a run lie side by side; a run begins a page and does not wrap.
+            // The messages of a batch lie side by side. A batch starts a page and does not wrap.
             // SAFETY: `place + pages` is within the mapping.
             let start = unsafe { memory.add(place * PAGE) };
             for i in 0..run {
-                // SAFETY: within the run's pages, which have left all pipes.
+                // SAFETY: within the batch's pages, which have left all pipes.
                 unsafe { load::fill_at(start.add(i * case.size).cast(), case.words(), batch.stamp(i)) };
             }
             for page in 0..pages {
                 let len = PAGE.min(bytes - page * PAGE);
-                // SAFETY: within the run.
+                // SAFETY: within the batch.
                 lend(&master.1, unsafe { start.add(page * PAGE) }, len);
                 let (last, others) = writers.split_last().expect("a receiver");
                 others.iter().for_each(|writer| duplicate(&master.0, writer, len));

@@ -1,15 +1,15 @@
-//! The source, the place for the copies, and the check of what came out.
+//! The source, the directory for the copies, and the check of the copies.
 
 use super::{Job, text};
 use crate::janitor::Janitor;
+use crate::process::is_stopped;
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::fd::AsRawFd;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A directory of this bench's own on some file system, removed at the end with all that is in it.
+/// A private directory on some file system. Dropping it removes it with everything in it.
 pub struct Place {
     root: PathBuf,
     _janitor: Janitor,
@@ -17,7 +17,7 @@ pub struct Place {
 
 impl Place {
     /// # Errors
-    /// When it cannot be made, or when there is less room than the given bytes: both as a sentence.
+    /// If the directory cannot be made, or if the file system has less room than `bytes`. The error is a sentence.
     pub fn new(parent: &Path, bytes: u64) -> Result<Self, String> {
         let room = room(parent).map_err(text("statvfs"))?;
         if room < bytes {
@@ -39,12 +39,12 @@ impl Place {
         Ok(Place { root, _janitor: janitor })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A source of so many bytes that no file system can make smaller, in the page cache and written back.
+    /// Returns a source of `bytes` bytes that no file system can compress, in the page cache and written back.
     pub fn source(&self, bytes: u64) -> Result<PathBuf, String> {
         let path = self.root.join(format!("source-{bytes}"));
         if !path.exists() {
@@ -53,14 +53,15 @@ impl Place {
         Ok(path)
     }
 
-    /// An empty directory for the next copies, and nothing left to write back from the last ones.
+    /// Returns an empty directory for the next copies, and leaves nothing of the last ones to write back. Removing a file drops
+    /// what is not written yet, and waits for what is being written. Data of other programs are not flushed, because that can
+    /// take a minute in which no signal ends the measurement.
     pub fn fresh_directory(&self) -> Result<PathBuf, String> {
         let path = self.root.join("copies");
         remove(&path).map_err(text("remove the last copies"))?;
         std::fs::create_dir(&path).map_err(text("create a directory"))?;
         let directory = File::open(&path).map_err(text("open a directory"))?;
-        // SAFETY: a plain call on an open descriptor.
-        unsafe { libc::syncfs(directory.as_raw_fd()) };
+        directory.sync_all().map_err(text("flush a directory"))?;
         Ok(path)
     }
 }
@@ -73,32 +74,43 @@ fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 fn room(path: &Path) -> std::io::Result<u64> {
-    // Not libc's: its numbers have 32 bits on 32-bit machines.
+    // Not libc's statvfs, whose numbers have 32 bits on 32-bit machines.
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Writes a file and flushes it, piece by piece, so that a signal ends it soon.
 fn write_noise(path: &Path, bytes: u64) -> std::io::Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    const PIECE: usize = 1 << 20;
+    let mut file = File::create(path)?;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut left = bytes;
+    let mut piece = Vec::with_capacity(PIECE);
+    let mut left = usize::try_from(bytes).map_err(std::io::Error::other)?;
     while left > 0 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let word = state.to_le_bytes();
-        let len = left.min(8) as usize;
-        file.write_all(&word[..len])?;
-        left -= len as u64;
+        if is_stopped() {
+            return Err(std::io::Error::other("the measurement was interrupted"));
+        }
+        piece.clear();
+        while piece.len() < PIECE.min(left) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            piece.extend_from_slice(&state.to_le_bytes());
+        }
+        piece.truncate(left);
+        file.write_all(&piece)?;
+        file.sync_data()?;
+        left -= piece.len();
     }
-    file.into_inner()?.sync_all()
+    file.sync_all()
 }
 
-/// The blocks of each copy that are compared with the source: first, last, and some between.
+/// How many blocks of each copy are compared with the source: the first, the last, and some between.
 const SAMPLES: u64 = 32;
 const BLOCK: usize = 4096;
 
-/// Whether the directory holds so many copies, each as long as the source and equal to it wherever one looks.
+/// Checks that the directory holds the right number of copies, each as long as the source and equal to it in every
+/// sampled block.
 pub fn check(job: &Job) -> Result<(), String> {
     let source = File::open(&job.source).map_err(text("open the source"))?;
     let bytes = source.metadata().map_err(text("stat the source"))?.len();

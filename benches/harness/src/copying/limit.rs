@@ -1,4 +1,4 @@
-//! The limit: two processes that do nothing but write, each 128 KiB chunk of a mapping to all of their files in turn.
+//! The limit: two processes that only write each 128 KiB chunk of a mapping to all of their files in turn.
 
 use super::timing::{fork, wait_for_all};
 use super::{Job, text};
@@ -44,7 +44,7 @@ impl Mapping {
             return Ok(Mapping { start: std::ptr::null(), len });
         }
         let fd = file.as_raw_fd();
-        // SAFETY: a fresh mapping at a place of the kernel's choice.
+        // SAFETY: a fresh mapping, at an address that the kernel chooses.
         let start =
             unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
         if start == libc::MAP_FAILED {
@@ -57,7 +57,7 @@ impl Mapping {
         if self.len == 0 {
             return &[];
         }
-        // SAFETY: mapped with this length, never unmapped; nobody writes the bench's source.
+        // SAFETY: mapped with this length, never unmapped; no process writes the bench's source.
         unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }

@@ -1,4 +1,4 @@
-//! Copies of one file to many: what is run, how it is timed, and how its outcome is checked.
+//! Copies of one file to many: what runs, how it is timed, and how its result is checked.
 
 pub mod files;
 pub mod limit;
@@ -8,7 +8,7 @@ pub mod tools;
 use crate::contender::Unavailable;
 use std::path::PathBuf;
 
-/// What is to be done: so many copies of the source in the directory, which exists and is empty.
+/// The task of a copier: copies of the source in a directory, which exists and is empty.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub source: PathBuf,
@@ -17,13 +17,13 @@ pub struct Job {
 }
 
 impl Job {
-    /// Where a contender puts its copies. Whorl has names of its own.
+    /// Returns where a contender puts its copies. Whorl chooses its own names.
     pub fn destinations(&self) -> Vec<PathBuf> {
         (1..=self.copies).map(|copy| self.directory.join(format!("copy-{copy:04}"))).collect()
     }
 }
 
-/// What a copier does, in a process of its own.
+/// What a copier does, in its own process.
 pub type Work = Box<dyn Fn(&Job) -> Result<(), String>>;
 
 pub struct Copier {
@@ -41,7 +41,7 @@ impl Copier {
     }
 }
 
-/// An error's text, with what was being done.
+/// Returns a function that puts the action that failed before an error's text.
 pub fn text(doing: &str) -> impl Fn(std::io::Error) -> String + '_ {
     move |error| format!("{doing}: {error}")
 }

@@ -1,4 +1,4 @@
-//! One timed run: the work is done in a process of its own that waits for everything it has caused.
+//! One timed run. The work runs in its own process, which waits for all processes that it has caused.
 
 use super::{Copier, Job};
 use crate::clock;
@@ -9,10 +9,10 @@ use std::io::Write;
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
-/// What a run took, in seconds.
+/// The times of a run, in seconds.
 pub struct Taken {
     pub wall: f64,
-    /// User and system time of everybody concerned.
+    /// User and system time of all processes of the run.
     pub cpu: f64,
 }
 
@@ -21,7 +21,7 @@ pub fn run(control: &'static Control, copier: &Copier, job: &Job, deadline: Dura
     control.reset(task::NONE);
     let mut group = Group::new();
     group.spawn(control, || {
-        // Processes that their own parents leave behind become ours, and count.
+        // Orphaned processes of the run become this process's children, and count.
         // SAFETY: a plain call on this process.
         unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
         let record = &control.sender.0;
@@ -52,7 +52,7 @@ pub fn wait_for_all() -> Result<(), String> {
     if failures == 0 { Ok(()) } else { Err(format!("{failures} processes failed")) }
 }
 
-/// Forks a child of the timed process. `wait_for_all` tells how it ended.
+/// Forks a child of the timed process. `wait_for_all` reports how it ended.
 pub fn fork(work: impl FnOnce() -> Result<(), String>) {
     // SAFETY: no other thread exists in this process.
     let pid = unsafe { libc::fork() };
@@ -62,7 +62,7 @@ pub fn fork(work: impl FnOnce() -> Result<(), String>) {
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         let result = work();
         if let Err(text) = &result {
-            // Not `eprintln`, which panics where that cannot be written.
+            // Not `eprintln`, which panics if standard error cannot be written.
             let _ = writeln!(std::io::stderr(), "{}", text.escape_debug());
         }
         // SAFETY: as above.

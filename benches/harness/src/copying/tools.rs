@@ -1,4 +1,4 @@
-//! The tools that every system has, run as one would type them.
+//! The tools that every system has, used as a user would type them.
 
 use super::{Copier, Job, text};
 use crate::contender::Unavailable;
@@ -16,7 +16,7 @@ pub fn xargs_cp() -> Copier {
     script("xargs -P2 cp", &["xargs", "cp"], XARGS)
 }
 
-/// The last copy is tee's standard output.
+/// Copies with `tee`, whose standard output is the last copy.
 pub fn tee() -> Copier {
     if !installed("tee") {
         return Copier::absent("tee", Unavailable::cannot("there is no tee here"));
@@ -54,7 +54,7 @@ fn shell(script: &str, job: &Job) -> Result<(), String> {
     succeed(command.stdin(Stdio::null()))
 }
 
-/// Whorl's own command: `shell copy FLAGS... -n COPIES SOURCE -d DIRECTORY`.
+/// Copies with Whorl's own command: `shell copy FLAGS... -n COPIES SOURCE -d DIRECTORY`.
 pub fn whorl(name: &str, shell: PathBuf, flags: &'static [&'static str]) -> Copier {
     Copier::new(name, move |job| {
         let mut command = Command::new(&shell);
@@ -74,7 +74,7 @@ pub fn installed(tool: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(tool).exists())
 }
 
-/// The stream's contender: tee into the standard inputs of so many `wc -c`, whose counts are put into files.
+/// The contender for a stream: `tee` into the standard inputs of one `wc -c` for each copy. The counts go into files.
 pub fn tee_wc() -> Copier {
     let name = "tee >(wc -c)";
     if !installed("bash") || !installed("tee") {
@@ -94,7 +94,7 @@ pub fn tee_wc() -> Copier {
     })
 }
 
-/// Whether all counts are there and right.
+/// Checks that all counts are there and right.
 pub fn check_counts(job: &Job) -> Result<(), String> {
     let bytes = std::fs::metadata(&job.source).map_err(text("stat the source"))?.len().to_string();
     for path in job.destinations() {

@@ -1,5 +1,5 @@
-//! What is asked of a reader-writer lock: what it costs alone, how much gets through between two parties, and how long one
-//! waits for the other kind.
+//! The questions to a reader-writer lock: what it costs alone, how many operations two parties make, and how long one
+//! party waits for the other kind.
 
 use super::Lock;
 use crate::clock;
@@ -10,20 +10,20 @@ use crate::timing::Timing;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::{Duration, Instant};
 
-/// What the contended section copies, where it is not empty.
+/// The bytes that the contended section copies, if it is not empty.
 pub const COPIED: usize = 1 << 16;
-/// A section of the waiting cases.
+/// The length of a section in the waiting cases.
 pub const SECTION: Duration = Duration::from_millis(10);
 const MOST_WAITS: usize = 1 << 16;
 
-/// What one run asks of its parties.
+/// The question of one run.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Question {
-    /// One party, reading or writing, nothing inside: operations per second.
+    /// One party, reading or writing, with nothing inside: operations per second.
     Alone { writes: bool },
-    /// Two parties; of a hundred operations so many are writes, with so many bytes copied inside.
+    /// Two parties. Of a hundred operations, `writes` are writes, with `copied` bytes copied inside.
     Two { writes: u32, copied: usize },
-    /// One party of one kind among four of the other, whose sections overlap without pause: its waits.
+    /// One party of one kind among four of the other kind, whose sections overlap without a pause: its waits.
     Wait { writes: bool },
 }
 
@@ -37,14 +37,14 @@ impl Question {
     }
 }
 
-/// What the parties of a run share beside the lock.
+/// What the parties of a run share besides the lock.
 struct Board {
     /// Waits of the observed party, in microseconds.
     waits: [AtomicU32; MOST_WAITS],
     copied: [u8; COPIED],
 }
 
-/// Runs a question once. The answer is the operations per second of all together, or the waits in ms.
+/// Runs a question once. Returns the operations per second of all parties together, or the waits in ms.
 pub fn ask<L: Lock>(control: &'static Control, question: Question, timing: &Timing) -> Run<Vec<f64>> {
     control.reset(task::NONE);
     let place = map_shared(size_of::<L::Shared>()).cast::<L::Shared>();
@@ -142,7 +142,7 @@ fn work<L: Lock>(lock: L, seat: u32, question: Question, control: &'static Contr
         Question::Wait { writes } => {
             let (mut lock, nap) = (lock, || std::thread::sleep(SECTION));
             control.arrive();
-            // Not all at the same moment, so that the sections overlap.
+            // The parties start one after another, so that the sections overlap.
             std::thread::sleep(SECTION / 4 * seat);
             while control.phase.0.load(Relaxed) != phase::STOP {
                 match writes {
@@ -154,13 +154,13 @@ fn work<L: Lock>(lock: L, seat: u32, question: Question, control: &'static Contr
     }
 }
 
-/// Counts operations while it counts.
+/// Counts operations in the measuring phase.
 fn count<L: Lock>(mut lock: L, seat: u32, control: &'static Control, mut operate: impl FnMut(&mut L, u64)) {
     control.arrive();
     let (mut number, mut began) = (u64::from(seat) << 32, None);
     loop {
         match (control.phase.0.load(Relaxed), began) {
-            // Also who is late for all of the measuring counts something.
+            // A party that missed the measuring phase also counts something.
             (phase::MEASURE | phase::STOP, None) => began = Some((number, clock::nanoseconds())),
             (phase::STOP, _) => break,
             _ => {}
@@ -176,14 +176,14 @@ fn count<L: Lock>(mut lock: L, seat: u32, control: &'static Control, mut operate
     record.received.store(number - first, Release);
 }
 
-/// Gets in again and again, and notes how long each time took.
+/// Enters again and again, and records how long each entry took.
 fn observe<L: Lock>(mut lock: L, writes: bool, control: &'static Control, board: Place) {
     // SAFETY: mapped and zeroed; atomics.
     let waits = unsafe { &(*board.0).waits };
     control.arrive();
     let mut counted = 0;
     loop {
-        // A wait that is still going on at the end counts, too: it is at least so long.
+        // A wait that has not ended when the run ends counts, too: it is at least this long.
         let over = (control.phase.0.load(Relaxed) == phase::STOP && counted > 0) || counted == MOST_WAITS;
         if over {
             break;

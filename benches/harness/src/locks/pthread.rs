@@ -6,7 +6,7 @@ use std::cell::UnsafeCell;
 
 pub struct Shared(UnsafeCell<libc::pthread_rwlock_t>);
 
-// SAFETY: made to be shared.
+// SAFETY: the C library makes this lock for sharing.
 unsafe impl Sync for Shared {}
 
 /// glibc's number for "prefer writers, and let no reader lock twice" (pthread.h).
@@ -46,7 +46,7 @@ impl<const PREFER_WRITERS: bool> Lock for Pthread<PREFER_WRITERS> {
             let failed = unsafe { pthread_rwlockattr_setkind_np(attributes, PREFER_WRITER_NONRECURSIVE_NP) };
             assert_eq!(failed, 0);
         }
-        // SAFETY: the place is ours by the caller's promise.
+        // SAFETY: the place is the caller's, by its promise.
         let failed = unsafe { libc::pthread_rwlock_init(place.cast(), attributes) };
         assert_eq!(failed, 0);
     }

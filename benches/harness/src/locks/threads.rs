@@ -1,6 +1,7 @@
-//! Locks for the threads of one process: std's, and any with its calls. Their sleepers cannot be woken from another process.
+//! Locks for the threads of one process: std's, and any lock with its methods. Another process cannot wake their
+//! sleepers.
 
-/// A lock of which `std::sync::RwLock`'s calls can be asked.
+/// Implements [`Lock`](crate::locks::Lock) for a lock with the methods of `std::sync::RwLock`.
 #[macro_export]
 macro_rules! lock_of_threads {
     ($who:ident, $name:literal, $lock:ty) => {
@@ -12,7 +13,7 @@ macro_rules! lock_of_threads {
             type Shared = $lock;
 
             unsafe fn make(place: *mut $lock) {
-                // SAFETY: ours by the caller's promise.
+                // SAFETY: the place is the caller's, by its promise.
                 unsafe { place.write(Default::default()) };
             }
             fn enter(shared: &'static $lock, _: u32) -> Self {

@@ -2,16 +2,22 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `thread` | the thread: it admits receivers, reclaims seats, and answers requests |
+//! | `thread` | the thread and its loop |
+//! | `clients` | the connections to a named channel |
+//! | `forked` | receivers that this process has forked |
+//! | `state` | what both of them share, and what is told of it |
 //! | `peers` | the table of receivers, and how each ended |
 //! | `pending` | connections that have not joined yet |
 //! | `progress` | what the data thread tells the control thread |
 //! | `rate` | bytes and messages per second |
 //! | `stall` | finds receivers that block the sender |
 
+mod clients;
+pub(crate) mod forked;
 pub(crate) mod peers;
 mod pending;
 pub(crate) mod progress;
 mod rate;
 pub(crate) mod stall;
+pub(crate) mod state;
 pub(crate) mod thread;

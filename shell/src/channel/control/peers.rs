@@ -1,67 +1,99 @@
-//! Who came to an owner: what its control thread learns of them, and what its data thread waits for.
+//! The table of a sender's receivers: what its control thread learns of them, and what its data thread waits for.
 
 use crate::os::event_fd::EventFd;
+use crate::os::fork::{Child, Ending};
 use crate::os::signal::stop_signal;
 use crate::registry::protocol::{DisconnectReason, Token};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::process::Signal;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Somebody who was let in.
-#[derive(Clone, Debug)]
+/// A receiver.
+#[derive(Debug)]
 pub(crate) struct Peer {
-    /// Tells it from others.
+    /// The number of its connection, or of the forked child, from 0.
     pub id: u64,
     /// Its process id; 0 when unknown.
     pub pid: u32,
-    /// The run it belongs to.
+    /// The run of a program that it belongs to.
     pub token: Token,
-    /// Its seat, or whatever its transport calls its place.
+    /// Its place in the transport.
     pub place: Option<u32>,
     /// Whether it takes part.
     pub joined: bool,
-    /// Whether it was thrown out, for being too slow.
+    /// Whether it was evicted for being too slow.
     pub evicted: bool,
-    /// What it said in parting.
+    /// What it said before it disconnected.
     pub bye: Option<DisconnectReason>,
+    /// Its process, where this process forked it.
+    pub process: Option<ForkedProcess>,
+}
+
+/// A forked receiver's process.
+#[derive(Debug)]
+pub(crate) struct ForkedProcess {
+    pub child: Child,
+    /// What it reported about itself.
+    pub report: Option<Vec<u8>>,
+    /// How it ended, once it is reaped.
+    pub ended: Option<Ending>,
 }
 
 impl Peer {
-    /// Whether it is one of those who are sent to.
+    /// A receiver that was admitted to join under this number.
+    pub fn new(id: u64, pid: u32, token: Token, place: Option<u32>) -> Self {
+        let joined = place.is_some();
+        Self { id, pid, token, place, joined, evicted: false, bye: None, process: None }
+    }
+
+    /// A receiver that this process forked.
+    pub fn forked(id: u64, child: Child, place: Option<u32>) -> Self {
+        let process = Some(ForkedProcess { child, report: None, ended: None });
+        let pid = process.as_ref().map_or(0, |process| process.child.pid().as_raw_pid() as u32);
+        Self { process, ..Self::new(id, pid, Token::default(), place) }
+    }
+
+    /// Returns whether it is a forked process that was reaped.
+    pub fn has_ended(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.ended.is_some())
+    }
+
+    /// Returns whether it is one of those that are sent to.
     fn takes_part(&self) -> bool {
-        self.joined && !self.evicted
+        self.joined && !self.evicted && !self.has_ended()
     }
 }
 
-/// What became of those who took part and are no longer here.
+/// What became of the receivers that took part and are gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerSummary {
-    /// Have everything.
+    /// Receivers that have everything.
     pub done: u64,
-    /// Had enough before the end.
+    /// Receivers that left before the end.
     pub left: u64,
-    /// Failed on their own side: their process ids.
+    /// Receivers that failed on their own side: their process ids.
     pub failed: Vec<u32>,
-    /// Went without a word: their process ids.
+    /// Receivers that disconnected without a word: their process ids.
     pub lost: Vec<u32>,
-    /// Were thrown out for being too slow: their process ids.
+    /// Receivers that were evicted for being too slow: their process ids.
     pub evicted: Vec<u32>,
 }
 
 impl PeerSummary {
-    /// Counts somebody who took part, and went if `gone`.
-    fn count(&mut self, guest: &Peer, gone: bool) {
-        match guest.bye {
-            _ if !guest.joined => {}
-            // Even if it was thrown out meanwhile: everything had reached it.
+    /// Counts a receiver, which is gone if `gone`.
+    fn count(&mut self, peer: &Peer, gone: bool) {
+        match peer.bye {
+            _ if !peer.joined => {}
+            // Even if it was evicted meanwhile: everything had reached it.
             Some(DisconnectReason::Done) => self.done += 1,
-            _ if guest.evicted => remember(&mut self.evicted, guest.pid),
+            _ if peer.evicted => remember(&mut self.evicted, peer.pid),
             Some(DisconnectReason::Left) => self.left += 1,
-            Some(DisconnectReason::Failed) => remember(&mut self.failed, guest.pid),
-            None if gone => remember(&mut self.lost, guest.pid),
+            Some(DisconnectReason::Failed) => remember(&mut self.failed, peer.pid),
+            None if gone => remember(&mut self.lost, peer.pid),
             None => {}
         }
     }
@@ -69,51 +101,51 @@ impl PeerSummary {
 
 #[derive(Default)]
 struct State {
-    guests: Vec<Peer>,
-    tally: PeerSummary,
-    /// Nobody is let in any more.
+    peers: Vec<Peer>,
+    summary: PeerSummary,
+    /// No receiver may join any more.
     over: bool,
 }
 
-/// The guests of one owner.
+/// The receivers of one sender.
 pub(crate) struct PeerTable {
     state: Mutex<State>,
     changed: Condvar,
     asked_to_stop: AtomicBool,
-    /// Readable once the data thread should stop waiting for whatever it waits for.
+    /// Readable once the data thread should stop its wait for the source.
     cancel: EventFd,
-    visits: Option<Arc<ClientCounter>>,
+    clients: Option<Arc<ClientCounter>>,
 }
 
-/// How many runs of a client were here, whatever ways each of them came.
+/// Counts the runs of a client, each of which may connect several times.
 #[derive(Default)]
 pub(crate) struct ClientCounter {
     /// By run: its open connections, and whether it took something.
     open: Mutex<HashMap<Token, (u32, bool)>>,
-    over: AtomicU64,
+    served: AtomicU64,
 }
 
 impl ClientCounter {
-    /// A run has come one more way.
-    pub fn come(&self, run: Token) {
+    /// A run has opened a connection.
+    pub fn connected(&self, run: Token) {
         self.lock().entry(run).or_default().0 += 1;
     }
 
-    /// A run has left one of its ways, and has taken something there or not. With its last one its visit is over.
-    pub fn go(&self, run: Token, took: bool) {
+    /// A run has closed a connection, through which it took something or not. A run is served once it closed its last one.
+    pub fn disconnected(&self, run: Token, took: bool) {
         let mut open = self.lock();
-        let Some(visit) = open.get_mut(&run) else { return };
-        *visit = (visit.0.saturating_sub(1), visit.1 | took);
-        if visit.0 == 0 {
-            let took = visit.1;
+        let Some(client) = open.get_mut(&run) else { return };
+        *client = (client.0.saturating_sub(1), client.1 | took);
+        if client.0 == 0 {
+            let took = client.1;
             open.remove(&run);
-            self.over.fetch_add(took.into(), Ordering::Relaxed); // Relaxed: a count, looked at again and again
+            self.served.fetch_add(took.into(), Ordering::Relaxed); // Relaxed: a count, which callers read again and again
         }
     }
 
-    /// How many runs took something and are through.
-    pub fn over(&self) -> u64 {
-        self.over.load(Ordering::Relaxed)
+    /// Returns how many runs took something and have closed their connections.
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Token, (u32, bool)>> {
@@ -121,7 +153,7 @@ impl ClientCounter {
     }
 }
 
-/// Why a wait for guests ended early.
+/// Why a wait for receivers ended early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WaitEnd {
     TimedOut,
@@ -129,99 +161,152 @@ pub(crate) enum WaitEnd {
     Stopped,
 }
 
-/// As many process ids are remembered, for telling.
-const REMEMBERED: usize = 1024;
+/// The most process ids of one kind in a [`PeerSummary`].
+const MAX_PIDS: usize = 1024;
+/// How long a forked receiver may take to heed SIGTERM before it is killed.
+const TERM_GRACE: Duration = Duration::from_secs(1);
 
 impl PeerTable {
-    pub fn new() -> Result<Self, Errno> {
-        Self::counted(None)
-    }
-
-    /// The same, with their visits counted.
-    pub fn counted(visits: Option<Arc<ClientCounter>>) -> Result<Self, Errno> {
-        let cancel = EventFd::new()?;
+    /// A table without receivers; `clients` counts the runs that they belong to.
+    pub fn new(clients: Option<Arc<ClientCounter>>) -> Result<Self, Errno> {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Ok(Self { state, changed, asked_to_stop: AtomicBool::new(false), cancel, visits })
+        Ok(Self { state, changed, asked_to_stop: AtomicBool::new(false), cancel: EventFd::new()?, clients })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets somebody in; false if it is over.
-    pub fn enter(&self, guest: Peer) -> bool {
+    /// Adds a receiver. Returns false if no receiver may join any more.
+    pub fn add(&self, peer: Peer) -> bool {
         let mut state = self.lock();
         if state.over {
             return false;
         }
-        if let Some(visits) = &self.visits {
-            visits.come(guest.token);
+        if let Some(clients) = &self.clients {
+            clients.connected(peer.token);
         }
-        state.guests.push(guest);
+        state.peers.push(peer);
         true
     }
 
-    /// Changes what is known of a guest.
+    /// Changes what is known of a receiver.
     pub fn update(&self, id: u64, change: impl FnOnce(&mut Peer)) {
-        if let Some(guest) = self.lock().guests.iter_mut().find(|guest| guest.id == id) {
-            change(guest);
+        if let Some(peer) = self.lock().peers.iter_mut().find(|peer| peer.id == id) {
+            change(peer);
         }
         self.changed.notify_all();
     }
 
-    /// Somebody is gone.
-    pub fn leave(&self, id: u64) -> Option<Peer> {
+    /// Notes that the forked receivers at these places take part; `places` ascends.
+    pub fn join_forked(&self, places: &[u32]) {
+        for peer in &mut self.lock().peers {
+            let place = peer.id as u32;
+            if !peer.joined && places.binary_search(&place).is_ok() {
+                (peer.place, peer.joined) = (Some(place), true);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Returns a descriptor for each forked receiver, which becomes readable when it ends.
+    pub fn end_events(&self) -> Result<Vec<OwnedFd>, Errno> {
         let mut state = self.lock();
-        let at = state.guests.iter().position(|guest| guest.id == id)?;
-        let guest = state.guests.swap_remove(at);
-        state.tally.count(&guest, true);
+        state
+            .peers
+            .iter_mut()
+            .filter_map(|peer| peer.process.as_mut())
+            .map(|it| it.child.end_event())
+            .collect()
+    }
+
+    /// Stores what a forked receiver reported.
+    pub fn set_report(&self, id: u64, report: Vec<u8>) {
+        let mut state = self.lock();
+        let peer = usize::try_from(id).ok().and_then(|id| state.peers.get_mut(id));
+        if let Some(process) = peer.and_then(|peer| peer.process.as_mut()) {
+            process.report = Some(report);
+        }
+    }
+
+    /// Reaps a forked receiver if it has ended. Returns whether it had reported; `None` if it has not ended.
+    pub fn reap(&self, id: u64) -> Option<bool> {
+        let mut state = self.lock();
+        let process = state.peers.get_mut(id as usize)?.process.as_mut()?;
+        process.ended = Some(process.child.try_reap()?);
+        let has_reported = process.report.is_some();
         drop(state);
-        if let Some(visits) = &self.visits {
-            visits.go(guest.token, guest.bye == Some(DisconnectReason::Done));
+        self.changed.notify_all();
+        Some(has_reported)
+    }
+
+    /// Removes a receiver that is gone.
+    pub fn remove(&self, id: u64) -> Option<Peer> {
+        let mut state = self.lock();
+        let at = state.peers.iter().position(|peer| peer.id == id)?;
+        let peer = state.peers.swap_remove(at);
+        state.summary.count(&peer, true);
+        drop(state);
+        if let Some(clients) = &self.clients {
+            clients.disconnected(peer.token, peer.bye == Some(DisconnectReason::Done));
         }
         self.changed.notify_all();
-        Some(guest)
+        Some(peer)
     }
 
-    /// Everybody who is here.
-    pub fn all(&self) -> Vec<Peer> {
-        self.lock().guests.clone()
+    /// Calls `read` for every receiver, in the order of the table.
+    pub fn map<T>(&self, read: impl FnMut(&Peer) -> T) -> Vec<T> {
+        self.lock().peers.iter().map(read).collect()
     }
 
-    /// How many take part.
+    /// Returns how many receivers take part.
     pub fn joined(&self) -> usize {
-        self.lock().guests.iter().filter(|guest| guest.takes_part()).count()
+        self.lock().peers.iter().filter(|peer| peer.takes_part()).count()
     }
 
-    /// What became of those who are no longer here, those who have said goodbye or were thrown out included.
-    pub fn tally(&self) -> PeerSummary {
+    /// Returns whether any receiver takes part.
+    pub fn has_receivers(&self) -> bool {
+        self.lock().peers.iter().any(Peer::takes_part)
+    }
+
+    /// Returns what became of the receivers that are gone, or have said that they will be.
+    pub fn summary(&self) -> PeerSummary {
         let state = self.lock();
-        let mut tally = state.tally.clone();
-        state.guests.iter().for_each(|guest| tally.count(guest, false));
-        tally
+        let mut summary = state.summary.clone();
+        state.peers.iter().for_each(|peer| summary.count(peer, false));
+        summary
     }
 
-    /// Waits until so many take part.
+    /// Waits until `count` receivers take part.
     pub fn wait_joined(&self, count: usize, deadline: Option<Instant>) -> Result<(), WaitEnd> {
-        let taking_part = |state: &State| state.guests.iter().filter(|guest| guest.takes_part()).count();
-        self.wait(deadline, |state| taking_part(state) >= count)
+        self.wait(deadline, |state| state.peers.iter().filter(|peer| peer.takes_part()).count() >= count)
     }
 
-    /// Waits until nobody takes part.
+    /// Waits until no receiver takes part.
     pub fn wait_alone(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
-        self.wait(deadline, |state| !state.guests.iter().any(Peer::takes_part))
+        self.wait(deadline, |state| !state.peers.iter().any(Peer::takes_part))
     }
 
-    /// Waits until everybody who takes part has gone or said goodbye, and lets nobody in from then on. Who was let in and has
-    /// not sat down yet may still read everything; nobody waits for it.
+    /// Waits until every receiver that takes part has disconnected or said goodbye; none may join from then on. A receiver
+    /// that was granted a place and has not occupied it may still read everything, but is not waited for.
     pub fn wait_parted(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| {
-            state.over = state.guests.iter().all(|guest| guest.bye.is_some() || !guest.takes_part());
+            state.over = state.peers.iter().all(|peer| peer.bye.is_some() || !peer.takes_part());
             state.over
         })
     }
 
-    /// Waits until `enough` says so, asking whenever something changed, and now and then.
+    /// Waits until every forked receiver takes part or has ended.
+    pub fn wait_forked(&self) -> Result<(), WaitEnd> {
+        self.wait(None, |state| state.peers.iter().all(|peer| peer.joined || peer.has_ended()))
+    }
+
+    /// Waits until every forked receiver has ended.
+    pub fn wait_ended(&self) -> Result<(), WaitEnd> {
+        self.wait(None, |state| state.peers.iter().all(Peer::has_ended))
+    }
+
+    /// Waits until `enough` returns true. It is called after each change, and at least every 50 ms.
     pub fn wait_until(
         &self,
         deadline: Option<Instant>,
@@ -230,9 +315,19 @@ impl PeerTable {
         self.wait(deadline, |_| enough())
     }
 
-    fn wait(
+    fn wait(&self, deadline: Option<Instant>, enough: impl FnMut(&mut State) -> bool) -> Result<(), WaitEnd> {
+        let is_stopped = || match stop_signal() {
+            _ if self.is_asked_to_stop() => Some(WaitEnd::Stopped),
+            Some(_) => Some(WaitEnd::Interrupted),
+            None => None,
+        };
+        self.wait_unless(deadline, is_stopped, enough)
+    }
+
+    fn wait_unless(
         &self,
         deadline: Option<Instant>,
+        is_stopped: impl Fn() -> Option<WaitEnd>,
         mut enough: impl FnMut(&mut State) -> bool,
     ) -> Result<(), WaitEnd> {
         let mut state = self.lock();
@@ -240,13 +335,10 @@ impl PeerTable {
             if enough(&mut state) {
                 return Ok(());
             }
-            if self.is_asked_to_stop() {
-                return Err(WaitEnd::Stopped);
+            if let Some(end) = is_stopped() {
+                return Err(end);
             }
-            if stop_signal().is_some() {
-                return Err(WaitEnd::Interrupted);
-            }
-            // The control thread tells of every change; the bound is for signals, which tell nobody.
+            // The control thread notifies of every change; the limit is for signals, which notify nothing.
             let nap = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return Err(WaitEnd::TimedOut),
                 Some(left) => left.min(crate::os::futex::POLL_INTERVAL),
@@ -256,14 +348,40 @@ impl PeerTable {
         }
     }
 
-    /// Somebody asks the owner to end.
+    fn signal_forked(&self, signal: Signal) {
+        let state = self.lock();
+        let processes = state.peers.iter().filter_map(|peer| peer.process.as_ref());
+        processes.filter(|process| process.ended.is_none()).for_each(|process| process.child.kill(signal));
+    }
+
+    /// Ends every forked receiver: asks with SIGTERM, and kills after a second, because a stopped process does not react.
+    /// The control thread reaps.
+    pub fn end_forked(&self) {
+        self.signal_forked(Signal::TERM);
+        let all_ended = |state: &mut State| state.peers.iter().all(Peer::has_ended);
+        let deadline = Some(Instant::now() + TERM_GRACE);
+        if self.wait_unless(deadline, || None, all_ended).is_err() {
+            self.signal_forked(Signal::KILL);
+            let _ = self.wait_unless(None, || None, all_ended);
+        }
+    }
+
+    /// Kills and reaps every forked receiver, where there is no control thread that would reap.
+    pub fn kill_forked(&self) {
+        self.signal_forked(Signal::KILL);
+        for process in self.lock().peers.iter_mut().filter_map(|peer| peer.process.as_mut()) {
+            process.ended = Some(process.child.reap());
+        }
+    }
+
+    /// Notes that another process asked the sender to end.
     pub fn ask_to_stop(&self) {
         self.asked_to_stop.store(true, Ordering::Relaxed);
         self.cancel();
         self.changed.notify_all();
     }
 
-    /// Whether somebody did. Relaxed: whoever waits looks again, told or not.
+    /// Returns whether another process asked the sender to end. Relaxed: each waiter checks again, notified or not.
     pub fn is_asked_to_stop(&self) -> bool {
         self.asked_to_stop.load(Ordering::Relaxed)
     }
@@ -273,20 +391,20 @@ impl PeerTable {
         self.cancel.signal();
     }
 
-    /// What that rings. A data thread that looks for the reason now hushes it: that may be gone, when somebody came after the
-    /// last one went.
-    pub fn cancel_bell(&self) -> &EventFd {
+    /// The event of [`cancel`](Self::cancel). The data thread drains it before it checks the reason, because a new receiver
+    /// may have joined since the last one left.
+    pub fn cancel_event(&self) -> &EventFd {
         &self.cancel
     }
 
-    /// Readable once that happened.
+    /// Readable after [`cancel`](Self::cancel).
     pub fn cancelled(&self) -> BorrowedFd<'_> {
         self.cancel.as_fd()
     }
 }
 
 fn remember(pids: &mut Vec<u32>, pid: u32) {
-    if pids.len() < REMEMBERED {
+    if pids.len() < MAX_PIDS {
         pids.push(pid);
     }
 }
@@ -296,19 +414,19 @@ mod tests {
     use super::ClientCounter;
 
     #[test]
-    fn a_run_that_comes_two_ways_is_one_visit_and_one_that_takes_nothing_is_none() {
-        let (visits, [a, b, c]) = (ClientCounter::default(), [1, 2, 3].map(|run| [run; 16]));
-        visits.come(a);
-        visits.come(b);
-        visits.come(a);
-        visits.go(a, true);
-        assert_eq!(visits.over(), 0);
-        visits.go(a, false);
-        visits.go(b, false);
-        assert_eq!(visits.over(), 1);
-        visits.come(c);
-        visits.go(c, true);
-        visits.go(c, true);
-        assert_eq!(visits.over(), 2);
+    fn a_run_that_connects_twice_is_one_client_and_one_that_takes_nothing_is_none() {
+        let (clients, [a, b, c]) = (ClientCounter::default(), [1, 2, 3].map(|run| [run; 16]));
+        clients.connected(a);
+        clients.connected(b);
+        clients.connected(a);
+        clients.disconnected(a, true);
+        assert_eq!(clients.served(), 0);
+        clients.disconnected(a, false);
+        clients.disconnected(b, false);
+        assert_eq!(clients.served(), 1);
+        clients.connected(c);
+        clients.disconnected(c, true);
+        clients.disconnected(c, true);
+        assert_eq!(clients.served(), 2);
     }
 }

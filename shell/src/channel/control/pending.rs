@@ -1,64 +1,64 @@
-//! Connections at an owner's control thread that take no part yet: how many there may be, and which makes room.
+//! Connections that take no part yet: how many there may be, and which makes room.
 //!
-//! Whoever connects costs the owner a descriptor. One that says nothing, or is let in and does not sit down, would keep that
-//! from the others. So there may be a number of each, and the oldest makes room for the next.
+//! Each connection costs the sender a descriptor. A client that says nothing, or was granted a place and does not occupy it, would
+//! keep that descriptor from others. So there may be a number of each kind, and the oldest makes room for the next.
 
 use crate::shm::MAX_SEATS;
 use std::collections::BTreeSet;
 
-/// So many may not have been let in.
-const STRANGERS: usize = 256;
-/// So many may be let in and not have sat down: all seats may be waited for at once.
-const UNSEATED: usize = MAX_SEATS as usize;
+/// The most connections that were granted nothing.
+const MAX_UNKNOWN: usize = 256;
+/// The most connections that were granted a place and have not occupied it: one for each seat.
+const MAX_GRANTED: usize = MAX_SEATS as usize;
 
-/// More descriptors than anybody needs who is let in.
+/// More descriptors than one grant needs.
 const ENOUGH: usize = 16;
 
 /// Connections by their numbers, which grow.
 #[derive(Debug, Default)]
-pub(crate) struct PendingPeers {
-    strangers: BTreeSet<u64>,
-    unseated: BTreeSet<u64>,
+pub(super) struct PendingPeers {
+    unknown: BTreeSet<u64>,
+    granted: BTreeSet<u64>,
 }
 
 impl PendingPeers {
-    /// Somebody has connected.
-    pub fn come(&mut self, id: u64) {
-        self.strangers.insert(id);
+    /// A client has connected.
+    pub fn connected(&mut self, id: u64) {
+        self.unknown.insert(id);
     }
 
-    /// Somebody was let in.
-    pub fn enter(&mut self, id: u64) {
-        self.strangers.remove(&id);
-        self.unseated.insert(id);
+    /// A client was granted what it needs to join.
+    pub fn granted(&mut self, id: u64) {
+        self.unknown.remove(&id);
+        self.granted.insert(id);
     }
 
-    /// Somebody has a place, or is gone.
-    pub fn leave(&mut self, id: u64) {
-        self.strangers.remove(&id);
-        self.unseated.remove(&id);
+    /// A client has a place, or is gone.
+    pub fn remove(&mut self, id: u64) {
+        self.unknown.remove(&id);
+        self.granted.remove(&id);
     }
 
-    /// Whether it was let in; nothing once it has a place, or is gone.
-    pub fn stage(&self, id: u64) -> Option<bool> {
-        let unseated = self.unseated.contains(&id);
-        (unseated || self.strangers.contains(&id)).then_some(unseated)
+    /// Returns whether a client was granted a place; `None` once it has its place, or is gone.
+    pub fn is_granted(&self, id: u64) -> Option<bool> {
+        let granted = self.granted.contains(&id);
+        (granted || self.unknown.contains(&id)).then_some(granted)
     }
 
-    /// The oldest of those of whom there are too many.
+    /// Returns the oldest connection of a kind of which there are too many.
     pub fn excess(&self) -> Option<u64> {
         let oldest = |all: &BTreeSet<u64>, most| all.first().copied().filter(|_| all.len() > most);
-        oldest(&self.strangers, STRANGERS).or_else(|| oldest(&self.unseated, UNSEATED))
+        oldest(&self.unknown, MAX_UNKNOWN).or_else(|| oldest(&self.granted, MAX_GRANTED))
     }
 
-    /// The oldest of those who were not let in, but for one: as many as have the descriptors that one needs.
+    /// Returns the oldest connections that were granted nothing, without `id`: as many as hold the descriptors of one grant.
     pub fn oldest_but(&self, id: u64) -> Vec<u64> {
-        self.strangers.iter().copied().filter(|&other| other != id).take(ENOUGH).collect()
+        self.unknown.iter().copied().filter(|&other| other != id).take(ENOUGH).collect()
     }
 
-    /// The oldest of all, those first who were not let in.
+    /// Returns the oldest of all, first those that were granted nothing.
     pub fn oldest(&self) -> Option<u64> {
-        self.strangers.first().or_else(|| self.unseated.first()).copied()
+        self.unknown.first().or_else(|| self.granted.first()).copied()
     }
 }
 
@@ -68,25 +68,25 @@ mod tests {
 
     #[test]
     fn the_oldest_of_too_many_makes_room() {
-        let mut newcomers = PendingPeers::default();
-        for id in 0..STRANGERS as u64 {
-            newcomers.come(id);
+        let mut pending = PendingPeers::default();
+        for id in 0..MAX_UNKNOWN as u64 {
+            pending.connected(id);
         }
-        assert_eq!(newcomers.excess(), None);
-        newcomers.enter(0);
-        newcomers.come(1000);
-        assert_eq!((newcomers.excess(), newcomers.oldest()), (None, Some(1)));
-        newcomers.come(1001);
-        assert_eq!(newcomers.excess(), Some(1));
-        newcomers.leave(1);
-        assert_eq!(newcomers.excess(), None);
-        for id in 2000..2000 + UNSEATED as u64 {
-            newcomers.come(id);
-            newcomers.enter(id);
+        assert_eq!(pending.excess(), None);
+        pending.granted(0);
+        pending.connected(1000);
+        assert_eq!((pending.excess(), pending.oldest()), (None, Some(1)));
+        pending.connected(1001);
+        assert_eq!(pending.excess(), Some(1));
+        pending.remove(1);
+        assert_eq!(pending.excess(), None);
+        for id in 2000..2000 + MAX_GRANTED as u64 {
+            pending.connected(id);
+            pending.granted(id);
         }
-        assert_eq!(newcomers.excess(), Some(0));
-        assert_eq!([0, 1, 2].map(|id| newcomers.stage(id)), [Some(true), None, Some(false)]);
-        newcomers.leave(0);
-        assert_eq!(newcomers.excess(), None);
+        assert_eq!(pending.excess(), Some(0));
+        assert_eq!([0, 1, 2].map(|id| pending.is_granted(id)), [Some(true), None, Some(false)]);
+        pending.remove(0);
+        assert_eq!(pending.excess(), None);
     }
 }

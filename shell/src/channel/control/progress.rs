@@ -1,26 +1,42 @@
-//! What a data thread tells a control thread of the bytes' flow. Plain counters, which order nothing.
+//! What the data thread tells the control thread. Plain counters, which order nothing.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::registry::status::Phase;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// The bytes sent, and whether the data thread waits for peers.
+/// How a sender is doing.
 #[derive(Default)]
-pub(crate) struct Progress {
+pub(crate) struct SendStatus {
     sent: AtomicU64,
+    /// The length of the source and 1, or 0 where the length is unknown.
+    total: AtomicU64,
     waiting: AtomicBool,
+    wanted: AtomicU32,
+    begun: AtomicBool,
+    needs_receivers: AtomicBool,
 }
 
-impl Progress {
-    /// So many bytes were sent by now.
+impl SendStatus {
+    /// Stores the number of bytes sent so far.
     pub fn set_sent(&self, total: u64) {
         self.sent.store(total, Ordering::Relaxed);
     }
 
-    /// The bytes sent so far.
+    /// Returns the number of bytes sent so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Runs something that may wait for peers.
+    /// Stores how many bytes there are to send, where that is known.
+    pub fn set_total(&self, total: Option<u64>) {
+        self.total.store(total.map_or(0, |total| total.saturating_add(1)), Ordering::Relaxed);
+    }
+
+    /// Returns how many bytes there are to send, where that is known.
+    pub fn total(&self) -> Option<u64> {
+        self.total.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Runs something that may wait for receivers.
     pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.waiting.store(true, Ordering::Relaxed);
         let result = wait();
@@ -28,8 +44,34 @@ impl Progress {
         result
     }
 
-    /// Whether the data thread waits for peers just now.
+    /// Returns whether the data thread waits for receivers now.
     pub fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Stores how many receivers the sender waits for before it begins.
+    pub fn want(&self, count: u32) {
+        self.wanted.store(count, Ordering::Relaxed);
+    }
+
+    /// Returns how many receivers the sender waits for before it begins.
+    pub fn wanted(&self) -> u32 {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the sender has begun. With `needs_receivers` it ends once no receiver takes part.
+    pub fn begin(&self, needs_receivers: bool) {
+        self.begun.store(true, Ordering::Relaxed);
+        self.needs_receivers.store(needs_receivers, Ordering::Relaxed);
+    }
+
+    /// Returns whether the sender ends once no receiver takes part.
+    pub fn needs_receivers(&self) -> bool {
+        self.needs_receivers.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the sender has begun.
+    pub fn phase(&self) -> Phase {
+        if self.begun.load(Ordering::Relaxed) { Phase::Live } else { Phase::Waiting }
     }
 }

@@ -1,8 +1,8 @@
-//! How fast something grows, from looks at how much there is.
+//! How fast a number grows, from regular looks at it.
 
 use std::time::{Duration, Instant};
 
-/// How much in the last second or so.
+/// The growth in about the last second.
 pub(in crate::channel) struct Rate {
     since: Instant,
     then: u64,
@@ -33,7 +33,7 @@ impl Rate {
     }
 }
 
-/// Messages in all, from a count that wraps: looked at ten times a second, it cannot have gone round unseen.
+/// The total of messages, from a count that wraps. At ten looks a second the count cannot wrap unseen.
 #[derive(Default)]
 pub(in crate::channel) struct Messages {
     seen: u32,
@@ -48,12 +48,12 @@ impl Messages {
         self.rate.look(self.total);
     }
 
-    /// How many, now that the count stands here.
+    /// Returns the total, at this value of the count.
     pub fn with(&self, count: u32) -> u64 {
         self.total + u64::from(count.wrapping_sub(self.seen))
     }
 
-    /// How many in the last second, if there were `total` by now.
+    /// Returns how many messages there were in the last second, at this total.
     pub fn rate(&self, total: u64) -> u64 {
         self.rate.of(total)
     }

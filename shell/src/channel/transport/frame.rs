@@ -3,7 +3,7 @@
 //! ```text
 //! head   0..4 length   4..8 kind   8..16 argument        little-endian
 //! kind   0 bytes: `length` bytes follow
-//!        1 hole: nothing follows, `argument` zero bytes are meant
+//!        1 hole: nothing follows; it stands for `argument` zero bytes
 //!        2 end: `argument` is the total; 17 bytes follow: 1 and a checksum, or zeros
 //! ```
 
@@ -17,16 +17,16 @@ pub const END_BODY: usize = 17;
 /// A head, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Head {
-    /// So many bytes follow.
+    /// This many bytes follow.
     Bytes(u32),
-    /// So many zero bytes are meant.
+    /// This many zero bytes, which are not sent.
     Hole(u64),
-    /// The stream is over, with so many bytes; a checksum follows.
+    /// The stream is over, and has this many bytes; a checksum follows.
     End(u64),
 }
 
 impl Head {
-    /// The head's bytes.
+    /// Encodes the head.
     pub fn encode(self) -> [u8; HEAD] {
         let (length, kind, argument) = match self {
             Self::Bytes(length) => (length, 0_u32, 0),
@@ -40,7 +40,7 @@ impl Head {
         head
     }
 
-    /// Decodes a head; `None` for what no sender writes.
+    /// Decodes a head; returns `None` for bytes that no sender writes.
     pub fn decode(head: &[u8; HEAD]) -> Option<Self> {
         let (length, rest) = head.split_first_chunk::<4>()?;
         let (kind, rest) = rest.split_first_chunk::<4>()?;
@@ -55,7 +55,7 @@ impl Head {
     }
 }
 
-/// The end frame, whole.
+/// Encodes a whole end frame.
 pub fn encode_end(end: End) -> Vec<u8> {
     let mut frame = Head::End(end.total).encode().to_vec();
     frame.push(end.checksum.is_some().into());
@@ -63,7 +63,7 @@ pub fn encode_end(end: End) -> Vec<u8> {
     frame
 }
 
-/// The end that a head and its body say.
+/// Decodes the end record from the total in its head, and its body.
 pub fn decode_end(total: u64, body: &[u8; END_BODY]) -> End {
     let (&present, sum) = body.split_first().expect("17 bytes");
     let checksum = (present == 1).then(|| sum.try_into().expect("16 bytes"));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Those who sleep elsewhere, by place.
+/// The sockets of receivers that sleep in poll(2), by place.
 #[derive(Default)]
 pub(crate) struct PollWaiters {
     any: AtomicBool,
@@ -17,11 +17,11 @@ pub(crate) struct PollWaiters {
 impl PollWaiters {
     pub fn add(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         self.lock().insert(place, socket.clone());
-        // Relaxed: who adds tells the sleeper to look again afterwards.
+        // Relaxed: the caller tells the receiver to check again afterwards.
         self.any.store(true, Ordering::Relaxed);
     }
 
-    /// Forgets whoever would be told over this socket.
+    /// Forgets a receiver that would be told over this socket.
     pub fn remove(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         let mut sockets = self.lock();
         if sockets.get(&place).is_some_and(|known| Arc::ptr_eq(known, socket)) {
@@ -30,8 +30,8 @@ impl PollWaiters {
         self.any.store(!sockets.is_empty(), Ordering::Relaxed);
     }
 
-    /// Tells those of whom `is_asleep` says so. Without waiting: who has a full socket was told.
-    pub fn tell(&self, is_asleep: impl Fn(u32) -> bool) {
+    /// Tells the receivers for which `is_asleep` is true. It does not wait: a receiver with a full socket was told.
+    pub fn notify(&self, is_asleep: impl Fn(u32) -> bool) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }

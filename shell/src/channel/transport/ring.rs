@@ -1,8 +1,9 @@
-//! The ring as an owner's transport: handing the segment over, admitting, burying, evicting.
+//! The ring on the sender's side, for the control thread: it grants the segment, admits, reclaims, and evicts.
 
+use crate::channel::control::progress::SendStatus;
 use crate::channel::control::stall::StallDetector;
-use crate::channel::control::thread::{JoinGrant, Lag, SendStatus, Transport};
 use crate::channel::transport::poll_waiters::PollWaiters;
+use crate::channel::transport::{JoinGrant, Lag, Transport};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::protocol::{ControlMessage, Refusal, Start};
 use crate::registry::status::{Kind, PeerState, TransportKind};
@@ -15,20 +16,20 @@ use std::time::Duration;
 use whorl_core::ring::{Admission, Membership, Parts, disarm};
 use whorl_core::seat::State;
 
-/// A ring and its members, as the control thread sees them.
+/// A ring and its membership.
 pub(crate) struct RingTransport {
     segment: Segment,
     ring: SharedRing,
     membership: Membership<SharedRing>,
     geometry: Geometry,
     kind: Kind,
-    ledger: Arc<ItemOffsets>,
+    offsets: Arc<ItemOffsets>,
     hooks: Arc<Hooks>,
-    sleepers: PollWaiters,
+    poll_waiters: PollWaiters,
     evict_after: Option<Duration>,
-    /// Who was how far behind, while the sender waited.
-    stuck: Mutex<StallDetector<(u32, u32)>>,
-    /// Where the next newcomer looks for a seat first.
+    /// The process and the lag of each receiver for which the sender waits.
+    stalls: Mutex<StallDetector<(u32, u32)>>,
+    /// Where the next receiver looks for a seat first.
     hint: AtomicU32,
 }
 
@@ -38,38 +39,33 @@ impl RingTransport {
         ring: SharedRing,
         membership: Membership<SharedRing>,
         kind: Kind,
-        ledger: Arc<ItemOffsets>,
+        offsets: Arc<ItemOffsets>,
         evict_after: Option<Duration>,
     ) -> Arc<Self> {
         let (geometry, hooks) = (ring.geometry(), ring.host().hooks().clone());
-        let (sleepers, stuck, hint) =
-            (PollWaiters::default(), Mutex::new(StallDetector::new()), AtomicU32::new(0));
-        let party = Arc::new(Self {
+        let (poll_waiters, stalls) = (PollWaiters::default(), Mutex::new(StallDetector::new()));
+        let hint = AtomicU32::new(0);
+        let transport = Arc::new(Self {
             segment,
             ring,
             membership,
             geometry,
             kind,
-            ledger,
+            offsets,
             hooks,
-            sleepers,
+            poll_waiters,
             evict_after,
-            stuck,
+            stalls,
             hint,
         });
-        // Weakly, for the ring holds the hook.
-        let weak = Arc::downgrade(&party);
-        party.hooks.on_wake(move || {
-            if let Some(party) = weak.upgrade() {
-                party.sleepers.tell(|seat| disarm(&party.ring, seat));
+        // Weak, because the ring holds the hook.
+        let weak = Arc::downgrade(&transport);
+        transport.hooks.on_wake(move || {
+            if let Some(transport) = weak.upgrade() {
+                transport.poll_waiters.notify(|seat| disarm(&transport.ring, seat));
             }
         });
-        party
-    }
-
-    /// Everybody looks again.
-    pub fn ring_all(&self) {
-        self.ring.control().notify_all(self.ring.host());
+        transport
     }
 }
 
@@ -78,7 +74,7 @@ impl Transport for RingTransport {
         self.kind
     }
 
-    fn way(&self) -> TransportKind {
+    fn transport_kind(&self) -> TransportKind {
         TransportKind::Shm
     }
 
@@ -86,7 +82,7 @@ impl Transport for RingTransport {
         self.geometry.data_length() + self.geometry.control_length()
     }
 
-    fn hand_over(&self, _from: Start) -> Result<JoinGrant, Refusal> {
+    fn grant(&self, _start: Start) -> Result<JoinGrant, Refusal> {
         let objects =
             self.segment.objects().map(|object| CloseOnForkFd::open(|| object.try_clone_to_owned()));
         let descriptors = objects.into_iter().collect::<Result<_, _>>().map_err(|_| Refusal::Unable)?;
@@ -98,16 +94,22 @@ impl Transport for RingTransport {
         match self.membership.admit(seat) {
             Admission::Admitted => true,
             Admission::Refused => false,
-            // Decided already, when somebody else named this seat.
+            // Decided already, when another client named this seat.
             Admission::Nothing => {
                 self.membership.status_of(seat).is_some_and(|status| status.state == State::Active)
             }
         }
     }
 
-    fn standing(&self, seat: u32) -> (PeerState, Lag) {
+    fn admit_new(&self) -> Vec<u32> {
+        self.membership.admit_all();
+        let active = self.membership.status().filter(|status| status.state == State::Active);
+        active.map(|status| status.seat).collect()
+    }
+
+    fn peer_state(&self, seat: u32) -> (PeerState, Lag) {
         let lag = |items: u32| {
-            Lag::new(self.ledger.bytes_in_last(items), items.into(), self.geometry.slots().into())
+            Lag::new(self.offsets.bytes_in_last(items), items.into(), self.geometry.slots().into())
         };
         match self.membership.status_of(seat) {
             None => (PeerState::Done, Lag::default()),
@@ -120,31 +122,31 @@ impl Transport for RingTransport {
     }
 
     fn messages(&self) -> u32 {
-        self.ledger.items.load(Ordering::Relaxed)
+        self.offsets.items.load(Ordering::Relaxed)
     }
 
-    fn clear(&self, seat: u32) -> bool {
+    fn reclaim(&self, seat: u32) -> bool {
         self.membership.status_of(seat).is_none() || self.membership.reclaim(seat)
     }
 
-    fn will_tell(&self, seat: u32, socket: &Arc<CloseOnForkFd>) {
-        self.sleepers.add(seat, socket);
+    fn add_poll_waiter(&self, seat: u32, socket: &Arc<CloseOnForkFd>) {
+        self.poll_waiters.add(seat, socket);
     }
 
-    fn tells_no_more(&self, seat: u32, socket: &Arc<CloseOnForkFd>) {
-        self.sleepers.remove(seat, socket);
+    fn remove_poll_waiter(&self, seat: u32, socket: &Arc<CloseOnForkFd>) {
+        self.poll_waiters.remove(seat, socket);
     }
 
-    fn look(&self, pulse: &SendStatus) -> Vec<u32> {
+    fn sweep(&self, status: &SendStatus) -> Vec<u32> {
         self.membership.reclaim_dead();
-        let Some(patience) = self.evict_after else { return Vec::new() };
-        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        // While the sender waits the tail stands still, so who does not come nearer does not move.
-        let held_up = self
+        let Some(evict_after) = self.evict_after else { return Vec::new() };
+        let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        // While the sender waits the tail stands still, so a receiver whose lag does not shrink does not move.
+        let blocking = self
             .membership
             .status()
-            .filter(|seat| pulse.flow.is_waiting() && seat.state == State::Active && seat.behind > 0);
-        stuck.overdue(patience, held_up.map(|seat| (seat.seat, (seat.pid, seat.behind))))
+            .filter(|seat| status.is_waiting() && seat.state == State::Active && seat.behind > 0);
+        stalls.overdue(evict_after, blocking.map(|seat| (seat.seat, (seat.pid, seat.behind))))
     }
 
     fn evict(&self, seat: u32) {
@@ -153,12 +155,12 @@ impl Transport for RingTransport {
 
     fn interrupt(&self) {
         self.hooks.stop();
-        self.ring_all();
+        self.ring.control().notify_all(self.ring.host());
     }
 }
 
-/// How many bytes lie before each item that is still in the ring: what "so many items behind" means in bytes. Written by
-/// the data thread, read by the control thread; for display, so it orders nothing.
+/// How many bytes lie before each item that is still in the ring: it turns a lag in items into a lag in bytes. The data thread
+/// writes it and the control thread reads it, for display, so it orders nothing.
 pub(crate) struct ItemOffsets {
     starts: Box<[AtomicU64]>,
     items: AtomicU32,
@@ -171,7 +173,7 @@ impl ItemOffsets {
         Self { starts, items: AtomicU32::new(0), total: AtomicU64::new(0) }
     }
 
-    /// An item of so many bytes is published.
+    /// Counts an item of `bytes` bytes that is about to be published.
     pub fn add(&self, bytes: u64) {
         let (item, total) = (self.items.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         self.start_of(item).store(total, Ordering::Relaxed);
@@ -200,12 +202,12 @@ mod tests {
     use super::ItemOffsets;
 
     #[test]
-    fn a_ledger_knows_what_the_last_items_weigh() {
-        let ledger = ItemOffsets::new(4);
+    fn the_offsets_tell_how_many_bytes_the_last_items_have() {
+        let offsets = ItemOffsets::new(4);
         for bytes in [1, 10, 100, 1000, 10_000] {
-            ledger.add(bytes);
+            offsets.add(bytes);
         }
-        let all: Vec<_> = (0..5).map(|items| ledger.bytes_in_last(items)).collect();
+        let all: Vec<_> = (0..5).map(|items| offsets.bytes_in_last(items)).collect();
         assert_eq!(all, [0, 10_000, 11_000, 11_100, 11_110]);
     }
 }

@@ -1,45 +1,46 @@
 //! The receiver's end of a stream of frames, where bytes travel through a socket.
 
 use crate::channel::error::ReceiveError;
-use crate::channel::receiver::{Deadline, Payload, Received};
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
+use crate::channel::transport::payload::{Deadline, Payload, Taken};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::registry::{Client, RequestError, readable};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
-/// A socket and what of the current frame has arrived.
-pub(in crate::channel) struct Stream {
+/// A socket, and the part of the current frame that has arrived.
+pub(crate) struct Stream {
     socket: CloseOnForkFd,
-    /// A head, or the body of an end: collected until whole.
+    /// A head, or the body of an end: collected until it is whole.
     partial: Vec<u8>,
     /// Bytes of the current frame still to come.
     left: u32,
-    /// The total that an end's head said, while its body is collected.
+    /// The total in an end's head, while the body of that end is collected.
     ending: Option<u64>,
-    /// Bytes at the start of the buffer that nobody has taken yet.
+    /// Bytes at the start of the buffer that the caller has not taken yet.
     held: usize,
     buffer: Vec<u8>,
 }
 
 impl Stream {
-    /// The most bytes handed on at a time.
-    pub const LONGEST: usize = 1 << 17;
+    /// The most bytes in one payload.
+    pub const MAX_PAYLOAD: usize = 1 << 18;
 
+    /// A stream whose waits end at a deadline, and at a signal that asks the program to stop.
     pub fn new(socket: CloseOnForkFd) -> Result<Self, Errno> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self {
-            socket,
-            partial: Vec::new(),
-            left: 0,
-            ending: None,
-            held: 0,
-            buffer: vec![0; Self::LONGEST],
-        })
+        Ok(Self::blocking(socket))
     }
 
-    /// Whether nothing has arrived that could be received.
+    /// A stream whose waits are those of the blocking socket: one system call for each read. Only for receivers that some
+    /// other process kills if they miss a signal.
+    pub fn blocking(socket: CloseOnForkFd) -> Self {
+        let (partial, buffer) = (Vec::new(), vec![0; Self::MAX_PAYLOAD]);
+        Self { socket, partial, left: 0, ending: None, held: 0, buffer }
+    }
+
+    /// Returns whether nothing has arrived that could be received.
     pub fn is_idle(&self) -> Result<bool, ReceiveError> {
         if self.held > 0 {
             return Ok(false);
@@ -52,45 +53,45 @@ impl Stream {
         }
     }
 
-    /// Hands on what comes next. What `take` refuses is handed to the next one.
-    pub fn take<E: From<ReceiveError>>(
+    /// Hands the next payload to `take`. A payload that `take` refuses is handed to the next call.
+    pub fn take<T, E: From<ReceiveError>>(
         &mut self,
-        client: &Client,
+        client: Option<&Client>,
         deadline: Deadline,
-        take: impl FnOnce(Payload<'_>) -> Result<Received, E>,
-    ) -> Result<Received, E> {
-        // The owner says why before it cuts the stream.
-        let why = |error| match error {
-            ReceiveError::SenderDied if is_evicted(client) => ReceiveError::Evicted,
+        take: impl FnOnce(Payload<'_>) -> Result<T, E>,
+    ) -> Result<Taken<T>, E> {
+        // A sender that evicts says so before it cuts the stream.
+        let reason = |error| match error {
+            ReceiveError::SenderDied if client.is_some_and(is_evicted) => ReceiveError::Evicted,
             error => error,
         };
         loop {
             if self.held > 0 {
-                let received = take(Payload::Bytes(&self.buffer[..self.held]))?;
+                let taken = take(Payload::Bytes(&self.buffer[..self.held]))?;
                 self.held = 0;
-                return Ok(received);
+                return Ok(Taken::Payload(taken));
             }
             if self.left > 0 {
                 let room = self.buffer.len().min(self.left as usize);
-                self.held = read(&self.socket, &mut self.buffer[..room], deadline).map_err(why)?;
+                self.held = read(&self.socket, &mut self.buffer[..room], deadline).map_err(reason)?;
                 self.left -= self.held as u32;
                 continue;
             }
             let whole = if self.ending.is_some() { END_BODY } else { HEAD };
             while self.partial.len() < whole {
                 let room = whole - self.partial.len();
-                let count = read(&self.socket, &mut self.buffer[..room], deadline).map_err(why)?;
+                let count = read(&self.socket, &mut self.buffer[..room], deadline).map_err(reason)?;
                 self.partial.extend_from_slice(&self.buffer[..count]);
             }
             let arrived = std::mem::take(&mut self.partial);
             if let Some(total) = self.ending {
                 let body = arrived.as_slice().try_into().map_err(|_| ReceiveError::Corrupt)?;
-                return Ok(Received::End(frame::decode_end(total, body)));
+                return Ok(Taken::End(frame::decode_end(total, body)));
             }
             let head = arrived.as_slice().try_into().ok().and_then(Head::decode);
             match head.ok_or(ReceiveError::Corrupt)? {
                 Head::Bytes(count) => self.left = count,
-                Head::Hole(length) => return take(Payload::Hole(length)),
+                Head::Hole(length) => return take(Payload::Hole(length)).map(Taken::Payload),
                 Head::End(total) => self.ending = Some(total),
             }
         }

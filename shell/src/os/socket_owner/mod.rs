@@ -1,14 +1,14 @@
 //! Finds the user at the other end of a TCP connection within this machine, and decides whether that user is served.
 //!
-//! Every user of the machine can connect over loopback, and TCP does not carry the user. The kernel knows the owner of the
-//! other socket, and its answer has three traps:
+//! Each user of the machine can connect over loopback, and TCP does not transmit the user. The kernel knows the owner of the
+//! other socket, but its reply can mislead in three ways:
 //!
-//! 1. A socket that its process has closed reads as root's, without an inode. Such an owner counts as unknown. So a
-//!    client keeps its socket open until it has its reply; it may close its half of the connection.
-//! 2. If the connection is gone, the kernel may answer with a listening socket, or with a newer connection from the same
-//!    port. So the answer must name both addresses and the state of a connected socket. This end must also be connected
+//! 1. If a process has closed its socket, the kernel reports root as its owner, without an inode. Such an owner counts as
+//!    unknown. So a client keeps its socket open until it has its reply. It may close its half of the connection.
+//! 2. If the connection is gone, the kernel may reply with a listening socket, or with a newer connection from the same
+//!    port. So the reply must name both addresses and the state of a connected socket. This end must also be connected
 //!    after the lookup, because no other connection can have these addresses while it is.
-//! 3. A user without a number in this user namespace reads as the overflow user. So the overflow user never matches.
+//! 3. If a user has no number in this user namespace, the kernel reports the overflow user. So the overflow user never matches.
 
 mod proc_net;
 mod sock_diag;
@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
-/// The two addresses of a connection, as the socket that is looked for sees them. An IPv4 address mapped into IPv6 is
-/// written as IPv4.
+/// The two addresses of a connection, seen from the socket that a lookup searches for. An IPv4 address that is mapped into IPv6
+/// becomes an IPv4 address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Pair {
     local: SocketAddr,
@@ -37,41 +37,41 @@ impl Pair {
     }
 }
 
-/// What the kernel says about a socket.
+/// What the kernel reports about a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Found {
     /// Its state, as in the kernel's `tcp_states.h`.
     state: u8,
     /// Its owner, as seen in this user namespace.
     user: u32,
-    /// Its inode; 0: no process has it open.
+    /// Its inode, or 0 if no process has it open.
     inode: u64,
 }
 
 impl Found {
-    /// Whether this is an end of a connection: established, or closing in one of the orderly ways.
+    /// Returns whether this is an end of a connection that is established or is closing in order.
     fn is_connected(self) -> bool {
-        /// Established, both waits for a FIN, close wait, last acknowledgement, closing.
+        /// Established, FIN wait 1 and 2, close wait, last acknowledgement, closing.
         const CONNECTED: [u8; 6] = [1, 4, 5, 8, 9, 11];
         CONNECTED.contains(&self.state)
     }
 }
 
-/// Why the owner of a socket is not known.
+/// Why the owner of a socket is unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Unknown {
     /// The socket is closed, or in another network namespace.
     #[error("your socket is closed already, or in another network namespace")]
     NotFound,
-    /// The owner has the user number of this process, but that number also stands for users without a number.
+    /// The owner has the user number of this process, but that number also means users without a number.
     #[error("user number {0} also stands for unknown users")]
     Overflow(u32),
-    /// Neither way works.
-    #[error("the kernel does not say whose your socket is: {}", reason(*.0))]
+    /// Neither source works.
+    #[error("the kernel does not report the owner of your socket: {}", reason(*.0))]
     System(Errno),
 }
 
-/// A client that is not served. The text is for the client.
+/// The refusal to serve a client. The server sends its text to the client.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("this server serves user {user}; start it with --any-user to serve others{}",
     why.map_or(String::new(), |why| format!(" ({why})")))]
@@ -80,19 +80,19 @@ pub struct Refused {
     why: Option<Unknown>,
 }
 
-/// How the owners of sockets are found out here.
+/// The source from which [`OwnerCheck`] gets the owners of sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// One lookup in the kernel's table.
     SockDiag,
     /// Reading the whole table.
     ProcNet {
-        /// Why not by lookup.
+        /// Why a lookup does not work.
         why: Errno,
     },
 }
 
-/// Decides whether the client of a connection on loopback is served: if its socket belongs to the user who runs this
+/// Decides whether a client that connected over loopback is served. It is served if its socket belongs to the user of this
 /// process, or to root.
 #[derive(Debug)]
 pub struct OwnerCheck {
@@ -104,11 +104,11 @@ pub struct OwnerCheck {
 }
 
 impl OwnerCheck {
-    /// Opens the way to ask the kernel, and tries it with the address of a listening socket of this process.
+    /// Chooses the source of owners. `listener` is the address of a listening socket of this process, which serves as a test.
     pub fn open(listener: SocketAddr) -> Self {
         let own = rustix::process::geteuid().as_raw();
-        let tried = SockDiag::open().and_then(|mut diag| {
-            // A kernel without the module answers "not found" to every question, so ask for a socket that exists.
+        let tested = SockDiag::open().and_then(|mut diag| {
+            // A kernel without the module replies "not found" to each request. So this requests a socket that exists.
             match diag.find_listener(listener) {
                 Ok(true) => Ok(diag),
                 Ok(false) => Err(Errno::NOENT),
@@ -116,7 +116,7 @@ impl OwnerCheck {
                 Err(NetlinkError::Malformed) => Err(Errno::BADMSG),
             }
         });
-        let (diag, source) = match tried {
+        let (diag, source) = match tested {
             Ok(diag) => (Some(Mutex::new(diag)), Source::SockDiag),
             Err(why) => (None, Source::ProcNet { why }),
         };
@@ -125,15 +125,15 @@ impl OwnerCheck {
         Self { diag, source, own, overflow, user: name_of(own) }
     }
 
-    /// How owners are found out.
+    /// Returns the source of owners.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// Whether a client is served.
+    /// Checks that a client may be served. `client` is this end of its connection.
     ///
     /// # Errors
-    /// It is not: it belongs to another user, or its owner cannot be found out.
+    /// The client belongs to another user, or its owner is unknown.
     pub fn check(&self, client: impl AsFd) -> Result<(), Refused> {
         let refused = |why| Refused { user: self.user.clone(), why };
         match self.owner(client.as_fd()) {
@@ -143,10 +143,10 @@ impl OwnerCheck {
         }
     }
 
-    /// The owner of the other end of a connection.
+    /// Returns the user that owns the other end of a connection. `client` is this end.
     ///
     /// # Errors
-    /// It cannot be found out.
+    /// The owner is unknown.
     pub fn owner(&self, client: impl AsFd) -> Result<u32, Unknown> {
         let client = client.as_fd();
         let address = |address: rustix::net::SocketAddrAny| SocketAddr::try_from(address).ok();
@@ -171,10 +171,10 @@ impl OwnerCheck {
 }
 
 const ROOT: u32 = 0;
-/// The overflow user, if /proc does not say.
+/// The overflow user if /proc does not show it.
 const OVERFLOW: u32 = 65534;
 
-/// Returns a user's name from /etc/passwd, or its number. Does not ask name services, which may be slow or far away.
+/// Returns a user's name from /etc/passwd, or its number. It does not use name services, which may be slow.
 fn name_of(user: u32) -> String {
     let users = std::fs::read("/etc/passwd").unwrap_or_default();
     let named = users.split(|&byte| byte == b'\n').find_map(|line| {

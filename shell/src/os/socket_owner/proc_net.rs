@@ -1,5 +1,7 @@
-//! Reads `/proc/net/tcp` and `tcp6`, the kernel's tables of TCP sockets as text. They say the same as `sock_diag`, but a
-//! lookup reads the whole table. So they serve only where netlink is refused.
+//! Finds the owner of a TCP socket in `/proc/net/tcp` and `tcp6`, the kernel's tables of TCP sockets as text.
+//!
+//! They hold the same data as `sock_diag`, but a lookup reads the whole table. So this module is used only where netlink is
+//! refused.
 //!
 //! ```text
 //!   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -13,10 +15,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
-/// The longest line that is looked at.
-const LINE: u64 = 4096;
+/// The longest line that is parsed.
+const MAX_LINE: u64 = 4096;
 
-/// Looks up a socket. `None`: there is none with these two addresses.
+/// Looks up a socket. Returns `None` if there is no socket with these two addresses.
 ///
 /// # Errors
 /// The tables cannot be read.
@@ -24,7 +26,7 @@ pub fn find(pair: Pair) -> Result<Option<Found>, Errno> {
     // The second table also holds IPv6 sockets with mapped IPv4 addresses.
     let tables: &[&str] =
         if pair.local.is_ipv4() { &["/proc/net/tcp", "/proc/net/tcp6"] } else { &["/proc/net/tcp6"] };
-    // The kernel may skip an entry if others before it go away meanwhile, so look twice.
+    // The kernel may skip an entry if earlier entries vanish during the reads. So this reads the tables twice.
     for _ in 0..2 {
         for (number, table) in tables.iter().enumerate() {
             match File::open(table).and_then(|table| scan(BufReader::with_capacity(64 << 10, table), pair)) {
@@ -43,18 +45,18 @@ fn scan(mut table: impl BufRead, pair: Pair) -> std::io::Result<Option<Found>> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        if std::io::Read::take(&mut table, LINE).read_until(b'\n', &mut line)? == 0 {
+        if std::io::Read::take(&mut table, MAX_LINE).read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
-        if let Some((of, found)) = entry(&line)
-            && of == pair
+        if let Some((found_pair, found)) = entry(&line)
+            && found_pair == pair
         {
             return Ok(Some(found));
         }
     }
 }
 
-/// Reads one line. `None`: it is no entry.
+/// Parses one line. Returns `None` if it is not an entry.
 fn entry(line: &[u8]) -> Option<(Pair, Found)> {
     let line = std::str::from_utf8(line).ok()?;
     let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
@@ -64,13 +66,13 @@ fn entry(line: &[u8]) -> Option<(Pair, Found)> {
     Some((Pair::new(address(local)?, address(remote)?), found))
 }
 
-/// An address: words of 32 bits as the machine reads them, then the port.
+/// Parses an address: 32-bit words in the byte order of the machine, then the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let word = |index: usize| {
         let digits = ip.get(index * 8..index * 8 + 8)?;
-        let plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        Some(u32::from_str_radix(plain.then_some(digits)?, 16).ok()?.to_ne_bytes())
+        let has_only_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        Some(u32::from_str_radix(has_only_digits.then_some(digits)?, 16).ok()?.to_ne_bytes())
     };
     let ip = match ip.len() {
         8 => IpAddr::from(word(0)?),
@@ -92,7 +94,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn the_tables_tell_whose_a_connection_is() {
+    fn the_tables_have_the_owner_of_a_connection() {
         for host in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(host) else { continue };
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -101,15 +103,16 @@ mod tests {
             assert_eq!((found.user, found.state), (rustix::process::geteuid().as_raw(), 1));
             assert_ne!(found.inode, 0);
             drop(client);
-            let left = find(pair).unwrap();
-            assert!(left.is_none_or(|found| found.inode == 0), "{left:?}");
+            let after_close = find(pair).unwrap();
+            assert!(after_close.is_none_or(|found| found.inode == 0), "{after_close:?}");
         }
     }
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn lines_are_read_exactly_and_any_others_without_harm() {
-        let line = "   0: 0100007F:2328 0200007F:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 77 1 ffff 20 4 30 10 -1\n";
+    fn lines_are_parsed_exactly_and_other_text_is_refused() {
+        let line = "   0: 0100007F:2328 0200007F:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 77 1 \
+                    ffff 20 4 30 10 -1\n";
         let pair = Pair::new("127.0.0.1:9000".parse().unwrap(), "127.0.0.2:40000".parse().unwrap());
         assert_eq!(entry(line.as_bytes()), Some((pair, Found { state: 1, user: 1000, inode: 77 })));
         let mapped = line.replace("0100007F:2328", "0000000000000000FFFF00000100007F:2328");
@@ -117,7 +120,8 @@ mod tests {
         assert_eq!(entry(mapped.as_bytes()).unwrap().0, pair);
         let loopback = "00000000000000000000000001000000:2328";
         assert_eq!(address(loopback), Some("[::1]:9000".parse().unwrap()));
-        assert_eq!(entry(b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"), None);
+        let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+        assert_eq!(entry(heading.as_bytes()), None);
         let whole = &line[..line.find(" 77").unwrap() + 3];
         for cut in 0..whole.len() - 1 {
             assert_eq!(entry(&whole.as_bytes()[..cut]), None, "{cut}");
@@ -127,7 +131,7 @@ mod tests {
         {
             assert_eq!(address(broken), None, "{broken}");
         }
-        // The line is found after a line that is too long.
+        // The scan finds the line after a line that is too long.
         let long = format!("{}\n{line}", "x".repeat(10_000));
         assert!(scan(long.as_bytes(), pair).unwrap().is_some());
         assert_eq!(scan(&b"\xff\0\n"[..], pair).unwrap(), None);

@@ -1,8 +1,8 @@
 //! Text that a terminal would act on, wherever a command takes text from.
 
-use crate::common::*;
-use crate::home::Home;
-use crate::terminal::Terminal;
+use crate::kit::mailbox_server::port_of;
+use crate::kit::terminal::Terminal;
+use crate::kit::*;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -56,22 +56,22 @@ impl Tried {
     }
 }
 
-fn words(home: &Home, words: &str, more: &[&OsStr]) -> Command {
-    let mut command = home.words(words);
+fn words(sandbox: &Sandbox, words: &str, more: &[&OsStr]) -> Command {
+    let mut command = sandbox.words(words);
     command.args(more);
     command
 }
 
 #[test]
 fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let mut tried = Tried::default();
     let (hostile, broken) = (OsStr::new(HOSTILE), broken());
-    home.place.file("f", b"some bytes");
-    home.place.file("file", b"");
-    fs::create_dir(home.place.at("d")).expect("a directory");
+    sandbox.file("f", b"some bytes");
+    sandbox.file("file", b"");
+    fs::create_dir(sandbox.at("d")).expect("a directory");
     let below = |name: &OsStr| {
-        let mut path = home.place.at("file").into_os_string();
+        let mut path = sandbox.at("file").into_os_string();
         path.push("/");
         path.push(name);
         path
@@ -97,15 +97,15 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
         ("", ""),
     ] {
         for flag in flags.split_whitespace() {
-            tried.run(&mut words(&home, command, &[flag.as_ref(), hostile]), escape);
-            tried.run(&mut words(&home, command, &[flag.as_ref(), &broken]), "shell: ");
+            tried.run(&mut words(&sandbox, command, &[flag.as_ref(), hostile]), escape);
+            tried.run(&mut words(&sandbox, command, &[flag.as_ref(), &broken]), "shell: ");
         }
         let unknown = OsString::from_vec([b"--", HOSTILE.as_bytes()].concat());
-        tried.run(&mut words(&home, command, &[&unknown]), escape);
-        tried.run(&mut words(&home, command, &[hostile, hostile, hostile, hostile, hostile]), "shell: ");
+        tried.run(&mut words(&sandbox, command, &[&unknown]), escape);
+        tried.run(&mut words(&sandbox, command, &[hostile, hostile, hostile, hostile, hostile]), "shell: ");
         // The directory of manual pages can have any name.
         let holds = if command == "man" { "" } else { "shell: " };
-        tried.run(&mut words(&home, command, &[&broken]), holds);
+        tried.run(&mut words(&sandbox, command, &[&broken]), holds);
     }
     for positional in [
         "send",
@@ -124,7 +124,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
         "completions",
         "bench",
     ] {
-        tried.run(&mut words(&home, positional, &[hostile]), escape);
+        tried.run(&mut words(&sandbox, positional, &[hostile]), escape);
     }
     // Files that are not there or cannot be, each named by a path that is hostile.
     for path in [below(hostile), below(&broken)] {
@@ -144,25 +144,25 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
             "mail read 0 --token-file",
             "man",
         ] {
-            tried.run(&mut words(&home, command, &[&path]), escape);
+            tried.run(&mut words(&sandbox, command, &[&path]), escape);
         }
         if cfg!(feature = "cli") {
-            tried.run(&mut words(&home, "bench copy --quick -d", &[&path]), escape);
+            tried.run(&mut words(&sandbox, "bench copy --quick -d", &[&path]), escape);
         }
     }
     let template = |text: &str| OsString::from(format!("{text}{HOSTILE}"));
     for name in [template("{peer}{nobody"), template("a/{peer}"), template("{peer}/")] {
-        tried.run(&mut words(&home, "copy -n 2 f --name", &[&name]), "shell: ");
+        tried.run(&mut words(&sandbox, "copy -n 2 f --name", &[&name]), "shell: ");
     }
-    tried.run(&mut words(&home, "mail read 0 --host", &[hostile]), escape);
+    tried.run(&mut words(&sandbox, "mail read 0 --host", &[hostile]), escape);
     tried.run(
-        &mut words(&home, "recv x --timeout 1ms", &[home.place.at("").join(HOSTILE).join("f").as_os_str()]),
+        &mut words(&sandbox, "recv x --timeout 1ms", &[sandbox.at("").join(HOSTILE).join("f").as_os_str()]),
         escape,
     );
     // Results that name a file.
-    fs::write(home.place.at(HOSTILE), "text").expect("a file");
-    tried.run(&mut words(&home, "copy --json -n 1", &[hostile]), "\\u202e");
-    tried.run(&mut words(&home, "copy --no-clobber -n 1", &[hostile]), "file exists");
+    fs::write(sandbox.at(HOSTILE), "text").expect("a file");
+    tried.run(&mut words(&sandbox, "copy --json -n 1", &[hostile]), "\\u202e");
+    tried.run(&mut words(&sandbox, "copy --no-clobber -n 1", &[hostile]), "file exists");
     // Variables.
     for command in [
         "ls",
@@ -187,33 +187,33 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
         } else {
             escape
         };
-        tried.run(home.words(command).env("XDG_RUNTIME_DIR", below(hostile)), holds);
+        tried.run(sandbox.words(command).env("XDG_RUNTIME_DIR", below(hostile)), holds);
     }
     for command in ["serve x --dir d", "dipc 1 1 0 1", "dipc 1 1 0 1 --foreground"] {
-        tried.run(home.words(command).env("WHORL_LOG", HOSTILE), escape);
+        tried.run(sandbox.words(command).env("WHORL_LOG", HOSTILE), escape);
     }
-    tried.run(home.words("top").env("TERM", HOSTILE), "shell: top");
-    tried.run(home.words("ls").env("WHORL_COMPLETE", HOSTILE), escape);
+    tried.run(sandbox.words("top").env("TERM", HOSTILE), "shell: top");
+    tried.run(sandbox.words("ls").env("WHORL_COMPLETE", HOSTILE), escape);
     // The name that the program was called by.
-    let link = home.place.at("bin").join(HOSTILE);
-    fs::create_dir(home.place.at("bin")).expect("a directory");
-    symlink(env!("CARGO_BIN_EXE_shell"), &link).expect("a link");
+    let link = sandbox.at("bin").join(HOSTILE);
+    fs::create_dir(sandbox.at("bin")).expect("a directory");
+    symlink(SHELL, &link).expect("a link");
     for (arguments, holds) in [
         ("--help", "Usage: shell"),
         ("ls --help", "Usage: shell ls"),
         ("nosuch", "nosuch"),
         ("completions bash", "call it by another"),
     ] {
-        let mut called = home.place.program(link.to_str().expect("it is UTF-8"));
+        let mut called = sandbox.program(link.to_str().expect("it is UTF-8"));
         tried.run(called.args(arguments.split(' ')), holds);
     }
-    every_command_was_tried(&home, &tried);
-    home.nothing_left();
+    every_command_was_tried(&sandbox, &tried);
+    sandbox.nothing_left();
 }
 
 /// Compares with the commands that there are.
-fn every_command_was_tried(home: &Home, tried: &Tried) {
-    let help = run(&mut home.words("--help"));
+fn every_command_was_tried(sandbox: &Sandbox, tried: &Tried) {
+    let help = run(&mut sandbox.words("--help"));
     let list =
         help.stdout.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
     let listed = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
@@ -226,28 +226,28 @@ fn every_command_was_tried(home: &Home, tried: &Tried) {
 
 #[test]
 fn no_name_that_was_planted_reaches_the_terminal_as_it_is() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let mut tried = Tried::default();
-    run(&mut home.words("ls")).silent_success(); // makes the runtime directory
-    let runtime = home.place.at("run/whorl");
+    run(&mut sandbox.words("ls")).silent_success(); // makes the runtime directory
+    let runtime = sandbox.at("run/whorl");
     let plant = |before: &str, after: &str| runtime.join(format!("{before}{HOSTILE}{after}"));
     fs::create_dir(plant("x.17-", ".wait")).expect("a directory");
     fs::write(plant("y.18-", ".wait"), "").expect("a file");
     fs::write(plant("", ".sock"), "").expect("a file");
     fs::write(plant("dipc-", ".server"), "").expect("a file");
     for command in ["ls", "ls --json", "ls --sysv", "top --once", "top --json", "doctor", "doctor --json"] {
-        tried.run(&mut home.words(command), "");
+        tried.run(&mut sandbox.words(command), "");
     }
-    tried.run(&mut home.words("rm x"), "\\u{202e}");
-    tried.run(&mut home.words("rm --dead"), "\\u{202e}");
-    tried.run(&mut home.words("rm y"), "");
+    tried.run(&mut sandbox.words("rm x"), "\\u{202e}");
+    tried.run(&mut sandbox.words("rm --dead"), "\\u{202e}");
+    tried.run(&mut sandbox.words("rm y"), "");
     for (name, value) in [("WHORL_COMPLETE", "bash"), ("WHORL_COMPLETE", "zsh"), ("WHORL_COMPLETE", "fish")] {
         for line in ["rm ", "recv ", "send ", "copy -n 1 ", "dipcrm ", "mail --unix "] {
-            fs::write(home.place.at(HOSTILE), "").expect("a file");
-            fs::write(home.place.at("a\nb"), "").expect("a file");
-            fs::write(home.place.at("plain"), "").expect("a file");
+            fs::write(sandbox.at(HOSTILE), "").expect("a file");
+            fs::write(sandbox.at("a\nb"), "").expect("a file");
+            fs::write(sandbox.at("plain"), "").expect("a file");
             let line: Vec<_> = line.split(' ').collect();
-            let mut asked = home.shell(["--", "shell"]);
+            let mut asked = sandbox.shell(["--", "shell"]);
             asked.args(&line).env(name, value).env("_CLAP_COMPLETE_INDEX", line.len().to_string());
             let is_path = ["copy", "mail"].contains(&line[0]);
             tried.run(asked.env("_CLAP_IFS", "\n"), if is_path { "plain" } else { "" });
@@ -257,18 +257,18 @@ fn no_name_that_was_planted_reaches_the_terminal_as_it_is() {
 
 #[test]
 fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let mut tried = Tried::default();
     // A receiver that was started by a hostile name, with hostile arguments, and waits.
-    let mut bash = home.place.program("bash");
+    let mut bash = sandbox.program("bash");
     let script = "exec -a \"$0\" \"$SHELL_BIN\" recv wide --timeout 1h \"$0\"";
-    bash.args([OsStr::new("-c"), script.as_ref(), &broken()]).env("SHELL_BIN", env!("CARGO_BIN_EXE_shell"));
-    let waiting = start(bash.env("XDG_RUNTIME_DIR", home.place.at("run")));
-    home.awaited("wide", 1);
+    bash.args([OsStr::new("-c"), script.as_ref(), &broken()]);
+    let waiting = start(&mut bash);
+    sandbox.until_awaited("wide", 1);
     for command in ["ls", "ls --json", "top --once", "top --json"] {
-        tried.run(&mut home.words(command), "wide");
+        tried.run(&mut sandbox.words(command), "wide");
     }
-    if let Some(terminal) = Terminal::open(&home, 200, 24, "shell ls; shell top --interval 100ms") {
+    if let Some(terminal) = Terminal::open(&sandbox, 200, 24, "shell ls; shell top --interval 100ms") {
         let screen = terminal.shows(&["wide", "1 for it", "q end"]);
         assert_tame("top", screen.as_bytes());
         terminal.keys(&["Enter"]);
@@ -279,29 +279,29 @@ fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
     signal(waiting.pid(), Signal::TERM);
     waiting.end(LIMIT);
     // A server with hostile messages, and files that announce none.
-    let servers = home.place.at("servers");
+    let servers = sandbox.at("servers");
     fs::create_dir(&servers).expect("a directory");
     let message = broken();
-    let serving = start(home.words("serve one --dir servers").args([
+    let serving = start(sandbox.words("serve one --dir servers").args([
         OsStr::new("--socket-message"),
         &message,
         OsStr::new("--shm-message"),
         &message,
     ]));
-    until(SOON, "it is announced", || home.place.names("servers") == ["one.server"]);
+    until(SOON, "it is announced", || sandbox.names("servers") == ["one.server"]);
     fs::write(servers.join(format!("{HOSTILE}.server")), HOSTILE).expect("a file");
     fs::write(servers.join("text.server"), format!("127.0.0.1\n1\n{HOSTILE}\n")).expect("a file");
     symlink(HOSTILE, servers.join(format!("link{HOSTILE}.server"))).expect("a link");
     fs::create_dir(servers.join(format!("folder{HOSTILE}.server"))).expect("a directory");
-    tried.run(&mut home.words("servers --dir servers"), "\\u{202e}");
-    tried.run(&mut home.words("servers --dir servers --json"), "\\u202e");
+    tried.run(&mut sandbox.words("servers --dir servers"), "\\u{202e}");
+    tried.run(&mut sandbox.words("servers --dir servers --json"), "\\u202e");
     signal(serving.pid(), Signal::TERM);
     serving.end(LIMIT);
 }
 
 #[test]
 fn no_message_or_mailbox_server_writes_to_the_terminal() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let mut tried = Tried::default();
     // Servers that are none.
     for answer in [
@@ -316,28 +316,28 @@ fn no_message_or_mailbox_server_writes_to_the_terminal() {
             let (mut client, _) = listener.accept().expect("a client");
             let _ = client.write_all(answer.as_bytes()).and_then(|()| client.read(&mut [0; 100]));
         });
-        tried.run(&mut home.words(&format!("mail --host 127.0.0.1 -p {port} read 0")), "shell: mail: ");
+        tried.run(&mut sandbox.words(&format!("mail --host 127.0.0.1 -p {port} read 0")), "shell: mail: ");
         answering.join().expect("it answered");
     }
-    let started = run(&mut home.words("dipc 2 4 0 4"));
+    let started = run(&mut sandbox.words("dipc 2 4 0 4"));
     started.has_code(0);
-    let port = started.stdout.trim().rsplit(':').next().expect("a port").to_owned();
+    let port = port_of(&started.stdout).to_string();
     let message = broken();
-    run(words(&home, &format!("mail -p {port} write 0"), &[&message]).arg("")).has_code(2);
-    run(&mut words(&home, &format!("mail -p {port} write 0"), &[&message])).has_code(0);
+    run(words(&sandbox, &format!("mail -p {port} write 0"), &[&message]).arg("")).has_code(2);
+    run(&mut words(&sandbox, &format!("mail -p {port} write 0"), &[&message])).has_code(0);
     // A pipe gets the bytes themselves; lines are for people.
-    let bytes = home.words(&format!("mail -p {port} read 0")).output().expect("it runs");
+    let bytes = sandbox.words(&format!("mail -p {port} read 0")).output().expect("it runs");
     assert_eq!(bytes.stdout, message.as_bytes());
     let mut watching =
-        home.words(&format!("mail -p {port} watch 0")).stdout(Stdio::piped()).spawn().expect("it starts");
+        sandbox.words(&format!("mail -p {port} watch 0")).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut line = Vec::new();
     BufReader::new(watching.stdout.take().expect("a pipe")).read_until(b'\n', &mut line).expect("a line");
     watching.kill().and_then(|()| watching.wait()).expect("it ends");
     assert_tame("mail watch", &line);
     assert!(line.ends_with(b"\\xff\\xed\\xa0\\x80\n"), "{}", line.escape_ascii());
-    if let Some(terminal) = Terminal::open(&home, 200, 24, &format!("shell mail -p {port} read 0")) {
+    if let Some(terminal) = Terminal::open(&sandbox, 200, 24, &format!("shell mail -p {port} read 0")) {
         assert_tame("mail read", terminal.shows(&["ended 0", "\\u{202e}", "\\xff"]).as_bytes());
     }
-    run(&mut home.words(&format!("dipcrm {port}"))).has_code(0);
-    home.nothing_left();
+    run(&mut sandbox.words(&format!("dipcrm {port}"))).has_code(0);
+    sandbox.nothing_left();
 }

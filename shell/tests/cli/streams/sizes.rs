@@ -1,7 +1,6 @@
 //! Terminals of any size, and terminals that are none, under what draws on them.
 
-use crate::common::*;
-use crate::home::Home;
+use crate::kit::*;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -46,7 +45,7 @@ impl Pty {
     }
 
     /// Starts a command with this terminal as its three standard streams.
-    fn start(&self, command: &mut Command) -> Live {
+    fn start(&self, command: &mut Command) -> Running {
         let side = || self.theirs.try_clone().expect("a copy");
         start_with_streams(command.stdin(side()), side().into(), side().into())
     }
@@ -74,9 +73,9 @@ fn peak(pid: i32) -> u64 {
 #[test]
 fn top_draws_on_a_terminal_of_any_size_and_when_it_changes() {
     for (number, size) in SIZES.into_iter().enumerate() {
-        let home = Home::new();
+        let sandbox = Sandbox::new();
         let pty = Pty::new(size);
-        let mut top = pty.start(home.words("top --interval 50ms").env("TERM", "xterm"));
+        let mut top = pty.start(sandbox.words("top --interval 50ms").env("TERM", "xterm"));
         until(LIMIT, "it draws or ends", || pty.drawn() > 100 || !top.is_running());
         for next in [SIZES[(number + 1) % SIZES.len()], (80, 24)] {
             let before = pty.drawn();
@@ -96,11 +95,11 @@ fn top_draws_on_a_terminal_of_any_size_and_when_it_changes() {
 
 #[test]
 fn top_waits_for_a_terminal_that_is_not_ready() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let pty = Pty::new((65535, 65535));
     let flags = fcntl_getfl(&pty.theirs).expect("flags");
     fcntl_setfl(&pty.theirs, flags | OFlags::NONBLOCK).expect("flags");
-    let mut top = pty.start(home.words("top --interval 50ms").env("TERM", "xterm"));
+    let mut top = pty.start(sandbox.words("top --interval 50ms").env("TERM", "xterm"));
     until(LIMIT, "it draws or ends", || pty.drawn() > 100 || !top.is_running());
     for _ in 0..5 {
         let before = pty.drawn();
@@ -114,10 +113,10 @@ fn top_waits_for_a_terminal_that_is_not_ready() {
 
 #[test]
 fn top_says_why_it_does_not_draw() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     for term in [None, Some(""), Some("dumb")] {
         let pty = Pty::new((80, 24));
-        let mut command = home.words("top");
+        let mut command = sandbox.words("top");
         match term {
             Some(term) => command.env("TERM", term),
             None => command.env_remove("TERM"),
@@ -135,9 +134,9 @@ fn top_says_why_it_does_not_draw() {
 
 #[test]
 fn progress_is_drawn_on_a_terminal_of_any_size() {
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let bytes = noise(3 << 20, 7);
-    home.place.file("f", &bytes);
+    sandbox.file("f", &bytes);
     for size in SIZES {
         for is_ready in [true, false] {
             let pty = Pty::new(size);
@@ -145,25 +144,25 @@ fn progress_is_drawn_on_a_terminal_of_any_size() {
                 let flags = fcntl_getfl(&pty.theirs).expect("flags");
                 fcntl_setfl(&pty.theirs, flags | OFlags::NONBLOCK).expect("flags");
             }
-            let mut command = home.words("copy -n 2 --progress always f");
+            let mut command = sandbox.words("copy -n 2 --progress always f");
             let copying = pty.start(command.env("TERM", "xterm"));
             assert_eq!(copying.end(LIMIT).code(), Some(0), "{size:?}: {}", pty.text());
             assert!(!pty.text().contains("panicked"), "{size:?}: {}", pty.text());
-            assert_holds(&home.place.received(1, "f"), &bytes);
+            assert_holds(&sandbox.received(1, "f"), &bytes);
         }
     }
-    home.nothing_left();
+    sandbox.nothing_left();
 }
 
 #[test]
 fn tables_fit_a_terminal_of_any_size() {
-    let home = Home::new();
-    let sender = home.start_fed("send chan");
-    home.owned("chan");
+    let sandbox = Sandbox::new();
+    let sender = sandbox.start_fed("send chan");
+    sandbox.until_owned("chan");
     for size in SIZES {
         for command in ["ls", "top --once", "doctor", "--help"] {
             let pty = Pty::new(size);
-            let ended = pty.start(home.words(command).env("TERM", "xterm")).end(LIMIT);
+            let ended = pty.start(sandbox.words(command).env("TERM", "xterm")).end(LIMIT);
             assert!(ended.code().is_some_and(|code| code < 2), "{command} {size:?}: {}", pty.text());
             until(LIMIT, "it is printed", || pty.drawn() > 0);
             assert!(!pty.text().contains("panicked"), "{command} {size:?}: {}", pty.text());

@@ -1,8 +1,8 @@
 //! Every command with standard streams that are closed, full, or not ready: output is never lost in success, nothing
 //! hangs or panics, and no file that is opened becomes a standard stream.
 
-use crate::common::*;
-use crate::home::Home;
+use crate::kit::mailbox_server::port_of;
+use crate::kit::*;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -83,48 +83,48 @@ const CASES: &[Case] = &[
 
 /// One run of a case: the processes and files it needs, and what it left.
 struct Run {
-    home: Home,
+    sandbox: Sandbox,
     words: String,
     port: Option<String>,
-    _sender: Option<Live>,
+    _sender: Option<Running>,
 }
 
 impl Run {
     fn new(case: &Case) -> Self {
-        let home = Home::new();
-        home.place.file("f", &data());
-        fs::create_dir(home.place.at("d")).expect("a directory");
+        let sandbox = Sandbox::new();
+        sandbox.file("f", &data());
+        fs::create_dir(sandbox.at("d")).expect("a directory");
         let sender = (case.scene == Sender).then(|| {
-            let sender = home.start("send chan --verify f");
-            home.owned("chan");
+            let sender = sandbox.start("send chan --verify f");
+            sandbox.until_owned("chan");
             sender
         });
         let port = (case.scene == Mailboxes).then(|| {
-            let started = run(&mut home.words("dipc 1 256 0 4"));
+            let started = run(&mut sandbox.words("dipc 1 256 0 4"));
             started.has_code(0);
-            let port = started.stdout.trim().rsplit(':').next().expect("a port").to_owned();
-            run(&mut home.shell(["mail", "-p", &port, "write", "0", &text()])).has_code(0);
+            let port = port_of(&started.stdout).to_string();
+            run(&mut sandbox.shell(["mail", "-p", &port, "write", "0", &text()])).has_code(0);
             port
         });
         let words = case.words.replace("PORT", port.as_deref().unwrap_or_default());
-        Self { home, words, port, _sender: sender }
+        Self { sandbox, words, port, _sender: sender }
     }
 
     fn command(&self) -> Command {
-        self.home.words(&self.words)
+        self.sandbox.words(&self.words)
     }
 
     /// Runs it by a shell, with redirections.
     fn redirected(&self, redirections: &str) -> Ended {
-        run(&mut self.home.script(&format!("exec \"$SHELL_BIN\" {} {redirections}", self.words)))
+        run(&mut self.sandbox.script(&format!("exec \"$SHELL_BIN\" {} {redirections}", self.words)))
     }
 
     /// What was copied is what was there.
     fn copies_are_whole(&self, expected: usize) {
-        let copies = self.home.place.names("received-files");
+        let copies = self.sandbox.names("received-files");
         assert_eq!(copies.len(), expected, "{}: {copies:?}", self.words);
         for copy in copies {
-            assert_holds(&self.home.place.at("received-files").join(copy), &data());
+            assert_holds(&self.sandbox.at("received-files").join(copy), &data());
         }
     }
 }
@@ -133,12 +133,12 @@ impl Drop for Run {
     fn drop(&mut self) {
         // A server that was started by the case itself is found by its name.
         let own = self
-            .home
+            .sandbox
             .left()
             .into_iter()
             .filter_map(|file| Some(file.strip_prefix("dipc-")?.split('.').next()?.to_owned()));
         for port in own.chain(self.port.take()).collect::<std::collections::BTreeSet<_>>() {
-            let _ = run(&mut self.home.words(&format!("dipcrm --force {port}")));
+            let _ = run(&mut self.sandbox.words(&format!("dipcrm --force {port}")));
         }
     }
 }
@@ -156,7 +156,7 @@ fn good(case: &Case) -> Ended {
     let scene = Run::new(case);
     let mut command = scene.command();
     if case.reads {
-        command.stdin(File::open(scene.home.place.at("f")).expect("a file"));
+        command.stdin(File::open(scene.sandbox.at("f")).expect("a file"));
     }
     let ended = run(&mut command);
     assert_eq!(ended.signal(), None, "{}: {ended:?}", case.words);
@@ -172,7 +172,7 @@ fn is_as(good: &Ended, ended: &Ended, what: &str) {
 
 #[test]
 fn output_to_a_stream_that_takes_none_is_not_lost_in_success() {
-    for case in CASES {
+    all_at_once(CASES, |case| {
         let good = good(case);
         for lossy in [
             ">&-",
@@ -195,7 +195,7 @@ fn output_to_a_stream_that_takes_none_is_not_lost_in_success() {
                     ended.one_line(&["standard output"]);
                 }
                 if case.words.starts_with("dipc ") {
-                    assert_eq!(scene.home.left(), Vec::<String>::new(), "nobody was told of the server");
+                    assert_eq!(scene.sandbox.left(), Vec::<String>::new(), "nobody was told of the server");
                 }
             } else if good.code() == Some(0) && !good.stderr.is_empty() && lossy.contains("2>/dev/full") {
                 assert_ne!(ended.code(), Some(0), "{what}: {ended:?}");
@@ -208,12 +208,12 @@ fn output_to_a_stream_that_takes_none_is_not_lost_in_success() {
                 scene.copies_are_whole(2);
             }
         }
-    }
+    });
 }
 
 #[test]
 fn messages_that_cannot_be_written_change_nothing_but_a_good_end() {
-    for case in CASES {
+    all_at_once(CASES, |case| {
         let good = good(case);
         for lossy in ["2>&-", "2>/dev/full"] {
             let scene = Run::new(case);
@@ -228,7 +228,7 @@ fn messages_that_cannot_be_written_change_nothing_but_a_good_end() {
                 assert_eq!(ended.stdout, good.stdout, "{what}");
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_closed_standard_input_is_not_an_empty_one() {
         if case.reads {
             assert_eq!(ended.code(), Some(1), "{}: {ended:?}", case.words);
             ended.one_line(&[]);
-            assert_eq!(scene.home.place.names("received-files"), Vec::<String>::new());
+            assert_eq!(scene.sandbox.names("received-files"), Vec::<String>::new());
         } else {
             is_as(&good, &ended, case.words);
         }
@@ -273,7 +273,7 @@ fn full_pipe() -> (PipeReader, std::io::PipeWriter, usize) {
 }
 
 /// What comes out of a pipe after so many bytes, read from when the process sleeps or has ended on.
-fn drained(mut reader: PipeReader, filled: usize, live: &mut Live) -> String {
+fn drained(mut reader: PipeReader, filled: usize, live: &mut Running) -> String {
     until(LIMIT, "it waits or ends", || !live.is_running() || is_asleep(live.pid()));
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).expect("a pipe");
@@ -282,13 +282,13 @@ fn drained(mut reader: PipeReader, filled: usize, live: &mut Live) -> String {
 
 #[test]
 fn output_waits_for_a_stream_that_is_not_ready() {
-    for case in CASES {
+    all_at_once(CASES, |case| {
         let good = good(case);
         for number in [1, 2] {
             let scene = Run::new(case);
             let mut command = scene.command();
             if case.reads {
-                command.stdin(File::open(scene.home.place.at("f")).expect("a file"));
+                command.stdin(File::open(scene.sandbox.at("f")).expect("a file"));
             }
             let (reader, writer, filled) = full_pipe();
             let other = tempfile::tempfile().expect("a file");
@@ -310,7 +310,7 @@ fn output_waits_for_a_stream_that_is_not_ready() {
                 assert_eq!(&said, expected, "{what}");
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn input_waits_for_a_stream_that_is_not_ready() {
             scene.copies_are_whole(2);
         }
         if let Some(port) = &scene.port {
-            let read = run(&mut scene.home.words(&format!("mail -p {port} read 0")));
+            let read = run(&mut scene.sandbox.words(&format!("mail -p {port} read 0")));
             assert_eq!(read.stdout, text(), "{}", case.words);
         }
     }
@@ -351,18 +351,18 @@ fn lines_of_a_chat_come_through_a_stream_that_is_not_ready() {
     drop(writer);
     live.end(LIMIT).has_code(0);
     let read =
-        run(&mut scene.home.words(&format!("mail -p {} read 0", scene.port.as_deref().expect("a port"))));
+        run(&mut scene.sandbox.words(&format!("mail -p {} read 0", scene.port.as_deref().expect("a port"))));
     assert_eq!(read.stdout, "a: two");
 }
 
 #[test]
 fn nothing_that_is_opened_becomes_a_standard_stream() {
-    let home = Home::new();
-    home.place.file("f", b"some bytes");
-    fs::create_dir(home.place.at("d")).expect("a directory");
+    let sandbox = Sandbox::new();
+    sandbox.file("f", b"some bytes");
+    fs::create_dir(sandbox.at("d")).expect("a directory");
     for command in ["send x f", "recv y", "serve s --dir d"] {
-        let live = start(&mut home.script(&format!("exec \"$SHELL_BIN\" {command} <&- >&- 2>&-")));
-        until(SOON, "it waits", || is_asleep(live.pid()) && !home.left().is_empty());
+        let live = start(&mut sandbox.script(&format!("exec \"$SHELL_BIN\" {command} <&- >&- 2>&-")));
+        until(SOON, "it waits", || is_asleep(live.pid()) && !sandbox.left().is_empty());
         for number in 0..3 {
             let leads = fs::read_link(format!("/proc/{}/fd/{number}", live.pid())).expect("a descriptor");
             assert_eq!(leads.to_str(), Some("/dev/null"), "{command}, stream {number}");
@@ -370,7 +370,7 @@ fn nothing_that_is_opened_becomes_a_standard_stream() {
         signal(live.pid(), Signal::TERM);
         live.end(LIMIT);
     }
-    home.nothing_left();
+    sandbox.nothing_left();
 }
 
 #[test]
@@ -378,11 +378,11 @@ fn closed_streams_are_told_where_there_is_no_null_device() {
     if !can_mount() {
         return skip("a system without /dev/null", "no mount namespace is to be had");
     }
-    let home = Home::new();
+    let sandbox = Sandbox::new();
     let script = "mount -t tmpfs none /dev && \"$SHELL_BIN\" ls <&- && \"$SHELL_BIN\" ls --json <&- && exec \"$SHELL_BIN\" ls --json <&- >&-";
-    let mut command = home.place.program("unshare");
-    command.args(["-m", "sh", "-c", script]).env("SHELL_BIN", env!("CARGO_BIN_EXE_shell"));
-    let ended = run(command.env("XDG_RUNTIME_DIR", home.place.at("run")));
+    let mut command = sandbox.program("unshare");
+    command.args(["-m", "sh", "-c", script]);
+    let ended = run(&mut command);
     ended.has_code(1).one_line(&["cannot write to standard output: it is closed"]);
     assert_eq!(ended.stdout, "{\"channels\":[]}\n");
 }
@@ -392,9 +392,9 @@ fn a_log_that_cannot_be_written_ends_no_server() {
     for level in ["info", "debug"] {
         let scene = Run::new(&case("", Nothing));
         let script = "exec \"$SHELL_BIN\" serve s --dir d --clients 1 2>/dev/full";
-        let serving = start(scene.home.script(script).env("WHORL_LOG", level));
-        until(SOON, "it is announced", || scene.home.place.names("d") == ["s.server"]);
-        let asked = run(&mut scene.home.words("servers --dir d"));
+        let serving = start(scene.sandbox.script(script).env("WHORL_LOG", level));
+        until(SOON, "it is announced", || scene.sandbox.names("d") == ["s.server"]);
+        let asked = run(&mut scene.sandbox.words("servers --dir d"));
         assert!(asked.stdout.contains("\nHost: 1\n"), "{asked:?}");
         // It served its client, and says in the end that the log is not whole.
         serving.end(LIMIT).has_code(1);
@@ -406,10 +406,10 @@ fn a_server_that_cannot_say_where_it_listens_leaves_nothing() {
     for lossy in [">&-", ">/dev/full", ">&- 2>&-"] {
         for words in ["dipc 1 1 0 1", "dipc 1 1 0 1 --foreground", "dipc 1 1 0 1 --unix socket"] {
             let scene = Run::new(&case("", Nothing));
-            let ended = run(&mut scene.home.script(&format!("exec \"$SHELL_BIN\" {words} {lossy}")));
+            let ended = run(&mut scene.sandbox.script(&format!("exec \"$SHELL_BIN\" {words} {lossy}")));
             ended.has_code(1);
-            assert_eq!(scene.home.left(), Vec::<String>::new(), "{words} {lossy}");
-            assert!(!scene.home.place.at("socket").exists(), "{words} {lossy}");
+            assert_eq!(scene.sandbox.left(), Vec::<String>::new(), "{words} {lossy}");
+            assert!(!scene.sandbox.at("socket").exists(), "{words} {lossy}");
         }
     }
 }
@@ -425,7 +425,7 @@ fn a_signal_ends_the_wait_for_a_stream_that_is_not_ready() {
         }
         let live = start_with_stdout(&mut scene.command(), writer.into());
         // It has only its result to write when its receiver is gone.
-        until(LIMIT, "the copy is there", || scene.home.place.names("received-files").len() == 1);
+        until(LIMIT, "the copy is there", || scene.sandbox.names("received-files").len() == 1);
         until(LIMIT, "it waits", || children(live.pid()).is_empty() && is_asleep(live.pid()));
         signal(live.pid(), Signal::TERM);
         let ended = live.end(LIMIT);

@@ -1,6 +1,6 @@
 //! `shell dipc`, `shell dipcrm`.
 
-use crate::ui::completion::ports;
+use crate::ui::candidates::ports;
 use crate::ui::units::{parse_duration, parse_whole};
 use clap_complete::ArgValueCandidates;
 use std::net::IpAddr;

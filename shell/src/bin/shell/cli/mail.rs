@@ -1,6 +1,6 @@
 //! `shell mail`.
 
-use crate::ui::completion::ports;
+use crate::ui::candidates::ports;
 use crate::ui::units::{parse_duration, parse_whole};
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;

@@ -1,7 +1,7 @@
 //! `shell recv`.
 
 use super::name;
-use crate::ui::completion::channels;
+use crate::ui::candidates::channels;
 use crate::ui::units::parse_duration;
 use clap::ValueEnum;
 use clap_complete::ArgValueCandidates;

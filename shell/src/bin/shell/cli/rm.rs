@@ -1,7 +1,7 @@
 //! `shell rm`.
 
 use super::name;
-use crate::ui::completion::removable;
+use crate::ui::candidates::removable;
 use clap::ArgGroup;
 use clap_complete::ArgValueCandidates;
 use whorl::Name;

@@ -2,7 +2,7 @@
 
 use super::copy::{block, slots};
 use super::name;
-use crate::ui::completion::awaited;
+use crate::ui::candidates::awaited;
 use crate::ui::terminal::When;
 use crate::ui::units::{parse_duration, parse_whole};
 use clap::ArgGroup;

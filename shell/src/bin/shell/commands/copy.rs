@@ -2,11 +2,12 @@
 
 use crate::cli::copy::Args;
 use crate::ui::exit::Exit;
+use crate::ui::progress::observer;
 use crate::ui::terminal::{CopyView, When, print_json, say};
 use serde::Serialize;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
 use whorl::transfer::{
-    CopyError, Fault, Outcome, PeerOutcome, Plan, Template, Transport, Warning, WriteOptions, copy,
+    CopyError, Fault, Outcome, PeerOutcome, Plan, Template, TransportKind, Warning, WriteOptions, copy,
 };
 
 /// How many peers' troubles are told one by one.
@@ -22,10 +23,8 @@ pub fn run(args: Args) -> Exit {
         }
     };
     catch_stop_signals();
-    let mut view = CopyView::new("copy", if args.quiet { When::Never } else { args.progress });
-    let result = copy(&plan, &mut view);
-    view.clear();
-    match result {
+    let view = CopyView::new("copy", if args.quiet { When::Never } else { args.progress });
+    match copy(&plan, observer(view)) {
         Ok(outcome) => conclude(&args, &plan, &outcome),
         Err(CopyError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
         Err(error) => {
@@ -44,10 +43,10 @@ fn plan(args: &Args) -> Result<Plan, whorl::transfer::TemplateError> {
         peers: args.peers,
         directory: args.directory.clone(),
         template: Template::parse(&args.name)?,
-        transport: if args.socket { Transport::Socket } else { Transport::Shm },
+        transport: if args.socket { TransportKind::Socket } else { TransportKind::Shm },
         block: args.block,
         slots: args.slots,
-        care: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+        write: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
         preserve: args.preserve,
     })
 }
@@ -142,8 +141,8 @@ fn json(plan: &Plan, outcome: &Outcome) -> Json<'static> {
     Json {
         bytes: outcome.bytes,
         transport: match plan.transport {
-            Transport::Shm => "shm",
-            Transport::Socket => "socket",
+            TransportKind::Shm => "shm",
+            TransportKind::Socket => "socket",
         },
         seconds: outcome.elapsed.as_secs_f64(),
         peers: peers.collect(),

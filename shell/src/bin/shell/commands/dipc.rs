@@ -251,7 +251,7 @@ fn daemon(
         Ok(server) => server,
         Err(error) => {
             let code = if error.is_usage() { 2 } else { 1 };
-            verdict.tell(&format!("{code}{error}"));
+            verdict.send(&format!("{code}{error}"));
             return code;
         }
     };
@@ -263,12 +263,12 @@ fn daemon(
         _ => PathBuf::from("/dev/null"),
     };
     if let Err(why) = log.redirect(&path, log_file.is_some()) {
-        verdict.tell(&format!("1{why}"));
+        verdict.send(&format!("1{why}"));
         server.close();
         return 1;
     }
     logging::start(log.level, log.json, None);
-    if !verdict.tell(&format!("0{}", listening(&server))) {
+    if !verdict.send(&format!("0{}", listening(&server))) {
         // Who started it was told nothing: that must be true.
         server.close();
         return 1;

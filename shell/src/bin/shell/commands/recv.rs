@@ -23,7 +23,7 @@ pub fn run(args: Args) -> Exit {
         target: args.target,
         start: args.from.start(),
         timeout: args.timeout,
-        care: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
+        write: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
     };
     let waiting = || {
         if !args.quiet && errors().is_terminal() {

@@ -2,12 +2,13 @@
 
 use crate::cli::send::Args;
 use crate::ui::exit::Exit;
+use crate::ui::progress::observer;
 use crate::ui::terminal::{CopyView, When, say};
 use whorl::SendError;
 use whorl::channel::PeerSummary;
 use whorl::os::pid::pid_in_words;
 use whorl::os::signal::{catch_stop_signals, stop_signal};
-use whorl::transfer::{SendPlan, SendingError, Transport, send};
+use whorl::transfer::{SendPlan, SendingError, TransportKind, send};
 
 /// How many receivers are told one by one.
 const TOLD: usize = 10;
@@ -18,7 +19,7 @@ pub fn run(args: Args) -> Exit {
     let plan = SendPlan {
         name: args.name.clone(),
         source: args.source,
-        transport: if args.socket { Transport::Socket } else { Transport::Shm },
+        transport: if args.socket { TransportKind::Socket } else { TransportKind::Shm },
         peers: args.peers,
         timeout: args.timeout,
         block: args.block,
@@ -29,25 +30,25 @@ pub fn run(args: Args) -> Exit {
     };
     let progress = if args.quiet { When::Never } else { args.progress };
     let view = CopyView::new("send", progress).gathers(args.name.as_str(), !args.quiet);
-    match send(&plan, view) {
-        Ok(sent) => verdict(&sent.tally),
+    match send(&plan, observer(view)) {
+        Ok(sent) => verdict(&sent.summary),
         Err(SendingError::Interrupted | SendingError::Send(SendError::Interrupted)) => {
             Exit::Signal(stop_signal().unwrap_or(15))
         }
         Err(error) => {
-            if let SendingError::NobodyLeft(tally) = &error {
-                verdict(tally);
+            if let SendingError::NoReceivers(summary) = &error {
+                verdict(summary);
             }
             say(&format!("send: {error}"));
             match error {
-                SendingError::NobodyLeft(_) | SendingError::Send(SendError::TimedOut) => Exit::Peers,
+                SendingError::NoReceivers(_) | SendingError::Send(SendError::TimedOut) => Exit::Peers,
                 _ => Exit::Failed,
             }
         }
     }
 }
 
-fn verdict(tally: &PeerSummary) -> Exit {
+fn verdict(summary: &PeerSummary) -> Exit {
     let troubled = |pids: &[u32], what: &str| {
         for pid in pids.iter().take(TOLD) {
             say(&format!("send: a receiver ({}) {what}", pid_in_words(*pid)));
@@ -56,9 +57,9 @@ fn verdict(tally: &PeerSummary) -> Exit {
             say(&format!("send: and {more} more {what}"));
         }
     };
-    troubled(&tally.failed, "failed");
-    troubled(&tally.lost, "was lost");
-    troubled(&tally.evicted, "was thrown out for being too slow");
-    let all_well = tally.failed.is_empty() && tally.lost.is_empty() && tally.evicted.is_empty();
+    troubled(&summary.failed, "failed");
+    troubled(&summary.lost, "was lost");
+    troubled(&summary.evicted, "was thrown out for being too slow");
+    let all_well = summary.failed.is_empty() && summary.lost.is_empty() && summary.evicted.is_empty();
     if all_well { Exit::Done } else { Exit::Peers }
 }

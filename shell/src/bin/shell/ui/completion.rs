@@ -1,5 +1,5 @@
-//! Completion on a command line: asked by the script of `shell completions`, we say how the line may go on. What exists
-//! when the key is pressed is looked up then.
+//! Completion on a command line: the script of `shell completions` asks the command how the line may go on, and this file
+//! answers.
 
 use crate::cli::{Cli, link};
 use crate::ui::terminal::{say, wrote};
@@ -11,12 +11,9 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use whorl::Name;
-use whorl::mailbox_server::server_registry::ServerRegistry;
 use whorl::os::escape;
 use whorl::os::escape::shown;
 use whorl::os::standard::output;
-use whorl::registry::{Client, RuntimeDir, Waiter};
 
 /// The variable by which the script asks.
 pub const VARIABLE: &str = "WHORL_COMPLETE";
@@ -69,43 +66,4 @@ fn paths(typed: &OsStr) -> Vec<CompletionCandidate> {
     found.sort();
     found.retain(|path| matches!(escape::line(path.get_value().as_bytes()), Cow::Borrowed(_)));
     found
-}
-
-/// Channels that somebody owns: for those who receive.
-pub fn channels() -> Vec<CompletionCandidate> {
-    named(|directory, file| {
-        let name: Name = file.strip_suffix(".sock")?.parse().ok()?;
-        let owned = name.mailbox_port().is_none() && Client::connect(directory, &name).is_ok();
-        owned.then_some(name)
-    })
-}
-
-/// Names that somebody waits for: for those who send.
-pub fn awaited() -> Vec<CompletionCandidate> {
-    named(|_, file| Waiter::parse(file).map(|waiter| waiter.name))
-}
-
-/// Whatever can be removed.
-pub fn removable() -> Vec<CompletionCandidate> {
-    named(|_, file| {
-        let socket =
-            || file.strip_suffix(".sock")?.parse().ok().filter(|name: &Name| name.mailbox_port().is_none());
-        Waiter::parse(file).map(|waiter| waiter.name).or_else(socket)
-    })
-}
-
-/// The ports of mailbox servers that run.
-pub fn ports() -> Vec<CompletionCandidate> {
-    let ports = ServerRegistry::open().map(|servers| servers.live_ports()).unwrap_or_default();
-    ports.into_iter().map(|port| port.to_string().into()).collect()
-}
-
-/// Names in the runtime directory. Whoever presses a key wants no errors, and no waiting for owners that do not answer.
-fn named(pick: impl Fn(&RuntimeDir, &str) -> Option<Name>) -> Vec<CompletionCandidate> {
-    let Ok(directory) = RuntimeDir::open() else { return Vec::new() };
-    let files = directory.names().unwrap_or_default();
-    let mut names: Vec<_> = files.iter().filter_map(|file| pick(&directory, file)).collect();
-    names.sort();
-    names.dedup();
-    names.iter().map(|name| name.to_string().into()).collect()
 }

@@ -11,7 +11,6 @@ use std::sync::Mutex;
 use whorl::os::escape;
 use whorl::os::signal::stop_signal;
 use whorl::os::standard::{self, errors, output};
-use whorl::transfer::{Stalled, Watch};
 
 /// Whether to show progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -168,6 +167,19 @@ impl TermLike for Screen {
     }
 }
 
+/// A receiver that the sender waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Stalled {
+    /// Its number, from 1.
+    pub peer: usize,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it takes part; if not yet, the sender has not begun.
+    pub joined: bool,
+    /// Bytes published that it has not taken; 0: it has all of them, and completes its file.
+    pub behind: u64,
+}
+
 /// The progress bar of a copy, and the word about who is waited for.
 pub struct CopyView {
     verb: &'static str,
@@ -195,7 +207,7 @@ impl CopyView {
     }
 
     /// Takes the bar away.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -224,8 +236,9 @@ impl CopyView {
     }
 }
 
-impl Watch for CopyView {
-    fn gathering(&mut self, there: usize, wanted: u32) {
+impl CopyView {
+    /// Says, once, how many receivers are there of those that the sender waits for.
+    pub fn gathering(&mut self, there: usize, wanted: u32) {
         if let Some(name) = self.gathering.take() {
             let of = if there > 0 { format!(" ({there} there)") } else { String::new() };
             let plural = if wanted == 1 { "" } else { "s" };
@@ -233,7 +246,8 @@ impl Watch for CopyView {
         }
     }
 
-    fn progress(&mut self, sent: u64, total: Option<u64>, slowest: Option<Stalled>) {
+    /// Shows how many bytes were sent, and which receiver is the slowest.
+    pub fn progress(&mut self, sent: u64, total: Option<u64>, slowest: Option<Stalled>) {
         if self.when == When::Never {
             return;
         }
@@ -249,7 +263,8 @@ impl Watch for CopyView {
         }
     }
 
-    fn stalled(&mut self, peers: &[Stalled]) {
+    /// Says which receivers the sender has waited for.
+    pub fn stalled(&mut self, peers: &[Stalled]) {
         let names = |shown: usize| {
             let names: Vec<_> =
                 peers.iter().take(shown).map(|peer| format!("{} (pid {})", peer.peer, peer.pid)).collect();
@@ -268,5 +283,11 @@ impl Watch for CopyView {
             Some(bar) => bar.suspend(|| say(&line)),
             None => say(&line),
         }
+    }
+}
+
+impl Drop for CopyView {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

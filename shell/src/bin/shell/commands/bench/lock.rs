@@ -57,7 +57,7 @@ fn one(bench: &mut Bench, budget: &Budget, name: &str, title: &str, question: Qu
         timing.measure = timing.measure.max(Duration::from_millis(500));
     }
     let rows = interleave_while(
-        &PARTIES,
+        PARTIES,
         |round| budget.wants(round),
         2,
         |(name, _)| (*name).into(),

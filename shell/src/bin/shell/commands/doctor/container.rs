@@ -1,7 +1,7 @@
 //! What is different in a container.
 
 use super::Finding;
-use whorl::os::memory::{available, in_words, machine};
+use whorl::os::memory::{available, available_on_machine, in_words};
 
 /// The kernel's number of the first pid namespace of a machine.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -38,7 +38,7 @@ fn pid_namespace() -> Finding {
 /// Shared memory counts against the group of whoever touched it first.
 fn memory_limit() -> Finding {
     let name = "memory limit";
-    let (here, all) = (available(), machine().unwrap_or(u64::MAX));
+    let (here, all) = (available(), available_on_machine().unwrap_or(u64::MAX));
     // Both move while one looks; a limit is what makes a clear difference.
     if here >= all / 2 {
         return Finding::ok(name, "the control group allows what the machine has");

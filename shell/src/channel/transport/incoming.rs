@@ -1,0 +1,35 @@
+//! The receiver's end of a channel, over either transport.
+
+use crate::channel::error::ReceiveError;
+use crate::channel::transport::payload::{Deadline, Payload, Taken};
+use crate::channel::transport::ring_receiver::RingReceiver;
+use crate::channel::transport::stream::Stream;
+use crate::registry::Client;
+
+/// Where a receiver's bytes come from.
+pub(crate) enum Incoming {
+    Ring(RingReceiver),
+    Stream(Stream),
+}
+
+impl Incoming {
+    /// Hands the next payload to `take`, which has it only while it runs. A payload that `take` refuses is handed to the
+    /// next call. `client` is the connection to the sender's control thread, where there is one.
+    ///
+    /// # Blocking
+    /// As `deadline` says: for the sender, which may send, end, evict this receiver, or die.
+    ///
+    /// # Errors
+    /// The error of `take`, or the reason that nothing more arrives.
+    pub fn take<T, E: From<ReceiveError>>(
+        &mut self,
+        client: Option<&Client>,
+        deadline: Deadline,
+        take: impl FnOnce(Payload<'_>) -> Result<T, E>,
+    ) -> Result<Taken<T>, E> {
+        match self {
+            Self::Ring(ring) => ring.take(client, deadline, take),
+            Self::Stream(stream) => stream.take(client, deadline, take),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! One piece of a stream as it arrived, still where it lies.
+
+use crate::os::file::write_raw;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use std::time::Instant;
+use whorl_core::error::End;
+use whorl_core::ring::ByteReader;
+
+/// What arrived.
+pub(crate) enum Payload<'a> {
+    /// Bytes in this process's own memory.
+    Bytes(&'a [u8]),
+    /// Bytes in a slot, which a hostile sender may change: only the kernel reads them.
+    Slot(&'a ByteReader<'a>, usize),
+    /// Zero bytes that were not sent.
+    Hole(u64),
+}
+
+/// What a receiving call returned: the result of the caller's function, or the end of the stream.
+pub(crate) enum Taken<T> {
+    Payload(T),
+    End(End),
+}
+
+/// Until when a receiving call waits for a payload.
+#[derive(Clone, Copy)]
+pub(crate) enum Deadline {
+    /// Not at all.
+    Now,
+    /// Until this moment; `None` is without a limit.
+    Until(Option<Instant>),
+}
+
+impl Payload<'_> {
+    /// Returns how many bytes of the stream it stands for, holes included.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Hole(length) => *length,
+            stored => stored.stored() as u64,
+        }
+    }
+
+    /// Returns how many bytes are stored: none of a hole.
+    pub fn stored(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Slot(_, length) => *length,
+            Self::Hole(_) => 0,
+        }
+    }
+
+    /// Returns whether the stored bytes begin at a multiple of `alignment` in memory.
+    pub fn is_aligned(&self, alignment: usize) -> bool {
+        let address = match self {
+            Self::Bytes(bytes) => bytes.as_ptr().addr(),
+            Self::Slot(item, _) => item.as_ptr().map_or(0, <*const u8>::addr),
+            Self::Hole(_) => 0,
+        };
+        address.is_multiple_of(alignment)
+    }
+
+    /// Writes the stored bytes after the first `done`: to position `at` of a file, or to a stream. Returns how many the
+    /// kernel took.
+    ///
+    /// # Blocking
+    /// As the descriptor does.
+    ///
+    /// # Errors
+    /// The error of the system call.
+    pub fn write_to(&self, to: BorrowedFd<'_>, done: usize, at: Option<u64>) -> Result<usize, Errno> {
+        match (self, at) {
+            (Self::Bytes(bytes), Some(at)) => rustix::io::pwrite(to, &bytes[done..], at),
+            (Self::Bytes(bytes), None) => rustix::io::write(to, &bytes[done..]),
+            (Self::Hole(_), _) => Ok(0),
+            (Self::Slot(item, length), at) => {
+                let start = item.as_ptr().ok_or(Errno::FAULT)?;
+                let (rest, left) = (start.wrapping_add(done), length.saturating_sub(done));
+                // SAFETY: `length` bytes from `start` on lie in the slot, which is mapped while the item is borrowed; only
+                // the kernel reads them.
+                unsafe { write_raw(to, rest, left, at) }
+            }
+        }
+    }
+}

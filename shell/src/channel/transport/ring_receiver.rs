@@ -1,0 +1,126 @@
+//! The receiver's end of the shared-memory ring.
+
+use crate::channel::error::ReceiveError;
+use crate::channel::transport::payload::{Deadline, Payload, Taken};
+use crate::os::ofd_lock::ByteLocks;
+use crate::registry::Client;
+use crate::shm::ring::SharedRing;
+use whorl_core::error::ReadError;
+use whorl_core::host::Host;
+use whorl_core::ring::{Batch, Kind, Parts, Receiver as CoreReceiver};
+
+/// A seat in a ring. Fields are dropped in this order: the receiver leaves its seat, and then gives the seat's byte back.
+pub(crate) struct RingReceiver {
+    receiver: CoreReceiver<SharedRing>,
+    _seat: ByteLocks,
+    /// For rings that evict: what was copied out of a slot before the receiver knew that it was whole.
+    scratch: Vec<u8>,
+}
+
+impl RingReceiver {
+    /// A receiver that was admitted; `seat` holds the byte of its seat.
+    pub fn new(receiver: CoreReceiver<SharedRing>, seat: ByteLocks) -> Self {
+        Self { receiver, _seat: seat, scratch: Vec::new() }
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &SharedRing {
+        self.receiver.parts()
+    }
+
+    /// Announces that this receiver is about to sleep in an event loop. False: there is something to receive.
+    pub fn arm(&mut self) -> Result<bool, ReceiveError> {
+        match self.receiver.arm() {
+            Err(ReadError::Ended(_)) => Ok(false),
+            other => Ok(other?),
+        }
+    }
+
+    /// Hands the next payload to `take`. A payload that `take` refuses is handed to the next call.
+    pub fn take<T, E: From<ReceiveError>>(
+        &mut self,
+        client: Option<&Client>,
+        deadline: Deadline,
+        take: impl FnOnce(Payload<'_>) -> Result<T, E>,
+    ) -> Result<Taken<T>, E> {
+        let evictable = self.ring().geometry().is_evictable();
+        let batch = match deadline {
+            Deadline::Until(deadline) => self.receiver.read(deadline),
+            Deadline::Now => {
+                // The sender's state is checked before the ring: what a dying sender published before its connection
+                // closed still counts.
+                let is_closed = client.is_some_and(|client| !client.listen());
+                let is_dead = is_closed && self.receiver.parts().host().owner_is_dead();
+                match self.receiver.try_read() {
+                    Err(ReadError::Empty) if is_dead => Err(ReadError::SenderDied),
+                    other => other,
+                }
+            }
+        };
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(ReadError::Ended(end)) => return Ok(Taken::End(end)),
+            Err(error) => return Err(ReceiveError::from(error).into()),
+        };
+        let taken = match evictable {
+            true => take_copied(&batch, &mut self.scratch, take),
+            false => take_in_place(&batch, take),
+        }?;
+        // Also in a ring that does not evict: a program that closes all its descriptors gives up its seat's lock and counts
+        // as dead. Its seat may be another receiver's by now, whose position must not be overwritten.
+        if !batch.validate() {
+            return Err(ReceiveError::Evicted.into());
+        }
+        batch.release(1);
+        Ok(Taken::Payload(taken))
+    }
+}
+
+fn take_in_place<T, E: From<ReceiveError>>(
+    batch: &Batch<'_, SharedRing>,
+    take: impl FnOnce(Payload<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let item = batch.item(0);
+    match item.kind().map_err(|_| ReceiveError::Corrupt)? {
+        (Kind::Bytes, length) => take(Payload::Slot(&item, length)),
+        (Kind::Hole(length), _) => take(Payload::Hole(length)),
+    }
+}
+
+/// Copies first, then checks whether the copy is whole: the sender may have gone on without this receiver meanwhile.
+fn take_copied<T, E: From<ReceiveError>>(
+    batch: &Batch<'_, SharedRing>,
+    scratch: &mut Vec<u8>,
+    take: impl FnOnce(Payload<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let item = batch.item(0);
+    let kind = item.kind();
+    let length = match kind {
+        Ok((Kind::Bytes, length)) => length,
+        _ => 0,
+    };
+    scratch.resize(length, 0);
+    let copied = item.copy_to(scratch);
+    // Before anything else is believed.
+    if !batch.validate() {
+        return Err(ReceiveError::Evicted.into());
+    }
+    match (kind.map_err(|_| ReceiveError::Corrupt)?, copied) {
+        ((Kind::Hole(length), _), _) => take(Payload::Hole(length)),
+        (_, Ok(Ok(_))) => take(Payload::Bytes(scratch)),
+        _ => Err(ReceiveError::Corrupt.into()),
+    }
+}
+
+impl From<ReadError> for ReceiveError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Empty => Self::Empty,
+            ReadError::SenderDied => Self::SenderDied,
+            ReadError::Evicted => Self::Evicted,
+            ReadError::TimedOut => Self::TimedOut,
+            ReadError::Interrupted => Self::Interrupted,
+            ReadError::Corrupt | ReadError::Ended(_) => Self::Corrupt,
+        }
+    }
+}

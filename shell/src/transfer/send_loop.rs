@@ -1,0 +1,93 @@
+//! Sending a source through a ring: one block of the source in each slot.
+
+use super::source::{Chunk, HashingReader, SourceError};
+use crate::channel::{SendError, Sender};
+use crate::os::deadline;
+use crate::os::error::OsError;
+use crate::os::signal::stop_signal;
+use std::time::{Duration, Instant};
+
+/// Why a source was not sent to its end.
+#[derive(Debug)]
+pub(super) enum SendFailure {
+    Source(SourceError),
+    Send(SendError),
+    /// The last receiver went.
+    NoReceivers,
+    /// A signal asked this process to stop.
+    Interrupted,
+    System(OsError),
+}
+
+impl From<SendError> for SendFailure {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Interrupted => Self::Interrupted,
+            error => Self::Send(error),
+        }
+    }
+}
+
+impl From<OsError> for SendFailure {
+    fn from(error: OsError) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Sends everything up to the end of the source, which the caller publishes.
+///
+/// # Blocking
+/// On the source, and on the slowest receiver.
+///
+/// # Errors
+/// The source failed; the last receiver went, where the sender needs one; no receiver moved for `timeout`; a signal came; or
+/// another process asked the channel to end.
+pub(super) fn send_blocks(
+    sender: &mut Sender,
+    source: &mut HashingReader<'_>,
+    needs_receivers: bool,
+    timeout: Option<Duration>,
+) -> Result<(), SendFailure> {
+    let peers = sender.peers().clone();
+    loop {
+        if stop_signal().is_some() {
+            return Err(SendFailure::Interrupted);
+        }
+        wait_while_moving(timeout, sender, |sender, deadline| sender.wait_for_space(deadline))?;
+        if needs_receivers && !peers.has_receivers() {
+            return Err(SendFailure::NoReceivers);
+        }
+        let mut slot = sender.try_claim()?;
+        match source.next(slot.buffer(), peers.cancelled()) {
+            Ok(Chunk::Bytes(count)) => slot.publish(count),
+            Ok(Chunk::Hole(length)) => slot.publish_hole(length),
+            Ok(Chunk::End) => return Ok(()),
+            Err(SourceError::Interrupted) if stop_signal().is_some() => return Err(SendFailure::Interrupted),
+            Err(SourceError::Interrupted) if peers.is_asked_to_stop() => {
+                return Err(SendError::Stopped.into());
+            }
+            // The last receiver went; the next round checks whether another one joined meanwhile.
+            Err(SourceError::Interrupted) => peers.cancel_event().drain(),
+            Err(error) => return Err(SendFailure::Source(error)),
+        }
+    }
+}
+
+/// Waits for receivers until none has moved for `timeout`: they may be slow, but not still.
+pub(super) fn wait_while_moving(
+    timeout: Option<Duration>,
+    sender: &mut Sender,
+    mut wait: impl FnMut(&mut Sender, Option<Instant>) -> Result<(), SendError>,
+) -> Result<(), SendError> {
+    let Some(timeout) = timeout else { return wait(sender, None) };
+    // Usually there is nothing to wait for, and no need to know how far the receivers are.
+    let mut deadline = Instant::now();
+    let mut lag = None;
+    loop {
+        match wait(sender, Some(deadline)) {
+            Err(SendError::TimedOut) if lag != Some(sender.lag()) => lag = Some(sender.lag()),
+            other => return other,
+        }
+        deadline = deadline::after(timeout);
+    }
+}

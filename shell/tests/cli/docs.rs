@@ -1,0 +1,264 @@
+//! The documentation is true: its commands print what it shows, and words in memory lie where its tables say.
+
+use crate::kit::*;
+use rustix::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use whorl::shm::mailboxes::MailSegment;
+use whorl::shm::ring::Segment;
+use whorl_core::error::End;
+use whorl_core::layout::{Geometry, MailGeometry};
+use whorl_core::ring::PendingReceiver;
+
+const README: &str = include_str!("../../../README.md");
+const HELLO: &str = include_str!("../../examples/hello.rs");
+const LAYOUT: &str = include_str!("../../../docs/memory-layout.md");
+
+/// The first number of the row, below this heading, whose last cell begins with these words.
+fn offset(heading: &str, words: &str) -> u64 {
+    let section = LAYOUT.split("\n## ").find(|section| section.starts_with(heading)).expect("the section");
+    let row = section
+        .lines()
+        .find(|line| line.rsplit('|').nth(1).is_some_and(|cell| cell.trim().starts_with(words)));
+    let row = row.unwrap_or_else(|| panic!("'{words}' under '{heading}'"));
+    row.split('|')
+        .nth(1)
+        .and_then(|cell| cell.trim().parse().ok())
+        .unwrap_or_else(|| panic!("an offset: {row}"))
+}
+
+fn word(object: impl AsFd, at: u64) -> u32 {
+    let mut four = [0; 4];
+    assert_eq!(rustix::io::pread(object, &mut four, at), Ok(4), "at {at}");
+    u32::from_ne_bytes(four)
+}
+
+fn words<const N: usize>(object: impl AsFd, at: u64) -> [u32; N] {
+    std::array::from_fn(|index| word(&object, at + 4 * index as u64))
+}
+
+fn header(object: impl AsFd, region: u32, measures: [u32; 4], length: u64) {
+    assert_eq!(word(&object, offset("The header", "magic")), 0x4C52_4857);
+    assert_eq!(word(&object, offset("The header", "layout version")), 1);
+    assert_eq!(word(&object, offset("The header", "byte order")), 0x0102_0304);
+    assert_eq!(word(&object, offset("The header", "region")), region);
+    assert_eq!(words(&object, offset("The header", "measures")), measures);
+    let halves = words::<2>(&object, offset("The header", "length"));
+    assert_eq!(u64::from(halves[0]) | u64::from(halves[1]) << 32, length);
+    let stat = rustix::fs::fstat(&object).unwrap();
+    assert_eq!(stat.st_size as u64, length);
+    let mut bytes = [0; 60];
+    rustix::io::pread(&object, &mut bytes, 0).unwrap();
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+        }
+    }
+    assert_eq!(word(&object, offset("The header", "CRC-32")), !crc);
+}
+
+#[test]
+fn a_ring_lies_as_its_page_says() {
+    let (slot_size, slots, seats) = (100, 4, 3);
+    let (segment, ring) = Segment::create(Geometry::new(slot_size, slots, seats).unwrap()).unwrap();
+    let [data, control] = segment.objects();
+    // As the page computes them.
+    let payload_at = (4096 + 16 * u64::from(slots)).next_multiple_of(4096);
+    let stride = u64::from(slot_size).next_multiple_of(16);
+    header(data, 1, [slot_size, slots, seats, 0], payload_at + u64::from(slots) * stride);
+    header(control, 2, [slot_size, slots, seats, 0], 4096 + 128 * u64::from(seats));
+    assert_eq!(
+        words::<2>(data, offset("The header", "nonce")),
+        words::<2>(control, offset("The header", "nonce"))
+    );
+
+    let seen = ring.ring();
+    let (mut sender, membership) = ring.into_sender();
+    let applicant = PendingReceiver::request_seat(seen, 1, true, 4711).unwrap();
+    let member = 4096 + 128;
+    assert_eq!(words(control, member), [1, 4711, 0, 0], "it asks for the first item");
+    assert_eq!(word(control, offset("A ring: the control region", "`seats_used`")), 2);
+    membership.admit_all();
+    assert_eq!(words(control, member), [4, 4711, 0, 0], "it is active");
+    let mut receiver = applicant.try_admitted().map_err(|(why, _)| why).unwrap();
+    for index in 0..5_u32 {
+        let mut claim = sender.try_claim(1).unwrap();
+        match index {
+            3 => claim.slot(0).set_hole(7 << 32),
+            _ => claim.slot(0).write(&[index as u8 + 1; 9]).unwrap(),
+        }
+        claim.publish(1);
+        if index < 2 {
+            receiver.try_read().unwrap().release(1);
+        }
+    }
+    let at = |words| offset("A ring: the data region", words);
+    assert_eq!(words(data, at("`tail`")), [5, 0, 1, 0], "tail, state, lapped, first");
+    assert_eq!((at("`state`"), at("`lapped`"), at("`first`")), (132, 136, 140));
+    assert_eq!(word(control, member + 8), 2, "its cursor");
+    // Item 4 lies in slot 0, over item 0.
+    let record = |slot: u64| words::<4>(data, at("records") + 16 * slot);
+    assert_eq!([record(0), record(1), record(3)], [[9, 0, 0, 0], [9, 0, 0, 0], [0, 1, 0, 7]]);
+    let payload = |slot: u64| {
+        let mut bytes = [0; 9];
+        rustix::io::pread(data, &mut bytes, payload_at + slot * stride).unwrap();
+        bytes
+    };
+    assert_eq!([payload(0), payload(1), payload(2)], [[5; 9], [2; 9], [3; 9]]);
+    let checksum: [u8; 16] = std::array::from_fn(|index| index as u8 + 1);
+    sender.close(End { total: 1 << 33 | 5, checksum: Some(checksum) });
+    assert_eq!(word(data, at("`state`")), 1);
+    assert_eq!(words(data, at("end record: total")), [5, 2]);
+    assert_eq!(word(data, at("end record: 1 if")), 1);
+    let four = |at: usize| u32::from_le_bytes(checksum[at..at + 4].try_into().unwrap());
+    assert_eq!(words(data, at("end record: the checksum")), [four(0), four(4), four(8), four(12)]);
+    drop(receiver);
+    assert_eq!(word(control, member), 1 << 3, "free, one generation later");
+}
+
+#[test]
+fn mailboxes_lie_as_their_page_says() {
+    let (boxes, capacity, seats) = (3, 100, 5);
+    let segment = MailSegment::create(MailGeometry::new(boxes, capacity, seats).unwrap()).unwrap();
+    let boxes_at = (4096 + 8 * u64::from(seats)).next_multiple_of(64);
+    let length = 192 + 64 * u64::from(seats);
+    let buffers_at = (boxes_at + u64::from(boxes) * length).next_multiple_of(4096);
+    let stride = u64::from(capacity).next_multiple_of(64);
+    header(&segment, 3, [capacity, boxes, seats, 0], buffers_at + 2 * stride * u64::from(boxes));
+    let mut user = segment.sit().unwrap();
+    assert_eq!(word(&segment, offset("Mailboxes", "`seats_used`")), 1);
+    assert_eq!(word(&segment, offset("Mailboxes", "seats: word")) & 7, 4, "seat 0 is active");
+    for message in [&b"first"[..], b"second!"] {
+        user.write(1, message).unwrap();
+    }
+    let of = |words| boxes_at + length + offset("Mailboxes", words);
+    assert_eq!(word(&segment, of("`latest`")), 2);
+    assert_eq!(words(&segment, of("buffer 0")), [7, 0]);
+    assert_eq!(words(&segment, of("buffer 1")), [5, 0]);
+    assert_eq!(word(&segment, of("the lock's owner word")), 0, "free; its last owner sits in seat 0");
+    assert_eq!(word(&segment, of("cells")), 0, "and its cell is idle");
+    let mut bytes = [0; 7];
+    rustix::io::pread(&segment, &mut bytes, buffers_at + 2 * stride).unwrap();
+    assert_eq!(&bytes, b"second!");
+}
+
+#[test]
+fn the_tour_prints_what_the_pages_say() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tour.sh");
+    let sandbox = Sandbox::new();
+    let mut command = Command::new("bash");
+    command.arg(script).arg(SHELL).current_dir(sandbox.at(""));
+    let ended = start(&mut command).end(LIMIT * 3);
+    ended.has_code(0);
+    assert!(ended.stdout.contains("the tour is as the pages say"), "{ended:?}");
+}
+
+/// The text of the README between this fence and the next one.
+fn fenced(opening: &str) -> &'static str {
+    let (_, rest) = README.split_once(opening).unwrap_or_else(|| panic!("the README has no '{opening}'"));
+    rest.split_once("\n```").expect("the end of it").0
+}
+
+/// Whether each line of `excerpt` is a line of `program`, in the same order. Comments and indentation do not count.
+fn is_excerpt(excerpt: &str, program: &str) -> bool {
+    let stripped = |line: &str| line.split("//").next().unwrap_or_default().trim().to_owned();
+    let mut lines = program.lines().map(stripped);
+    excerpt.lines().map(stripped).filter(|line| !line.is_empty()).all(|line| lines.any(|other| other == line))
+}
+
+#[test]
+fn the_library_in_the_readme_is_an_example_that_works() {
+    let excerpt = fenced("```rust\n");
+    assert!(excerpt.lines().count() >= 10, "{excerpt}");
+    assert!(is_excerpt(excerpt, HELLO), "README.md differs from shell/examples/hello.rs");
+    assert!(
+        !is_excerpt("sender.send();", HELLO)
+            && !is_excerpt("Ok(())\nsender.wait_for_receivers(1)?;", "Ok(())")
+    );
+    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/hello");
+    if !program.exists() {
+        return skip("example hello", "it was not built with this test");
+    }
+    let sandbox = Sandbox::new();
+    let hello = || sandbox.program(program.to_str().unwrap());
+    let receiver = start(&mut hello());
+    run(hello().arg("send")).silent_success();
+    let received = receiver.end(LIMIT);
+    assert_eq!(received.silent_success().stdout, "hello\n");
+    sandbox.nothing_left();
+}
+
+#[test]
+fn the_capture_in_the_readme_comes_from_its_commands() {
+    let capture = fenced("```\n$ ");
+    let (commands, printed): (Vec<_>, Vec<_>) =
+        ["$ ", capture].concat().lines().map(str::to_owned).partition(|line| line.starts_with("$ "));
+    assert!(commands.len() >= 2 && printed.len() >= 2, "{capture}");
+    let sandbox = Sandbox::new();
+    let typed: Vec<_> = commands.iter().map(|line| &line[2..]).collect();
+    let mut bash = sandbox.program("bash");
+    let folder = Path::new(env!("CARGO_BIN_EXE_shell")).parent().unwrap().display();
+    bash.args(["-c", &typed.join("\n")]);
+    bash.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
+    let ended = start(&mut bash).end(LIMIT);
+    let found: Vec<_> = ended.silent_success().stdout.lines().collect();
+    assert_eq!(found, printed, "what {typed:#?} print");
+    sandbox.nothing_left();
+}
+
+/// The pages that people read.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let entries = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    let others = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "benches/README.md"];
+    pages.extend(others.map(|file| root.join(file)));
+    pages
+}
+
+/// What the links of a page lead to, without those that lead to the web.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.starts_with("https://"))
+}
+
+/// The anchors of a page's headings.
+fn anchors(page: &str) -> impl Iterator<Item = String> {
+    let headings =
+        page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings.map(|heading| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+    })
+}
+
+/// What a link of `page` leads to and is not there.
+fn dead_links(page: &Path, text: &str) -> Vec<String> {
+    let leads_nowhere = |link: &&str| {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let target = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
+        let has_anchor = || {
+            let target = std::fs::read_to_string(&target).unwrap();
+            anchors(&target).any(|found| found == anchor)
+        };
+        !target.exists() || !(anchor.is_empty() || has_anchor())
+    };
+    links(text).filter(leads_nowhere).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        seen += links(&text).count();
+        assert_eq!(dead_links(&page, &text), Vec::<String>::new(), "{}", page.display());
+    }
+    assert!(seen > 50, "{seen} links");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let broken =
+        dead_links(&page, "[a](docs/faq.md) [b](docs/fake.md) [c](docs/troubleshooting.md#exit-code)");
+    assert_eq!(broken, ["docs/fake.md", "docs/troubleshooting.md#exit-code"]);
+}

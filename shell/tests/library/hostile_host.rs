@@ -1,0 +1,198 @@
+//! A hostile peer that changes every word of the shared memory all the time, against the host that programs really use: each
+//! call returns soon after its deadline. (The tests of core try the same with hosts of their own.)
+
+use crate::kit::LIMIT;
+use memmap2::MmapOptions;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use whorl::shm::liveness::Owner;
+use whorl::shm::mailboxes::MailSegment;
+use whorl::shm::ring::Segment;
+use whorl_core::layout::{Geometry, MailGeometry};
+use whorl_core::ring::PendingReceiver;
+
+const HEADER: usize = 64;
+const LINE: usize = 64;
+
+/// What the hostile peer does.
+#[derive(Clone, Copy)]
+enum Scribble {
+    /// Puts something random into every word behind the header.
+    Random,
+    /// Adds to the words of one cache line, as fast as it can: whoever sleeps on one of them finds it changed.
+    Line(usize),
+}
+
+/// The hostile peer, until it is dropped.
+struct Scribbler {
+    over: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Scribbler {
+    fn start(object: impl AsFd, scribble: Scribble) -> Self {
+        let object = object.as_fd().try_clone_to_owned().expect("a descriptor");
+        let map = MmapOptions::new().map_raw(&object).expect("a mapping");
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = over.clone();
+        let thread = std::thread::spawn(move || {
+            let mut state = 88_172_645_463_325_252u64;
+            while !ends.load(Relaxed) {
+                let words = match scribble {
+                    Scribble::Random => HEADER..map.len(),
+                    Scribble::Line(line) => line * LINE..(line + 1) * LINE,
+                };
+                for at in words.step_by(4) {
+                    // SAFETY: inside the mapping.
+                    let word = unsafe { map.as_mut_ptr().add(at) }.cast();
+                    // SAFETY: aligned, mapped for as long as this thread runs, and an atomic to everybody.
+                    let word = unsafe { AtomicU32::from_ptr(word) };
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    let small = [0, 1, 2, 3, 4, 5, 6, 7, 1 << 31, u32::MAX][state as usize % 10];
+                    match (scribble, state >> 40 & 1) {
+                        (Scribble::Line(_), _) => _ = word.fetch_add(1, Relaxed),
+                        (Scribble::Random, 0) => word.store(small, Relaxed),
+                        (Scribble::Random, _) => word.store((state >> 8) as u32, Relaxed),
+                    }
+                }
+            }
+        });
+        Self { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Scribbler {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// Runs `calls` in a thread of its own, which says after each call that it has returned.
+fn all_return(calls: impl FnOnce(&mut dyn FnMut(&'static str)) + Send + 'static) {
+    let (said, heard) = mpsc::channel();
+    let thread = std::thread::spawn(move || calls(&mut |what| _ = said.send(what)));
+    let mut last = "nothing";
+    loop {
+        match heard.recv_timeout(LIMIT) {
+            Ok(what) => last = what,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("the call after {last:?} does not return"),
+        }
+    }
+    thread.join().expect("no panic");
+}
+
+fn soon() -> Option<Instant> {
+    Some(Instant::now() + Duration::from_millis(3))
+}
+
+fn rounds() -> u32 {
+    crate::kit::short_or_long(60, 20_000)
+}
+
+fn mailboxes_under_fire(scribble: Scribble, rounds: u32) {
+    let segment = MailSegment::create(MailGeometry::new(2, 256, 4).unwrap()).unwrap();
+    let (mut a, mut b) = (segment.sit().unwrap(), segment.sit().unwrap());
+    let _scribbler = Scribbler::start(&segment, scribble);
+    all_return(move |said| {
+        for _ in 0..rounds {
+            for user in [&mut a, &mut b] {
+                let _ = user.read_into(0, &mut [0; 256], soon());
+                said("read_into");
+                let _ = user.read_with(1, soon(), |bytes, _| bytes.len());
+                said("read_with");
+                let _ = user.write_until(0, &[1; 256], soon());
+                said("write_until");
+                let _ = user.wait_newer(0, u64::MAX, soon());
+                said("wait_newer");
+                let _ = user.wait_newer(1, 0, soon());
+                said("wait_newer, for any");
+                let _ = user.wait_for_version(1, u64::MAX, soon());
+                said("wait_for_version");
+            }
+            segment.reclaim_dead();
+            said("reclaim_dead");
+            drop(segment.sit());
+            said("sit");
+        }
+    });
+}
+
+#[test]
+fn mailboxes_of_random_words() {
+    mailboxes_under_fire(Scribble::Random, rounds());
+}
+
+#[test]
+fn mailboxes_of_which_one_line_counts_up() {
+    // All that can be slept on: the words of the first page, and what stands beside the two mailboxes behind the seats.
+    for line in (1..8).chain(64..80) {
+        mailboxes_under_fire(Scribble::Line(line), 1);
+    }
+}
+
+/// The control object is what a peer may write: the receivers' cursors and seats, and the words that both sides sleep on.
+fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
+    let (segment, ring) = Segment::create(Geometry::new(64, 8, 4).unwrap()).unwrap();
+    let (mut sender, membership) = ring.into_sender();
+    let [_, control] = segment.objects();
+    let scribbler = Scribbler::start(control, scribble);
+    let reading = segment.attach(Owner::LockHolder).unwrap();
+    let receive = move |said: &mut dyn FnMut(&'static str)| {
+        for round in 0..rounds {
+            let Ok(applicant) = PendingReceiver::request_seat(reading.clone(), round % 4, true, 1) else {
+                continue;
+            };
+            said("ask");
+            let Ok(mut receiver) = applicant.admitted(soon()) else { continue };
+            said("admitted");
+            for _ in 0..4 {
+                if let Ok(run) = receiver.read(soon()) {
+                    let _ = run.item(0).copy_to(&mut [0; 64]);
+                    let count = run.len();
+                    run.release(count);
+                }
+                said("read");
+                let _ = receiver.arm();
+                said("arm");
+            }
+        }
+    };
+    let send = move |said: &mut dyn FnMut(&'static str)| {
+        for _ in 0..rounds {
+            if let Ok(mut claim) = sender.claim(2, soon()) {
+                let _ = claim.slot(0).write(&[7; 64]);
+                claim.publish(1);
+            }
+            said("claim");
+            let _ = sender.drain(soon());
+            said("drain");
+            membership.admit_all();
+            membership.reclaim_dead();
+            membership.evict(1);
+            said("membership");
+        }
+    };
+    let receiving = std::thread::spawn(move || all_return(receive));
+    all_return(send);
+    receiving.join().expect("every call returned");
+    drop(scribbler);
+}
+
+#[test]
+fn a_ring_of_random_words() {
+    a_ring_under_fire(Scribble::Random, rounds());
+}
+
+#[test]
+fn a_ring_of_which_one_line_counts_up() {
+    // All that can be slept on stands in front of the seats.
+    for line in 1..64 {
+        a_ring_under_fire(Scribble::Line(line), 1);
+    }
+}

@@ -1,0 +1,57 @@
+//! A worker without a server, and clients for it.
+
+use crate::kit::session::{Plain, config};
+use rustix::event::epoll::Event;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+use whorl::mailbox_server::budget::Budget;
+use whorl::mailbox_server::lobby::Lobby;
+use whorl::mailbox_server::wait_list::WaitList;
+use whorl::mailbox_server::worker::{Shared, Worker};
+use whorl::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
+use whorl::os::close_on_fork::CloseOnForkFd;
+
+/// A worker without a server, whose turns a test takes one by one.
+pub struct Phase {
+    pub worker: Worker<Plain>,
+    pub post: Arc<WorkerQueue>,
+    pub shared: Arc<Shared>,
+    events: Vec<Event>,
+}
+
+impl Phase {
+    pub fn new(boxes: u32, capacity: usize, packet: usize, budget: usize) -> Self {
+        let post = Arc::new(WorkerQueue::new().unwrap());
+        let shared = Arc::new(Shared {
+            config: config(boxes, capacity, packet, None),
+            wait_list: WaitList::new(vec![post.clone()]),
+            budget: Budget::new(budget),
+            lobby: Lobby::new(1000),
+            most: 1000,
+            epoch: Instant::now(),
+            loads: vec![AtomicUsize::new(0)],
+        });
+        let mailboxes = Plain(vec![Default::default(); boxes as usize]);
+        let worker = Worker::new(0, shared.clone(), post.clone(), mailboxes).unwrap();
+        Self { worker, post, shared, events: Vec::with_capacity(256) }
+    }
+
+    /// A client, which the worker takes in at its next turn.
+    pub fn connect(&self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        self.post.send(WorkerMessage::Serve {
+            socket: CloseOnForkFd::of(theirs.into()).expect("a descriptor"),
+            ticket: None,
+            share: None,
+        });
+        ours
+    }
+
+    /// Something must be ready for the worker, or this waits.
+    pub fn turn(&mut self) {
+        assert!(self.worker.turn(&mut self.events).unwrap());
+    }
+}

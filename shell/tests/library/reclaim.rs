@@ -1,0 +1,272 @@
+//! Reclaiming the dead: by several processes at once, by many threads of one process, and beside processes that stop in the
+//! middle of it. The living are never reclaimed, and a stopped reclaimer, sweeper or newcomer holds up nobody.
+
+use crate::kit::{LIMIT, own_test, signal, stat, until};
+use rustix::process::Signal;
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use whorl::os::ofd_lock::ByteLocks;
+use whorl::shm::liveness::{Owner, SharedHost};
+use whorl::shm::mailboxes::{MailSegment, MailboxError};
+use whorl_core::host::{Futex, Host};
+use whorl_core::layout::MailGeometry;
+use whorl_core::sync::AtomicU32 as Word;
+
+const SEAT: u32 = 3;
+
+fn object() -> std::fs::File {
+    tempfile::tempfile().expect("a file")
+}
+
+fn host(object: &std::fs::File) -> SharedHost {
+    SharedHost::new(ByteLocks::open(object).expect("a description"), Owner::ThisProcess)
+}
+
+fn locks(object: &std::fs::File) -> ByteLocks {
+    ByteLocks::open(object).expect("a description")
+}
+
+/// A reclamation that has begun and does not end, as by a process that was stopped: others reclaim the same seat all the same,
+/// and nobody sits down in it before both have ended.
+#[test]
+fn a_reclaimer_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
+    let object = object();
+    let (stopped, other, newcomer) = (host(&object), host(&object), locks(&object));
+    let sit = || newcomer.occupy(SEAT, || true, || Some(()));
+    assert!(stopped.try_reclaim(SEAT, || {
+        let reclaimed = Cell::new(false);
+        assert!(other.try_reclaim(SEAT, || reclaimed.set(true)) && reclaimed.get());
+        assert_eq!(sit(), Ok(None), "a reclaimer may still act");
+    }));
+    assert_eq!(sit(), Ok(Some(())));
+    assert!(!other.try_reclaim(SEAT, || panic!("the living")));
+    assert!(!stopped.try_reclaim(SEAT, || panic!("the living")));
+}
+
+/// A newcomer looks at a seat while it holds nothing by which its last occupant would count as alive. So if it is stopped
+/// there, the dead one is reclaimed all the same.
+#[test]
+fn a_newcomer_that_stops_does_not_make_the_dead_look_alive() {
+    let object = object();
+    let (newcomer, reclaimer) = (locks(&object), host(&object));
+    let looks = Cell::new(0);
+    let is_free = || {
+        looks.set(looks.get() + 1);
+        // The seat is still taken by a dead one when the newcomer looks again, and it is stopped here.
+        assert!(reclaimer.try_reclaim(SEAT, || ()), "at look {}", looks.get());
+        looks.get() == 1
+    };
+    assert_eq!(newcomer.occupy(SEAT, is_free, || Some(())), Ok(None));
+    assert_eq!(looks.get(), 2);
+    assert!(reclaimer.try_reclaim(SEAT, || ()), "it left nothing behind");
+}
+
+/// A sweeper's round that does not end, as of a stopped process: others make theirs after some slices.
+#[test]
+fn a_sweeper_that_stops_keeps_nobody_from_looking() {
+    let object = object();
+    let (stopped, other) = (host(&object), host(&object));
+    let rounds = Cell::new(0);
+    stopped.try_sweep(|| {
+        until(LIMIT, "another's round", || {
+            other.try_sweep(|| rounds.set(rounds.get() + 1));
+            rounds.get() > 0
+        });
+    });
+    assert!(rounds.get() > 0);
+}
+
+/// The threads of one process ask through one description, which the kernel takes for one holder of a byte. Each reclamation
+/// here lasts for a while, and newcomers sit down all the time: nobody is reclaimed who lives.
+#[test]
+fn many_threads_of_one_process_never_reclaim_the_living() {
+    const SEATS: u32 = 2;
+    let object = object();
+    let asking = host(&object);
+    let living = [const { AtomicU32::new(0) }; SEATS as usize];
+    let (reclamations, sat) = (AtomicU64::new(0), AtomicU64::new(0));
+    let over = || reclamations.load(SeqCst) > 2000 && sat.load(SeqCst) > 2000;
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while !over() {
+                    for seat in 0..SEATS {
+                        asking.try_reclaim(seat, || {
+                            for _ in 0..20 {
+                                assert_eq!(living[seat as usize].load(SeqCst), 0, "reclaimed alive");
+                                thread::yield_now();
+                            }
+                            reclamations.fetch_add(1, SeqCst);
+                        });
+                    }
+                    assert!(begun.elapsed() < LIMIT, "{reclamations:?} reclamations, {sat:?} seats taken");
+                }
+            });
+        }
+        for seat in 0..SEATS {
+            let (living, object, over, sat) = (&living[seat as usize], &object, &over, &sat);
+            scope.spawn(move || {
+                while !over() {
+                    let locks = locks(object);
+                    // Sits, lives for a while, and dies without a word.
+                    let sit = || Some(living.swap(1, SeqCst));
+                    if locks.occupy(seat, || true, sit) == Ok(Some(0)) {
+                        thread::yield_now();
+                        living.store(0, SeqCst);
+                        sat.fetch_add(1, SeqCst);
+                    }
+                    assert!(begun.elapsed() < LIMIT);
+                }
+            });
+        }
+    });
+}
+
+/// Threads of one process wait for a mailbox whose writers die inside, while others sit down in the seats of the dead: no
+/// version is given to two writers, and everybody goes on.
+#[test]
+fn writers_die_under_many_threads_of_one_process() {
+    let segment = MailSegment::create(MailGeometry::new(1, 1 << 16, 8).unwrap()).unwrap();
+    let kills = crate::kit::short_or_long(40, 1000);
+    let (versions, stop, written) = (mpsc::channel(), AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for id in 0..4u8 {
+            let (segment, stop, versions, written) = (&segment, &stop, versions.0.clone(), &written);
+            scope.spawn(move || {
+                let mut me = segment.sit().expect("a seat");
+                while stop.load(SeqCst) == 0 {
+                    let deadline = Instant::now() + LIMIT;
+                    versions
+                        .send(me.write_until(0, &[id; 1 << 16], Some(deadline)).expect("the lock"))
+                        .unwrap();
+                    let same = |bytes: &[u8], _| bytes.iter().all(|byte| *byte == bytes[0]);
+                    assert!(me.read_with(0, Some(deadline), same).expect("the lock"), "torn");
+                    let first = |bytes: &[u8], _| u32::from(bytes[0]);
+                    written.store(me.read_with(0, Some(deadline), first).expect("the lock"), SeqCst);
+                }
+            });
+        }
+        for _ in 0..kills {
+            let child = Writer::start(&segment);
+            until(LIMIT, "it writes", || written.load(SeqCst) == 9);
+            drop(child);
+            // Somebody else sits down in a seat of the dead, and leaves.
+            until(LIMIT, "a seat", || match segment.sit() {
+                Ok(newcomer) => newcomer.version(0).is_ok(),
+                Err(MailboxError::Seats(_)) => false,
+                Err(error) => panic!("{error}"),
+            });
+        }
+        stop.store(1, SeqCst);
+    });
+    drop(versions.0);
+    let mut seen: Vec<u64> = versions.1.into_iter().collect();
+    let written = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), written, "one version was given to two writers");
+    segment.reclaim_dead();
+    assert_eq!((0..9).map_while(|_| segment.sit().ok()).collect::<Vec<_>>().len(), 8, "all seats are free");
+}
+
+/// A child that writes for ever: this very program, running one test.
+struct Writer(Child);
+
+impl Writer {
+    fn start(segment: &MailSegment) -> Self {
+        let path = format!("/proc/{}/fd/{}", std::process::id(), segment.as_fd().as_raw_fd());
+        let mut command = own_test(module_path!(), "write_if_asked");
+        command.env(SEGMENT, path).stdout(Stdio::null());
+        Self(command.spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.kill().expect("our own child");
+        self.0.wait().expect("our own child");
+    }
+}
+
+/// Where the child finds the segment.
+const SEGMENT: &str = "WHORL_TEST_SEGMENT";
+
+#[test]
+fn write_if_asked() {
+    let Some(path) = std::env::var_os(SEGMENT) else { return };
+    let object = std::fs::File::options().read(true).write(true).open(path).expect("the segment");
+    let segment = MailSegment::open(object.into()).expect("the segment");
+    let message = vec![9; segment.geometry().capacity() as usize];
+    let mut me = loop {
+        match segment.sit() {
+            Ok(me) => break me,
+            Err(MailboxError::Seats(_)) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    loop {
+        me.write(0, &message).expect("the lock");
+    }
+}
+
+/// A writer is stopped in the middle of its message, and there is a newer one than the caller knows: the wait ends at its
+/// deadline all the same, and a wait for the version alone ends at once.
+#[test]
+fn a_wait_for_a_newer_message_ends_at_its_deadline_although_a_writer_is_stopped() {
+    const CAPACITY: u32 = 16 << 20;
+    let segment = MailSegment::create(MailGeometry::new(1, CAPACITY, 4).unwrap()).unwrap();
+    let mut me = segment.sit().unwrap();
+    let writer = Writer::start(&segment);
+    let pid = writer.0.id() as i32;
+    until(LIMIT, "it writes", || segment.version(0) > Some(0));
+    let mut buffer = vec![0; CAPACITY as usize];
+    until(LIMIT, "it is stopped in the middle of a message", || {
+        signal(pid, Signal::STOP);
+        until(LIMIT, "it is stopped", || stat(pid).is_some_and(|fields| fields[0] == "T"));
+        let soon = Some(Instant::now() + Duration::from_millis(50));
+        let is_inside = me.read_into(0, &mut buffer, soon).is_err();
+        if !is_inside {
+            signal(pid, Signal::CONT);
+            thread::sleep(Duration::from_millis(1)); // not always at the same place
+        }
+        is_inside
+    });
+    let (said, heard) = mpsc::channel();
+    thread::spawn(move || {
+        let soon = || Some(Instant::now() + Duration::from_millis(100));
+        let version = me.wait_for_version(0, 0, soon()).map_err(|error| error.to_string());
+        said.send((version, me.wait_newer(0, 0, soon()).map_err(|error| error.to_string())))
+    });
+    let (version, message) = heard.recv_timeout(LIMIT).expect("both waits end");
+    assert!(version.is_ok_and(|version| version > Some(0)), "the version needs no lock");
+    assert_eq!(message, Ok(None), "the message could not be read");
+}
+
+/// A deadline that has passed is told although the word differs: a peer that changes it all the time holds nobody.
+#[test]
+fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
+    let (word, past) = (Word::new(7), Instant::now());
+    let shared = host(&object());
+    for wake in [
+        shared.wait(&word, 8, Some(past)),
+        whorl::os::futex::SharedFutex.wait(&word, 8, Some(past)),
+        whorl::os::futex::ThreadFutex.wait(&word, 8, Some(past)),
+        whorl::shm::heap::ThreadHost.wait(&word, 8, Some(past)),
+    ] {
+        assert_eq!(wake, whorl_core::host::WaitResult::TimedOut);
+    }
+    for looks in [0, 1, 50] {
+        assert!(!shared.spin(looks, Some(past)) && !whorl::os::futex::ThreadFutex.spin(looks, Some(past)));
+        assert!(!whorl::os::futex::SharedFutex.spin(looks, Some(past)));
+    }
+    assert!(
+        shared.spin(0, Some(Instant::now() + Duration::from_secs(60))),
+        "before it, there is time to look"
+    );
+}
