@@ -1,13 +1,10 @@
 //! How a channel is created, and how it is joined.
 
-use super::error::{CreateError, JoinError};
-use super::receiver::Receiver;
-use super::sender::Sender;
 use crate::channel::control::peers::ClientCounter;
 use crate::channel::control::state::ProgressObserver;
 use crate::registry::protocol::Start;
 use crate::registry::status::Kind;
-use crate::registry::{Name, RuntimeDir, RuntimeError};
+use crate::registry::{RuntimeDir, RuntimeError};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,13 +106,9 @@ impl SenderOptions {
         self
     }
 
-    /// Takes a name and opens a channel under it.
-    ///
-    /// # Errors
-    /// The name is in use, a measure is out of range, or a system call failed. Nothing is left behind.
-    pub fn create(self, name: &Name) -> Result<Sender, CreateError> {
-        let directory = open(self.runtime_dir.as_ref())?;
-        Sender::create_in(directory, name, self)
+    /// Opens the runtime directory of the channel.
+    pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
+        open(self.runtime_dir.as_ref())
     }
 }
 
@@ -169,7 +162,7 @@ impl ReceiverOptions {
         self
     }
 
-    /// Makes the sender wait for [`Receiver::confirm`] after the end. By default reading the end confirms.
+    /// Makes the sender wait for [`Receiver::confirm`](crate::Receiver::confirm) after the end. By default reading the end confirms.
     pub fn confirms(mut self, confirms: bool) -> Self {
         self.confirms = confirms;
         self
@@ -188,16 +181,9 @@ impl ReceiverOptions {
         self
     }
 
-    /// Joins the channel of this name.
-    ///
-    /// # Blocking
-    /// Until a sender owns the name and admits the receiver, the timeout passes, or a signal comes. If the sender dies
-    /// before it admits the receiver, the receiver waits for the next sender.
-    ///
-    /// # Errors
-    /// Why the receiver did not join.
-    pub fn join(&self, name: &Name) -> Result<Receiver, JoinError> {
-        Receiver::join_in(&open(self.runtime_dir.as_ref())?, name, self, || ())
+    /// Opens the runtime directory of the channel.
+    pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
+        open(self.runtime_dir.as_ref())
     }
 }
 

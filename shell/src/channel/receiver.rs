@@ -67,6 +67,20 @@ struct Inner {
     armed_before: bool,
 }
 
+impl ReceiverOptions {
+    /// Joins the channel of this name.
+    ///
+    /// # Blocking
+    /// Until a sender owns the name and admits the receiver, the timeout passes, or a signal comes. If the sender dies
+    /// before it admits the receiver, the receiver waits for the next sender.
+    ///
+    /// # Errors
+    /// Why the receiver did not join.
+    pub fn join(&self, name: &Name) -> Result<Receiver, JoinError> {
+        Receiver::join_in(&self.open_dir()?, name, self, || ())
+    }
+}
+
 impl Receiver {
     /// Joins the channel of this name, with the default options.
     ///

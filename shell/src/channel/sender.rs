@@ -90,6 +90,16 @@ pub(crate) struct SenderSetup {
     pub observer: Option<ProgressObserver>,
 }
 
+impl SenderOptions {
+    /// Takes a name and opens a channel under it.
+    ///
+    /// # Errors
+    /// The name is in use, a measure is out of range, or a system call failed. Nothing is left behind.
+    pub fn create(self, name: &Name) -> Result<Sender, CreateError> {
+        Sender::create_in(self.open_dir()?, name, self)
+    }
+}
+
 impl Sender {
     /// Takes a name in the user's runtime directory and opens a channel under it, with the default options.
     ///

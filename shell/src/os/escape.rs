@@ -1,20 +1,24 @@
-//! Text from elsewhere, made safe to show: on a terminal, in a log, in JSON.
+//! Escapes text from other programs and users, so that the command can print it on a terminal, in a log or in JSON.
 //!
-//! Names, paths, arguments, variables, messages of servers and errors of peers can hold what a terminal acts on, what
-//! turns the direction of writing round, or what cannot be seen. [`text`] and [`json`] replace it by escapes. Everything
-//! that the command prints passes one of them, whatever was escaped before: an escape stays as it is.
+//! Names, paths, arguments, variables, messages of servers and errors of peers can contain hazards. A hazard is a character that
+//! controls a terminal, that reverses the direction of writing, or that is invisible. [`text`] and [`json`] replace hazards by
+//! escapes. Each text that the command prints passes one of them. A second pass leaves the escapes of the first as they are.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The characters that are escaped besides control characters, as inclusive ranges in order.
+/// The hazards besides control characters, as ascending inclusive ranges:
 ///
-/// These are the format characters (Cf), among them those that set the direction of writing and those without a width;
-/// the separators of lines and paragraphs; the fillers, which look like nothing; the tags, and what is reserved beside
-/// them; what will never be a character; and the planes in which nothing is assigned. Private use is left alone: fonts
-/// give it signs.
+/// - the format characters (Cf), which include the characters that set the direction of writing and those without a width;
+/// - the separators of lines and paragraphs;
+/// - the fillers, which are invisible;
+/// - the tags, and the reserved code points beside them;
+/// - the noncharacters;
+/// - the planes without assigned characters.
+///
+/// The private use areas are not hazards, because fonts define visible signs there.
 const HAZARDS: &[(char, char)] = &[
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -48,8 +52,8 @@ const HAZARDS: &[(char, char)] = &[
     ('\u{10fffe}', '\u{10ffff}'),
 ];
 
-/// Whether a character is escaped: it is a control character (C0, DEL, C1), sets the direction of writing, or cannot be
-/// seen.
+/// Returns whether a character is a hazard: a control character (C0, DEL, C1), one that sets the direction of writing, or an
+/// invisible one.
 pub fn is_hazard(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -64,8 +68,8 @@ pub fn is_hazard(c: char) -> bool {
             .is_ok()
 }
 
-/// Text that is safe to show: hazards are escaped as `\n`, `\r`, `\t` or `\u{202e}`, and bytes that are no UTF-8 as `\xff`.
-/// The characters in `kept` stay as they are: line ends, where several lines are wanted.
+/// Escapes a text. Hazards become escapes such as `\n` or `\u{202e}`, and bytes that are not UTF-8 become escapes such as `\xff`.
+/// The characters in `kept` are not escaped, for example the line ends of a text with several lines.
 pub fn text<'t>(bytes: &'t (impl AsRef<[u8]> + ?Sized), kept: &[char]) -> Cow<'t, str> {
     let bytes = bytes.as_ref();
     let is_kept = |c: char| !is_hazard(c) || kept.contains(&c);
@@ -75,28 +79,27 @@ pub fn text<'t>(bytes: &'t (impl AsRef<[u8]> + ?Sized), kept: &[char]) -> Cow<'t
     }
 }
 
-/// [`text`] on one line.
+/// Escapes a text, including its line ends. The result is one line.
 pub fn line<'t>(bytes: &'t (impl AsRef<[u8]> + ?Sized)) -> Cow<'t, str> {
     text(bytes, &[])
 }
 
-/// A name or path in single quotes, so that what it is can be read off: a backslash or a quote in it is escaped too.
+/// Puts a name or path in single quotes. Backslashes and quotes in it are escaped too, so that the result is unambiguous.
 pub fn quoted(bytes: &[u8]) -> String {
     let is_kept = |c| !is_hazard(c) && c != '\\' && c != '\'';
     format!("'{}'", escaped(bytes, is_kept, &mut |shown, c| shown.extend(c.escape_debug())))
 }
 
-/// JSON that is safe to show: hazards, which can stand only in its strings, are escaped as `\u202e`. So every value stays
-/// what it was.
+/// Escapes JSON. Hazards can only be in its strings, where they become escapes such as `\u202e`. So each value stays the same.
 pub fn json(text: &str) -> Cow<'_, str> {
-    // Line ends can stand between the values.
+    // Line ends between the values are valid and not escaped.
     let is_kept = |c| !is_hazard(c) || c == '\n';
     if text.chars().all(is_kept) {
         return text.into();
     }
     let escape = &mut |shown: &mut String, c: char| {
         for unit in c.encode_utf16(&mut [0; 2]) {
-            let _ = write!(shown, "\\u{unit:04x}"); // a String takes everything
+            let _ = write!(shown, "\\u{unit:04x}"); // writing to a `String` cannot fail
         }
     };
     escaped(text.as_bytes(), is_kept, escape).into()
@@ -113,13 +116,13 @@ fn escaped(
             if is_kept(c) { shown.push(c) } else { escape(&mut shown, c) }
         }
         for byte in chunk.invalid() {
-            let _ = write!(shown, "\\x{byte:02x}"); // a String takes everything
+            let _ = write!(shown, "\\x{byte:02x}"); // writing to a `String` cannot fail
         }
     }
     shown
 }
 
-/// A path for people: quoted where it needs to be, and nothing in it reaches a terminal as a command.
+/// Formats a path for a message. Quotes and escapes it if it is empty, is not UTF-8, or contains spaces or hazards.
 pub fn shown(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     match std::str::from_utf8(bytes) {
@@ -135,19 +138,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ranges_are_in_order() {
+    fn the_ranges_ascend() {
         assert!(HAZARDS.iter().all(|(first, last)| first <= last));
         assert!(HAZARDS.windows(2).all(|pair| pair[0].1 < pair[1].0));
     }
 
     #[test]
-    fn nothing_that_moves_a_terminal_gets_through() {
+    fn hazards_are_escaped_and_visible_text_is_kept() {
         assert_eq!(text("plain, grün\n\ttext", &['\n', '\t']), "plain, grün\n\ttext");
         assert_eq!(line(b"\x1b[2J\r\x07\x9b\xff"), "\\u{1b}[2J\\r\\u{7}\\x9b\\xff");
         assert_eq!(line("\u{9b}31m\u{7f}\u{85}"), "\\u{9b}31m\\u{7f}\\u{85}");
         assert_eq!(line("a\u{202e}b\u{2066}c\u{200d}\u{2028}"), "a\\u{202e}b\\u{2066}c\\u{200d}\\u{2028}");
         assert_eq!(line("\u{e0041}\u{fdd0}\u{10ffff}\u{50000}"), "\\u{e0041}\\u{fdd0}\\u{10ffff}\\u{50000}");
-        // The bytes of half a surrogate pair are no UTF-8.
+        // The bytes of half a surrogate pair are not UTF-8.
         assert_eq!(line(b"\xed\xa0\x80"), "\\xed\\xa0\\x80");
         assert_eq!(line("\\u{1b} stays"), "\\u{1b} stays");
         for visible in
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_can_be_read_off() {
+    fn quoted_text_is_unambiguous() {
         assert_eq!(quoted(b"a b"), "'a b'");
         assert_eq!(quoted("it's \\n\n\u{202e}".as_bytes()), "'it\\'s \\\\n\\n\\u{202e}'");
         assert_eq!(quoted(b"\xff"), "'\\xff'");
@@ -168,10 +171,10 @@ mod tests {
     fn json_keeps_every_value() {
         let mut hazards: String = HAZARDS.iter().flat_map(|&(first, last)| [first, last]).collect();
         hazards.extend(('\0'..='\u{a0}').chain(['"', '\\', '漢']));
-        let said = serde_json::json!({ "text": hazards, hazards.clone(): [1] });
-        let shown = json(&said.to_string()).into_owned();
+        let value = serde_json::json!({ "text": hazards, hazards.clone(): [1] });
+        let shown = json(&value.to_string()).into_owned();
         assert!(!shown.contains(is_hazard), "{shown}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), said);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
         assert_eq!(json("{\n\"a\": 1}\n"), "{\n\"a\": 1}\n");
     }
 }

@@ -31,7 +31,7 @@ impl ByteLocks {
         Self { file }
     }
 
-    /// Locks a byte exclusively, without waiting. Returns `false` if another description holds it.
+    /// Locks a byte, without waiting. Returns `false` if another description holds it.
     ///
     /// # Errors
     /// The kernel's error.
@@ -98,7 +98,7 @@ impl ByteLocks {
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as i16;
         lock.l_whence = libc::SEEK_SET as i16;
-        // The callers lock bytes below 2^31, so the offsets also fit where `off_t` has 32 bits.
+        // Each byte is below 2^31, so its offset also fits where `off_t` has 32 bits.
         lock.l_start = start as libc::off_t;
         lock.l_len = length as libc::off_t;
         // SAFETY: the call reads and writes only `lock`, which lives through it.

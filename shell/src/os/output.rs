@@ -1,9 +1,10 @@
-//! What a path that is to be written leads to, found out before anything is made or replaced.
+//! Finds out what an output path leads to, before the program creates or replaces a file.
 //!
-//! The kernel follows the links on the way to a file. This module follows the last name itself, link by link, because two
-//! kinds of links must not be treated as names of files: a link to an open descriptor (`/dev/stdout`, `/proc/self/fd/1`),
-//! and a link that another user planted.
+//! The kernel follows the links in the directories of a path. This module follows the last name itself, link by link. Two kinds of
+//! links must not count as names of files: a link to an open descriptor (`/dev/stdout`, `/proc/self/fd/1`), and a link that
+//! another user planted.
 
+use crate::os::file_id::FileId;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -12,45 +13,45 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// The kernel follows no more links than this.
-const MOST_LINKS: usize = 40;
-/// What statfs(2) says of a proc file system.
-const PROC: u64 = 0x9fa0;
+/// The most links that are followed, which is the kernel's own limit.
+const MAX_LINKS: usize = 40;
+/// The type that statfs(2) reports for a proc file system.
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// What a path leads to.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// A regular file, or nothing yet, or links that lead to either: the name can be given to a new file.
+    /// A regular file, a free name, or links to either. A new file can take the name.
     Name,
     /// A directory.
     Directory,
-    /// A device, a FIFO or a socket, opened for looking only.
+    /// A device, a FIFO or a socket, opened with `O_PATH`.
     Special(OwnedFd),
     /// An open descriptor.
     Descriptor(Descriptor),
 }
 
-/// An open descriptor of some process, to which a link of a proc file system leads.
+/// An open descriptor of a process, to which a link of a proc file system leads.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
-    /// What the descriptor refers to, opened for looking only.
+    /// The file of the descriptor, opened with `O_PATH`.
     pub file: OwnedFd,
-    /// Its number, if it is a descriptor of this process.
+    /// The number of the descriptor, if it is one of this process.
     number: Option<i32>,
 }
 
 /// Why a path cannot be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum OutputError {
-    /// Another user could have put it there.
+    /// Another user could have planted the file.
     #[error(
         "it belongs to another user, in a directory that others may write; remove it or choose another name"
     )]
     Planted,
-    /// A file that is not regular would be replaced.
+    /// The new file would replace a device, FIFO or socket.
     #[error("a device, FIFO or socket has this name and is not replaced; choose another name")]
     Special,
-    /// A link to an open descriptor would be replaced.
+    /// The new file would replace a link to an open descriptor.
     #[error("this name leads to an open descriptor and is not replaced; choose another name")]
     Descriptor,
     /// A system call failed.
@@ -65,26 +66,27 @@ impl From<Errno> for OutputError {
 }
 
 impl Output {
-    /// Finds out what `path`, seen from `directory`, leads to.
+    /// Returns what `path` leads to. A relative path starts at `directory`.
     ///
     /// # Errors
-    /// Another user could have planted what was met; or a system call failed.
+    /// - [`OutputError::Planted`] if another user could have planted a link or the file.
+    /// - [`OutputError::System`] if a system call fails.
     pub fn find(directory: BorrowedFd<'_>, path: &Path) -> Result<Self, OutputError> {
         let mut path = path.to_owned();
         let mut base: Option<OwnedFd> = None;
-        for link in 0..MOST_LINKS {
+        for link in 0..MAX_LINKS {
             let from = base.as_ref().map_or(directory, OwnedFd::as_fd);
             let Some(name) = path.file_name() else { return Ok(Self::Directory) };
             let opened = match path.parent().filter(|parent| *parent != Path::new("")) {
                 Some(parent) => match open_parent(from, parent) {
-                    // A link that leads nowhere.
+                    // The target of the link does not exist.
                     Err(Errno::NOENT | Errno::NOTDIR) if link > 0 => return Ok(Self::Name),
                     opened => Some(opened?),
                 },
                 None => None,
             };
             let parent = opened.as_ref().map_or(from, OwnedFd::as_fd);
-            // Most often this is all that has to be known.
+            // Most paths lead to a regular file or to a free name, so this cheap check comes first.
             match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => return Ok(Self::Name),
                 other if FileType::from_raw_mode(other?.st_mode) == FileType::RegularFile => {
@@ -102,12 +104,12 @@ impl Output {
                 FileType::RegularFile => return Ok(Self::Name),
                 FileType::Directory => return Ok(Self::Directory),
                 FileType::Symlink => {
-                    if is_of_proc(&file)? {
-                        return descriptor(parent, name.as_bytes());
+                    if is_on_proc(&file)? {
+                        return open_proc_link(parent, name.as_bytes());
                     }
                     refuse_planted(parent, &stat)?;
-                    let to = rustix::fs::readlinkat(&file, "", Vec::new())?;
-                    path = PathBuf::from(std::ffi::OsStr::from_bytes(to.as_bytes()));
+                    let target = rustix::fs::readlinkat(&file, "", Vec::new())?;
+                    path = PathBuf::from(std::ffi::OsStr::from_bytes(target.as_bytes()));
                     base = opened.or(base);
                 }
                 _ => {
@@ -119,13 +121,15 @@ impl Output {
         Err(Errno::LOOP.into())
     }
 
-    /// Checks that a new file can take the name.
+    /// Checks that a new file can take a name.
     ///
     /// # Errors
-    /// What has the name would be lost, or is not ours to replace.
-    pub fn is_replaceable(directory: BorrowedFd<'_>, name: &Path) -> Result<(), OutputError> {
+    /// - [`OutputError::Planted`] if another user could have planted a link or the file.
+    /// - [`OutputError::Special`] or [`OutputError::Descriptor`] if such a file would be replaced.
+    /// - [`OutputError::System`] if a system call fails.
+    pub fn check_replaceable(directory: BorrowedFd<'_>, name: &Path) -> Result<(), OutputError> {
         match Self::find(directory, name)? {
-            // A directory is left to the kernel, which does not replace it.
+            // The kernel itself refuses to replace a directory.
             Self::Name | Self::Directory => Ok(()),
             Self::Special(_) => Err(OutputError::Special),
             Self::Descriptor(_) => Err(OutputError::Descriptor),
@@ -133,24 +137,28 @@ impl Output {
     }
 }
 
-/// Opens a file for writing at its end, as for a log; makes it, private to its user, if there is none. `more` are further
+/// Opens a file for appending, for example a log. If the file does not exist, creates it with the mode 0600.
+///
+/// If the path leads to an open descriptor of this process, returns a duplicate of that descriptor. `extra_flags` are further
 /// flags of open(2).
 ///
 /// # Errors
-/// Another user could have planted what has the name; or it cannot be opened.
-pub fn open_to_append(path: &Path, more: OFlags) -> Result<OwnedFd, OutputError> {
-    if !more.contains(OFlags::NOFOLLOW)
+/// - [`OutputError::Planted`] if another user could have planted a link or the file.
+/// - [`OutputError::System`] if a system call fails.
+pub fn open_to_append(path: &Path, extra_flags: OFlags) -> Result<OwnedFd, OutputError> {
+    if !extra_flags.contains(OFlags::NOFOLLOW)
         && let Output::Descriptor(descriptor) = Output::find(CWD, path)?
         && let Some(own) = descriptor.duplicate(OFlags::WRONLY)?
     {
         return Ok(own);
     }
-    let flags = more | OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags =
+        extra_flags | OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
     Ok(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?)
 }
 
 impl Descriptor {
-    /// Finds the open descriptor that a path leads to, if it leads to one.
+    /// Returns the open descriptor that a path leads to, or `None` if it leads to another kind of file.
     pub fn at(path: &Path) -> Option<Self> {
         match Output::find(CWD, path) {
             Ok(Output::Descriptor(descriptor)) => Some(descriptor),
@@ -158,14 +166,14 @@ impl Descriptor {
         }
     }
 
-    /// Duplicates it, so that both share their position. Nothing if it is not this process's own.
+    /// Duplicates the descriptor, so that both share their position. Returns `None` if it is not a descriptor of this process.
     ///
     /// # Errors
-    /// `EBADF`: it is not open for this access. Its path could be opened for more than the descriptor allows; but the
-    /// stream that stands for a closed one must not take or give anything.
+    /// `EBADF` if the descriptor is not open for this access. Opening its path could give more access than the descriptor has.
+    /// But the placeholder of a closed standard stream must refuse its use.
     pub fn duplicate(&self, access: OFlags) -> Result<Option<OwnedFd>, Errno> {
         let Some(number) = self.number else { return Ok(None) };
-        // SAFETY: only a duplicate is made. The kernel refuses a number that is no open descriptor.
+        // SAFETY: the borrow serves only to duplicate the descriptor. The kernel refuses a number that is not open.
         let own = unsafe { BorrowedFd::borrow_raw(number) };
         duplicate(own, access).map(Some)
     }
@@ -174,7 +182,7 @@ impl Descriptor {
 /// Duplicates a descriptor that is open for this access.
 ///
 /// # Errors
-/// `EBADF`: it is not.
+/// `EBADF` if the descriptor is not open for this access, or another error of the kernel.
 pub(crate) fn duplicate(descriptor: BorrowedFd<'_>, access: OFlags) -> Result<OwnedFd, Errno> {
     let flags = rustix::fs::fcntl_getfl(descriptor)?;
     let mode = flags & (OFlags::WRONLY | OFlags::RDWR);
@@ -182,18 +190,18 @@ pub(crate) fn duplicate(descriptor: BorrowedFd<'_>, access: OFlags) -> Result<Ow
     if is_open { rustix::io::fcntl_dupfd_cloexec(descriptor, 3) } else { Err(Errno::BADF) }
 }
 
-/// Opens the directory that holds the last name of a path.
+/// Opens the directory that contains the last name of a path.
 fn open_parent(from: BorrowedFd<'_>, parent: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(from, parent, flags, Mode::empty())
 }
 
-fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
-    rustix::fs::fstatfs(file).map(|system| system.f_type as u64 == PROC)
+fn is_on_proc(file: &OwnedFd) -> Result<bool, Errno> {
+    rustix::fs::fstatfs(file).map(|system| system.f_type as u64 == PROC_SUPER_MAGIC)
 }
 
-/// Opens what a link of a proc file system leads to. Only the kernel can follow such a link.
-fn descriptor(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Output, OutputError> {
+/// Opens the target of a link in a proc file system. Only the kernel can follow such a link.
+fn open_proc_link(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Output, OutputError> {
     let file = rustix::fs::openat(parent, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let stat = rustix::fs::fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -204,24 +212,25 @@ fn descriptor(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Output, OutputError
     Ok(Output::Descriptor(Descriptor { file, number: number.filter(|&number: &i32| is_own && number >= 0) }))
 }
 
-/// Whether a directory is this process's list of open descriptors.
+/// Returns whether a directory is this process's list of open descriptors.
 fn is_own_table(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let place = |stat: &Stat| (stat.st_dev, stat.st_ino);
-    let there = place(&rustix::fs::statat(directory, "", AtFlags::EMPTY_PATH)?);
-    let is_there = |path| rustix::fs::stat(path).is_ok_and(|stat| place(&stat) == there);
-    Ok(["/proc/self/fd", "/proc/thread-self/fd"].into_iter().any(is_there))
+    let id = FileId::of(&rustix::fs::statat(directory, "", AtFlags::EMPTY_PATH)?);
+    let is_same = |path| rustix::fs::stat(path).is_ok_and(|stat| FileId::of(&stat) == id);
+    Ok(["/proc/self/fd", "/proc/thread-self/fd"].into_iter().any(is_same))
 }
 
-/// The rules of `fs.protected_symlinks` and `fs.protected_fifos`, which some systems leave off: where others may make
-/// files, only what belongs to us or to the directory's owner is used.
+/// Refuses a file that another user could have planted.
+///
+/// These are the rules of `fs.protected_symlinks` and `fs.protected_fifos`, which some systems turn off. In a directory in which
+/// other users may create files, they allow only files of this user and of the directory's owner.
 fn refuse_planted(directory: BorrowedFd<'_>, file: &Stat) -> Result<(), OutputError> {
     let directory = rustix::fs::statat(directory, "", AtFlags::EMPTY_PATH)?;
     let is_trusted = file.st_uid == geteuid().as_raw() || file.st_uid == directory.st_uid;
     if is_trusted || !others_may_write(directory.st_mode) { Ok(()) } else { Err(OutputError::Planted) }
 }
 
-/// Whether users that the owner did not choose may write a directory of this mode. A group without the sticky bit shares its
-/// files by choice.
+/// Returns whether users that the owner did not choose may write to a directory of this mode. If the group may write and the
+/// sticky bit is not set, the owner has chosen to share the files with the group.
 fn others_may_write(mode: u32) -> bool {
     const STICKY_AND_GROUP: u32 = 0o1020;
     mode & 0o002 != 0 || mode & STICKY_AND_GROUP == STICKY_AND_GROUP
@@ -234,13 +243,13 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn find(path: impl AsRef<Path>) -> Output {
-        Output::find(CWD, path.as_ref()).expect("it can be looked at")
+        Output::find(CWD, path.as_ref()).expect("the path is readable")
     }
 
     #[test]
-    fn chains_of_links_are_followed_to_what_they_lead_to() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name);
+    fn chains_of_links_are_followed_to_their_end() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
         std::fs::write(at("file"), "").unwrap();
         std::fs::create_dir(at("directory")).unwrap();
         rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -250,12 +259,12 @@ mod tests {
             ("to-nowhere", "none/none"),
             ("to-fifo", "directory/../fifo"),
             ("again", "to-fifo"),
-            ("round", "round"),
+            ("loop", "loop"),
             ("up", "directory/.."),
             ("null", "/dev/null"),
         ];
-        for (name, to) in links {
-            symlink(to, at(name)).unwrap();
+        for (name, target) in links {
+            symlink(target, at(name)).unwrap();
         }
         for name in ["file", "none", "to-file", "to-nothing", "to-nowhere"] {
             assert!(matches!(find(at(name)), Output::Name), "{name}");
@@ -266,35 +275,35 @@ mod tests {
         for name in ["fifo", "to-fifo", "again", "null"] {
             assert!(matches!(find(at(name)), Output::Special(_)), "{name}");
         }
-        assert_eq!(Output::find(CWD, &at("round")).unwrap_err(), OutputError::System(Errno::LOOP));
-        assert_eq!(Output::is_replaceable(CWD, &at("to-file")), Ok(()));
-        assert_eq!(Output::is_replaceable(CWD, &at("again")), Err(OutputError::Special));
+        assert_eq!(Output::find(CWD, &at("loop")).unwrap_err(), OutputError::System(Errno::LOOP));
+        assert_eq!(Output::check_replaceable(CWD, &at("to-file")), Ok(()));
+        assert_eq!(Output::check_replaceable(CWD, &at("again")), Err(OutputError::Special));
     }
 
     #[test]
-    fn an_open_descriptor_is_known_by_every_path_to_it() {
-        let place = tempfile::tempdir().unwrap();
-        let file = std::fs::File::create(place.path().join("file")).unwrap();
+    fn an_open_descriptor_is_found_by_each_path_to_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(temp.path().join("file")).unwrap();
         let number = file.as_raw_fd();
-        symlink(format!("/proc/self/fd/{number}"), place.path().join("one")).unwrap();
-        symlink("one", place.path().join("two")).unwrap();
+        symlink(format!("/proc/self/fd/{number}"), temp.path().join("one")).unwrap();
+        symlink("one", temp.path().join("two")).unwrap();
         let own = [
             format!("/proc/self/fd/{number}"),
             format!("/proc/thread-self/fd/{number}"),
             format!("/proc/{}/fd/{number}", std::process::id()),
-            place.path().join("one").to_string_lossy().into_owned(),
-            place.path().join("two").to_string_lossy().into_owned(),
+            temp.path().join("one").to_string_lossy().into_owned(),
+            temp.path().join("two").to_string_lossy().into_owned(),
         ];
         for path in own {
             let Output::Descriptor(found) = find(&path) else { panic!("{path}") };
             assert_eq!(found.number, Some(number), "{path}");
             assert!(matches!(found.duplicate(OFlags::WRONLY), Ok(Some(_))), "{path}");
             assert_eq!(found.duplicate(OFlags::RDONLY).unwrap_err(), Errno::BADF, "{path}");
-            assert_eq!(Output::is_replaceable(CWD, Path::new(&path)), Err(OutputError::Descriptor));
+            assert_eq!(Output::check_replaceable(CWD, Path::new(&path)), Err(OutputError::Descriptor));
         }
         let mut other = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let Output::Descriptor(found) = find(format!("/proc/{}/fd/0", other.id())) else {
-            panic!("another's")
+            panic!("the descriptor of another process was not found")
         };
         assert!(found.number.is_none() && matches!(found.duplicate(OFlags::RDONLY), Ok(None)));
         other.kill().unwrap();
@@ -304,11 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn others_may_write_where_the_mode_says_so() {
-        for (mode, so) in
+    fn others_may_write_if_the_mode_allows_it() {
+        for (mode, expected) in
             [(0o755, false), (0o775, false), (0o2775, false), (0o1775, true), (0o1777, true), (0o777, true)]
         {
-            assert_eq!(others_may_write(mode), so, "{mode:o}");
+            assert_eq!(others_may_write(mode), expected, "{mode:o}");
         }
     }
 }

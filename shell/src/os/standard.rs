@@ -1,13 +1,14 @@
 //! The three standard streams, as the command uses them.
 //!
-//! Standard streams belong to open file descriptions that other processes share. So any of them may be non-blocking
-//! (ssh and node leave them so), and the flag is never changed here: it would change for the others too. Instead the
-//! reader and the writer of this module wait with poll(2) when the kernel says `EAGAIN`.
+//! Other processes share the open file descriptions of the standard streams. So a stream may be non-blocking, because programs
+//! such as ssh and node leave it so. This module never changes that flag, because the change would affect the other processes.
+//! Instead its reader and writer wait with poll(2) when the kernel reports `EAGAIN`.
 //!
-//! - [`output`] and [`errors`] write everything or say why not. What was lost is remembered, so that the command does
-//!   not end in success: see [`Output::has_lost`].
+//! - [`output`] and [`errors`] write all bytes or return an error. They record lost output, so that the command does not report
+//!   success: see [`Output::has_lost`].
 //! - [`input`] reads.
-//! - [`occupy_missing`] keeps a file that is opened later from becoming a standard stream that was closed at the start.
+//! - [`occupy_missing`] occupies the standard streams that were closed at the start. Otherwise a file that is opened later would
+//!   become one of them.
 
 use crate::os::flush::flush;
 use crate::os::signal::stop_signal;
@@ -20,18 +21,17 @@ use std::io::{Error, ErrorKind, IsTerminal, Read, Result, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-/// The longest sleep before the stop signal is looked at again.
+/// The longest sleep before a wait checks for a stop signal again.
 const POLL_INTERVAL: Timespec = timespec(Duration::from_millis(50));
 
-/// What happened to standard output and standard error: bits of `WROTE` and `LOST`, shifted by the descriptor.
+/// The history of standard output and standard error: the bits `WROTE` and `LOST`, shifted by the number of the descriptor.
 static HISTORY: AtomicU8 = AtomicU8::new(0);
-/// Something was written.
+/// A write succeeded.
 const WROTE: u8 = 1;
-/// Something could not be written.
+/// A write failed.
 const LOST: u8 = 1 << 4;
 
-/// A writer to standard output or standard error, without a buffer: one call writes everything, in one write(2) where
-/// the kernel takes it whole.
+/// A writer to standard output or standard error, without a buffer. Each call is one write(2), unless it has to wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Output(RawFd);
 
@@ -39,60 +39,65 @@ pub struct Output(RawFd);
 #[derive(Clone, Copy, Debug)]
 pub struct Input(());
 
-/// Standard output.
+/// Returns a writer to standard output.
 pub fn output() -> Output {
     Output(1)
 }
 
-/// Standard error.
+/// Returns a writer to standard error.
 pub fn errors() -> Output {
     Output(2)
 }
 
-/// Standard input.
+/// Returns a reader of standard input.
 pub fn input() -> Input {
     Input(())
 }
 
 impl Output {
-    /// Whether it is a terminal.
+    /// Returns whether the stream is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.as_fd().is_terminal()
     }
 
-    /// Whether something was written to it.
+    /// Returns whether a write to the stream has succeeded.
     pub fn was_written(&self) -> bool {
         self.has(WROTE)
     }
 
-    /// Whether something that was written to it was lost. A reader that closed its end wanted no more, so that is no
-    /// loss; neither is a message to a standard error that was closed from the start.
+    /// Returns whether output to the stream was lost.
+    ///
+    /// Two failed writes do not count as lost. In the first, the reader of a pipe has closed its end. In the second, standard error
+    /// was closed when the process started.
     pub fn has_lost(&self) -> bool {
         self.has(LOST)
     }
 
-    /// Reports what a file system tells only when a descriptor is closed: that the disk is full, or over quota.
+    /// Reports an error that a file system reports only when a descriptor is closed, such as a full disk or an exceeded quota.
     ///
     /// # Errors
-    /// What was written to it did not all arrive.
+    /// The file system has not accepted all of the written bytes.
+    ///
+    /// # Blocking
+    /// Blocks as long as [`flush`] does.
     pub fn finish(self) -> Result<()> {
         let finished = flush(self.as_fd()).map_err(Error::from);
-        self.note(&finished);
+        self.record(&finished);
         finished
     }
 
-    fn has(self, what: u8) -> bool {
-        HISTORY.load(Ordering::Relaxed) & (what << self.0) != 0
+    fn has(self, bit: u8) -> bool {
+        HISTORY.load(Ordering::Relaxed) & (bit << self.0) != 0
     }
 
-    fn note<T>(self, result: &Result<T>) {
-        let what = match result {
+    fn record<T>(self, result: &Result<T>) {
+        let bit = match result {
             Ok(_) => WROTE,
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return,
             Err(error) if self.0 == 2 && is_closed(error) => return,
             Err(_) => LOST,
         };
-        HISTORY.fetch_or(what << self.0, Ordering::Relaxed);
+        HISTORY.fetch_or(bit << self.0, Ordering::Relaxed);
     }
 }
 
@@ -106,13 +111,13 @@ impl AsFd for Output {
 }
 
 impl Write for Output {
-    /// Writes some bytes.
+    /// Writes bytes, and returns how many the stream has taken.
     ///
     /// # Blocking
-    /// Until the stream takes some. A signal that asks this process to stop ends the wait.
+    /// Blocks until the stream takes at least one byte, or until the process receives a stop signal.
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         let written = wait(self.as_fd(), PollFlags::OUT, || rustix::io::write(*self, bytes));
-        self.note(&written);
+        self.record(&written);
         written
     }
 
@@ -122,7 +127,7 @@ impl Write for Output {
 }
 
 impl Input {
-    /// Whether it is a terminal.
+    /// Returns whether the stream is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.as_fd().is_terminal()
     }
@@ -135,32 +140,35 @@ impl AsFd for Input {
 }
 
 impl Read for Input {
-    /// Reads some bytes; 0 is the end.
+    /// Reads bytes, and returns their number. 0 means the end of the stream.
     ///
     /// # Blocking
-    /// Until there are some. A signal that asks this process to stop ends the wait.
+    /// Blocks until the stream has bytes or ends, or until the process receives a stop signal.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         wait(self.as_fd(), PollFlags::IN, || rustix::io::read(*self, &mut *buffer))
     }
 }
 
-/// Calls when the stream is ready, until the call is neither interrupted nor told to come again later.
+/// Waits until the stream is ready, then makes the call. Repeats this while the call returns `EINTR` or `EAGAIN`.
 ///
-/// Also a blocking stream is asked with poll(2) first. Otherwise a signal that comes before the call would be noted, and the
-/// call would block all the same.
+/// A blocking stream is polled first too. Otherwise a stop signal that arrives just before the call would not end it, and the call
+/// would block.
+///
+/// # Errors
+/// The error of the call, or an error of the kind `Other` if a stop signal has ended the wait.
 fn wait(
-    on: BorrowedFd<'_>,
-    until: PollFlags,
+    stream: BorrowedFd<'_>,
+    readiness: PollFlags,
     mut call: impl FnMut() -> rustix::io::Result<usize>,
 ) -> Result<usize> {
     loop {
         let is_stopped = stop_signal().is_some();
-        let patience = if is_stopped { &NOW } else { &POLL_INTERVAL };
-        match poll(&mut [PollFd::from_borrowed_fd(on, until)], Some(patience)) {
-            // Not `Interrupted`: the standard library's loops would begin again, without end.
+        let timeout = if is_stopped { &NOW } else { &POLL_INTERVAL };
+        match poll(&mut [PollFd::from_borrowed_fd(stream, readiness)], Some(timeout)) {
+            // The kind is not `Interrupted`, because the loops of the standard library would then try again forever.
             Ok(0) if is_stopped => return Err(Error::other("interrupted by a signal")),
             Ok(0) | Err(Errno::INTR) => continue,
-            // Where poll(2) fails, the call tells why.
+            // If poll(2) fails, the error of the call is the better one.
             Ok(_) | Err(_) => {}
         }
         match call() {
@@ -170,38 +178,39 @@ fn wait(
     }
 }
 
-/// Whether an error says that the stream was closed before this process was started.
-pub fn is_closed(error: &Error) -> bool {
+/// Returns whether an error means that the stream was closed before this process started.
+fn is_closed(error: &Error) -> bool {
     error.raw_os_error() == Some(Errno::BADF.raw_os_error())
 }
 
-/// Why a standard stream cannot be read or written, in words.
+/// Describes why a standard stream cannot be read or written.
 pub fn reason(error: &Error) -> String {
     if is_closed(error) { "it is closed".into() } else { crate::os::error::reason_of(error) }
 }
 
-/// Occupies the standard streams that are closed, each with a descriptor that refuses its use with `EBADF`, as a closed
-/// one does. Otherwise the next file that is opened would become a standard stream.
+/// Opens a placeholder for each standard stream that is closed, so that a file that is opened later cannot become that stream.
+/// Using a placeholder fails with `EBADF`, as using a closed stream does.
 ///
-/// It has to run before the runtime of the standard library, which puts `/dev/null` there, so that output to a closed
-/// stream would be lost without an error; and which aborts without a word where there is no `/dev/null`. So it uses
-/// nothing that needs that runtime.
+/// The program calls this before the runtime of the standard library starts. That runtime would open `/dev/null` instead, so that
+/// output to a closed stream would be lost without an error. If `/dev/null` is missing, the runtime aborts without a message. So
+/// this function uses nothing that needs the runtime.
 pub fn occupy_missing() {
-    // In this order, so that the descriptor opened is the missing one: the lowest that is free.
+    // The kernel opens the lowest free number. In ascending order, that is always the number of the missing stream.
     for (number, flags) in [(0, OFlags::WRONLY), (1, OFlags::RDONLY), (2, OFlags::RDONLY)] {
-        // SAFETY: only asked whether it is open; the borrow ends before anything is closed.
+        // SAFETY: the borrow serves only one call, which fails with `EBADF` if the number is not open. No code closes the number
+        // meanwhile.
         let stream = unsafe { BorrowedFd::borrow_raw(number) };
         if rustix::io::fcntl_getfd(stream) != Err(Errno::BADF) {
             continue;
         }
         let opened = rustix::fs::open("/dev/null", flags, Mode::empty());
         if let Ok(opened) = opened.or_else(|_| wrong_end_of_pipe(number)) {
-            let _ = opened.into_raw_fd(); // stays open as long as the process
+            let _ = opened.into_raw_fd(); // stays open until the process ends
         }
     }
 }
 
-/// The end of a pipe that does not do what this standard stream is for, as that stream: where there is no `/dev/null`.
+/// Opens the end of a pipe that cannot do what this standard stream is for, as a placeholder where `/dev/null` is missing.
 fn wrong_end_of_pipe(number: RawFd) -> rustix::io::Result<OwnedFd> {
     let (reader, writer) = rustix::pipe::pipe()?;
     let (kept, other) = if number == 0 { (writer, reader) } else { (reader, writer) };

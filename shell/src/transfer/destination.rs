@@ -95,7 +95,7 @@ impl<'a> Destination<'a> {
         if options.no_clobber && rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(cannot("create the file")(Errno::EXIST).into());
         }
-        Output::is_replaceable(directory, name.as_ref())?;
+        Output::check_replaceable(directory, name.as_ref())?;
         let (new, file) = NewFile::create(directory, part, mode).map_err(cannot("create the file"))?;
         let direct = options.fsync && !options.verify && set_direct(&file, true).is_ok();
         Ok(Self { directory, file, new, name, written: 0, ends_in_hole: false, options, direct })

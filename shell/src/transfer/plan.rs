@@ -215,7 +215,7 @@ impl Plan {
             if stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
                 return Err(CopyError::TargetIsDirectory(self.directory.join(name)));
             }
-            Output::is_replaceable(directory.as_fd(), name.as_ref())
+            Output::check_replaceable(directory.as_fd(), name.as_ref())
                 .map_err(|error| CopyError::Target { path: self.directory.join(&name), error })?;
         }
         Ok(())

@@ -11,14 +11,6 @@ const ROOTS: [(&str, &str); 4] = [
     ("benches/harness/src", "lib.rs"),
 ];
 
-/// Uses that are part of a circle and not mended yet: the file that should not use, and the used one.
-const KNOWN: &[(&str, &str)] = &[
-    ("shell/src/channel/transport/stream.rs", "shell/src/channel/receiver.rs"),
-    ("shell/src/channel/receiver.rs", "shell/src/channel/join.rs"),
-    ("shell/src/transfer/report.rs", "shell/src/transfer/roster.rs"),
-    ("shell/src/transfer/serve.rs", "shell/src/transfer/send.rs"),
-];
-
 /// A file uses another.
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
@@ -219,28 +211,17 @@ fn circles(uses: &Uses) -> Vec<(String, String)> {
 /// through two folders. Tests within the files do not count.
 #[test]
 fn files_do_not_use_each_other_in_a_circle() {
-    let (mut found, mut needless) = (Vec::new(), KNOWN.to_vec());
+    let mut found = Vec::new();
     let mut files = 0;
     for (folder, root) in ROOTS {
         let modules = modules(folder, root);
         files += modules.len();
-        let mut uses = uses(&modules);
-        for (from, to) in KNOWN {
-            let name = |file: &str| {
-                file.strip_prefix(folder).and_then(|file| file.strip_prefix('/')).map(String::from)
-            };
-            if let (Some(from), Some(to)) = (name(from), name(to))
-                && reaches(&uses, &to, &from)
-                && uses.get_mut(&from).is_some_and(|used| used.remove(&to))
-            {
-                needless.retain(|known| *known != (&*format!("{folder}/{from}"), &*format!("{folder}/{to}")));
-            }
-        }
-        found.extend(circles(&uses).into_iter().map(|(from, to)| format!("{folder}: {from} uses {to}")));
+        found.extend(
+            circles(&uses(&modules)).into_iter().map(|(from, to)| format!("{folder}: {from} uses {to}")),
+        );
     }
     assert!(files > 200, "looked in the wrong place");
     assert!(found.is_empty(), "{found:#?}");
-    assert!(needless.is_empty(), "no longer part of a circle: {needless:#?}");
 }
 
 #[test]

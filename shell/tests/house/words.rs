@@ -29,6 +29,7 @@ const RETIRED: &[&str] = &[
     "Rendezvous",
     "RingParty",
     "Rival",
+    "Roster",
     "Rouse",
     "Saying",
     "Sleepers",

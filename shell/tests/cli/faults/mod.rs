@@ -1,10 +1,10 @@
 //! Every system call of every command: killed there, and with the call failing. Nobody hangs, exit codes tell the truth,
 //! nothing is left, and every failure is a sentence.
 //!
-//! 20 kills and 20 failures of each scene, evenly spread; `WHORL_FAULTS=N` makes it N kills and N failures of each,
+//! 10 kills and 10 failures of each scene, evenly spread; `WHORL_FAULTS=N` makes it N kills and N failures of each,
 //! `WHORL_FAULTS_LONG=1` all.
 //!
-//! Besides, every command without each of its calls, as on an old kernel or under a filter: 4 of each scene. With
+//! Besides, every command without each of its calls, as on an old kernel or under a filter: 2 of each scene. With
 //! `WHORL_FAULTS_SHOW=1` it tells what each command said.
 
 mod calls;
@@ -406,7 +406,7 @@ fn every_call_may_be_missing() {
         );
     }
     told(SCENES.iter().chain(&quick::SCENES), |scene| {
-        calls::sweep_missing(scene, crate::kit::effort::asked().unwrap_or(4))
+        calls::sweep_missing(scene, crate::kit::effort::asked().unwrap_or(2))
     });
 }
 
@@ -415,7 +415,7 @@ fn every_call_may_kill_or_fail() {
     if lacks_strace("killing and failing at every system call") {
         return;
     }
-    let reach = Reach { nth: 60, most: crate::kit::effort::asked().unwrap_or(20) };
+    let reach = Reach { nth: 60, most: crate::kit::effort::asked().unwrap_or(10) };
     told(SCENES.iter(), |scene| sweep(scene, reach));
 }
 
