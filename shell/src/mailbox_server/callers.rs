@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::registry::protocol::{ControlMessage, Refusal};
 use crate::registry::send;
 
-/// A caller is to ask within so long.
+/// A caller must send its request within this time.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// So many callers may have asked nothing yet: several times those that are taken in before the server hears them.
 const SILENT: usize = 192;
@@ -46,7 +46,7 @@ impl Callers {
         Self { next: first, silent: BTreeMap::new(), attached: HashMap::new() }
     }
 
-    /// Somebody calls, and is to be watched under the number that is returned. The oldest that has asked nothing may make room.
+    /// Adds a caller, which is to be watched under the number that is returned. The oldest that has asked nothing may make room.
     pub fn add(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
         if self.silent.len() >= SILENT {
             self.make_room();

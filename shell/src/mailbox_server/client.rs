@@ -26,7 +26,7 @@ const PART: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error("no mailbox server listens there: {}", crate::os::error::reason_of(.0))]
     NoServer(std::io::Error),
     /// The server did not answer in time.

@@ -16,16 +16,16 @@ use super::session::{CallContext, Config, MailboxStore, Millis, Session, Waiting
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::socket::cancel;
 
-/// OutBuffer are sent when there are so many bytes of them.
+/// Replies are sent when there are this many bytes of them.
 pub const FLUSH_AT: usize = 256 << 10;
-/// And after so many of these the worker's other clients have their turn.
+/// After this many sendings the worker's other clients have their turn.
 const TURN: usize = 4;
-/// A client gets so long to take the last line, and then to notice that we have gone.
+/// A client gets this long to take the last line, and then to notice that the server has closed its half.
 const LEAVING: Millis = 10_000;
 const LINGERING: Millis = 1_000;
-/// The same when the server goes down, where nobody lingers.
+/// How long a client gets to take the last line when the server goes down.
 const LAST_MOMENT: Millis = 20;
-/// How long who sent a wrong token is kept.
+/// How long a client that sent a wrong token is kept.
 const AUTH_DELAY: Millis = 500;
 
 /// What a connection works with during one call; the buffers are its worker's.
@@ -58,7 +58,7 @@ pub struct Connection {
     session: Session,
     /// Received, but not used up.
     input: BudgetedBuf,
-    /// OutBuffer that the socket did not take.
+    /// Replies that the socket did not take.
     output: BudgetedBuf,
     waiting_for: WaitingFor,
     /// The next reply has no room until some of those before it are sent.
@@ -114,7 +114,7 @@ impl Connection {
     pub fn deadline(&self, config: &Config) -> Option<Millis> {
         match (self.leaving, self.waiting_for) {
             (Some(leaving), _) => Some(leaving),
-            // It is we who do not look at its input, so only idleness counts.
+            // The server does not look at its input meanwhile, so only idleness counts.
             (None, WaitingFor::Room) => self.session.idle_deadline(config),
             (None, _) => self.session.deadline(config),
         }
@@ -138,7 +138,7 @@ impl Connection {
             self.session.input_closed();
         }
         if events.contains(EventFlags::HUP) {
-            // Nobody takes replies any more; what was sent before still counts.
+            // The client takes no replies any more; what it sent before still counts.
             self.gone = true;
             self.output.clear();
         }

@@ -165,7 +165,7 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
     SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()
 }
 
-/// Listens at a path, for this user alone. A socket file on which nobody listens is replaced.
+/// Listens at a path, for this user alone. A socket file on which no process listens is replaced.
 ///
 /// # Errors
 /// The path is taken, or not to be had.
@@ -216,7 +216,7 @@ fn remove_own(path: &Path) {
     });
 }
 
-/// Removes the file of a unix socket on which nobody listens.
+/// Removes the file of a unix socket on which no process listens.
 pub fn remove_dead(path: &Path) {
     remove_where(path, |_, connected| connected == Err(Errno::CONNREFUSED));
 }
@@ -300,7 +300,7 @@ pub fn address(client: &OwnedFd) -> Option<IpAddr> {
 /// Takes in a client that waits.
 ///
 /// # Errors
-/// Nobody waits (`EAGAIN`), or the kernel has no descriptor for it.
+/// No client waits (`EAGAIN`), or the kernel has no descriptor for it.
 pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<CloseOnForkFd, Errno> {
     loop {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -10,8 +10,8 @@
 //! | [`connection`] | a socket and its dialogue |
 //! | [`lobby`] | clients that have not sent their token yet |
 //! | [`worker`] | a thread with an epoll set and a share of the connections |
-//! | [`worker_queue`] | a worker's letter box |
-//! | [`wait_list`] | which workers have clients that wait for a message, and who tells them |
+//! | [`worker_queue`] | a worker's queue of messages |
+//! | [`wait_list`] | which workers have clients that wait for a message, and how they are notified |
 //! | [`waiters`] | a worker's clients that wait for a message |
 //! | [`timers`] | deadlines of many connections |
 //! | [`store`] | a worker's view of the mailboxes |

@@ -1,4 +1,4 @@
-//! NotifyingStore a supervisor that we are ready.
+//! Tells a supervisor that the server is ready.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;

@@ -8,12 +8,12 @@ use crate::os::socket::{MAX_DISCARD, discard, send_last};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// For so long what a client still sends is discarded.
+/// How long what a client still sends is discarded.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// So many clients at a time. The oldest goes when there are more.
+/// The most clients at a time. The oldest is closed when there are more.
 const MOST: usize = 64;
 
-/// Who has been told to go and has not gone yet.
+/// The clients that have their last line and are still connected.
 #[derive(Debug, Default)]
 pub struct RejectedClients {
     /// In the order in which they came.

@@ -1,14 +1,14 @@
 //! Which workers have clients that wait for a message, and how they are told.
 //!
 //! A waiting `r` costs no thread: it is an entry in its worker's [list](super::waiters). This register knows of each mailbox
-//! only which workers have such entries. So a store costs one letter for each of those workers, however many clients wait.
+//! only which workers have such entries. So a write costs one message for each of those workers, however many clients wait.
 //! A store by one of our own workers looks here at once. A store by a program that is attached to the shared memory reaches
-//! us through one thread, which sleeps on the mailboxes' news event, and only while somebody waits.
+//! us through one thread, which sleeps on the mailboxes' event count, and only while a client waits.
 //!
-//! *Why no news are missed.* A worker registers first, then enters a client into its list, and looks at the version after
+//! *Why no change is missed.* A worker registers first, then enters a client into its list, and looks at the version after
 //! that. A store that comes later than that look finds the registration: our own, through the count below; an attached
 //! program's, because the waker looks at all registered mailboxes between announcing its sleep and sleeping. A worker that
-//! gets a letter looks at all entries that are in its list then. An entry that comes later has looked later, too.
+//! gets a message looks at all entries that are in its list then. An entry that comes later has looked later, too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -23,7 +23,7 @@ pub struct WaitList {
     /// How many workers are registered, each once for each mailbox; what a store looks at before it takes the lock.
     waiting: AtomicUsize,
     register: Mutex<Register>,
-    /// Rung when somebody begins to wait, or the end has come.
+    /// Notified when a first worker registers, or the server ends.
     begun: Condvar,
     queues: Vec<Arc<WorkerQueue>>,
 }
@@ -34,7 +34,7 @@ struct Register {
     ended: bool,
 }
 
-/// A mailbox for whose next message somebody waits.
+/// A mailbox for whose next message clients wait.
 #[derive(Debug)]
 struct Awaited {
     /// The version that the workers were told of, or that the first of them knew. Every client that waits knows this one or
@@ -79,7 +79,7 @@ impl WaitList {
 
     /// One of our workers has stored a message.
     pub fn stored(&self, mailbox: u32, version: u64) {
-        fence(Ordering::SeqCst); // against that in `look_now`: store, then look for who waits
+        fence(Ordering::SeqCst); // against that in `look_now`: write, then look for workers that wait
         if self.waiting.load(Ordering::Relaxed) > 0
             && let Some(awaited) = unpoisoned(&self.register).boxes.get_mut(&mailbox)
         {
@@ -96,7 +96,7 @@ impl WaitList {
         notified
     }
 
-    /// Sleeps until somebody waits. False: the end has come.
+    /// Sleeps until a worker is registered. Returns `false` when the server ends.
     pub fn begin(&self) -> bool {
         let mut register = unpoisoned(&self.register);
         while register.boxes.is_empty() && !register.ended {

@@ -1,8 +1,8 @@
 //! A worker's clients that wait for a message: one list for each mailbox, in the order in which they came.
 //!
-//! WaitList of a mailbox reach all who wait for it then. They are told one after the other, as many in each turn of the worker as
-//! it wants, so that thousands who wait for one mailbox delay no other client for long. A client that waits again comes
-//! behind those who have not been told yet, and one that is told late gets the newest message.
+//! A change of a mailbox reaches all clients that wait for it then. The worker notifies them one after the other, a bounded number
+//! in each turn. So thousands of clients that wait for one mailbox delay no other client for long. A client that waits again
+//! comes behind those that were not notified yet. A client that is notified late gets the newest message.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -18,22 +18,22 @@ pub struct Waiters {
     worker: usize,
     lists: HashMap<u32, List>,
     next: Entry,
-    /// Mailboxes that have news. One whose list has gone meanwhile may be among them.
+    /// Mailboxes that have changed. One whose list has gone meanwhile may be among them.
     fresh: VecDeque<u32>,
 }
 
-/// Who waits for one mailbox. Never empty.
+/// The clients that wait for one mailbox. Never empty.
 #[derive(Debug, Default)]
 struct List {
     clients: BTreeMap<Entry, Key>,
-    /// Entries before this one have news.
+    /// Entries before this one are to be notified.
     until: Entry,
-    /// The mailbox is among those that have news.
+    /// The mailbox is among those that have changed.
     is_fresh: bool,
 }
 
 impl Waiters {
-    /// The lists of worker number `worker`, with nobody in them.
+    /// The lists of worker number `worker`, all empty.
     pub fn new(worker: usize) -> Self {
         Self { worker, lists: HashMap::new(), next: 0, fresh: VecDeque::new() }
     }
@@ -59,7 +59,7 @@ impl Waiters {
         }
     }
 
-    /// There is news of a mailbox, for all who wait for it now.
+    /// A mailbox has changed: all clients that wait for it now are to be notified.
     pub fn mark_changed(&mut self, mailbox: u32) {
         let Some(list) = self.lists.get_mut(&mailbox) else { return };
         list.until = self.next;
@@ -69,12 +69,12 @@ impl Waiters {
         }
     }
 
-    /// Whether there is perhaps somebody to be told.
+    /// Whether a client may have to be notified.
     pub fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }
 
-    /// Takes out the next client that is to be told, of each mailbox with news in turn.
+    /// Takes out the next client that is to be notified, of each changed mailbox in turn.
     pub fn pop(&mut self, wait_list: &WaitList) -> Option<Key> {
         loop {
             let mailbox = self.fresh.pop_front()?;
@@ -122,7 +122,7 @@ mod tests {
         waiters.remove(5, gone, &wait_list);
         assert_eq!([(); 3].map(|()| waiters.pop(&wait_list)), [Some(1), Some(2), None]);
         assert!(!waiters.has_fresh());
-        // The one that waits again hears of later news only.
+        // The client that waits again is notified of later changes only.
         waiters.mark_changed(5);
         assert_eq!([(); 2].map(|()| waiters.pop(&wait_list)), [Some(0), None]);
         assert!(waiters.lists.is_empty());

@@ -26,9 +26,9 @@ use crate::os::timeout::{NOW, timespec};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
-/// Clients that are told of news, that go on with their work, and whose time has come: so many of each in a turn.
+/// Clients that are notified, that resume their work, and whose deadline has passed: this many of each in a turn.
 pub const SHARE: usize = 64;
-/// The key of the letter box; no connection has it.
+/// The key of the queue; no connection has it.
 const QUEUE: Key = Key::MAX;
 /// The receiving buffer holds eight packets, within these bounds.
 const INPUT: (usize, usize) = (64 << 10, 1 << 20);
@@ -81,7 +81,7 @@ struct Client {
     ticket: Option<Ticket>,
 }
 
-/// Mailboxes whose stores are told to those who wait.
+/// Mailboxes whose writes notify the clients that wait.
 struct NotifyingStore<'a, B> {
     boxes: &'a mut B,
     wait_list: &'a WaitList,
@@ -129,7 +129,7 @@ pub struct Worker<B> {
     is_late: bool,
     /// Looks in vain since something happened.
     attempts: u32,
-    /// Memory for letters. Empty between turns.
+    /// Memory for messages. Empty between turns.
     messages: Vec<WorkerMessage>,
     /// Its clients in the lobby.
     lobby_keys: HashMap<Ticket, Key>,
@@ -184,7 +184,7 @@ impl<B: MailboxStore> Worker<B> {
         })
     }
 
-    /// Serves until the letter [`End`](WorkerMessage::End), or until nobody is left after [`Stop`](WorkerMessage::Stop).
+    /// Serves until the message [`End`](WorkerMessage::End), or until no client is left after [`Stop`](WorkerMessage::Stop).
     ///
     /// # Errors
     /// The epoll set does not work, which leaves nothing to do.
@@ -283,7 +283,7 @@ impl<B: MailboxStore> Worker<B> {
         slot.connection.as_deref_mut()
     }
 
-    /// Reads the letters.
+    /// Acts on the messages in the queue.
     fn open(&mut self, now: Millis) {
         let mut messages = std::mem::take(&mut self.messages);
         self.queue.collect(&mut messages);

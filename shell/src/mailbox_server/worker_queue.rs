@@ -1,4 +1,4 @@
-//! A worker's letter box: what other threads want it to do, and a descriptor that wakes it.
+//! A worker's queue: the messages of other threads, and a descriptor that wakes the worker.
 
 use super::budget::Share;
 use super::lobby::Ticket;
@@ -28,15 +28,15 @@ pub enum WorkerMessage {
     MakeRoom(Ticket),
     /// A message may have come to this mailbox, for which clients of the worker wait.
     Changed(u32),
-    /// Say goodbye to clients between requests, and let the others finish.
+    /// Send the last line to clients between requests, and let the others finish.
     Stop,
-    /// Say goodbye to everybody.
+    /// Send every client the last line.
     StopNow,
     /// Close what is still open, and end.
     End,
 }
 
-/// A letter box.
+/// A queue of messages.
 #[derive(Debug)]
 pub struct WorkerQueue {
     messages: Mutex<Vec<WorkerMessage>>,
@@ -52,17 +52,17 @@ impl WorkerQueue {
         Ok(Self { messages: Mutex::new(Vec::new()), event: EventFd::new()? })
     }
 
-    /// Leaves a letter.
+    /// Adds a message.
     pub fn send(&self, message: WorkerMessage) {
         let mut messages = unpoisoned(&self.messages);
         messages.push(message);
-        // Who found letters there already rang, and the worker takes them all at once.
+        // The thread that added the first one has signalled, and the worker takes them all at once.
         if messages.len() == 1 {
             self.event.signal();
         }
     }
 
-    /// Takes all letters. `into` is empty, and gives its memory in exchange.
+    /// Takes all messages. `into` is empty, and gives its memory in exchange.
     pub fn collect(&self, into: &mut Vec<WorkerMessage>) {
         let mut messages = unpoisoned(&self.messages);
         self.event.drain();

@@ -5,7 +5,7 @@ use rustix::fs::{AtFlags, Stat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// What tells a file from others that had, or will have, its name.
+/// The device and inode numbers of a file. They distinguish it from files that had or will have its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileId {
     device: u64,
@@ -17,7 +17,7 @@ impl FileId {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }
 
-    /// Of what has a name now; a link is itself.
+    /// Returns the id of the file that has a name now. It does not follow a symbolic link.
     pub(crate) fn at(directory: impl AsFd, name: impl Arg) -> Result<Self, Errno> {
         rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::of(&stat))
     }

@@ -14,7 +14,7 @@ use whorl_core::host::{Futex, WaitResult};
 use whorl_core::sync::AtomicU32;
 
 /// The longest sleep before the waiter looks around: the bound on noticing what no wake told.
-pub const SLICE: Duration = Duration::from_millis(50);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often a waiter lets others run and looks again, before it sleeps. To sleep and be woken costs both sides some
 /// microseconds, and tens of them where the processor has gone idle meanwhile; a yield costs a fraction of one, and where
@@ -76,8 +76,8 @@ impl Futex for SharedFutex {
         let (nap, last) = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
             // Before the word is compared: a peer that changes it all the time must not hold the caller.
             Some(Duration::ZERO) => return WaitResult::TimedOut,
-            Some(left) if left <= SLICE => (left, true),
-            _ => (SLICE, false),
+            Some(left) if left <= POLL_INTERVAL => (left, true),
+            _ => (POLL_INTERVAL, false),
         };
         match futex::wait(word, Flags::empty(), expected, Some(&timeout::timespec(nap))) {
             Err(Errno::TIMEDOUT) if last => WaitResult::TimedOut,

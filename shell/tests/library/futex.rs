@@ -9,7 +9,7 @@ use std::process::Child;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use whorl::os::futex::{SLICE, SharedFutex, ThreadFutex};
+use whorl::os::futex::{POLL_INTERVAL, SharedFutex, ThreadFutex};
 use whorl_core::host::{Futex, WaitResult};
 use whorl_core::sync::AtomicU32;
 
@@ -120,7 +120,7 @@ fn a_shared_wake_reaches_another_process_long_before_its_slice_ends() {
             reached += 1;
             fastest = fastest.min(begun.elapsed());
         }
-        reached >= 20 && fastest < SLICE / 5
+        reached >= 20 && fastest < POLL_INTERVAL / 5
     });
     eprintln!("{reached} of {tried} wakes reached another process, the fastest within {fastest:?}");
     asleep.finish(&words);
@@ -172,7 +172,7 @@ fn without_a_wake_a_sleep_ends_with_its_slice_and_a_deadline_ends_it_earlier() {
     let words = Words::new(tempfile::tempfile().expect("a file"));
     let begun = Instant::now();
     assert_eq!(SharedFutex.wait(words.word(0), 0, None), WaitResult::PollInterval);
-    assert!(begun.elapsed() >= SLICE);
+    assert!(begun.elapsed() >= POLL_INTERVAL);
     let begun = Instant::now();
     let deadline = begun + Duration::from_millis(5);
     assert_eq!(SharedFutex.wait(words.word(0), 0, Some(deadline)), WaitResult::TimedOut);

@@ -341,8 +341,8 @@ impl PeerTable {
             // The control thread notifies of every change; the limit is for signals, which notify nothing.
             let nap = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return Err(WaitEnd::TimedOut),
-                Some(left) => left.min(crate::os::futex::SLICE),
-                None => crate::os::futex::SLICE,
+                Some(left) => left.min(crate::os::futex::POLL_INTERVAL),
+                None => crate::os::futex::POLL_INTERVAL,
             };
             state = self.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
         }

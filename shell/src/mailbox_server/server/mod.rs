@@ -1,4 +1,4 @@
-//! The server: opened by one thread, then workers that serve, a waker that listens for news from attached programs, and
+//! The server: opened by one thread, then workers that serve, a waker that notices the writes of attached programs, and
 //! this thread, which takes clients in and answers on the control socket.
 
 mod keep;
@@ -126,7 +126,7 @@ impl StartError {
     }
 }
 
-/// A server that listens. Nobody is served before it runs.
+/// A server that listens. It serves no client before it runs.
 pub struct Server {
     listeners: Listeners,
     address: SocketAddr,
@@ -239,7 +239,7 @@ impl Server {
         for (number, socket) in sockets.chain(listeners.unix.iter().map(|(socket, _)| socket)).enumerate() {
             watch(&epoll, socket, LISTENER + number as u64).map_err(cannot("wait for events"))?;
         }
-        // Last, so that nobody finds a server that then fails to start.
+        // Last, so that no client finds a server that then fails to start.
         let registry = ServerRegistry::open()?;
         let info = ServerInfo {
             address: address.ip().to_string(),

@@ -29,12 +29,12 @@ use crate::registry::send;
 use crate::registry::status::{Kind, Phase, Report, TransportKind};
 use crate::shm::mailboxes::MailSegment;
 
-/// Clients get so long to finish their requests when the server goes down, and then to read the last line.
+/// Clients get this long to finish their requests when the server goes down, and then to read the last line.
 const DRAIN: Duration = Duration::from_millis(1500);
 const LAST_LINES: Duration = Duration::from_millis(300);
-/// Without descriptors, nobody is taken in for so long.
+/// How long the server accepts no client when it has no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
-/// While so many as are taken in at a time have to leave first, nobody is taken in for so long.
+/// How long the server accepts no client while clients that make room have to leave first.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 /// Clients taken in before looking at anything else.
 const ROUND: usize = 64;
@@ -201,7 +201,7 @@ impl Server {
         let _ = epoll::modify(&self.epoll, &self.control, EventData::new_u64(CONTROL), interest);
     }
 
-    /// Takes in those who call at the control socket. False: there are no descriptors for more.
+    /// Accepts callers of the control socket. Returns `false` if there are no descriptors for more.
     fn accept_callers(&mut self, callers: &mut Callers, now: Instant) -> bool {
         for _ in 0..ROUND {
             match self.control.accept() {
@@ -233,7 +233,7 @@ impl Server {
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => {
                     self.rejected.clear();
-                    // Give up the descriptor that we kept for this, so that one of those who wait can be told.
+                    // Give up the descriptor that was kept for this, so that one client that waits can be told.
                     self.reserve = None;
                     if let Some((listener, is_tcp)) = self.listener(number)
                         && let Ok(client) = listen::accept(listener, is_tcp)
@@ -365,12 +365,12 @@ impl Drop for ExitNotifier {
     }
 }
 
-/// Listens for messages from attached programs, while somebody waits for any.
+/// Notices the writes of attached programs, while a client waits for any.
 fn wake(segment: &MailSegment, wait_list: &WaitList) {
     while wait_list.begin() {
         segment.sleep_unless(|| wait_list.look(|mailbox| segment.version(mailbox)));
         if signal::stop_signal().is_some() {
-            // Sleeping is refused now; whoever still waits is about to be told to go.
+            // Sleeping is refused now; the clients that still wait are about to be closed.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
