@@ -195,18 +195,6 @@ impl Server {
     }
 }
 
-impl ServerOptions {
-    /// Starts the server, in threads of its own. It is announced once clients can reach it.
-    ///
-    /// # Errors
-    /// The name is in use, a message is too long, or a system call failed. Nothing is left behind.
-    pub fn start(&self, name: &Name) -> Result<Server, ServerError> {
-        let directory =
-            self.runtime_dir.as_ref().map_or_else(RuntimeDir::open, |path| RuntimeDir::open_at(path));
-        Server::start_in(directory.map_err(CreateError::from)?, name, self)
-    }
-}
-
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (address, port) = self.address();
