@@ -12,7 +12,7 @@ use benches::targets::{Against, Bound, Target, at_least, beside};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use whorl::contenders::mailboxes::read_attached;
+use whorl::internal::contenders::mailboxes::read_attached;
 
 /// Bytes of a message, connections, requests in a batch, and the target for Whorl.
 const CASES: [(usize, usize, usize, f64); 7] = [
@@ -31,7 +31,7 @@ const RIVALS: &[&str] = &["redis", "memcached"];
 
 fn main() {
     let options = Options::from_args();
-    whorl::os::limits::raise_descriptor_limit();
+    whorl::internal::os::limits::raise_descriptor_limit();
     let shell = match build() {
         Ok(shell) => shell,
         Err(why) => {

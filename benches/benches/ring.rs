@@ -30,7 +30,7 @@ struct Bench {
 
 fn main() {
     let options = Options::from_args();
-    whorl::os::limits::raise_descriptor_limit();
+    whorl::internal::os::limits::raise_descriptor_limit();
     let mut parties = contenders::all();
     parties.retain(|party| options.wants(party.name()));
     let clean = || contenders::all().iter().for_each(|party| party.clean_up());

@@ -5,8 +5,8 @@ use crate::support::{
     whorl_status,
 };
 use std::ffi::c_void;
-use whorl::mailbox_server::attach::AttachError;
-use whorl::shm::mailboxes::{MailboxError, Mailboxes};
+use whorl::AttachError;
+use whorl::{MailboxError, Mailboxes};
 use whorl_core::error::{LockError, MailReadError, MailWriteError, WaitError};
 use whorl_status::{
     WHORL_ERR_CORRUPT, WHORL_ERR_FORKED, WHORL_ERR_FULL, WHORL_ERR_INTERRUPTED, WHORL_ERR_NOT_FOUND,

@@ -7,7 +7,8 @@ use crate::support::{
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
-use whorl::discovery::{Answer, FileError, Reach, ServerError};
+use whorl::error::FileError;
+use whorl::{Answer, Reach, ServerError};
 use whorl::{Server, discover};
 use whorl_status::{
     WHORL_ERR_ARGUMENT, WHORL_ERR_IN_USE, WHORL_ERR_INTERRUPTED, WHORL_ERR_NOT_FOUND, WHORL_ERR_STOPPED,

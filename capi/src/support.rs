@@ -6,8 +6,8 @@ use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
-use whorl::registry::protocol::Refusal;
-use whorl::registry::{BindError, RequestError};
+use whorl::error::Refusal;
+use whorl::error::{BindError, RequestError};
 use whorl::{CreateError, JoinError, Name, ReceiveError, SendError};
 
 /// The result of a call.

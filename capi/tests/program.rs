@@ -5,8 +5,8 @@ mod common;
 use common::{SONAME, home, is_there, library, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use whorl::mailbox_server::reply::Limits;
-use whorl::mailbox_server::server::{Options, Server};
+use whorl::internal::mailbox_server::reply::Limits;
+use whorl::internal::mailbox_server::server::{Options, Server};
 
 /// Compiles a program in every way there is; nothing where there is no compiler.
 fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
@@ -82,7 +82,7 @@ fn the_example_says_hello_in_every_way() {
         );
         assert_eq!(std::fs::read_dir(&directory).expect("it").count(), 0, "nothing is left announced");
     }
-    whorl::mailbox_server::remove::remove(port.parse().expect("a port"), false).expect("it goes");
+    whorl::internal::mailbox_server::remove::remove(port.parse().expect("a port"), false).expect("it goes");
     serving.join().expect("a thread").expect("a good end");
 }
 

@@ -31,6 +31,7 @@ use crate::sync::{AtomicU32, Ordering, fence};
 /// A word to sleep on, and a mark that says whether a waiter may sleep. Any number of waiters and notifiers may share
 /// it.
 #[repr(C, align(64))]
+#[derive(Debug)]
 pub struct EventCount {
     /// Counts the notifications, wrapping. Only notifiers change it. *Sequence*: Release increments pair with the Acquire load
     /// in [`prepare_wait`](EventCount::prepare_wait).
@@ -42,6 +43,7 @@ pub struct EventCount {
 
 /// Proof of an announcement, good for one sleep.
 #[must_use]
+#[derive(Debug)]
 pub struct Ticket {
     sequence: u32,
 }

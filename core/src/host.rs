@@ -83,7 +83,7 @@ pub trait Host: Futex {
 ///     deadline.is_none_or(|deadline| Instant::now() < deadline)
 /// });
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SpinHost<D = Infallible> {
     relax: fn(Option<D>) -> bool,
 }

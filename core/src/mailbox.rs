@@ -31,6 +31,7 @@ type Deadline<P> = <<P as rwlock::Parts>::Host as Futex>::Deadline;
 
 /// The words beside a mailbox's two buffers. Zeroed memory is a fresh mailbox. 128 bytes.
 #[repr(C, align(64))]
+#[derive(Debug)]
 pub struct MailboxHeader {
     /// The lower half of the current version. Its lowest bit says which buffer is current. Only the lock's owner
     /// changes it. *Commit*.
@@ -44,6 +45,7 @@ pub struct MailboxHeader {
 
 /// The words beside one buffer. The lock's owner changes them while the other buffer is current.
 #[repr(C)]
+#[derive(Debug)]
 struct BufferHeader {
     /// Bytes in the buffer. Relaxed: guarded by the lock.
     length: AtomicU32,
@@ -224,6 +226,7 @@ pub struct Message {
 }
 
 /// A mailbox, as the occupant of one seat uses it.
+#[derive(Debug)]
 pub struct Mailbox<P: Parts> {
     participant: Participant<P>,
 }

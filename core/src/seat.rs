@@ -95,6 +95,7 @@ impl Occupancy {
 
 /// One seat. 8 bytes.
 #[repr(C)]
+#[derive(Debug)]
 pub struct Seat {
     /// *Occupy*: each change of state is an AcqRel compare-exchange, and each look is Acquire. So a participant that
     /// sees a state sees what was written before it: a start cursor before `Active`, the last read before `Free`.

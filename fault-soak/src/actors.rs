@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use whorl::shm::mailboxes::Mailboxes;
+use whorl::Mailboxes;
 use whorl::{JoinError, ReceiveError, Received, Receiver, Sender, Start};
 
 const SLOT: u32 = 4096;

@@ -67,7 +67,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn main() -> ExitCode {
-    whorl::os::signal::set_signals();
+    whorl::internal::os::signal::set_signals();
     let args = Args::parse();
     let done = match &args.actor {
         Some(Actor::Sender { name }) => actors::send(name).map(|()| true),

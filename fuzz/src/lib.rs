@@ -26,4 +26,4 @@ mod ui {
 #[path = "../../shell/src/discovery/wire.rs"]
 #[allow(dead_code, reason = "only what reads is used")]
 mod wire;
-use whorl::registry;
+use whorl::internal::registry;

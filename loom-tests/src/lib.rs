@@ -8,6 +8,8 @@
 //! some longer and deeper, and `WHORL_LOOM_ANY_COUNT=1` accepts any number of executions. `loom-tests/mutants` weakens
 //! core in every place that matters, and expects a model to fail each time.
 
+#![allow(missing_debug_implementations, reason = "no test prints these")]
+
 #[path = "../../core/src/error.rs"]
 pub mod error;
 #[path = "../../core/src/event_count.rs"]

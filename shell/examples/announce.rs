@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::time::Duration;
-use whorl::discovery::Reach;
+use whorl::Reach;
 use whorl::{Name, Server, discover};
 
 fn main() -> Result<(), Box<dyn Error>> {

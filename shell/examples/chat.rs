@@ -3,7 +3,7 @@
 
 use std::io::BufRead;
 use std::time::{Duration, Instant};
-use whorl::shm::mailboxes::Mailboxes;
+use whorl::Mailboxes;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

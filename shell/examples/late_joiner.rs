@@ -1,7 +1,7 @@
 //! Coming late: from the first message while that is still held, refused when it is gone, or from the next one on.
 
 use std::error::Error;
-use whorl::registry::protocol::Refusal;
+use whorl::error::Refusal;
 use whorl::{JoinError, Name, Received, Receiver, Sender, Start};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,49 +1,75 @@
 //! One process talks to many on one Linux machine.
 //!
-//! `whorl` is what the command `shell` is made of: shared-memory segments, the broadcast ring in them, and copying one
-//! source to many forked receivers. The lock-free algorithms are `whorl-core`'s; here is everything that touches the
-//! operating system.
+//! A **channel** is a stream under a name. One [`Sender`] writes each message once, into shared memory, and any number of
+//! [`Receiver`]s read it there. No message is lost: the sender waits for the slowest receiver. **Mailboxes** hold the latest
+//! message for many readers. A **server** is found through a file in a directory, and gives each client two messages.
 //!
-//! | wanted | here |
+//! | you want | use |
 //! |---|---|
-//! | a stream of messages to many processes, by name | [`Sender`], [`Receiver`] |
-//! | the latest message, which many read | [`Mailboxes`], [`mailbox_server`] |
-//! | servers that are found in a directory | [`Server`], [`discover`] |
-//! | a file or stream to forked receivers | [`transfer`] |
-//! | a ring within one process | [`shm::heap`] |
+//! | to send a stream of messages to many processes | [`Sender`], [`Receiver`] |
+//! | to read and write the latest message of many | [`Mailboxes`] of a server, [`MailSegment`] of your own |
+//! | to be found in a directory, and to find others there | [`Server`], [`discover`] |
+//! | a ring between the threads of one process | [`heap`] |
+//! | the algorithms over memory of your own | [`whorl_core`] |
 //!
-//! The library leaves signals to its program. Beyond the limit of file sizes (`RLIMIT_FSIZE`), which counts for shared memory
-//! too, the kernel sends SIGXFSZ, which kills a program that neither ignores nor handles it. A program that does gets an
-//! error instead: `EFBIG`, "file too large".
-//!
-//! A sender and a receiver, in any order:
+//! A sender and a receiver, started in any order:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/hello.rs")]
 //! ```
+//!
+//! # Waiting
+//!
+//! `send` and `recv` wait without a limit. `try_send` and `try_recv` never wait. The calls that end with `_timeout` and
+//! `_deadline` wait until a time. In an event loop, [`Receiver::arm`] tells when the receiver's descriptor can be waited for.
+//!
+//! # Signals, forks and threads
+//!
+//! - The library installs no signal handlers, and its threads block every signal. A wait continues after a handler of the
+//!   program returns, so a program that must stop uses the calls with a time limit.
+//! - After `fork`, the parent keeps its handles. In the child each call on them returns `Forked`.
+//! - Beyond the limit of file sizes (`RLIMIT_FSIZE`), which counts for shared memory too, the kernel sends SIGXFSZ. A program
+//!   that ignores or handles it gets the error `EFBIG`, "file too large".
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `cli` | yes | the command `shell`, and with it all packages that only the command needs |
+//!
+//! A program that uses the library alone turns it off: `whorl-ipc = { version = "0.1", default-features = false }`.
+
+#![cfg_attr(feature = "cli", deny(unreachable_pub))]
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports, reason = "the command uses the rest"))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "Whorl's shell needs Linux: memfd, futex, pidfd and open-file-description locks. whorl-core builds anywhere."
 );
 
-pub mod channel;
+mod channel;
+#[cfg(feature = "cli")]
+mod contenders;
+mod discovery;
+pub mod error;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-pub mod contenders;
-pub mod discovery;
-pub mod mailbox_server;
-#[doc(hidden)]
-pub mod os;
-pub mod registry;
-pub mod shm;
-pub mod transfer;
+pub mod internal;
+mod mailbox_server;
+mod os;
+mod registry;
+mod shm;
+mod transfer;
 
 pub use channel::{
-    CreateError, JoinError, ReceiveError, Received, Receiver, ReceiverOptions, SendError, Sender,
-    SenderOptions, Slot,
+    CreateError, JoinError, PeerSummary, ReceiveError, Received, Receiver, ReceiverOptions, SendError,
+    Sender, SenderOptions, Slot,
 };
-pub use discovery::{Server, ServerOptions, discover};
+pub use discovery::{Answer, Reach, Server, ServerError, ServerOptions, discover};
+pub use mailbox_server::attach::AttachError;
 pub use registry::Name;
 pub use registry::protocol::Start;
-pub use shm::mailboxes::Mailboxes;
+pub use shm::heap;
+pub use shm::mailboxes::{MailSegment, MailboxError, Mailboxes, Message};
+pub use whorl_core::error::End;
+pub use whorl_core::layout::MailGeometry;

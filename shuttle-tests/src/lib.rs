@@ -8,6 +8,8 @@
 //! Run it with `cargo test -p shuttle-tests`. `WHORL_SHUTTLE_LONG=1` tries a hundred times as many schedules. A failure
 //! prints its schedule, which `shuttle::replay` takes.
 
+#![allow(missing_debug_implementations, reason = "no test prints these")]
+
 #[path = "../../core/src/error.rs"]
 pub mod error;
 #[path = "../../core/src/event_count.rs"]

@@ -12,7 +12,7 @@ pub mod semaphores;
 pub mod shaq;
 
 pub use harness::contenders::{byte_streams, no_ring, pipes, sockets, tee};
-pub use whorl::contenders::ring as whorl_ring;
+pub use whorl::internal::contenders::ring as whorl_ring;
 
 /// Returns all contenders, in the order of the tables.
 pub fn all() -> Vec<&'static dyn Contender> {

@@ -131,7 +131,7 @@ impl MailGeometry {
 /// A segment of mailboxes, as each attached process sees it.
 ///
 /// Invariant I1, which both constructors establish: `region` is aligned, and at least as long as `geometry` says.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Mailboxes<'m, H> {
     region: Region<'m>,
     geometry: MailGeometry,
@@ -349,6 +349,7 @@ impl<'m, H: Host + Clone> Mailboxes<'m, H> {
 }
 
 /// The parts of one mailbox in memory.
+#[derive(Debug)]
 pub struct BoxParts<'m, H> {
     owner_word: &'m OwnerWord,
     header: &'m MailboxHeader,
@@ -394,6 +395,7 @@ unsafe impl<'m, H: Host> mailbox::Parts for BoxParts<'m, H> {
 }
 
 /// A mailbox's buffers in memory. They are words, because a peer may write there at any time, whatever the lock says.
+#[derive(Debug)]
 pub struct Buffers<'m> {
     words: [&'m [AtomicU32]; 2],
     capacity: usize,
@@ -415,6 +417,7 @@ unsafe impl Payload for Buffers<'_> {
 }
 
 /// The occupant of a seat, which may read and write every mailbox. Dropping it leaves the seat.
+#[derive(Debug)]
 pub struct User<'m, H: Host + Clone> {
     mailboxes: Mailboxes<'m, H>,
     seat: u32,

@@ -160,7 +160,7 @@ fn crc32(words: &[u32]) -> u32 {
 }
 
 /// A pointer and a length: memory that outlives `'m`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Region<'m> {
     start: NonNull<u8>,
     length: usize,

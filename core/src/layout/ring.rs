@@ -136,7 +136,7 @@ impl Geometry {
 }
 
 /// A ring in memory, as a receiver sees it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Ring<'m, H> {
     sender_state: &'m SenderState,
     control: &'m Control,
@@ -148,6 +148,7 @@ pub struct Ring<'m, H> {
 }
 
 /// A ring in memory, as its sender sees it. Each segment has one, which is made with it.
+#[derive(Debug)]
 pub struct OwnedRing<'m, H> {
     ring: Ring<'m, H>,
 }

@@ -8,6 +8,7 @@ use crate::sync::{Ordering, fence};
 
 /// Admits and removes receivers. Only one membership at a time acts on a ring's seats, and the sender's process keeps
 /// it. Two memberships that admit at the same time could give a receiver the start of its predecessor in the seat.
+#[derive(Debug)]
 pub struct Membership<P: Parts> {
     parts: P,
 }

@@ -70,6 +70,7 @@ const ABANDONED: u32 = 2;
 /// The sender's words. Only the sender writes them, in memory that receivers can only read. Zeroed memory is an open,
 /// empty ring that starts at sequence 0. 128 bytes.
 #[repr(C, align(64))]
+#[derive(Debug)]
 pub struct SenderState {
     /// The next sequence to publish. *Publish*.
     tail: AtomicU32,
@@ -124,7 +125,7 @@ impl SenderState {
 }
 
 /// A view of the [`SenderState`] without stores, for memory that may be mapped read-only.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SenderStateView<'a> {
     head: &'a SenderState,
 }
@@ -161,6 +162,7 @@ impl SenderStateView<'_> {
 
 /// The words that both sides write. Zeroed memory is valid. 256 bytes.
 #[repr(C)]
+#[derive(Debug)]
 pub struct Control {
     /// Where receivers sleep. A publish, a close and an admission notify it.
     data: EventCount,
@@ -177,6 +179,7 @@ pub struct Control {
 
 /// A word on a cache line of its own.
 #[repr(C, align(64))]
+#[derive(Debug)]
 struct Line(AtomicU32);
 
 impl Control {
@@ -203,6 +206,7 @@ impl Control {
 
 /// A seat of the ring with its cursor, on cache lines of its own. 128 bytes.
 #[repr(C, align(128))]
+#[derive(Debug)]
 pub struct ReceiverEntry {
     /// Private to this crate: code that changes another receiver's seat would let the sender write under a reader.
     pub(crate) seat: Seat,

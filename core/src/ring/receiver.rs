@@ -11,11 +11,13 @@ use crate::sync::{Ordering, fence};
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
 
 /// A receiver that asked for a seat and is not admitted yet. Dropping it gives the seat back.
+#[derive(Debug)]
 pub struct PendingReceiver<P: Parts> {
     place: Place<P>,
 }
 
 /// A receiver that takes part. Dropping it leaves the ring: the sender no longer waits for it.
+#[derive(Debug)]
 pub struct Receiver<P: Parts> {
     place: Place<P>,
     /// The private copy of this receiver's cursor. It never reads back what a peer may have written there.
@@ -25,6 +27,7 @@ pub struct Receiver<P: Parts> {
 }
 
 /// An occupied seat. Dropping it leaves the seat.
+#[derive(Debug)]
 struct Place<P: Parts> {
     parts: P,
     index: u32,
@@ -314,6 +317,7 @@ impl<P: Parts> Receiver<P> {
 }
 
 /// A batch of published items. Dropping it gives nothing back: the next read starts at the same item.
+#[derive(Debug)]
 pub struct Batch<'r, P: Parts> {
     receiver: &'r mut Receiver<P>,
     count: u32,

@@ -11,6 +11,7 @@ use crate::sync::{Ordering, fence};
 type Deadline<P> = <<P as super::Parts>::Host as Futex>::Deadline;
 
 /// The one sender of a ring. Dropping it without [`close`](Sender::close) tells receivers that the stream is not whole.
+#[derive(Debug)]
 pub struct Sender<P: SenderParts> {
     parts: P,
     /// The private copy of `tail`. The sender never reads it back from shared memory.
@@ -248,6 +249,7 @@ impl<P: SenderParts> Drop for Sender<P> {
 }
 
 /// Slots to write in place. Dropping it publishes nothing: the slots will be claimed again.
+#[derive(Debug)]
 pub struct Claim<'s, P: SenderParts> {
     sender: &'s mut Sender<P>,
     count: u32,

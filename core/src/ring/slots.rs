@@ -79,6 +79,7 @@ const HOLE: u32 = 1;
 /// The record beside each payload. The sender writes it. *Publish* and *release* guard it, so its accesses are Relaxed.
 /// 16 bytes.
 #[repr(C)]
+#[derive(Debug)]
 pub struct Record {
     /// Bytes in the slot.
     length: AtomicU32,
@@ -95,7 +96,7 @@ pub struct Record {
 ///   writes where a sender's parts were made from it;
 /// - I2: `size <= stride`;
 /// - I3: the payload is never reached through a reference, only by copies through pointers and by the kernel.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct ByteSlots<'m> {
     pub(crate) records: &'m [Record],
     pub(crate) payload: NonNull<u8>,
@@ -223,6 +224,7 @@ unsafe fn word_at<'a>(payload: NonNull<u8>, i: usize) -> &'a AtomicU32 {
 }
 
 /// A claimed slot, to be written in place.
+#[derive(Debug)]
 pub struct ByteWriter<'a> {
     record: &'a Record,
     payload: NonNull<u8>,
@@ -300,6 +302,7 @@ impl ByteWriter<'_> {
 }
 
 /// A published slot, to be read in place. A hostile sender can make the bytes garbage, but never lead out of bounds.
+#[derive(Debug)]
 pub struct ByteReader<'a> {
     record: &'a Record,
     payload: NonNull<u8>,

@@ -21,6 +21,7 @@ enum Patience<D> {
 }
 
 /// An occupant of a seat, which may read and write.
+#[derive(Debug)]
 pub struct Participant<P: Parts> {
     parts: P,
     seat: u16,
@@ -261,6 +262,7 @@ impl<P: Parts> Participant<P> {
 
 /// A reader that is in the lock. Dropping it leaves.
 #[must_use]
+#[derive(Debug)]
 pub struct ReadGuard<'a, P: Parts> {
     participant: &'a Participant<P>,
 }
@@ -287,6 +289,7 @@ impl<P: Parts> Drop for ReadGuard<'_, P> {
 
 /// A writer that is in the lock. Dropping it leaves.
 #[must_use]
+#[derive(Debug)]
 pub struct WriteGuard<'a, P: Parts> {
     participant: &'a Participant<P>,
 }

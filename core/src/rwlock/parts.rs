@@ -23,6 +23,7 @@ pub mod state {
 /// Only its occupant or its reclaimer changes a cell from `READING` or `WRITE_WAIT`. The lock's owner changes it from
 /// `READ_WAIT` to `READING`. Other participants set the flag, and the occupant clears it.
 #[repr(C, align(64))]
+#[derive(Debug)]
 pub struct SeatState {
     /// A state, perhaps with the flag. *Leave*, *grant*, and the announcing halves of *look* and *queue*.
     pub(super) word: AtomicU32,
@@ -45,6 +46,7 @@ const SEAT_MASK: u32 = 1023;
 
 /// The word that says which writer owns a lock. Zeroed memory is free. 64 bytes.
 #[repr(C, align(64))]
+#[derive(Debug)]
 pub struct OwnerWord {
     /// Busy or free, and the seat of the owner or of the last owner. *Free*, and the other halves of *look* and
     /// *queue*.
@@ -99,6 +101,7 @@ impl Ownership {
 /// One more than the highest seat ever taken, which bounds every scan. Raised before a seat takes part, never lowered. One
 /// mark serves all locks of a segment. 64 bytes.
 #[repr(C, align(64))]
+#[derive(Debug)]
 pub struct SeatsUsed {
     /// Relaxed: *look* or *queue* puts a scan that must see a seat after the seat's announcement, and so after the
     /// mark.

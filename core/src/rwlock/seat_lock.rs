@@ -5,6 +5,7 @@ use crate::host::Host;
 
 /// The words of a lock, with one [`SeatState`] for each seat. Zeroed memory is a free lock.
 #[repr(C)]
+#[derive(Debug)]
 pub struct LockWords<S: ?Sized = [SeatState]> {
     owner_word: OwnerWord,
     seats_used: SeatsUsed,
@@ -36,6 +37,7 @@ impl<const SEATS: usize> LockWords<[SeatState; SEATS]> {
 /// let mut participant = unsafe { Participant::new(&lock, 0) };
 /// drop(participant.write(None).expect("this call has no deadline"));
 /// ```
+#[derive(Debug)]
 pub struct SeatLock<'m, H> {
     words: &'m LockWords,
     host: H,

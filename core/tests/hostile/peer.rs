@@ -3,6 +3,8 @@
 //! Its clock moves only during waits, so each run is repeatable. A wait that continues after its deadline fails at
 //! once, without taking real time.
 
+#![allow(missing_debug_implementations, reason = "no test prints these")]
+
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -30,6 +30,7 @@ fn handle(shared: &'static Shared) -> Handle {
 }
 
 /// The lock as a contender.
+#[derive(Debug)]
 pub struct Whorl {
     participant: Participant<Handle>,
     _seat: ByteLocks,

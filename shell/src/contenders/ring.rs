@@ -19,6 +19,7 @@ use whorl_core::ring::{ByteReader, ByteWriter, Membership, PendingReceiver, Rece
 use whorl_core::seat::State;
 
 /// The ring as a contender.
+#[derive(Debug)]
 pub struct Whorl;
 
 impl Contender for Whorl {

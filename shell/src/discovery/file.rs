@@ -136,7 +136,11 @@ pub(super) struct InfoFile {
 
 impl InfoFile {
     /// Makes the file in a directory.
-    pub fn create(directory: &Path, name: &Name, information: &Information) -> Result<Self, FileError> {
+    pub(super) fn create(
+        directory: &Path,
+        name: &Name,
+        information: &Information,
+    ) -> Result<Self, FileError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened =
             rustix::fs::open(directory, flags, Mode::empty()).map_err(cannot("open the directory"))?;
@@ -149,7 +153,7 @@ impl InfoFile {
 
     /// Makes the file anew if another program has removed it. It is not made where another server has taken its place, or
     /// where the directory is gone.
-    pub fn keep(&mut self) {
+    pub(super) fn keep(&mut self) {
         let name = self.information.channel.clone();
         let Some(directory) = self.path.parent() else { return };
         if FileId::at(CWD, &self.path) == Err(Errno::NOENT) {

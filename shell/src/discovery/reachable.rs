@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// The kinds of address that a listening socket takes connections at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Families {
+pub(super) struct Families {
     /// IPv4.
     pub ipv4: bool,
     /// IPv6.
@@ -15,7 +15,7 @@ pub struct Families {
 
 /// Returns the address at which other machines reach this one: the source address of the default route, or without such
 /// a route the address of a network interface that is up. Returns `None` if there is no such address.
-pub fn reachable(families: Families) -> Option<IpAddr> {
+pub(super) fn reachable(families: Families) -> Option<IpAddr> {
     // Addresses for documentation.
     let far = [
         (families.ipv4, IpAddr::from(Ipv4Addr::new(192, 0, 2, 1))),

@@ -16,17 +16,17 @@
 use crate::registry::protocol::Token;
 
 /// Bytes of a client's head.
-pub const HELLO: usize = 24;
+pub(super) const HELLO: usize = 24;
 /// Bytes of a server's head.
-pub const HEAD: usize = 16;
+pub(super) const HEAD: usize = 16;
 /// No message is longer.
-pub const LONGEST: u64 = 1 << 20;
+pub(super) const LONGEST: u64 = 1 << 20;
 
 const MAGIC: [u8; 4] = *b"WHSV";
 const VERSION: u32 = 1;
 
 /// A client's head.
-pub fn hello(token: Token) -> [u8; HELLO] {
+pub(super) fn hello(token: Token) -> [u8; HELLO] {
     let mut bytes = [0; HELLO];
     bytes[..4].copy_from_slice(&MAGIC);
     bytes[4..8].copy_from_slice(&VERSION.to_le_bytes());
@@ -35,13 +35,13 @@ pub fn hello(token: Token) -> [u8; HELLO] {
 }
 
 /// The token in a client's head; `None` for what is none.
-pub fn token_of(bytes: &[u8; HELLO]) -> Option<Token> {
+pub(super) fn token_of(bytes: &[u8; HELLO]) -> Option<Token> {
     let token = bytes[8..].try_into().ok()?;
     (*bytes == hello(token)).then_some(token)
 }
 
 /// A server's head and message.
-pub fn reply(message: &[u8]) -> Vec<u8> {
+pub(super) fn reply(message: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD + message.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -53,20 +53,20 @@ pub fn reply(message: &[u8]) -> Vec<u8> {
 /// The beginning of the line that a client gets if it is not served.
 const REFUSAL: &[u8] = b"bye ";
 /// The longest such line.
-pub const REFUSAL_MAX: usize = 512;
+pub(super) const REFUSAL_MAX: usize = 512;
 
 /// The line for a client that is not served.
-pub fn refusal(why: &dyn std::fmt::Display) -> String {
+pub(super) fn refusal(why: &dyn std::fmt::Display) -> String {
     format!("bye user {why}\n")
 }
 
 /// Whether what a client reads instead of a head is the beginning of such a line.
-pub fn is_refusal(head: &[u8; HEAD]) -> bool {
+pub(super) fn is_refusal(head: &[u8; HEAD]) -> bool {
     head.starts_with(REFUSAL)
 }
 
 /// How long the message is that follows a server's head; `None` for what no server sends.
-pub fn length_of(bytes: &[u8; HEAD]) -> Option<usize> {
+pub(super) fn length_of(bytes: &[u8; HEAD]) -> Option<usize> {
     let length = u64::from_le_bytes(bytes[8..].try_into().ok()?);
     let version = u32::from_le_bytes(bytes[4..8].try_into().ok()?);
     (bytes[..4] == MAGIC && version == VERSION && length <= LONGEST).then_some(length as usize)

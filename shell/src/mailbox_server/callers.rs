@@ -15,14 +15,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// So many callers may have asked nothing yet: several times those that are taken in before the server hears them.
 const SILENT: usize = 192;
 /// So many programs may be attached.
-pub const ATTACHED: usize = 192;
+pub(crate) const ATTACHED: usize = 192;
 
 /// Names a caller.
-pub type Number = u64;
+pub(crate) type Number = u64;
 
 /// Who has been heard.
 #[derive(Debug)]
-pub enum CallerEvent {
+pub(crate) enum CallerEvent {
     /// One that asks something.
     Request(CloseOnForkFd),
     /// A program that was attached, and is no more.
@@ -33,7 +33,7 @@ pub enum CallerEvent {
 
 /// The callers of a server.
 #[derive(Debug)]
-pub struct Callers {
+pub(crate) struct Callers {
     next: Number,
     /// In the order in which they came.
     silent: BTreeMap<Number, (CloseOnForkFd, Instant)>,
@@ -42,12 +42,12 @@ pub struct Callers {
 
 impl Callers {
     /// None yet; the first one gets this number.
-    pub fn new(first: Number) -> Self {
+    pub(crate) fn new(first: Number) -> Self {
         Self { next: first, silent: BTreeMap::new(), attached: HashMap::new() }
     }
 
     /// Adds a caller, which is to be watched under the number that is returned. The oldest that has asked nothing may make room.
-    pub fn add(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
+    pub(crate) fn add(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
         if self.silent.len() >= SILENT {
             self.make_room();
         }
@@ -58,7 +58,7 @@ impl Callers {
     }
 
     /// Sends the oldest away that has asked nothing yet. False: there is none.
-    pub fn make_room(&mut self) -> bool {
+    pub(crate) fn make_room(&mut self) -> bool {
         let oldest = self.silent.pop_first();
         if let Some((_, (socket, _))) = &oldest {
             refuse(socket);
@@ -67,7 +67,7 @@ impl Callers {
     }
 
     /// Takes out a caller that has said something, or has gone.
-    pub fn take(&mut self, number: Number) -> CallerEvent {
+    pub(crate) fn take(&mut self, number: Number) -> CallerEvent {
         match (self.silent.remove(&number), self.attached.remove(&number)) {
             (Some((socket, _)), _) => CallerEvent::Request(socket),
             // It never says anything more: it has gone.
@@ -77,22 +77,22 @@ impl Callers {
     }
 
     /// Whether another program may be attached.
-    pub fn may_attach(&self) -> bool {
+    pub(crate) fn may_attach(&self) -> bool {
         self.attached.len() < ATTACHED
     }
 
     /// A caller is attached now, for as long as its socket is open.
-    pub fn attach(&mut self, number: Number, socket: CloseOnForkFd) {
+    pub(crate) fn attach(&mut self, number: Number, socket: CloseOnForkFd) {
         self.attached.insert(number, socket);
     }
 
     /// When [`expire`](Self::expire) is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.silent.first_key_value().map(|(_, (_, until))| *until)
     }
 
     /// Sends those away whose time to ask is up.
-    pub fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         while let Some(first) = self.silent.first_entry()
             && first.get().1 <= now
         {

@@ -66,6 +66,7 @@ pub enum ClientError {
 }
 
 /// A connection.
+#[derive(Debug)]
 pub struct Client {
     socket: TimedSocket,
     limits: Limits,

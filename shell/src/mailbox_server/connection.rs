@@ -17,7 +17,7 @@ use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::socket::cancel;
 
 /// Replies are sent when there are this many bytes of them.
-pub const FLUSH_AT: usize = 256 << 10;
+pub(crate) const FLUSH_AT: usize = 256 << 10;
 /// After this many sendings the worker's other clients have their turn.
 const TURN: usize = 4;
 /// A client gets this long to take the last line, and then to notice that the server has closed its half.
@@ -29,7 +29,7 @@ const LAST_MOMENT: Millis = 20;
 const AUTH_DELAY: Millis = 500;
 
 /// What a connection works with during one call; the buffers are its worker's.
-pub struct IoContext<'a, B> {
+pub(crate) struct IoContext<'a, B> {
     /// The time.
     pub now: Millis,
     /// The server's rules.
@@ -44,7 +44,7 @@ pub struct IoContext<'a, B> {
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// It goes on.
     Stay,
     /// Its socket is to be closed.
@@ -53,7 +53,7 @@ pub enum Next {
 
 /// A connection.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     socket: CloseOnForkFd,
     session: Session,
     /// Received, but not used up.
@@ -75,7 +75,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that begins `now`. `known`: it need not send a token. What it keeps is paid for by `account`.
-    pub fn new(socket: CloseOnForkFd, known: bool, account: &Arc<Account>, now: Millis) -> Self {
+    pub(crate) fn new(socket: CloseOnForkFd, known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             socket,
             session: Session::new(known, account, now),
@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// What it wants to be told about. `most`: how much input may pile up behind a waiting request.
-    pub fn interest(&self, most: usize) -> EventFlags {
+    pub(crate) fn interest(&self, most: usize) -> EventFlags {
         let mut interest = EventFlags::empty();
         let reads = match self.waiting_for {
             WaitingFor::Input | WaitingFor::Nothing => true,
@@ -111,7 +111,7 @@ impl Connection {
     }
 
     /// When [`expire`](Connection::expire) is due.
-    pub fn deadline(&self, config: &Config) -> Option<Millis> {
+    pub(crate) fn deadline(&self, config: &Config) -> Option<Millis> {
         match (self.leaving, self.waiting_for) {
             (Some(leaving), _) => Some(leaving),
             // The server does not look at its input meanwhile, so only idleness counts.
@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// The mailbox and version it waits to see replaced.
-    pub fn waits_for(&self) -> Option<(u32, u64)> {
+    pub(crate) fn waits_for(&self) -> Option<(u32, u64)> {
         match self.waiting_for {
             WaitingFor::NewVersion { mailbox, since } => Some((mailbox, since)),
             _ => None,
@@ -129,7 +129,7 @@ impl Connection {
     }
 
     /// The socket is ready for something.
-    pub fn ready<B: MailboxStore>(&mut self, events: EventFlags, io: &mut IoContext<'_, B>) -> Next {
+    pub(crate) fn ready<B: MailboxStore>(&mut self, events: EventFlags, io: &mut IoContext<'_, B>) -> Next {
         if events.contains(EventFlags::ERR) {
             return Next::Close;
         }
@@ -158,7 +158,7 @@ impl Connection {
     }
 
     /// Whether it has input to look at and room for the replies, and only stopped for others to have their turn.
-    pub fn is_unfinished(&self, config: &Config) -> bool {
+    pub(crate) fn is_unfinished(&self, config: &Config) -> bool {
         self.leaving.is_none()
             && self.waiting_for == WaitingFor::Room
             && !self.is_stalled
@@ -166,7 +166,7 @@ impl Connection {
     }
 
     /// Its turn has come again.
-    pub fn resume<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
+    pub(crate) fn resume<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
         if self.is_unfinished(io.config) { self.talk(false, io) } else { Next::Stay }
     }
 
@@ -176,7 +176,7 @@ impl Connection {
     }
 
     /// A message it waits for may have come.
-    pub fn notify<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
+    pub(crate) fn notify<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
         match self.waiting_for {
             WaitingFor::NewVersion { .. } => self.talk(false, io),
             _ => Next::Stay,
@@ -184,7 +184,7 @@ impl Connection {
     }
 
     /// Its deadline has passed.
-    pub fn expire<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
+    pub(crate) fn expire<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
             return Next::Close;
         }
@@ -193,7 +193,7 @@ impl Connection {
     }
 
     /// The server goes down: what is complete is answered, what is not may be `late`, or is cut off.
-    pub fn stop<B: MailboxStore>(&mut self, late: bool, io: &mut IoContext<'_, B>) -> Next {
+    pub(crate) fn stop<B: MailboxStore>(&mut self, late: bool, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
             return if late { Next::Close } else { Next::Stay };
         }
@@ -211,7 +211,7 @@ impl Connection {
     }
 
     /// Its place is wanted, before it has said anything worth an answer. It gets its last line if the socket takes it.
-    pub fn make_room<B>(&mut self, reason: CloseReason, io: &mut IoContext<'_, B>) -> Next {
+    pub(crate) fn make_room<B>(&mut self, reason: CloseReason, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_none() {
             self.session.finish(reason, io.output);
             cancel(&self.socket, io.output);
@@ -221,12 +221,12 @@ impl Connection {
     }
 
     /// Whether no token is asked for, or the right one has come.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.session.is_known()
     }
 
     /// Whether its last line is written.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
     }
 

@@ -15,7 +15,7 @@ const MOST: usize = 64;
 
 /// The clients that have their last line and are still connected.
 #[derive(Debug, Default)]
-pub struct RejectedClients {
+pub(crate) struct RejectedClients {
     /// In the order in which they came.
     clients: VecDeque<Client>,
     next: u64,
@@ -32,7 +32,12 @@ struct Client {
 
 impl RejectedClients {
     /// Sends a client away with one line. What is returned is to be watched for input, under this number, if there is anything.
-    pub fn add(&mut self, socket: CloseOnForkFd, line: &[u8], now: Instant) -> Option<(&CloseOnForkFd, u64)> {
+    pub(crate) fn add(
+        &mut self,
+        socket: CloseOnForkFd,
+        line: &[u8],
+        now: Instant,
+    ) -> Option<(&CloseOnForkFd, u64)> {
         let mut client = Client { number: self.next, socket, until: now + TIMEOUT, left: MAX_DISCARD };
         self.next += 1;
         send_last(&client.socket, line);
@@ -47,7 +52,7 @@ impl RejectedClients {
     }
 
     /// A client has sent more, or gone.
-    pub fn on_readable(&mut self, number: u64) {
+    pub(crate) fn on_readable(&mut self, number: u64) {
         if let Ok(at) = self.clients.binary_search_by_key(&number, |client| client.number)
             && let Some(client) = self.clients.get_mut(at)
             && !client.drain()
@@ -57,19 +62,19 @@ impl RejectedClients {
     }
 
     /// When [`expire`](Self::expire) is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.clients.front().map(|client| client.until)
     }
 
     /// Closes the sockets whose time is up.
-    pub fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         while self.clients.front().is_some_and(|client| client.until <= now) {
             self.clients.pop_front();
         }
     }
 
     /// Closes all sockets: their descriptors are needed.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.clients.clear();
     }
 }

@@ -37,7 +37,7 @@ pub enum RegistryError {
     NotOwned(PathBuf),
     /// Another server of this user has the port, perhaps at another address.
     #[error(
-        "port {port} belongs to another mailbox server of yours ({}); 'shell dipcrm {port}' stops it",
+        "port {port} belongs to another mailbox server owned by you ({}); 'shell dipcrm {port}' stops it",
         pid_in_words(*pid)
     )]
     InUse {

@@ -27,7 +27,8 @@ const GUESSES: usize = 64;
 const GUESSED: usize = 128 << 10;
 
 /// The mailboxes, for one worker.
-pub struct SharedMailboxes {
+#[derive(Debug)]
+pub(crate) struct SharedMailboxes {
     mailboxes: Mailboxes,
     timeout: Duration,
     busy: HashSet<u32>,
@@ -39,7 +40,7 @@ pub struct SharedMailboxes {
 
 impl SharedMailboxes {
     /// A worker's view, with a seat of its own.
-    pub fn new(mailboxes: Mailboxes) -> Self {
+    pub(crate) fn new(mailboxes: Mailboxes) -> Self {
         let copying = Duration::from_secs(1).mul_f64(mailboxes.capacity() as f64 / BYTES as f64);
         Self {
             mailboxes,

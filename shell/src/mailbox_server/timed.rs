@@ -16,6 +16,7 @@ const STEP: usize = 64 << 10;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The socket, what was read from it beyond what was asked for, and how long it may take.
+#[derive(Debug)]
 pub(super) struct TimedSocket {
     socket: OwnedFd,
     input: Vec<u8>,
@@ -34,7 +35,7 @@ impl TimedSocket {
     ///
     /// # Errors
     /// Of the last address, or [`TimedOut`](std::io::ErrorKind::TimedOut).
-    pub fn tcp(host: &str, port: u16, timeout: Option<Duration>) -> std::io::Result<Self> {
+    pub(super) fn tcp(host: &str, port: u16, timeout: Option<Duration>) -> std::io::Result<Self> {
         let until = after(timeout);
         let mut last = std::io::Error::from(Errno::ADDRNOTAVAIL);
         for address in (host, port).to_socket_addrs()? {
@@ -63,7 +64,7 @@ impl TimedSocket {
     ///
     /// # Errors
     /// What the kernel says, or [`TimedOut`](std::io::ErrorKind::TimedOut).
-    pub fn unix(path: &Path, timeout: Option<Duration>) -> std::io::Result<Self> {
+    pub(super) fn unix(path: &Path, timeout: Option<Duration>) -> std::io::Result<Self> {
         let until = after(timeout);
         let address = SocketAddrUnix::new(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -87,7 +88,7 @@ impl TimedSocket {
     }
 
     /// How long the peer may take.
-    pub fn timeout(&self) -> Option<Duration> {
+    pub(super) fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
@@ -95,7 +96,7 @@ impl TimedSocket {
     ///
     /// # Errors
     /// What the kernel says, or [`Errno::TIMEDOUT`].
-    pub fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+    pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
         for mut step in bytes.chunks(STEP) {
             let until = after(self.timeout);
             while !step.is_empty() {
@@ -115,7 +116,7 @@ impl TimedSocket {
     ///
     /// # Errors
     /// What the kernel says, or [`Errno::TIMEDOUT`].
-    pub fn line(&mut self, most: usize, more: Duration) -> Result<Vec<u8>, Errno> {
+    pub(super) fn line(&mut self, most: usize, more: Duration) -> Result<Vec<u8>, Errno> {
         let until = after(self.timeout.map(|timeout| timeout.saturating_add(more)));
         loop {
             let there = &self.input[self.taken..];
@@ -136,7 +137,7 @@ impl TimedSocket {
     ///
     /// # Errors
     /// The peer ended before ([`Errno::CONNRESET`]), what the kernel says, or [`Errno::TIMEDOUT`].
-    pub fn take(&mut self, size: usize, bytes: &mut Vec<u8>) -> Result<(), Errno> {
+    pub(super) fn take(&mut self, size: usize, bytes: &mut Vec<u8>) -> Result<(), Errno> {
         let mut left = size;
         while left > 0 {
             let mut step = left.min(STEP);

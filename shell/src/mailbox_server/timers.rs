@@ -11,17 +11,17 @@ use super::worker_queue::Key;
 
 /// The nearest entry of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Armed(Option<Millis>);
+pub(crate) struct Armed(Option<Millis>);
 
 /// Deadlines.
 #[derive(Debug, Default)]
-pub struct Timers {
+pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Millis, Key)>>,
 }
 
 impl Timers {
     /// Sees to it that `key` is looked at by `deadline`.
-    pub fn arm(&mut self, armed: &mut Armed, deadline: Option<Millis>, key: Key) {
+    pub(crate) fn arm(&mut self, armed: &mut Armed, deadline: Option<Millis>, key: Key) {
         if let Some(at) = deadline
             && armed.0.is_none_or(|before| at < before)
         {
@@ -31,35 +31,30 @@ impl Timers {
     }
 
     /// The nearest entry's time.
-    pub fn next(&self) -> Option<Millis> {
+    pub(crate) fn next(&self) -> Option<Millis> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes an entry whose time has come.
-    pub fn pop(&mut self, now: Millis) -> Option<(Millis, Key)> {
+    pub(crate) fn pop(&mut self, now: Millis) -> Option<(Millis, Key)> {
         let Reverse((at, _)) = *self.heap.peek()?;
         (at <= now).then(|| self.heap.pop()).flatten().map(|Reverse(entry)| entry)
     }
 
     /// How many entries there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
-    }
-
     /// Drops entries that `keep` does not want: when there are far more of them than connections.
-    pub fn prune(&mut self, mut keep: impl FnMut(Millis, Key) -> bool) {
+    pub(crate) fn prune(&mut self, mut keep: impl FnMut(Millis, Key) -> bool) {
         self.heap.retain(|Reverse((at, key))| keep(*at, *key));
     }
 }
 
 impl Armed {
     /// Whether the entry of time `at` is this connection's nearest; if so, it has none any more.
-    pub fn fired(&mut self, at: Millis) -> bool {
+    pub(crate) fn fired(&mut self, at: Millis) -> bool {
         let mine = self.0 == Some(at);
         if mine {
             self.0 = None;
@@ -68,7 +63,7 @@ impl Armed {
     }
 
     /// Whether an entry of time `at` is in use.
-    pub fn is(&self, at: Millis) -> bool {
+    pub(crate) fn is(&self, at: Millis) -> bool {
         self.0 == Some(at)
     }
 }

@@ -10,11 +10,11 @@ use super::wait_list::WaitList;
 use super::worker_queue::Key;
 
 /// Names an entry in a list. A later entry has a larger one.
-pub type Entry = u64;
+pub(crate) type Entry = u64;
 
 /// The lists of one worker.
 #[derive(Debug)]
-pub struct Waiters {
+pub(crate) struct Waiters {
     worker: usize,
     lists: HashMap<u32, List>,
     next: Entry,
@@ -34,12 +34,12 @@ struct List {
 
 impl Waiters {
     /// The lists of worker number `worker`, all empty.
-    pub fn new(worker: usize) -> Self {
+    pub(crate) fn new(worker: usize) -> Self {
         Self { worker, lists: HashMap::new(), next: 0, fresh: VecDeque::new() }
     }
 
     /// A client waits for another version than `since`. To be followed by a look at the version.
-    pub fn add(&mut self, mailbox: u32, since: u64, key: Key, wait_list: &WaitList) -> Entry {
+    pub(crate) fn add(&mut self, mailbox: u32, since: u64, key: Key, wait_list: &WaitList) -> Entry {
         let list = self.lists.entry(mailbox).or_insert_with(|| {
             wait_list.watch(mailbox, self.worker, since);
             List::default()
@@ -52,7 +52,7 @@ impl Waiters {
     }
 
     /// A client waits no more.
-    pub fn remove(&mut self, mailbox: u32, entry: Entry, wait_list: &WaitList) {
+    pub(crate) fn remove(&mut self, mailbox: u32, entry: Entry, wait_list: &WaitList) {
         if let Some(list) = self.lists.get_mut(&mailbox) {
             list.clients.remove(&entry);
             self.tidy(mailbox, wait_list);
@@ -60,7 +60,7 @@ impl Waiters {
     }
 
     /// A mailbox has changed: all clients that wait for it now are to be notified.
-    pub fn mark_changed(&mut self, mailbox: u32) {
+    pub(crate) fn mark_changed(&mut self, mailbox: u32) {
         let Some(list) = self.lists.get_mut(&mailbox) else { return };
         list.until = self.next;
         if !list.is_fresh {
@@ -70,12 +70,12 @@ impl Waiters {
     }
 
     /// Whether a client may have to be notified.
-    pub fn has_fresh(&self) -> bool {
+    pub(crate) fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }
 
     /// Takes out the next client that is to be notified, of each changed mailbox in turn.
-    pub fn pop(&mut self, wait_list: &WaitList) -> Option<Key> {
+    pub(crate) fn pop(&mut self, wait_list: &WaitList) -> Option<Key> {
         loop {
             let mailbox = self.fresh.pop_front()?;
             let Some(list) = self.lists.get_mut(&mailbox).filter(|list| list.is_fresh) else { continue };

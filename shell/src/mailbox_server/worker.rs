@@ -64,11 +64,12 @@ impl Shared {
 }
 
 /// A connection and what its worker knows about it.
+#[derive(Debug)]
 struct Slot {
     generation: u32,
     connection: Option<Box<Client>>,
 }
-
+#[derive(Debug)]
 struct Client {
     connection: Connection,
     interest: EventFlags,
@@ -109,6 +110,7 @@ impl<B: MailboxStore> MailboxStore for NotifyingStore<'_, B> {
 }
 
 /// A worker.
+#[derive(Debug)]
 pub struct Worker<B> {
     number: usize,
     shared: Arc<Shared>,
@@ -135,7 +137,7 @@ pub struct Worker<B> {
     lobby_keys: HashMap<Ticket, Key>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stopping {
     Gently,
     Now,

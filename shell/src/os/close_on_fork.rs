@@ -39,7 +39,7 @@ struct DuringFork(UnsafeCell<Option<Lock>>);
 // SAFETY: only the thread that holds the lock of `TABLE` touches the cell: it fills it after it took the lock, and empties it
 // before it gives the lock back.
 unsafe impl Sync for DuringFork {}
-
+#[derive(Debug)]
 struct Table {
     slots: Vec<Slot>,
     /// The first free slot.
@@ -47,13 +47,14 @@ struct Table {
     null: Option<Null>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Slot {
     Used { number: i32, file: FileId },
     Free { next: Option<usize> },
 }
 
 /// What a child gets in place of a descriptor.
+#[derive(Debug)]
 struct Null {
     fd: OwnedFd,
     file: FileId,
@@ -147,6 +148,7 @@ impl Table {
 }
 
 /// The table, locked, and this thread's signals blocked.
+#[derive(Debug)]
 struct Lock {
     // Given back in this order.
     table: MutexGuard<'static, Table>,
@@ -245,6 +247,7 @@ impl ForkId {
 }
 
 /// While this lives, forks of this process wait. In the same thread nothing [`CloseOnForkFd`] may be opened or dropped meanwhile.
+#[derive(Debug)]
 pub struct ForkLock {
     lock: Lock,
     room: usize,

@@ -16,7 +16,7 @@ impl CreatedDirs {
     ///
     /// # Errors
     /// The kernel's error. The directories that were created before it are removed.
-    pub fn all(path: &Path, mode: u32) -> Result<Self> {
+    pub(crate) fn all(path: &Path, mode: u32) -> Result<Self> {
         // `components` drops each `.`, which mkdir(2) would take for a name.
         let path: PathBuf = path.components().collect();
         let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
@@ -34,7 +34,7 @@ impl CreatedDirs {
     }
 
     /// Keeps the directories when this value is dropped.
-    pub fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.paths.clear();
     }
 }

@@ -19,7 +19,7 @@ impl EventFd {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         while let Err(error) = rustix::io::write(&event, &0_u64.to_ne_bytes()) {
             if error != Errno::INTR {
@@ -30,7 +30,7 @@ impl EventFd {
     }
 
     /// Makes the eventfd readable.
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         for _ in 0..TRIES {
             // A full counter is readable already. No other error is expected, but a lost signal would leave the event loop asleep
             // forever, so the write is tried again.
@@ -41,7 +41,7 @@ impl EventFd {
     }
 
     /// Makes the eventfd unreadable again.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]); // fails if it was not readable
     }
 }

@@ -97,13 +97,13 @@ impl SocketFile {
     ///
     /// # Errors
     /// [`OpenError::NotOwned`] if it is another type of file or another user owns it, or the kernel's error.
-    pub fn open(directory: impl AsFd, name: impl Arg) -> Result<Self, OpenError> {
+    pub(crate) fn open(directory: impl AsFd, name: impl Arg) -> Result<Self, OpenError> {
         let (file, stat) = open_path(directory, name, FileType::Socket)?;
         Ok(Self { file, identity: FileId::of(&stat) })
     }
 
     /// Returns a path to the file that stays valid if its names change, until this value is dropped.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         path_of(self.file.as_fd())
     }
 
@@ -111,7 +111,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn connect(&self, socket: impl AsFd) -> Result<(), Errno> {
+    pub(crate) fn connect(&self, socket: impl AsFd) -> Result<(), Errno> {
         rustix::net::connect(socket, &SocketAddrUnix::new(self.path())?)
     }
 
@@ -119,7 +119,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn make_private(&self) -> Result<(), Errno> {
+    pub(crate) fn make_private(&self) -> Result<(), Errno> {
         with_private_mode(|mode| rustix::fs::chmodat(CWD, self.path(), mode, AtFlags::empty()))
     }
 }
@@ -154,7 +154,7 @@ fn with_private_mode(change: impl Fn(Mode) -> Result<(), Errno>) -> Result<(), E
 ///
 /// # Blocking
 /// Blocks if the descriptor is a blocking one that cannot take the bytes yet.
-pub unsafe fn write_raw(
+pub(crate) unsafe fn write_raw(
     to: impl AsFd,
     start: *const u8,
     length: usize,

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 ///
 /// # Blocking
 /// Blocks as long as close(2) does. A network file system sends the bytes that it kept back.
-pub fn flush(file: impl AsFd) -> Result<(), Errno> {
+pub(crate) fn flush(file: impl AsFd) -> Result<(), Errno> {
     if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(());
     }

@@ -29,6 +29,7 @@ pub const FEW_YIELDS: u32 = 8;
 const MAX_BACKOFF: Duration = Duration::from_millis(2);
 
 /// How a waiter backs off before it sleeps.
+#[derive(Debug)]
 pub struct Backoff {
     /// The waiter yields at most this often.
     pub max_yields: u32,

@@ -4,19 +4,19 @@
 
 pub mod close_on_fork;
 pub mod daemon;
-pub mod deadline;
-pub mod dirs;
+pub(crate) mod deadline;
+pub(crate) mod dirs;
 pub mod error;
 pub mod escape;
-pub mod event_fd;
-pub mod file;
-pub mod file_id;
-pub mod flush;
+pub(crate) mod event_fd;
+pub(crate) mod file;
+pub(crate) mod file_id;
+pub(crate) mod flush;
 pub mod fork;
 pub mod futex;
 pub mod limits;
 pub mod memory;
-pub mod netlink;
+pub(crate) mod netlink;
 pub mod new_file;
 pub mod ofd_lock;
 pub mod output;

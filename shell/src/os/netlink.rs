@@ -29,7 +29,7 @@ const DUMP: u16 = 0x300;
 
 /// A received message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// The type.
     pub kind: u16,
     /// The sequence number of the request that this message replies to.
@@ -40,7 +40,7 @@ pub struct Message<'a> {
 
 /// Why a request has no result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NetlinkError {
+pub(crate) enum NetlinkError {
     /// The kernel replied with an error.
     Answered(Errno),
     /// A system call on the socket failed.
@@ -50,7 +50,7 @@ pub enum NetlinkError {
 }
 
 /// Parses the first message of a datagram. Returns it and the rest of the datagram, or `None` if there is no complete message.
-pub fn first(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
+pub(crate) fn first(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let header = datagram.get(..HEADER)?;
     let length = usize::try_from(number(header, 0)?).ok()?;
     let payload = datagram.get(HEADER..length)?;
@@ -60,13 +60,13 @@ pub fn first(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
 }
 
 /// Returns the 32-bit number at an offset, or `None` if `bytes` ends before it.
-pub fn number(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// A netlink socket that is connected to the kernel, so that no process can reply in the kernel's place.
 #[derive(Debug)]
-pub struct Netlink {
+pub(crate) struct Netlink {
     socket: CloseOnForkFd,
     sequence: u32,
     buffer: Vec<u8>,
@@ -77,7 +77,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
+    pub(crate) fn open(protocol: Option<Protocol>) -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let open = || rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol);
         let socket = CloseOnForkFd::open(open)?;
@@ -91,7 +91,7 @@ impl Netlink {
     ///
     /// # Errors
     /// There is no reply, or `parse` returns `None`.
-    pub fn request<T>(
+    pub(crate) fn request<T>(
         &mut self,
         kind: u16,
         payload: &[u8],
@@ -119,7 +119,7 @@ impl Netlink {
     ///
     /// # Errors
     /// There is no reply, or the list does not end.
-    pub fn list(
+    pub(crate) fn list(
         &mut self,
         kind: u16,
         payload: &[u8],

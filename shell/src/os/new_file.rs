@@ -67,7 +67,7 @@ impl<'d> NewFile<'d> {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn create(
+    pub(crate) fn create(
         directory: BorrowedFd<'d>,
         part: impl Into<OsString>,
         mode: Mode,
@@ -83,7 +83,7 @@ impl<'d> NewFile<'d> {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn create_unnamed(
+    pub(crate) fn create_unnamed(
         directory: BorrowedFd<'d>,
         part: impl Into<OsString>,
         mode: Mode,
@@ -106,7 +106,7 @@ impl<'d> NewFile<'d> {
     ///
     /// # Errors
     /// What the kernel said; [`Errno::EXIST`] if there is something of that name.
-    pub fn create_named(
+    pub(crate) fn create_named(
         directory: BorrowedFd<'d>,
         part: impl Into<OsString>,
         mode: Mode,
@@ -118,7 +118,7 @@ impl<'d> NewFile<'d> {
     }
 
     /// Whether the file has a temporary name.
-    pub fn has_part(&self) -> bool {
+    pub(crate) fn has_part(&self) -> bool {
         self.has_part
     }
 
@@ -126,7 +126,12 @@ impl<'d> NewFile<'d> {
     ///
     /// # Errors
     /// What the kernel said. The file does not have the name then, and its temporary name is removed by dropping this.
-    pub fn publish(&mut self, file: BorrowedFd<'_>, name: &OsStr, existing: Existing) -> Result<(), Errno> {
+    pub(crate) fn publish(
+        &mut self,
+        file: BorrowedFd<'_>,
+        name: &OsStr,
+        existing: Existing,
+    ) -> Result<(), Errno> {
         if !self.has_part {
             match link_open(file, self.directory, name) {
                 Err(Errno::EXIST) if existing == Existing::Replace => {

@@ -71,7 +71,7 @@ impl Output {
     /// # Errors
     /// - [`OutputError::Planted`] if another user could have planted a link or the file.
     /// - [`OutputError::System`] if a system call fails.
-    pub fn find(directory: BorrowedFd<'_>, path: &Path) -> Result<Self, OutputError> {
+    pub(crate) fn find(directory: BorrowedFd<'_>, path: &Path) -> Result<Self, OutputError> {
         let mut path = path.to_owned();
         let mut base: Option<OwnedFd> = None;
         for link in 0..MAX_LINKS {
@@ -127,7 +127,7 @@ impl Output {
     /// - [`OutputError::Planted`] if another user could have planted a link or the file.
     /// - [`OutputError::Special`] or [`OutputError::Descriptor`] if such a file would be replaced.
     /// - [`OutputError::System`] if a system call fails.
-    pub fn check_replaceable(directory: BorrowedFd<'_>, name: &Path) -> Result<(), OutputError> {
+    pub(crate) fn check_replaceable(directory: BorrowedFd<'_>, name: &Path) -> Result<(), OutputError> {
         match Self::find(directory, name)? {
             // The kernel itself refuses to replace a directory.
             Self::Name | Self::Directory => Ok(()),
@@ -159,7 +159,7 @@ pub fn open_to_append(path: &Path, extra_flags: OFlags) -> Result<OwnedFd, Outpu
 
 impl Descriptor {
     /// Returns the open descriptor that a path leads to, or `None` if it leads to another kind of file.
-    pub fn at(path: &Path) -> Option<Self> {
+    pub(crate) fn at(path: &Path) -> Option<Self> {
         match Output::find(CWD, path) {
             Ok(Output::Descriptor(descriptor)) => Some(descriptor),
             _ => None,
@@ -171,7 +171,7 @@ impl Descriptor {
     /// # Errors
     /// `EBADF` if the descriptor is not open for this access. Opening its path could give more access than the descriptor has.
     /// But the placeholder of a closed standard stream must refuse its use.
-    pub fn duplicate(&self, access: OFlags) -> Result<Option<OwnedFd>, Errno> {
+    pub(crate) fn duplicate(&self, access: OFlags) -> Result<Option<OwnedFd>, Errno> {
         let Some(number) = self.number else { return Ok(None) };
         // SAFETY: the borrow serves only to duplicate the descriptor. The kernel refuses a number that is not open.
         let own = unsafe { BorrowedFd::borrow_raw(number) };

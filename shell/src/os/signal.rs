@@ -214,6 +214,7 @@ const SYNCHRONOUS: [i32; 7] =
 
 /// Blocks all signals except the synchronous ones in its thread until it is dropped. A thread that starts meanwhile inherits the
 /// signal mask and keeps it.
+#[derive(Debug)]
 pub struct BlockedSignals {
     before: libc::sigset_t,
 }

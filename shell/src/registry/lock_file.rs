@@ -62,7 +62,7 @@ impl LockFile {
     ///
     /// # Errors
     /// A live process has the name, or a system call failed; no file is left then.
-    pub fn create(directory: impl AsFd, name: &str, text: &[u8]) -> Result<Self, LockFileError> {
+    pub(crate) fn create(directory: impl AsFd, name: &str, text: &[u8]) -> Result<Self, LockFileError> {
         let directory =
             rustix::io::fcntl_dupfd_cloexec(directory, 3).map_err(cannot("open the directory"))?;
         let locks = publish(directory.as_fd(), name, text)?;
@@ -71,7 +71,7 @@ impl LockFile {
     }
 
     /// Whether the file still has its name.
-    pub fn has_name(&self) -> bool {
+    pub(crate) fn has_name(&self) -> bool {
         FileId::at(&self.directory, &*self.name) == Ok(self.id)
     }
 }
@@ -156,7 +156,7 @@ impl LockFileEntry {
     ///
     /// # Errors
     /// There is none, or it is not a regular file owned by this user.
-    pub fn open(directory: impl AsFd, name: impl Arg + Copy) -> Result<Self, OpenError> {
+    pub(crate) fn open(directory: impl AsFd, name: impl Arg + Copy) -> Result<Self, OpenError> {
         let (file, stat) = open_regular(directory, name, OFlags::RDONLY)?;
         let mut text = vec![0; MAX_TEXT + 1];
         let mut length = 0;
@@ -173,17 +173,17 @@ impl LockFileEntry {
     }
 
     /// The file's text. One that is longer than [`MAX_TEXT`] is cut, and one byte longer than that.
-    pub fn text(&self) -> &[u8] {
+    pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
 
     /// Whether the file's process lives. Returns `true` if the kernel does not tell.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.locks.is_held(OWNER)
     }
 
     /// The process that the [`owner_lines`] of the text name. Returns 0 if the number means another process here.
-    pub fn visible_pid(&self) -> u32 {
+    pub(crate) fn visible_pid(&self) -> u32 {
         let text = std::str::from_utf8(&self.text).unwrap_or_default();
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         match is_own_pid_namespace(field("namespace").and_then(|number| number.parse().ok())) {
@@ -197,7 +197,7 @@ impl LockFileEntry {
     ///
     /// # Errors
     /// A system call failed.
-    pub fn remove_stale(
+    pub(crate) fn remove_stale(
         &self,
         directory: impl AsFd,
         name: &str,
@@ -219,7 +219,7 @@ impl LockFileEntry {
     ///
     /// # Errors
     /// A system call failed.
-    pub fn remove_marked(&self, directory: impl AsFd, name: &str, mark: Mode) -> Result<bool, Errno> {
+    pub(crate) fn remove_marked(&self, directory: impl AsFd, name: &str, mark: Mode) -> Result<bool, Errno> {
         rustix::fs::fchmod(&self.locks, mark)?;
         remove_if(directory, name, self.id)
     }

@@ -191,7 +191,7 @@ fn take_away(
 }
 
 /// What was removed, and what could not be.
-pub type Cleared = (Vec<(Name, Removed)>, Vec<(Name, RemoveError)>);
+pub(super) type Cleared = (Vec<(Name, Removed)>, Vec<(Name, RemoveError)>);
 
 /// Removes what the dead left; returns what, and what could not be removed.
 ///

@@ -304,7 +304,7 @@ impl DirectoryLock {
     ///
     /// # Errors
     /// [`Errno::TIMEDOUT`], or what the kernel said.
-    pub fn take(directory: impl AsFd) -> Result<Self, Errno> {
+    pub(super) fn take(directory: impl AsFd) -> Result<Self, Errno> {
         let lock = Self::open(directory)?;
         let begun = Instant::now();
         let mut nap = Duration::from_micros(100);
@@ -324,7 +324,7 @@ impl DirectoryLock {
     ///
     /// # Errors
     /// [`Errno::WOULDBLOCK`] if another process has it, or what the kernel said.
-    pub fn try_take(directory: impl AsFd) -> Result<Self, Errno> {
+    pub(super) fn try_take(directory: impl AsFd) -> Result<Self, Errno> {
         let lock = Self::open(directory)?;
         rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(lock)

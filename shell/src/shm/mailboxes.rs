@@ -11,6 +11,7 @@ use crate::shm::ring::{SegmentError, mapping, nonce, object, system};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::SealFlags;
+use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -151,6 +152,12 @@ impl MailSegment {
     /// Clears up after users that died; returns how many.
     pub fn reclaim_dead(&self) -> u32 {
         self.mailboxes.reclaim_dead()
+    }
+}
+
+impl fmt::Debug for MailSegment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MailSegment").field("geometry", &self.geometry()).finish_non_exhaustive()
     }
 }
 
@@ -375,6 +382,12 @@ impl Mailboxes {
 
     fn check(&self) -> Result<(), MailboxError> {
         if self.fork.has_forked() { Err(MailboxError::Forked) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Mailboxes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailboxes").field("count", &self.count()).finish_non_exhaustive()
     }
 }
 

@@ -9,12 +9,14 @@ use whorl_core::ring::{
 
 /// A ring as a receiver uses it, in memory `M` that it keeps alive. The type fixes the host together with the kind of memory, so
 /// a program cannot combine a memory with the wrong futex.
+#[derive(Debug)]
 pub struct MappedRing<H, M> {
     ring: Ring<'static, H>,
     _memory: Arc<M>,
 }
 
 /// A ring as its sender uses it, in memory that it keeps alive.
+#[derive(Debug)]
 pub struct MappedRingOwner<H, M> {
     ring: OwnedRing<'static, H>,
     memory: Arc<M>,

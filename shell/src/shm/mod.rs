@@ -3,7 +3,7 @@
 pub mod heap;
 pub mod liveness;
 pub mod mailboxes;
-pub mod mapped_ring;
+pub(crate) mod mapped_ring;
 pub mod ring;
 
 pub use whorl_core::layout::{Geometry, LayoutError, MAX_SEATS, MailGeometry};

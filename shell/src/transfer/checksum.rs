@@ -8,7 +8,7 @@ use twox_hash::XxHash3_128 as State;
 use xxhash_rust::xxh3::Xxh3 as State;
 
 /// A checksum over a stream of bytes.
-pub struct Checksum {
+pub(super) struct Checksum {
     state: State,
 }
 
@@ -23,12 +23,12 @@ impl Default for Checksum {
 
 impl Checksum {
     /// Over nothing yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { state: State::new() }
     }
 
     /// Takes in the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         #[cfg(target_pointer_width = "64")]
         self.state.write(bytes);
         #[cfg(not(target_pointer_width = "64"))]
@@ -36,7 +36,7 @@ impl Checksum {
     }
 
     /// Takes in `length` zero bytes.
-    pub fn update_zeros(&mut self, mut length: u64) {
+    pub(super) fn update_zeros(&mut self, mut length: u64) {
         static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         while length > 0 {
             let step = length.min(ZEROS.len() as u64);
@@ -46,7 +46,7 @@ impl Checksum {
     }
 
     /// The checksum.
-    pub fn finish(&self) -> Sum {
+    pub(super) fn finish(&self) -> Sum {
         #[cfg(target_pointer_width = "64")]
         let sum = self.state.finish_128();
         #[cfg(not(target_pointer_width = "64"))]

@@ -23,7 +23,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// The byte of the source that it is sent next.
-    pub fn position(&self) -> u64 {
+    pub(super) fn position(&self) -> u64 {
         self.at - self.body as u64
     }
 }
@@ -38,7 +38,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Adds a receiver, to be sent everything from `at` on, and returns its place.
-    pub fn add(&mut self, epoll: &OwnedFd, new: NewPeer, at: u64) -> Result<usize, Errno> {
+    pub(super) fn add(&mut self, epoll: &OwnedFd, new: NewPeer, at: u64) -> Result<usize, Errno> {
         let NewPeer { socket, place, from_first: _ } = new;
         let place = place as usize;
         rustix::io::ioctl_fionbio(&socket, true)?;
@@ -53,27 +53,27 @@ impl Connections {
     }
 
     /// Returns the connection at a place; `None` if its receiver has gone, or has everything.
-    pub fn get_mut(&mut self, place: usize) -> Option<&mut Connection> {
+    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut Connection> {
         self.all.get_mut(place)?.as_mut()
     }
 
     /// One more frame was begun, up to `at`.
-    pub fn reach(&mut self, at: u64) {
+    pub(super) fn reach(&mut self, at: u64) {
         self.fastest = self.fastest.max(at);
     }
 
     /// Returns how far the fastest receiver was framed, of all there ever were.
-    pub fn fastest(&self) -> u64 {
+    pub(super) fn fastest(&self) -> u64 {
         self.fastest
     }
 
     /// Returns how far the slowest connected receiver was sent; `None` without any.
-    pub fn slowest(&self) -> Option<u64> {
+    pub(super) fn slowest(&self) -> Option<u64> {
         self.all.iter().flatten().map(Connection::position).min()
     }
 
     /// Removes a receiver.
-    pub fn remove(&mut self, epoll: &OwnedFd, place: usize) {
+    pub(super) fn remove(&mut self, epoll: &OwnedFd, place: usize) {
         if let Some(connection) = self.all.get_mut(place).and_then(Option::take) {
             // Closing alone is not enough: the transport may have a copy.
             let _ = epoll::delete(epoll, &connection.socket);
@@ -81,17 +81,17 @@ impl Connections {
     }
 
     /// Removes all receivers.
-    pub fn remove_all(&mut self, epoll: &OwnedFd) {
+    pub(super) fn remove_all(&mut self, epoll: &OwnedFd) {
         (0..self.all.len()).for_each(|place| self.remove(epoll, place));
     }
 
     /// Returns whether there is no connection.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.all.iter().all(Option::is_none)
     }
 
     /// Returns the places of all connections.
-    pub fn places(&self) -> Vec<usize> {
+    pub(super) fn places(&self) -> Vec<usize> {
         (0..self.all.len()).filter(|&place| self.all[place].is_some()).collect()
     }
 }

@@ -29,7 +29,7 @@ pub struct WriteOptions {
 }
 
 /// A file being received.
-pub struct Destination<'a> {
+pub(super) struct Destination<'a> {
     directory: BorrowedFd<'a>,
     file: OwnedFd,
     new: NewFile<'a>,
@@ -85,7 +85,7 @@ impl<'a> Destination<'a> {
     ///
     /// # Errors
     /// It cannot be created; or `name` exists, and it must be kept or is no regular file or link to one.
-    pub fn create(
+    pub(super) fn create(
         directory: BorrowedFd<'a>,
         name: &'a OsStr,
         part: &OsStr,
@@ -146,7 +146,7 @@ impl<'a> Destination<'a> {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn checksum(&mut self) -> Result<Sum, DestinationError> {
+    pub(super) fn checksum(&mut self) -> Result<Sum, DestinationError> {
         self.set_length()?;
         let mut sum = Checksum::new();
         let mut buffer = vec![0; 1 << 17];
@@ -185,7 +185,7 @@ impl<'a> Destination<'a> {
     ///
     /// # Errors
     /// The length of the file cannot be set.
-    pub fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<Vec<Warning>, DestinationError> {
+    pub(super) fn preserve(&mut self, source: BorrowedFd<'_>) -> Result<Vec<Warning>, DestinationError> {
         self.set_length()?;
         let mut refused = Vec::new();
         self.copy_attributes(source, &mut refused);
@@ -233,7 +233,7 @@ impl<'a> Destination<'a> {
     ///
     /// # Errors
     /// It stays without that name, and nothing is left of it. Or it has its name, and writing the directory to disk failed.
-    pub fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
+    pub(super) fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
         self.set_length()?;
         flush(&self.file).map_err(cannot("write"))?;
         if self.options.fsync {

@@ -71,7 +71,7 @@ impl<'a> FanOut<'a> {
     ///
     /// # Errors
     /// As [`send_blocks`](super::send_loop::send_blocks).
-    pub fn send(
+    pub(super) fn send(
         self,
         source: &'a mut Source,
         block: usize,

@@ -148,12 +148,12 @@ pub(super) struct Directory {
 
 impl Directory {
     /// The temporary name of a peer's file, where it needs one. It is short, so that a name of 255 bytes fits.
-    pub fn part(&self, peer: u32) -> OsString {
+    pub(super) fn part(&self, peer: u32) -> OsString {
         part_name(&format!("{}-{peer}", self.token))
     }
 
     /// Removes what a peer that was killed may have left.
-    pub fn remove_part(&self, peer: u32) {
+    pub(super) fn remove_part(&self, peer: u32) {
         let _ = rustix::fs::unlinkat(&self.fd, self.part(peer), AtFlags::empty());
     }
 }
@@ -163,7 +163,7 @@ impl<'p> CopyContext<'p> {
     ///
     /// # Errors
     /// The reason that the copy cannot begin.
-    pub fn check(plan: &'p Plan) -> Result<(Self, Source), CopyError> {
+    pub(super) fn check(plan: &'p Plan) -> Result<(Self, Source), CopyError> {
         let started = Instant::now();
         let source = Source::open(&plan.source).map_err(|error| source_failed(plan, error))?;
         plan.template.check(source.name(), plan.peers)?;
@@ -182,7 +182,7 @@ impl<'p> CopyContext<'p> {
     }
 
     /// The final name of a peer's file.
-    pub fn name(&self, peer: u32, pid: i32) -> OsString {
+    pub(super) fn name(&self, peer: u32, pid: i32) -> OsString {
         self.plan.template.name(&self.name, peer, self.plan.peers, pid)
     }
 }

@@ -89,18 +89,18 @@ pub(super) struct Received {
 
 impl<'t> Output<'t> {
     /// Into a file, which gets its name in [`conclude`](Self::conclude).
-    pub fn file(file: Destination<'t>) -> Self {
+    pub(super) fn file(file: Destination<'t>) -> Self {
         Self { target: Target::File(file), scratch: Vec::new(), written: 0 }
     }
 
     /// Into a pipe or another descriptor, with or without a checksum of what was written.
-    pub fn stream(to: OwnedFd, sums: bool) -> Self {
+    pub(super) fn stream(to: OwnedFd, sums: bool) -> Self {
         grow_pipe(to.as_fd());
         Self { target: Target::Stream(to, sums.then(Box::default)), scratch: Vec::new(), written: 0 }
     }
 
     /// How many bytes were written, holes included.
-    pub fn written(&self) -> u64 {
+    pub(super) fn written(&self) -> u64 {
         self.written
     }
 
@@ -108,7 +108,7 @@ impl<'t> Output<'t> {
     ///
     /// # Errors
     /// The reason that the stream or the output broke off.
-    pub fn receive(
+    pub(super) fn receive(
         &mut self,
         mut next: impl FnMut(&mut Self) -> Result<Taken<()>, ReceiveFailure>,
     ) -> Result<End, ReceiveFailure> {
@@ -126,7 +126,7 @@ impl<'t> Output<'t> {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn put(&mut self, payload: &Payload<'_>) -> Result<(), ReceiveFailure> {
+    pub(super) fn put(&mut self, payload: &Payload<'_>) -> Result<(), ReceiveFailure> {
         match &mut self.target {
             Target::File(file) => file.put(payload)?,
             Target::Stream(to, sum) => match payload {
@@ -150,7 +150,7 @@ impl<'t> Output<'t> {
     ///
     /// # Errors
     /// It does not match, or the output cannot be completed.
-    pub fn conclude(
+    pub(super) fn conclude(
         self,
         end: End,
         comparison: Comparison,

@@ -55,7 +55,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Encodes the report. Long texts are cut, and warnings beyond the fourth are counted.
-    pub fn encode(mut self) -> Vec<u8> {
+    pub(super) fn encode(mut self) -> Vec<u8> {
         if self.warnings.len() > MAX_WARNINGS {
             let more = self.warnings.split_off(MAX_WARNINGS - 1).len();
             self.warnings.push(Warning::NotKept(format!("{more} more")));
@@ -86,7 +86,7 @@ impl Report {
     }
 
     /// Decodes a report. Returns `None` if it is not a whole report.
-    pub fn decode(packet: &[u8]) -> Option<Self> {
+    pub(super) fn decode(packet: &[u8]) -> Option<Self> {
         let mut rest = packet;
         let bytes = u64::from_le_bytes(take(&mut rest)?);
         let seconds = f64::from_le_bytes(take(&mut rest)?);

@@ -15,7 +15,7 @@ use thiserror::Error;
 use whorl_core::error::End;
 
 /// A source of bytes, read once from its beginning to its end.
-pub struct Source {
+pub(super) struct Source {
     file: OwnedFd,
     name: OsString,
     mode: Mode,
@@ -37,7 +37,7 @@ const LONGEST_HOLE: u64 = 1 << 26;
 
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Chunk {
+pub(super) enum Chunk {
     /// This many bytes, at the start of the buffer. Never 0.
     Bytes(usize),
     /// This many zero bytes, which the file does not store.
@@ -79,7 +79,7 @@ impl Source {
     ///
     /// # Errors
     /// Why it cannot be read.
-    pub fn open(path: &Path) -> Result<Self, SourceError> {
+    pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
         if path == Path::new("-") {
             let stdin = duplicate(rustix::stdio::stdin(), OFlags::RDONLY).map_err(open_failed)?;
             return Self::open_already(stdin, STDIN_NAME.into());
@@ -118,18 +118,18 @@ impl Source {
     }
 
     /// Returns its name, without directories.
-    pub fn name(&self) -> &OsStr {
+    pub(super) fn name(&self) -> &OsStr {
         &self.name
     }
 
     /// Returns the permissions of its copies, before the umask: its own if it is a regular file, without the set-user-ID and
     /// set-group-ID bits.
-    pub fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         self.mode
     }
 
     /// Returns its length at the time it was opened, where that means anything.
-    pub fn length(&self) -> Option<u64> {
+    pub(super) fn length(&self) -> Option<u64> {
         match self.kind {
             SourceKind::File { length_at_open, .. } => Some(length_at_open),
             SourceKind::Stream => None,
@@ -137,7 +137,7 @@ impl Source {
     }
 
     /// Returns whether it is a regular file with a length. Then the kernel can send from it, and send any part again.
-    pub fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         self.length().is_some()
     }
 
@@ -148,7 +148,7 @@ impl Source {
     ///
     /// # Errors
     /// The reason that there is no next chunk.
-    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
+    pub(super) fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
         match &mut self.kind {
             SourceKind::Stream => read_stream(&self.file, buffer, cancel),
             SourceKind::File { at, length_at_open, sparse, data_until } => {
@@ -181,7 +181,7 @@ impl Source {
     ///
     /// # Errors
     /// The error of the system call.
-    pub fn extent_at(&self, at: u64) -> Result<Chunk, SourceError> {
+    pub(super) fn extent_at(&self, at: u64) -> Result<Chunk, SourceError> {
         let SourceKind::File { length_at_open, sparse, .. } = self.kind else { return Ok(Chunk::End) };
         let length = stat(&self.file)?.st_size as u64;
         if length < length_at_open {
@@ -206,7 +206,7 @@ impl Source {
     ///
     /// # Errors
     /// The error of the system call.
-    pub fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
+    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, SourceError> {
         read_at(&self.file, buffer, at)
     }
 }
@@ -219,12 +219,12 @@ pub(super) struct HashingReader<'s> {
 }
 
 impl<'s> HashingReader<'s> {
-    pub fn new(source: &'s mut Source, sums: bool) -> Self {
+    pub(super) fn new(source: &'s mut Source, sums: bool) -> Self {
         Self { source, sum: sums.then(Checksum::new), total: 0 }
     }
 
     /// Reads the next chunk, as [`Source::next`].
-    pub fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
+    pub(super) fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
         let chunk = self.source.next(buffer, cancel)?;
         match chunk {
             Chunk::End => {}
@@ -245,12 +245,12 @@ impl<'s> HashingReader<'s> {
     }
 
     /// Returns how many bytes were read so far.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.total
     }
 
     /// Returns the end record of what was read so far.
-    pub fn end(&self) -> End {
+    pub(super) fn end(&self) -> End {
         End { total: self.total, checksum: self.sum.as_ref().map(Checksum::finish) }
     }
 }

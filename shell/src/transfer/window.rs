@@ -23,36 +23,36 @@ struct Block {
 
 impl Window {
     /// At most `most` blocks of `block` bytes.
-    pub fn new(block: usize, most: usize, always_readable: bool) -> Self {
+    pub(super) fn new(block: usize, most: usize, always_readable: bool) -> Self {
         let (blocks, spare) = (VecDeque::new(), Vec::new());
         Self { blocks, spare, block, most, end: 0, readable: always_readable, always_readable }
     }
 
     /// Returns where the window ends: the number of bytes read so far.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.end
     }
 
     /// Returns whether another block may be read.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.blocks.len() < self.most
     }
 
     /// Returns where it would start without the blocks before `position`.
-    pub fn start_without(&self, position: u64) -> u64 {
+    pub(super) fn start_without(&self, position: u64) -> u64 {
         let kept = self.blocks.iter().find(|block| block.start + block.bytes.len() as u64 > position);
         kept.map_or(self.end, |block| block.start)
     }
 
     /// Drops the blocks before `position`.
-    pub fn forget_before(&mut self, position: u64) {
+    pub(super) fn forget_before(&mut self, position: u64) {
         while self.blocks.front().is_some_and(|block| block.start + block.bytes.len() as u64 <= position) {
             self.spare.extend(self.blocks.pop_front().map(|block| block.bytes));
         }
     }
 
     /// Reads one block: what one read returns, at once.
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Result<Chunk, SourceError>,
     ) -> Result<Chunk, SourceError> {
@@ -68,17 +68,17 @@ impl Window {
     }
 
     /// Returns the block read last.
-    pub fn last(&self) -> &[u8] {
+    pub(super) fn last(&self) -> &[u8] {
         self.blocks.back().map_or(&[], |block| &block.bytes)
     }
 
     /// Returns how many bytes from `position` on lie in one block.
-    pub fn available(&self, position: u64) -> usize {
+    pub(super) fn available(&self, position: u64) -> usize {
         self.bytes(position, usize::MAX).len()
     }
 
     /// Returns at most `most` bytes from `position` on, within one block.
-    pub fn bytes(&self, position: u64, most: usize) -> &[u8] {
+    pub(super) fn bytes(&self, position: u64, most: usize) -> &[u8] {
         let index = self.blocks.partition_point(|block| block.start + block.bytes.len() as u64 <= position);
         let Some(block) = self.blocks.get(index) else { return &[] };
         let bytes = &block.bytes[(position - block.start) as usize..];

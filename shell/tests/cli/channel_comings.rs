@@ -7,7 +7,7 @@ use crate::kit::{
 use rustix::process::Signal;
 use std::io::Write;
 use std::process::Stdio;
-use whorl::registry::RuntimeDir;
+use whorl::internal::registry::RuntimeDir;
 use whorl::{Receiver, Start};
 
 /// A sender fed through a pipe, whose data thread needs half a second longer for each `call`.

@@ -1,4 +1,4 @@
-//! Receivers that take nothing: waited for, given up on after a time, or thrown out; the same over both transports.
+//! Receivers that take nothing: waited for, given up on after a time, or evicted; the same over both transports.
 
 use crate::kit::{
     LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, assert_holds, noise, run, signal, start, until,
@@ -8,7 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 #[test]
-fn who_is_stopped_for_good_is_thrown_out_told_so_and_named() {
+fn a_receiver_stopped_for_good_is_evicted_told_so_and_named() {
     all_at_once(TRANSPORTS, |transport| {
         for streams in [false, true] {
             let sandbox = Sandbox::new();
@@ -27,11 +27,11 @@ fn who_is_stopped_for_good_is_thrown_out_told_so_and_named() {
             send.close_stdin();
             fast.end(LIMIT).silent_success();
             assert_holds(&sandbox.at("fast"), &bytes);
-            // It is still stopped: who was thrown out is not waited for.
+            // It is still stopped: the sender does not wait for an evicted receiver.
             let sent = send.end(LIMIT);
             sent.has_code(4);
             let last = sent.stderr.lines().last().unwrap_or_default();
-            assert!(last.contains(&format!("(pid {}) was thrown out", slow.pid())), "{sent:?}");
+            assert!(last.contains(&format!("(pid {}) was evicted", slow.pid())), "{sent:?}");
             signal(slow.pid(), Signal::CONT);
             slow.end(LIMIT).has_code(4).one_line(&["recv: x", "evicted for being too slow"]);
             assert!(!sandbox.at("slow").exists());
@@ -51,7 +51,7 @@ fn what_lies_unread_in_a_sockets_buffer_counts_as_not_taken() {
     sandbox.start("recv x fast").end(LIMIT).silent_success();
     let sent = send.end(LIMIT);
     let last = sent.has_code(4).stderr.lines().last().unwrap_or_default();
-    assert!(last.contains(&format!("(pid {}) was thrown out", slow.pid())), "{sent:?}");
+    assert!(last.contains(&format!("(pid {}) was evicted", slow.pid())), "{sent:?}");
     // The sender could not know, but everything had reached it.
     signal(slow.pid(), Signal::CONT);
     slow.end(LIMIT).silent_success();
@@ -60,7 +60,7 @@ fn what_lies_unread_in_a_sockets_buffer_counts_as_not_taken() {
 }
 
 #[test]
-fn who_has_nothing_to_take_is_not_thrown_out() {
+fn a_receiver_with_nothing_to_take_is_not_evicted() {
     all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let mut send = sandbox.start_fed(&format!("send x {transport} --evict-after 200ms"));
@@ -68,7 +68,7 @@ fn who_has_nothing_to_take_is_not_thrown_out() {
         send.stdin().write_all(b"some").unwrap();
         until(SOON, "it has that", || std::fs::read(sandbox.at("out")).is_ok_and(|bytes| bytes == b"some"));
         // It writes the bytes before it gives their place back.
-        until(LIMIT, "it has nothing left to take", || sandbox.ls()[0]["receivers"][0]["behind"] == 0);
+        until(LIMIT, "it has nothing left to take", || sandbox.ls()[0]["receivers"][0]["lag_bytes"] == 0);
         signal(recv.pid(), Signal::STOP);
         std::thread::sleep(Duration::from_millis(700)); // silence is the assertion
         signal(recv.pid(), Signal::CONT);
@@ -81,7 +81,7 @@ fn who_has_nothing_to_take_is_not_thrown_out() {
 }
 
 #[test]
-fn the_last_one_thrown_out_leaves_nobody() {
+fn evicting_the_last_receiver_leaves_none() {
     all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let bytes = noise(4 << 20, 7);
@@ -93,7 +93,7 @@ fn the_last_one_thrown_out_leaves_nobody() {
         let _ = send.stdin().write_all(&bytes);
         let sent = send.end(LIMIT);
         sent.has_code(4);
-        assert!(sent.stderr.contains(&format!("(pid {}) was thrown out", slow.pid())), "{sent:?}");
+        assert!(sent.stderr.contains(&format!("(pid {}) was evicted", slow.pid())), "{sent:?}");
         assert!(sent.stderr.contains("no receiver is left"), "{sent:?}");
         signal(slow.pid(), Signal::CONT);
         slow.end(LIMIT).has_code(4);

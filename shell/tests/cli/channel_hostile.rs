@@ -7,9 +7,10 @@ use rustix::process::Signal;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use whorl::registry::RuntimeDir;
-use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
-use whorl::shm::ring::Segment;
+use whorl::error::Refusal;
+use whorl::internal::registry::RuntimeDir;
+use whorl::internal::registry::protocol::{ControlMessage, RECORD, Record};
+use whorl::internal::shm::ring::Segment;
 use whorl::{Name, ReceiveError, Received, Receiver, SendError, Sender, Start};
 use whorl_core::layout::Geometry;
 
@@ -112,7 +113,7 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     // Hands the ring over, and is gone.
     let (segment, _ring) = Segment::create(Geometry::new(512, 2, 4).unwrap()).unwrap();
     let record = Record::plain(ControlMessage::Ring(0)).encode();
-    whorl::os::socket::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
+    whorl::internal::os::socket::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
     drop((client, listener));
     sandbox.until_awaited("x", 1);
     run(&mut sandbox.script("echo whole | shell send x")).silent_success();
@@ -132,8 +133,8 @@ fn a_stream_of_nonsense_or_half_of_one_makes_no_file_and_is_told_by_its_code() {
     let none = [0; 17];
     let cases: [(Vec<u8>, i32, &str); 8] = [
         (Vec::new(), 4, "the sender died"),
-        (vec![0xff; 64], 5, "nonsense"),
-        (head(0, 0, 0), 5, "nonsense"),
+        (vec![0xff; 64], 5, "invalid protocol message"),
+        (head(0, 0, 0), 5, "invalid protocol message"),
         ([&head(3, 0, 0)[..], b"ab"].concat(), 4, "the sender died"),
         ([&three[..], &head(17, 2, 3)[..9]].concat(), 4, "the sender died"),
         ([&three[..], &head(17, 2, 4), &none].concat(), 5, "3 bytes arrived of 4"),
@@ -147,7 +148,7 @@ fn a_stream_of_nonsense_or_half_of_one_makes_no_file_and_is_told_by_its_code() {
         let (recv, _listener, client) = received_by_impostor(&sandbox, &directory);
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let record = Record::plain(ControlMessage::Stream).encode();
-        whorl::os::socket::send_with_descriptors(&client, &record, &[theirs.as_fd()]).unwrap();
+        whorl::internal::os::socket::send_with_descriptors(&client, &record, &[theirs.as_fd()]).unwrap();
         drop(theirs);
         ours.write_all(&bytes).unwrap();
         drop(ours);
@@ -253,7 +254,7 @@ fn those_who_say_nothing_make_room_for_those_who_join() {
     let mut sender = start(&mut command);
     sandbox.until_owned("x");
     let directory = runtime(&sandbox);
-    whorl::os::limits::raise_descriptor_limit();
+    whorl::internal::os::limits::raise_descriptor_limit();
     let silent: Vec<OwnedFd> = (0..200).map(|_| connection(&directory)).collect();
     let mut record = [0; RECORD];
     assert!(is_readable(&silent[0], SOON));

@@ -5,8 +5,9 @@ use crate::kit::{LIMIT, lacks_strace, until};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::process::{Command, Stdio};
-use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
-use whorl::shm::mailboxes::Mailboxes;
+use whorl::Mailboxes;
+use whorl::error::Refusal;
+use whorl::internal::registry::protocol::{ControlMessage, RECORD, Record};
 
 fn call(server: &Server) -> OwnedFd {
     let flags = SocketFlags::CLOEXEC;

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use whorl::shm::mailboxes::Mailboxes;
+use whorl::Mailboxes;
 
 const MOST: usize = 256 << 10;
 const KILLS: usize = 500;

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use whorl::mailbox_server::client::{Client, ClientError};
+use whorl::internal::mailbox_server::client::{Client, ClientError};
 
 /// `shell mail` for a server, with a pipe as standard input.
 fn mail_command(server: &Server, args: &[&str]) -> Command {

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use whorl::shm::mailboxes::Mailboxes;
+use whorl::Mailboxes;
 
 #[test]
 fn conversations_over_tcp_agree_with_the_document() {

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use whorl::registry::RuntimeDir;
-use whorl::registry::{State, list, remove_dead};
+use whorl::internal::registry::RuntimeDir;
+use whorl::internal::registry::{State, list, remove_dead};
 use whorl::{Name, Received, Receiver, Sender};
 
 #[test]

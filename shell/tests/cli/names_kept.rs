@@ -100,7 +100,7 @@ fn a_mailbox_server_is_found_again() {
         // With the file the socket is made anew, so it is missing for a moment.
         let mut mailboxes = None;
         until(LIMIT, "a program attaches", || {
-            mailboxes = whorl::shm::mailboxes::Mailboxes::attach(at("sock").as_path()).ok();
+            mailboxes = whorl::internal::shm::mailboxes::Mailboxes::attach(at("sock").as_path()).ok();
             mailboxes.is_some()
         });
         mailboxes.unwrap().write(0, b"text").unwrap();
@@ -149,7 +149,7 @@ fn a_program_that_moves_to_another_root_keeps_its_name() {
         let can = alone
             && unsafe { libc::mount(c"/proc".as_ptr(), there.as_ptr(), none, libc::MS_BIND, none.cast()) }
                 == 0;
-        let directory = whorl::registry::RuntimeDir::open_in(&run, "whorl").unwrap();
+        let directory = whorl::internal::registry::RuntimeDir::open_in(&run, "whorl").unwrap();
         let _sender = whorl::Sender::options().runtime_dir(directory.path()).create(&"x".parse().unwrap());
         if !can || std::os::unix::fs::chroot(&root).is_err() {
             // SAFETY: ends the child without the test harness's destructors.

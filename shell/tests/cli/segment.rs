@@ -11,9 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::ptr::null_mut;
-use whorl::os::ofd_lock::ByteLocks;
-use whorl::shm::liveness::{OWNER, Owner};
-use whorl::shm::ring::Segment;
+use whorl::internal::os::ofd_lock::ByteLocks;
+use whorl::internal::shm::liveness::{OWNER, Owner};
+use whorl::internal::shm::ring::Segment;
 use whorl_core::layout::Geometry;
 
 const DATA: &str = "memfd:whorl-data";

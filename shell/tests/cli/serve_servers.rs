@@ -11,9 +11,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use whorl::discovery::Information;
-use whorl::os::ofd_lock::ByteLocks;
-use whorl::registry::lock_file::OWNER;
+use whorl::internal::discovery::Information;
+use whorl::internal::os::ofd_lock::ByteLocks;
+use whorl::internal::registry::lock_file::OWNER;
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -416,7 +416,7 @@ fn however_many_clients_say_nothing_one_that_asks_is_served() {
     let sandbox = sandbox();
     let server = serve(&sandbox, "a", "");
     let port = Information::read(&file(&sandbox, "a")).unwrap().port;
-    whorl::os::limits::raise_descriptor_limit();
+    whorl::internal::os::limits::raise_descriptor_limit();
     let silent: Vec<TcpStream> = (0..600).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     silent[0].set_read_timeout(Some(SOON)).unwrap();
     assert_eq!((&silent[0]).read(&mut [0]).unwrap(), 0, "the oldest was sent away");

@@ -120,9 +120,9 @@ fn a_forked_process_follows_its_parent_even_where_sigterm_is_ignored() {
     if parent == 0 {
         // SAFETY: no handler of ours.
         unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-        let child = whorl::os::fork::fork(|| {
+        let child = whorl::internal::os::fork::fork(|| {
             let _ = rustix::io::write(&ended, b".");
-            while whorl::os::signal::stop_signal().is_none() {
+            while whorl::internal::os::signal::stop_signal().is_none() {
                 // SAFETY: a plain system call, which a signal interrupts.
                 unsafe { libc::poll(std::ptr::null_mut(), 0, 1000) };
             }

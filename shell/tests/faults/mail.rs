@@ -7,7 +7,7 @@ use super::sweep::{Case, Made, Operation};
 use rustix::fd::AsFd;
 use std::hint::black_box;
 use std::time::Duration;
-use whorl::shm::mailboxes::{MailSegment, MailboxError, Mailboxes};
+use whorl::{MailSegment, MailboxError, Mailboxes};
 use whorl_core::layout::MailGeometry;
 
 const READY: usize = 0;

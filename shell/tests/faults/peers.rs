@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use whorl::os::futex::SharedFutex;
+use whorl::internal::os::futex::SharedFutex;
 use whorl_core::host::Futex;
 use whorl_core::sync::AtomicU32;
 

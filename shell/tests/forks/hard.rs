@@ -8,10 +8,10 @@ use std::fs::File;
 use std::os::unix::fs::chroot;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
-use whorl::os::close_on_fork::CloseOnForkFd;
-use whorl::os::limits::raise_descriptor_limit;
-use whorl::registry::{Client, Listener, RuntimeDir};
-use whorl::shm::ring::Segment;
+use whorl::internal::os::close_on_fork::CloseOnForkFd;
+use whorl::internal::os::limits::raise_descriptor_limit;
+use whorl::internal::registry::{Client, Listener, RuntimeDir};
+use whorl::internal::shm::ring::Segment;
 use whorl_core::layout::Geometry;
 
 /// More than fit the table that there once was.
@@ -21,7 +21,7 @@ const MANY: u32 = 5000;
 struct Opened {
     _listener: Listener,
     client: Client,
-    _locks: Vec<whorl::os::ofd_lock::ByteLocks>,
+    _locks: Vec<whorl::internal::os::ofd_lock::ByteLocks>,
 }
 
 fn open(name: &str, locks: u32) -> Opened {

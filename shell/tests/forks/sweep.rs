@@ -4,11 +4,11 @@ use crate::kit::{Running, SOON, Sandbox, until};
 use crate::victim::{Grandchild, Victim, lives, victim};
 use std::path::Path;
 use std::time::Duration;
-use whorl::discovery::Server as Announced;
-use whorl::mailbox_server::reply::Limits;
-use whorl::mailbox_server::server::{Options, Server as Mailbox};
-use whorl::registry::{Client, Listener, RuntimeDir};
-use whorl::shm::mailboxes::Mailboxes;
+use whorl::Mailboxes;
+use whorl::Server as Announced;
+use whorl::internal::mailbox_server::reply::Limits;
+use whorl::internal::mailbox_server::server::{Options, Server as Mailbox};
+use whorl::internal::registry::{Client, Listener, RuntimeDir};
 use whorl::{Receiver, Sender};
 
 /// Not a test of its own: opens what the tester asks for.

@@ -8,8 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
-use whorl::os::ofd_lock::ByteLocks;
-use whorl::registry::lock_file::OWNER;
+use whorl::internal::os::ofd_lock::ByteLocks;
+use whorl::internal::registry::lock_file::OWNER;
 
 /// A test's own directory. Everything that the test starts has its working directory here.
 pub struct Sandbox {

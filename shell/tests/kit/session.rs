@@ -1,9 +1,9 @@
 //! Drives a session without sockets: mailboxes in a `Vec`, input cut into pieces at will.
 
-use whorl::mailbox_server::budget::Budget;
-use whorl::mailbox_server::out_buffer::OutBuffer;
-use whorl::mailbox_server::reply::{Fault, Limits};
-use whorl::mailbox_server::session::{CallContext, Config, MailboxStore, Session, WaitingFor};
+use whorl::internal::mailbox_server::budget::Budget;
+use whorl::internal::mailbox_server::out_buffer::OutBuffer;
+use whorl::internal::mailbox_server::reply::{Fault, Limits};
+use whorl::internal::mailbox_server::session::{CallContext, Config, MailboxStore, Session, WaitingFor};
 
 /// Mailboxes in a `Vec`.
 #[derive(Clone, Default, PartialEq, Debug)]

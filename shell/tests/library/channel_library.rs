@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use whorl::registry::RuntimeDir;
-use whorl::registry::protocol::{ControlMessage, RECORD, Record, Refusal};
+use whorl::error::Refusal;
+use whorl::internal::registry::RuntimeDir;
+use whorl::internal::registry::protocol::{ControlMessage, RECORD, Record};
 use whorl::{JoinError, Name, ReceiveError, Received, Receiver, SendError, Sender, SenderOptions, Start};
 
 /// A runtime directory for channels of this process.
@@ -303,7 +304,7 @@ fn an_owner_that_hands_over_nonsense_is_refused() {
             let _ = rustix::io::read(&socket, &mut [0; 64]);
             let objects: Vec<_> = objects.iter().map(AsFd::as_fd).collect();
             let record = Record::plain(ControlMessage::Ring(0)).encode();
-            whorl::os::socket::send_with_descriptors(&socket, &record, &objects).unwrap();
+            whorl::internal::os::socket::send_with_descriptors(&socket, &record, &objects).unwrap();
             let _ = rustix::io::read(&socket, &mut [0; 64]);
         });
         run(&mut sandbox.words("recv x")).refusal(1, &["recv: x", words]);

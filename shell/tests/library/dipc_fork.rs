@@ -7,7 +7,7 @@ use crate::kit::mailbox_server::Server;
 use crate::kit::{own_test, ran_alone};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use whorl::shm::mailboxes::{MailboxError, Mailboxes};
+use whorl::{MailboxError, Mailboxes};
 
 /// Forks; the child runs `body` and ends with its answer, without anything else of the test's.
 fn fork(body: impl FnOnce() -> bool) -> i32 {

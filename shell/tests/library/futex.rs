@@ -9,7 +9,7 @@ use std::process::Child;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use whorl::os::futex::{POLL_INTERVAL, SharedFutex, ThreadFutex};
+use whorl::internal::os::futex::{POLL_INTERVAL, SharedFutex, ThreadFutex};
 use whorl_core::host::{Futex, WaitResult};
 use whorl_core::sync::AtomicU32;
 

@@ -7,9 +7,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use whorl::shm::liveness::Owner;
-use whorl::shm::mailboxes::MailSegment;
-use whorl::shm::ring::Segment;
+use whorl::MailSegment;
+use whorl::internal::shm::liveness::Owner;
+use whorl::internal::shm::ring::Segment;
 use whorl_core::layout::{Geometry, MailGeometry};
 use whorl_core::ring::PendingReceiver;
 

@@ -20,7 +20,7 @@ mod ui {
 #[path = "../../src/discovery/wire.rs"]
 #[allow(dead_code, reason = "only what reads is used")]
 mod wire;
-use whorl::registry;
+use whorl::internal::registry;
 
 mod any_bytes;
 mod channel_library;

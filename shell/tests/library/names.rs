@@ -10,9 +10,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use whorl::discovery::Information;
-use whorl::registry::{Client, Listener, RuntimeDir, WaitFile};
-use whorl::registry::{State, list, remove_dead, remove_name};
+use whorl::internal::discovery::Information;
+use whorl::internal::registry::{Client, Listener, RuntimeDir, WaitFile};
+use whorl::internal::registry::{State, list, remove_dead, remove_name};
 use whorl::{Name, Sender, Server};
 
 fn name(text: &str) -> Name {
@@ -42,8 +42,10 @@ fn what_a_rendezvous_leads_to_may_change_at_any_moment() {
     let call = move |number: u64| match number % 7 {
         0 => told("bind", Listener::bind(open(), &name("x"))),
         1 => told("connect", Client::connect(&directory, &name("x"))),
-        2 => told("wait", WaitFile::create(&directory, &name("x")).map_err(whorl::os::error::reason)),
-        3 => told("list", list(&directory).map_err(whorl::os::error::reason)),
+        2 => {
+            told("wait", WaitFile::create(&directory, &name("x")).map_err(whorl::internal::os::error::reason))
+        }
+        3 => told("list", list(&directory).map_err(whorl::internal::os::error::reason)),
         4 => told("remove", remove_name(&directory, &name("x"), false)),
         5 => told("force", remove_name(&directory, &name("x"), true)),
         _ => {

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use whorl::os::ofd_lock::ByteLocks;
-use whorl::shm::liveness::{Owner, SharedHost};
-use whorl::shm::mailboxes::{MailSegment, MailboxError};
+use whorl::internal::os::ofd_lock::ByteLocks;
+use whorl::internal::shm::liveness::{Owner, SharedHost};
+use whorl::{MailSegment, MailboxError};
 use whorl_core::host::{Futex, Host};
 use whorl_core::layout::MailGeometry;
 use whorl_core::sync::AtomicU32 as Word;
@@ -255,15 +255,18 @@ fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
     let shared = host(&object());
     for wake in [
         shared.wait(&word, 8, Some(past)),
-        whorl::os::futex::SharedFutex.wait(&word, 8, Some(past)),
-        whorl::os::futex::ThreadFutex.wait(&word, 8, Some(past)),
-        whorl::shm::heap::ThreadHost.wait(&word, 8, Some(past)),
+        whorl::internal::os::futex::SharedFutex.wait(&word, 8, Some(past)),
+        whorl::internal::os::futex::ThreadFutex.wait(&word, 8, Some(past)),
+        whorl::internal::shm::heap::ThreadHost.wait(&word, 8, Some(past)),
     ] {
         assert_eq!(wake, whorl_core::host::WaitResult::TimedOut);
     }
     for looks in [0, 1, 50] {
-        assert!(!shared.spin(looks, Some(past)) && !whorl::os::futex::ThreadFutex.spin(looks, Some(past)));
-        assert!(!whorl::os::futex::SharedFutex.spin(looks, Some(past)));
+        assert!(
+            !shared.spin(looks, Some(past))
+                && !whorl::internal::os::futex::ThreadFutex.spin(looks, Some(past))
+        );
+        assert!(!whorl::internal::os::futex::SharedFutex.spin(looks, Some(past)));
     }
     assert!(
         shared.spin(0, Some(Instant::now() + Duration::from_secs(60))),

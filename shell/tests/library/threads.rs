@@ -4,8 +4,8 @@ use crate::kit::{Sandbox, ran_alone};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-use whorl::mailbox_server::reply::Limits;
-use whorl::mailbox_server::server::{Options, Server as Mailboxes};
+use whorl::internal::mailbox_server::reply::Limits;
+use whorl::internal::mailbox_server::server::{Options, Server as Mailboxes};
 use whorl::{Sender, Server};
 
 /// What a thread must take, because it caused it itself or because the C library needs it.
@@ -72,7 +72,7 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
             }
         }
     }
-    whorl::mailbox_server::remove::remove(port, false).expect("it ends");
+    whorl::internal::mailbox_server::remove::remove(port, false).expect("it ends");
     serving.join().expect("a thread").expect("a good end");
     drop((sender, announced));
 }

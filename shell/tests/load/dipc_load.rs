@@ -50,7 +50,7 @@ fn percentile(times: &[Duration], per_thousand: usize) -> Duration {
 fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
     let _alone = crate::alone();
     let server = Server::start(&["4", "64", "0", "4"]);
-    let allowed = whorl::os::limits::raise_descriptor_limit() as usize;
+    let allowed = whorl::internal::os::limits::raise_descriptor_limit() as usize;
     let active = short_or_long(200, 500);
     let idle = 10_000.min(allowed.saturating_sub(2 * active));
     if idle < 10_000 {
@@ -100,7 +100,7 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     let memory = server.memory();
     let drops: [&[u8]; 4] =
         [b"r            ", b"w 0 4000\ndripping", b"w 3\ntyped by hand", b"w 0 -\na pipe that drips"];
-    whorl::os::limits::raise_descriptor_limit();
+    whorl::internal::os::limits::raise_descriptor_limit();
     let crowd = short_or_long(1000, 5000);
     let slow: Vec<TcpStream> = (0..crowd).map(|_| server.connect()).collect();
     slow.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());

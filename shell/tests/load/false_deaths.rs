@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use whorl::os::ofd_lock::ByteLocks;
-use whorl::shm::liveness::OWNER;
-use whorl::shm::ring::Segment;
+use whorl::internal::os::ofd_lock::ByteLocks;
+use whorl::internal::shm::liveness::OWNER;
+use whorl::internal::shm::ring::Segment;
 use whorl_core::layout::Geometry;
 
 fn queries() -> u64 {

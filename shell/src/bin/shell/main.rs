@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use std::process::ExitCode;
 use ui::exit::Exit;
 use ui::{completion, terminal, usage};
-use whorl::os::signal::stop_signal;
-use whorl::os::standard::{self, errors, output};
+use whorl::internal::os::signal::stop_signal;
+use whorl::internal::os::standard::{self, errors, output};
 
 /// Runs before `main`, and before the runtime of the standard library.
 #[used]
@@ -25,7 +25,7 @@ static OCCUPY_MISSING: extern "C" fn() = {
 };
 
 fn main() -> ExitCode {
-    whorl::os::signal::set_signals();
+    whorl::internal::os::signal::set_signals();
     std::panic::set_hook(Box::new(|panic| terminal::print_error(&panicked(panic))));
     conclude(run()).now()
 }

@@ -58,7 +58,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub fn new(listener: Listener, epoll: &Arc<OwnedFd>) -> Result<Self, Errno> {
+    pub(super) fn new(listener: Listener, epoll: &Arc<OwnedFd>) -> Result<Self, Errno> {
         watch(epoll, listener.as_fd(), LISTENER)?;
         Ok(Self {
             epoll: epoll.clone(),
@@ -73,7 +73,7 @@ impl Clients {
         })
     }
 
-    pub fn on_event(&mut self, state: &ChannelState, event: u64) {
+    pub(super) fn on_event(&mut self, state: &ChannelState, event: u64) {
         match event {
             LISTENER => _ = self.accept(state),
             id => self.on_readable(state, id),
@@ -81,12 +81,12 @@ impl Clients {
     }
 
     /// Returns whether places are still to be reclaimed.
-    pub fn is_reclaiming(&self) -> bool {
+    pub(super) fn is_reclaiming(&self) -> bool {
         !self.reclaims.is_empty()
     }
 
     /// Reclaims what disconnected receivers held. The kernel closes a dead one's socket a moment before it drops its lock.
-    pub fn reclaim(&mut self, state: &ChannelState) {
+    pub(super) fn reclaim(&mut self, state: &ChannelState) {
         for Reclaim { id, place, attempts } in std::mem::take(&mut self.reclaims) {
             if state.transport.reclaim(place) || attempts >= MAX_RECLAIMS {
                 Self::remove(state, id);
@@ -96,7 +96,7 @@ impl Clients {
         }
     }
 
-    pub fn on_tick(&mut self, state: &ChannelState) {
+    pub(super) fn on_tick(&mut self, state: &ChannelState) {
         if self.is_paused && watch(&self.epoll, self.listener.as_fd(), LISTENER).is_ok() {
             self.is_paused = false;
         }

@@ -27,13 +27,13 @@ pub(crate) struct ReportPipe {
 }
 
 impl ReportPipe {
-    pub fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::DIRECT)?;
         Ok(Self { reader: CloseOnForkFd::of(reader)?, writer })
     }
 
     /// In a forked receiver: sends the report of receiver `id`. If the parent is gone, the report is dropped.
-    pub fn send(&self, id: u64, report: &[u8]) {
+    pub(crate) fn send(&self, id: u64, report: &[u8]) {
         let packet = [&id.to_le_bytes(), report].concat();
         while let Err(Errno::INTR) = rustix::io::write(&self.writer, &packet) {}
     }
@@ -70,7 +70,7 @@ pub(super) struct ForkedWatch {
 
 impl ForkedWatch {
     /// Watches every receiver in the table, after the last fork.
-    pub fn new(peers: ForkedPeers, table: &PeerTable, epoll: &OwnedFd) -> Result<Self, OsError> {
+    pub(super) fn new(peers: ForkedPeers, table: &PeerTable, epoll: &OwnedFd) -> Result<Self, OsError> {
         let failed = cannot("watch the receivers");
         let ends = table.end_events().map_err(&failed)?;
         for (end, id) in ends.iter().zip(0..) {
@@ -84,7 +84,7 @@ impl ForkedWatch {
         Ok(Self { peers, ends })
     }
 
-    pub fn on_event(&self, state: &ChannelState, epoll: &OwnedFd, event: u64) {
+    pub(super) fn on_event(&self, state: &ChannelState, epoll: &OwnedFd, event: u64) {
         match event {
             JOINED => {
                 self.peers.joined.as_ref().inspect(|joined| joined.drain());

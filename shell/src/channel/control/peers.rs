@@ -45,20 +45,20 @@ pub(crate) struct ForkedProcess {
 
 impl Peer {
     /// A receiver that was admitted to join under this number.
-    pub fn new(id: u64, pid: u32, token: Token, place: Option<u32>) -> Self {
+    pub(crate) fn new(id: u64, pid: u32, token: Token, place: Option<u32>) -> Self {
         let joined = place.is_some();
         Self { id, pid, token, place, joined, evicted: false, bye: None, process: None }
     }
 
     /// A receiver that this process forked.
-    pub fn forked(id: u64, child: Child, place: Option<u32>) -> Self {
+    pub(crate) fn forked(id: u64, child: Child, place: Option<u32>) -> Self {
         let process = Some(ForkedProcess { child, report: None, ended: None });
         let pid = process.as_ref().map_or(0, |process| process.child.pid().as_raw_pid() as u32);
         Self { process, ..Self::new(id, pid, Token::default(), place) }
     }
 
     /// Returns whether it is a forked process that was reaped.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.ended.is_some())
     }
 
@@ -127,12 +127,12 @@ pub(crate) struct ClientCounter {
 
 impl ClientCounter {
     /// A run has opened a connection.
-    pub fn connected(&self, run: Token) {
+    pub(crate) fn connected(&self, run: Token) {
         self.lock().entry(run).or_default().0 += 1;
     }
 
     /// A run has closed a connection, through which it took something or not. A run is served once it closed its last one.
-    pub fn disconnected(&self, run: Token, took: bool) {
+    pub(crate) fn disconnected(&self, run: Token, took: bool) {
         let mut open = self.lock();
         let Some(client) = open.get_mut(&run) else { return };
         *client = (client.0.saturating_sub(1), client.1 | took);
@@ -144,7 +144,7 @@ impl ClientCounter {
     }
 
     /// Returns how many runs took something and have closed their connections.
-    pub fn served(&self) -> u64 {
+    pub(crate) fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
 
@@ -168,7 +168,7 @@ const TERM_GRACE: Duration = Duration::from_secs(1);
 
 impl PeerTable {
     /// A table without receivers; `clients` counts the runs that they belong to.
-    pub fn new(clients: Option<Arc<ClientCounter>>) -> Result<Self, Errno> {
+    pub(crate) fn new(clients: Option<Arc<ClientCounter>>) -> Result<Self, Errno> {
         let (state, changed) = (Mutex::default(), Condvar::new());
         Ok(Self { state, changed, asked_to_stop: AtomicBool::new(false), cancel: EventFd::new()?, clients })
     }
@@ -178,7 +178,7 @@ impl PeerTable {
     }
 
     /// Adds a receiver. Returns false if no receiver may join any more.
-    pub fn add(&self, peer: Peer) -> bool {
+    pub(crate) fn add(&self, peer: Peer) -> bool {
         let mut state = self.lock();
         if state.over {
             return false;
@@ -191,7 +191,7 @@ impl PeerTable {
     }
 
     /// Changes what is known of a receiver.
-    pub fn update(&self, id: u64, change: impl FnOnce(&mut Peer)) {
+    pub(crate) fn update(&self, id: u64, change: impl FnOnce(&mut Peer)) {
         if let Some(peer) = self.lock().peers.iter_mut().find(|peer| peer.id == id) {
             change(peer);
         }
@@ -199,7 +199,7 @@ impl PeerTable {
     }
 
     /// Notes that the forked receivers at these places take part; `places` ascends.
-    pub fn join_forked(&self, places: &[u32]) {
+    pub(crate) fn join_forked(&self, places: &[u32]) {
         for peer in &mut self.lock().peers {
             let place = peer.id as u32;
             if !peer.joined && places.binary_search(&place).is_ok() {
@@ -210,7 +210,7 @@ impl PeerTable {
     }
 
     /// Returns a descriptor for each forked receiver, which becomes readable when it ends.
-    pub fn end_events(&self) -> Result<Vec<OwnedFd>, Errno> {
+    pub(crate) fn end_events(&self) -> Result<Vec<OwnedFd>, Errno> {
         let mut state = self.lock();
         state
             .peers
@@ -221,7 +221,7 @@ impl PeerTable {
     }
 
     /// Stores what a forked receiver reported.
-    pub fn set_report(&self, id: u64, report: Vec<u8>) {
+    pub(crate) fn set_report(&self, id: u64, report: Vec<u8>) {
         let mut state = self.lock();
         let peer = usize::try_from(id).ok().and_then(|id| state.peers.get_mut(id));
         if let Some(process) = peer.and_then(|peer| peer.process.as_mut()) {
@@ -230,7 +230,7 @@ impl PeerTable {
     }
 
     /// Reaps a forked receiver if it has ended. Returns whether it had reported; `None` if it has not ended.
-    pub fn reap(&self, id: u64) -> Option<bool> {
+    pub(crate) fn reap(&self, id: u64) -> Option<bool> {
         let mut state = self.lock();
         let process = state.peers.get_mut(id as usize)?.process.as_mut()?;
         process.ended = Some(process.child.try_reap()?);
@@ -241,7 +241,7 @@ impl PeerTable {
     }
 
     /// Removes a receiver that is gone.
-    pub fn remove(&self, id: u64) -> Option<Peer> {
+    pub(crate) fn remove(&self, id: u64) -> Option<Peer> {
         let mut state = self.lock();
         let at = state.peers.iter().position(|peer| peer.id == id)?;
         let peer = state.peers.swap_remove(at);
@@ -255,22 +255,22 @@ impl PeerTable {
     }
 
     /// Calls `read` for every receiver, in the order of the table.
-    pub fn map<T>(&self, read: impl FnMut(&Peer) -> T) -> Vec<T> {
+    pub(crate) fn map<T>(&self, read: impl FnMut(&Peer) -> T) -> Vec<T> {
         self.lock().peers.iter().map(read).collect()
     }
 
     /// Returns how many receivers take part.
-    pub fn joined(&self) -> usize {
+    pub(crate) fn joined(&self) -> usize {
         self.lock().peers.iter().filter(|peer| peer.takes_part()).count()
     }
 
     /// Returns whether any receiver takes part.
-    pub fn has_receivers(&self) -> bool {
+    pub(crate) fn has_receivers(&self) -> bool {
         self.lock().peers.iter().any(Peer::takes_part)
     }
 
     /// Returns what became of the receivers that are gone, or have said that they will be.
-    pub fn summary(&self) -> PeerSummary {
+    pub(crate) fn summary(&self) -> PeerSummary {
         let state = self.lock();
         let mut summary = state.summary.clone();
         state.peers.iter().for_each(|peer| summary.count(peer, false));
@@ -278,18 +278,18 @@ impl PeerTable {
     }
 
     /// Waits until `count` receivers take part.
-    pub fn wait_joined(&self, count: usize, deadline: Option<Instant>) -> Result<(), WaitEnd> {
+    pub(crate) fn wait_joined(&self, count: usize, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| state.peers.iter().filter(|peer| peer.takes_part()).count() >= count)
     }
 
     /// Waits until no receiver takes part.
-    pub fn wait_alone(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
+    pub(crate) fn wait_alone(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| !state.peers.iter().any(Peer::takes_part))
     }
 
     /// Waits until every receiver that takes part has disconnected or said goodbye; none may join from then on. A receiver
     /// that was granted a place and has not occupied it may still read everything, but is not waited for.
-    pub fn wait_parted(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
+    pub(crate) fn wait_parted(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| {
             state.over = state.peers.iter().all(|peer| peer.bye.is_some() || !peer.takes_part());
             state.over
@@ -297,17 +297,17 @@ impl PeerTable {
     }
 
     /// Waits until every forked receiver takes part or has ended.
-    pub fn wait_forked(&self) -> Result<(), WaitEnd> {
+    pub(crate) fn wait_forked(&self) -> Result<(), WaitEnd> {
         self.wait(None, |state| state.peers.iter().all(|peer| peer.joined || peer.has_ended()))
     }
 
     /// Waits until every forked receiver has ended.
-    pub fn wait_ended(&self) -> Result<(), WaitEnd> {
+    pub(crate) fn wait_ended(&self) -> Result<(), WaitEnd> {
         self.wait(None, |state| state.peers.iter().all(Peer::has_ended))
     }
 
     /// Waits until `enough` returns true. It is called after each change, and at least every 50 ms.
-    pub fn wait_until(
+    pub(crate) fn wait_until(
         &self,
         deadline: Option<Instant>,
         mut enough: impl FnMut() -> bool,
@@ -356,7 +356,7 @@ impl PeerTable {
 
     /// Ends every forked receiver: asks with SIGTERM, and kills after a second, because a stopped process does not react.
     /// The control thread reaps.
-    pub fn end_forked(&self) {
+    pub(crate) fn end_forked(&self) {
         self.signal_forked(Signal::TERM);
         let all_ended = |state: &mut State| state.peers.iter().all(Peer::has_ended);
         let deadline = Some(Instant::now() + TERM_GRACE);
@@ -367,7 +367,7 @@ impl PeerTable {
     }
 
     /// Kills and reaps every forked receiver, where there is no control thread that would reap.
-    pub fn kill_forked(&self) {
+    pub(crate) fn kill_forked(&self) {
         self.signal_forked(Signal::KILL);
         for process in self.lock().peers.iter_mut().filter_map(|peer| peer.process.as_mut()) {
             process.ended = Some(process.child.reap());
@@ -375,30 +375,30 @@ impl PeerTable {
     }
 
     /// Notes that another process asked the sender to end.
-    pub fn ask_to_stop(&self) {
+    pub(crate) fn ask_to_stop(&self) {
         self.asked_to_stop.store(true, Ordering::Relaxed);
         self.cancel();
         self.changed.notify_all();
     }
 
     /// Returns whether another process asked the sender to end. Relaxed: each waiter checks again, notified or not.
-    pub fn is_asked_to_stop(&self) -> bool {
+    pub(crate) fn is_asked_to_stop(&self) -> bool {
         self.asked_to_stop.load(Ordering::Relaxed)
     }
 
     /// Ends the data thread's wait for its source.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.cancel.signal();
     }
 
     /// The event of [`cancel`](Self::cancel). The data thread drains it before it checks the reason, because a new receiver
     /// may have joined since the last one left.
-    pub fn cancel_event(&self) -> &EventFd {
+    pub(crate) fn cancel_event(&self) -> &EventFd {
         &self.cancel
     }
 
     /// Readable after [`cancel`](Self::cancel).
-    pub fn cancelled(&self) -> BorrowedFd<'_> {
+    pub(crate) fn cancelled(&self) -> BorrowedFd<'_> {
         self.cancel.as_fd()
     }
 }

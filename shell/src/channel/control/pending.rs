@@ -23,41 +23,41 @@ pub(super) struct PendingPeers {
 
 impl PendingPeers {
     /// A client has connected.
-    pub fn connected(&mut self, id: u64) {
+    pub(super) fn connected(&mut self, id: u64) {
         self.unknown.insert(id);
     }
 
     /// A client was granted what it needs to join.
-    pub fn granted(&mut self, id: u64) {
+    pub(super) fn granted(&mut self, id: u64) {
         self.unknown.remove(&id);
         self.granted.insert(id);
     }
 
     /// A client has a place, or is gone.
-    pub fn remove(&mut self, id: u64) {
+    pub(super) fn remove(&mut self, id: u64) {
         self.unknown.remove(&id);
         self.granted.remove(&id);
     }
 
     /// Returns whether a client was granted a place; `None` once it has its place, or is gone.
-    pub fn is_granted(&self, id: u64) -> Option<bool> {
+    pub(super) fn is_granted(&self, id: u64) -> Option<bool> {
         let granted = self.granted.contains(&id);
         (granted || self.unknown.contains(&id)).then_some(granted)
     }
 
     /// Returns the oldest connection of a kind of which there are too many.
-    pub fn excess(&self) -> Option<u64> {
+    pub(super) fn excess(&self) -> Option<u64> {
         let oldest = |all: &BTreeSet<u64>, most| all.first().copied().filter(|_| all.len() > most);
         oldest(&self.unknown, MAX_UNKNOWN).or_else(|| oldest(&self.granted, MAX_GRANTED))
     }
 
     /// Returns the oldest connections that were granted nothing, without `id`: as many as hold the descriptors of one grant.
-    pub fn oldest_but(&self, id: u64) -> Vec<u64> {
+    pub(super) fn oldest_but(&self, id: u64) -> Vec<u64> {
         self.unknown.iter().copied().filter(|&other| other != id).take(ENOUGH).collect()
     }
 
     /// Returns the oldest of all, first those that were granted nothing.
-    pub fn oldest(&self) -> Option<u64> {
+    pub(super) fn oldest(&self) -> Option<u64> {
         self.unknown.first().or_else(|| self.granted.first()).copied()
     }
 }

@@ -17,27 +17,27 @@ pub(crate) struct SendStatus {
 
 impl SendStatus {
     /// Stores the number of bytes sent so far.
-    pub fn set_sent(&self, total: u64) {
+    pub(crate) fn set_sent(&self, total: u64) {
         self.sent.store(total, Ordering::Relaxed);
     }
 
     /// Returns the number of bytes sent so far.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
     /// Stores how many bytes there are to send, where that is known.
-    pub fn set_total(&self, total: Option<u64>) {
+    pub(crate) fn set_total(&self, total: Option<u64>) {
         self.total.store(total.map_or(0, |total| total.saturating_add(1)), Ordering::Relaxed);
     }
 
     /// Returns how many bytes there are to send, where that is known.
-    pub fn total(&self) -> Option<u64> {
+    pub(crate) fn total(&self) -> Option<u64> {
         self.total.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Runs something that may wait for receivers.
-    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+    pub(crate) fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.waiting.store(true, Ordering::Relaxed);
         let result = wait();
         self.waiting.store(false, Ordering::Relaxed);
@@ -45,33 +45,33 @@ impl SendStatus {
     }
 
     /// Returns whether the data thread waits for receivers now.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
     }
 
     /// Stores how many receivers the sender waits for before it begins.
-    pub fn want(&self, count: u32) {
+    pub(crate) fn want(&self, count: u32) {
         self.wanted.store(count, Ordering::Relaxed);
     }
 
     /// Returns how many receivers the sender waits for before it begins.
-    pub fn wanted(&self) -> u32 {
+    pub(crate) fn wanted(&self) -> u32 {
         self.wanted.load(Ordering::Relaxed)
     }
 
     /// Notes that the sender has begun. With `needs_receivers` it ends once no receiver takes part.
-    pub fn begin(&self, needs_receivers: bool) {
+    pub(crate) fn begin(&self, needs_receivers: bool) {
         self.begun.store(true, Ordering::Relaxed);
         self.needs_receivers.store(needs_receivers, Ordering::Relaxed);
     }
 
     /// Returns whether the sender ends once no receiver takes part.
-    pub fn needs_receivers(&self) -> bool {
+    pub(crate) fn needs_receivers(&self) -> bool {
         self.needs_receivers.load(Ordering::Relaxed)
     }
 
     /// Returns whether the sender has begun.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         if self.begun.load(Ordering::Relaxed) { Phase::Live } else { Phase::Waiting }
     }
 }

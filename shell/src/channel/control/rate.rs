@@ -16,14 +16,14 @@ impl Default for Rate {
 }
 
 impl Rate {
-    pub fn look(&mut self, sent: u64) {
+    pub(super) fn look(&mut self, sent: u64) {
         if self.since.elapsed() >= Duration::from_secs(1) {
             *self = Self { last: self.of(sent), since: Instant::now(), then: sent };
         }
     }
 
     /// The rate now: of the second under way once it says something, else of the last whole one.
-    pub fn of(&self, sent: u64) -> u64 {
+    pub(super) fn of(&self, sent: u64) -> u64 {
         let elapsed = self.since.elapsed();
         if elapsed < Duration::from_millis(500) && self.last > 0 {
             return self.last;
@@ -42,19 +42,19 @@ pub(in crate::channel) struct Messages {
 }
 
 impl Messages {
-    pub fn look(&mut self, count: u32) {
+    pub(super) fn look(&mut self, count: u32) {
         self.total = self.with(count);
         self.seen = count;
         self.rate.look(self.total);
     }
 
     /// Returns the total, at this value of the count.
-    pub fn with(&self, count: u32) -> u64 {
+    pub(super) fn with(&self, count: u32) -> u64 {
         self.total + u64::from(count.wrapping_sub(self.seen))
     }
 
     /// Returns how many messages there were in the last second, at this total.
-    pub fn rate(&self, total: u64) -> u64 {
+    pub(super) fn rate(&self, total: u64) -> u64 {
         self.rate.of(total)
     }
 }

@@ -9,13 +9,13 @@ pub(crate) struct StallDetector<M> {
 }
 
 impl<M: PartialEq> StallDetector<M> {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { seen: HashMap::new() }
     }
 
     /// Takes in how far the receivers are that block the sender now, by place. Returns the places of those that have not moved
     /// for `limit`.
-    pub fn overdue(&mut self, limit: Duration, blocking: impl Iterator<Item = (u32, M)>) -> Vec<u32> {
+    pub(crate) fn overdue(&mut self, limit: Duration, blocking: impl Iterator<Item = (u32, M)>) -> Vec<u32> {
         let mut now = HashMap::new();
         for (place, mark) in blocking {
             let since = match self.seen.remove(&place) {

@@ -36,24 +36,24 @@ pub(super) struct ChannelState {
 }
 
 impl ChannelState {
-    pub fn new(transport: Arc<dyn Transport>, peers: Arc<PeerTable>, status: Arc<SendStatus>) -> Self {
+    pub(super) fn new(transport: Arc<dyn Transport>, peers: Arc<PeerTable>, status: Arc<SendStatus>) -> Self {
         Self { transport, peers, status, rate: Rate::default(), messages: Messages::default() }
     }
 
     /// Takes in what was sent since the last call.
-    pub fn update_rates(&mut self) {
+    pub(super) fn update_rates(&mut self) {
         self.rate.look(self.status.sent());
         self.messages.look(self.transport.messages());
     }
 
     /// Wakes the data thread if it needs receivers and none takes part any more.
-    pub fn cancel_if_alone(&self) {
+    pub(super) fn cancel_if_alone(&self) {
         if self.status.needs_receivers() && !self.peers.has_receivers() {
             self.peers.cancel();
         }
     }
 
-    pub fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             sent: self.status.sent(),
             total: self.status.total(),
@@ -63,7 +63,7 @@ impl ChannelState {
         }
     }
 
-    pub fn report(&self) -> Report {
+    pub(super) fn report(&self) -> Report {
         let messages = self.messages.with(self.transport.messages());
         Report {
             kind: self.transport.kind(),

@@ -50,7 +50,7 @@ impl ControlThread {
     ///
     /// # Errors
     /// A system call that failed.
-    pub fn start(
+    pub(crate) fn start(
         receivers: Receivers,
         transport: Arc<dyn Transport>,
         peers: Arc<PeerTable>,

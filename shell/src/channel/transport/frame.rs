@@ -10,13 +10,13 @@
 use whorl_core::error::End;
 
 /// Bytes of a head.
-pub const HEAD: usize = 16;
+pub(crate) const HEAD: usize = 16;
 /// Bytes that follow the head of an end.
-pub const END_BODY: usize = 17;
+pub(crate) const END_BODY: usize = 17;
 
 /// A head, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Head {
+pub(crate) enum Head {
     /// This many bytes follow.
     Bytes(u32),
     /// This many zero bytes, which are not sent.
@@ -27,7 +27,7 @@ pub enum Head {
 
 impl Head {
     /// Encodes the head.
-    pub fn encode(self) -> [u8; HEAD] {
+    pub(crate) fn encode(self) -> [u8; HEAD] {
         let (length, kind, argument) = match self {
             Self::Bytes(length) => (length, 0_u32, 0),
             Self::Hole(length) => (0, 1, length),
@@ -41,7 +41,7 @@ impl Head {
     }
 
     /// Decodes a head; returns `None` for bytes that no sender writes.
-    pub fn decode(head: &[u8; HEAD]) -> Option<Self> {
+    pub(crate) fn decode(head: &[u8; HEAD]) -> Option<Self> {
         let (length, rest) = head.split_first_chunk::<4>()?;
         let (kind, rest) = rest.split_first_chunk::<4>()?;
         let (argument, _) = rest.split_first_chunk::<8>()?;
@@ -56,7 +56,7 @@ impl Head {
 }
 
 /// Encodes a whole end frame.
-pub fn encode_end(end: End) -> Vec<u8> {
+pub(crate) fn encode_end(end: End) -> Vec<u8> {
     let mut frame = Head::End(end.total).encode().to_vec();
     frame.push(end.checksum.is_some().into());
     frame.extend_from_slice(&end.checksum.unwrap_or_default());
@@ -64,7 +64,7 @@ pub fn encode_end(end: End) -> Vec<u8> {
 }
 
 /// Decodes the end record from the total in its head, and its body.
-pub fn decode_end(total: u64, body: &[u8; END_BODY]) -> End {
+pub(crate) fn decode_end(total: u64, body: &[u8; END_BODY]) -> End {
     let (&present, sum) = body.split_first().expect("17 bytes");
     let checksum = (present == 1).then(|| sum.try_into().expect("16 bytes"));
     End { total, checksum }

@@ -21,7 +21,7 @@ impl Incoming {
     ///
     /// # Errors
     /// The error of `take`, or the reason that nothing more arrives.
-    pub fn take<T, E: From<ReceiveError>>(
+    pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
         deadline: Deadline,

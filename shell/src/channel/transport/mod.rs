@@ -44,7 +44,7 @@ pub(crate) struct Lag {
 
 impl Lag {
     /// A lag of `bytes`, which take `part` of `whole`.
-    pub fn new(bytes: u64, part: u64, whole: u64) -> Self {
+    pub(crate) fn new(bytes: u64, part: u64, whole: u64) -> Self {
         Self { bytes, fill: (part.saturating_mul(1000) / whole.max(1)).min(1000) as u32 }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum Deadline {
 
 impl Payload<'_> {
     /// Returns how many bytes of the stream it stands for, holes included.
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Hole(length) => *length,
             stored => stored.stored() as u64,
@@ -42,7 +42,7 @@ impl Payload<'_> {
     }
 
     /// Returns how many bytes are stored: none of a hole.
-    pub fn stored(&self) -> usize {
+    pub(crate) fn stored(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Slot(_, length) => *length,
@@ -51,7 +51,7 @@ impl Payload<'_> {
     }
 
     /// Returns whether the stored bytes begin at a multiple of `alignment` in memory.
-    pub fn is_aligned(&self, alignment: usize) -> bool {
+    pub(crate) fn is_aligned(&self, alignment: usize) -> bool {
         let address = match self {
             Self::Bytes(bytes) => bytes.as_ptr().addr(),
             Self::Slot(item, _) => item.as_ptr().map_or(0, <*const u8>::addr),
@@ -68,7 +68,7 @@ impl Payload<'_> {
     ///
     /// # Errors
     /// The error of the system call.
-    pub fn write_to(&self, to: BorrowedFd<'_>, done: usize, at: Option<u64>) -> Result<usize, Errno> {
+    pub(crate) fn write_to(&self, to: BorrowedFd<'_>, done: usize, at: Option<u64>) -> Result<usize, Errno> {
         match (self, at) {
             (Self::Bytes(bytes), Some(at)) => rustix::io::pwrite(to, &bytes[done..], at),
             (Self::Bytes(bytes), None) => rustix::io::write(to, &bytes[done..]),

@@ -15,14 +15,14 @@ pub(crate) struct PollWaiters {
 }
 
 impl PollWaiters {
-    pub fn add(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
+    pub(super) fn add(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         self.lock().insert(place, socket.clone());
         // Relaxed: the caller tells the receiver to check again afterwards.
         self.any.store(true, Ordering::Relaxed);
     }
 
     /// Forgets a receiver that would be told over this socket.
-    pub fn remove(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
+    pub(super) fn remove(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         let mut sockets = self.lock();
         if sockets.get(&place).is_some_and(|known| Arc::ptr_eq(known, socket)) {
             sockets.remove(&place);
@@ -31,7 +31,7 @@ impl PollWaiters {
     }
 
     /// Tells the receivers for which `is_asleep` is true. It does not wait: a receiver with a full socket was told.
-    pub fn notify(&self, is_asleep: impl Fn(u32) -> bool) {
+    pub(super) fn notify(&self, is_asleep: impl Fn(u32) -> bool) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }

@@ -34,7 +34,7 @@ pub(crate) struct RingTransport {
 }
 
 impl RingTransport {
-    pub fn new(
+    pub(crate) fn new(
         segment: Segment,
         ring: SharedRing,
         membership: Membership<SharedRing>,
@@ -168,13 +168,13 @@ pub(crate) struct ItemOffsets {
 }
 
 impl ItemOffsets {
-    pub fn new(slots: u32) -> Self {
+    pub(crate) fn new(slots: u32) -> Self {
         let starts = (0..slots).map(|_| AtomicU64::new(0)).collect();
         Self { starts, items: AtomicU32::new(0), total: AtomicU64::new(0) }
     }
 
     /// Counts an item of `bytes` bytes that is about to be published.
-    pub fn add(&self, bytes: u64) {
+    pub(crate) fn add(&self, bytes: u64) {
         let (item, total) = (self.items.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         self.start_of(item).store(total, Ordering::Relaxed);
         self.total.store(total + bytes, Ordering::Relaxed);

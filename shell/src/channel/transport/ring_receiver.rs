@@ -19,17 +19,17 @@ pub(crate) struct RingReceiver {
 
 impl RingReceiver {
     /// A receiver that was admitted; `seat` holds the byte of its seat.
-    pub fn new(receiver: CoreReceiver<SharedRing>, seat: ByteLocks) -> Self {
+    pub(crate) fn new(receiver: CoreReceiver<SharedRing>, seat: ByteLocks) -> Self {
         Self { receiver, _seat: seat, scratch: Vec::new() }
     }
 
     /// The ring.
-    pub fn ring(&self) -> &SharedRing {
+    pub(crate) fn ring(&self) -> &SharedRing {
         self.receiver.parts()
     }
 
     /// Announces that this receiver is about to sleep in an event loop. False: there is something to receive.
-    pub fn arm(&mut self) -> Result<bool, ReceiveError> {
+    pub(crate) fn arm(&mut self) -> Result<bool, ReceiveError> {
         match self.receiver.arm() {
             Err(ReadError::Ended(_)) => Ok(false),
             other => Ok(other?),
@@ -37,7 +37,7 @@ impl RingReceiver {
     }
 
     /// Hands the next payload to `take`. A payload that `take` refuses is handed to the next call.
-    pub fn take<T, E: From<ReceiveError>>(
+    pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
         deadline: Deadline,

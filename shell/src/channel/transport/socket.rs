@@ -50,7 +50,7 @@ pub(crate) struct NewPeer {
 
 impl SocketTransport {
     /// A transport for at most `places` receivers, whose window takes `memory` bytes.
-    pub fn new(
+    pub(crate) fn new(
         places: u32,
         memory: u64,
         evict_after: Option<Duration>,
@@ -77,19 +77,19 @@ impl SocketTransport {
     }
 
     /// Readable after a receiver came or went.
-    pub fn changed(&self) -> &EventFd {
+    pub(crate) fn changed(&self) -> &EventFd {
         &self.changed
     }
 
     /// Returns the places of receivers that went since the last call, and after them the receivers that came.
-    pub fn take_changes(&self) -> (Vec<u32>, Vec<NewPeer>) {
+    pub(crate) fn take_changes(&self) -> (Vec<u32>, Vec<NewPeer>) {
         self.changed.drain();
         let mut state = self.lock();
         (std::mem::take(&mut state.gone), std::mem::take(&mut state.new))
     }
 
     /// Announces that bytes before `position` are about to be dropped. Returns false if a receiver came that needs them.
-    pub fn may_forget(&self, position: u64) -> bool {
+    pub(crate) fn may_forget(&self, position: u64) -> bool {
         let mut state = self.lock();
         let none_came = state.new.is_empty();
         if none_came {
@@ -99,14 +99,14 @@ impl SocketTransport {
     }
 
     /// Refuses receivers from now on, because all have everything. Returns false if one came before.
-    pub fn close(&self) -> bool {
+    pub(crate) fn close(&self) -> bool {
         let mut state = self.lock();
         state.over = state.new.is_empty();
         state.over
     }
 
     /// Stores that a receiver was sent everything before `position`.
-    pub fn set_position(&self, place: u32, position: u64) {
+    pub(crate) fn set_position(&self, place: u32, position: u64) {
         self.positions[place as usize].store(position, Ordering::Relaxed);
     }
 
@@ -120,7 +120,7 @@ impl SocketTransport {
     ///
     /// # Errors
     /// The error of socketpair(2); `EMFILE` if every place is taken.
-    pub fn add_forked(&self) -> Result<(u32, CloseOnForkFd), Errno> {
+    pub(crate) fn add_forked(&self) -> Result<(u32, CloseOnForkFd), Errno> {
         self.add(self.lock(), Start::First)
     }
 

@@ -25,23 +25,23 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// The most bytes in one payload.
-    pub const MAX_PAYLOAD: usize = 1 << 18;
+    pub(crate) const MAX_PAYLOAD: usize = 1 << 18;
 
     /// A stream whose waits end at a deadline, and at a signal that asks the program to stop.
-    pub fn new(socket: CloseOnForkFd) -> Result<Self, Errno> {
+    pub(crate) fn new(socket: CloseOnForkFd) -> Result<Self, Errno> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self::blocking(socket))
     }
 
     /// A stream whose waits are those of the blocking socket: one system call for each read. Only for receivers that some
     /// other process kills if they miss a signal.
-    pub fn blocking(socket: CloseOnForkFd) -> Self {
+    pub(crate) fn blocking(socket: CloseOnForkFd) -> Self {
         let (partial, buffer) = (Vec::new(), vec![0; Self::MAX_PAYLOAD]);
         Self { socket, partial, left: 0, ending: None, held: 0, buffer }
     }
 
     /// Returns whether nothing has arrived that could be received.
-    pub fn is_idle(&self) -> Result<bool, ReceiveError> {
+    pub(crate) fn is_idle(&self) -> Result<bool, ReceiveError> {
         if self.held > 0 {
             return Ok(false);
         }
@@ -54,7 +54,7 @@ impl Stream {
     }
 
     /// Hands the next payload to `take`. A payload that `take` refuses is handed to the next call.
-    pub fn take<T, E: From<ReceiveError>>(
+    pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
         deadline: Deadline,

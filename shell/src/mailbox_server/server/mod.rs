@@ -127,6 +127,7 @@ impl StartError {
 }
 
 /// A server that listens. It serves no client before it runs.
+#[derive(Debug)]
 pub struct Server {
     listeners: Listeners,
     address: SocketAddr,

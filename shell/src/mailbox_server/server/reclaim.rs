@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 
 /// The handle of the thread. Dropping it lets the thread end, and does not wait for that: the next process that reclaims
 /// completes what it has begun.
-pub struct ReclaimThread(Arc<Requests>);
+pub(super) struct ReclaimThread(Arc<Requests>);
 
 #[derive(Default)]
 struct Requests {
@@ -37,7 +37,7 @@ impl ReclaimThread {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(segment: MailSegment) -> Result<Self, OsError> {
+    pub(super) fn start(segment: MailSegment) -> Result<Self, OsError> {
         let requests = Arc::<Requests>::default();
         let received = requests.clone();
         spawn("reclaim", move || {
@@ -50,7 +50,7 @@ impl ReclaimThread {
     }
 
     /// Asks the thread to look, because a program has gone. Does not wait.
-    pub fn request(&self) {
+    pub(super) fn request(&self) {
         unpoisoned(&self.0.state).attempts = ATTEMPTS;
         self.0.changed.notify_one();
     }

@@ -67,6 +67,7 @@ pub struct Config {
 }
 
 /// What a session works with during one call.
+#[derive(Debug)]
 pub struct CallContext<'a, B> {
     /// The time.
     pub now: Millis,

@@ -22,7 +22,7 @@ const MAX_LINE: u64 = 4096;
 ///
 /// # Errors
 /// The tables cannot be read.
-pub fn find(pair: Pair) -> Result<Option<Found>, Errno> {
+pub(super) fn find(pair: Pair) -> Result<Option<Found>, Errno> {
     // The second table also holds IPv6 sockets with mapped IPv4 addresses.
     let tables: &[&str] =
         if pair.local.is_ipv4() { &["/proc/net/tcp", "/proc/net/tcp6"] } else { &["/proc/net/tcp6"] };

@@ -24,14 +24,14 @@ const REPLY: usize = 72;
 
 /// A socket for such requests.
 #[derive(Debug)]
-pub struct SockDiag(Netlink);
+pub(super) struct SockDiag(Netlink);
 
 impl SockDiag {
     /// Opens the socket.
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn open() -> Result<Self, Errno> {
+    pub(super) fn open() -> Result<Self, Errno> {
         Netlink::open(Some(rustix::net::netlink::SOCK_DIAG)).map(Self)
     }
 
@@ -39,7 +39,7 @@ impl SockDiag {
     ///
     /// # Errors
     /// The request fails.
-    pub fn find(&mut self, pair: Pair) -> Result<Option<Found>, NetlinkError> {
+    pub(super) fn find(&mut self, pair: Pair) -> Result<Option<Found>, NetlinkError> {
         match self.0.request(BY_FAMILY, &request(pair), parse_reply) {
             Ok((found_pair, found)) => Ok((found_pair == pair).then_some(found)),
             Err(NetlinkError::Answered(Errno::NOENT)) => Ok(None),
@@ -51,7 +51,7 @@ impl SockDiag {
     ///
     /// # Errors
     /// The request fails.
-    pub fn find_listener(&mut self, address: SocketAddr) -> Result<bool, NetlinkError> {
+    pub(super) fn find_listener(&mut self, address: SocketAddr) -> Result<bool, NetlinkError> {
         let none = SocketAddr::new(if address.is_ipv4() { NO_IPV4 } else { NO_IPV6 }, 0);
         let found = self.find(Pair { local: address, remote: none })?;
         Ok(found.is_some_and(|found| found.inode != 0))

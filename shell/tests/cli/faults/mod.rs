@@ -228,7 +228,7 @@ fn mail_read(sandbox: &Sandbox, fault: &Fault) -> Verdict {
 }
 
 fn announced(sandbox: &Sandbox) -> bool {
-    whorl::discovery::Information::read(&sandbox.at("servers/one.server")).is_ok()
+    whorl::internal::discovery::Information::read(&sandbox.at("servers/one.server")).is_ok()
 }
 
 const SERVE: &str = "serve one --dir servers --socket-message by-socket --shm-message by-memory --clients 1";

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use strange::{Operation, StrangeFs};
-use whorl::discovery::Information;
+use whorl::internal::discovery::Information;
 
 /// A home with a file system mounted on `mnt` in it.
 fn sandbox(what: &str) -> Option<(Sandbox, StrangeFs)> {

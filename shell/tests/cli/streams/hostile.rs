@@ -32,7 +32,7 @@ fn assert_tame(what: &str, bytes: &[u8]) {
             !c.is_control() && !HOSTILE.chars().filter(|c| !c.is_ascii_graphic()).any(|bad| bad == c),
             "{what}: {c:?} in {shown}"
         );
-        assert!(!whorl::os::escape::is_hazard(c), "{what}: {c:?} in {shown}");
+        assert!(!whorl::internal::os::escape::is_hazard(c), "{what}: {c:?} in {shown}");
     }
 }
 

@@ -8,8 +8,8 @@ use super::{
     sit, take,
 };
 use std::hint::black_box;
-use whorl::shm::liveness::{OWNER, Owner};
-use whorl::shm::ring::{Segment, SharedRing};
+use whorl::internal::shm::liveness::{OWNER, Owner};
+use whorl::internal::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{ClaimError, End, ReadError};
 use whorl_core::ring::{Membership, PendingReceiver};
 
@@ -77,7 +77,9 @@ impl Case for KilledReceiver {
         }
         let applicant = seat(ring);
         pause();
-        let admitted = |applicant: PendingReceiver<_>| applicant.try_admitted().ok().expect("admitted");
+        let admitted = |applicant: PendingReceiver<_>| {
+            applicant.try_admitted().unwrap_or_else(|_| panic!("it is admitted"))
+        };
         if self.operation == Receiving::TakePart {
             black_box(operation(|| admitted(applicant)));
             return;

@@ -8,9 +8,9 @@ use super::{
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use whorl::os::ofd_lock::ByteLocks;
-use whorl::shm::liveness::{OWNER, Owner};
-use whorl::shm::ring::{Segment, SharedRing};
+use whorl::internal::os::ofd_lock::ByteLocks;
+use whorl::internal::shm::liveness::{OWNER, Owner};
+use whorl::internal::shm::ring::{Segment, SharedRing};
 use whorl_core::error::{End, JoinError, ReadError};
 use whorl_core::ring::PendingReceiver;
 

@@ -2,7 +2,7 @@
 
 use crate::kit::oracle::{Oracle, agrees};
 use crate::kit::session::{Plain, config, converse};
-use whorl::mailbox_server::wire::{Parsed, parse};
+use whorl::internal::mailbox_server::wire::{Parsed, parse};
 
 /// First lines: the first byte says how a line goes on, the rest is the line. Where a line asks for data, some follow.
 pub fn line(input: &[u8]) -> bool {

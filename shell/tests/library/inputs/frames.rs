@@ -3,9 +3,9 @@
 
 use crate::{frame, wire};
 use whorl::Name;
-use whorl::registry::Waiter;
-use whorl::registry::protocol::{LONGEST, Record};
-use whorl::registry::status::Report;
+use whorl::internal::registry::Waiter;
+use whorl::internal::registry::protocol::{LONGEST, Record};
+use whorl::internal::registry::status::Report;
 
 /// Whatever is understood means the same when it is said again.
 pub fn run(input: &[u8]) -> bool {

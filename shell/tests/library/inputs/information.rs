@@ -1,7 +1,7 @@
 //! Information files: of announced servers, and of mailbox servers. The first byte says which.
 
-use whorl::discovery::Information;
-use whorl::mailbox_server::server_registry::ServerInfo;
+use whorl::internal::discovery::Information;
+use whorl::internal::mailbox_server::server_registry::ServerInfo;
 
 /// Whatever is understood means the same when it is written again.
 pub fn run(input: &[u8]) -> bool {

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use whorl::mailbox_server::worker::Shared;
-use whorl::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
-use whorl::os::close_on_fork::CloseOnForkFd;
+use whorl::internal::mailbox_server::worker::Shared;
+use whorl::internal::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
+use whorl::internal::os::close_on_fork::CloseOnForkFd;
 
 /// A worker that runs, with so little memory for data in flight that greedy clients have all of it.
 struct Scarce {

@@ -10,9 +10,9 @@ use crate::kit::{Sandbox, run};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use whorl::mailbox_server::budget::Budget;
-use whorl::mailbox_server::out_buffer::OutBuffer;
-use whorl::mailbox_server::session::{CallContext, Session, WaitingFor};
+use whorl::internal::mailbox_server::budget::Budget;
+use whorl::internal::mailbox_server::out_buffer::OutBuffer;
+use whorl::internal::mailbox_server::session::{CallContext, Session, WaitingFor};
 
 /// Starts a server for which the kernel refuses a call.
 fn filtered(call: libc::c_long, error: i32, args: &[&str]) -> Server {

@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
-use whorl::mailbox_server::budget::Budget;
-use whorl::mailbox_server::lobby::Lobby;
-use whorl::mailbox_server::wait_list::WaitList;
-use whorl::mailbox_server::worker::{Shared, Worker};
-use whorl::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
-use whorl::os::close_on_fork::CloseOnForkFd;
+use whorl::internal::mailbox_server::budget::Budget;
+use whorl::internal::mailbox_server::lobby::Lobby;
+use whorl::internal::mailbox_server::wait_list::WaitList;
+use whorl::internal::mailbox_server::worker::{Shared, Worker};
+use whorl::internal::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
+use whorl::internal::os::close_on_fork::CloseOnForkFd;
 
 /// A worker without a server, whose turns a test takes one by one.
 pub struct Phase {

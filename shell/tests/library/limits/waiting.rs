@@ -32,7 +32,7 @@ const CROWD: usize = 600;
 impl Crowd {
     /// Every one of them has sent `request`, and the worker has seen it.
     fn new(request: &str) -> Self {
-        whorl::os::limits::raise_descriptor_limit();
+        whorl::internal::os::limits::raise_descriptor_limit();
         let stage = Phase::new(4, 1024, 1024, 1 << 20);
         let waiters = (0..CROWD).map(|_| {
             let mut stream = stage.connect();

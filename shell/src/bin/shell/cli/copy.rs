@@ -5,7 +5,7 @@ use crate::ui::units::{parse_size, parse_whole};
 use clap::ArgGroup;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use whorl::transfer::{MAX_PEERS, Template};
+use whorl::internal::transfer::{MAX_PEERS, Template};
 
 /// Copy one file or stream to many processes, each writing a file of its own.
 #[derive(clap::Args, Debug)]

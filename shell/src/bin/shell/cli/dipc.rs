@@ -6,7 +6,7 @@ use clap_complete::ArgValueCandidates;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use whorl::mailbox_server::address::parse_ip;
+use whorl::internal::mailbox_server::address::parse_ip;
 
 /// Serve mailboxes over TCP, in the background.
 #[derive(clap::Args, Debug)]

@@ -7,7 +7,7 @@ use clap_complete::ArgValueCandidates;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use whorl::mailbox_server::address::HostPort;
+use whorl::internal::mailbox_server::address::HostPort;
 
 /// The exit codes of every action.
 macro_rules! exits {

@@ -23,8 +23,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use whorl::Name;
-use whorl::os::escape;
-use whorl::registry::NameError;
+use whorl::error::NameError;
+use whorl::internal::os::escape;
 
 /// Send one file or stream to many processes on one Linux machine.
 #[derive(Parser, Debug)]

@@ -8,7 +8,7 @@ use crate::ui::terminal::{print, print_error};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use std::borrow::Cow;
 use std::path::Path;
-use whorl::os::escape;
+use whorl::internal::os::escape;
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {

@@ -8,8 +8,8 @@ use crate::ui::units::{count, elapsed};
 use crate::ui::usage;
 use serde::Serialize;
 use std::path::Path;
-use whorl::os::signal::{catch_stop_signals, stop_signal};
-use whorl::transfer::{
+use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
+use whorl::internal::transfer::{
     CopyError, Fault, Outcome, PeerOutcome, Plan, Template, TemplateError, TransportKind, Warning,
     WriteOptions, copy,
 };
@@ -39,7 +39,7 @@ pub fn run(args: Args) -> Exit {
 }
 
 fn wrong_name(args: &Args, error: &TemplateError) -> Exit {
-    let name = whorl::os::escape::shown(args.name.as_ref());
+    let name = whorl::internal::os::escape::shown(args.name.as_ref());
     usage::refuse(&["copy"], &format!("--name {name}: {error}"))
 }
 
@@ -76,7 +76,7 @@ fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
 
 /// Shows a directory with a slash at its end.
 fn directory_shown(path: &Path) -> String {
-    let shown = whorl::os::escape::shown(path);
+    let shown = whorl::internal::os::escape::shown(path);
     if shown.ends_with('/') { shown } else { shown + "/" }
 }
 

@@ -9,16 +9,16 @@ use crate::ui::usage;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tracing_subscriber::filter::LevelFilter;
-use whorl::mailbox_server::listen::{self, Inherited};
-use whorl::mailbox_server::notify::notify;
-use whorl::mailbox_server::remove::{RemoveError, Removed, remove};
-use whorl::mailbox_server::reply::Limits;
-use whorl::mailbox_server::server::{Options, Server};
-use whorl::mailbox_server::server_registry::{ServerRegistry, log_name};
-use whorl::mailbox_server::token;
-use whorl::os::daemon;
-use whorl::os::daemon::ReadyPipe;
-use whorl::os::signal;
+use whorl::internal::mailbox_server::listen::{self, Inherited};
+use whorl::internal::mailbox_server::notify::notify;
+use whorl::internal::mailbox_server::remove::{RemoveError, Removed, remove};
+use whorl::internal::mailbox_server::reply::Limits;
+use whorl::internal::mailbox_server::server::{Options, Server};
+use whorl::internal::mailbox_server::server_registry::{ServerRegistry, log_name};
+use whorl::internal::mailbox_server::token;
+use whorl::internal::os::daemon;
+use whorl::internal::os::daemon::ReadyPipe;
+use whorl::internal::os::signal;
 
 const KIB: usize = 1 << 10;
 
@@ -213,7 +213,10 @@ fn background(args: &Args, options: Options, inherited: Option<Inherited>, log: 
     let verdict = match verdict {
         Ok(verdict) => verdict,
         Err(error) => {
-            print_error(&format!("dipc: cannot go to the background: {}", whorl::os::error::reason(error)));
+            print_error(&format!(
+                "dipc: cannot go to the background: {}",
+                whorl::internal::os::error::reason(error)
+            ));
             return Exit::Failed;
         }
     };

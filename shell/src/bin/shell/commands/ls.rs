@@ -7,9 +7,9 @@ use crate::ui::table::{aligned, terminal_width};
 use crate::ui::terminal::{Colour, print, print_error, print_json, print_painted};
 use crate::ui::units::{rate, size};
 use serde::Serialize;
-use whorl::os::escape;
-use whorl::os::standard::output;
-use whorl::registry::{Listed, State};
+use whorl::internal::os::escape;
+use whorl::internal::os::standard::output;
+use whorl::internal::registry::{Listed, State};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {

@@ -11,12 +11,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use whorl::mailbox_server::address::{self, HostPort};
-use whorl::mailbox_server::client::{Client, ClientError, MESSAGE_MAX};
-use whorl::mailbox_server::token;
-use whorl::os::escape;
-use whorl::os::standard::{input, output};
-use whorl::shm::mailboxes::Message;
+use whorl::Message;
+use whorl::internal::mailbox_server::address::{self, HostPort};
+use whorl::internal::mailbox_server::client::{Client, ClientError, MESSAGE_MAX};
+use whorl::internal::mailbox_server::token;
+use whorl::internal::os::escape;
+use whorl::internal::os::standard::{input, output};
 
 /// The default port.
 const PORT: u16 = 9000;
@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Exit {
         None => Client::tcp_within(host, port, token.as_deref(), timeout),
     };
     let server = match &args.unix {
-        Some(path) => whorl::os::escape::shown(path),
+        Some(path) => whorl::internal::os::escape::shown(path),
         None => address::shown(host, port),
     };
     let done = match &args.action {
@@ -182,10 +182,10 @@ fn chat(
             }
         }
     };
-    if let Err(error) = whorl::os::thread::start_thread(std::thread::Builder::new(), listen) {
+    if let Err(error) = whorl::internal::os::thread::start_thread(std::thread::Builder::new(), listen) {
         print_error(&format!(
             "mail: cannot start a thread that listens: {}",
-            whorl::os::error::reason_of(&error)
+            whorl::internal::os::error::reason_of(&error)
         ));
         return Ok(Exit::Failed);
     }
@@ -252,7 +252,10 @@ fn longest(client: &Client) -> usize {
 }
 
 fn unreadable(error: &std::io::Error) -> Exit {
-    print_error(&format!("mail: cannot read standard input: {}", whorl::os::error::reason_of(error)));
+    print_error(&format!(
+        "mail: cannot read standard input: {}",
+        whorl::internal::os::error::reason_of(error)
+    ));
     Exit::Failed
 }
 

@@ -10,9 +10,9 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use std::io;
 use std::path::{Path, PathBuf};
-use whorl::os::error::reason_of;
-use whorl::os::escape::shown;
-use whorl::transfer::write_file;
+use whorl::internal::os::error::reason_of;
+use whorl::internal::os::escape::shown;
+use whorl::internal::transfer::write_file;
 
 /// Other names of the program and of its commands, and the pages that describe them.
 const LINKS: [(&str, &str); 3] = [("whorl", "shell"), ("dipc", "shell-dipc"), ("dipcrm", "shell-dipcrm")];

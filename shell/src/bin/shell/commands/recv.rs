@@ -7,11 +7,11 @@ use crate::ui::units::count;
 use crate::ui::usage;
 use serde::Serialize;
 use std::path::Path;
-use whorl::os::escape::shown;
-use whorl::os::signal::{catch_stop_signals, stop_signal};
-use whorl::os::standard::errors;
-use whorl::registry::RequestError;
-use whorl::transfer::{Receipt, RecvError, RecvPlan, WriteOptions, recv};
+use whorl::error::RequestError;
+use whorl::internal::os::escape::shown;
+use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
+use whorl::internal::os::standard::errors;
+use whorl::internal::transfer::{Receipt, RecvError, RecvPlan, WriteOptions, recv};
 use whorl::{JoinError, ReceiveError};
 
 /// Runs it.

@@ -4,10 +4,10 @@ use crate::cli::rm::Args;
 use crate::ui::exit::Exit;
 use crate::ui::terminal::{print, print_error};
 use whorl::Name;
-use whorl::mailbox_server::server_registry::ServerRegistry;
-use whorl::os::pid::pid_in_words;
-use whorl::registry::RuntimeDir;
-use whorl::registry::{RemoveError, Removed, remove_dead, remove_name};
+use whorl::internal::mailbox_server::server_registry::ServerRegistry;
+use whorl::internal::os::pid::pid_in_words;
+use whorl::internal::registry::RuntimeDir;
+use whorl::internal::registry::{RemoveError, Removed, remove_dead, remove_name};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -28,7 +28,7 @@ fn dead(directory: &RuntimeDir) -> Exit {
     let (removed, failed) = match remove_dead(directory) {
         Ok(done) => done,
         Err(error) => {
-            print_error(&format!("rm: {}: {error}", whorl::os::escape::shown(directory.path())));
+            print_error(&format!("rm: {}: {error}", whorl::internal::os::escape::shown(directory.path())));
             return Exit::Failed;
         }
     };

@@ -6,11 +6,11 @@ use crate::ui::progress::observer;
 use crate::ui::terminal::{CopyView, When, print_error, print_json, print_summary};
 use crate::ui::units::{count, elapsed};
 use serde::Serialize;
+use whorl::PeerSummary;
 use whorl::SendError;
-use whorl::channel::PeerSummary;
-use whorl::os::pid::pid_in_words;
-use whorl::os::signal::{catch_stop_signals, stop_signal};
-use whorl::transfer::{SendPlan, SendingError, Sent, TransportKind, send};
+use whorl::internal::os::pid::pid_in_words;
+use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
+use whorl::internal::transfer::{SendPlan, SendingError, Sent, TransportKind, send};
 
 /// How many receivers are printed one by one.
 const TOLD: usize = 10;

@@ -9,9 +9,9 @@ use crate::ui::usage;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Instant;
 use whorl::Server;
-use whorl::discovery::ServerError;
-use whorl::os::signal::{catch_stop_signals, stop_signal};
-use whorl::os::standard::errors;
+use whorl::ServerError;
+use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
+use whorl::internal::os::standard::errors;
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {

@@ -4,9 +4,9 @@ use crate::cli::servers::Args;
 use crate::ui::exit::Exit;
 use crate::ui::terminal::{print, print_error, print_json};
 use serde::Serialize;
-use whorl::discovery::{Answer, Reach, discover};
-use whorl::os::escape;
-use whorl::os::escape::shown;
+use whorl::internal::os::escape;
+use whorl::internal::os::escape::shown;
+use whorl::{Answer, Reach, discover};
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {

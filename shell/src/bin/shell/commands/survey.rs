@@ -4,11 +4,11 @@ use crate::cli::{self, Cli, Command};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use whorl::os::escape;
-use whorl::os::pid::proc_of;
-use whorl::registry::RuntimeDir;
-use whorl::registry::status::{Kind, Participant, PeerState};
-use whorl::registry::{Listed, State, list};
+use whorl::internal::os::escape;
+use whorl::internal::os::pid::proc_of;
+use whorl::internal::registry::RuntimeDir;
+use whorl::internal::registry::status::{Kind, Participant, PeerState};
+use whorl::internal::registry::{Listed, State, list};
 
 /// Returns every channel and server, sorted by name. It does not create the runtime directory.
 ///
@@ -19,7 +19,11 @@ pub fn survey() -> Result<Vec<Listed>, String> {
         return Ok(Vec::new());
     };
     let failed = |error| {
-        format!("{}: {}", whorl::os::escape::shown(directory.path()), whorl::os::error::reason(error))
+        format!(
+            "{}: {}",
+            whorl::internal::os::escape::shown(directory.path()),
+            whorl::internal::os::error::reason(error)
+        )
     };
     list(&directory).map_err(failed)
 }

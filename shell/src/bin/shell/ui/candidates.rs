@@ -2,8 +2,8 @@
 
 use clap_complete::engine::CompletionCandidate;
 use whorl::Name;
-use whorl::mailbox_server::server_registry::ServerRegistry;
-use whorl::registry::{Client, RuntimeDir, Waiter};
+use whorl::internal::mailbox_server::server_registry::ServerRegistry;
+use whorl::internal::registry::{Client, RuntimeDir, Waiter};
 
 /// Channels that have an owner, for `recv`.
 pub fn channels() -> Vec<CompletionCandidate> {
@@ -30,13 +30,14 @@ pub fn removable() -> Vec<CompletionCandidate> {
 
 /// The ports of mailbox servers that run.
 pub fn ports() -> Vec<CompletionCandidate> {
+    let Ok(Some(_)) = RuntimeDir::open_existing() else { return Vec::new() };
     let ports = ServerRegistry::open().map(|servers| servers.live_ports()).unwrap_or_default();
     ports.into_iter().map(|port| port.to_string().into()).collect()
 }
 
 /// Names in the runtime directory. An error leaves the list empty, because a person who presses a key wants no message.
 fn named(pick: impl Fn(&RuntimeDir, &str) -> Option<Name>) -> Vec<CompletionCandidate> {
-    let Ok(directory) = RuntimeDir::open() else { return Vec::new() };
+    let Ok(Some(directory)) = RuntimeDir::open_existing() else { return Vec::new() };
     let files = directory.names().unwrap_or_default();
     let mut names: Vec<_> = files.iter().filter_map(|file| pick(&directory, file)).collect();
     names.sort();

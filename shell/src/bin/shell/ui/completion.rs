@@ -11,9 +11,9 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use whorl::os::escape;
-use whorl::os::escape::shown;
-use whorl::os::standard::output;
+use whorl::internal::os::escape;
+use whorl::internal::os::escape::shown;
+use whorl::internal::os::standard::output;
 
 /// The variable that the script sets.
 pub const VARIABLE: &str = "WHORL_COMPLETE";
@@ -35,7 +35,7 @@ pub fn answer() -> Option<bool> {
         match shell.write_complete(&mut command, line, std::env::current_dir().ok().as_deref(), &mut answer) {
             Ok(()) => wrote(output().write_all(&answer)),
             Err(error) => {
-                print_error(&format!("completion: {}", whorl::os::error::reason_of(&error)));
+                print_error(&format!("completion: {}", whorl::internal::os::error::reason_of(&error)));
                 false
             }
         },

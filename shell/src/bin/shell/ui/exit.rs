@@ -31,7 +31,7 @@ impl Exit {
             Self::Nothing => 3,
             Self::Peers => 4,
             Self::Damaged => 5,
-            Self::Signal(signal) => whorl::os::signal::raise_default(signal),
+            Self::Signal(signal) => whorl::internal::os::signal::raise_default(signal),
         })
     }
 }

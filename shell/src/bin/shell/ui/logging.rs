@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use tracing_subscriber::filter::LevelFilter;
-use whorl::os::escape;
-use whorl::os::output::OutputError;
-use whorl::os::standard::errors;
+use whorl::internal::os::escape;
+use whorl::internal::os::output::OutputError;
+use whorl::internal::os::standard::errors;
 
 /// The variable that sets the level.
 const VARIABLE: &str = "WHORL_LOG";
@@ -90,7 +90,7 @@ pub fn open(path: &Path) -> Result<OwnedFd, String> {
 }
 
 fn open_with(path: &Path, more: OFlags) -> Result<OwnedFd, String> {
-    whorl::os::output::open_to_append(path, more).map_err(|error| cannot(path, error))
+    whorl::internal::os::output::open_to_append(path, more).map_err(|error| cannot(path, error))
 }
 
 /// Redirects standard error to a file, for a server in the background. A default path (not `chosen`) must not be a link, and
@@ -112,7 +112,7 @@ pub fn redirect_stderr_to(path: &Path, stream: &OwnedFd) -> Result<(), String> {
 }
 
 fn cannot(path: &Path, error: OutputError) -> String {
-    format!("cannot log to {}: {error}", whorl::os::escape::shown(path))
+    format!("cannot log to {}: {error}", whorl::internal::os::escape::shown(path))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use crate::ui::terminal::{CopyView, Stalled};
 use std::time::{Duration, Instant};
-use whorl::channel::{ProgressObserver, Snapshot};
-use whorl::registry::status::{Participant, PeerState};
+use whorl::internal::channel::{ProgressObserver, Snapshot};
+use whorl::internal::registry::status::{Participant, PeerState};
 
 /// After so long without any movement the view names the receivers that the sender waits for.
 const LIMIT: Duration = Duration::from_secs(1);

@@ -2,8 +2,8 @@
 
 use crate::ui::terminal::size_of;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
-use whorl::os::escape;
-use whorl::os::standard::output;
+use whorl::internal::os::escape;
+use whorl::internal::os::standard::output;
 
 /// Returns the width of the terminal on standard output, or `None` if it is not a terminal.
 pub fn terminal_width() -> Option<usize> {

@@ -9,9 +9,9 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::{Mutex, OnceLock};
-use whorl::os::escape;
-use whorl::os::signal::stop_signal;
-use whorl::os::standard::{self, errors, output};
+use whorl::internal::os::escape;
+use whorl::internal::os::signal::stop_signal;
+use whorl::internal::os::standard::{self, errors, output};
 
 /// When to show progress or colours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Formats a number of bytes in 1024s with at most three digits: `999 B`, `1.5 KiB`, `640 KiB`.
-pub use whorl::os::memory::in_words as size;
+pub use whorl::internal::os::memory::in_words as size;
 
 /// Formats a number of bytes per second: `1.5 MiB/s`.
 pub fn rate(bytes_per_s: u64) -> String {

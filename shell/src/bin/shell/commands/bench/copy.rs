@@ -69,5 +69,5 @@ fn timed(bench: &Bench, copier: &Copier, place: &Place, bytes: u64, copies: usiz
 }
 
 fn shown(path: &Path) -> String {
-    whorl::os::escape::shown(path)
+    whorl::internal::os::escape::shown(path)
 }

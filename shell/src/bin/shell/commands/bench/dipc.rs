@@ -7,7 +7,7 @@ use harness::collect::interleave_while;
 use harness::contender::Unavailable;
 use harness::copying::files::Place;
 use harness::servers::{Load, Verb, Who, rate};
-use whorl::contenders::mailboxes::read_attached;
+use whorl::internal::contenders::mailboxes::read_attached;
 
 /// Read or write, bytes of a message, connections, requests in flight on each.
 const LOADS: [(Verb, usize, usize, usize); 4] =

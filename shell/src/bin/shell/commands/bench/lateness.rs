@@ -13,7 +13,7 @@ use harness::streams::lateness;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::time::Duration;
-use whorl::contenders::ring::Whorl;
+use whorl::internal::contenders::ring::Whorl;
 
 const PARTIES: [&dyn Contender; 3] = [&Whorl, &Pipes, &Sockets];
 /// The default rate, in messages per second.

@@ -10,7 +10,7 @@ use harness::statistics::percentile;
 use harness::streams::Run;
 use harness::timing::Timing;
 use std::time::Duration;
-use whorl::contenders::lock::Whorl;
+use whorl::internal::contenders::lock::Whorl;
 
 /// Measures a contender: operations per second, or waits in ms.
 type Ask = fn(&'static Control, Question, &Timing) -> Run<Vec<f64>>;

@@ -27,7 +27,7 @@ use harness::control::Control;
 use report::Report;
 use std::path::PathBuf;
 use std::time::Duration;
-use whorl::os::signal::{catch_stop_signals, stop_signal};
+use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
 
 /// What every part uses.
 struct Bench {
@@ -49,11 +49,12 @@ pub fn run(args: Args) -> Exit {
     }
     let directory = args.directory.clone().unwrap_or_else(std::env::temp_dir);
     let found = std::env::current_exe().map_err(|error| ("this command".into(), error));
-    let looked = std::fs::read_dir(&directory).map_err(|error| (whorl::os::escape::shown(&directory), error));
+    let looked = std::fs::read_dir(&directory)
+        .map_err(|error| (whorl::internal::os::escape::shown(&directory), error));
     let shell = match found.and_then(|shell| looked.map(|_| shell)) {
         Ok(shell) => shell,
         Err((what, error)) => {
-            print_error(&format!("bench: {what}: {}", whorl::os::error::reason_of(&error)));
+            print_error(&format!("bench: {what}: {}", whorl::internal::os::error::reason_of(&error)));
             return Exit::Failed;
         }
     };

@@ -9,7 +9,7 @@ use harness::statistics::{number, spread};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 use std::time::Instant;
-use whorl::os::standard::output;
+use whorl::internal::os::standard::output;
 
 /// Which direction is better.
 #[derive(Clone, Copy, PartialEq)]
@@ -146,7 +146,8 @@ impl Report {
 pub fn is_unread() -> bool {
     let stdout = output();
     let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
-    poll(&mut asked, Some(&whorl::os::timeout::NOW)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
+    poll(&mut asked, Some(&whorl::internal::os::timeout::NOW)).is_ok()
+        && asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// Returns the values without their rounds.

@@ -6,7 +6,7 @@ use harness::collect::interleave_while;
 use harness::contender::{Contender, StreamCase};
 use harness::contenders::{no_ring::NoRing, pipes::Pipes, sockets::Sockets, tee::Tee};
 use harness::streams::throughput;
-use whorl::contenders::ring::Whorl;
+use whorl::internal::contenders::ring::Whorl;
 
 /// Bytes of a message, their label, and the slots of the ring.
 const SIZES: [(usize, &str, usize); 3] = [(64, "64 B", 64), (4096, "4 KiB", 64), (81920, "80 KiB", 16)];

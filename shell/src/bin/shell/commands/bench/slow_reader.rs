@@ -9,7 +9,7 @@ use harness::schedule::BUCKET;
 use harness::streams::slow_reader;
 use serde_json::json;
 use std::time::Duration;
-use whorl::contenders::ring::Whorl;
+use whorl::internal::contenders::ring::Whorl;
 
 const PARTIES: [&dyn Contender; 2] = [&Whorl, &Pipes];
 /// Messages per second, bytes of a message, and receivers.

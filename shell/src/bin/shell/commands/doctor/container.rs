@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::ui::units::size;
-use whorl::os::memory::{available, available_on_machine};
+use whorl::internal::os::memory::{available, available_on_machine};
 
 /// The link of the first pid namespace of a machine.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -32,7 +32,7 @@ fn pid_namespace() -> Finding {
             "a namespace of its own",
             "processes outside it have no pid here; data still arrive if both sides share the runtime directory",
         ),
-        Err(error) => Finding::warn(name, whorl::os::error::reason_of(&error), "is /proc mounted?"),
+        Err(error) => Finding::warn(name, whorl::internal::os::error::reason_of(&error), "is /proc mounted?"),
     }
 }
 

@@ -6,11 +6,11 @@ use crate::ui::units::{count, elapsed};
 use rustix::fs::inotify;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
-use whorl::os::error::reason;
-use whorl::os::escape::shown;
-use whorl::os::thread::start_thread;
-use whorl::registry::RuntimeDir;
-use whorl::registry::State;
+use whorl::internal::os::error::reason;
+use whorl::internal::os::escape::shown;
+use whorl::internal::os::thread::start_thread;
+use whorl::internal::registry::RuntimeDir;
+use whorl::internal::registry::State;
 use whorl::{Name, Received, Receiver, Sender};
 
 pub(super) fn look() -> Vec<Finding> {
@@ -111,7 +111,8 @@ fn woken() -> Result<Duration, String> {
         Ok(woken)
     };
     let sleeper = start_thread(Builder::new(), body);
-    let sleeper = sleeper.map_err(|error| format!("no thread: {}", whorl::os::error::reason_of(&error)))?;
+    let sleeper =
+        sleeper.map_err(|error| format!("no thread: {}", whorl::internal::os::error::reason_of(&error)))?;
     let sent = sender.wait_for_receivers_timeout(1, patience).and_then(|()| {
         let mut sent = Vec::new();
         for _ in 0..ROUNDS {

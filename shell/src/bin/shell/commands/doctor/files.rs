@@ -6,9 +6,9 @@ use rustix::fd::AsFd;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
-use whorl::os::error::reason;
-use whorl::os::new_file::{Abilities, abilities, check_locks};
-use whorl::registry::RuntimeDir;
+use whorl::internal::os::error::reason;
+use whorl::internal::os::new_file::{Abilities, abilities, check_locks};
+use whorl::internal::registry::RuntimeDir;
 
 /// Checks whether a filter of system calls forbids one that makes or tests files. An allowed call reports that no file has an
 /// empty name.

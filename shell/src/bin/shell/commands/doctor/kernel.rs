@@ -3,9 +3,9 @@
 use super::{Finding, files};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use whorl::os::error::reason;
-use whorl::os::ofd_lock::ByteLocks;
-use whorl::os::socket_owner::{OwnerCheck, Source};
+use whorl::internal::os::error::reason;
+use whorl::internal::os::ofd_lock::ByteLocks;
+use whorl::internal::os::socket_owner::{OwnerCheck, Source};
 
 /// The oldest version that has everything.
 const OLDEST: (u32, u32) = (5, 6);
@@ -106,7 +106,7 @@ fn socket_owners() -> Finding {
         Err(error) => {
             return Finding::warn(
                 name,
-                format!("not tried: {}", whorl::os::error::reason_of(&error)),
+                format!("not tried: {}", whorl::internal::os::error::reason_of(&error)),
                 advice,
             );
         }
@@ -121,7 +121,7 @@ fn socket_owners() -> Finding {
         Err(error) => {
             return Finding::warn(
                 name,
-                format!("not tried: {}", whorl::os::error::reason_of(&error)),
+                format!("not tried: {}", whorl::internal::os::error::reason_of(&error)),
                 advice,
             );
         }

@@ -3,9 +3,9 @@
 use super::{Finding, files};
 use crate::ui::units::size;
 use rustix::process::Resource;
-use whorl::os::limits::limit_of;
-use whorl::os::memory::available;
-use whorl::transfer::MAX_PEERS;
+use whorl::internal::os::limits::limit_of;
+use whorl::internal::os::memory::available;
+use whorl::internal::transfer::MAX_PEERS;
 
 /// Below the first number of descriptors the check fails, below the second it warns.
 const FILES: (u64, u64) = (64, 1024);
@@ -96,7 +96,7 @@ fn loopback() -> Finding {
         Ok(_) => Finding::ok("loopback", "127.0.0.1 works; there is no ::1"),
         Err(error) => Finding::fail(
             "loopback",
-            whorl::os::error::reason_of(&error),
+            whorl::internal::os::error::reason_of(&error),
             "'shell dipc' and 'shell serve' need it: ip link set lo up",
         ),
     }

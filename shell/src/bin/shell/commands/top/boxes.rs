@@ -2,11 +2,11 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
-use whorl::mailbox_server::attach::attach;
-use whorl::mailbox_server::server_registry::ServerRegistry;
-use whorl::os::close_on_fork::CloseOnForkFd;
-use whorl::os::timeout::NOW;
-use whorl::shm::mailboxes::MailSegment;
+use whorl::MailSegment;
+use whorl::internal::mailbox_server::attach::attach;
+use whorl::internal::mailbox_server::server_registry::ServerRegistry;
+use whorl::internal::os::close_on_fork::CloseOnForkFd;
+use whorl::internal::os::timeout::NOW;
 
 /// The most mailboxes whose versions are read.
 const MOST: u32 = 4096;

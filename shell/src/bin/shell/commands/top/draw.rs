@@ -10,7 +10,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Table, TableState};
-use whorl::os::escape;
+use whorl::internal::os::escape;
 
 /// The width of a fill bar.
 const BAR: usize = 8;

@@ -7,8 +7,8 @@ use crate::ui::units::{count, rate, short_number, size};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
-use whorl::registry::status::{Kind, Participant, PeerState, TransportKind};
-use whorl::registry::{Listed, State};
+use whorl::internal::registry::status::{Kind, Participant, PeerState, TransportKind};
+use whorl::internal::registry::{Listed, State};
 
 /// Every channel and server at one time.
 #[derive(Clone, Debug, Serialize)]
@@ -233,7 +233,7 @@ fn waiting(listed: &Listed) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use whorl::registry::status::{Phase, Report};
+    use whorl::internal::registry::status::{Phase, Report};
 
     fn ring(waits: bool, rate: u64, fill: u32) -> Listed {
         let peer = Participant { pid: 1, standing: PeerState::Live, behind: 1, fill };

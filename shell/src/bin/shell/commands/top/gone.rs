@@ -7,9 +7,9 @@ use crate::ui::terminal::print_error;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::thread::Builder;
 use std::time::Duration;
-use whorl::os::signal::{raise_default, stop_signal};
-use whorl::os::standard::input;
-use whorl::os::thread::start_thread;
+use whorl::internal::os::signal::{raise_default, stop_signal};
+use whorl::internal::os::standard::input;
+use whorl::internal::os::thread::start_thread;
 
 /// How long the view may take to end by the signal.
 const GRACE: Duration = Duration::from_millis(200);

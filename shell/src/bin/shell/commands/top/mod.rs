@@ -28,9 +28,9 @@ use screen::Screen;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
-use whorl::os::signal::{catch_stop_signals, stop_signal};
-use whorl::os::standard::{input, output};
-use whorl::os::thread::start_thread;
+use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
+use whorl::internal::os::standard::{input, output};
+use whorl::internal::os::thread::start_thread;
 
 /// How long a signal or new figures may stay unnoticed while no key is pressed.
 const LOOK: Duration = Duration::from_millis(50);
@@ -64,7 +64,9 @@ pub fn run(args: Args) -> Exit {
         (_, Some(signal)) => Exit::Signal(signal),
         (Ok(Ok(())), None) => Exit::Done,
         (Ok(Err(why)), None) => failed(&why),
-        (Err(error), None) => failed(&format!("the terminal: {}", whorl::os::error::reason_of(&error))),
+        (Err(error), None) => {
+            failed(&format!("the terminal: {}", whorl::internal::os::error::reason_of(&error)))
+        }
     }
 }
 

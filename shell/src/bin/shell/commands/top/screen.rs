@@ -9,7 +9,7 @@ use ratatui::crossterm::terminal::{
 use ratatui::layout::Rect;
 use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 use std::io::{BufWriter, Result};
-use whorl::os::standard::{Output, output};
+use whorl::internal::os::standard::{Output, output};
 
 /// The terminal on standard output, in raw mode and with another screen.
 ///
