@@ -57,7 +57,7 @@ fn the_example_says_hello_in_every_way() {
     };
     let server = Server::open(options, None).expect("a mailbox server");
     let port = server.address().port().to_string();
-    let serving = std::thread::spawn(move || server.run());
+    let serving = std::thread::spawn(move || server.start()?.serve());
     for program in programs {
         let directory = program.with_extension("servers");
         std::fs::create_dir(&directory).expect("a directory");

@@ -71,7 +71,7 @@ fn opening() {
                 };
                 let server = Mailbox::open(options, None).expect("a server");
                 opened();
-                server.close();
+                drop(server);
             }
             other => panic!("no scene {other}"),
         }

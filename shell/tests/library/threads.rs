@@ -55,7 +55,7 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     };
     let server = Mailboxes::open(options, None).expect("a mailbox server");
     let port = server.address().port();
-    let serving = std::thread::spawn(move || server.run());
+    let serving = std::thread::spawn(move || server.start()?.serve());
     let ours =
         |(name, _): &(String, u64)| ["control", "counter"].contains(&&**name) || name.starts_with("dipc ");
     // Two control threads, a counter, two workers and a waker. A thread gets its name a moment after it was born.

@@ -5,7 +5,7 @@ mod keep;
 mod reclaim;
 mod run;
 
-pub use run::RunError;
+pub use run::{RunError, RunningServer};
 
 use crate::os::error::{OsError, cannot};
 use crate::os::limits;
@@ -285,9 +285,6 @@ impl Server {
         self.registry.protect(&name);
         self.log = Some(name);
     }
-
-    /// Takes everything away again, without having served.
-    pub fn close(self) {}
 
     fn connections(&self) -> usize {
         self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()

@@ -17,15 +17,16 @@ const INTERVAL: Duration = Duration::from_millis(1);
 
 /// The handle of the thread. Dropping it lets the thread end, and does not wait for that: the next process that reclaims
 /// completes what it has begun.
+#[derive(Debug)]
 pub(super) struct ReclaimThread(Arc<Requests>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Requests {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// How often to look for dead programs.
     attempts: u32,

@@ -7,6 +7,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -17,6 +18,7 @@ use crate::mailbox_server::listen;
 use crate::mailbox_server::out_buffer::OutBuffer;
 use crate::mailbox_server::reply::{self, CloseReason};
 use crate::mailbox_server::wait_list::WaitList;
+use crate::mailbox_server::worker::Shared;
 use crate::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::deadline;
@@ -50,16 +52,63 @@ pub enum RunError {
     Worker,
 }
 
+/// A server whose threads run.
+#[derive(Debug)]
+pub struct RunningServer {
+    server: Server,
+    reclaim: ReclaimThread,
+    threads: Threads,
+}
+
+/// The workers and the thread that tells them of new messages. Dropping it ends them, and waits for that.
+#[derive(Debug)]
+struct Threads {
+    queues: Vec<Arc<WorkerQueue>>,
+    shared: Arc<Shared>,
+    running: Vec<JoinHandle<bool>>,
+}
+
+impl Threads {
+    /// Ends the threads. Returns whether each of them had done its work.
+    fn end(&mut self) -> bool {
+        for queue in &self.queues {
+            queue.send(WorkerMessage::End);
+        }
+        self.shared.wait_list.end();
+        self.running.drain(..).fold(true, |whole, thread| thread.join().unwrap_or(false) && whole)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Server {
-    /// Serves until a signal or the control socket asks to stop; then lets the clients finish, and takes everything away.
-    /// To be called after [`signal::catch_stop_signals`].
+    /// Starts the server's threads. A caller that reports the server as ready does so after this. To be called after
+    /// [`signal::catch_stop_signals`].
     ///
     /// # Errors
-    /// It could not go on.
-    pub fn run(mut self) -> Result<(), RunError> {
+    /// The machine has no threads or descriptors left. Nothing is left behind.
+    pub fn start(mut self) -> Result<RunningServer, RunError> {
+        match self.start_threads() {
+            Ok((threads, reclaim)) => Ok(RunningServer { server: self, reclaim, threads }),
+            Err(error) => {
+                // The caller gets the reason, so the log would say nothing more.
+                if let Some(log) = &self.log {
+                    self.registry.remove(log);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start_threads(&mut self) -> Result<(Threads, ReclaimThread), RunError> {
         let stop = signal::stop_event().map_err(cannot("watch for signals"))?;
         watch(&self.epoll, stop, STOP).map_err(cannot("watch for signals"))?;
-        let mut threads = Vec::new();
+        let (queues, shared, running) = (self.queues.clone(), self.shared.clone(), Vec::new());
+        let mut threads = Threads { queues, shared, running };
         for worker in std::mem::take(&mut self.workers) {
             let ended = self.ended.clone();
             let body = move || {
@@ -68,32 +117,40 @@ impl Server {
                 drop(told);
                 result.is_ok()
             };
-            threads.push(spawn("worker", body)?);
+            threads.running.push(spawn("worker", body)?);
         }
         let (segment, shared) = (self.segment.clone(), self.shared.clone());
-        let waker = spawn("waker", move || {
+        threads.running.push(spawn("waker", move || {
             wake(&segment, &shared.wait_list);
             true
-        })?;
-        let reclaim = ReclaimThread::start(self.segment.clone())?;
-        let result = self.serve(threads.len(), &reclaim);
+        })?);
+        Ok((threads, ReclaimThread::start(self.segment.clone())?))
+    }
+}
+
+impl RunningServer {
+    /// Serves until a signal or the control socket asks to stop. Then it lets the clients finish, and removes everything.
+    ///
+    /// # Errors
+    /// A system call failed that the server cannot do without, or a worker ended.
+    pub fn serve(self) -> Result<(), RunError> {
+        let Self { mut server, reclaim, mut threads } = self;
+        let result = server.serve(threads.queues.len(), &reclaim);
         drop(reclaim);
-        if let (Ok(()), Some(log)) = (&result, &self.log) {
-            self.registry.remove(log);
+        if let (Ok(()), Some(log)) = (&result, &server.log) {
+            server.registry.remove(log);
         }
-        drop(self.control);
-        for queue in &self.queues {
-            queue.send(WorkerMessage::End);
-        }
-        self.shared.wait_list.end();
-        let mut whole = true;
-        for thread in threads.into_iter().chain([waker]) {
-            whole &= thread.join().unwrap_or(false);
-        }
+        drop(server.control);
+        let whole = threads.end();
         result?;
         if whole { Ok(()) } else { Err(RunError::Worker) }
     }
 
+    /// Removes everything, without having served.
+    pub fn close(self) {}
+}
+
+impl Server {
     fn serve(&mut self, mut running: usize, reclaim: &ReclaimThread) -> Result<(), RunError> {
         let mut events: Vec<Event> = Vec::with_capacity(64);
         let mut callers = Callers::new(CALLER);

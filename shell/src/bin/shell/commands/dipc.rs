@@ -13,7 +13,7 @@ use whorl::internal::mailbox_server::listen::{self, Inherited};
 use whorl::internal::mailbox_server::notify::notify;
 use whorl::internal::mailbox_server::remove::{RemoveError, Removed, remove};
 use whorl::internal::mailbox_server::reply::Limits;
-use whorl::internal::mailbox_server::server::{Options, Server};
+use whorl::internal::mailbox_server::server::{Options, RunningServer, Server};
 use whorl::internal::mailbox_server::server_registry::{ServerRegistry, log_name};
 use whorl::internal::mailbox_server::token;
 use whorl::internal::os::daemon;
@@ -174,11 +174,19 @@ fn foreground(args: &Args, options: Options, inherited: Option<Inherited>, log: 
             return Exit::Failed;
         }
     };
-    if !print(&listening(&server)) {
+    let listening = listening(&server);
+    let server = match server.start() {
+        Ok(server) => server,
+        Err(error) => {
+            print_error(&format!("dipc: {error}"));
+            return Exit::Failed;
+        }
+    };
+    if !print(&listening) {
         server.close();
         return Exit::Failed;
     }
-    match serve(server) {
+    match serve(server, &listening) {
         Exit::Done => match signal::stop_signal() {
             None | Some(SIGTERM) => Exit::Done,
             Some(signal) => Exit::Signal(signal),
@@ -190,10 +198,10 @@ fn foreground(args: &Args, options: Options, inherited: Option<Inherited>, log: 
 /// The signal by which supervisors stop a server. The server then ends with success.
 const SIGTERM: i32 = 15;
 
-fn serve(server: Server) -> Exit {
-    tracing::info!("{}", listening(&server));
-    notify(&format!("READY=1\nMAINPID={}\nSTATUS={}\n", std::process::id(), listening(&server)));
-    match server.run() {
+fn serve(server: RunningServer, listening: &str) -> Exit {
+    tracing::info!("{listening}");
+    notify(&format!("READY=1\nMAINPID={}\nSTATUS={listening}\n", std::process::id()));
+    match server.serve() {
         Ok(()) => {
             tracing::info!("ended");
             Exit::Done
@@ -270,19 +278,26 @@ fn daemon(
     };
     if let Err(why) = log.redirect(&path, log_file.is_some()) {
         verdict.send(&format!("1{why}"));
-        server.close();
         return 1;
     }
     logging::start(log.level, log.json, None);
-    if !verdict.send(&format!("0{}", listening(&server))) {
+    if let Some(own) = own {
+        server.logs_to(own);
+    }
+    let listening = listening(&server);
+    let server = match server.start() {
+        Ok(server) => server,
+        Err(error) => {
+            verdict.send(&format!("1{error}"));
+            return 1;
+        }
+    };
+    if !verdict.send(&format!("0{listening}")) {
         // The caller got no verdict and takes the start as failed, so it must fail.
         server.close();
         return 1;
     }
-    if let Some(own) = own {
-        server.logs_to(own);
-    }
-    u8::from(serve(server) != Exit::Done)
+    u8::from(serve(server, &listening) != Exit::Done)
 }
 
 /// Runs `shell dipcrm`.
