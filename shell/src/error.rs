@@ -3,9 +3,10 @@
 //! Most programs only print them. A program that tells one cause from another matches them.
 
 pub use crate::discovery::FileError;
+pub use crate::mailbox_server::server_registry::RegistryError;
 pub use crate::os::error::OsError;
 pub use crate::registry::protocol::{ProtocolError, Refusal};
 pub use crate::registry::{BindError, ConnectError, NameError, RequestError, RuntimeError};
+pub use crate::shm::LayoutError;
 pub use crate::shm::ring::SegmentError;
 pub use whorl_core::error::{LockError, MailReadError, MailWriteError, WaitError};
-pub use whorl_core::layout::LayoutError;

@@ -40,6 +40,10 @@
 //! A program that uses the library alone turns it off: `whorl-ipc = { version = "0.1", default-features = false }`.
 
 #![cfg_attr(feature = "cli", deny(unreachable_pub))]
+#![cfg_attr(
+    feature = "cli",
+    allow(rustdoc::private_intra_doc_links, reason = "the checked page is the one without `cli`")
+)]
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports, reason = "the command uses the rest"))]
 
 #[cfg(not(target_os = "linux"))]
@@ -69,7 +73,7 @@ pub use discovery::{Answer, Reach, Server, ServerError, ServerOptions, discover}
 pub use mailbox_server::attach::AttachError;
 pub use registry::Name;
 pub use registry::protocol::Start;
+pub use shm::MailGeometry;
 pub use shm::heap;
 pub use shm::mailboxes::{MailSegment, MailboxError, Mailboxes, Message};
 pub use whorl_core::error::End;
-pub use whorl_core::layout::MailGeometry;

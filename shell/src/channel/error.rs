@@ -5,7 +5,6 @@ use crate::registry::protocol::Refusal;
 use crate::registry::{BindError, ConnectError, RequestError, RuntimeError};
 use crate::shm::LayoutError;
 use crate::shm::ring::SegmentError;
-use rustix::io::Errno;
 use thiserror::Error;
 
 /// Why a channel cannot be created.
@@ -124,8 +123,8 @@ pub enum ReceiveError {
         length: usize,
     },
     /// A system call failed.
-    #[error("cannot receive: {}", crate::os::error::reason(*.0))]
-    System(Errno),
+    #[error(transparent)]
+    System(#[from] OsError),
     /// This process was forked from the one that joined. Only that process can use the receiver.
     #[error("this receiver belongs to the process that forked this one")]
     Forked,

@@ -28,6 +28,7 @@ pub enum Reach {
 
 /// What came of asking one server.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Answer {
     /// Its information file.
     pub file: PathBuf,

@@ -39,6 +39,7 @@ pub struct Information {
 
 /// What is wrong with an information file.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
 pub enum FileError {
     /// Its server is dead.
     #[error("stale: its server is dead")]

@@ -32,6 +32,7 @@ use thiserror::Error;
 
 /// Why there is no server.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ServerError {
     /// The channel.
     #[error(transparent)]

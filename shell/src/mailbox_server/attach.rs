@@ -43,6 +43,7 @@ impl From<&str> for ServerAddr {
 
 /// Why there is no attaching.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum AttachError {
     /// No such server.
     #[error("no mailbox server owned by you on port {0}")]
@@ -69,7 +70,7 @@ impl Mailboxes {
     ///
     /// # Examples
     /// ```no_run
-    /// let mut mailboxes = whorl::shm::mailboxes::Mailboxes::attach(9000)?;
+    /// let mut mailboxes = whorl::Mailboxes::attach(9000)?;
     /// let version = mailboxes.write(3, b"hello")?;
     /// let message = mailboxes.read(3)?;
     /// assert!(message.version >= version);

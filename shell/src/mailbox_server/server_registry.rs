@@ -19,6 +19,7 @@ use crate::registry::{Client, Name, RuntimeDir, RuntimeError, owner_pid, report,
 
 /// Why a server is not registered, or not found.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RegistryError {
     /// There is no runtime directory that can be trusted.
     #[error(transparent)]

@@ -29,6 +29,7 @@ pub struct Client {
 
 /// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// No process owns the name.
     #[error("no such channel")]
@@ -52,6 +53,7 @@ pub enum ConnectError {
 
 /// Why there was no answer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
 pub enum RequestError {
     /// The owner closed the connection.
     #[error("its owner closed the connection")]

@@ -34,6 +34,7 @@ pub struct Listener {
 
 /// Why a name cannot be taken.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum BindError {
     /// Another process has it.
     #[error("the name '{0}' is in use; 'shell ls' shows its owner")]

@@ -60,6 +60,7 @@ pub enum DisconnectReason {
 
 /// Why an owner refuses a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// As many take part as can.
     #[error("every seat is taken")]
@@ -124,6 +125,7 @@ pub struct Record {
 
 /// What arrived is no record of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// The other side speaks another version.
     #[error(

@@ -5,6 +5,7 @@
 //! Everything in it is reached through the opened directory, never by its path again.
 
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::{OsError, cannot};
 use crate::os::file::path_of;
 use crate::os::file_id::FileId;
 use crate::os::pid::mount_namespace;
@@ -35,14 +36,16 @@ fn view() -> View {
 
 /// Why there is no runtime directory to be trusted.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// A system call failed.
-    #[error("the runtime directory {}: {}", crate::os::escape::shown(.path), crate::os::error::reason(*.error))]
+    #[error("the runtime directory {}: {}", crate::os::escape::shown(.path), crate::os::error::reason(.error.errno()))]
     System {
         /// The directory.
         path: PathBuf,
-        /// What the kernel said.
-        error: Errno,
+        /// What failed.
+        #[source]
+        error: OsError,
     },
     /// Something is wrong with it.
     #[error("the runtime directory {} is not safe: {why}; {advice}", crate::os::escape::shown(.path))]
@@ -91,8 +94,8 @@ impl RuntimeDir {
             None => Self::open_named(&std::env::temp_dir(), &format!("whorl-{}", geteuid().as_raw()), false),
         };
         match opened {
-            Err(RuntimeError::System { error: Errno::NOENT, path })
-                if path.parent().is_some_and(Path::exists) =>
+            Err(RuntimeError::System { error, path })
+                if error.errno() == Errno::NOENT && path.parent().is_some_and(Path::exists) =>
             {
                 Ok(None)
             }
@@ -123,7 +126,8 @@ impl RuntimeDir {
 
     fn open_named(parent: &Path, name: &str, creates: bool) -> Result<Self, RuntimeError> {
         let path = parent.join(name);
-        let failed = |error| RuntimeError::System { path: path.clone(), error };
+        let failed =
+            |error| RuntimeError::System { path: path.clone(), error: cannot("open the directory")(error) };
         let refuse = |path: &Path, why: &str, advice| {
             Err(RuntimeError::Unsafe { path: path.to_owned(), why: why.to_owned(), advice })
         };

@@ -3,7 +3,7 @@
 //! # Examples
 //!
 //! ```
-//! use whorl::shm::heap;
+//! use whorl::heap;
 //! use whorl_core::error::{End, ReadError};
 //! use whorl_core::ring::PendingReceiver;
 //! use whorl_core::layout::Geometry;

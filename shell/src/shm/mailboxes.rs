@@ -23,6 +23,7 @@ use whorl_core::layout::{self as core, MailGeometry, Region};
 
 /// Why mailboxes cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum MailboxError {
     /// There is no such memory, or it cannot be mapped.
     #[error(transparent)]
@@ -182,8 +183,7 @@ pub struct Message {
 /// A server's are attached to by its port, `Mailboxes::attach(9000)`; these are made here:
 ///
 /// ```
-/// use whorl::shm::mailboxes::MailSegment;
-/// use whorl_core::layout::MailGeometry;
+/// use whorl::{MailGeometry, MailSegment};
 ///
 /// let segment = MailSegment::create(MailGeometry::new(8, 1024, 16)?)?;
 /// let (mut writer, mut reader) = (segment.sit()?, segment.sit()?);

@@ -22,6 +22,7 @@ use whorl_core::layout::{Geometry, LayoutError, Region, Ring};
 
 /// Why there is no segment.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum SegmentError {
     /// The machine, or a control group we are in, has not enough memory.
     #[error("not enough memory: needs {}, {} is free", memory::in_words(*needed), memory::in_words(*free))]

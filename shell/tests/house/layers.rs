@@ -52,7 +52,8 @@ fn a_layer_uses_only_the_layers_below_it() {
     let mut wrong = Vec::new();
     let mut files = 0;
     for (file, number, line) in lines("shell/src") {
-        if file == "lib.rs" || folder_of(&file) == "bin" {
+        // The root says what can be used from outside.
+        if ["lib.rs", "error.rs", "internal.rs"].contains(&&*file) || folder_of(&file) == "bin" {
             continue;
         }
         files += usize::from(number == 1);

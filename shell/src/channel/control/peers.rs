@@ -70,6 +70,7 @@ impl Peer {
 
 /// What became of the receivers that took part and are gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PeerSummary {
     /// Receivers that have everything.
     pub done: u64,

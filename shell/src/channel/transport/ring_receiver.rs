@@ -32,7 +32,7 @@ impl RingReceiver {
     pub(crate) fn arm(&mut self) -> Result<bool, ReceiveError> {
         match self.receiver.arm() {
             Err(ReadError::Ended(_)) => Ok(false),
-            other => Ok(other?),
+            other => other.map_err(from_core),
         }
     }
 
@@ -60,7 +60,7 @@ impl RingReceiver {
         let batch = match batch {
             Ok(batch) => batch,
             Err(ReadError::Ended(end)) => return Ok(Taken::End(end)),
-            Err(error) => return Err(ReceiveError::from(error).into()),
+            Err(error) => return Err(from_core(error).into()),
         };
         let taken = match evictable {
             true => take_copied(&batch, &mut self.scratch, take),
@@ -112,15 +112,13 @@ fn take_copied<T, E: From<ReceiveError>>(
     }
 }
 
-impl From<ReadError> for ReceiveError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Empty => Self::Empty,
-            ReadError::SenderDied => Self::SenderDied,
-            ReadError::Evicted => Self::Evicted,
-            ReadError::TimedOut => Self::TimedOut,
-            ReadError::Interrupted => Self::Interrupted,
-            ReadError::Corrupt | ReadError::Ended(_) => Self::Corrupt,
-        }
+fn from_core(error: ReadError) -> ReceiveError {
+    match error {
+        ReadError::Empty => ReceiveError::Empty,
+        ReadError::SenderDied => ReceiveError::SenderDied,
+        ReadError::Evicted => ReceiveError::Evicted,
+        ReadError::TimedOut => ReceiveError::TimedOut,
+        ReadError::Interrupted => ReceiveError::Interrupted,
+        ReadError::Corrupt | ReadError::Ended(_) => ReceiveError::Corrupt,
     }
 }

@@ -4,6 +4,7 @@ use crate::channel::error::ReceiveError;
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
 use crate::channel::transport::payload::{Deadline, Payload, Taken};
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::error::cannot;
 use crate::registry::{Client, RequestError, readable};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -49,7 +50,7 @@ impl Stream {
         match poll(&mut ready, Some(&crate::os::timeout::NOW)) {
             Ok(count) => Ok(count == 0),
             Err(Errno::INTR) => Ok(false),
-            Err(error) => Err(ReceiveError::System(error)),
+            Err(error) => Err(cannot("receive")(error).into()),
         }
     }
 
@@ -121,11 +122,11 @@ fn read(socket: &CloseOnForkFd, buffer: &mut [u8], deadline: Deadline) -> Result
                 readable(socket.as_fd(), deadline).map_err(|error| match error {
                     RequestError::TimedOut => ReceiveError::TimedOut,
                     RequestError::Interrupted => ReceiveError::Interrupted,
-                    RequestError::System(error) => ReceiveError::System(error.errno()),
+                    RequestError::System(error) => cannot("receive")(error.errno()).into(),
                     _ => ReceiveError::Corrupt,
                 })?;
             }
-            (Err(error), _) => return Err(ReceiveError::System(error)),
+            (Err(error), _) => return Err(cannot("receive")(error).into()),
         }
     }
 }

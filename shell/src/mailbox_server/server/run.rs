@@ -75,7 +75,11 @@ impl Threads {
             queue.send(WorkerMessage::End);
         }
         self.shared.wait_list.end();
-        self.running.drain(..).fold(true, |whole, thread| thread.join().unwrap_or(false) && whole)
+        let mut whole = true;
+        for thread in self.running.drain(..) {
+            whole &= thread.join().unwrap_or(false);
+        }
+        whole
     }
 }
 
