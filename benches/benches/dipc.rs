@@ -3,14 +3,14 @@
 
 use benches::collect::{Collected, interleave, present};
 use benches::control::Control;
+use benches::copying::command::build;
 use benches::copying::files::Place;
 use benches::many_connections::{self, UNDER_WAY};
 use benches::options::{Options, Timing};
 use benches::report::{Better, Case};
 use benches::servers::{Load, Verb, Who, rate};
 use benches::targets::{Against, Bound, Target, at_least, beside};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 use whorl::internal::contenders::mailboxes::read_attached;
 
@@ -188,20 +188,4 @@ fn print(
         targets,
     }
     .print(options.json);
-}
-
-/// Builds the release version of the command.
-fn build() -> Result<PathBuf, String> {
-    let own = std::env::current_exe().map_err(|why| why.to_string())?;
-    let target = own.ancestors().nth(3).ok_or("this bench is not in a target directory")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(["build", "--quiet", "--release", "-p", "shell", "--bin", "shell", "--target-dir"])
-        .arg(target);
-    match command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).status() {
-        Ok(status) if status.success() => Ok(target.join("release/shell")),
-        Ok(status) => Err(format!("the command was not built: {status}")),
-        Err(why) => Err(format!("the command was not built: {why}")),
-    }
 }

@@ -58,7 +58,8 @@ impl Shell {
     }
 }
 
-fn build() -> Result<PathBuf, String> {
+/// Builds the release version of the command, and returns its path.
+pub fn build() -> Result<PathBuf, String> {
     // This bench is in target/release/deps.
     let own = std::env::current_exe().map_err(text("find this bench"))?;
     let target = own.ancestors().nth(3).ok_or("this bench is not in a target directory")?;
@@ -66,7 +67,7 @@ fn build() -> Result<PathBuf, String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--release", "-p", "shell", "--bin", "shell", "--target-dir"])
+        .args(["build", "--quiet", "--release", "-p", "whorl-ipc", "--bin", "shell", "--target-dir"])
         .arg(target);
     tools::succeed(command.current_dir(workspace)).map_err(|why| format!("shell was not built: {why}"))?;
     Ok(target.join("release/shell"))
