@@ -38,12 +38,31 @@ impl<const SEATS: usize> LockWords<[SeatState; SEATS]> {
 /// drop(participant.write(None).expect("this call has no deadline"));
 /// ```
 #[derive(Debug)]
-pub struct SeatLock<'m, H> {
-    words: &'m LockWords,
+pub struct SeatLock<'m, H, S: ?Sized = [SeatState]> {
+    words: &'m LockWords<S>,
     host: H,
 }
 
-impl<'m, H: Host> SeatLock<'m, H> {
+mod sealed {
+    /// An array of seats or a slice of them. A number of seats that the compiler knows makes uncontended writing faster.
+    pub trait Seats {
+        fn cells(&self) -> &[super::SeatState];
+    }
+
+    impl Seats for [super::SeatState] {
+        fn cells(&self) -> &[super::SeatState] {
+            self
+        }
+    }
+
+    impl<const SEATS: usize> Seats for [super::SeatState; SEATS] {
+        fn cells(&self) -> &[super::SeatState] {
+            self
+        }
+    }
+}
+
+impl<'m, H: Host, S: sealed::Seats + ?Sized> SeatLock<'m, H, S> {
     /// Makes a lock from its words.
     ///
     /// # Safety
@@ -51,15 +70,15 @@ impl<'m, H: Host> SeatLock<'m, H> {
     ///
     /// # Panics
     /// If there are no seats, or more than 1024.
-    pub unsafe fn new(words: &'m LockWords, host: H) -> Self {
-        assert!((1..=1024).contains(&words.cells.len()), "a lock has 1 to 1024 seats");
+    pub unsafe fn new(words: &'m LockWords<S>, host: H) -> Self {
+        assert!((1..=1024).contains(&words.cells.cells().len()), "a lock has 1 to 1024 seats");
         Self { words, host }
     }
 }
 
 // SAFETY: the parts are fields of one value, `new` has checked their number, and the caller of `new` vouches for the
 // host.
-unsafe impl<H: Host> Parts for SeatLock<'_, H> {
+unsafe impl<H: Host, S: sealed::Seats + ?Sized> Parts for SeatLock<'_, H, S> {
     type Host = H;
 
     fn host(&self) -> &H {
@@ -69,7 +88,7 @@ unsafe impl<H: Host> Parts for SeatLock<'_, H> {
         &self.words.owner_word
     }
     fn cells(&self) -> &[SeatState] {
-        &self.words.cells
+        self.words.cells.cells()
     }
     fn seats_used(&self) -> &SeatsUsed {
         &self.words.seats_used

@@ -15,7 +15,7 @@ const SEATS_USED: u32 = 8;
 pub type Shared = LockWords<[SeatState; SEATS]>;
 
 /// The lock over these words, as one process uses it.
-type Handle = SeatLock<'static, SharedHost>;
+type Handle = SeatLock<'static, SharedHost, [SeatState; SEATS]>;
 
 /// Returns the memory object whose bytes the live processes lock. The forked roles inherit it.
 fn object() -> &'static OwnedFd {
