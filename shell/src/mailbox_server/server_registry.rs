@@ -34,7 +34,7 @@ pub enum RegistryError {
         error: OsError,
     },
     /// A file in it cannot be trusted.
-    #[error("{} exists, and is not a regular file owned by you; remove it and try again", shown(.0))]
+    #[error("{} exists and is not a regular file owned by you; remove it and try again", shown(.0))]
     NotOwned(PathBuf),
     /// Another server of this user has the port, perhaps at another address.
     #[error(
