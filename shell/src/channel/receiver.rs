@@ -142,7 +142,7 @@ impl Receiver {
         if let Attempt::Joined(receiver) = attempt()? {
             return Ok(Some(receiver));
         }
-        // Listen first, then look again: nobody who comes in between is missed.
+        // Watch first, then look again, so that no sender that comes in between is missed.
         let mut changes = Changes::of(directory);
         let create = || WaitFile::create(directory, name);
         let failed = cannot("create the wait file");
@@ -175,7 +175,7 @@ impl Receiver {
         }
     }
 
-    /// Joins only if somebody owns the name and lets us in now.
+    /// Joins only if a sender owns the name and admits this receiver now.
     pub(crate) fn join_now(
         token: Token,
         directory: &RuntimeDir,

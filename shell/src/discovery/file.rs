@@ -44,7 +44,7 @@ pub enum FileError {
     /// Its server is dead.
     #[error("stale: its server is dead")]
     Stale,
-    /// It is no regular file of ours.
+    /// It is not a regular file owned by this user.
     #[error("it exists and is not a regular file owned by you; remove it and try again")]
     Foreign,
     /// It does not say what it should.

@@ -372,7 +372,7 @@ impl TcpClient {
         self.token.is_none()
     }
 
-    /// Goes on with one client; false when it is through.
+    /// Serves one client as far as its socket allows. Returns `false` if the client is done.
     fn advance(&mut self, reply: &[u8], counter: &ClientCounter) -> bool {
         let wait =
             |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
@@ -387,7 +387,7 @@ impl TcpClient {
         }
         let mut buffer = [0; wire::HELLO];
         let room = wire::HELLO - self.hello.len();
-        // After its hello a client says nothing more: it hangs up when its run is through.
+        // After its hello a client sends nothing more, and closes the connection at the end of its run.
         match (&*self.socket).read(&mut buffer[..room.max(1)]) {
             Ok(0) => false,
             Ok(_) if self.token.is_some() => false,

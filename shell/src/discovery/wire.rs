@@ -11,7 +11,7 @@
 //! server    "bye user REASON", LF
 //! ```
 //!
-//! The client hangs up when its whole run is through, so that the server can tell the ways of one run together.
+//! The client closes the connection at the end of its run, so that the server counts both ways of a run as one client.
 
 use crate::registry::protocol::Token;
 

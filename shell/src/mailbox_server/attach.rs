@@ -11,7 +11,7 @@ use crate::registry::protocol::{ControlMessage, ProtocolError, Refusal, Token};
 use crate::registry::{Client, ConnectError, RequestError};
 use crate::shm::mailboxes::{MailSegment, MailboxError, Mailboxes};
 
-/// A server that does not answer for so long is taken for stuck.
+/// A server that does not answer for this long counts as stuck.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Where a server is found.

@@ -3,7 +3,7 @@
 //! A connection holds data only while a request is half received, or a reply half sent. One that does so is cheap, ten
 //! thousand may not be. So what goes beyond a connection's own reserve comes from one budget, and a client that finds it
 //! empty is refused instead of the machine going down. A connection gets at most a quarter of the budget, an address in
-//! the network at most half. So one greedy client, or machine, leaves something to the others, and nobody takes a reserve.
+//! the network at most half. So one greedy client, or machine, leaves something to the others, and no client takes a reserve.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::os::thread::unpoisoned;
 
-/// So many bytes in each [`BudgetedBuf`] are not counted: half a line, or a few short replies.
+/// The bytes in each [`BudgetedBuf`] that are not counted: half a line, or a few short replies.
 const FREE: usize = 1024;
 
 /// A budget of bytes, shared by all connections of a server.
@@ -165,7 +165,7 @@ pub struct OutOfMemory;
 #[derive(Debug)]
 pub struct BudgetedBuf {
     bytes: Vec<u8>,
-    /// So many at the front are forgotten.
+    /// How many bytes at the front are no longer needed.
     start: usize,
     account: Arc<Account>,
     what: Use,

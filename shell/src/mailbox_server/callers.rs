@@ -12,15 +12,15 @@ use crate::registry::send;
 
 /// A caller must send its request within this time.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// So many callers may have asked nothing yet: several times those that are taken in before the server hears them.
+/// The most callers that have sent no request yet: several times the number that is accepted before the server reads them.
 const SILENT: usize = 192;
-/// So many programs may be attached.
+/// The most programs that are attached at a time.
 pub(crate) const ATTACHED: usize = 192;
 
 /// Names a caller.
 pub(crate) type Number = u64;
 
-/// Who has been heard.
+/// What a caller has done.
 #[derive(Debug)]
 pub(crate) enum CallerEvent {
     /// One that asks something.

@@ -11,7 +11,7 @@ use super::reply::Limits;
 use super::timed::TimedSocket;
 use crate::shm::mailboxes::Message;
 
-/// A longer reply line comes from no server of ours.
+/// No mailbox server sends a longer reply line.
 const LINE_MAX: usize = 1024;
 /// How long a server may take to answer, where nothing else is asked for.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -264,7 +264,7 @@ impl Client {
         self.line_after(Duration::ZERO)
     }
 
-    /// A reply's line, to a request that waits for so long on purpose.
+    /// The line of a reply to a request that asks the server to wait this long.
     fn line_after(&mut self, wait: Duration) -> Result<String, ClientError> {
         let line = self.socket.line(LINE_MAX, wait).map_err(|error| self.failed(error))?;
         if line.is_empty() {
@@ -289,7 +289,7 @@ impl Client {
     }
 }
 
-/// Why nobody was reached.
+/// Why no server was reached.
 fn unreached(error: std::io::Error, timeout: Option<Duration>) -> ClientError {
     match (Errno::from_io_error(&error), timeout) {
         (

@@ -45,7 +45,7 @@ pub(crate) struct IoContext<'a, B> {
 /// What becomes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
-    /// It goes on.
+    /// The connection stays open.
     Stay,
     /// Its socket is to be closed.
     Close,

@@ -276,7 +276,7 @@ pub fn inherited() -> Result<Option<Inherited>, ListenError> {
     Ok(Some(listeners))
 }
 
-/// Who is connected, for a log.
+/// The client at the other end, for a log.
 pub fn peer(client: &OwnedFd) -> String {
     use rustix::net::{AddressFamily, getpeername};
     let address = getpeername(client).ok().flatten();

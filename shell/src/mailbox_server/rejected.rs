@@ -26,7 +26,7 @@ struct Client {
     number: u64,
     socket: CloseOnForkFd,
     until: Instant,
-    /// So many bytes more are dropped.
+    /// How many more bytes are discarded.
     left: usize,
 }
 

@@ -37,7 +37,7 @@ impl Limits {
     }
 }
 
-/// A request that failed: nothing changed, and the connection goes on.
+/// A request that failed. Nothing changed, and the connection stays open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The mailbox does not exist.

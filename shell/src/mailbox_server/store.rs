@@ -1,7 +1,7 @@
 //! A worker's view of the mailboxes: the shared ones, with a bound on every wait.
 //!
 //! A stopped program that is attached to the shared memory may be inside a mailbox's lock for as long as it is stopped.
-//! That mailbox then answers `err fault`, after one wait; until it is free again nobody waits for it for long, so the
+//! That mailbox then answers `err fault`, after one wait; until it is free again no request waits for it for long, so the
 //! worker's other clients hardly notice.
 
 use std::collections::HashSet;

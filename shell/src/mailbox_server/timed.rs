@@ -1,4 +1,4 @@
-//! A connected socket, each use of which has a deadline: a peer that is silent, stopped or drips holds nobody for long.
+//! A connected socket, each use of which has a deadline. So a peer that is silent, stopped or slow delays no caller for long.
 
 use crate::os::deadline;
 use crate::os::timeout::timespec;
@@ -31,7 +31,7 @@ fn after(timeout: Option<Duration>) -> Option<Instant> {
 }
 
 impl TimedSocket {
-    /// Connects to the first of a host's addresses where somebody listens.
+    /// Connects to the first of a host's addresses where a program listens.
     ///
     /// # Errors
     /// Of the last address, or [`TimedOut`](std::io::ErrorKind::TimedOut).
@@ -133,7 +133,7 @@ impl TimedSocket {
         }
     }
 
-    /// Appends so many bytes. Each 64 KiB of them must come within the timeout.
+    /// Appends this many bytes. Each 64 KiB of them must come within the timeout.
     ///
     /// # Errors
     /// The peer ended before ([`Errno::CONNRESET`]), what the kernel says, or [`Errno::TIMEDOUT`].
@@ -185,7 +185,7 @@ impl TimedSocket {
         }
         let left = left.map(timespec);
         match poll(&mut [PollFd::new(&self.socket, what)], left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()), // whoever called looks again
+            Ok(_) | Err(Errno::INTR) => Ok(()), // the caller looks again
             Err(error) => Err(error),
         }
     }

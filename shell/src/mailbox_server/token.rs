@@ -1,8 +1,8 @@
 //! The token file: what a client must know.
 //!
-//! Who may read the file knows the token. Other users may not. A group may if the file's owner is root, or if the file
+//! A user who may read the file knows the token. Other users may not. A group may if the file's owner is root, or if the file
 //! lies on a file system that is mounted read-only: so orchestrators hand secrets out (mode 0440), and the process that
-//! reads one could not change its mode. Nobody but the owner may write. A pipe serves as well, as shells make one of
+//! reads one could not change its mode. Only the owner may write. A pipe serves as well, as shells make one of
 //! `<(command)`.
 
 use crate::os::timeout::timespec;
@@ -24,7 +24,7 @@ const LEAST: usize = 16;
 const MOST: usize = LINE_MAX - 4;
 /// No honest file has more.
 const LARGEST: usize = 4096;
-/// How long a pipe may take to bring a token: its writer may ask somebody for a password.
+/// How long a pipe may take to bring a token: its writer may ask a person for a password.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why there is no token.

@@ -7,7 +7,7 @@
 //!
 //! A line has at most 128 bytes with its end, which is LF; one CR before it is ignored. Fields are separated by spaces.
 //! Which form a `w` has depends on its first line alone, so there is nothing to guess about the data that follow; a `w`
-//! that cannot be understood is the end of the connection, since nobody knows where its data stop.
+//! that cannot be understood is the end of the connection, because the server cannot know where its data end.
 //!
 //! A web page can make a browser send lines of its choice to a port of this machine, but only after a line or two of HTTP,
 //! or inside TLS. So the first sign of either ends the connection, and nothing after it is executed.
@@ -86,7 +86,7 @@ pub enum Request<'a> {
 /// How the data of a `w` follow its first line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
-    /// So many bytes and a line end.
+    /// This many bytes and a line end.
     Sized {
         /// How many bytes.
         size: u64,

@@ -247,7 +247,7 @@ impl<B: MailboxStore> Worker<B> {
         for _ in 0..SHARE {
             let Some(key) = self.waiters.pop(&self.shared.wait_list) else { break };
             if let Some(client) = self.client(key) {
-                // If it goes on waiting, it is entered anew.
+                // If it still waits, it is entered again.
                 client.waiting = None;
                 self.call(key, Call::Notified, now);
             }

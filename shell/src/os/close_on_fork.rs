@@ -66,7 +66,7 @@ impl Null {
         Ok(Self { file: file_of(&fd)?, fd })
     }
 
-    /// Whether nobody has closed its number.
+    /// Whether the number still stands for the file that was made. A program may have closed it.
     fn is_there(&self) -> bool {
         file_of(&self.fd) == Ok(self.file)
     }
@@ -87,7 +87,7 @@ impl Table {
     /// Makes sure that there is something for a child to get.
     fn provide_null(&mut self) -> Result<(), Errno> {
         if let Some(null) = self.null.take_if(|null| !null.is_there()) {
-            // Its number is somebody else's by now, or nobody's.
+            // Its number is another descriptor's by now, or free.
             std::mem::forget(null.fd);
         }
         if self.null.is_none() {
@@ -254,7 +254,7 @@ pub struct ForkLock {
 }
 
 impl ForkLock {
-    /// Begins, with room to [`keep`](Self::keep) so many descriptors.
+    /// Begins, with room to [`keep`](Self::keep) this many descriptors.
     ///
     /// # Blocking
     /// Until other threads that open or close such descriptors, or fork, are done: the time of a few system calls.
@@ -352,7 +352,7 @@ impl<T: AsFd> Drop for CloseOnForkFd<T> {
         if !self.born.has_forked() {
             lock.table.remove(self.slot);
         } else if file_of(self.descriptor.as_fd()).ok() != lock.table.null.as_ref().map(|null| null.file) {
-            return; // closed when we were forked: the number is nobody's, or somebody else's by now
+            return; // closed at the fork: the number is free, or another descriptor's by now
         }
         // SAFETY: dropped once, current.
         unsafe { ManuallyDrop::drop(&mut self.descriptor) };

@@ -1,7 +1,7 @@
 //! Core's waiting, twice: for words that several processes map, and for words of one process.
 //!
-//! A futex between processes must be the shared kind: with the private flag a wake reaches nobody in another process,
-//! and nothing reports it. So nobody picks a futex by hand. Each kind of memory names its own in
+//! A futex between processes must be the shared kind: with the private flag a wake reaches no waiter in another process,
+//! and nothing reports it. So no caller picks a futex by hand. Each kind of memory names its own in
 //! [`Parts::Host`](whorl_core::ring::Parts::Host): a mapping names [`SharedFutex`], a heap [`ThreadFutex`].
 
 use crate::os::signal::stop_signal;

@@ -1,8 +1,8 @@
 //! A file that gets its name only when it is complete, whatever the file system can do.
 //!
-//! Until then it has no name at all (`O_TMPFILE`), so nothing is left of it, whoever is killed. Network disks, layered file
-//! systems and FUSE do not know unnamed files. There the file has a temporary name that ends in `.part`, which is removed
-//! when the `NewFile` is dropped.
+//! Until then it has no name at all (`O_TMPFILE`), so nothing is left of it, whichever process is killed. Network disks, layered
+//! file systems and FUSE do not know unnamed files. There the file has a temporary name that ends in `.part`, which is
+//! removed when the `NewFile` is dropped.
 //!
 //! | to give the name | unnamed file | file with a temporary name |
 //! |---|---|---|

@@ -150,7 +150,7 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
         Err(ConnectError::Dead) => {
             // Or just about to listen: under the lock that is told apart.
             let Ok(locked) = directory.lock() else {
-                // Who has it was stopped in the middle, perhaps of beginning. What cannot be told counts as alive.
+                // Its owner was stopped, perhaps while it began. An owner of which nothing is known counts as alive.
                 return Some(live(None, Some("a stopped process holds the directory's lock".into())));
             };
             return match probe(&locked, name) {

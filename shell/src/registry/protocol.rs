@@ -123,7 +123,7 @@ pub struct Record {
     pub token: Token,
 }
 
-/// What arrived is no record of ours.
+/// The bytes that arrived are not a record of this protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
 pub enum ProtocolError {

@@ -35,7 +35,7 @@ pub enum RemoveError {
     /// Its owner does not answer.
     #[error("its owner ({}) does not answer; --force takes the name away from it", pid_in_words(*.0))]
     Silent(u32),
-    /// Its owner was asked, and goes on.
+    /// Its owner was asked to end and is still running.
     #[error("its owner ({}) was asked to end and is still running", pid_in_words(*.0))]
     StillRunning(u32),
     /// Another owner has the name by now.
@@ -44,7 +44,7 @@ pub enum RemoveError {
     /// Another program changes what has the name, without the directory's lock.
     #[error("another process changed the files of that name; try again")]
     Changed,
-    /// There is a file like that of a process that waits, which is none of ours.
+    /// A wait file of that name is not owned by this user.
     #[error("{} exists and is not a regular file owned by you; remove it and try again", crate::os::escape::shown(.0.as_ref()))]
     NotOwned(String),
     /// It is not ours.

@@ -277,7 +277,7 @@ impl RuntimeDir {
         Ok(Locked { directory: self, _lock: DirectoryLock::try_take(self)? })
     }
 
-    /// The names in it, sorted; what is no UTF-8 is none of ours.
+    /// The names in it, sorted. A name that is not UTF-8 is left out, because Whorl makes none.
     ///
     /// # Errors
     /// What the kernel said.

@@ -89,7 +89,7 @@ pub struct Report {
     pub waits: bool,
     /// The clients of a mailbox server; 0 for a channel.
     pub connections: u64,
-    /// Who takes part.
+    /// The receivers that take part.
     pub participants: Vec<Participant>,
 }
 

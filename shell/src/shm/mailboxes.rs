@@ -71,12 +71,12 @@ impl MailSegment {
         let object = object("whorl-mailboxes", needed)?;
         rustix::fs::fcntl_add_seals(&object, SealFlags::SEAL).map_err(system("seal shared memory"))?;
         Self::with(object, |region, host| {
-            // SAFETY: a fresh mapping of a fresh object, writable; everybody else comes through `attach`.
+            // SAFETY: a fresh mapping of a fresh object, writable; every other process comes through `attach`.
             unsafe { core::Mailboxes::create(region, geometry, nonce(), host) }
         })
     }
 
-    /// Maps mailboxes that somebody else made.
+    /// Maps mailboxes that another process made.
     ///
     /// # Errors
     /// The object is not sealed, holds no mailboxes, or cannot be mapped.

@@ -93,13 +93,13 @@ impl Segment {
         })
     }
 
-    /// The same; who waits in it yields so many times before it sleeps.
+    /// Sets how many times a process that waits in the ring yields before it sleeps.
     #[must_use]
     pub fn with_yields(self, yields: u32) -> Self {
         Self { yields, ..self }
     }
 
-    /// A segment that somebody handed over. Nothing about it is believed before [`attach`](Self::attach) has looked.
+    /// A segment that another process handed over. [`attach`](Self::attach) checks it before any part of it is used.
     pub fn received(data: OwnedFd, control: OwnedFd) -> Self {
         Self { data, control, yields: MAX_YIELDS }
     }
@@ -110,7 +110,7 @@ impl Segment {
     }
 
     /// Makes the ring in a reserved segment and becomes its sender. A forked child does not inherit the sender's writable
-    /// mapping of the data, and nobody can make another: a second call fails, in whatever process.
+    /// mapping of the data, and no process can make another one: a second call fails in every process.
     ///
     /// # Errors
     /// A system call that failed.
@@ -124,7 +124,7 @@ impl Segment {
         let host = self.host(Owner::ThisProcess)?;
         let memory = Arc::new([data, control]);
         let [data, control] = regions(&memory);
-        // SAFETY: both mappings are writable and apart, and nobody uses them yet: the seals were free a moment ago. They
+        // SAFETY: both mappings are writable and apart, and no process uses them yet: the seals were free a moment ago. They
         // live as long as `memory`, which the result keeps.
         let ring = unsafe { Ring::create(data, control, geometry, nonce(), host) }?;
         // SAFETY: the ring lies in these mappings.
@@ -194,7 +194,7 @@ pub(crate) fn mapping(error: std::io::Error) -> SegmentError {
     OsError::io("map shared memory", &error).into()
 }
 
-/// Both mappings as core sees them. Private: whoever calls this keeps `memory` for as long as the regions are used.
+/// Both mappings as core sees them. Private: the caller keeps `memory` for as long as the regions are used.
 fn regions(memory: &Arc<[MmapRaw; 2]>) -> [Region<'static>; 2] {
     memory.each_ref().map(|map| {
         let start = NonNull::new(map.as_mut_ptr()).expect("a mapping has an address");

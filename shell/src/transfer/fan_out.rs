@@ -201,7 +201,7 @@ impl Sending<'_> {
         match (self.total, self.to.needs_receivers()) {
             (Some(total), _) => Ok(Some(Some(end(total)))),
             (None, true) => self.to.check().and(Err(SendFailure::NoReceivers)),
-            // A file can be sent again later; a stream goes on for receivers that may come.
+            // A file can be sent again later; a stream continues for receivers that may come.
             (None, false) if self.window.is_none() => Ok(Some(None)),
             (None, false) => Ok(None),
         }

@@ -28,7 +28,7 @@ pub struct SendPlan {
     pub source: PathBuf,
     /// How the bytes travel.
     pub transport: TransportKind,
-    /// How many receivers must have joined before the first byte is sent. With 0 the sender begins at once, and goes on when
+    /// How many receivers must have joined before the first byte is sent. With 0 the sender begins at once, and continues when
     /// no receiver is left.
     pub peers: u32,
     /// The longest wait for receivers while nothing moves.

@@ -21,7 +21,7 @@ const LISTENER: u64 = u64::MAX - 1;
 const TICKS_PER_CHECK: u32 = 10;
 /// How often a place is reclaimed before the ticks take over.
 const MAX_RECLAIMS: u32 = 200;
-/// A connection that says nothing for so long is closed.
+/// The control thread closes a connection that sends nothing for this long.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// The most packets of one client in a row.
 const MAX_PACKETS: u32 = 16;

@@ -23,19 +23,19 @@ use crate::mailbox_server::wire::{self, Fatal, Parsed, Request};
 /// Milliseconds since some fixed point.
 pub type Millis = u64;
 
-/// A first line may take so long, from its first byte.
+/// The longest time for a first line, from its first byte.
 const LINE_PATIENCE: Millis = 10_000;
-/// Before the right token, so many bytes may come. A line has fewer, so that only empty lines add up to more.
+/// The most bytes before the right token. A line has fewer, so only empty lines add up to more.
 const UNPROVEN_MAX: usize = 1024;
-/// Announced data may take so long, and a second more for each [`PATIENT_BYTES`].
+/// The longest time for announced data, with a second more for each [`PATIENT_BYTES`].
 const DATA_PATIENCE: Millis = 10_000;
 const PATIENT_BYTES: u64 = 64 << 10;
-/// A line of text that somebody types, or the next packet of a message.
+/// The longest time for a line of text that a person types, or for the next packet of a message.
 const TEXT_PATIENCE: Millis = 300_000;
 /// A pipe, without a byte.
 const PIPE_PATIENCE: Millis = 60_000;
 
-/// After so many steps of a dialogue, each a request or a part of one, the other connections have their turn.
+/// The most steps of a dialogue, each a request or a part of one, before the other connections have their turn.
 const STEPS: usize = 1024;
 /// The mailboxes, as a session needs them. Numbers are in range, messages fit.
 pub trait MailboxStore {

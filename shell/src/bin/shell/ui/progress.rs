@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use whorl::internal::channel::{ProgressObserver, Snapshot};
 use whorl::internal::registry::status::{Participant, PeerState};
 
-/// After so long without any movement the view names the receivers that the sender waits for.
+/// After this long without any progress the view names the receivers that the sender waits for.
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// Shows a view what the control thread sees.
