@@ -1,8 +1,7 @@
 //! `whorl_receiver_*`: a receiver of a channel.
 
 use crate::support::{
-    Failure, call, deadline, give, name, options, peek, place, room, take_back, text, use_handle,
-    whorl_status,
+    Failure, call, give, name, options, peek, place, room, take_back, text, timeout, use_handle, whorl_status,
 };
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::AsRawFd;
@@ -142,10 +141,10 @@ pub unsafe extern "C" fn whorl_receiver_recv(
         let capacity = capacity.min(receiver.0.max_message_len());
         // SAFETY: the caller's second promise.
         let buffer = unsafe { room(buffer, capacity) }?;
-        let received = match (timeout_ms, deadline(timeout_ms)) {
-            (0, _) => receiver.0.try_recv(buffer),
-            (_, Some(deadline)) => receiver.0.recv_deadline(buffer, deadline),
-            (_, None) => receiver.0.recv(buffer),
+        let received = match timeout(timeout_ms) {
+            Some(Duration::ZERO) => receiver.0.try_recv(buffer),
+            Some(timeout) => receiver.0.recv_timeout(buffer, timeout),
+            None => receiver.0.recv(buffer),
         };
         let (kind, length) = match received? {
             Received::Bytes(length) => (whorl_message_kind::WHORL_MSG_BYTES, length as u64),

@@ -1,8 +1,8 @@
 //! `whorl_sender_*`: the sender of a channel, which receivers find by name.
 
 use crate::support::{
-    Failure, bytes, call, deadline, give, name, options, peek, place, put_if_wanted, take_back, text,
-    timeout, use_handle, whorl_status,
+    Failure, bytes, call, give, name, options, peek, place, put_if_wanted, take_back, text, timeout,
+    use_handle, whorl_status,
 };
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
@@ -138,10 +138,10 @@ pub unsafe extern "C" fn whorl_sender_send(
         let sender = unsafe { use_handle(sender) }?;
         // SAFETY: the caller's second promise.
         let message = unsafe { bytes(data, length) }?;
-        match (timeout_ms, deadline(timeout_ms)) {
-            (0, _) => sender.0.try_send(message)?,
-            (_, Some(deadline)) => sender.0.send_deadline(message, deadline)?,
-            (_, None) => sender.0.send(message)?,
+        match timeout(timeout_ms) {
+            Some(Duration::ZERO) => sender.0.try_send(message)?,
+            Some(timeout) => sender.0.send_timeout(message, timeout)?,
+            None => sender.0.send(message)?,
         }
         Ok(())
     })

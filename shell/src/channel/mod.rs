@@ -19,6 +19,7 @@ mod join;
 mod options;
 mod receiver;
 mod sender;
+mod slot;
 pub(crate) mod transport;
 
 pub use control::peers::PeerSummary;
@@ -26,5 +27,6 @@ pub use control::state::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
 pub use options::{ReceiverOptions, SenderOptions};
 pub use receiver::{Received, Receiver};
+pub use sender::Sender;
 pub(crate) use sender::SenderSetup;
-pub use sender::{Sender, Slot};
+pub use slot::Slot;

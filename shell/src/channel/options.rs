@@ -108,7 +108,7 @@ impl SenderOptions {
 
     /// Opens the runtime directory of the channel.
     pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
-        open(self.runtime_dir.as_ref())
+        RuntimeDir::open_at_or_default(self.runtime_dir.as_deref())
     }
 }
 
@@ -183,10 +183,6 @@ impl ReceiverOptions {
 
     /// Opens the runtime directory of the channel.
     pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
-        open(self.runtime_dir.as_ref())
+        RuntimeDir::open_at_or_default(self.runtime_dir.as_deref())
     }
-}
-
-fn open(path: Option<&PathBuf>) -> Result<RuntimeDir, RuntimeError> {
-    path.map_or_else(RuntimeDir::open, |path| RuntimeDir::open_at(path))
 }

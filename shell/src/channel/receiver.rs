@@ -312,8 +312,8 @@ impl Receiver {
         }
     }
 
-    /// Tells the sender that this receiver has everything. Call it after the end; only the first call counts. It has an effect
-    /// only with [`ReceiverOptions::confirms`].
+    /// Tells the sender that this receiver has everything. Call it after the end, and only with
+    /// [`ReceiverOptions::confirms`]: without that, reading the end confirms. Only the first call counts.
     pub fn confirm(&mut self) {
         self.part(DisconnectReason::Done);
     }

@@ -2,6 +2,7 @@
 
 use super::error::{CreateError, SendError};
 use super::options::SenderOptions;
+use super::slot::Slot;
 use crate::channel::control::peers::{PeerSummary, PeerTable, WaitEnd};
 use crate::channel::control::progress::SendStatus;
 use crate::channel::control::state::ProgressObserver;
@@ -23,7 +24,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use whorl_core::error::{ClaimError, End};
-use whorl_core::ring::{Claim, Parts, Sender as CoreSender};
+use whorl_core::ring::{Parts, Sender as CoreSender};
 
 /// The sender of a channel with a name. Receivers find it by that name, before or after it is created.
 ///
@@ -311,26 +312,18 @@ impl Sender {
     /// # Errors
     /// [`SendError::Full`], or as for [`send`](Self::send).
     pub fn try_claim(&mut self) -> Result<Slot<'_>, SendError> {
-        let inner = self.open()?;
-        let claim = inner.ring.try_claim(1).map_err(|error| why(error, &inner.peers))?;
-        let (offsets, status, total) = (&*inner.offsets, &*inner.status, &mut inner.total);
-        Ok(Slot { claim, offsets, status, total, scratch: inner.scratch.as_deref_mut() })
+        self.open()?.try_claim()
     }
 
     fn claim_until(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
-        self.wait_for_space(deadline)?;
-        self.try_claim()
+        let inner = self.open()?;
+        inner.wait_for_space(deadline)?;
+        inner.try_claim()
     }
 
     /// Waits until a slot is free, so that [`try_claim`](Self::try_claim) succeeds.
     pub(crate) fn wait_for_space(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
-        let inner = self.open()?;
-        // Only a real wait is shown to the control thread, which evicts receivers that block the sender.
-        if inner.ring.is_full() {
-            let room = inner.status.waiting(|| inner.ring.wait_for_space(deadline));
-            room.map_err(|error| why(error, &inner.peers))?;
-        }
-        Ok(())
+        self.open()?.wait_for_space(deadline)
     }
 
     /// Runs something that waits for receivers.
@@ -418,6 +411,20 @@ impl Inner {
     fn slot_size(&self) -> usize {
         self.ring.parts().slots().size()
     }
+
+    fn try_claim(&mut self) -> Result<Slot<'_>, SendError> {
+        let claim = self.ring.try_claim(1).map_err(|error| why(error, &self.peers))?;
+        Ok(Slot::new(claim, &self.offsets, &self.status, &mut self.total, self.scratch.as_deref_mut()))
+    }
+
+    fn wait_for_space(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
+        // Only a real wait is shown to the control thread, which evicts receivers that block the sender.
+        if self.ring.is_full() {
+            let room = self.status.waiting(|| self.ring.wait_for_space(deadline));
+            room.map_err(|error| why(error, &self.peers))?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Sender {
@@ -453,69 +460,5 @@ impl From<WaitEnd> for SendError {
             WaitEnd::Interrupted => Self::Interrupted,
             WaitEnd::Stopped => Self::Stopped,
         }
-    }
-}
-
-/// A claimed slot of the ring. Dropping it publishes nothing.
-pub struct Slot<'s> {
-    claim: Claim<'s, OwnedSharedRing>,
-    offsets: &'s ItemOffsets,
-    status: &'s SendStatus,
-    total: &'s mut u64,
-    scratch: Option<&'s mut [u8]>,
-}
-
-impl fmt::Debug for Slot<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").finish_non_exhaustive()
-    }
-}
-
-impl Slot<'_> {
-    /// The whole slot, for the caller to write the message. It may still hold the bytes of an earlier message.
-    pub fn buffer(&mut self) -> &mut [u8] {
-        match &mut self.scratch {
-            Some(scratch) => scratch,
-            None => {
-                let mut slot = self.claim.slot(0);
-                let (start, length) = (slot.as_mut_ptr(), slot.capacity());
-                // SAFETY: `length` bytes, initialised since the segment was made, and this writer's alone while it is
-                // borrowed: receivers have given the slot back, and none is evicted from this ring.
-                unsafe { std::slice::from_raw_parts_mut(start, length) }
-            }
-        }
-    }
-
-    /// Publishes the first `length` bytes of [`buffer`](Self::buffer).
-    ///
-    /// # Panics
-    /// If the buffer is shorter.
-    pub fn publish(mut self, length: usize) {
-        let mut slot = self.claim.slot(0);
-        let fits = match &self.scratch {
-            Some(scratch) => slot.write(&scratch[..length]),
-            None => slot.set_length(length),
-        };
-        fits.expect("a length within the slot");
-        self.done(length as u64);
-    }
-
-    /// Publishes a hole: `length` zero bytes that take no room in the slot.
-    pub fn publish_hole(mut self, length: u64) {
-        self.claim.slot(0).set_hole(length);
-        self.done(length);
-    }
-
-    fn write(mut self, message: &[u8]) {
-        self.claim.slot(0).write(message).expect("checked by the caller");
-        self.done(message.len() as u64);
-    }
-
-    fn done(self, bytes: u64) {
-        // The offsets come first, because a reader of the published item looks them up.
-        self.offsets.add(bytes);
-        *self.total += bytes;
-        self.status.set_sent(*self.total);
-        self.claim.publish(1);
     }
 }

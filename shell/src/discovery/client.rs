@@ -64,7 +64,7 @@ const STACK: usize = 512 << 10;
 /// # Errors
 /// The directory cannot be read, or there is no randomness. What is wrong with a server is in its answer.
 pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, OsError> {
-    let files = files(directory).map_err(cannot("read the directory"))?;
+    let files = files(directory)?;
     let mut token = Token::default();
     rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())
         .map_err(cannot("get random bytes"))?;

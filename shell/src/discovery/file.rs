@@ -170,8 +170,8 @@ impl InfoFile {
 }
 
 /// The information files in a directory, sorted by path.
-pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Errno> {
-    let failed = |error: std::io::Error| OsError::io("read the directory", &error).errno();
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, OsError> {
+    let failed = |error: std::io::Error| OsError::io("read the directory", &error);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

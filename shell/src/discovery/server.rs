@@ -97,8 +97,7 @@ impl ServerOptions {
     /// # Errors
     /// The name is in use, a message is too long, or a system call failed. Nothing is left behind.
     pub fn start(&self, name: &Name) -> Result<Server, ServerError> {
-        let directory =
-            self.runtime_dir.as_ref().map_or_else(RuntimeDir::open, |path| RuntimeDir::open_at(path));
+        let directory = RuntimeDir::open_at_or_default(self.runtime_dir.as_deref());
         Server::start_in(directory.map_err(CreateError::from)?, name, self)
     }
 }

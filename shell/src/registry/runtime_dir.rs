@@ -69,16 +69,30 @@ const ELSEWHERE: &str = "set XDG_RUNTIME_DIR to a directory owned by you with mo
 /// What to do where the environment names the directory of another user, as `sudo -E` and `su` leave it.
 const NOT_YOURS: &str = "run this as that user, or unset XDG_RUNTIME_DIR";
 
+/// The parent and the name of the user's runtime directory.
+fn default_place() -> (PathBuf, String) {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
+        Some(parent) => (parent, "whorl".to_owned()),
+        None => (std::env::temp_dir(), format!("whorl-{}", geteuid().as_raw())),
+    }
+}
+
 impl RuntimeDir {
     /// Opens the directory, and makes it if it does not exist.
     ///
     /// # Errors
     /// It cannot be made, or another user could change what is in it.
     pub fn open() -> Result<Self, RuntimeError> {
-        match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
-            Some(parent) => Self::open_in(&parent, "whorl"),
-            None => Self::open_in(&std::env::temp_dir(), &format!("whorl-{}", geteuid().as_raw())),
-        }
+        let (parent, name) = default_place();
+        Self::open_in(&parent, &name)
+    }
+
+    /// Opens the directory at this path, or the default one if there is none, and makes it if it does not exist.
+    ///
+    /// # Errors
+    /// As [`open_at`](Self::open_at) and [`open`](Self::open).
+    pub(crate) fn open_at_or_default(path: Option<&Path>) -> Result<Self, RuntimeError> {
+        path.map_or_else(Self::open, Self::open_at)
     }
 
     /// Opens the directory if it exists. Returns `None` if it does not.
@@ -86,14 +100,8 @@ impl RuntimeDir {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_existing() -> Result<Option<Self>, RuntimeError> {
-        let opened = match std::env::var_os("XDG_RUNTIME_DIR")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-        {
-            Some(parent) => Self::open_named(&parent, "whorl", false),
-            None => Self::open_named(&std::env::temp_dir(), &format!("whorl-{}", geteuid().as_raw()), false),
-        };
-        match opened {
+        let (parent, name) = default_place();
+        match Self::open_named(&parent, &name, false) {
             Err(RuntimeError::System { error, path })
                 if error.errno() == Errno::NOENT && path.parent().is_some_and(Path::exists) =>
             {

@@ -42,10 +42,11 @@
 
 use crate::os::futex::{Backoff, MAX_YIELDS, SharedFutex};
 use crate::os::ofd_lock::ByteLocks;
+use crate::os::thread::unpoisoned;
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::MAX_SEATS;
@@ -209,7 +210,7 @@ impl Host for SharedHost {
         if locks.is_held(seat) {
             return false;
         }
-        let _guard = reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = unpoisoned(reclaiming);
         if locks.try_share(RECLAIM + seat) != Ok(true) {
             return false; // a newcomer is occupying the seat
         }

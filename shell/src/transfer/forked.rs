@@ -11,7 +11,7 @@ use crate::channel::transport::payload::Deadline;
 use crate::channel::transport::ring_receiver::RingReceiver;
 use crate::channel::transport::stream::Stream;
 use crate::os::close_on_fork::CloseOnForkFd;
-use crate::os::error::reason;
+use crate::os::error::{cannot, reason};
 use crate::os::event_fd::EventFd;
 use crate::shm::liveness::Owner;
 use crate::shm::ring::Segment;
@@ -102,7 +102,7 @@ pub(super) fn occupy_seat(
 
 /// Opens this process's end of its socket. The parent kills a receiver that misses a signal, so the socket may block.
 pub(super) fn open_stream(socket: OwnedFd) -> Result<Incoming, Fault> {
-    let failed = |error| Fault::Own(format!("cannot receive: {}", reason(error)));
+    let failed = |error| Fault::Own(cannot("receive")(error).to_string());
     let socket = CloseOnForkFd::of(socket).map_err(failed)?;
     Ok(Incoming::Stream(Stream::blocking(socket)))
 }

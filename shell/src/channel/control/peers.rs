@@ -3,6 +3,7 @@
 use crate::os::event_fd::EventFd;
 use crate::os::fork::{Child, Ending};
 use crate::os::signal::stop_signal;
+use crate::os::thread::unpoisoned;
 use crate::registry::protocol::{DisconnectReason, Token};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -150,7 +151,7 @@ impl ClientCounter {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Token, (u32, bool)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(&self.open)
     }
 }
 
@@ -175,7 +176,7 @@ impl PeerTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(&self.state)
     }
 
     /// Adds a receiver. Returns false if no receiver may join any more.

@@ -2,10 +2,11 @@
 
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::socket::send_with_descriptors;
+use crate::os::thread::unpoisoned;
 use crate::registry::protocol::{ControlMessage, Record};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The sockets of receivers that sleep in poll(2), by place.
 #[derive(Default)]
@@ -43,6 +44,6 @@ impl PollWaiters {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<CloseOnForkFd>>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(&self.sockets)
     }
 }

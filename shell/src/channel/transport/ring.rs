@@ -5,13 +5,14 @@ use crate::channel::control::stall::StallDetector;
 use crate::channel::transport::poll_waiters::PollWaiters;
 use crate::channel::transport::{JoinGrant, Lag, Transport};
 use crate::os::close_on_fork::CloseOnForkFd;
+use crate::os::thread::unpoisoned;
 use crate::registry::protocol::{ControlMessage, Refusal, Start};
 use crate::registry::status::{Kind, PeerState, TransportKind};
 use crate::shm::Geometry;
 use crate::shm::liveness::Hooks;
 use crate::shm::ring::{Segment, SharedRing};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use whorl_core::ring::{Admission, Membership, Parts, disarm};
 use whorl_core::seat::State;
@@ -140,7 +141,7 @@ impl Transport for RingTransport {
     fn sweep(&self, status: &SendStatus) -> Vec<u32> {
         self.membership.reclaim_dead();
         let Some(evict_after) = self.evict_after else { return Vec::new() };
-        let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stalls = unpoisoned(&self.stalls);
         // While the sender waits the tail stands still, so a receiver whose lag does not shrink does not move.
         let blocking = self
             .membership

@@ -6,13 +6,14 @@ use crate::channel::transport::{JoinGrant, Lag, Transport};
 use crate::os::close_on_fork::{CloseOnForkFd, ForkLock};
 use crate::os::event_fd::EventFd;
 use crate::os::socket::unread;
+use crate::os::thread::unpoisoned;
 use crate::registry::protocol::{ControlMessage, Refusal, Start};
 use crate::registry::status::{Kind, PeerState, TransportKind};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The streams of a channel.
@@ -149,7 +150,7 @@ impl SocketTransport {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(&self.state)
     }
 }
 

@@ -15,11 +15,12 @@ mod sock_diag;
 
 use crate::os::error::reason;
 use crate::os::netlink::NetlinkError;
+use crate::os::thread::unpoisoned;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use sock_diag::SockDiag;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use thiserror::Error;
 
 /// The two addresses of a connection, seen from the socket that a lookup searches for. An IPv4 address that is mapped into IPv6
@@ -162,7 +163,7 @@ impl OwnerCheck {
 
     fn find(&self, pair: Pair) -> Result<Option<Found>, Errno> {
         if let Some(diag) = &self.diag
-            && let Ok(found) = diag.lock().unwrap_or_else(PoisonError::into_inner).find(pair)
+            && let Ok(found) = unpoisoned(diag).find(pair)
         {
             return Ok(found);
         }
