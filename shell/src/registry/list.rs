@@ -60,18 +60,19 @@ pub struct Listed {
 /// The directory cannot be read.
 pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
     let (mut sockets, mut waiting, mut listed) = (Vec::new(), BTreeMap::new(), Vec::new());
-    for file in directory.names()? {
-        if let Some(name) = socket_of(&file) {
+    let files = directory.names()?;
+    for file in &files {
+        if let Some(name) = socket_of(&files, file) {
             sockets.push(name);
-        } else if let Some(waiter) = Waiter::parse(&file) {
-            let Ok(entry) = LockFileEntry::open(directory, &*file) else { continue };
+        } else if let Some(waiter) = Waiter::parse(file) {
+            let Ok(entry) = LockFileEntry::open(directory, &**file) else { continue };
             match entry.is_live() {
                 true => waiting.entry(waiter.name).or_insert_with(Vec::new).push(entry.visible_pid()),
                 false => listed.push(Listed::stale(waiter.name, &entry)),
             }
-        } else if let Some(name) = server_of(&file) {
-            listed
-                .extend(LockFileEntry::open(directory, &*file).map(|entry| server(directory, name, &entry)));
+        } else if let Some(name) = server_of(file) {
+            let entry = LockFileEntry::open(directory, &**file);
+            listed.extend(entry.map(|entry| server(directory, name, &entry)));
         }
     }
     for some in sockets.chunks(AT_ONCE) {
@@ -106,15 +107,23 @@ impl Listed {
     }
 }
 
-/// The channel whose socket a file is. The sockets of mailbox servers lie beside their lock files, which count.
-pub(crate) fn socket_of(file: &str) -> Option<Name> {
-    let name: Name = file.strip_suffix(".sock")?.parse().ok()?;
-    name.mailbox_port().is_none().then_some(name)
+const LOCK_FILE: &str = ".info";
+
+/// The name whose socket a file is, if the socket is all that tells of the name. Beside the socket of a mailbox server lies
+/// its lock file, which counts; the lock file may be missing if a server failed while it put its files back.
+///
+/// `files` are the sorted names in the directory.
+pub(crate) fn socket_of(files: &[String], file: &str) -> Option<Name> {
+    let stem = file.strip_suffix(".sock")?;
+    let name: Name = stem.parse().ok()?;
+    let has_lock_file =
+        name.mailbox_port().is_some() && files.binary_search(&format!("{stem}{LOCK_FILE}")).is_ok();
+    (!has_lock_file).then_some(name)
 }
 
 /// The mailbox server whose lock file a file is.
 pub(crate) fn server_of(file: &str) -> Option<Name> {
-    let name: Name = file.strip_suffix(".info")?.parse().ok()?;
+    let name: Name = file.strip_suffix(LOCK_FILE)?.parse().ok()?;
     name.mailbox_port().is_some().then_some(name)
 }
 

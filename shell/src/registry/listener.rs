@@ -91,7 +91,13 @@ impl Listener {
         let socket = socket().map_err(cannot("make a socket"))?;
         // The file gets the socket's mode, less the umask, and then all of it.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(cannot("protect a socket"))?;
-        directory.bind(&socket, &file_of(name)).map_err(cannot("bind a socket"))?;
+        if let Err(error) = directory.bind(&socket, &file_of(name)) {
+            // Under the lock a name that was free is this socket's, if the path led here after all.
+            if let (Errno::STALE, Ok(made)) = (error, identity(directory, name)) {
+                let _ = remove(locked, name, made);
+            }
+            return Err(cannot("bind a socket")(error).into());
+        }
         let made = identity(directory, name).map_err(cannot("find a socket that was just made"))?;
         let file = match SocketFile::open(directory, file_of(name)) {
             Ok(file) => file,

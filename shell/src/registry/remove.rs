@@ -199,8 +199,9 @@ pub(super) type Cleared = (Vec<(Name, Removed)>, Vec<(Name, RemoveError)>);
 /// The directory cannot be read or locked.
 pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
     let (mut removed, mut failed) = (Vec::new(), Vec::new());
-    for file in directory.names().map_err(RemoveError::System)? {
-        let (name, result) = match (socket_of(&file), Waiter::parse(&file)) {
+    let files = directory.names().map_err(RemoveError::System)?;
+    for file in &files {
+        let (name, result) = match (socket_of(&files, file), Waiter::parse(file)) {
             (Some(name), _) => {
                 // Judged and removed under one lock, which is taken anew for each, so that no process waits long.
                 let locked = directory.lock().map_err(RemoveError::System)?;
@@ -211,7 +212,7 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
                 };
                 (name, gone)
             }
-            (None, Some(waiter)) => (waiter.name, remove_waiter(directory, &file, false).transpose()),
+            (None, Some(waiter)) => (waiter.name, remove_waiter(directory, file, false).transpose()),
             (None, None) => continue,
         };
         match result {

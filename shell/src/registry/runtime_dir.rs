@@ -201,14 +201,17 @@ impl RuntimeDir {
         &self.path
     }
 
-    /// Whether the directory still has its path. It loses it if another program removes or replaces it.
+    /// Whether the directory still has its path. It loses it if another program removes or replaces it. Returns `true` if the
+    /// kernel does not tell.
     pub fn is_in_place(&self) -> bool {
-        let opened = rustix::fs::fstat(&self.directory).map(|stat| FileId::of(&stat));
+        let Ok(opened) = rustix::fs::fstat(&self.directory).map(|stat| FileId::of(&stat)) else {
+            return true;
+        };
         match FileId::at(CWD, &*self.path) {
             // A relative path led here when it was opened, and need not now. Nor does any, for a program that has since
             // moved to another root or mount namespace: the clients that look for its names did not.
             _ if !self.path.is_absolute() || view() != self.view => true,
-            Ok(at_path) => Ok(at_path) == opened,
+            Ok(at_path) => at_path == opened,
             Err(error) => ![Errno::NOENT, Errno::NOTDIR].contains(&error),
         }
     }

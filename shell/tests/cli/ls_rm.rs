@@ -1,5 +1,6 @@
 //! `shell ls` and `shell rm`: what exists is told as it is, and what is removed was dead or asked to end.
 
+use crate::kit::mailbox_server::Server;
 use crate::kit::{
     LIMIT, SOON, Sandbox, TRANSPORTS, is_alive, noise, run, short_or_long, signal, start, stop, until,
 };
@@ -103,6 +104,25 @@ fn what_the_dead_left_is_stale_and_goes_with_rm_dead_alone() {
     removed.silent_success();
     living.end(SOON).has_code(1).one_line(&["recv: z", "asked to end by 'shell rm'"]);
     sandbox.nothing_left();
+}
+
+#[test]
+fn a_mailbox_servers_socket_without_its_lock_file_goes_with_rm_dead_too() {
+    let server = Server::start(&["1", "1", "0", "1"]);
+    let sandbox = &server.sandbox;
+    let directory = RuntimeDir::open_at(&sandbox.at("run/whorl")).unwrap();
+    leave_stale(&directory, "dipc-1.sock");
+    // A server that lives has lost its lock file just now.
+    let lock_file = sandbox.at(format!("run/whorl/dipc-{}.info", server.port));
+    std::fs::remove_file(&lock_file).unwrap();
+    let stale = sandbox.ls().into_iter().find(|found| found["name"] == "dipc-1").unwrap();
+    assert_eq!(stale["state"], "stale");
+    let removed = run(&mut sandbox.words("rm --dead"));
+    assert_eq!(removed.silent_success().stdout, "dipc-1: removed, its owner is dead\n");
+    assert!(sandbox.socket(&format!("dipc-{}", server.port)).exists());
+    until(LIMIT, "the lock file is back", || lock_file.exists());
+    server.remove(&[]).silent_success();
+    assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
 #[test]
