@@ -47,7 +47,7 @@ static void send_and_receive(void) {
         _exit(code);
     }
     whorl_sender *sender = NULL;
-    whorl_sender_options options = {.size = sizeof options, .slot_size = 4096, .seats = 4};
+    whorl_sender_options options = {.size = sizeof options, .ring = 8192, .seats = 4};
     must(whorl_sender_create("hello-c", &options, &sender), "create");
     must(whorl_sender_wait_for_receivers(sender, 1, 10000), "wait");
     const char *words[] = {"hello", "from C", ""};

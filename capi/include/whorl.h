@@ -23,7 +23,7 @@ typedef enum {
   WHORL_ERR_IN_USE = 5,
   // There is no such server, mailbox or answer.
   WHORL_ERR_NOT_FOUND = 6,
-  // The message is longer than the slot, the mailbox or the buffer. Nothing was sent or received.
+  // The message is longer than half of the ring, the mailbox or the buffer. Nothing was sent or received.
   WHORL_ERR_TOO_LONG = 7,
   // Every seat is taken.
   WHORL_ERR_FULL = 8,
@@ -91,10 +91,8 @@ typedef struct whorl_server whorl_server;
 typedef struct {
   // The size of this struct, which tells the library's version of it.
   size_t size;
-  // Bytes in a slot, which is the longest message; the default is 80 KiB.
-  uint32_t slot_size;
-  // Slots in the ring, a power of two; the default is 8.
-  uint32_t slots;
+  // Bytes of the ring, rounded up to a power of two; the default is 1 MiB. The longest message has half of it less 8 bytes.
+  uint64_t ring;
   // The most receivers at a time; the default is 64.
   uint32_t seats;
   // Evict a receiver that blocks the sender and makes no progress for this many milliseconds; by default the sender waits.

@@ -18,10 +18,8 @@ pub struct whorl_sender(Sender);
 pub struct whorl_sender_options {
     /// The size of this struct, which tells the library's version of it.
     pub size: usize,
-    /// Bytes in a slot, which is the longest message; the default is 80 KiB.
-    pub slot_size: u32,
-    /// Slots in the ring, a power of two; the default is 8.
-    pub slots: u32,
+    /// Bytes of the ring, rounded up to a power of two; the default is 1 MiB. The longest message has half of it less 8 bytes.
+    pub ring: u64,
     /// The most receivers at a time; the default is 64.
     pub seats: u32,
     /// Evict a receiver that blocks the sender and makes no progress for this many milliseconds; by default the sender waits.
@@ -67,11 +65,8 @@ pub unsafe extern "C" fn whorl_sender_create(
         let mut chosen = Sender::options();
         // SAFETY: the caller's second promise; every field of the struct is valid as zero bytes.
         if let Some(given) = unsafe { self::options(options) }? {
-            if given.slot_size > 0 {
-                chosen = chosen.slot_size(given.slot_size);
-            }
-            if given.slots > 0 {
-                chosen = chosen.slots(given.slots);
+            if given.ring > 0 {
+                chosen = chosen.ring(given.ring);
             }
             if given.seats > 0 {
                 chosen = chosen.seats(given.seats);

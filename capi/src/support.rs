@@ -28,7 +28,7 @@ pub enum whorl_status {
     WHORL_ERR_IN_USE = 5,
     /// There is no such server, mailbox or answer.
     WHORL_ERR_NOT_FOUND = 6,
-    /// The message is longer than the slot, the mailbox or the buffer. Nothing was sent or received.
+    /// The message is longer than half of the ring, the mailbox or the buffer. Nothing was sent or received.
     WHORL_ERR_TOO_LONG = 7,
     /// Every seat is taken.
     WHORL_ERR_FULL = 8,

@@ -12,7 +12,7 @@ static pthread_key_t key;
 /* A call that fails, one that works, and what there is to say of both. */
 static void use(const char *where) {
     whorl_sender *sender = NULL;
-    whorl_sender_options small = {sizeof small, 16, 2, 2, 0, NULL};
+    whorl_sender_options small = {sizeof small, 64, 2, 0, NULL};
     whorl_status wrong = whorl_sender_create("a/b", NULL, &sender);
     int said = strstr(whorl_last_error(), "1 to 64 letters") != NULL;
     whorl_status right = whorl_sender_create("e", &small, &sender);

@@ -77,17 +77,17 @@ static void versions(void) {
     struct {
         whorl_sender_options known;
         char unknown[64];
-    } newer = {{sizeof newer, 16, 2, 2, 0, NULL}, "what this library does not know"};
+    } newer = {{sizeof newer, 64, 2, 0, NULL}, "what this library does not know"};
     IS(whorl_sender_create("v", &newer.known, &sender), WHORL_OK, "");
-    IS(whorl_sender_send(sender, "seventeen bytes..", 17, 0), WHORL_ERR_TOO_LONG, "17 bytes");
+    IS(whorl_sender_send(sender, "twenty-five bytes, no less", 25, 0), WHORL_ERR_TOO_LONG, "25 bytes");
     whorl_sender_destroy(sender);
     sender = NULL;
-    /* Of an older one only the size and the slot size are there; the rest, which is not read, would be refused. */
-    whorl_sender_options older = {sizeof(size_t) + sizeof(uint32_t), 16, 3, 0, 0, "nowhere/at/all"};
+    /* Of an older one only the size and the ring are there; the rest, which is not read, would be refused. */
+    whorl_sender_options older = {sizeof(size_t) + sizeof(uint64_t), 64, 0xffff, 0, "nowhere/at/all"};
     IS(whorl_sender_create("v", &older, &sender), WHORL_OK, "");
     whorl_sender_destroy(sender);
     sender = NULL;
-    whorl_sender_options forgotten = {0, 16, 2, 2, 0, NULL};
+    whorl_sender_options forgotten = {0, 64, 2, 0, NULL};
     IS(whorl_sender_create("v", &forgotten, &sender), WHORL_ERR_ARGUMENT, "size 0");
     whorl_receiver_options strange = {sizeof strange, 7, 0, 20, NULL};
     whorl_receiver *receiver = NULL;
@@ -103,9 +103,9 @@ int main(void) {
     whorl_answers *answers = NULL;
     whorl_server *server = NULL;
     whorl_message message;
-    char buffer[64];
-    whorl_sender_options small = {sizeof small, 16, 2, 2, 0, NULL};
-    whorl_sender_options odd = {sizeof odd, 0, 3, 0, 0, NULL};
+    char buffer[64] = "";
+    whorl_sender_options small = {sizeof small, 64, 2, 0, NULL};
+    whorl_sender_options odd = {sizeof odd, 32, 0, 0, NULL};
     whorl_receiver_options soon = {sizeof soon, WHORL_START_FIRST, 0, 20, NULL};
     whorl_receiver_options patient = {sizeof patient, WHORL_START_FIRST, 0, 1000, NULL};
     if (strcmp(whorl_last_error(), "") != 0)
@@ -139,7 +139,7 @@ int main(void) {
     IS(whorl_sender_create("m", &small, &second), WHORL_ERR_IN_USE, "in use");
     IS(whorl_sender_wait_for_receivers(sender, 1, 20), WHORL_ERR_TIMED_OUT, "timed out");
     IS(whorl_sender_send(sender, NULL, 1, 0), WHORL_ERR_ARGUMENT, "null");
-    IS(whorl_sender_send(sender, buffer, 17, 0), WHORL_ERR_TOO_LONG, "17 bytes");
+    IS(whorl_sender_send(sender, buffer, 25, 0), WHORL_ERR_TOO_LONG, "25 bytes");
     IS(whorl_receiver_join("m", &patient, &receiver), WHORL_OK, "");
     IS(whorl_sender_wait_for_receivers(sender, 1, 1000), WHORL_OK, "");
     IS(whorl_receiver_recv(receiver, buffer, sizeof buffer, 0, &message), WHORL_ERR_TIMED_OUT, "nothing new");
@@ -152,9 +152,9 @@ int main(void) {
     if (message.kind != WHORL_MSG_BYTES || message.length != 10 || memcmp(buffer, "0123456789", 10) != 0)
         failures++;
     IS(whorl_sender_send(sender, NULL, 0, 0), WHORL_OK, "");
-    IS(whorl_sender_send(sender, "x", 1, 0), WHORL_OK, "");
-    IS(whorl_sender_send(sender, "x", 1, 0), WHORL_ERR_TIMED_OUT, "the ring is full");
-    IS(whorl_sender_send(sender, "x", 1, 10), WHORL_ERR_TIMED_OUT, "timed out");
+    IS(whorl_sender_send(sender, buffer, 24, 0), WHORL_OK, "");
+    IS(whorl_sender_send(sender, buffer, 24, 0), WHORL_ERR_TIMED_OUT, "the ring is full");
+    IS(whorl_sender_send(sender, buffer, 24, 10), WHORL_ERR_TIMED_OUT, "timed out");
     whorl_sender_destroy(sender); /* without the end */
     IS(whorl_receiver_recv(receiver, buffer, sizeof buffer, 1000, &message), WHORL_OK, "");
     IS(whorl_receiver_recv(receiver, buffer, sizeof buffer, 1000, &message), WHORL_OK, "");

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use whorl_core::error::End;
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{Geometry, OwnedRing, Region, Ring};
-use whorl_core::ring::{PendingReceiver, Receiver, Sender};
+use whorl_core::ring::{ClaimSize, PendingReceiver, Receiver, Sender};
 use whorl_core::sync::{AtomicU32, Ordering};
 
-const GEOMETRY: Geometry = match Geometry::new(64, 64, 1) {
+const GEOMETRY: Geometry = match Geometry::new(4096, 1) {
     Ok(geometry) => geometry,
     Err(_) => panic!("impossible measures"),
 };
@@ -100,16 +100,17 @@ fn tie_to(nth: usize) -> bool {
 }
 
 fn send(sender: &mut Sender<OwnedRing<'static, Poll>>, message: &[u8; 64]) {
-    let mut claim = sender.claim(1, None).expect("no deadline");
-    claim.slot(0).write(message).expect("it fits");
-    claim.publish(1);
+    let mut claim = sender.claim(ClaimSize::exactly(64), None).expect("no deadline");
+    claim.writer().write(message);
+    claim.publish(64);
 }
 
 /// Receives one message. Returns false at the end of the stream.
 fn receive(receiver: &mut Receiver<Ring<'static, Poll>>, message: &mut [u8; 64]) -> bool {
-    let Ok(run) = receiver.read(None) else { return false };
-    run.item(0).copy_to(message).expect("an honest sender").expect("as long as a slot");
-    run.release(1);
+    let Ok(mut batch) = receiver.read(None) else { return false };
+    let frame = batch.next_frame().expect("an honest sender").expect("a message");
+    frame.payload().copy_to(message).expect("64 bytes");
+    batch.release();
     true
 }
 

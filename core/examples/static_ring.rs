@@ -19,10 +19,10 @@ use std::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::SpinHost;
 use whorl_core::layout::{Geometry, Region, Ring};
-use whorl_core::ring::{PendingReceiver, Receiver};
+use whorl_core::ring::{ClaimSize, PendingReceiver, Receiver};
 
-/// Eight slots of 32 bytes, for up to two receivers.
-const GEOMETRY: Geometry = match Geometry::new(32, 8, 2) {
+/// 256 bytes for messages, for up to two receivers.
+const GEOMETRY: Geometry = match Geometry::new(256, 2) {
     Ok(geometry) => geometry,
     Err(_) => panic!("impossible measures"),
 };
@@ -62,9 +62,10 @@ fn main() {
 
     let messages = ["one turn", "of the spiral", "is a whorl"];
     for message in messages {
-        let mut claim = sender.claim(1, None).expect("no deadline");
-        claim.slot(0).write(message.as_bytes()).expect("it fits");
-        claim.publish(1);
+        let length = message.len() as u32;
+        let mut claim = sender.claim(ClaimSize::exactly(length), None).expect("no deadline");
+        claim.writer().write(message.as_bytes());
+        claim.publish(length);
     }
     sender.close(End { total: messages.iter().map(|message| message.len() as u64).sum(), checksum: None });
 
@@ -76,18 +77,16 @@ fn main() {
 fn print_all(receiver: &mut Receiver<Ring<'static, SpinHost>>) {
     let seat = receiver.seat();
     loop {
-        let run = match receiver.read(None) {
-            Ok(run) => run,
+        let mut batch = match receiver.read(None) {
+            Ok(batch) => batch,
             Err(ReadError::Ended(end)) => break println!("receiver {seat}: end after {} bytes", end.total),
             Err(why) => panic!("{why}"),
         };
-        for i in 0..run.len() {
+        while let Some(frame) = batch.next_frame().expect("an honest sender") {
             let mut buffer = [0; 32];
-            let length =
-                run.item(i).copy_to(&mut buffer).expect("an honest sender").expect("as long as a slot");
+            let length = frame.payload().copy_to(&mut buffer).expect("no longer message was sent");
             println!("receiver {seat}: {}", String::from_utf8_lossy(&buffer[..length]));
         }
-        let count = run.len();
-        run.release(count);
+        batch.release();
     }
 }

@@ -11,11 +11,13 @@ pub struct End {
     pub checksum: Option<[u8; 16]>,
 }
 
-/// Why the sender gets no slot to write.
+/// Why the sender gets no room for a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClaimError {
-    /// The slowest receiver has not yet given back a slot (`try_claim` only).
+    /// The slowest receiver has not yet given back enough of the ring (`try_claim` only).
     Full,
+    /// The message is longer than half of the ring less a header, or than 2^29 - 1 bytes.
+    TooLong,
     /// The deadline passed first.
     TimedOut,
     /// The host ended the wait.
@@ -64,10 +66,6 @@ pub enum JoinError {
 /// A length, kind or word that a peer wrote and that no honest peer writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Corrupt;
-
-/// A message longer than a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TooLong;
 
 /// Why a lock was not entered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,6 +144,7 @@ macro_rules! say {
 
 say!(ClaimError {
     Self::Full => "the ring is full",
+    Self::TooLong => "the message is longer than half of the ring",
     Self::TimedOut => "timed out waiting for the slowest receiver",
     Self::Interrupted => "interrupted",
 });
@@ -168,7 +167,6 @@ say!(JoinError {
     Self::Interrupted => "interrupted",
 });
 say!(Corrupt { Self => "the shared memory holds impossible values" });
-say!(TooLong { Self => "the message is longer than a slot" });
 say!(LockError {
     Self::Busy => "another participant holds the lock, or is first in line",
     Self::TimedOut => "timed out waiting for the lock",

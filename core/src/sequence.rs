@@ -1,9 +1,9 @@
-//! 32-bit sequence numbers: the number of an item since the start, wrapping.
+//! 32-bit sequence numbers: the number of a cell since the start of the ring, wrapping.
 //!
 //! In a lossless ring two sequences are never further apart than the capacity (at most 2^30). So the wrapping distance
 //! is exact, and every comparison uses it. No value is special: each of the 2^32 values comes round.
 
-/// The number of an item since the start of its stream, modulo 2^32.
+/// The number of a cell since the start of its ring, modulo 2^32.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sequence(u32);
 
@@ -18,17 +18,17 @@ impl Sequence {
         self.0
     }
 
-    /// Returns the sequence `count` items later.
+    /// Returns the sequence `count` cells later.
     pub fn wrapping_add(self, count: u32) -> Self {
         Self(self.0.wrapping_add(count))
     }
 
-    /// Returns the sequence `count` items earlier.
+    /// Returns the sequence `count` cells earlier.
     pub fn wrapping_sub(self, count: u32) -> Self {
         Self(self.0.wrapping_sub(count))
     }
 
-    /// Returns how many items lie from `earlier` up to this one. The result is exact if `earlier` is not later, and a
+    /// Returns how many cells lie from `earlier` up to this one. The result is exact if `earlier` is not later, and a
     /// huge number otherwise. So a caller that reads `earlier` from a peer compares the result with the capacity before
     /// using it.
     pub fn distance_from(self, earlier: Self) -> u32 {
@@ -41,7 +41,7 @@ impl Sequence {
         ahead != 0 && ahead < 1 << 31
     }
 
-    /// Returns the index of this item's slot among `capacity` slots. The capacity is a power of two.
+    /// Returns the index of this cell among `capacity` cells. The capacity is a power of two.
     pub fn index(self, capacity: u32) -> u32 {
         self.0 & (capacity - 1)
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use whorl_core::layout::Geometry;
 use whorl_core::ring::{
-    Control, Membership, Parts, PendingReceiver, ReceiverEntry, Sender, SenderParts, SenderState,
+    ClaimSize, Control, Membership, Parts, PendingReceiver, ReceiverEntry, Sender, SenderParts, SenderState,
     SenderStateView,
 };
 
@@ -27,7 +27,7 @@ struct Fickle<'m, R> {
 // SAFETY: the ring's own parts; the word is atomic and belongs to the ring, and a peer may write it.
 unsafe impl<R: Parts> Parts for Fickle<'_, R> {
     type Host = R::Host;
-    type Slots = R::Slots;
+    type Cells = R::Cells;
 
     fn host(&self) -> &R::Host {
         self.ring.host()
@@ -46,8 +46,8 @@ unsafe impl<R: Parts> Parts for Fickle<'_, R> {
         }
         self.ring.receivers()
     }
-    fn slots(&self) -> &R::Slots {
-        self.ring.slots()
+    fn cells(&self) -> &R::Cells {
+        self.ring.cells()
     }
 }
 
@@ -60,7 +60,7 @@ unsafe impl<R: SenderParts> SenderParts for Fickle<'_, R> {
 
 #[test]
 fn draining_ends_although_a_receiver_moves_its_cursor_back() {
-    let geometry = Geometry::new(16, 2, 1).unwrap();
+    let geometry = Geometry::new(64, 1).unwrap();
     let memory = regions(geometry);
     let owned = create(&memory, geometry, Alone::default());
     let ring = owned.ring();
@@ -73,7 +73,7 @@ fn draining_ends_although_a_receiver_moves_its_cursor_back() {
     let pending = PendingReceiver::request_seat(ring, 0, true, 1).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(membership.admit_all(), 1);
     let _receiver = pending.admitted(Some(())).unwrap_or_else(|why| panic!("{why}"));
-    sender.try_claim(1).unwrap().publish(1);
+    sender.try_claim(ClaimSize::exactly(0)).unwrap().publish(0);
     looks.set(Some(0));
     assert_eq!(sender.drain(Some(())), Ok(()));
 }
@@ -82,7 +82,7 @@ fn draining_ends_although_a_receiver_moves_its_cursor_back() {
 fn asking_ends_although_a_peer_reverts_each_decision() {
     const ASKING: u32 = 1;
     const ACTIVE: u32 = 4;
-    let geometry = Geometry::new(16, 2, 1).unwrap();
+    let geometry = Geometry::new(64, 1).unwrap();
     let memory = regions(geometry);
     let owned = create(&memory, geometry, Alone::default());
     let looks = Rc::new(Cell::new(None));

@@ -15,7 +15,7 @@ use std::thread::{scope, sleep, yield_now};
 use std::time::{Duration, Instant};
 use threads::{Yielding, yielding};
 use whorl_core::layout::{Geometry, MailGeometry, Mailboxes, Ring};
-use whorl_core::ring::PendingReceiver;
+use whorl_core::ring::{ClaimSize, PendingReceiver};
 
 /// The operations of each thread in one segment. The next round starts in clean memory, because few words are still
 /// valid after that.
@@ -126,7 +126,7 @@ impl Drop for Busy<'_> {
 fn a_ring_survives_flipped_words() {
     let count = Count::default();
     count.fill("ring", |number| {
-        let geometry = Geometry::new([16, 200][(number & 1) as usize], 4, 3).unwrap();
+        let geometry = Geometry::new([128, 1024][(number & 1) as usize], 3).unwrap();
         ring_round(if number & 2 == 0 { geometry } else { geometry.evictable() }, &count, number);
     });
 }
@@ -146,7 +146,7 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
             let ring = &ring;
             threads.spawn(move || {
                 let _busy = Busy(busy);
-                let mut buffer = [0; 200];
+                let mut buffer = [0; 1024];
                 let mut receiver = None;
                 for turn in 0..OPERATIONS {
                     let Some(joined) = &mut receiver else {
@@ -155,20 +155,19 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
                         count.note(receiver.is_some());
                         continue;
                     };
-                    let Ok(run) = joined.read(soon()) else {
+                    let Ok(mut batch) = joined.read(soon()) else {
                         count.note(false);
                         if turn % 4 == 0 {
                             receiver = None;
                         }
                         continue;
                     };
-                    for i in 0..run.len() {
-                        let copied = run.item(i).copy_to(&mut buffer);
-                        assert!(!matches!(copied, Ok(Ok(length)) if length > geometry.slot_size() as usize));
-                        count.note(matches!(copied, Ok(Ok(_))) && run.validate());
+                    while let Ok(Some(frame)) = batch.next_frame() {
+                        let copied = frame.payload().copy_to(&mut buffer);
+                        assert!(!matches!(copied, Ok(length) if length as u64 > geometry.capacity()));
+                        count.note(copied.is_ok() && batch.validate());
                     }
-                    let all = run.len();
-                    run.release(all);
+                    batch.release();
                 }
             });
         }
@@ -178,19 +177,20 @@ fn ring_round(geometry: Geometry, count: &Count, number: u64) {
                 membership.admit_all();
                 if turn % 16 == 0 {
                     membership.reclaim_dead();
-                    assert!(membership.status().all(|status| status.behind <= geometry.slots()));
+                    assert!(membership.status().all(|status| status.behind <= geometry.capacity()));
                     membership.evict(turn % 3);
                 }
-                let Ok(mut claim) = sender.claim(2, soon()) else {
-                    count.note(false);
-                    continue;
-                };
-                for i in 0..claim.len() {
-                    claim.slot(i).write(&[turn as u8; 16]).unwrap();
+                for _ in 0..2 {
+                    let length = turn % 50;
+                    let Ok(mut claim) = sender.claim(ClaimSize::exactly(length), soon()) else {
+                        count.note(false);
+                        continue;
+                    };
+                    claim.writer().write(&vec![turn as u8; length as usize]);
+                    claim.stage(length);
+                    count.note(true);
                 }
-                let all = claim.len();
-                claim.publish(all);
-                count.note(true);
+                sender.publish();
             }
             count.note(sender.drain(soon()).is_ok());
         });

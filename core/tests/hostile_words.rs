@@ -77,12 +77,12 @@ fn exhaust(run: impl Fn(Option<u32>, usize, usize) -> (Tally, u32, usize)) -> Ta
 #[test]
 fn every_word_at_every_moment_of_four_messages_through_a_ring() {
     for evictable in [false, true] {
-        let geometry = Geometry::new(16, 2, 2).unwrap();
+        let geometry = Geometry::new(64, 2).unwrap();
         let geometry = if evictable { geometry.evictable() } else { geometry };
         let mut steps =
             vec![Step::Ask(0, true), Step::Ask(1, false), Step::Admit, Step::Enter(0), Step::Enter(1)];
         for message in 0..4 {
-            steps.push(Step::Send { most: 1, waits: message % 2 == 0 });
+            steps.push(Step::Send { count: 1, most: 9, waits: message % 2 == 0 });
             steps.push(Step::Receive { seat: 0, waits: message % 2 == 1 });
             steps.push(Step::Receive { seat: 1, waits: message % 2 == 0 });
         }

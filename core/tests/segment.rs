@@ -20,7 +20,7 @@ fn fresh(geometry: Geometry) -> [Memory; 2] {
 }
 
 fn small() -> Geometry {
-    Geometry::new(24, 4, 3).unwrap()
+    Geometry::new(128, 3).unwrap()
 }
 
 /// CRC-32 as the layout defines it, computed independently of the crate.
@@ -92,7 +92,7 @@ fn random_measures_with_a_right_checksum_are_refused_or_fit() {
     for _ in 0..200_000 {
         let changes: Vec<_> = (0..=random.below(2))
             .map(|_| {
-                let edges = [0, 1, 2, 3, 4, 8, 24, 25, 1 << 30, 1 << 31, u32::MAX, random.word() as u32];
+                let edges = [0, 1, 2, 3, 4, 8, 16, 32, 1 << 30, 1 << 31, u32::MAX, random.word() as u32];
                 (random.below(12) as usize * 4, edges[random.below(edges.len() as u32) as usize])
             })
             .collect();
@@ -120,7 +120,7 @@ fn random_measures_with_a_right_checksum_are_refused_or_fit() {
 
 #[test]
 fn regions_that_do_not_belong_together_are_refused() {
-    let (mut one, other) = (fresh(small()), fresh(Geometry::new(24, 4, 2).unwrap()));
+    let (mut one, other) = (fresh(small()), fresh(Geometry::new(128, 2).unwrap()));
     let attach = |data: Region<'_>, control: Region<'_>| {
         // SAFETY: writable; checked.
         unsafe { Ring::attach(data, control, Alone::default()) }.map(|_| ())
@@ -158,35 +158,33 @@ fn memory_that_is_not_aligned_or_too_short_is_refused() {
 #[test]
 fn geometry_keeps_its_limits() {
     for (measures, verdict) in [
-        ((0, 1, 1), Err(LayoutError::SlotSize)),
-        (((1 << 31) + 1, 1, 1), Err(LayoutError::SlotSize)),
-        ((u32::MAX, 1, 1), Err(LayoutError::SlotSize)),
-        ((1, 0, 1), Err(LayoutError::Slots)),
-        ((1, 3, 1), Err(LayoutError::Slots)),
-        ((1, 1 << 31, 1), Err(LayoutError::Slots)),
-        ((1, u32::MAX, 1), Err(LayoutError::Slots)),
-        ((1, 1, 0), Err(LayoutError::Seats)),
-        ((1, 1, MAX_SEATS + 1), Err(LayoutError::Seats)),
-        ((1, 1, 1), Ok(())),
-        ((1, 1, MAX_SEATS), Ok(())),
+        ((0, 1), Err(LayoutError::RingCapacity)),
+        ((32, 1), Err(LayoutError::RingCapacity)),
+        ((96, 1), Err(LayoutError::RingCapacity)),
+        ((u64::MAX, 1), Err(LayoutError::RingCapacity)),
+        ((Geometry::MAX_CAPACITY * 2, 1), Err(LayoutError::RingCapacity)),
+        ((64, 0), Err(LayoutError::Seats)),
+        ((64, MAX_SEATS + 1), Err(LayoutError::Seats)),
+        ((64, 1), Ok(24)),
+        ((4096, MAX_SEATS), Ok(2040)),
+        ((1 << 20, 1), Ok((1 << 19) - 8)),
+        ((1 << 30, 1), Ok((1 << 29) - 8)),
     ] {
-        let (slot_size, slots, seats) = measures;
-        assert_eq!(Geometry::new(slot_size, slots, seats).map(|_| ()), verdict, "{measures:?}");
+        let (capacity, seats) = measures;
+        assert_eq!(Geometry::new(capacity, seats).map(|found| found.max_message()), verdict, "{measures:?}");
     }
-    // The largest of all: refused on machines with narrow addresses, and computed without overflow on others.
-    match Geometry::new(1 << 31, 1 << 30, 1) {
-        Ok(geometry) => assert!(geometry.data_length() > 1 << 61),
+    // The largest of all: refused on machines with narrow addresses.
+    match Geometry::new(Geometry::MAX_CAPACITY, 1) {
+        Ok(geometry) => assert_eq!(geometry.max_message(), (1 << 29) - 1),
         Err(why) => assert_eq!(why, LayoutError::TooLarge),
     }
 }
 
 #[test]
 fn memory_stays_within_its_budget() {
-    for (slot_size, slots, seats) in [(80 << 10, 64, 64), (1024, 1024, 16), (256, 64, 4), (80 << 10, 2, 1024)]
-    {
-        let geometry = Geometry::new(slot_size, slots, seats).unwrap();
-        let budget =
-            u64::from(slots) * u64::from(slot_size + 16) * 11 / 10 + 256 * u64::from(seats) + 4 * 4096;
+    for (capacity, seats) in [(1 << 20, 64), (4096, 16), (64, 4), (8 << 20, 1024)] {
+        let geometry = Geometry::new(capacity, seats).unwrap();
+        let budget = capacity + 4 * 4096 + 256 * u64::from(seats);
         assert!(geometry.data_length() + geometry.control_length() <= budget);
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::SpinHost;
 use whorl_core::layout::Geometry;
-use whorl_core::ring::{Kind, PendingReceiver};
+use whorl_core::ring::{ClaimSize, Kind, PendingReceiver};
 use whorl_core::sequence::Sequence;
 
 const RECEIVERS: u32 = 4;
@@ -32,7 +32,7 @@ fn message(item: u32) -> [u8; WORDS * 4] {
 
 #[test]
 fn four_receivers_get_every_word() {
-    let geometry = Geometry::new((WORDS * 4) as u32, 8, RECEIVERS).unwrap();
+    let geometry = Geometry::new(256, RECEIVERS).unwrap();
     let memory = regions(geometry);
     let mut owned = create(&memory, geometry, yielding());
     owned.start_at(Sequence::from_word(0u32.wrapping_sub(ITEMS / 2)));
@@ -51,33 +51,27 @@ fn four_receivers_get_every_word() {
                 let mut receiver = pending.admitted(None).unwrap_or_else(|why| panic!("{why}"));
                 let mut next = 0;
                 let end = loop {
-                    let run = match receiver.read(None) {
-                        Ok(run) => run,
+                    let mut batch = match receiver.read(None) {
+                        Ok(batch) => batch,
                         Err(why) => break why,
                     };
-                    let count = run.len();
-                    for i in 0..count {
+                    while let Some(frame) = batch.next_frame().unwrap() {
                         let mut bytes = [0; WORDS * 4];
-                        assert_eq!(run.item(i).kind(), Ok((Kind::Bytes, WORDS * 4)));
-                        assert_eq!(run.item(i).copy_to(&mut bytes), Ok(Ok(WORDS * 4)));
+                        assert_eq!((frame.kind(), frame.number()), (Kind::Message, next));
+                        assert_eq!(frame.payload().copy_to(&mut bytes), Ok(WORDS * 4));
                         assert_eq!(bytes, message(next), "item {next}");
                         next += 1;
                     }
-                    run.release(count);
+                    batch.release();
                 };
                 assert_eq!(end, ReadError::Ended(End { total: u64::from(ITEMS), checksum: None }));
                 assert_eq!(next, ITEMS);
             }));
         }
-        let mut next = 0;
-        while next < ITEMS {
-            let mut claim = sender.claim((ITEMS - next).min(3), None).unwrap();
-            let count = claim.len();
-            for i in 0..count {
-                claim.slot(i).write(&message(next + i)).unwrap();
-            }
-            claim.publish(count);
-            next += count;
+        for item in 0..ITEMS {
+            let mut claim = sender.claim(ClaimSize::exactly((WORDS * 4) as u32), None).unwrap();
+            claim.writer().write(&message(item));
+            if item % 3 == 0 { claim.publish((WORDS * 4) as u32) } else { claim.stage((WORDS * 4) as u32) }
         }
         sender.close(End { total: u64::from(ITEMS), checksum: None });
         sender.drain(None).unwrap();

@@ -9,7 +9,8 @@ use std::time::Duration;
 use whorl::Mailboxes;
 use whorl::{JoinError, ReceiveError, Received, Receiver, Sender, Start};
 
-const SLOT: u32 = 4096;
+/// The longest message in bytes.
+const LONGEST: u32 = 4096;
 
 /// The exit code of a receiver whose sender died.
 pub const SENDER_DIED: i32 = 44;
@@ -20,7 +21,7 @@ pub const NO_SENDER: i32 = 45;
 /// Returns the message with this number.
 fn message(number: u64) -> Vec<u8> {
     let mut random = Random::new(number);
-    let length = 8 + random.below(u64::from(SLOT) - 8) as usize;
+    let length = 8 + random.below(u64::from(LONGEST) - 8) as usize;
     let mut bytes = number.to_le_bytes().to_vec();
     bytes.extend(random.bytes(length - 8));
     bytes
@@ -28,7 +29,7 @@ fn message(number: u64) -> Vec<u8> {
 
 /// Sends numbered messages until standard input ends.
 pub fn send(name: &str) -> Result<()> {
-    let options = Sender::options().slot_size(SLOT).slots(64).seats(16);
+    let options = Sender::options().ring(256 << 10).seats(16);
     let mut sender = options.create(&name.parse()?)?;
     let over = Arc::new(AtomicBool::new(false));
     let told = over.clone();

@@ -15,11 +15,11 @@ use core::ptr::NonNull;
 use whorl_core::error::{End, ReadError};
 use whorl_core::host::{Futex, Host, WaitResult};
 use whorl_core::layout::{Geometry, Region, Ring};
-use whorl_core::ring::PendingReceiver;
+use whorl_core::ring::{ClaimSize, PendingReceiver};
 use whorl_core::sequence::Sequence;
 use whorl_core::sync::{AtomicU32, Ordering};
 
-const GEOMETRY: Geometry = match Geometry::new(16, 4, 2) {
+const GEOMETRY: Geometry = match Geometry::new(128, 2) {
     Ok(geometry) => geometry,
     Err(_) => panic!("impossible measures"),
 };
@@ -86,27 +86,26 @@ fn send_around() -> Option<u32> {
     ring.start_at(Sequence::from_word(0u32.wrapping_sub(MESSAGES / 2)));
     let handle = ring.ring();
     let (mut sender, membership) = ring.into_sender();
-    let applicant = PendingReceiver::request_seat(handle, 0, true, 0).ok()?;
+    let pending = PendingReceiver::request_seat(handle, 0, true, 0).ok()?;
     check(membership.admit_all() == 1, 2);
-    let mut receiver = applicant.try_admitted().ok()?;
+    let mut receiver = pending.try_admitted().ok()?;
     let (mut sent, mut received) = (0, 0);
     while received < MESSAGES {
-        let mut claim = sender.claim((MESSAGES - sent).max(1), None).ok()?;
-        let count = claim.len().min(MESSAGES - sent);
-        for i in 0..count {
-            claim.slot(i).write(&message(sent + i)).ok()?;
+        while sent < MESSAGES {
+            let Ok(mut claim) = sender.try_claim(ClaimSize::exactly(16)) else { break };
+            claim.writer().write(&message(sent));
+            claim.stage(16);
+            sent += 1;
         }
-        claim.publish(count);
-        sent += count;
-        let run = receiver.read(None).ok()?;
-        for i in 0..run.len() {
+        sender.publish();
+        let mut batch = receiver.read(None).ok()?;
+        while let Some(frame) = batch.next_frame().ok()? {
             let mut bytes = [0; 16];
-            check(run.item(i).copy_to(&mut bytes) == Ok(Ok(16)), 3);
-            check(bytes == message(received + i), 4);
+            check(frame.payload().copy_to(&mut bytes) == Ok(16), 3);
+            check(bytes == message(received), 4);
+            received += 1;
         }
-        let count = run.len();
-        run.release(count);
-        received += count;
+        batch.release();
     }
     let end = End { total: u64::from(sent) * 16, checksum: None };
     sender.close(end);

@@ -2,28 +2,30 @@
 
 use loom::thread;
 use loom_tests::error::JoinError;
-use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send, try_take};
+use loom_tests::memory::{Ring, Watched, admitted, send, take, try_send, try_take};
 use loom_tests::model::{Model, Start, is_long, race};
-use loom_tests::ring::Receiver;
+use loom_tests::ring::{ClaimSize, Receiver, Sender};
 use loom_tests::seat::State;
 use std::mem::forget;
 
 /// Reads everything that is published, in place, without releasing it. The values must be consecutive.
-fn read_all(receiver: &mut Receiver<Ring<Cells>>) -> Option<u32> {
-    let run = receiver.try_read().ok()?;
-    let first = run.item(0).get();
-    for i in 1..run.len() {
-        assert_eq!(run.item(i).get(), first + i, "skipped or repeated");
+fn read_all(receiver: &mut Receiver<Ring<Watched>>) -> Option<u32> {
+    let mut batch = receiver.try_read().ok()?;
+    let (mut first, mut count) = (None, 0);
+    while let Some(frame) = batch.next_frame().expect("an honest sender") {
+        let value = frame.payload().get();
+        assert_eq!(value, *first.get_or_insert(value) + count, "skipped or repeated");
+        count += 1;
     }
-    Some(first)
+    first
 }
 
 /// Catches a missing fence in `decide` or in `notify`, and a sender that passes an `Admitting` seat: the membership
-/// starts the receiver at an old tail whose slots the sender has claimed again.
+/// starts the receiver at an old tail whose cells the sender has claimed again.
 #[test]
 fn a_receiver_admitted_now_starts_within_a_lap() {
     Model::new("admission: now, against publish", 7290).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
         let admit = move || {
@@ -39,11 +41,11 @@ fn a_receiver_admitted_now_starts_within_a_lap() {
     });
 }
 
-/// The sender has claimed a batch of slots before. It may publish them while a seat is `Admitting`.
+/// The sender has claimed several cells before. It may publish them while a seat is `Admitting`.
 #[test]
 fn a_receiver_may_ask_for_now_during_a_claim() {
     Model::new("admission: now, during a claim", 12192).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
         assert!(try_send(&mut sender, 0));
@@ -60,13 +62,42 @@ fn a_receiver_may_ask_for_now_during_a_claim() {
     });
 }
 
+/// A receiver that is admitted now starts before the frames that are staged. Catches a limit that counts from their end:
+/// the sender overwrites the first of them under the receiver.
+#[test]
+fn a_receiver_admitted_now_gets_what_is_staged() {
+    Model::new("admission: now, with staged frames", 1).check(|| {
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
+        let (mut sender, membership, pending) =
+            (ring.sender(), ring.membership(), ring.request_seat(0, false));
+        let stage = |sender: &mut Sender<Ring<Watched>>, value| {
+            let Ok(mut claim) = sender.try_claim(ClaimSize::exactly(0)) else { return false };
+            claim.writer().set(value);
+            claim.stage(0);
+            true
+        };
+        assert!(stage(&mut sender, 0));
+        let admit = move || {
+            membership.admit_all();
+            let mut receiver = admitted(pending);
+            read_all(&mut receiver);
+            forget(receiver);
+        };
+        race(admit, move || {
+            (1..4).all(|value| stage(&mut sender, value));
+            sender.publish();
+            forget(sender);
+        });
+    });
+}
+
 /// Catches a missing fence after `lapped` or in `decide`, `lapped` stored after the scan, and a missing second scan: the
 /// receiver is admitted at the first item while the sender overwrites it. Also catches a cursor stored after `Active`,
 /// or `Active` stored without Release: the sender takes the old cursor, which is within the lap, for the receiver's.
 #[test]
 fn a_receiver_that_asks_for_the_first_item_gets_it_or_is_refused() {
     Model::new("admission: first, against the first lap", 1141).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
@@ -87,11 +118,11 @@ fn a_receiver_that_asks_for_the_first_item_gets_it_or_is_refused() {
     });
 }
 
-/// A ring of two slots, of which one is published. The first claim of the race uses up the limit.
+/// A ring of two cells, of which one is published. The first claim of the race uses up the limit.
 #[test]
 fn the_first_lap_ends_in_the_middle_of_a_batch() {
-    Model::new("admission: first, two slots", 1239).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+    Model::new("admission: first, two cells", 1239).check(|| {
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
@@ -117,7 +148,7 @@ fn the_first_lap_ends_in_the_middle_of_a_batch() {
 #[test]
 fn the_start_reaches_the_receiver_with_its_admission() {
     Model::new("admission: the start cursor", 46).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
         let join = move || match pending.try_admitted() {
@@ -144,7 +175,7 @@ fn the_start_reaches_the_receiver_with_its_admission() {
 #[test]
 fn an_admission_wakes_its_receiver() {
     Model::new("admission: sleeping receiver", 11196).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let join = move || {
@@ -162,7 +193,7 @@ fn an_admission_wakes_its_receiver() {
 #[test]
 fn an_admission_wakes_the_sender_that_waited_for_it() {
     Model::new("admission: sleeping sender", 7966).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
         assert!(try_send(&mut sender, 0));
@@ -183,7 +214,7 @@ fn an_admission_wakes_the_sender_that_waited_for_it() {
 #[test]
 fn a_receiver_may_give_up_while_it_is_admitted() {
     Model::new("admission: giving up", 28469).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         assert!(try_send(&mut sender, 0));
@@ -202,7 +233,7 @@ fn a_receiver_may_give_up_while_it_is_admitted() {
 #[test]
 fn a_receiver_in_a_new_seat_is_scanned() {
     Model::new("admission: a seat never used before", 6353).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership) = (ring.sender(), ring.membership());
         assert!(try_send(&mut sender, 0));
         let joining = ring.clone();
@@ -226,7 +257,7 @@ fn a_receiver_in_a_new_seat_is_scanned() {
 fn joining_ends_although_all_threads_sleep() {
     let items = if is_long() { 2 } else { 1 };
     Model::new("admission: three threads", 43667).bounded(3).check(move || {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let start = Start::new();

@@ -1,18 +1,18 @@
 //! Sleeping elsewhere: an armed receiver that found nothing is notified of the next item, by any notifier.
 
-use loom_tests::memory::{Cells, Ring, try_send};
+use loom_tests::memory::{Ring, Watched, try_send};
 use loom_tests::model::{Model, race};
 use loom_tests::ring::{Parts, Receiver, Sender, disarm};
 use std::mem::forget;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-type Parties = (Ring<Cells>, Sender<Ring<Cells>>, Receiver<Ring<Cells>>, Arc<AtomicBool>);
+type Parties = (Ring<Watched>, Sender<Ring<Watched>>, Receiver<Ring<Watched>>, Arc<AtomicBool>);
 
 /// Makes a ring whose host notifies the receiver in seat 0 if it is armed, and records that. The record is outside the
 /// model.
 fn ring() -> Parties {
-    let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+    let ring = Ring::new(Watched::new(2), 1, u32::MAX);
     let (sender, receiver) = (ring.sender(), ring.join(0));
     let told = Arc::new(AtomicBool::new(false));
     let (seats, tells) = (ring.clone(), told.clone());
@@ -29,7 +29,7 @@ fn ring() -> Parties {
 fn check(
     name: &'static str,
     executions: usize,
-    others: impl Fn(&Ring<Cells>) + Copy + Send + Sync + 'static,
+    others: impl Fn(&Ring<Watched>) + Copy + Send + Sync + 'static,
 ) {
     Model::new(name, executions).check(move || {
         let (ring, mut sender, mut receiver, told) = ring();

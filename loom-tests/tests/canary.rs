@@ -2,10 +2,10 @@
 
 use loom::thread;
 use loom_tests::event_count::EventCount;
-use loom_tests::memory::{Cells, Ring};
+use loom_tests::memory::{Ring, Watched, read};
 use loom_tests::model::Model;
 use loom_tests::parking::Parking;
-use loom_tests::ring::Slots;
+use loom_tests::ring::{Cells, ClaimSize};
 use loom_tests::sync::{AtomicU32, Ordering};
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use std::sync::Arc;
 #[should_panic(expected = "Causality violation")]
 fn a_relaxed_flag_does_not_publish() {
     Model::new("canary: relaxed flag", 1).check(|| {
-        let shared = Arc::new((Cells::new(1), AtomicU32::new(0)));
+        let shared = Arc::new((Watched::new(1), AtomicU32::new(0)));
         let other = shared.clone();
         let writer = thread::spawn(move || {
             // SAFETY: index 0 of 1. This model breaks the rule that no thread reads meanwhile.
-            unsafe { other.0.writer(0) }.set(1);
+            unsafe { other.0.writer(0, 0) }.set(1);
             other.1.store(1, Ordering::Relaxed);
         });
         if shared.1.load(Ordering::Acquire) == 1 {
             // SAFETY: as above.
-            unsafe { shared.0.reader(0) }.get();
+            unsafe { shared.0.reader(0, 0) }.get();
         }
         writer.join().unwrap();
     });
@@ -52,15 +52,15 @@ fn a_change_without_a_notification_loses_the_wake() {
 #[should_panic(expected = "item 1 seen")]
 fn a_false_claim_about_the_ring_is_refuted() {
     Model::new("canary: the ring", 1).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), std::mem::ManuallyDrop::new(ring.join(0)));
         let thread = thread::spawn(move || {
-            let mut claim = sender.try_claim(1).unwrap();
-            claim.slot(0).set(1);
-            claim.publish(1);
+            let mut claim = sender.try_claim(ClaimSize::exactly(0)).unwrap();
+            claim.writer().set(1);
+            claim.publish(0);
             std::mem::forget(sender);
         });
-        let seen = receiver.try_read().map(|run| run.item(0).get());
+        let seen = receiver.try_read().and_then(|mut batch| read(&mut batch));
         thread.join().unwrap();
         assert!(seen.is_err(), "item 1 seen");
     });

@@ -1,9 +1,9 @@
 //! The ends of a stream: closed, abandoned, or with a dead sender.
 
 use loom_tests::error::{End, JoinError, ReadError};
-use loom_tests::memory::{Cells, Ring, send, take, try_send, try_take};
+use loom_tests::memory::{Ring, Watched, send, take, try_send, try_take};
 use loom_tests::model::{Model, race};
-use loom_tests::ring::{Parts, Sender};
+use loom_tests::ring::{ClaimSize, Parts, Sender};
 use std::mem::forget;
 
 /// An end record in which every word differs from the zeroes before.
@@ -14,7 +14,7 @@ const END: End = End { total: 1 | 2 << 32, checksum: Some([3; 16]) };
 #[test]
 fn the_end_comes_after_the_last_item_and_is_complete() {
     Model::new("closing: end after the last item", 826).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             let mut taken = 0;
@@ -41,7 +41,7 @@ fn the_end_comes_after_the_last_item_and_is_complete() {
 #[test]
 fn closing_wakes_sleeping_receivers() {
     Model::new("closing: close against sleep", 424).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             assert_eq!(take(&mut receiver), Err(ReadError::Ended(END)));
@@ -55,7 +55,7 @@ fn closing_wakes_sleeping_receivers() {
 #[test]
 fn an_abandoned_stream_is_read_and_then_reported() {
     Model::new("closing: abandoned, polled", 826).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             let mut taken = 0;
@@ -79,7 +79,7 @@ fn an_abandoned_stream_is_read_and_then_reported() {
 #[test]
 fn dropping_the_sender_wakes_sleeping_receivers() {
     Model::new("closing: abandoned against sleep", 424).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             assert_eq!(take(&mut receiver), Err(ReadError::SenderDied));
@@ -93,7 +93,7 @@ fn dropping_the_sender_wakes_sleeping_receivers() {
 #[test]
 fn dropping_the_sender_wakes_pending_receivers() {
     Model::new("closing: abandoned against a pending receiver", 264).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (sender, pending) = (ring.sender(), ring.request_seat(0, true));
         let join = move || assert_eq!(pending.admitted(None).map(|_| ()), Err(JoinError::SenderDied));
         race(join, move || drop(sender));
@@ -105,15 +105,15 @@ fn dropping_the_sender_wakes_pending_receivers() {
 #[test]
 fn a_dead_sender_is_reported_after_what_it_published() {
     /// Takes `steps` steps and then stops, as if killed.
-    fn die_after(mut sender: Sender<Ring<Cells>>, steps: u32) -> u32 {
+    fn die_after(mut sender: Sender<Ring<Watched>>, steps: u32) -> u32 {
         let mut published = 0;
         if steps > 0 {
-            let mut claim = sender.try_claim(1).unwrap();
+            let mut claim = sender.try_claim(ClaimSize::exactly(0)).unwrap();
             if steps > 1 {
-                claim.slot(0).set(7);
+                claim.writer().set(7);
             }
             if steps > 2 {
-                claim.publish(1);
+                claim.publish(0);
                 published = 1;
             }
         }
@@ -122,7 +122,7 @@ fn a_dead_sender_is_reported_after_what_it_published() {
     }
     for steps in 0..4 {
         Model::new("closing: sender's death", 19).check(move || {
-            let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+            let ring = Ring::new(Watched::new(1), 1, u32::MAX);
             let (sender, mut receiver) = (ring.sender(), ring.join(0));
             let parking = ring.host().clone();
             let read = move || {
@@ -152,7 +152,7 @@ fn a_dead_sender_is_reported_after_what_it_published() {
 #[test]
 fn a_stream_is_read_to_its_end_with_both_sides_asleep() {
     Model::new("closing: send, drain, close", 32251).bounded(3).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             assert_eq!([take(&mut receiver), take(&mut receiver)], [Ok(0), Ok(1)]);

@@ -2,9 +2,9 @@
 
 use loom::thread;
 use loom_tests::error::ClaimError;
-use loom_tests::memory::{Cells, Ring, send, take, try_send, try_take};
+use loom_tests::memory::{Ring, Watched, send, take, try_send, try_take};
 use loom_tests::model::{Model, Start, is_long, race};
-use loom_tests::ring::Parts;
+use loom_tests::ring::{ClaimSize, Parts};
 use std::mem::forget;
 
 /// Catches a missing fence in `release` or in `prepare_wait`, `wanted` stored after the announcement, and a missing
@@ -13,7 +13,7 @@ use std::mem::forget;
 fn a_full_ring_wakes_its_sender() {
     Model::new("parking: full ring", 875).check(|| {
         // Not so close to the wrap that `wanted` would equal its first value, 0.
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX - 4);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX - 4);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
         let write = move || {
@@ -32,7 +32,7 @@ fn a_full_ring_wakes_its_sender() {
 #[test]
 fn an_empty_ring_wakes_its_receiver() {
     Model::new("parking: empty ring", 424).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             assert_eq!(take(&mut receiver), Ok(1));
@@ -49,7 +49,7 @@ fn an_empty_ring_wakes_its_receiver() {
 #[test]
 fn a_receiver_that_sleeps_again_is_woken_again() {
     Model::new("parking: empty ring, twice", 1091).bounded(if is_long() { 5 } else { 3 }).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             assert_eq!([take(&mut receiver), take(&mut receiver)], [Ok(1), Ok(2)]);
@@ -67,7 +67,7 @@ fn a_receiver_that_sleeps_again_is_woken_again() {
 fn both_sides_wake_each_other() {
     let items = if is_long() { 3 } else { 2 };
     Model::new("parking: both sides", 3336).bounded(if is_long() { 4 } else { 3 }).check(move || {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let write = move || {
             (0..items).for_each(|value| send(&mut sender, value));
@@ -82,12 +82,12 @@ fn both_sides_wake_each_other() {
     });
 }
 
-/// A ring of two slots wakes its sender when one slot is free. A ring of four wakes it only when two are: the release
+/// A ring of two cells wakes its sender when one cell is free. A ring of four wakes it only when two are: the release
 /// in between wakes no thread.
 #[test]
 fn the_sender_sleeps_until_half_of_the_ring_is_free() {
     Model::new("parking: half of the ring", 4468).check(|| {
-        let ring = Ring::new(Cells::new(4), 1, u32::MAX - 1);
+        let ring = Ring::new(Watched::new(4), 1, u32::MAX - 1);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         assert!((0..4).all(|value| try_send(&mut sender, value)));
         let before = ring.host().wakes();
@@ -110,7 +110,7 @@ fn the_sender_sleeps_until_half_of_the_ring_is_free() {
 #[test]
 fn one_of_two_receivers_that_pass_at_once_wakes_the_sender() {
     Model::new("parking: two pass at once", 9401).bounded(3).check(|| {
-        let ring = Ring::new(Cells::new(1), 2, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
         let start = Start::new();
@@ -133,11 +133,11 @@ fn one_of_two_receivers_that_pass_at_once_wakes_the_sender() {
 #[test]
 fn one_of_two_receivers_that_pass_at_once_wakes_a_sleeping_sender() {
     Model::new("parking: two pass, announced before", 767).check(|| {
-        let ring = Ring::new(Cells::new(1), 2, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 2, u32::MAX);
         let (mut sender, [mut first, mut second]) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
         // Announces itself and would sleep. The deadline has passed, so the model continues.
-        assert!(matches!(sender.claim(1, Some(())), Err(ClaimError::TimedOut)));
+        assert!(matches!(sender.claim(ClaimSize::exactly(0), Some(())), Err(ClaimError::TimedOut)));
         let before = ring.host().wakes();
         let here = move || {
             assert_eq!(try_take(&mut first), Ok(1));
@@ -157,10 +157,10 @@ fn one_of_two_receivers_that_pass_at_once_wakes_a_sleeping_sender() {
 #[test]
 fn only_the_last_receiver_to_pass_wakes_the_sender() {
     Model::new("parking: last to pass", 1).check(|| {
-        let ring = Ring::new(Cells::new(2), 2, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 2, u32::MAX);
         let (mut sender, [mut first, mut second]) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1) && try_send(&mut sender, 2));
-        assert!(matches!(sender.claim(1, Some(())), Err(ClaimError::TimedOut)));
+        assert!(matches!(sender.claim(ClaimSize::exactly(0), Some(())), Err(ClaimError::TimedOut)));
         let before = ring.host().wakes();
         assert_eq!(try_take(&mut first), Ok(1));
         assert_eq!(ring.host().wakes(), before, "woken for nothing: the other receiver is still behind");
@@ -181,7 +181,7 @@ fn only_the_last_receiver_to_pass_wakes_the_sender() {
 #[test]
 fn leaving_wakes_the_sender() {
     Model::new("parking: leave", 403).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
         let write = move || {
@@ -196,7 +196,7 @@ fn leaving_wakes_the_sender() {
 #[test]
 fn a_publish_wakes_all_receivers() {
     Model::new("parking: two sleeping receivers", 5027).bounded(3).check(|| {
-        let ring = Ring::new(Cells::new(1), 2, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         let start = Start::new();
         let threads = receivers.map(|mut receiver| {

@@ -1,7 +1,7 @@
 //! Deaths: a receiver that stops at any of its steps is reclaimed, and the ring continues.
 
 use loom_tests::error::{ClaimError, JoinError};
-use loom_tests::memory::{Cells, Ring, admitted, send, take, try_send};
+use loom_tests::memory::{Ring, Watched, admitted, send, take, try_send};
 use loom_tests::model::{Model, is_long, race};
 use loom_tests::parking::Death;
 use loom_tests::ring::{Parts, PendingReceiver, Receiver};
@@ -24,7 +24,7 @@ fn live(life: impl FnOnce()) -> bool {
 }
 
 /// Returns a receiver that dies at its `steps`-th step after joining. The other side of the ring is immortal.
-fn mortal_receiver(ring: &Ring<Cells>, steps: u32) -> ManuallyDrop<Receiver<Ring<Cells>>> {
+fn mortal_receiver(ring: &Ring<Watched>, steps: u32) -> ManuallyDrop<Receiver<Ring<Watched>>> {
     let receiver = ring.join_as(ring.mortal(), 0);
     receiver.parts().host().live_for(steps);
     ManuallyDrop::new(receiver)
@@ -32,7 +32,7 @@ fn mortal_receiver(ring: &Ring<Cells>, steps: u32) -> ManuallyDrop<Receiver<Ring
 
 /// Reclaims seat 0, whose occupant is known to be dead. A receiver that died after leaving its seat, but before its
 /// notification, leaves nothing to reclaim. That wait ends with the poll interval.
-fn reclaim(ring: &Ring<Cells>) {
+fn reclaim(ring: &Ring<Watched>) {
     ring.host().kill_seat(0);
     if ring.membership().reclaim_dead() == 0 {
         ring.host().end_slices();
@@ -49,7 +49,7 @@ fn the_sender_continues_whichever_step_a_receiver_dies_at() {
         let survived = std::sync::Mutex::new(survived);
         Model::new("reclamation: a receiver's death while the sender waits", 239).bounded(depth()).check(
             move || {
-                let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+                let ring = Ring::new(Watched::new(1), 1, u32::MAX);
                 let (mut sender, mut receiver) = (ring.sender(), mortal_receiver(&ring, steps));
                 assert!(try_send(&mut sender, 1));
                 let write = move || {
@@ -79,7 +79,7 @@ fn the_sender_continues_whichever_step_a_receiver_dies_at() {
 #[test]
 fn other_receivers_lose_nothing_by_a_death() {
     Model::new("reclamation: another receiver continues", 2583).bounded(depth()).check(|| {
-        let ring = Ring::new(Cells::new(1), 2, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 2, u32::MAX);
         let (mut sender, dead, mut other) = (ring.sender(), ring.join(0), ring.join(1));
         assert!(try_send(&mut sender, 1));
         forget(dead);
@@ -102,7 +102,7 @@ fn other_receivers_lose_nothing_by_a_death() {
 fn a_pending_receiver_may_die_at_any_moment() {
     for steps in 0..3 {
         Model::new("reclamation: a pending receiver's death", 38).bounded(depth()).check(move || {
-            let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+            let ring = Ring::new(Watched::new(1), 1, u32::MAX);
             let (mut sender, membership, pending) =
                 (ring.sender(), ring.membership(), ring.request_seat(0, true));
             assert!(try_send(&mut sender, 0));
@@ -134,7 +134,7 @@ fn a_pending_receiver_may_die_at_any_moment() {
 fn a_request_may_be_cut_short() {
     for steps in 0..4 {
         Model::new("reclamation: asking cut short", 1).check(move || {
-            let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+            let ring = Ring::new(Watched::new(1), 1, u32::MAX);
             let dying = ring.mortal();
             live(|| {
                 dying.host().live_for(steps);
@@ -152,7 +152,7 @@ fn a_request_may_be_cut_short() {
 #[test]
 fn half_an_admission_holds_up_the_sender() {
     Model::new("reclamation: half an admission", 1).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, admitter) = (ring.sender(), ring.mortal());
         assert!(try_send(&mut sender, 0));
         forget(ring.request_seat(0, true));
@@ -176,7 +176,7 @@ fn half_an_admission_holds_up_the_sender() {
 #[test]
 fn a_late_leaving_does_not_change_the_successors_seat() {
     Model::new("reclamation: late leaving", 585).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, membership, receiver) = (ring.sender(), ring.membership(), ring.join(0));
         ring.host().kill_seat(0);
         let here = ring.clone();
@@ -200,7 +200,7 @@ fn a_late_leaving_does_not_change_the_successors_seat() {
 #[test]
 fn a_pending_receiver_taken_for_dead_gets_an_error() {
     Model::new("reclamation: sleeping pending receiver", 1532).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (sender, membership, pending) = (ring.sender(), ring.membership(), ring.request_seat(0, true));
         let join = move || assert_eq!(pending.admitted(None).map(|_| ()), Err(JoinError::Reclaimed));
         race(join, move || {

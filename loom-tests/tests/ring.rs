@@ -1,19 +1,20 @@
 //! The ring's data path between one sender and its receivers: publish, read, release, wrap, batches.
 //!
-//! Every ring here starts just before the sequences wrap. Its slots are loom's `UnsafeCell`s, so a read that can meet a
+//! Every ring here starts just before the positions wrap. Its cells are loom's `UnsafeCell`s, so a read that can meet a
 //! write fails the model whatever the values are.
 
 use loom::thread;
 use loom_tests::error::ReadError;
-use loom_tests::memory::{Cells, Ring, admitted, after_a_lap, take, try_send, try_take};
+use loom_tests::memory::{Ring, Watched, admitted, after_a_lap, read, take, try_send, try_send_of, try_take};
 use loom_tests::model::{Model, Start, race};
+use loom_tests::ring::ClaimSize;
 use std::mem::forget;
 
 /// Catches `tail` stored or loaded Relaxed: the receiver reads the item while the sender may still write it.
 #[test]
 fn a_published_item_can_be_read() {
     Model::new("ring: publish", 18).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || match try_take(&mut receiver) {
             Ok(value) => assert_eq!(value, 1),
@@ -31,7 +32,7 @@ fn a_published_item_can_be_read() {
 #[test]
 fn a_slot_is_written_again_only_after_it_was_given_back() {
     Model::new("ring: release", 18).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
             let sent = try_send(&mut sender, 2);
@@ -49,7 +50,7 @@ fn a_slot_is_written_again_only_after_it_was_given_back() {
 #[test]
 fn items_come_in_order_across_the_wrap() {
     Model::new("ring: wrap", 22377).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let send = move || {
             for value in 0..3 {
@@ -78,14 +79,14 @@ fn items_come_in_order_across_the_wrap() {
 #[test]
 fn a_batch_is_seen_whole_or_not_at_all() {
     Model::new("ring: batch", 45).check(|| {
-        let ring = Ring::new(Cells::new(4), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(4), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         let read = move || {
             for _ in 0..2 {
                 match receiver.try_read() {
-                    Ok(run) => {
-                        assert_eq!(run.len(), 3);
-                        assert_eq!([0, 1, 2].map(|i| run.item(i).get()), [7, 8, 9]);
+                    Ok(mut batch) => {
+                        assert_eq!([(); 3].map(|()| read(&mut batch)), [7, 8, 9].map(Ok));
+                        assert!(batch.next_frame().unwrap().is_none());
                     }
                     Err(why) => assert_eq!(why, ReadError::Empty),
                 }
@@ -93,12 +94,12 @@ fn a_batch_is_seen_whole_or_not_at_all() {
             forget(receiver);
         };
         race(read, move || {
-            let mut claim = sender.try_claim(4).unwrap();
-            assert_eq!(claim.len(), 4);
-            for (i, value) in [(0, 7), (1, 8), (2, 9)] {
-                claim.slot(i).set(value);
+            for value in [7, 8, 9] {
+                let mut claim = sender.try_claim(ClaimSize::exactly(0)).unwrap();
+                claim.writer().set(value);
+                claim.stage(0);
             }
-            claim.publish(3);
+            sender.publish();
             forget(sender);
         });
     });
@@ -108,7 +109,7 @@ fn a_batch_is_seen_whole_or_not_at_all() {
 #[test]
 fn items_kept_by_a_partial_release_are_not_overwritten() {
     Model::new("ring: partial release", 45).check(|| {
-        let ring = Ring::new(Cells::new(2), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
             let sent = [3, 4].map(|value| try_send(&mut sender, value));
@@ -116,11 +117,64 @@ fn items_kept_by_a_partial_release_are_not_overwritten() {
             forget(sender);
         };
         race(write, move || {
-            let run = receiver.try_read().unwrap();
-            assert_eq!(run.item(0).get(), 0);
-            run.release(1);
-            assert_eq!(receiver.try_read().unwrap().item(0).get(), 0);
+            assert_eq!(try_take(&mut receiver), Ok(0));
+            assert_eq!(read(&mut receiver.try_read().unwrap()), Ok(0));
             forget(receiver);
+        });
+    });
+}
+
+/// A frame of two cells that does not fit before the end of the ring lies at its beginning, behind padding. Both become
+/// visible together, and both are given back together.
+#[test]
+fn a_frame_that_does_not_fit_comes_after_padding() {
+    Model::new("ring: padding", 336).check(|| {
+        let ring = Ring::new(Watched::new(4), 1, u32::MAX);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            let mut expected = 0;
+            for _ in 0..3 {
+                match try_take(&mut receiver) {
+                    Ok(value) => {
+                        expected += 1;
+                        assert_eq!(value, expected);
+                    }
+                    Err(why) => assert_eq!(why, ReadError::Empty),
+                }
+            }
+            forget(receiver);
+        };
+        race(read, move || {
+            assert!(try_send_of(&mut sender, 8, 1));
+            // Padding and frame take three of the four cells.
+            try_send_of(&mut sender, 8, 2);
+            forget(sender);
+        });
+    });
+}
+
+/// What a claim gives back when it is published is claimed again by the next, and no receiver sees it meanwhile.
+#[test]
+fn a_claim_that_shrinks_leaves_room_for_the_next() {
+    Model::new("ring: shrink", 53).check(|| {
+        let ring = Ring::new(Watched::new(4), 1, u32::MAX - 3);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        let read = move || {
+            for value in 1..=2 {
+                match try_take(&mut receiver) {
+                    Ok(seen) => assert_eq!(seen, value),
+                    Err(why) => return assert_eq!(why, ReadError::Empty),
+                }
+            }
+            forget(receiver);
+        };
+        race(read, move || {
+            let mut claim = sender.try_claim(ClaimSize::between(0, 8)).unwrap();
+            assert_eq!(claim.len(), 8);
+            claim.writer().set(1);
+            claim.publish(0);
+            assert!(try_send(&mut sender, 2));
+            forget(sender);
         });
     });
 }
@@ -129,7 +183,7 @@ fn items_kept_by_a_partial_release_are_not_overwritten() {
 #[test]
 fn the_sender_waits_for_the_slowest() {
     Model::new("ring: two receivers", 470).bounded(3).check(|| {
-        let ring = Ring::new(Cells::new(1), 2, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 2, u32::MAX);
         let (mut sender, receivers) = (ring.sender(), [ring.join(0), ring.join(1)]);
         assert!(try_send(&mut sender, 1));
         let start = Start::new();
@@ -153,14 +207,14 @@ fn the_sender_waits_for_the_slowest() {
 #[test]
 fn leaving_frees_the_slots_and_comes_after_the_last_read() {
     Model::new("ring: leave", 9).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let write = move || {
             try_send(&mut sender, 2);
             forget(sender);
         };
         race(write, move || {
-            assert_eq!(receiver.try_read().unwrap().item(0).get(), 0);
+            assert_eq!(read(&mut receiver.try_read().unwrap()), Ok(0));
             drop(receiver);
         });
     });
@@ -171,7 +225,7 @@ fn leaving_frees_the_slots_and_comes_after_the_last_read() {
 #[test]
 fn a_successor_in_the_seat_does_not_hide_the_last_read() {
     Model::new("ring: leave, then ask", 159).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = after_a_lap(&ring);
         let next = ring.clone();
         let write = move || {
@@ -179,7 +233,7 @@ fn a_successor_in_the_seat_does_not_hide_the_last_read() {
             forget(sender);
         };
         race(write, move || {
-            assert_eq!(receiver.try_read().unwrap().item(0).get(), 0);
+            assert_eq!(read(&mut receiver.try_read().unwrap()), Ok(0));
             drop(receiver);
             forget(next.request_seat(0, false));
         });
@@ -191,7 +245,7 @@ fn a_successor_in_the_seat_does_not_hide_the_last_read() {
 #[test]
 fn a_drain_ends_with_the_last_release() {
     Model::new("ring: drain", 883).check(|| {
-        let ring = Ring::new(Cells::new(1), 1, u32::MAX);
+        let ring = Ring::new(Watched::new(1), 1, u32::MAX);
         let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
         let drain = move || {
@@ -212,7 +266,7 @@ fn a_drain_ends_with_the_last_release() {
 #[test]
 fn a_drain_ends_when_the_last_receiver_leaves() {
     Model::new("ring: drain against leave", 403).check(|| {
-        let ring = Ring::new(Cells::new(2), 2, u32::MAX);
+        let ring = Ring::new(Watched::new(2), 2, u32::MAX);
         let (mut sender, receiver) = (ring.sender(), ring.join(0));
         assert!(try_send(&mut sender, 1));
         let asking = ring.request_seat(1, false);

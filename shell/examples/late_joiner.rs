@@ -6,7 +6,7 @@ use whorl::{JoinError, Name, Received, Receiver, Sender, Start};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name: Name = format!("late-joiner-{}", std::process::id()).parse()?;
-    let mut sender = Sender::options().slot_size(64).slots(4).create(&name)?;
+    let mut sender = Sender::options().ring(256).create(&name)?;
     let from = |start| Receiver::options().start(start).join(&name);
 
     // Two messages before anybody is there: the ring still holds them.

@@ -2,7 +2,7 @@
 
 use crate::mailbox::{self, MailboxHeader, Payload};
 use crate::parking::Parking;
-use crate::ring::{Control, Parts, ReceiverEntry, SenderParts, SenderState, SenderStateView, Slots};
+use crate::ring::{Cells, Control, Parts, ReceiverEntry, SenderParts, SenderState, SenderStateView};
 use crate::rwlock::{self, OwnerWord, SeatState, SeatsUsed};
 use crate::sequence::Sequence;
 use shuttle::thread::yield_now;
@@ -52,7 +52,7 @@ struct RingMemory {
     head: SenderState,
     control: Control,
     receivers: Vec<ReceiverEntry>,
-    slots: Watching,
+    cells: Watching,
 }
 
 /// A handle to a ring's memory, with its host.
@@ -63,15 +63,15 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Returns a ring of `slots` slots for `seats` receivers, whose first item has sequence `first`.
-    pub fn new(slots: u32, seats: u32, first: u32) -> Self {
+    /// Returns a ring of `cells` cells for `seats` receivers, whose first message lies at position `first`.
+    pub fn new(cells: u32, seats: u32, first: u32) -> Self {
         let head = SenderState::new(Sequence::default());
         head.start_at(Sequence::from_word(first));
         let memory = RingMemory {
             head,
             control: Control::new(),
             receivers: (0..seats).map(|_| ReceiverEntry::new()).collect(),
-            slots: Watching((0..slots).map(|_| Watched::default()).collect()),
+            cells: Watching((0..cells).map(|_| Default::default()).collect()),
         };
         Self { memory: Arc::new(memory), host: Parking::new() }
     }
@@ -80,7 +80,7 @@ impl Ring {
 // SAFETY: the parts of one memory; this host reclaims no participant.
 unsafe impl Parts for Ring {
     type Host = Parking;
-    type Slots = Watching;
+    type Cells = Watching;
 
     fn host(&self) -> &Parking {
         &self.host
@@ -94,8 +94,8 @@ unsafe impl Parts for Ring {
     fn receivers(&self) -> &[ReceiverEntry] {
         &self.memory.receivers
     }
-    fn slots(&self) -> &Watching {
-        &self.memory.slots
+    fn cells(&self) -> &Watching {
+        &self.memory.cells
     }
 }
 
@@ -106,22 +106,29 @@ unsafe impl SenderParts for Ring {
     }
 }
 
-/// Slots that detect conflicting accesses.
-pub struct Watching(Vec<Watched>);
+/// Cells that detect conflicting accesses: the two words of each as plain atomics, and a value for the frame that begins
+/// there.
+pub struct Watching(Vec<([Plain; 2], Watched)>);
 
 // SAFETY: of constant measures.
-unsafe impl Slots for Watching {
+unsafe impl Cells for Watching {
     type Writer<'a> = &'a Watched;
     type Reader<'a> = &'a Watched;
 
     fn count(&self) -> u32 {
         self.0.len() as u32
     }
-    unsafe fn writer(&self, index: u32) -> &Watched {
-        &self.0[index as usize]
+    unsafe fn load_words(&self, cell: u32) -> [u32; 2] {
+        self.0[cell as usize].0.each_ref().map(|word| word.load(SeqCst))
     }
-    unsafe fn reader(&self, index: u32) -> &Watched {
-        &self.0[index as usize]
+    unsafe fn store_words(&self, cell: u32, words: [u32; 2]) {
+        self.0[cell as usize].0.iter().zip(words).for_each(|(word, value)| word.store(value, SeqCst));
+    }
+    unsafe fn writer(&self, cell: u32, _length: u32) -> &Watched {
+        &self.0[cell as usize].1
+    }
+    unsafe fn reader(&self, cell: u32, _length: u32) -> &Watched {
+        &self.0[cell as usize].1
     }
 }
 

@@ -4,7 +4,7 @@
 use shuttle::thread;
 use shuttle_tests::error::{End, ReadError};
 use shuttle_tests::memory::Ring;
-use shuttle_tests::ring::{Membership, PendingReceiver, Receiver, Sender};
+use shuttle_tests::ring::{ClaimSize, Membership, PendingReceiver, Receiver, Sender};
 use shuttle_tests::run::check;
 
 const ITEMS: u32 = 6;
@@ -32,14 +32,14 @@ fn read_all(mut receiver: Receiver<Ring>, most: u32) -> (Option<u32>, u32) {
     let (mut first, mut count) = (None, 0);
     loop {
         match receiver.read(None) {
-            Ok(run) => {
-                let length = run.len().min(most);
-                for i in 0..length {
-                    let value = run.item(i).get();
-                    assert_eq!(value, *first.get_or_insert(value) + count, "an item is missing");
+            Ok(mut batch) => {
+                for _ in 0..most {
+                    let Some(frame) = batch.next_frame().unwrap() else { break };
+                    let value = frame.payload().get();
+                    assert_eq!(value, *first.get_or_insert(value) + count, "a message is missing");
                     count += 1;
                 }
-                run.release(length);
+                batch.release();
             }
             Err(ReadError::Ended(end)) => {
                 assert_eq!(end, END);
@@ -51,16 +51,15 @@ fn read_all(mut receiver: Receiver<Ring>, most: u32) -> (Option<u32>, u32) {
 }
 
 fn send_all(sender: &mut Sender<Ring>, most: u32) {
-    let mut next = 0;
-    while next < ITEMS {
-        let mut claim = sender.claim(most.min(ITEMS - next), None).unwrap();
-        let count = claim.len();
-        for i in 0..count {
-            claim.slot(i).set(next + i);
+    for item in 0..ITEMS {
+        let mut claim = sender.claim(ClaimSize::exactly(0), None).unwrap();
+        claim.writer().set(item);
+        claim.stage(0);
+        if item % most == most - 1 {
+            sender.publish();
         }
-        claim.publish(count);
-        next += count;
     }
+    sender.publish();
 }
 
 #[test]
@@ -128,8 +127,9 @@ fn receivers_that_leave_do_not_hold_up_the_sender() {
                 thread::spawn(move || {
                     let mut receiver = enter(pending);
                     for _ in 0..stays {
-                        let Ok(run) = receiver.read(None) else { return };
-                        run.release(1);
+                        let Ok(mut batch) = receiver.read(None) else { return };
+                        assert!(batch.next_frame().unwrap().is_some());
+                        batch.release();
                     }
                 })
             })

@@ -34,7 +34,7 @@ use core::ptr::NonNull;
 use static_assertions::const_assert;
 
 /// The layout's version. A segment of another version is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The alignment that a region needs, in bytes.
 pub const ALIGN: usize = 128;
@@ -58,10 +58,8 @@ const_assert!(TABLE_AT.is_multiple_of(ALIGN));
 /// Why memory cannot be used as a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LayoutError {
-    /// The slot size is 0 or over 2 GiB.
-    SlotSize,
-    /// The number of slots is not a power of two from 1 to 2^30.
-    Slots,
+    /// The capacity of a ring is not a power of two from 64 bytes to 8 GiB.
+    RingCapacity,
     /// The number of seats is not from 1 to 1024.
     Seats,
     /// The number of mailboxes is not from 1 to 2^20.
@@ -89,8 +87,7 @@ pub enum LayoutError {
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::SlotSize => "a slot's size must be from 1 byte to 2 GiB",
-            Self::Slots => "the number of slots must be a power of two from 1 to 2^30",
+            Self::RingCapacity => "the size of a ring must be a power of two from 64 bytes to 8 GiB",
             Self::Seats => "the number of seats must be from 1 to 1024",
             Self::Boxes => "the number of mailboxes must be from 1 to 1048576",
             Self::Capacity => "a mailbox's capacity must be from 1 byte to 2 GiB",

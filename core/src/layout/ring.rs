@@ -4,22 +4,19 @@
 //! ```text
 //! data      0     header, 64 bytes                        control   0     header, 64 bytes
 //!           128   SenderState, 128 bytes                                   256   Control, 256 bytes
-//!           4096  Record x slots, 16 bytes each                     4096  ReceiverEntry x seats, 128 bytes each
-//!           P     payload x slots, `stride` bytes each
+//!           4096  cells, 8 bytes each                               4096  ReceiverEntry x seats, 128 bytes each
 //!
-//! P      = 4096 + 16 * slots, rounded up to 4096
-//! stride = the slot size, rounded up to 16 (to 64 from 1 KiB on)
-//!
-//! measures in the header: slot size, slots, seats, flags (1 = receivers may be evicted)
+//! measures in the header: cells, bytes of a cell, seats, flags (1 = receivers may be evicted)
 //! ```
 
-use super::{ALIGN, Header, LayoutError, MAX_SEATS, PAGE, Region, TABLE_AT, Words};
+use super::{ALIGN, Header, LayoutError, MAX_SEATS, Region, TABLE_AT, Words};
 use crate::host::Host;
 use crate::ring::{
-    ByteSlots, Control, MAX_SLOTS, Membership, Parts, ReceiverEntry, Record, Sender, SenderParts,
-    SenderState, SenderStateView,
+    ByteCells, CELL, Control, MAX_CELLS, Membership, Parts, ReceiverEntry, Sender, SenderParts, SenderState,
+    SenderStateView, max_message,
 };
 use crate::sequence::Sequence;
+use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use static_assertions::const_assert;
 
@@ -34,7 +31,6 @@ const_assert!(size_of::<Words>() <= SENDER_STATE_AT);
 const_assert!(size_of::<SenderState>() == 128 && align_of::<SenderState>() <= ALIGN);
 const_assert!(size_of::<Control>() == 256 && align_of::<Control>() <= ALIGN);
 const_assert!(size_of::<ReceiverEntry>() == 128 && align_of::<ReceiverEntry>() == ALIGN);
-const_assert!(size_of::<Record>() == 16);
 const_assert!(size_of::<crate::seat::Seat>() == 8 && size_of::<crate::event_count::EventCount>() == 64);
 const_assert!(
     SENDER_STATE_AT + size_of::<SenderState>() <= TABLE_AT && SENDER_STATE_AT.is_multiple_of(ALIGN)
@@ -44,28 +40,29 @@ const_assert!(CONTROL_AT + size_of::<Control>() <= TABLE_AT && CONTROL_AT.is_mul
 /// A ring's measures, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Geometry {
-    slot_size: u32,
-    slots: u32,
+    cells: u32,
     seats: u32,
     evictable: bool,
 }
 
 impl Geometry {
-    /// A ring of `slots` slots of `slot_size` payload bytes each, for up to `seats` receivers.
+    /// The smallest ring, in bytes.
+    pub const MIN_CAPACITY: u64 = 64;
+    /// The largest ring, in bytes: 8 GiB.
+    pub const MAX_CAPACITY: u64 = MAX_CELLS as u64 * CELL as u64;
+
+    /// A ring of `capacity` bytes for frames, for up to `seats` receivers.
     ///
     /// # Errors
     /// Which of the measures is impossible.
-    pub const fn new(slot_size: u32, slots: u32, seats: u32) -> Result<Self, LayoutError> {
-        if slot_size == 0 || slot_size > 1 << 31 {
-            return Err(LayoutError::SlotSize);
-        }
-        if !slots.is_power_of_two() || slots > MAX_SLOTS {
-            return Err(LayoutError::Slots);
+    pub const fn new(capacity: u64, seats: u32) -> Result<Self, LayoutError> {
+        if !capacity.is_power_of_two() || capacity < Self::MIN_CAPACITY || capacity > Self::MAX_CAPACITY {
+            return Err(LayoutError::RingCapacity);
         }
         if seats == 0 || seats > MAX_SEATS {
             return Err(LayoutError::Seats);
         }
-        let geometry = Self { slot_size, slots, seats, evictable: false };
+        let geometry = Self { cells: (capacity / CELL as u64) as u32, seats, evictable: false };
         if geometry.data_length() > isize::MAX as u64 {
             return Err(LayoutError::TooLarge);
         }
@@ -82,14 +79,14 @@ impl Geometry {
         self.evictable
     }
 
-    /// Payload bytes per slot.
-    pub const fn slot_size(&self) -> u32 {
-        self.slot_size
+    /// Bytes for frames: messages, their headers of 8 bytes, and padding.
+    pub const fn capacity(&self) -> u64 {
+        self.cells as u64 * CELL as u64
     }
 
-    /// Slots.
-    pub const fn slots(&self) -> u32 {
-        self.slots
+    /// The longest message in bytes: half of the ring less a header, at most 2^29 - 1.
+    pub const fn max_message(&self) -> u32 {
+        max_message(self.cells)
     }
 
     /// Seats.
@@ -97,9 +94,9 @@ impl Geometry {
         self.seats
     }
 
-    /// Bytes that the data region needs. At most 2^30 x (2^31 + 64 + 16) + two pages: no overflow.
+    /// Bytes that the data region needs: the capacity and a page.
     pub const fn data_length(&self) -> u64 {
-        self.payload_at() + self.slots as u64 * self.stride()
+        TABLE_AT as u64 + self.capacity()
     }
 
     /// Bytes that the control region needs.
@@ -107,27 +104,19 @@ impl Geometry {
         TABLE_AT as u64 + self.seats as u64 * size_of::<ReceiverEntry>() as u64
     }
 
-    const fn stride(&self) -> u64 {
-        (self.slot_size as u64).next_multiple_of(if self.slot_size < 1024 { 16 } else { 64 })
-    }
-
-    const fn payload_at(&self) -> u64 {
-        (TABLE_AT as u64 + self.slots as u64 * size_of::<Record>() as u64).next_multiple_of(PAGE)
-    }
-
     fn header(&self, region: u32, nonce: u64) -> Header {
         let length = if region == DATA { self.data_length() } else { self.control_length() };
         let flags = if self.evictable { EVICTABLE } else { 0 };
-        Header { region, measures: [self.slot_size, self.slots, self.seats, flags], length, nonce }
+        Header { region, measures: [self.cells, CELL as u32, self.seats, flags], length, nonce }
     }
 
     /// Checks a header that was copied out of a region, and returns what it says with the nonce.
     fn check(words: &Words, region: u32) -> Result<(Self, u64), LayoutError> {
         let header = Header::check(words, region)?;
-        let [slot_size, slots, seats, flags] = header.measures;
-        let mut geometry = Self::new(slot_size, slots, seats)?;
+        let [cells, _, seats, flags] = header.measures;
+        let mut geometry = Self::new(u64::from(cells) * CELL as u64, seats)?;
         geometry.evictable = flags & EVICTABLE != 0;
-        // Only the exact words that this program would have written are accepted: length, flags.
+        // Only the exact words that this program would have written are accepted: length, cell, flags.
         if header != geometry.header(region, header.nonce) {
             return Err(LayoutError::Damaged);
         }
@@ -141,7 +130,7 @@ pub struct Ring<'m, H> {
     sender_state: &'m SenderState,
     control: &'m Control,
     receivers: &'m [ReceiverEntry],
-    slots: ByteSlots<'m>,
+    cells: ByteCells<'m>,
     geometry: Geometry,
     nonce: u64,
     host: H,
@@ -173,7 +162,7 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
         data.fits(geometry.data_length())?;
         control.fits(geometry.control_length())?;
         // SAFETY: long enough (`fits`), writable and unused by the caller's contract.
-        unsafe { data.format(geometry.payload_at() as usize, &geometry.header(DATA, nonce).to_words()) };
+        unsafe { data.format(TABLE_AT, &geometry.header(DATA, nonce).to_words()) };
         // SAFETY: as above.
         unsafe {
             control.format(geometry.control_length() as usize, &geometry.header(CONTROL, nonce).to_words())
@@ -208,19 +197,17 @@ impl<'m, H: Host + Clone> Ring<'m, H> {
     /// # Safety
     /// - both regions are at least as long as `geometry` says, and aligned.
     unsafe fn cast(data: Region<'m>, control: Region<'m>, geometry: Geometry, nonce: u64, host: H) -> Self {
-        // SAFETY: inside the data region, which is aligned to 128; atomics. This holds for the next four as well.
+        // SAFETY: inside the data region, which is aligned to 128; atomics. This holds for the next three as well.
         let sender_state = unsafe { data.table::<SenderState>(SENDER_STATE_AT, 1) };
         // SAFETY: see above.
-        let records = unsafe { data.table::<Record>(TABLE_AT, geometry.slots as usize) };
-        // SAFETY: see above.
-        let payload = unsafe { data.start.add(geometry.payload_at() as usize) };
+        let start = unsafe { data.start.add(TABLE_AT) };
         // SAFETY: see above.
         let shared = unsafe { control.table::<Control>(CONTROL_AT, 1) };
         // SAFETY: see above.
         let receivers = unsafe { control.table::<ReceiverEntry>(TABLE_AT, geometry.seats as usize) };
-        let (size, stride) = (geometry.slot_size as usize, geometry.stride() as usize);
-        let slots = ByteSlots { records, payload, size, stride, evictable: geometry.evictable };
-        Self { sender_state: &sender_state[0], control: &shared[0], receivers, slots, geometry, nonce, host }
+        let cells =
+            ByteCells { start, count: geometry.cells, evictable: geometry.evictable, memory: PhantomData };
+        Self { sender_state: &sender_state[0], control: &shared[0], receivers, cells, geometry, nonce, host }
     }
 
     /// The measures.
@@ -240,7 +227,7 @@ impl<'m, H: Host + Clone> OwnedRing<'m, H> {
         self.ring.clone()
     }
 
-    /// Starts the ring at sequence `first` instead of 0.
+    /// Starts the ring at position `first` instead of 0.
     pub fn start_at(&mut self, first: Sequence) {
         self.ring.sender_state.start_at(first);
     }
@@ -258,7 +245,7 @@ impl<'m, H: Host + Clone> OwnedRing<'m, H> {
 // host.
 unsafe impl<'m, H: Host> Parts for Ring<'m, H> {
     type Host = H;
-    type Slots = ByteSlots<'m>;
+    type Cells = ByteCells<'m>;
 
     fn host(&self) -> &H {
         &self.host
@@ -272,15 +259,15 @@ unsafe impl<'m, H: Host> Parts for Ring<'m, H> {
     fn receivers(&self) -> &[ReceiverEntry] {
         self.receivers
     }
-    fn slots(&self) -> &ByteSlots<'m> {
-        &self.slots
+    fn cells(&self) -> &ByteCells<'m> {
+        &self.cells
     }
 }
 
 // SAFETY: as `Ring`.
 unsafe impl<'m, H: Host> Parts for OwnedRing<'m, H> {
     type Host = H;
-    type Slots = ByteSlots<'m>;
+    type Cells = ByteCells<'m>;
 
     fn host(&self) -> &H {
         &self.ring.host
@@ -294,8 +281,8 @@ unsafe impl<'m, H: Host> Parts for OwnedRing<'m, H> {
     fn receivers(&self) -> &[ReceiverEntry] {
         self.ring.receivers
     }
-    fn slots(&self) -> &ByteSlots<'m> {
-        &self.ring.slots
+    fn cells(&self) -> &ByteCells<'m> {
+        &self.ring.cells
     }
 }
 

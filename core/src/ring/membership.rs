@@ -1,7 +1,7 @@
 //! The participants of a ring: admission, eviction, reclamation and status. This is the sender's side, but not its data
 //! path: a control thread may do all of it while the sender claims and publishes.
 
-use super::{Parts, ReceiverEntry, Slots, used_entries};
+use super::{CELL, Cells, Parts, ReceiverEntry, used_entries};
 use crate::host::Host;
 use crate::seat::State;
 use crate::sync::{Ordering, fence};
@@ -33,8 +33,8 @@ pub struct Status {
     pub state: State,
     /// The process id that its occupant gave.
     pub pid: u32,
-    /// How many published items it has not given back; at most the capacity.
-    pub behind: u32,
+    /// How many bytes of the ring it has not given back, headers and padding included; at most the capacity.
+    pub behind: u64,
 }
 
 /// Returns whether a seat's receiver sleeps elsewhere and must be notified now. A host calls it after waking the other
@@ -133,10 +133,10 @@ impl<P: Parts> Membership<P> {
     }
 
     /// Evicts a slow receiver. The sender no longer waits for it, and the receiver learns of it at its next read. Only
-    /// for rings whose slots [may evict](super::Slots::may_evict). Returns false if the seat was not active.
+    /// for rings whose cells [may evict](Cells::may_evict). Returns false if the seat was not active.
     pub fn evict(&self, seat: u32) -> bool {
         let Some(entry) =
-            self.parts.receivers().get(seat as usize).filter(|_| self.parts.slots().may_evict())
+            self.parts.receivers().get(seat as usize).filter(|_| self.parts.cells().may_evict())
         else {
             return false;
         };
@@ -158,8 +158,9 @@ impl<P: Parts> Membership<P> {
     pub fn status_of(&self, seat: u32) -> Option<Status> {
         let entry = self.parts.receivers().get(seat as usize)?;
         let seen = entry.seat.occupancy();
-        let behind =
-            self.parts.sender_state().tail().distance_from(entry.cursor()).min(self.parts.slots().count());
+        let cells =
+            self.parts.sender_state().tail().distance_from(entry.cursor()).min(self.parts.cells().count());
+        let behind = u64::from(cells) * CELL as u64;
         seen.is_taken().then(|| Status { seat, state: seen.state, pid: entry.seat.pid(), behind })
     }
 }

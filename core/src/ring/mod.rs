@@ -3,14 +3,17 @@
 //! ```text
 //!            oldest unread               tail      limit
 //!                 v                        v         v
-//!   ... | free | published, being read     | claimed | free ...      sequences grow to the right, slots repeat
+//!   ... | free | published, being read     | claimed | free ...      positions grow to the right, cells repeat
 //!                 ^          ^             ^           every `capacity` of them
 //!              cursor 1   cursor 3      cursor 2
 //! ```
 //!
-//! The sender owns `tail`, and each receiver owns the cursor beside its seat. The *gate* is the slowest cursor of the
-//! receivers that take part. The sender may claim an item only while it is less than a lap ahead of the gate. So a slot
-//! is never overwritten before all receivers have given it back, and two cursors are never more than the capacity apart.
+//! A ring is an array of 8-byte *cells*. A message lies in a *frame*: a header and as many cells as it needs.
+//! Positions count cells, in 32 bits that wrap. The sender owns `tail`, and each receiver owns the cursor beside its
+//! seat. The *gate* is the slowest cursor of the receivers that take part. The sender may claim a cell only while it is
+//! less than a lap ahead of the gate. So a cell is never overwritten before all receivers have given it back, and two
+//! cursors are never more than the capacity apart. The longest frame is half of the ring. So a frame and the padding
+//! before it always fit once receivers have caught up.
 //!
 //! The writer of a word decides where it lies. Only the sender writes [`SenderState`], in memory that receivers may map
 //! read-only. Receivers also write [`Control`] and the [`ReceiverEntry`]s.
@@ -19,8 +22,8 @@
 //!
 //! | name | one half | the other half |
 //! |---|---|---|
-//! | *publish* | [`Sender`] stores `tail`, Release | [`Receiver`] loads `tail`, Acquire, before it reads slots |
-//! | *release* | a receiver stores its cursor, Release | the sender loads it, Acquire, before it writes slots again |
+//! | *publish* | [`Sender`] stores `tail`, Release | [`Receiver`] loads `tail`, Acquire, before it reads cells |
+//! | *release* | a receiver stores its cursor, Release | the sender loads it, Acquire, before it writes cells again |
 //! | *close* | the sender stores `state`, Release, after the end record | a receiver loads `state`, Acquire, before it looks at `tail` again and reads the end |
 //! | *occupy* | each step of a seat's word, AcqRel | each look at it, Acquire |
 //! | *park* | change, fence, look for sleepers | announce, fence, look again ([`EventCount`]) |
@@ -29,7 +32,7 @@
 //! *Admission against claims.* While a seat is `Admitting`, the sender keeps the limit that it found before. A scan
 //! that missed the mark came before the mark's fence. So the membership reads a `tail` that is at least the tail of
 //! that scan, and so at least the gate that the scan found. A receiver that starts there is never more than a lap
-//! behind a claim. Starting at the first item is granted only while `lapped` is clear. The sender sets `lapped`, fences
+//! behind a claim. Starting at the first message is granted only while `lapped` is clear. The sender sets `lapped`, fences
 //! and scans once more before it first extends its limit beyond the first lap.
 //!
 //! *Sleeping elsewhere.* A receiver in an event loop does not sleep on a word. It *arms* its seat, and the sender's
@@ -39,19 +42,21 @@
 //! `has_waiters` clear and announces itself again. Or it finds a later announcement of another receiver, for which the
 //! next publish notifies.
 //!
-//! *Waking the sender.* A full ring wakes its sender when half of it is free, not at each slot. The sender leaves in
-//! `wanted` the sequence that the slowest receiver must reach. A receiver that passes it looks whether all others have.
+//! *Waking the sender.* A full ring wakes its sender when half of it is free, not at each frame. The sender leaves in
+//! `wanted` the position that the slowest receiver must reach. A receiver that passes it looks whether all others have.
 //! If two receivers pass it at once, each has stored its cursor before its fence, so at least one sees both cursors.
 
+mod cells;
+mod frame;
 mod membership;
 mod receiver;
 mod sender;
-mod slots;
 
+pub use cells::{ByteCells, ByteReader, ByteWriter, Cells, Purpose};
+pub use frame::{CELL, MAX_CELLS, MAX_MESSAGE};
 pub use membership::{Admission, Membership, Status, disarm, is_free};
-pub use receiver::{Batch, PendingReceiver, Receiver};
-pub use sender::{Claim, Sender};
-pub use slots::{ByteReader, ByteSlots, ByteWriter, Kind, Purpose, Record, Slots};
+pub use receiver::{Batch, Frame, Kind, PendingReceiver, Receiver};
+pub use sender::{Claim, ClaimSize, Sender, max_message};
 
 use crate::error::End;
 use crate::event_count::EventCount;
@@ -60,25 +65,22 @@ use crate::seat::Seat;
 use crate::sequence::Sequence;
 use crate::sync::{AtomicU32, Ordering};
 
-/// The largest number of slots: distances stay far from half the sequence space.
-pub const MAX_SLOTS: u32 = 1 << 30;
-
 const OPEN: u32 = 0;
 const CLOSED: u32 = 1;
 const ABANDONED: u32 = 2;
 
 /// The sender's words. Only the sender writes them, in memory that receivers can only read. Zeroed memory is an open,
-/// empty ring that starts at sequence 0. 128 bytes.
+/// empty ring that starts at position 0. 128 bytes.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct SenderState {
-    /// The next sequence to publish. *Publish*.
+    /// The end of the published frames. *Publish*.
     tail: AtomicU32,
     /// `OPEN`, `CLOSED` (the end record is valid) or `ABANDONED`. *Close*.
     state: AtomicU32,
-    /// 1 from before the first item can be overwritten. Relaxed: ordered by the fences of *admit*.
+    /// 1 from before the first message can be overwritten. Relaxed: ordered by the fences of *admit*.
     lapped: AtomicU32,
-    /// The sequence of the first item. The sender stores it before any receiver joins, and never changes it afterwards.
+    /// The position of the first message. The sender stores it before any receiver joins, and never changes it afterwards.
     first: AtomicU32,
     _line: [u32; 12],
     /// Total bytes: low half, high half. Checksum: present or not, four words. Relaxed: guarded by *close*.
@@ -86,7 +88,7 @@ pub struct SenderState {
 }
 
 impl SenderState {
-    /// Returns the state of a ring whose first item has sequence `first`.
+    /// Returns the state of a ring whose first message lies at position `first`.
     pub fn new(first: Sequence) -> Self {
         let word = |value| AtomicU32::new(value);
         Self {
@@ -131,12 +133,12 @@ pub struct SenderStateView<'a> {
 }
 
 impl SenderStateView<'_> {
-    /// The next sequence to be published.
+    /// The end of the published frames.
     pub fn tail(self) -> Sequence {
         Sequence::from_word(self.head.tail.load(Ordering::Acquire)) // Acquire: the receiver's half of *publish*
     }
 
-    /// The sequence of the first item.
+    /// The position of the first message.
     pub fn first(self) -> Sequence {
         Sequence::from_word(self.head.first.load(Ordering::Relaxed)) // Relaxed: constant since before this receiver joined
     }
@@ -210,7 +212,7 @@ impl Control {
 pub struct ReceiverEntry {
     /// Private to this crate: code that changes another receiver's seat would let the sender write under a reader.
     pub(crate) seat: Seat,
-    /// The next sequence that its occupant will read. The membership stores it before `Active`, then only the occupant
+    /// The position of the first frame that its occupant has not given back. The membership stores it before `Active`, then only the occupant
     /// stores it.
     /// *Release*.
     cursor: AtomicU32,
@@ -245,8 +247,8 @@ impl ReceiverEntry {
 pub unsafe trait Parts {
     /// How to sleep on this memory, and how to know which participants are dead.
     type Host: Host;
-    /// Where the items lie.
-    type Slots: Slots;
+    /// Where the frames lie.
+    type Cells: Cells;
 
     /// The host.
     fn host(&self) -> &Self::Host;
@@ -256,8 +258,8 @@ pub unsafe trait Parts {
     fn control(&self) -> &Control;
     /// The seats.
     fn receivers(&self) -> &[ReceiverEntry];
-    /// The slots.
-    fn slots(&self) -> &Self::Slots;
+    /// The cells.
+    fn cells(&self) -> &Self::Cells;
 }
 
 /// The parts of a ring as the sender sees them.

@@ -1,7 +1,7 @@
 //! The receiver's half: request a seat, read, release, leave.
 
-use super::slots::prefetch_ahead;
-use super::{ABANDONED, CLOSED, Parts, Purpose, ReceiverEntry, SenderStateView, Slots, used_entries};
+use super::frame::{Content, Header, MAX_PADDING};
+use super::{ABANDONED, CLOSED, Cells, Parts, Purpose, ReceiverEntry, SenderStateView, used_entries};
 use crate::error::{Corrupt, JoinError, ReadError};
 use crate::host::{Futex, Host, WaitResult};
 use crate::seat::{Generation, State};
@@ -9,6 +9,7 @@ use crate::sequence::Sequence;
 use crate::sync::{Ordering, fence};
 
 type Deadline<P> = <<P as Parts>::Host as Futex>::Deadline;
+type FrameReader<'b, P> = <<P as Parts>::Cells as Cells>::Reader<'b>;
 
 /// A receiver that asked for a seat and is not admitted yet. Dropping it gives the seat back.
 #[derive(Debug)]
@@ -21,8 +22,10 @@ pub struct PendingReceiver<P: Parts> {
 pub struct Receiver<P: Parts> {
     place: Place<P>,
     /// The private copy of this receiver's cursor. It never reads back what a peer may have written there.
+    released: Sequence,
+    /// The next frame to read: `released`, or the end of the padding there.
     next: Sequence,
-    /// Every item before this sequence is known to be published.
+    /// Every frame before this position is known to be published.
     seen: Sequence,
 }
 
@@ -56,8 +59,8 @@ impl<P: Parts> Drop for Place<P> {
 }
 
 impl<P: Parts> PendingReceiver<P> {
-    /// Occupies seat `index` and asks for the stream, from its first item (`from_first`) or from the next published
-    /// item. On a host where participants can die, the caller already holds that seat's byte lock.
+    /// Occupies seat `index` and asks for the stream, from its first message (`from_first`) or from the next published
+    /// one. On a host where participants can die, the caller already holds that seat's byte lock.
     ///
     /// # Errors
     /// [`JoinError::Taken`] if the seat is not free or does not exist.
@@ -98,7 +101,7 @@ impl<P: Parts> PendingReceiver<P> {
                 // Relaxed would do: the Acquire look at `Active` saw the membership's store. No other participant
                 // stores it now.
                 let next = self.place.entry().cursor();
-                Ok(Receiver { next, seen: next, place: self.place })
+                Ok(Receiver { released: next, next, seen: next, place: self.place })
             }
             Ok(false) => Err((JoinError::Asking, Some(self))),
             Err(why) => Err((why, None)),
@@ -167,18 +170,18 @@ impl<P: Parts> Receiver<P> {
         &self.place.parts
     }
 
-    /// Returns the published items from the cursor on, if there are any.
+    /// Returns the published frames from the cursor on, if there are any.
     ///
     /// # Errors
     /// [`ReadError::Empty`] if there are none now, or why there will never be more.
     pub fn try_read(&mut self) -> Result<Batch<'_, P>, ReadError> {
-        match self.available()? {
-            0 => Err(ReadError::Empty),
-            count => Ok(Batch { count, receiver: self }),
+        match self.is_ready()? {
+            false => Err(ReadError::Empty),
+            true => Ok(Batch { at: self.next, receiver: self }),
         }
     }
 
-    /// Returns the published items from the cursor on: at least one.
+    /// Returns the published frames from the cursor on: at least one.
     ///
     /// # Blocking
     /// Waits for the sender to publish or close, until `deadline`. If the sender dies, this call first returns
@@ -188,12 +191,12 @@ impl<P: Parts> Receiver<P> {
     /// # Errors
     /// Why there is nothing to read.
     pub fn read(&mut self, deadline: Option<Deadline<P>>) -> Result<Batch<'_, P>, ReadError> {
-        let count = self.wait_for_items(deadline)?;
-        Ok(Batch { count, receiver: self })
+        self.wait_for_frame(deadline)?;
+        Ok(Batch { at: self.next, receiver: self })
     }
 
     /// Announces that this receiver is about to sleep elsewhere than in [`read`](Self::read). The sender's host then
-    /// notifies it once of the next item. Returns true if it is armed and has nothing to read, or false if it must look
+    /// notifies it once of the next message. Returns true if it is armed and has nothing to read, or false if it must look
     /// again now.
     ///
     /// # Errors
@@ -202,27 +205,26 @@ impl<P: Parts> Receiver<P> {
         // Relaxed: stored before the fence in `prepare_wait`.
         self.place.entry().armed.store(1, Ordering::Relaxed);
         let _announced = self.place.parts.control().data.prepare_wait();
-        if self.available()? > 0 {
+        if self.is_ready()? {
             return Ok(false);
         }
         // A notifier may have run between the two stores, and cleared the announcement but missed `armed`.
         Ok(self.place.parts.control().data.has_waiters())
     }
 
-    fn wait_for_items(&mut self, deadline: Option<Deadline<P>>) -> Result<u32, ReadError> {
+    fn wait_for_frame(&mut self, deadline: Option<Deadline<P>>) -> Result<(), ReadError> {
         loop {
             let mut attempt = 0;
             loop {
-                match self.available()? {
-                    0 if self.place.parts.host().spin(attempt, deadline) => attempt += 1,
-                    0 => break,
-                    count => return Ok(count),
+                match self.is_ready()? {
+                    true => return Ok(()),
+                    false if self.place.parts.host().spin(attempt, deadline) => attempt += 1,
+                    false => break,
                 }
             }
             let ticket = self.place.parts.control().data.prepare_wait();
-            match self.available()? {
-                0 => {}
-                count => return Ok(count),
+            if self.is_ready()? {
+                return Ok(());
             }
             let parts = &self.place.parts;
             let verdict = match parts.control().data.wait(parts.host(), ticket, deadline) {
@@ -236,27 +238,24 @@ impl<P: Parts> Receiver<P> {
                 WaitResult::TimedOut => ReadError::TimedOut,
                 WaitResult::Interrupted => return Err(ReadError::Interrupted),
             };
-            // An item that was published before the death, or just before the deadline, still counts.
-            return match self.available()? {
-                0 => Err(verdict),
-                count => Ok(count),
-            };
+            // What was published before the death, or just before the deadline, still counts.
+            return if self.is_ready()? { Ok(()) } else { Err(verdict) };
         }
     }
 
-    /// Returns how many items are published from the cursor on.
-    fn available(&mut self) -> Result<u32, ReadError> {
+    /// Returns whether a message or a hole is published at `next`. Passes over padding: a sender that publishes nothing
+    /// else counts as one that publishes nothing, so the caller's deadline holds.
+    fn is_ready(&mut self) -> Result<bool, ReadError> {
         let parts = &self.place.parts;
-        if parts.slots().may_evict() {
+        if parts.cells().may_evict() {
             self.still_active()?;
         }
-        match self.seen.distance_from(self.next) {
-            0 => {}
-            count => return Ok(count),
+        if self.seen != self.next {
+            return self.pass_padding();
         }
-        parts.slots().prefetch(self.next.index(parts.slots().count()), Purpose::Read);
+        parts.cells().prefetch(self.next.index(parts.cells().count()), Purpose::Read);
         let head = parts.sender_state();
-        let seen = match self.published(head)? {
+        self.seen = match self.published(head)? {
             seen if seen != self.next => seen,
             _ => match head.state() {
                 CLOSED => match self.published(head)? {
@@ -266,22 +265,56 @@ impl<P: Parts> Receiver<P> {
                 },
                 ABANDONED if self.published(head)? == self.next => return Err(ReadError::SenderDied),
                 ABANDONED => self.published(head)?,
-                _ => return Ok(0),
+                _ => return Ok(false),
             },
         };
-        self.seen = seen;
-        Ok(seen.distance_from(self.next))
+        self.pass_padding()
+    }
+
+    fn pass_padding(&mut self) -> Result<bool, ReadError> {
+        for _ in 0..=MAX_PADDING {
+            if self.next == self.seen {
+                return Ok(false);
+            }
+            let header = self.header_at(self.next)?;
+            if header.content != Content::Padding {
+                return Ok(true);
+            }
+            self.next = self.next.wrapping_add(header.cells);
+        }
+        Err(self.corrupt())
+    }
+
+    /// Returns the header of the frame at a position before `seen`, checked.
+    #[inline]
+    fn header_at(&self, at: Sequence) -> Result<Header, ReadError> {
+        let cells = self.place.parts.cells();
+        let index = at.index(cells.count());
+        let room = self.seen.distance_from(at).min(cells.count() - index);
+        // SAFETY: the index masks to the count; the cell is published (*publish*), and the sender keeps it until its
+        // release.
+        let words = unsafe { cells.load_words(index) };
+        Header::check(words, room).map_err(|_| self.corrupt())
     }
 
     /// Returns the tail, checked: an honest sender is never more than a lap ahead of this receiver.
     fn published(&self, head: SenderStateView<'_>) -> Result<Sequence, ReadError> {
         let tail = head.tail();
-        if tail.distance_from(self.next) > self.place.parts.slots().count() {
-            // An evicted receiver is overtaken, and its peer is honest.
-            self.still_active()?;
-            return Err(ReadError::Corrupt);
+        let ahead = tail.distance_from(self.released);
+        if ahead > self.place.parts.cells().count() || ahead < self.next.distance_from(self.released) {
+            return Err(self.corrupt());
         }
         Ok(tail)
+    }
+
+    /// Returns why the words that this receiver read make no sense: its sender is honest if it has evicted this receiver
+    /// and overtaken it.
+    fn corrupt(&self) -> ReadError {
+        fence(Ordering::Acquire); // as in `Batch::validate`
+        match self.still_active() {
+            Ok(()) => ReadError::Corrupt,
+            Err(why) => why,
+        }
     }
 
     fn still_active(&self) -> Result<(), ReadError> {
@@ -291,19 +324,20 @@ impl<P: Parts> Receiver<P> {
         }
     }
 
-    fn release(&mut self, count: u32) {
-        let before = self.next;
-        self.next = before.wrapping_add(count);
+    /// Gives back every cell before `end`.
+    fn release(&mut self, end: Sequence) {
+        let before = self.released;
+        (self.released, self.next) = (end, end);
         let (parts, entry) = (&self.place.parts, self.place.entry());
-        // Release: the receiver's half of *release*: this receiver's reads of the slots come before the sender's next writes.
-        entry.cursor.store(self.next.to_word(), Ordering::Release);
+        // Release: the receiver's half of *release*: this receiver's reads come before the sender's next writes.
+        entry.cursor.store(end.to_word(), Ordering::Release);
         fence(Ordering::SeqCst); // *park*: move the cursor, then look whether the sender sleeps
         let control = parts.control();
         if !control.space.has_waiters() {
             return;
         }
         let wanted = Sequence::from_word(control.wanted.0.load(Ordering::Relaxed)); // Relaxed: the fence orders it
-        let passed = before.is_before(wanted) && !self.next.is_before(wanted);
+        let passed = before.is_before(wanted) && !end.is_before(wanted);
         if passed && self.all_have_reached(wanted) {
             control.space.notify_all(parts.host());
         }
@@ -316,49 +350,102 @@ impl<P: Parts> Receiver<P> {
     }
 }
 
-/// A batch of published items. Dropping it gives nothing back: the next read starts at the same item.
+/// The published frames from a receiver's cursor on. Dropping it gives nothing back: the next read starts at the same
+/// frame.
 #[derive(Debug)]
 pub struct Batch<'r, P: Parts> {
     receiver: &'r mut Receiver<P>,
-    count: u32,
+    /// The end of the frames that [`next_frame`](Self::next_frame) returned.
+    at: Sequence,
 }
 
 impl<P: Parts> Batch<'_, P> {
-    /// How many items: at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "never empty")]
-    pub fn len(&self) -> u32 {
-        self.count
-    }
-
-    /// Returns the `i`-th item, in place. On a ring that evicts, use only what [`validate`](Self::validate) confirmed.
+    /// Returns the next frame, in place, or `None` after the last. The first call returns a frame. On a ring that
+    /// evicts, use only what [`validate`](Self::validate) confirmed.
     ///
-    /// # Panics
-    /// If `i` is not below [`len`](Self::len).
-    pub fn item(&self, i: u32) -> <P::Slots as Slots>::Reader<'_> {
-        assert!(i < self.count, "item {i} of a batch of {}", self.count);
-        let slots = self.receiver.place.parts.slots();
-        prefetch_ahead(slots, self.receiver.next, i, self.count, Purpose::Read);
-        // SAFETY: the index masks to the count; the item is published (*publish*), and the sender keeps it until its release.
-        unsafe { slots.reader(self.receiver.next.wrapping_add(i).index(slots.count())) }
+    /// # Errors
+    /// [`ReadError::Corrupt`], or [`ReadError::Evicted`] if this receiver was evicted meanwhile.
+    #[inline]
+    pub fn next_frame(&mut self) -> Result<Option<Frame<FrameReader<'_, P>>>, ReadError> {
+        let mut paddings = 0;
+        let header = loop {
+            if self.at == self.receiver.seen {
+                return Ok(None);
+            }
+            let header = self.receiver.header_at(self.at)?;
+            if header.content != Content::Padding {
+                break header;
+            }
+            paddings += 1;
+            if paddings > MAX_PADDING {
+                return Err(self.receiver.corrupt());
+            }
+            self.at = self.at.wrapping_add(header.cells);
+        };
+        let cells = self.receiver.place.parts.cells();
+        let index = self.at.index(cells.count());
+        let (kind, length) = match header.content {
+            Content::Message(length) => (Kind::Message, length),
+            _ => {
+                // SAFETY: a hole has a second cell, within the room that the header was checked against.
+                let [low, high] = unsafe { cells.load_words(index + 1) };
+                (Kind::Hole(u64::from(low) | u64::from(high) << 32), 0)
+            }
+        };
+        self.at = self.at.wrapping_add(header.cells);
+        // SAFETY: the frame lies within the cells (`Header::check`); it is published (*publish*), and the sender keeps it
+        // until its release, for which this batch must not be borrowed.
+        let payload = unsafe { cells.reader(index, length) };
+        Ok(Some(Frame { kind, number: header.number, payload }))
     }
 
     /// Returns whether everything copied out of this batch is what the sender sent. It is false only if this receiver
-    /// was evicted meanwhile: the sender may then have overwritten slots during the copy.
+    /// was evicted meanwhile: the sender may then have overwritten cells during the copy.
     pub fn validate(&self) -> bool {
         // The copies come before the look at the seat; the sender's eviction comes before its overwriting.
         fence(Ordering::Acquire);
         self.receiver.still_active().is_ok()
     }
 
-    /// Gives back the first `count` items: the sender may write there again.
-    ///
-    /// # Panics
-    /// If `count` exceeds [`len`](Self::len).
-    pub fn release(self, count: u32) {
-        assert!(count <= self.count, "releasing {count} of a batch of {}", self.count);
-        if count > 0 {
-            self.receiver.release(count);
+    /// Gives back the frames that [`next_frame`](Self::next_frame) returned: the sender may write there again.
+    pub fn release(self) {
+        if self.at != self.receiver.released {
+            self.receiver.release(self.at);
         }
+    }
+}
+
+/// What a frame holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A message, in the payload.
+    Message,
+    /// This many zero bytes, not stored anywhere.
+    Hole(u64),
+}
+
+/// A published frame, whose payload is read through an `R`.
+#[derive(Debug)]
+pub struct Frame<R> {
+    kind: Kind,
+    number: u32,
+    payload: R,
+}
+
+impl<R> Frame<R> {
+    /// Returns what the frame holds.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns the number of the message or hole since the start of the stream, modulo 2^32.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Returns the payload, which is empty for a hole.
+    pub fn payload(&self) -> &R {
+        &self.payload
     }
 }
 

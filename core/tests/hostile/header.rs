@@ -8,8 +8,8 @@ use super::memory::Guarded;
 use super::peer::{Peer, Script};
 use super::ring::geometry as some_ring;
 use std::sync::atomic::Ordering::Relaxed;
-use whorl_core::layout::{Geometry, LayoutError, MailGeometry, Mailboxes, Ring};
-use whorl_core::ring::PendingReceiver;
+use whorl_core::layout::{Geometry, LayoutError, MailGeometry, Mailboxes, Ring, VERSION};
+use whorl_core::ring::{CELL, PendingReceiver};
 
 /// Operations after attaching.
 const OPERATIONS: u32 = 64;
@@ -38,17 +38,17 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
         _ => [script.short() % LONGEST, script.short() % LONGEST],
     };
     let [data, control] = lengths.map(Guarded::new);
-    let flags = u32::from(honest.is_evictable());
-    let measures = [honest.slot_size(), honest.slots(), honest.seats(), flags];
+    let (cells, flags) = ((honest.capacity() / CELL as u64) as u32, u32::from(honest.is_evictable()));
+    let measures = [cells, CELL as u32, honest.seats(), flags];
     let measures = headed(&mut script, how, measures);
-    let told = Geometry::new(measures[0], measures[1], measures[2])
+    let told = Geometry::new(u64::from(measures[0]) * CELL as u64, measures[2])
         .map_or([0; 2], |told| [told.data_length(), told.control_length()]);
     for (memory, region, length) in [(&data, RING_DATA, told[0]), (&control, RING_CONTROL, told[1])] {
         write_header(memory, &mut script, how, region, measures, length);
         scatter(memory, &mut script);
     }
     data.protect(); // receivers map it read-only
-    let peer = Peer::scripted(script, control.words().iter().collect(), honest.slots());
+    let peer = Peer::scripted(script, control.words().iter().collect(), cells);
     // SAFETY: control is writable; the bytes may be anything. This host reclaims no participant.
     let ring = match unsafe { Ring::attach(data.region(), control.region(), &peer) } {
         Ok(ring) => ring,
@@ -75,15 +75,14 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
         };
         while operations < OPERATIONS {
             operations += 1;
-            let Ok(run) = receiver.read(peer.soon()) else { break };
-            for i in 0..run.len() {
-                if let Ok(Ok(length)) = run.item(i).copy_to(&mut buffer) {
+            let Ok(mut batch) = receiver.read(peer.soon()) else { break };
+            while let Ok(Some(frame)) = batch.next_frame() {
+                if let Ok(length) = frame.payload().copy_to(&mut buffer) {
                     assert!(length <= buffer.len());
-                    tally.received += u32::from(run.validate());
+                    tally.received += u32::from(batch.validate());
                 }
             }
-            let count = run.len();
-            run.release(count);
+            batch.release();
             let _ = receiver.arm();
         }
     }
@@ -163,7 +162,7 @@ fn write_header(
     let mut header = [0; HEADER];
     if how & 8 == 0 {
         let told = [length as u32, (length >> 32) as u32, 7, 0];
-        header[..4].copy_from_slice(&[u32::from_le_bytes(*b"WHRL"), 1, 0x0102_0304, region]);
+        header[..4].copy_from_slice(&[u32::from_le_bytes(*b"WHRL"), VERSION, 0x0102_0304, region]);
         header[4..8].copy_from_slice(&measures);
         header[8..12].copy_from_slice(&told);
         if how & 16 != 0 {

@@ -6,7 +6,7 @@ use super::{Stage, Tally, play_script, play_steps};
 use std::mem::forget;
 use whorl_core::error::End;
 use whorl_core::layout::{Geometry, OwnedRing, Ring};
-use whorl_core::ring::{Kind, Membership, PendingReceiver, Receiver, Sender};
+use whorl_core::ring::{CELL, ClaimSize, Membership, PendingReceiver, Receiver, Sender};
 use whorl_core::sequence::Sequence;
 
 type Shared<'m> = Ring<'m, &'m Peer<'m>>;
@@ -17,7 +17,9 @@ pub enum Step {
     Ask(u32, bool),
     Admit,
     Enter(u32),
+    /// Sends `count` messages, published together, with at most this many bytes each.
     Send {
+        count: u32,
         most: u32,
         waits: bool,
     },
@@ -60,17 +62,19 @@ pub fn memory(geometry: Geometry) -> [Guarded; 2] {
 /// Returns the words of a ring that have a meaning, as `core/src/layout/ring.rs` draws them.
 pub fn words(memory: &[Guarded; 2], geometry: Geometry) -> Words<'_> {
     let [data, control] = memory.each_ref().map(Guarded::words);
-    let records = 1024..1024 + 4 * geometry.slots() as usize;
-    let mut words =
-        pick(data, &[0..16, 32..64, records.clone(), records.end.next_multiple_of(1024)..data.len()]);
+    let mut words = pick(data, &[0..16, 32..64, 1024..1024 + geometry.capacity() as usize / 4]);
     words.extend(pick(control, &[0..16, 64..128, 1024..control.len()]));
     words
 }
 
+fn cells(geometry: Geometry) -> u32 {
+    (geometry.capacity() / CELL as u64) as u32
+}
+
 /// Returns the geometry of a small ring.
 pub fn geometry(shape: u8) -> Geometry {
-    let (slot_size, slots) = [(16, 2), (5, 1), (24, 4), (200, 8)][usize::from(shape & 3)];
-    let geometry = Geometry::new(slot_size, slots, u32::from(shape >> 2 & 3) + 1).expect("possible measures");
+    let capacity = [64, 128, 256, 2048][usize::from(shape & 3)];
+    let geometry = Geometry::new(capacity, u32::from(shape >> 2 & 3) + 1).expect("possible measures");
     if shape & 128 == 0 { geometry } else { geometry.evictable() }
 }
 
@@ -79,7 +83,7 @@ pub fn run(input: &[u8]) -> Tally {
     let mut script = Script::new(input);
     let geometry = geometry(script.byte());
     let memory = memory(geometry);
-    let peer = Peer::scripted(script, words(&memory, geometry), geometry.slots());
+    let peer = Peer::scripted(script, words(&memory, geometry), cells(geometry));
     play_script(&peer, World::new(&memory, geometry, &peer))
 }
 
@@ -92,7 +96,7 @@ pub fn run_once(
     word: usize,
     value: usize,
 ) -> (Tally, u32, usize) {
-    let peer = Peer::once(at, word, value, words(memory, geometry), geometry.slots());
+    let peer = Peer::once(at, word, value, words(memory, geometry), cells(geometry));
     play_steps(&peer, World::new(memory, geometry, &peer), steps)
 }
 
@@ -105,7 +109,7 @@ impl<'m> World<'m> {
         let ring = owned.ring();
         let (sender, membership) = owned.into_sender();
         let places = (0..geometry.seats()).map(|_| Place::Empty).collect();
-        let buffer = vec![0; geometry.slot_size() as usize];
+        let buffer = vec![0; geometry.max_message() as usize];
         Self { geometry, peer, ring, sender, membership, places, tally: Tally::default(), buffer }
     }
 }
@@ -120,7 +124,10 @@ impl Stage for World<'_> {
             0..2 => Step::Ask(seat, flag),
             2 => Step::Admit,
             3..5 => Step::Enter(seat),
-            5..8 => Step::Send { most: seat + 1, waits: flag },
+            5..8 => {
+                let most = u32::from(self.peer.byte()) % (self.geometry.max_message() + 9);
+                Step::Send { count: seat + 1, most, waits: flag }
+            }
             8..11 => Step::Receive { seat, waits: flag },
             11 => Step::Arm(seat),
             12 => Step::Leave(seat),
@@ -140,7 +147,7 @@ impl Stage for World<'_> {
                 assert!(decided <= self.geometry.seats());
             }
             Step::Enter(seat) => self.enter(seat),
-            Step::Send { most, waits } => self.send(most, waits),
+            Step::Send { count, most, waits } => self.send(count, most, waits),
             Step::Receive { seat, waits } => self.receive(seat, waits),
             Step::Arm(seat) => {
                 if let Place::In(receiver) = &mut self.places[seat as usize] {
@@ -157,7 +164,7 @@ impl Stage for World<'_> {
             Step::Reclaim => {
                 self.membership.reclaim_dead();
                 for status in self.membership.status() {
-                    assert!(status.seat < self.geometry.seats() && status.behind <= self.geometry.slots());
+                    assert!(status.seat < self.geometry.seats() && status.behind <= self.geometry.capacity());
                 }
             }
             Step::Evict(seat) => {
@@ -207,58 +214,58 @@ impl<'m> World<'m> {
         }
     }
 
-    fn send(&mut self, most: u32, waits: bool) {
-        let claim = match waits {
-            true => self.sender.claim(most, self.peer.soon()),
-            false => self.sender.try_claim(most),
-        };
-        let Ok(mut claim) = claim else { return self.note(false) };
-        let count = claim.len();
-        assert!((1..=self.geometry.slots()).contains(&count));
-        for i in 0..count {
+    fn send(&mut self, count: u32, most: u32, waits: bool) {
+        for _ in 0..count {
+            let kind = self.peer.byte();
+            let align = if kind & 7 == 1 { 64 } else { 8 };
+            let size = ClaimSize::between(most.min(8), most).aligned(align);
+            let claim = match waits {
+                true => self.sender.claim(size, self.peer.soon()),
+                false => self.sender.try_claim(size),
+            };
+            let Ok(mut claim) = claim else { return self.note(false) };
+            let length = claim.len();
+            assert!(length <= most && length <= self.geometry.max_message());
             self.peer.act();
-            let length = usize::from(self.peer.byte());
-            match self.peer.byte() {
-                255 => claim.slot(i).set_hole(length as u64),
-                byte => {
-                    let message = vec![byte; length.min(self.geometry.slot_size() as usize)];
-                    claim.slot(i).write(&message).expect("it fits");
-                }
+            if kind == 255 && length >= 8 {
+                claim.stage_hole(u64::from(most));
+            } else {
+                claim.writer().write(&vec![kind; length as usize]);
+                self.peer.act();
+                claim.stage(length);
             }
+            self.tally.sent += 1;
         }
         self.peer.act();
-        claim.publish(count);
-        self.tally.sent += count;
+        self.sender.publish();
     }
 
     fn receive(&mut self, seat: u32, waits: bool) {
         let Place::In(receiver) = &mut self.places[seat as usize] else { return };
-        let run = match waits {
+        let batch = match waits {
             true => receiver.read(self.peer.soon()),
             false => receiver.try_read(),
         };
-        let Ok(run) = run else { return self.note(false) };
-        let count = run.len();
-        assert!((1..=self.geometry.slots()).contains(&count));
-        let mut copied = 0;
-        for i in 0..count {
+        let Ok(mut batch) = batch else { return self.note(false) };
+        let (mut copied, mut frames) = (0, 0u32);
+        while let Ok(Some(frame)) = batch.next_frame() {
             self.peer.act();
-            let item = run.item(i);
-            if let (Ok((Kind::Bytes, length @ 1..)), Some(start)) = (item.kind(), item.as_ptr()) {
-                assert!(length <= self.geometry.slot_size() as usize);
-                let last = start.wrapping_add(length - 1);
-                // SAFETY: inside the slot, as the length was checked; the kernel would read it in write(2).
+            frames += 1;
+            assert!(u64::from(frames) <= self.geometry.capacity() / CELL as u64, "more frames than cells");
+            let payload = frame.payload();
+            assert!(payload.len() as u64 <= self.geometry.capacity());
+            if let (Some(start), Some(last)) = (payload.as_ptr(), payload.len().checked_sub(1)) {
+                let last = start.wrapping_add(last);
+                // SAFETY: inside the ring, as the length was checked; the kernel would read it in write(2).
                 unsafe { last.read_volatile() };
             }
             self.peer.act();
-            if let Ok(Ok(length)) = item.copy_to(&mut self.buffer) {
-                assert!(length <= self.geometry.slot_size() as usize);
-                copied += 1;
-            }
+            self.buffer.resize(payload.len(), 0);
+            copied += u32::from(payload.copy_to(&mut self.buffer).is_ok());
         }
         self.peer.act();
-        let whole = run.validate();
-        run.release(count);
+        let whole = batch.validate();
+        batch.release();
         match whole {
             true => self.tally.received += copied,
             false => self.tally.refused += 1,

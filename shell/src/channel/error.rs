@@ -17,7 +17,7 @@ pub enum CreateError {
     /// The name cannot be taken.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The slot size, the number of slots or the number of seats is out of range.
+    /// The size of the ring or the number of seats is out of range.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The memory cannot be had.
@@ -44,13 +44,13 @@ pub enum SendError {
     /// `shell rm` asked the channel to end.
     #[error("asked to end by 'shell rm'")]
     Stopped,
-    /// The message is longer than a slot.
-    #[error("the message has {length} bytes and a slot holds {slot}")]
+    /// The message is longer than half of the ring.
+    #[error("the message has {length} bytes and this channel takes {most}; a larger ring takes more")]
     TooLong {
         /// The message's length in bytes.
         length: usize,
-        /// The slot's size in bytes.
-        slot: usize,
+        /// The longest message in bytes.
+        most: usize,
     },
     /// The sender ended the stream before.
     #[error("the stream was ended")]

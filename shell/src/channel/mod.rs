@@ -13,15 +13,16 @@
 //!
 //! Only a socket file or a wait file can outlive its process. The registry recognises each as stale.
 
+mod claim;
 pub(crate) mod control;
 mod error;
 mod join;
 mod options;
 mod receiver;
 mod sender;
-mod slot;
 pub(crate) mod transport;
 
+pub use claim::Claim;
 pub use control::peers::PeerSummary;
 pub use control::state::{ProgressObserver, Snapshot};
 pub use error::{CreateError, JoinError, ReceiveError, SendError};
@@ -29,4 +30,3 @@ pub use options::{ReceiverOptions, SenderOptions};
 pub use receiver::{Received, Receiver};
 pub use sender::Sender;
 pub(crate) use sender::SenderSetup;
-pub use slot::Slot;

@@ -17,8 +17,7 @@ use std::time::Duration;
 /// use whorl::Sender;
 ///
 /// let mut sender = Sender::options()
-///     .slot_size(4096)
-///     .slots(256)
+///     .ring(16 << 20)
 ///     .evict_after(Duration::from_secs(5))
 ///     .create(&"ticker".parse()?)?;
 /// sender.send(b"hello")?;
@@ -26,8 +25,7 @@ use std::time::Duration;
 /// ```
 #[must_use = "options create a channel with `create`"]
 pub struct SenderOptions {
-    pub(super) slot_size: u32,
-    pub(super) slots: u32,
+    pub(super) ring: u64,
     pub(super) seats: u32,
     pub(super) evict_after: Option<Duration>,
     pub(super) observer: Option<ProgressObserver>,
@@ -39,8 +37,7 @@ pub struct SenderOptions {
 impl Default for SenderOptions {
     fn default() -> Self {
         Self {
-            slot_size: 80 << 10,
-            slots: 8,
+            ring: Self::DEFAULT_RING,
             seats: 64,
             evict_after: None,
             observer: None,
@@ -52,20 +49,19 @@ impl Default for SenderOptions {
 }
 
 impl SenderOptions {
-    /// Starts from the defaults: 8 slots of 80 KiB, 64 seats, no eviction, the user's runtime directory.
+    /// Bytes of a ring by default: 1 MiB.
+    pub(crate) const DEFAULT_RING: u64 = 1 << 20;
+
+    /// Starts from the defaults: a ring of 1 MiB, 64 seats, no eviction, the user's runtime directory.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the bytes in a slot, which is the longest message. The default is 80 KiB.
-    pub fn slot_size(mut self, bytes: u32) -> Self {
-        self.slot_size = bytes;
-        self
-    }
-
-    /// Sets the number of slots, a power of two: how far the sender may be ahead of the slowest receiver. The default is 8.
-    pub fn slots(mut self, count: u32) -> Self {
-        self.slots = count;
+    /// Sets the size of the ring in bytes, rounded up to a power of two, 64 bytes to 8 GiB. Each message takes its length
+    /// and 8 bytes, rounded up to 8. The longest message has half of the ring less 8 bytes, at most 2^29 - 1. The default
+    /// is 1 MiB.
+    pub fn ring(mut self, bytes: u64) -> Self {
+        self.ring = bytes;
         self
     }
 
@@ -115,8 +111,7 @@ impl SenderOptions {
 impl fmt::Debug for SenderOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SenderOptions")
-            .field("slot_size", &self.slot_size)
-            .field("slots", &self.slots)
+            .field("ring", &self.ring)
             .field("seats", &self.seats)
             .field("evict_after", &self.evict_after)
             .field("runtime_dir", &self.runtime_dir)

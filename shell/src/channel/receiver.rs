@@ -16,7 +16,6 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 use whorl_core::error::End;
-use whorl_core::ring::Parts;
 
 /// One received message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,7 +191,7 @@ impl Receiver {
     /// The length of the longest possible message, and so the least buffer that takes every message.
     pub fn max_message_len(&self) -> usize {
         match &self.inner.incoming {
-            Incoming::Ring(ring) => ring.ring().slots().size(),
+            Incoming::Ring(ring) => ring.ring().geometry().max_message() as usize,
             Incoming::Stream(_) => Stream::MAX_PAYLOAD,
         }
     }
@@ -410,7 +409,7 @@ fn copy(payload: Payload<'_>, buffer: &mut [u8]) -> Result<Received, ReceiveErro
             }
             None => Err(ReceiveError::TooLong { length: bytes.len() }),
         },
-        Payload::Slot(item, _) => match item.copy_to(buffer).map_err(|_| ReceiveError::Corrupt)? {
+        Payload::Shared(payload) => match payload.copy_to(buffer) {
             Ok(length) => Ok(Received::Bytes(length)),
             Err(length) => Err(ReceiveError::TooLong { length }),
         },

@@ -1,14 +1,14 @@
 //! The sender of a channel with a name.
 
+use super::claim::Claim;
 use super::error::{CreateError, SendError};
 use super::options::SenderOptions;
-use super::slot::Slot;
 use crate::channel::control::peers::{PeerSummary, PeerTable, WaitEnd};
 use crate::channel::control::progress::SendStatus;
 use crate::channel::control::state::ProgressObserver;
 use crate::channel::control::thread::{ControlThread, Receivers};
 use crate::channel::transport::Transport;
-use crate::channel::transport::ring::{ItemOffsets, RingTransport};
+use crate::channel::transport::ring::RingTransport;
 use crate::os::close_on_fork::ForkId;
 use crate::os::deadline;
 use crate::os::error::{OsError, cannot};
@@ -24,7 +24,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use whorl_core::error::{ClaimError, End};
-use whorl_core::ring::{Parts, Sender as CoreSender};
+use whorl_core::ring::{CELL, ClaimSize, Sender as CoreSender};
 
 /// The sender of a channel with a name. Receivers find it by that name, before or after it is created.
 ///
@@ -65,13 +65,11 @@ struct Inner {
     transport: Arc<RingTransport>,
     peers: Arc<PeerTable>,
     status: Arc<SendStatus>,
-    offsets: Arc<ItemOffsets>,
     name: Option<Name>,
     nonce: u64,
-    total: u64,
     closed: bool,
     checksum: Option<[u8; 16]>,
-    /// For rings that evict: an evicted receiver may still read a slot, so core fills it.
+    /// For rings that evict: an evicted receiver may still read what the sender claims, so core writes there.
     scratch: Option<Vec<u8>>,
     _owner: Option<ByteLocks>,
 }
@@ -121,7 +119,8 @@ impl Sender {
         name: &Name,
         options: SenderOptions,
     ) -> Result<Self, CreateError> {
-        let mut geometry = Geometry::new(options.slot_size, options.slots, options.seats)?;
+        let ring = options.ring.checked_next_power_of_two().unwrap_or(0);
+        let mut geometry = Geometry::new(ring, options.seats)?;
         if options.evict_after.is_some() {
             geometry = geometry.evictable();
         }
@@ -153,22 +152,19 @@ impl Sender {
         let shared = ring.ring();
         let (nonce, geometry) = (shared.nonce(), shared.geometry());
         let (ring, membership) = ring.into_sender();
-        let offsets = Arc::new(ItemOffsets::new(geometry.slots()));
-        let transport = RingTransport::new(segment, shared, membership, kind, offsets.clone(), evict_after);
+        let transport = RingTransport::new(segment, shared, membership, kind, evict_after);
         let status = Arc::new(SendStatus::default());
         let control =
             ControlThread::start(receivers, transport.clone(), peers.clone(), status.clone(), observer)?;
-        let scratch = geometry.is_evictable().then(|| vec![0; geometry.slot_size() as usize]);
+        let scratch = geometry.is_evictable().then(Vec::new);
         let inner = Inner {
             ring,
             _control: control,
             transport,
             peers,
             status,
-            offsets,
             name,
             nonce,
-            total: 0,
             closed: false,
             checksum: None,
             scratch,
@@ -261,8 +257,8 @@ impl Sender {
     /// # Errors
     /// [`SendError::Full`], or as for [`send`](Self::send).
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.check_length(message)?;
-        self.try_claim()?.write(message);
+        let size = self.size_of(message)?;
+        self.open()?.try_claim(size)?.write(message);
         Ok(())
     }
 
@@ -283,47 +279,60 @@ impl Sender {
     }
 
     fn send_until(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
-        self.check_length(message)?;
-        self.claim_until(deadline)?.write(message);
+        let size = self.size_of(message)?;
+        let inner = self.open()?;
+        inner.wait_for_space(size, deadline)?;
+        inner.try_claim(size)?.write(message);
         Ok(())
     }
 
-    fn check_length(&mut self, message: &[u8]) -> Result<(), SendError> {
-        let slot = self.here()?.slot_size();
-        if message.len() > slot {
-            return Err(SendError::TooLong { length: message.len(), slot });
-        }
-        Ok(())
+    /// Checks the length of a message.
+    fn size_of(&mut self, message: &[u8]) -> Result<ClaimSize, SendError> {
+        self.here()?.size(message.len())
     }
 
-    /// Claims a slot, for a message that the caller writes in place and then publishes.
+    /// The longest message in bytes.
+    pub fn max_message_len(&self) -> usize {
+        self.inner.max_message()
+    }
+
+    /// Claims room for a message of `length` bytes, which the caller writes in place and then publishes. The message may
+    /// become shorter.
     ///
     /// # Blocking
     /// As [`send`](Self::send).
     ///
     /// # Errors
     /// As for [`send`](Self::send).
-    pub fn claim(&mut self) -> Result<Slot<'_>, SendError> {
-        self.claim_until(None)
+    pub fn claim(&mut self, length: usize) -> Result<Claim<'_>, SendError> {
+        let inner = self.open()?;
+        let size = inner.size_of_claim(length)?;
+        inner.wait_for_space(size, None)?;
+        Ok(inner.try_claim(size)?.shortened(length))
     }
 
-    /// Claims a slot if the ring has room. Never waits.
+    /// Claims room for a message if the ring has room. Never waits.
     ///
     /// # Errors
     /// [`SendError::Full`], or as for [`send`](Self::send).
-    pub fn try_claim(&mut self) -> Result<Slot<'_>, SendError> {
-        self.open()?.try_claim()
-    }
-
-    fn claim_until(&mut self, deadline: Option<Instant>) -> Result<Slot<'_>, SendError> {
+    pub fn try_claim(&mut self, length: usize) -> Result<Claim<'_>, SendError> {
         let inner = self.open()?;
-        inner.wait_for_space(deadline)?;
-        inner.try_claim()
+        let size = inner.size_of_claim(length)?;
+        Ok(inner.try_claim(size)?.shortened(length))
     }
 
-    /// Waits until a slot is free, so that [`try_claim`](Self::try_claim) succeeds.
-    pub(crate) fn wait_for_space(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
-        self.open()?.wait_for_space(deadline)
+    /// Claims room of this size, if there is room. The claim may be longer than asked for.
+    pub(crate) fn try_claim_size(&mut self, size: ClaimSize) -> Result<Claim<'_>, SendError> {
+        self.open()?.try_claim(size)
+    }
+
+    /// Waits until there is room, so that [`try_claim_size`](Self::try_claim_size) succeeds.
+    pub(crate) fn wait_for_space(
+        &mut self,
+        size: ClaimSize,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        self.open()?.wait_for_space(size, deadline)
     }
 
     /// Runs something that waits for receivers.
@@ -378,7 +387,7 @@ impl Sender {
     /// [`SendError::Forked`].
     pub fn close(&mut self) -> Result<(), SendError> {
         let inner = self.here()?;
-        inner.ring.close(End { total: inner.total, checksum: inner.checksum });
+        inner.ring.close(End { total: inner.status.sent(), checksum: inner.checksum });
         inner.closed = true;
         Ok(())
     }
@@ -408,28 +417,51 @@ impl Sender {
 }
 
 impl Inner {
-    fn slot_size(&self) -> usize {
-        self.ring.parts().slots().size()
+    fn max_message(&self) -> usize {
+        self.ring.max_message() as usize
     }
 
-    fn try_claim(&mut self) -> Result<Slot<'_>, SendError> {
-        let claim = self.ring.try_claim(1).map_err(|error| why(error, &self.peers))?;
-        Ok(Slot::new(claim, &self.offsets, &self.status, &mut self.total, self.scratch.as_deref_mut()))
+    /// Returns the size of a message of `length` bytes.
+    fn size(&self, length: usize) -> Result<ClaimSize, SendError> {
+        let most = self.max_message();
+        match u32::try_from(length) {
+            Ok(length) if length as usize <= most => Ok(ClaimSize::exactly(length)),
+            _ => Err(SendError::TooLong { length, most }),
+        }
     }
 
-    fn wait_for_space(&mut self, deadline: Option<Instant>) -> Result<(), SendError> {
+    /// Returns the size of a claim of `length` bytes, which may become a hole.
+    fn size_of_claim(&self, length: usize) -> Result<ClaimSize, SendError> {
+        self.size(length).map(|size| ClaimSize::exactly(size.least().max(CELL as u32)))
+    }
+
+    fn try_claim(&mut self, size: ClaimSize) -> Result<Claim<'_>, SendError> {
+        // The room is looked for first: what a failed claim borrows is borrowed to the end of this function.
+        if self.is_full(size)? {
+            return Err(SendError::Full);
+        }
+        let claim = self.ring.try_claim(size).map_err(|error| why(error, &self.peers))?;
+        Ok(Claim::new(claim, &self.status, self.scratch.as_mut()))
+    }
+
+    fn wait_for_space(&mut self, size: ClaimSize, deadline: Option<Instant>) -> Result<(), SendError> {
         // Only a real wait is shown to the control thread, which evicts receivers that block the sender.
-        if self.ring.is_full() {
-            let room = self.status.waiting(|| self.ring.wait_for_space(deadline));
+        if self.is_full(size)? {
+            let room = self.status.waiting(|| self.ring.wait_for_space(size, deadline));
             room.map_err(|error| why(error, &self.peers))?;
         }
         Ok(())
+    }
+
+    fn is_full(&mut self, size: ClaimSize) -> Result<bool, SendError> {
+        let too_long = SendError::TooLong { length: size.least() as usize, most: self.max_message() };
+        self.ring.is_full(size).map_err(|_| too_long)
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, sent) = (&self.inner.name, self.inner.total);
+        let (name, sent) = (&self.inner.name, self.inner.status.sent());
         f.debug_struct("Sender").field("name", name).field("sent", &sent).finish_non_exhaustive()
     }
 }
@@ -446,7 +478,8 @@ impl Drop for Sender {
 
 fn why(error: ClaimError, peers: &PeerTable) -> SendError {
     match error {
-        ClaimError::Full => SendError::Full,
+        // Lengths are checked before.
+        ClaimError::Full | ClaimError::TooLong => SendError::Full,
         ClaimError::TimedOut => SendError::TimedOut,
         ClaimError::Interrupted if peers.is_asked_to_stop() => SendError::Stopped,
         ClaimError::Interrupted => SendError::Interrupted,

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::thread::Builder;
 use std::time::Duration;
-use whorl_core::ring::{ByteReader, ByteWriter, Membership, PendingReceiver, Receiver, Sender};
+use whorl_core::ring::{Batch, CELL, ClaimSize, Membership, PendingReceiver, Receiver, Sender};
 use whorl_core::seat::State;
 
 /// The ring as a contender.
@@ -47,8 +47,8 @@ struct Opened {
 impl Opened {
     fn new(size: usize, slots: usize, receivers: usize) -> Result<Self, Unavailable> {
         let unavailable = |error: &dyn std::fmt::Display| Unavailable::cannot(error.to_string());
-        let geometry = Geometry::new(size as u32, slots as u32, receivers as u32)
-            .map_err(|error| unavailable(&error))?;
+        let geometry =
+            Geometry::new(capacity(size, slots), receivers as u32).map_err(|error| unavailable(&error))?;
         let segment = Segment::reserve(geometry).map_err(|error| unavailable(&error))?;
         Ok(Self { segment, geometry })
     }
@@ -87,18 +87,30 @@ impl Opened {
     }
 }
 
-fn words(item: &ByteReader<'_>) -> &'static [u64] {
-    // SAFETY: the sender is a role of this harness. It follows the protocol, so it does not write the slot before its release.
-    let bytes = unsafe { item.as_slice() }.expect("a length within the slot");
-    // SAFETY: slots are aligned to 16 bytes, and the sender writes lengths that are multiples of 8. Each caller uses the slice only
-    // before it releases the item.
-    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 8) }
+/// Returns the size of the largest ring that is no deeper than `slots` messages of `size` bytes, but takes two.
+fn capacity(size: usize, slots: usize) -> u64 {
+    let frame = (size + CELL).next_multiple_of(CELL);
+    let deep = (slots * frame + 1).next_power_of_two() / 2;
+    deep.max((2 * frame).next_power_of_two()).max(64) as u64
 }
 
-fn fill(mut slot: ByteWriter<'_>, words: usize, stamp: u64) {
-    // SAFETY: the slot is claimed, aligned to 16 bytes, and has room for `words` words.
-    unsafe { load::fill_at(slot.as_mut_ptr().cast(), words, stamp) };
-    slot.set_length(words * 8).expect("a length within the slot");
+/// Returns the words of the next message of a batch, and `None` after the last.
+fn next_words<'b>(batch: &'b mut Batch<'_, SharedRing>) -> Option<&'b [u64]> {
+    let frame = batch.next_frame().expect("an honest sender")?;
+    // SAFETY: the sender is a role of this harness. It follows the protocol, so it does not write the frame before its release,
+    // for which the batch must not be borrowed. This ring evicts no receiver.
+    let bytes = unsafe { frame.payload().as_slice() };
+    // SAFETY: payloads are aligned to 8 bytes, and the sender writes lengths that are multiples of 8.
+    Some(unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 8) })
+}
+
+/// Claims room for a message, fills it, and stages it.
+fn stage(sender: &mut Sender<OwnedSharedRing>, words: usize, stamp: u64) {
+    let length = (words * 8) as u32;
+    let mut claim = sender.claim(ClaimSize::exactly(length), None).expect("space");
+    // SAFETY: the claim is aligned to 8 bytes and has room for `words` words.
+    unsafe { load::fill_at(claim.writer().as_mut_ptr().cast(), words, stamp) };
+    claim.stage(length);
 }
 
 struct Broadcast {
@@ -113,13 +125,11 @@ impl StreamParties for Broadcast {
         start_thread(Builder::new(), move || reclaim_dead_receivers(&membership)).expect("a thread");
         pace.ready();
         loop {
-            let mut claim = sender.claim(self.case.batch as u32, None).expect("space");
-            let batch = pace.batch(claim.len() as usize);
-            for i in 0..claim.len() {
-                fill(claim.slot(i), self.case.words(), batch.stamp(i as usize));
+            let batch = pace.batch(self.case.batch);
+            for i in 0..batch.len {
+                stage(&mut sender, self.case.words(), batch.stamp(i));
             }
-            let count = claim.len();
-            claim.publish(count);
+            sender.publish();
             if batch.last {
                 break;
             }
@@ -132,17 +142,17 @@ impl StreamParties for Broadcast {
         let mut receiver = pending.admitted(None).expect("admission");
         tally.ready();
         // The receiver releases a quarter of the ring at a time, so that the sender can write while the receiver reads.
-        let max_release = (self.case.slots as u32 / 4).max(1);
+        let max_release = (self.case.slots / 4).max(1);
         loop {
-            let batch = receiver.read(None).expect("a stream");
-            let count = batch.len().min(max_release);
-            for i in 0..count {
-                if tally.take(words(&batch.item(i))) {
-                    batch.release(count);
+            let mut batch = receiver.read(None).expect("a stream");
+            for _ in 0..max_release {
+                let Some(words) = next_words(&mut batch) else { break };
+                if tally.take(words) {
+                    batch.release();
                     return;
                 }
             }
-            batch.release(count);
+            batch.release();
         }
     }
 }
@@ -202,25 +212,26 @@ struct End {
 
 impl Link for End {
     fn send(&mut self, stamp: u64) {
-        let mut claim = self.sender.claim(1, None).expect("space");
-        fill(claim.slot(0), WORDS, stamp);
-        claim.publish(1);
+        stage(&mut self.sender, WORDS, stamp);
+        self.sender.publish();
     }
 
     fn receive(&mut self) -> u64 {
         if self.spin {
             loop {
                 if let Ok(batch) = self.receiver.try_read() {
-                    let stamp = verified(words(&batch.item(0)));
-                    batch.release(1);
-                    return stamp;
+                    return take(batch);
                 }
                 std::hint::spin_loop();
             }
         }
-        let batch = self.receiver.read(None).expect("an answer");
-        let stamp = verified(words(&batch.item(0)));
-        batch.release(1);
-        stamp
+        take(self.receiver.read(None).expect("an answer"))
     }
+}
+
+/// Takes the first message of a batch.
+fn take(mut batch: Batch<'_, SharedRing>) -> u64 {
+    let stamp = verified(next_words(&mut batch).expect("a message"));
+    batch.release();
+    stamp
 }

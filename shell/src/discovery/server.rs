@@ -115,17 +115,16 @@ impl Server {
             return Err(ServerError::TooLong);
         }
         let counter = Arc::new(ClientCounter::default());
-        let slot_size = (options.shm_message.len() as u32).max(1);
+        // Half of the ring holds the one message, so each client reads it from the first byte to the end.
+        let ring = (2 * (options.shm_message.len() as u64 + 8)).max(4096);
         let shared = Arc::new(Mutex::new(None));
         let memory = Sender::options()
-            .slot_size(slot_size)
-            .slots(2)
+            .ring(ring)
             .seats(256)
             .kind(Kind::Server)
             .clients(counter.clone())
             .observer(keeper(shared.clone()));
         let mut channel = Sender::create_in(directory, name, memory)?;
-        // The ring of two slots holds the one message, so each client reads it from the first byte to the end.
         channel.send(&options.shm_message)?;
         channel.close()?;
         channel.begin(false, None);

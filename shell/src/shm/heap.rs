@@ -5,30 +5,33 @@
 //! ```
 //! use whorl::heap;
 //! use whorl_core::error::{End, ReadError};
-//! use whorl_core::ring::PendingReceiver;
+//! use whorl_core::ring::{ClaimSize, PendingReceiver};
 //! use whorl_core::layout::Geometry;
 //!
-//! let (mut sender, membership, ring) = heap::ring(Geometry::new(64, 8, 2)?)?;
+//! let (mut sender, membership, ring) = heap::ring(Geometry::new(4096, 2)?)?;
 //! let pending = PendingReceiver::request_seat(ring, 0, true, 0)?;
 //! membership.admit_all();
 //! let mut receiver = pending.admitted(None)?;
 //! let reader = std::thread::spawn(move || {
 //!     let mut texts = Vec::new();
 //!     loop {
-//!         let batch = match receiver.read(None) {
+//!         let mut batch = match receiver.read(None) {
 //!             Err(ReadError::Ended(_)) => return texts,
 //!             batch => batch.unwrap(),
 //!         };
-//!         let mut text = [0; 64];
-//!         let length = batch.item(0).copy_to(&mut text).unwrap().unwrap();
-//!         texts.push(String::from_utf8_lossy(&text[..length]).into_owned());
-//!         batch.release(1);
+//!         while let Some(frame) = batch.next_frame().unwrap() {
+//!             let mut text = vec![0; frame.payload().len()];
+//!             frame.payload().copy_to(&mut text).unwrap();
+//!             texts.push(String::from_utf8(text).unwrap());
+//!         }
+//!         batch.release();
 //!     }
 //! });
 //! for text in ["one", "two", "three"] {
-//!     let mut claim = sender.claim(1, None)?;
-//!     claim.slot(0).write(text.as_bytes())?;
-//!     claim.publish(1);
+//!     let length = text.len() as u32;
+//!     let mut claim = sender.claim(ClaimSize::exactly(length), None)?;
+//!     claim.writer().write(text.as_bytes());
+//!     claim.publish(length);
 //! }
 //! sender.close(End { total: 11, checksum: None });
 //! assert_eq!(reader.join().unwrap(), ["one", "two", "three"]);
@@ -116,7 +119,7 @@ pub type OwnedHeapRing = MappedRingOwner<ThreadHost, Block>;
 /// # Errors
 /// - [`LayoutError::TooLarge`] if the geometry does not fit the address space of this machine.
 /// - [`LayoutError::Evictable`] if the geometry allows eviction. An evicted receiver may still read while the sender overwrites
-///   the slot without atomics. Between threads of one process that is a data race.
+///   its cells without atomics. Between threads of one process that is a data race.
 pub fn ring(
     geometry: Geometry,
 ) -> Result<(Sender<OwnedHeapRing>, Membership<HeapRing>, HeapRing), LayoutError> {

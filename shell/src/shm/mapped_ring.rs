@@ -4,7 +4,7 @@ use std::sync::Arc;
 use whorl_core::host::Host;
 use whorl_core::layout::{Geometry, OwnedRing, Ring};
 use whorl_core::ring::{
-    ByteSlots, Control, Membership, Parts, ReceiverEntry, Sender, SenderParts, SenderState, SenderStateView,
+    ByteCells, Control, Membership, Parts, ReceiverEntry, Sender, SenderParts, SenderState, SenderStateView,
 };
 
 /// A ring as a receiver uses it, in memory `M` that it keeps alive. The type fixes the host together with the kind of memory, so
@@ -76,7 +76,7 @@ macro_rules! parts_of_the_ring_inside {
         // SAFETY: each function returns the part of one and the same ring, and that ring upholds the contract of `Parts`.
         unsafe impl<H: Host, M> Parts for $type<H, M> {
             type Host = H;
-            type Slots = ByteSlots<'static>;
+            type Cells = ByteCells<'static>;
 
             fn host(&self) -> &H {
                 self.ring.host()
@@ -90,8 +90,8 @@ macro_rules! parts_of_the_ring_inside {
             fn receivers(&self) -> &[ReceiverEntry] {
                 self.ring.receivers()
             }
-            fn slots(&self) -> &ByteSlots<'static> {
-                self.ring.slots()
+            fn cells(&self) -> &ByteCells<'static> {
+                self.ring.cells()
             }
         }
     };

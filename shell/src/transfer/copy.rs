@@ -2,7 +2,7 @@
 
 use super::checksum::{Sum, hex};
 use super::destination::Warning;
-use super::fan_out::FanOut;
+use super::fan_out::{BLOCKS, FanOut};
 use super::forked::{occupy_seat, open_stream, receive};
 use super::plan::{CopyContext, CopyError, Plan, source_failed};
 use super::report::{Fault, Report};
@@ -123,7 +123,7 @@ fn copy_through_ring(
     sender.begin(true, source.length());
     let _ = sender.wait_for_peers(PeerTable::wait_forked);
     let mut source = HashingReader::new(source, context.plan.write.verify);
-    let result = send_blocks(&mut sender, &mut source, true, None);
+    let result = send_blocks(&mut sender, &mut source, context.plan.block, true, None);
     if result.is_ok() {
         if let Some(checksum) = source.end().checksum {
             sender.set_checksum(checksum);
@@ -140,8 +140,8 @@ fn copy_through_sockets(
     observer: ProgressObserver,
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
     let plan = context.plan;
-    let (block, blocks) = (plan.block as usize, plan.slots as usize);
-    let memory = block as u64 * blocks as u64;
+    let block = plan.block as usize;
+    let memory = block as u64 * BLOCKS as u64;
     let status = Arc::new(SendStatus::default());
     let transport = SocketTransport::new(plan.peers, memory, None, status.clone());
     let transport = Arc::new(transport.map_err(cannot("make an event"))?);
@@ -154,7 +154,7 @@ fn copy_through_sockets(
         ControlThread::start(receivers, transport_of_control, peers.clone(), status.clone(), observer)
             .inspect_err(|_| kill_receivers(context, &peers))?;
     let fan_out = FanOut { transport: &transport, peers: &peers, status: &status, timeout: None };
-    let result = fan_out.send(source, block, blocks, plan.write.verify);
+    let result = fan_out.send(source, block, plan.write.verify);
     if result.is_ok() {
         let _ = status.waiting(|| peers.wait_ended());
     }

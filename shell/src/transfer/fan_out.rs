@@ -62,8 +62,11 @@ struct Sending<'a> {
     total: Option<u64>,
 }
 
+/// The most blocks of a stream that are kept for the slowest receiver.
+pub(super) const BLOCKS: usize = 8;
+
 impl<'a> FanOut<'a> {
-    /// Sends everything, to the end or until there is no point in going on. A stream passes through at most `blocks` blocks of
+    /// Sends everything, to the end or until there is no point in going on. A stream passes through at most [`BLOCKS`] blocks of
     /// `block` bytes. Returns the end record; `None` if no receiver came.
     ///
     /// # Blocking
@@ -75,7 +78,6 @@ impl<'a> FanOut<'a> {
         self,
         source: &'a mut Source,
         block: usize,
-        blocks: usize,
         verify: bool,
     ) -> Result<Option<End>, SendFailure> {
         let failed = cannot("watch the sockets");
@@ -91,8 +93,8 @@ impl<'a> FanOut<'a> {
             true => None,
             // A regular file as standard input is always ready, and epoll refuses it.
             false => match add(source.as_fd(), SOURCE, once) {
-                Ok(()) => Some(Window::new(block, blocks, false)),
-                Err(Errno::PERM) => Some(Window::new(block, blocks, true)),
+                Ok(()) => Some(Window::new(block, BLOCKS, false)),
+                Err(Errno::PERM) => Some(Window::new(block, BLOCKS, true)),
                 Err(error) => return Err(failed(error).into()),
             },
         };

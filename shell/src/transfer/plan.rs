@@ -35,10 +35,10 @@ pub struct Plan {
     pub template: Template,
     /// How the bytes travel.
     pub transport: TransportKind,
-    /// Bytes in one block, which is one slot of the ring.
+    /// The most bytes that are read and sent at once.
     pub block: u32,
-    /// Slots of the ring.
-    pub slots: u32,
+    /// Bytes of the ring, a power of two.
+    pub ring: u64,
     /// How each file is written.
     pub write: WriteOptions,
     /// Give the files the source's times and extended attributes.
@@ -197,7 +197,7 @@ pub(super) fn source_failed(plan: &Plan, error: SourceError) -> CopyError {
 
 impl Plan {
     pub(super) fn geometry(&self) -> Result<Geometry, LayoutError> {
-        Geometry::new(self.block, self.slots, self.peers)
+        Geometry::new(self.ring, self.peers)
     }
 
     fn check_names(&self, source: &Source, directory: &OwnedFd) -> Result<(), CopyError> {

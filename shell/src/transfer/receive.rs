@@ -202,11 +202,9 @@ fn add_to_sum(
     scratch: &mut Vec<u8>,
 ) -> Result<(), ReceiveFailure> {
     match payload {
-        Payload::Slot(item, length) => {
-            scratch.resize(*length, 0);
-            if !matches!(item.copy_to(scratch), Ok(Ok(count)) if count == *length) {
-                return Err(ReceiveError::Corrupt.into());
-            }
+        Payload::Shared(shared) => {
+            scratch.resize(shared.len(), 0);
+            shared.copy_to(scratch).map_err(|_| ReceiveError::Corrupt)?;
             sum.update(scratch);
         }
         Payload::Bytes(bytes) => sum.update(bytes),

@@ -1,6 +1,6 @@
 //! Sending one source to receivers that other processes start, and that find it by a name.
 
-use super::fan_out::FanOut;
+use super::fan_out::{BLOCKS, FanOut};
 use super::receive::grow_pipe;
 use super::send_loop::{SendFailure, send_blocks, wait_while_moving};
 use super::source::{HashingReader, Source, SourceError};
@@ -33,10 +33,10 @@ pub struct SendPlan {
     pub peers: u32,
     /// The longest wait for receivers while nothing moves.
     pub timeout: Option<Duration>,
-    /// Bytes in one block, which is one slot of the ring.
+    /// The most bytes that are read and sent at once.
     pub block: u32,
-    /// Slots of the ring.
-    pub slots: u32,
+    /// Bytes of the ring, a power of two.
+    pub ring: u64,
     /// The most receivers at a time.
     pub seats: u32,
     /// Send a checksum along.
@@ -103,7 +103,7 @@ fn send_through_ring(
     source: &mut Source,
     observer: ProgressObserver,
 ) -> Result<Sent, SendingError> {
-    let mut options = Sender::options().slot_size(plan.block).slots(plan.slots).seats(plan.seats);
+    let mut options = Sender::options().ring(plan.ring).seats(plan.seats);
     if let Some(time) = plan.evict_after {
         options = options.evict_after(time);
     }
@@ -114,7 +114,7 @@ fn send_through_ring(
     sender.begin(needs_receivers, source.length());
     let begun = Instant::now();
     let mut source = HashingReader::new(source, plan.verify);
-    send_blocks(&mut sender, &mut source, needs_receivers, plan.timeout)
+    send_blocks(&mut sender, &mut source, plan.block, needs_receivers, plan.timeout)
         .map_err(|failure| sending_error(plan, failure, sender.peers()))?;
     let end = source.end();
     if let Some(checksum) = end.checksum {
@@ -133,7 +133,7 @@ fn send_through_sockets(
     let no_event = |error| CreateError::from(cannot("make an event")(error));
     let peers = Arc::new(PeerTable::new(None).map_err(no_event)?);
     let status = Arc::new(SendStatus::default());
-    let memory = u64::from(plan.block) * u64::from(plan.slots);
+    let memory = u64::from(plan.block) * BLOCKS as u64;
     let transport = Arc::new(
         SocketTransport::new(plan.seats, memory, plan.evict_after, status.clone()).map_err(no_event)?,
     );
@@ -151,7 +151,7 @@ fn send_through_sockets(
     status.begin(plan.peers > 0);
     let begun = Instant::now();
     let fan_out = FanOut { transport: &transport, peers: &peers, status: &status, timeout: plan.timeout };
-    let sent = fan_out.send(source, plan.block as usize, plan.slots as usize, plan.verify);
+    let sent = fan_out.send(source, plan.block as usize, plan.verify);
     if matches!(sent, Err(SendFailure::NoReceivers)) {
         // A stream ends a moment before the control thread knows what became of its receiver.
         let _ = peers.wait_alone(Some(Instant::now() + Duration::from_secs(1)));

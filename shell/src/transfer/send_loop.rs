@@ -1,4 +1,4 @@
-//! Sending a source through a ring: one block of the source in each slot.
+//! Sending a source through a ring: one block of the source in each message.
 
 use super::source::{Chunk, HashingReader, SourceError};
 use crate::channel::{SendError, Sender};
@@ -6,6 +6,7 @@ use crate::os::deadline;
 use crate::os::error::OsError;
 use crate::os::signal::stop_signal;
 use std::time::{Duration, Instant};
+use whorl_core::ring::ClaimSize;
 
 /// Why a source was not sent to its end.
 #[derive(Debug)]
@@ -45,22 +46,24 @@ impl From<OsError> for SendFailure {
 pub(super) fn send_blocks(
     sender: &mut Sender,
     source: &mut HashingReader<'_>,
+    block: u32,
     needs_receivers: bool,
     timeout: Option<Duration>,
 ) -> Result<(), SendFailure> {
     let peers = sender.peers().clone();
+    let size = size_of_claim(source.is_file(), block, sender.max_message_len());
     loop {
         if stop_signal().is_some() {
             return Err(SendFailure::Interrupted);
         }
-        wait_while_moving(timeout, sender, |sender, deadline| sender.wait_for_space(deadline))?;
+        wait_while_moving(timeout, sender, |sender, deadline| sender.wait_for_space(size, deadline))?;
         if needs_receivers && !peers.has_receivers() {
             return Err(SendFailure::NoReceivers);
         }
-        let mut slot = sender.try_claim()?;
-        match source.next(slot.buffer(), peers.cancelled()) {
-            Ok(Chunk::Bytes(count)) => slot.publish(count),
-            Ok(Chunk::Hole(length)) => slot.publish_hole(length),
+        let mut claim = sender.try_claim_size(size)?;
+        match source.next(claim.buffer(), peers.cancelled()) {
+            Ok(Chunk::Bytes(count)) => claim.publish(count),
+            Ok(Chunk::Hole(length)) => claim.publish_hole(length),
             Ok(Chunk::End) => return Ok(()),
             Err(SourceError::Interrupted) if stop_signal().is_some() => return Err(SendFailure::Interrupted),
             Err(SourceError::Interrupted) if peers.is_asked_to_stop() => {
@@ -70,6 +73,20 @@ pub(super) fn send_blocks(
             Err(SourceError::Interrupted) => peers.cancel_event().drain(),
             Err(error) => return Err(SendFailure::Source(error)),
         }
+    }
+}
+
+/// Returns what the sender claims for a block. A block of whole pages of a file is aligned to pages, so that receivers can
+/// write it past the page cache. A stream comes in pieces, and takes what the ring has before its end.
+fn size_of_claim(is_file: bool, block: u32, most: usize) -> ClaimSize {
+    const PAGE: u32 = 4096;
+    let block = block.min(most as u32);
+    match is_file {
+        true if block.is_multiple_of(PAGE) && (block + PAGE) as usize <= most => {
+            ClaimSize::exactly(block).aligned(PAGE)
+        }
+        true => ClaimSize::exactly(block),
+        false => ClaimSize::between(block.min(PAGE), block),
     }
 }
 

@@ -244,6 +244,11 @@ impl<'s> HashingReader<'s> {
         Ok(chunk)
     }
 
+    /// Returns whether the source is a regular file.
+    pub(super) fn is_file(&self) -> bool {
+        self.source.is_file()
+    }
+
     /// Returns how many bytes were read so far.
     pub(super) fn total(&self) -> u64 {
         self.total

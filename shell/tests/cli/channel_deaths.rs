@@ -1,5 +1,6 @@
 //! Channels with names whose processes are killed, stopped or told to stop.
 
+use crate::kit::small;
 use crate::kit::{
     LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, assert_holds, live_receivers, noise, run, signal, start,
     until,
@@ -147,7 +148,7 @@ fn a_stopped_receiver_is_waited_for_and_named() {
         assert!(send.end(SOON).status.success());
         signal(recv.pid(), Signal::CONT);
         // Under way: a second one makes it begin, the first takes nothing.
-        let send = sandbox.start(&format!("send x source {transport} --peers 2 --slots 2"));
+        let send = sandbox.start(&format!("send x source {} --peers 2", small(transport)));
         sandbox.until_joined("x", 1);
         signal(recv.pid(), Signal::STOP);
         let other = sandbox.start("recv x other");
@@ -170,7 +171,7 @@ fn who_holds_everybody_up_is_thrown_out_where_that_was_asked_for() {
     let sandbox = Sandbox::new();
     let bytes = noise(4 << 20, 7);
     sandbox.file("source", &bytes);
-    let send = sandbox.start("send x source --peers 2 --slots 2 --evict-after 2s");
+    let send = sandbox.start("send x source --peers 2 --ring 256K --evict-after 2s");
     let slow = sandbox.start("recv x slow");
     sandbox.until_joined("x", 1);
     signal(slow.pid(), Signal::STOP);
@@ -190,7 +191,7 @@ fn nobody_waits_for_the_time_of_a_slice_when_a_receiver_is_killed() {
     let sandbox = Sandbox::new();
     let bytes = noise(2 << 20, 9);
     sandbox.file("source", &bytes);
-    let send = sandbox.start("send x source --peers 2 --slots 2");
+    let send = sandbox.start("send x source --peers 2 --ring 256K");
     let victim = sandbox.start("recv x victim");
     sandbox.until_joined("x", 1);
     signal(victim.pid(), Signal::STOP);

@@ -1,5 +1,6 @@
 //! Receivers that take nothing: waited for, given up on after a time, or evicted; the same over both transports.
 
+use crate::kit::small;
 use crate::kit::{
     LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, assert_holds, noise, run, signal, start, until,
 };
@@ -16,7 +17,7 @@ fn a_receiver_stopped_for_good_is_evicted_told_so_and_named() {
             sandbox.file("source", &bytes);
             let source = if streams { "-" } else { "source" };
             let mut send = sandbox
-                .start_fed(&format!("send x {source} {transport} --peers 2 --slots 2 --evict-after 2s"));
+                .start_fed(&format!("send x {source} {} --peers 2 --evict-after 2s", small(transport)));
             let slow = sandbox.start("recv x slow");
             sandbox.until_joined("x", 1);
             signal(slow.pid(), Signal::STOP);
@@ -85,7 +86,7 @@ fn evicting_the_last_receiver_leaves_none() {
     all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         let bytes = noise(4 << 20, 7);
-        let mut send = sandbox.start_fed(&format!("send x {transport} --slots 2 --evict-after 300ms"));
+        let mut send = sandbox.start_fed(&format!("send x {} --evict-after 300ms", small(transport)));
         let slow = sandbox.start("recv x slow");
         sandbox.until_joined("x", 1);
         signal(slow.pid(), Signal::STOP);
@@ -106,7 +107,7 @@ fn evicting_the_last_receiver_leaves_none() {
 fn a_timeout_ends_the_wait_for_a_receiver_that_does_not_move() {
     all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
-        let mut send = sandbox.start_fed(&format!("send x {transport} --slots 2 --timeout 2s"));
+        let mut send = sandbox.start_fed(&format!("send x {} --timeout 2s", small(transport)));
         let slow = sandbox.start("recv x slow");
         sandbox.until_joined("x", 1);
         signal(slow.pid(), Signal::STOP);

@@ -83,7 +83,7 @@ fn who_never_stops_asking_keeps_nobody_from_being_heard() {
 #[test]
 fn who_claims_anothers_seat_does_not_silence_it_by_going() {
     let sandbox = Sandbox::new();
-    let small = Sender::options().slot_size(16).slots(4).seats(4);
+    let small = Sender::options().ring(128).seats(4);
     run(&mut sandbox.words("ls")).silent_success();
     let mut sender = small.runtime_dir(runtime(&sandbox).path()).create(&name()).unwrap();
     let liar = connection(&runtime(&sandbox));
@@ -111,7 +111,7 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     let directory = runtime(&sandbox);
     let (recv, listener, client) = received_by_impostor(&sandbox, &directory);
     // Hands the ring over, and is gone.
-    let (segment, _ring) = Segment::create(Geometry::new(512, 2, 4).unwrap()).unwrap();
+    let (segment, _ring) = Segment::create(Geometry::new(1024, 4).unwrap()).unwrap();
     let record = Record::plain(ControlMessage::Ring(0)).encode();
     whorl::internal::os::socket::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
     drop((client, listener));
@@ -206,7 +206,7 @@ fn who_reads_everything_the_moment_it_is_admitted_is_counted() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.words("ls")).silent_success();
     for round in 0..1500 {
-        let small = Sender::options().slot_size(16).slots(2).seats(2);
+        let small = Sender::options().ring(64).seats(2);
         let mut sender = small.runtime_dir(runtime(&sandbox).path()).create(&name()).unwrap();
         sender.send(b"all").unwrap();
         sender.close().unwrap();

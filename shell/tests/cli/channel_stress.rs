@@ -1,5 +1,6 @@
 //! Channels under random kills, across namespaces, and between users.
 
+use crate::kit::smallest;
 use crate::kit::{
     LIMIT, Running, SHELL, SOON, Sandbox, TRANSPORTS, children, is_root, lacks_unshare, live_receivers, next,
     noise, run, short_or_long, signal, skip, start, until,
@@ -23,7 +24,7 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
     let (mut stale, mut whole, mut lost) = (0, 0, 0);
     for round in 0..rounds {
         let transport = TRANSPORTS[(next(&mut state) % 2) as usize];
-        let sender = format!("send x source {transport} --block 4K --slots 4 --peers 2");
+        let sender = format!("send x source {} --block 1K --peers 2", smallest(transport));
         let mut words = [sender.as_str(), "recv x a", "recv x b"];
         words.rotate_left((next(&mut state) % 3) as usize);
         let processes: Vec<_> = words.iter().map(|words| sandbox.start(words)).collect();

@@ -346,7 +346,7 @@ fn help_fits_a_screen_and_long_help_ends_with_exit_codes() {
     }
     let help = run(&mut sandbox.shell(["copy", "--help"])).stdout;
     for flag in
-        ["--shm", "--socket", "-n", "-d", "--name", "--block", "--slots", "--verify", "--fsync", "--json"]
+        ["--shm", "--socket", "-n", "-d", "--name", "--block", "--ring", "--verify", "--fsync", "--json"]
     {
         assert!(help.contains(flag), "{flag}");
     }

@@ -104,9 +104,19 @@ fn numbers_that_are_none() {
         let command = &mut sandbox.shell(["copy", "-n", "2", "--block", block, "f"]);
         refuses(&sandbox, command, 2, &["--block", "512", &format!("'{block}'")]);
     }
-    for slots in ["0", "3", "x", "", "-4", "2097152", "4294967296", "1K"] {
-        let command = &mut sandbox.shell(["copy", "-n", "2", "--slots", slots, "f"]);
-        refuses(&sandbox, command, 2, &["--slots", "power of two", &format!("'{slots}'")]);
+    for ring in ["0", "4095", "9G", "x", "", "-4", "99999999999999999999"] {
+        let command = &mut sandbox.shell(["copy", "-n", "2", "--ring", ring, "f"]);
+        refuses(&sandbox, command, 2, &["--ring", "4 KiB", &format!("'{ring}'")]);
+    }
+    for (ring, block, most) in [("4K", "2041", "2040"), ("1M", "512K", "524280")] {
+        for command in ["copy -n 2 f", "send x f"] {
+            let command = &mut sandbox.words(&format!("{command} --ring {ring} --block {block}"));
+            refuses(&sandbox, command, 2, &["--block", "a ring of", most]);
+        }
+    }
+    for command in ["copy -n 2 f", "send x f"] {
+        let command = &mut sandbox.words(&format!("{command} --socket --ring 1M"));
+        refuses(&sandbox, command, 2, &["--socket", "--ring"]);
     }
     refuses(
         &sandbox,
@@ -235,10 +245,10 @@ fn names_that_are_too_long_are_refused_before_anything_is_read() {
 }
 
 #[test]
-fn more_memory_than_there_is() {
+fn a_ring_beyond_the_limit_of_file_sizes() {
     let sandbox = sandbox();
-    let command = &mut sandbox.shell(["copy", "-n", "2", "--block", "64M", "--slots", "1048576", "f"]);
-    refuses(&sandbox, command, 1, &["needs", "is free", "64"]);
+    let command = &mut sandbox.script("ulimit -f 1024; exec \"$SHELL_BIN\" copy -n 2 --ring 2M f");
+    refuses(&sandbox, command, 1, &["shared memory", "ulimit -f"]);
 }
 
 #[test]
@@ -393,7 +403,10 @@ fn a_late_refusal_takes_back_the_directories_it_made() {
     };
     refused("new", &[long]);
     refused("new/below/./it", &[long]);
-    refused("new", &["--slots", "1048576", "--block", "64M", "--name", "{peer}", long]);
+    let limited =
+        format!("ulimit -f 1024; exec \"$SHELL_BIN\" copy -n 1 -d new --ring 2M --name {{peer}} {long}");
+    run(&mut sandbox.script(&limited)).has_code(1);
+    assert!(!sandbox.at("new").exists());
     // What was there stays, empty as it is.
     fs::create_dir(sandbox.at("old")).unwrap();
     run(&mut sandbox.shell(["copy", "-n", "1", "-d", "old/new", long])).has_code(1);

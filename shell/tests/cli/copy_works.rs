@@ -74,25 +74,25 @@ fn every_length_around_blocks_arrives_whole() {
 }
 
 #[test]
-fn blocks_and_slots_of_every_size() {
+fn blocks_and_rings_of_every_size() {
     let bytes = noise(1_200_345, 5);
-    for transport in TRANSPORTS {
-        for (block, slots) in [
-            ("512", "1"),
-            ("512", "2"),
-            ("512B", "1024"),
-            ("4kb", "4"),
-            ("1MiB", "1"),
-            ("80k", "2"),
-            ("64M", "2"),
-        ] {
+    for (block, ring) in [
+        ("512", "4K"),
+        ("2040", "4096"),
+        ("512B", "1MiB"),
+        ("4kb", "9K"),
+        ("1MiB", "3M"),
+        ("80k", "256K"),
+        ("64M", "256M"),
+    ] {
+        for more in [vec!["--shm", "--ring", ring], vec!["--socket"]] {
             let sandbox = Sandbox::new();
             sandbox.file("source", &bytes);
-            let arguments = ["copy", transport, "-n", "2", "--block", block, "--slots", slots];
-            run(sandbox.shell(arguments).arg("source")).silent_success();
+            let arguments = [&["copy", "-n", "2", "--block", block][..], &more].concat();
+            run(sandbox.shell(&arguments).arg("source")).silent_success();
             // And as a stream, which other code carries.
             let stream = File::open(sandbox.at("source")).unwrap();
-            run(sandbox.shell(arguments).arg("-").stdin(stream)).silent_success();
+            run(sandbox.shell(&arguments).arg("-").stdin(stream)).silent_success();
             for peer in [1, 2] {
                 assert_holds(&sandbox.received(peer, "source"), &bytes);
                 assert_holds(&sandbox.received(peer, "stdin"), &bytes);

@@ -8,7 +8,7 @@ use whorl::MailSegment;
 use whorl::internal::shm::ring::Segment;
 use whorl_core::error::End;
 use whorl_core::layout::{Geometry, MailGeometry};
-use whorl_core::ring::PendingReceiver;
+use whorl_core::ring::{ClaimSize, PendingReceiver};
 
 const README: &str = include_str!("../../../README.md");
 const HELLO: &str = include_str!("../../examples/hello.rs");
@@ -39,7 +39,7 @@ fn words<const N: usize>(object: impl AsFd, at: u64) -> [u32; N] {
 
 fn header(object: impl AsFd, region: u32, measures: [u32; 4], length: u64) {
     assert_eq!(word(&object, offset("The header", "magic")), 0x4C52_4857);
-    assert_eq!(word(&object, offset("The header", "layout version")), 1);
+    assert_eq!(word(&object, offset("The header", "layout version")), 2);
     assert_eq!(word(&object, offset("The header", "byte order")), 0x0102_0304);
     assert_eq!(word(&object, offset("The header", "region")), region);
     assert_eq!(words(&object, offset("The header", "measures")), measures);
@@ -61,14 +61,12 @@ fn header(object: impl AsFd, region: u32, measures: [u32; 4], length: u64) {
 
 #[test]
 fn a_ring_lies_as_its_page_says() {
-    let (slot_size, slots, seats) = (100, 4, 3);
-    let (segment, ring) = Segment::create(Geometry::new(slot_size, slots, seats).unwrap()).unwrap();
+    let (cells, seats) = (16, 3);
+    let (segment, ring) = Segment::create(Geometry::new(8 * u64::from(cells), seats).unwrap()).unwrap();
     let [data, control] = segment.objects();
     // As the page computes them.
-    let payload_at = (4096 + 16 * u64::from(slots)).next_multiple_of(4096);
-    let stride = u64::from(slot_size).next_multiple_of(16);
-    header(data, 1, [slot_size, slots, seats, 0], payload_at + u64::from(slots) * stride);
-    header(control, 2, [slot_size, slots, seats, 0], 4096 + 128 * u64::from(seats));
+    header(data, 1, [cells, 8, seats, 0], 4096 + 8 * u64::from(cells));
+    header(control, 2, [cells, 8, seats, 0], 4096 + 128 * u64::from(seats));
     assert_eq!(
         words::<2>(data, offset("The header", "nonce")),
         words::<2>(control, offset("The header", "nonce"))
@@ -83,30 +81,35 @@ fn a_ring_lies_as_its_page_says() {
     membership.admit_all();
     assert_eq!(words(control, member), [4, 4711, 0, 0], "it is active");
     let mut receiver = applicant.try_admitted().map_err(|(why, _)| why).unwrap();
-    for index in 0..5_u32 {
-        let mut claim = sender.try_claim(1).unwrap();
-        match index {
-            3 => claim.slot(0).set_hole(7 << 32),
-            _ => claim.slot(0).write(&[index as u8 + 1; 9]).unwrap(),
-        }
-        claim.publish(1);
-        if index < 2 {
-            receiver.try_read().unwrap().release(1);
-        }
-    }
-    let at = |words| offset("A ring: the data region", words);
-    assert_eq!(words(data, at("`tail`")), [5, 0, 1, 0], "tail, state, lapped, first");
-    assert_eq!((at("`state`"), at("`lapped`"), at("`first`")), (132, 136, 140));
-    assert_eq!(word(control, member + 8), 2, "its cursor");
-    // Item 4 lies in slot 0, over item 0.
-    let record = |slot: u64| words::<4>(data, at("records") + 16 * slot);
-    assert_eq!([record(0), record(1), record(3)], [[9, 0, 0, 0], [9, 0, 0, 0], [0, 1, 0, 7]]);
-    let payload = |slot: u64| {
-        let mut bytes = [0; 9];
-        rustix::io::pread(data, &mut bytes, payload_at + slot * stride).unwrap();
-        bytes
+    // Three messages of 3 cells, a hole of 2, and a message of 5 that needs padding.
+    let mut send = |length: u32, byte: u8| {
+        let mut claim = sender.try_claim(ClaimSize::exactly(length)).unwrap();
+        claim.writer().write(&vec![byte; length as usize]);
+        claim.publish(length);
     };
-    assert_eq!([payload(0), payload(1), payload(2)], [[5; 9], [2; 9], [3; 9]]);
+    (1..=3).for_each(|byte| send(9, byte));
+    sender.try_claim(ClaimSize::exactly(8)).unwrap().publish_hole(7 << 32 | 5);
+    let mut batch = receiver.try_read().unwrap();
+    (0..2).for_each(|_| assert!(batch.next_frame().unwrap().is_some()));
+    batch.release();
+    let mut claim = sender.try_claim(ClaimSize::exactly(33)).unwrap();
+    claim.writer().write(&[4; 33]);
+    claim.publish(33);
+    let at = |words| offset("A ring: the data region", words);
+    assert_eq!(words(data, at("`tail`")), [22, 0, 1, 0], "tail, state, lapped, first");
+    assert_eq!((at("`state`"), at("`lapped`"), at("`first`")), (132, 136, 140));
+    assert_eq!(word(control, member + 8), 6, "its cursor");
+    let cell = |cell: u64| words::<2>(data, at("cells") + 8 * cell);
+    assert_eq!(cell(6), [1 << 29 | 9, 2], "message 2");
+    assert_eq!([cell(9), cell(10)], [[2 << 29 | 8, 3], [5, 7]], "the hole");
+    assert_eq!(
+        [cell(11), cell(0)],
+        [[3 << 29 | 4, 0], [1 << 29 | 33, 4]],
+        "padding, and the frame behind it"
+    );
+    let mut payload = [0; 9];
+    rustix::io::pread(data, &mut payload, at("cells") + 8 * 7).unwrap();
+    assert_eq!(payload, [3; 9]);
     let checksum: [u8; 16] = std::array::from_fn(|index| index as u8 + 1);
     sender.close(End { total: 1 << 33 | 5, checksum: Some(checksum) });
     assert_eq!(word(data, at("`state`")), 1);

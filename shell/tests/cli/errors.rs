@@ -43,10 +43,10 @@ fn a_result_that_cannot_be_written() {
 /// Every flag and argument that takes a number, and what a wrong one is told to be.
 const NUMBERS: [(&str, &str); 24] = [
     ("copy f -n", "from 1 to 1000"),
-    ("copy f -n 1 --slots", "a power of two from 1 to 1048576"),
+    ("copy f -n 1 --ring", "from 4 KiB to 8 GiB"),
     ("copy f -n 1 --block", "512"),
     ("send x f --block", "512"),
-    ("send x f --slots", "a power of two from 1 to 1048576"),
+    ("send x f --ring", "from 4 KiB to 8 GiB"),
     ("send x f --peers", "from 0 to 1024"),
     ("send x f --seats", "from 1 to 1024"),
     ("send x f --timeout", "duration"),

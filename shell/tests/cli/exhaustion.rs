@@ -318,8 +318,8 @@ fn a_control_groups_limit_is_a_sentence_and_not_a_kill() {
     };
     let setting = Setting::new();
     for (words, code) in [
-        ("copy -n 1 --block 64M --slots 8 source", 1),
-        ("send x source --block 64M --slots 8 --timeout 100ms", 1),
+        ("copy -n 1 --ring 512M source", 1),
+        ("send x source --ring 512M --timeout 100ms", 1),
         ("dipc 64 1024 0 4", 2),
     ] {
         let ended = run(&mut setting.limited(&group.prefix(), words));

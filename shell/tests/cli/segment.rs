@@ -104,7 +104,7 @@ fn a_receivers_data_cannot_be_made_writable_and_a_store_kills() {
 /// Attaches as a receiver, tries everything that is refused, then stores into what it may only read.
 fn victim() {
     let me = std::process::id() as i32;
-    let (segment, owned) = Segment::create(Geometry::new(4096, 2, 1).unwrap()).unwrap();
+    let (segment, owned) = Segment::create(Geometry::new(8192, 1).unwrap()).unwrap();
     let receiver = segment.attach(Owner::ThisProcess).unwrap();
     let reading: Vec<_> = mappings(me, DATA).into_iter().filter(|map| map.0 == "r--s").collect();
     let [(_, from, to)] = reading[..] else { panic!("{reading:?}") };
@@ -156,7 +156,7 @@ fn seat_bytes_are_held_by_the_living_also_by_the_stopped_and_freed_by_death() {
 
 #[test]
 fn a_lock_is_the_descriptions_not_the_processs() {
-    let (segment, _owned) = Segment::create(Geometry::new(4096, 2, 4).unwrap()).unwrap();
+    let (segment, _owned) = Segment::create(Geometry::new(8192, 4).unwrap()).unwrap();
     let (mine, other) = (segment.byte_locks().unwrap(), segment.byte_locks().unwrap());
     assert_eq!(mine.try_lock(2), Ok(true));
     assert!(other.is_held(2) && !mine.is_held(2), "one's own lock is not somebody else's");
@@ -175,7 +175,7 @@ fn a_lock_is_the_descriptions_not_the_processs() {
 #[test]
 fn nothing_of_a_segment_stays_when_it_is_dropped() {
     let me = std::process::id() as i32;
-    let size = 4096 * 977; // a size of this test's own
+    let size = 4 << 20; // a size of this test's own
     let count = || {
         let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
         let objects = descriptors.filter(|fd| {
@@ -187,7 +187,7 @@ fn nothing_of_a_segment_stays_when_it_is_dropped() {
             maps.iter().filter(|(_, from, to)| to - from > size && to - from < 2 * size).count(),
         )
     };
-    let (segment, owned) = Segment::create(Geometry::new(size as u32, 1, 1).unwrap()).unwrap();
+    let (segment, owned) = Segment::create(Geometry::new(size as u64, 1).unwrap()).unwrap();
     let receiver = segment.attach(Owner::ThisProcess).unwrap();
     assert_eq!(count(), (1, 2));
     drop((segment, owned, receiver));
@@ -196,7 +196,7 @@ fn nothing_of_a_segment_stays_when_it_is_dropped() {
 
 #[test]
 fn a_segment_is_owned_once() {
-    let geometry = Geometry::new(4096, 2, 1).unwrap();
+    let geometry = Geometry::new(8192, 1).unwrap();
     let segment = Segment::reserve(geometry).unwrap();
     assert!(segment.attach(Owner::ThisProcess).is_err(), "there is no ring in it yet");
     let _owned = segment.own(geometry).unwrap();

@@ -1,5 +1,6 @@
 //! `shell send` and `shell recv`: separate processes that find each other by name, in either order.
 
+use crate::kit::smallest;
 use crate::kit::{LIMIT, SOON, Sandbox, TRANSPORTS, assert_holds, noise, run, start, until};
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -135,7 +136,7 @@ fn it_begins_when_enough_receivers_are_there_and_what_was_read_is_there_at_once(
 fn who_comes_late_gets_everything_while_it_is_held_or_a_sentence() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
-        let mut sender = sandbox.start_fed(&format!("send x {transport} --block 512 --slots 4"));
+        let mut sender = sandbox.start_fed(&format!("send x {} --block 512", smallest(transport)));
         let first = start(&mut sandbox.script("shell recv x > first"));
         sender.stdin().write_all(b"one ").unwrap();
         let has = |file: &str, bytes: &[u8]| std::fs::read(sandbox.at(file)).is_ok_and(|have| have == bytes);
@@ -164,7 +165,7 @@ fn who_comes_late_gets_everything_while_it_is_held_or_a_sentence() {
 fn with_no_peers_wanted_it_begins_at_once_and_goes_on_alone() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
-        let mut sender = sandbox.start_fed(&format!("send x {transport} --peers 0 --block 512 --slots 4"));
+        let mut sender = sandbox.start_fed(&format!("send x {} --peers 0 --block 512", smallest(transport)));
         sandbox.until_owned("x");
         sender.stdin().write_all(&noise(64 << 10, 1)).unwrap();
         until(SOON, "it was all taken without anybody there", || sandbox.ls()[0]["sent_bytes"] == 64 << 10);

@@ -75,15 +75,12 @@ fn the_figures_say_who_holds_up_whom() {
         // The quick one has taken everything, which it does in its own time.
         let quick = peers.and_then(|peers| peers.iter().find(|peer| peer["pid"] == scene.quick.pid()));
         let is_quick = quick.is_some_and(|peer| peer["lag_bytes"] == 0);
-        video["fill"] == 1.0 && video["waiting"] == "for slowest" && is_quick
+        video["fill"].as_f64() > Some(0.9) && video["waiting"] == "for slowest" && is_quick
     });
     assert_eq!(video["slowest"]["pid"], scene.stopped.pid(), "{video}");
-    // Eight slots of 80 KiB.
-    assert_eq!(
-        (video["messages"].as_u64(), video["lag_bytes"].as_u64()),
-        (Some(8), Some(8 * 81920)),
-        "{video}"
-    );
+    // Twelve blocks of 80 KiB in a ring of 1 MiB.
+    assert_eq!(video["messages"], 12, "{video}");
+    assert!(video["lag_bytes"].as_u64().is_some_and(|lag| (12 * 81920..=1 << 20).contains(&lag)), "{video}");
     let peers = video["receivers"].as_array().unwrap();
     let of = |pid: i32| peers.iter().find(|peer| peer["pid"] == pid).unwrap();
     assert_eq!(of(scene.stopped.pid())["state"], "stopped");
@@ -95,7 +92,7 @@ fn the_figures_say_who_holds_up_whom() {
     once.silent_success();
     let lines: Vec<_> = once.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{once:?}");
-    assert!(lines[1].starts_with("video\tring\t100%\t"), "{once:?}");
+    assert!(lines[1].starts_with("video\tring\t98%\t"), "{once:?}");
     run(&mut scene.sandbox.words("top"))
         .refusal(2, &["top: standard input or output is not a terminal", "--once"]);
     scene.end();
@@ -124,7 +121,7 @@ fn rows_details_and_keys_on_a_terminal() {
     let Some(terminal) = Terminal::open(&scene.sandbox, 80, 24, "shell top --interval 100ms") else { return };
     let stopped = scene.stopped.pid().to_string();
     let screen =
-        terminal.shows(&["video", "████████", "for slowest", &stopped, &format!("dipc-{port}"), "q quit"]);
+        terminal.shows(&["video", "███████▉", "for slowest", &stopped, &format!("dipc-{port}"), "q quit"]);
     assert!(screen.lines().all(|line| line.width() <= 80), "{screen}");
     let slowest = format!("{stopped} recv stopped");
     assert!(screen.contains(&slowest) && !screen.contains('…'), "nothing is cut:\n{screen}");
@@ -146,7 +143,7 @@ fn rows_details_and_keys_on_a_terminal() {
     terminal.keys(&["Up", "Enter"]);
     // By now the server was selected, and the selection stays with its row: one up is the ring.
     let detail = terminal.shows(&["STATE", "stopped", "live", "█ ", &stopped, "waiting  for slowest"]);
-    assert!(detail.contains("640 KiB"), "{detail}");
+    assert!(detail.contains("960 KiB"), "{detail}");
     terminal.keys(&["Escape"]);
     terminal.shows(&["s sort"]);
     terminal.keys(&["Down", "Enter"]);
@@ -198,7 +195,7 @@ fn without_colours_and_after_a_signal_the_terminal_is_as_before() {
     let Some(terminal) = Terminal::open_with(&scene.sandbox, 80, 24, script, &[("NO_COLOR", "1")]) else {
         return;
     };
-    terminal.shows(&["video", "████████"]);
+    terminal.shows(&["video", "███████▉"]);
     let coloured = terminal.coloured();
     assert!(!coloured.contains("38;5;"), "{coloured:?}");
     for colour in 30..=37 {

@@ -3,7 +3,7 @@
 
 use super::mail;
 use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
-use super::ring::{ask, drain, geometry, message, sit, take};
+use super::ring::{LENGTH, SIZE, ask, drain, geometry, message, sit, take};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use whorl::MailSegment;
@@ -95,9 +95,9 @@ fn endless(segment: &Segment, words: Words) -> Outcome {
     drop(membership);
     words.set(OWNED, 1);
     for number in 0.. {
-        let mut claim = sender.claim(1, None).map_err(|why| Fault::Loss(why.to_string()))?;
-        claim.slot(0).write(&message(number)).expect("it fits");
-        claim.publish(1);
+        let mut claim = sender.claim(SIZE, None).map_err(|why| Fault::Loss(why.to_string()))?;
+        claim.writer().write(&message(number));
+        claim.publish(LENGTH);
         words.word(SENT).store(number as u32 + 1, std::sync::atomic::Ordering::SeqCst);
     }
     Ok(())
@@ -139,9 +139,9 @@ fn admitting(segment: &Segment, words: Words) -> Outcome {
     words.wait_for_ever(JOINED);
     membership.admit_all();
     for number in 0.. {
-        let mut claim = sender.claim(1, None).map_err(|why| Fault::Loss(why.to_string()))?;
-        claim.slot(0).write(&message(number)).expect("it fits");
-        claim.publish(1);
+        let mut claim = sender.claim(SIZE, None).map_err(|why| Fault::Loss(why.to_string()))?;
+        claim.writer().write(&message(number));
+        claim.publish(LENGTH);
         words.word(SENT).store(number as u32 + 1, std::sync::atomic::Ordering::SeqCst);
     }
     Ok(())

@@ -27,7 +27,7 @@ struct Opened {
 fn open(name: &str, locks: u32) -> Opened {
     let name = name.parse().expect("a name");
     let directory = || RuntimeDir::open().expect("a directory");
-    let (segment, _ring) = Segment::create(Geometry::new(64, 4, 8).expect("a shape")).expect("memory");
+    let (segment, _ring) = Segment::create(Geometry::new(256, 8).expect("a shape")).expect("memory");
     let lock = |number: u32| {
         let locks = segment.byte_locks().expect("a description");
         assert_eq!(locks.try_lock(number), Ok(true));

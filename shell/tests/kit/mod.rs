@@ -51,3 +51,13 @@ pub use wait::{LIMIT, SOON, all_at_once, is_readable, until};
 pub const SHELL: &str = env!("CARGO_BIN_EXE_shell");
 /// The two ways bytes travel.
 pub const TRANSPORTS: [&str; 2] = ["--shm", "--socket"];
+
+/// A transport, and a ring that holds few blocks.
+pub fn small(transport: &str) -> &str {
+    if transport == "--shm" { "--shm --ring 256K" } else { transport }
+}
+
+/// A transport, and the smallest ring.
+pub fn smallest(transport: &str) -> &str {
+    if transport == "--shm" { "--shm --ring 4K" } else { transport }
+}

@@ -51,7 +51,7 @@ fn name() -> Name {
 }
 
 fn small() -> SenderOptions {
-    Sender::options().slot_size(16).slots(4).seats(4)
+    Sender::options().ring(128).seats(4)
 }
 
 /// Arms until it may sleep, taking whatever is there.
@@ -171,17 +171,17 @@ fn limits_are_errors_and_leave_things_as_they_were() {
     let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let mut receiver = here.join();
-    assert_eq!(sender.send(&[0; 17]), Err(SendError::TooLong { length: 17, slot: 16 }));
+    assert_eq!(sender.send(&[0; 57]), Err(SendError::TooLong { length: 57, most: 56 }));
     for number in 0..4_u8 {
-        sender.try_send(&[number; 16]).unwrap();
+        sender.try_send(&[number; 24]).unwrap();
     }
     assert_eq!(sender.try_send(b"x"), Err(SendError::Full));
     let soon = Instant::now() + Duration::from_millis(20);
     assert_eq!(sender.send_deadline(b"x", soon), Err(SendError::TimedOut));
-    assert_eq!(receiver.try_recv(&mut [0; 15]), Err(ReceiveError::TooLong { length: 16 }));
-    let mut buffer = [0; 16];
-    assert_eq!(receiver.try_recv(&mut buffer), Ok(Received::Bytes(16)));
-    assert_eq!(buffer, [0; 16]);
+    assert_eq!(receiver.try_recv(&mut [0; 23]), Err(ReceiveError::TooLong { length: 24 }));
+    let mut buffer = [0; 24];
+    assert_eq!(receiver.try_recv(&mut buffer), Ok(Received::Bytes(24)));
+    assert_eq!(buffer, [0; 24]);
     // Four seats: the fifth is refused.
     let others: Vec<_> = (0..3).map(|_| here.try_join(Start::Now).unwrap()).collect();
     assert!(matches!(here.try_join(Start::Now), Err(JoinError::Refused(Refusal::Full))));
@@ -427,7 +427,7 @@ fn a_hole_is_zero_bytes_in_pieces_that_fit_or_a_hole_for_a_receiver_that_asks() 
     let options = Receiver::options().timeout(LIMIT).holes(true).runtime_dir(here.directory().path());
     let mut asks = options.join(&name()).unwrap();
     sender.send(b"before").unwrap();
-    sender.claim().unwrap().publish_hole(40);
+    sender.claim(0).unwrap().publish_hole(40);
     sender.send(b"after").unwrap();
     sender.close().unwrap();
     let mut buffer = [7; 16];
@@ -471,11 +471,11 @@ fn each_call_waits_as_its_name_says() {
         assert_eq!(receiver.recv_deadline(&mut buffer, Instant::now() + short), Err(ReceiveError::TimedOut))
     });
     assert!(time >= short, "{time:?}");
-    for _ in 0..4 {
+    for _ in 0..8 {
         sender.send(b"x").unwrap();
     }
     assert_eq!(sender.try_send(b"x"), Err(SendError::Full));
-    assert_eq!(sender.try_claim().map(|_| ()), Err(SendError::Full));
+    assert_eq!(sender.try_claim(1).map(|_| ()), Err(SendError::Full));
     let time = took(&mut || assert_eq!(sender.send_timeout(b"x", short), Err(SendError::TimedOut)));
     assert!(time >= short, "{time:?}");
     let time = took(&mut || {
@@ -483,9 +483,9 @@ fn each_call_waits_as_its_name_says() {
     });
     assert!(time >= short, "{time:?}");
     assert_eq!(sender.finish_timeout(short), Err(SendError::TimedOut));
-    for _ in 0..4 {
+    for _ in 0..8 {
         assert_eq!(receiver.recv(&mut buffer), Ok(Received::Bytes(1)));
     }
-    assert!(matches!(receiver.recv(&mut buffer), Ok(Received::End(end)) if end.total == 4));
+    assert!(matches!(receiver.recv(&mut buffer), Ok(Received::End(end)) if end.total == 8));
     assert_eq!(sender.finish().unwrap().done, 1);
 }

@@ -11,7 +11,7 @@ use whorl::MailSegment;
 use whorl::internal::shm::liveness::Owner;
 use whorl::internal::shm::ring::Segment;
 use whorl_core::layout::{Geometry, MailGeometry};
-use whorl_core::ring::PendingReceiver;
+use whorl_core::ring::{ClaimSize, PendingReceiver};
 
 const HEADER: usize = 64;
 const LINE: usize = 64;
@@ -138,7 +138,7 @@ fn mailboxes_of_which_one_line_counts_up() {
 
 /// The control object is what a peer may write: the receivers' cursors and seats, and the words that both sides sleep on.
 fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
-    let (segment, ring) = Segment::create(Geometry::new(64, 8, 4).unwrap()).unwrap();
+    let (segment, ring) = Segment::create(Geometry::new(512, 4).unwrap()).unwrap();
     let (mut sender, membership) = ring.into_sender();
     let [_, control] = segment.objects();
     let scribbler = Scribbler::start(control, scribble);
@@ -152,10 +152,11 @@ fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
             let Ok(mut receiver) = applicant.admitted(soon()) else { continue };
             said("admitted");
             for _ in 0..4 {
-                if let Ok(run) = receiver.read(soon()) {
-                    let _ = run.item(0).copy_to(&mut [0; 64]);
-                    let count = run.len();
-                    run.release(count);
+                if let Ok(mut batch) = receiver.read(soon()) {
+                    while let Ok(Some(frame)) = batch.next_frame() {
+                        let _ = frame.payload().copy_to(&mut [0; 64]);
+                    }
+                    batch.release();
                 }
                 said("read");
                 let _ = receiver.arm();
@@ -165,9 +166,9 @@ fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
     };
     let send = move |said: &mut dyn FnMut(&'static str)| {
         for _ in 0..rounds {
-            if let Ok(mut claim) = sender.claim(2, soon()) {
-                let _ = claim.slot(0).write(&[7; 64]);
-                claim.publish(1);
+            if let Ok(mut claim) = sender.claim(ClaimSize::exactly(64), soon()) {
+                claim.writer().write(&[7; 64]);
+                claim.publish(64);
             }
             said("claim");
             let _ = sender.drain(soon());

@@ -29,7 +29,7 @@ fn what_a_rendezvous_leads_to_may_change_at_any_moment() {
     let outside = Arc::new(Outside::new(&sandbox.at("")));
     let parent = sandbox.at("run");
     let open = move || RuntimeDir::open_in(&parent, "whorl").expect("a runtime directory");
-    let small = Sender::options().slot_size(512).slots(2).seats(2);
+    let small = Sender::options().ring(2048).seats(2);
     let _living = small.runtime_dir(open().path()).create(&name("y")).expect("a free name");
     let directory_too = open();
     let waiting = WaitFile::create(&directory_too, &name("z")).expect("a wait file");

@@ -41,7 +41,7 @@ fn forks() -> [Background; 2] {
 #[test]
 fn who_forks_all_the_time_is_not_taken_for_dead() {
     let _alone = crate::alone();
-    let (segment, _ring) = Segment::create(Geometry::new(64, 4, 8).unwrap()).unwrap();
+    let (segment, _ring) = Segment::create(Geometry::new(256, 8).unwrap()).unwrap();
     let held: Vec<_> = (0..8).map(|_| segment.byte_locks().unwrap()).collect();
     for (seat, locks) in (0..).zip(&held) {
         assert_eq!(locks.try_lock(seat), Ok(true));

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[derive(Default)]
 pub(crate) struct SendStatus {
     sent: AtomicU64,
+    /// Messages and holes, modulo 2^32.
+    messages: AtomicU32,
     /// The length of the source and 1, or 0 where the length is unknown.
     total: AtomicU64,
     waiting: AtomicBool,
@@ -19,6 +21,17 @@ impl SendStatus {
     /// Stores the number of bytes sent so far.
     pub(crate) fn set_sent(&self, total: u64) {
         self.sent.store(total, Ordering::Relaxed);
+    }
+
+    /// Counts a message. Only the sender's thread counts.
+    pub(crate) fn add_sent(&self, bytes: u64) {
+        self.set_sent(self.sent() + bytes);
+        self.messages.store(self.messages().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Returns how many messages were sent, modulo 2^32; 0 where bytes travel without message boundaries.
+    pub(crate) fn messages(&self) -> u32 {
+        self.messages.load(Ordering::Relaxed)
     }
 
     /// Returns the number of bytes sent so far.

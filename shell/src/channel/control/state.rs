@@ -43,7 +43,7 @@ impl ChannelState {
     /// Takes in what was sent since the last call.
     pub(super) fn update_rates(&mut self) {
         self.rate.look(self.status.sent());
-        self.messages.look(self.transport.messages());
+        self.messages.look(self.status.messages());
     }
 
     /// Wakes the data thread if it needs receivers and none takes part any more.
@@ -64,7 +64,7 @@ impl ChannelState {
     }
 
     pub(super) fn report(&self) -> Report {
-        let messages = self.messages.with(self.transport.messages());
+        let messages = self.messages.with(self.status.messages());
         Report {
             kind: self.transport.kind(),
             stage: self.status.phase(),

@@ -67,10 +67,6 @@ pub(crate) trait Transport: Send + Sync + 'static {
     }
     /// How a receiver is doing, and how far it is behind.
     fn peer_state(&self, place: u32) -> (PeerState, Lag);
-    /// How many messages were published, modulo 2^32; 0 where bytes travel without message boundaries.
-    fn messages(&self) -> u32 {
-        0
-    }
     /// The receiver at this place is gone. Returns whether everything of it is reclaimed; if not, the caller tries again.
     fn reclaim(&self, place: u32) -> bool;
     /// This receiver sleeps in an event loop, and is to be told of news over this socket.

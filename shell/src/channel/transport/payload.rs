@@ -11,8 +11,8 @@ use whorl_core::ring::ByteReader;
 pub(crate) enum Payload<'a> {
     /// Bytes in this process's own memory.
     Bytes(&'a [u8]),
-    /// Bytes in a slot, which a hostile sender may change: only the kernel reads them.
-    Slot(&'a ByteReader<'a>, usize),
+    /// Bytes in the ring, which a hostile sender may change: only the kernel reads them.
+    Shared(&'a ByteReader<'a>),
     /// Zero bytes that were not sent.
     Hole(u64),
 }
@@ -45,7 +45,7 @@ impl Payload<'_> {
     pub(crate) fn stored(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
-            Self::Slot(_, length) => *length,
+            Self::Shared(payload) => payload.len(),
             Self::Hole(_) => 0,
         }
     }
@@ -54,7 +54,7 @@ impl Payload<'_> {
     pub(crate) fn is_aligned(&self, alignment: usize) -> bool {
         let address = match self {
             Self::Bytes(bytes) => bytes.as_ptr().addr(),
-            Self::Slot(item, _) => item.as_ptr().map_or(0, <*const u8>::addr),
+            Self::Shared(payload) => payload.as_ptr().map_or(0, <*const u8>::addr),
             Self::Hole(_) => 0,
         };
         address.is_multiple_of(alignment)
@@ -73,10 +73,10 @@ impl Payload<'_> {
             (Self::Bytes(bytes), Some(at)) => rustix::io::pwrite(to, &bytes[done..], at),
             (Self::Bytes(bytes), None) => rustix::io::write(to, &bytes[done..]),
             (Self::Hole(_), _) => Ok(0),
-            (Self::Slot(item, length), at) => {
-                let start = item.as_ptr().ok_or(Errno::FAULT)?;
-                let (rest, left) = (start.wrapping_add(done), length.saturating_sub(done));
-                // SAFETY: `length` bytes from `start` on lie in the slot, which is mapped while the item is borrowed; only
+            (Self::Shared(payload), at) => {
+                let start = payload.as_ptr().ok_or(Errno::FAULT)?;
+                let (rest, left) = (start.wrapping_add(done), payload.len().saturating_sub(done));
+                // SAFETY: `len` bytes from `start` on lie in the ring, which is mapped while the frame is borrowed; only
                 // the kernel reads them.
                 unsafe { write_raw(to, rest, left, at) }
             }

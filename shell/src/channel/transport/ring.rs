@@ -11,7 +11,7 @@ use crate::registry::status::{Kind, PeerState, TransportKind};
 use crate::shm::Geometry;
 use crate::shm::liveness::Hooks;
 use crate::shm::ring::{Segment, SharedRing};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use whorl_core::ring::{Admission, Membership, Parts, disarm};
@@ -24,12 +24,11 @@ pub(crate) struct RingTransport {
     membership: Membership<SharedRing>,
     geometry: Geometry,
     kind: Kind,
-    offsets: Arc<ItemOffsets>,
     hooks: Arc<Hooks>,
     poll_waiters: PollWaiters,
     evict_after: Option<Duration>,
     /// The process and the lag of each receiver for which the sender waits.
-    stalls: Mutex<StallDetector<(u32, u32)>>,
+    stalls: Mutex<StallDetector<(u32, u64)>>,
     /// Where the next receiver looks for a seat first.
     hint: AtomicU32,
 }
@@ -40,7 +39,6 @@ impl RingTransport {
         ring: SharedRing,
         membership: Membership<SharedRing>,
         kind: Kind,
-        offsets: Arc<ItemOffsets>,
         evict_after: Option<Duration>,
     ) -> Arc<Self> {
         let (geometry, hooks) = (ring.geometry(), ring.host().hooks().clone());
@@ -52,7 +50,6 @@ impl RingTransport {
             membership,
             geometry,
             kind,
-            offsets,
             hooks,
             poll_waiters,
             evict_after,
@@ -109,21 +106,16 @@ impl Transport for RingTransport {
     }
 
     fn peer_state(&self, seat: u32) -> (PeerState, Lag) {
-        let lag = |items: u32| {
-            Lag::new(self.offsets.bytes_in_last(items), items.into(), self.geometry.slots().into())
-        };
         match self.membership.status_of(seat) {
             None => (PeerState::Done, Lag::default()),
             Some(status) => match status.state {
-                State::Active => (PeerState::Live, lag(status.behind)),
+                State::Active => {
+                    (PeerState::Live, Lag::new(status.behind, status.behind, self.geometry.capacity()))
+                }
                 State::Evicted => (PeerState::Evicted, Lag::default()),
                 _ => (PeerState::Joining, Lag::default()),
             },
         }
-    }
-
-    fn messages(&self) -> u32 {
-        self.offsets.items.load(Ordering::Relaxed)
     }
 
     fn reclaim(&self, seat: u32) -> bool {
@@ -157,58 +149,5 @@ impl Transport for RingTransport {
     fn interrupt(&self) {
         self.hooks.stop();
         self.ring.control().notify_all(self.ring.host());
-    }
-}
-
-/// How many bytes lie before each item that is still in the ring: it turns a lag in items into a lag in bytes. The data thread
-/// writes it and the control thread reads it, for display, so it orders nothing.
-pub(crate) struct ItemOffsets {
-    starts: Box<[AtomicU64]>,
-    items: AtomicU32,
-    total: AtomicU64,
-}
-
-impl ItemOffsets {
-    pub(crate) fn new(slots: u32) -> Self {
-        let starts = (0..slots).map(|_| AtomicU64::new(0)).collect();
-        Self { starts, items: AtomicU32::new(0), total: AtomicU64::new(0) }
-    }
-
-    /// Counts an item of `bytes` bytes that is about to be published.
-    pub(crate) fn add(&self, bytes: u64) {
-        let (item, total) = (self.items.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
-        self.start_of(item).store(total, Ordering::Relaxed);
-        self.total.store(total + bytes, Ordering::Relaxed);
-        self.items.store(item.wrapping_add(1), Ordering::Relaxed);
-    }
-
-    fn bytes_in_last(&self, items: u32) -> u64 {
-        let first = self.items.load(Ordering::Relaxed).wrapping_sub(items);
-        match items {
-            0 => 0,
-            _ => self
-                .total
-                .load(Ordering::Relaxed)
-                .saturating_sub(self.start_of(first).load(Ordering::Relaxed)),
-        }
-    }
-
-    fn start_of(&self, item: u32) -> &AtomicU64 {
-        &self.starts[item as usize % self.starts.len()]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ItemOffsets;
-
-    #[test]
-    fn the_offsets_tell_how_many_bytes_the_last_items_have() {
-        let offsets = ItemOffsets::new(4);
-        for bytes in [1, 10, 100, 1000, 10_000] {
-            offsets.add(bytes);
-        }
-        let all: Vec<_> = (0..5).map(|items| offsets.bytes_in_last(items)).collect();
-        assert_eq!(all, [0, 10_000, 11_000, 11_100, 11_110]);
     }
 }

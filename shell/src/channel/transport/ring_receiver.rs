@@ -7,13 +7,13 @@ use crate::registry::Client;
 use crate::shm::ring::SharedRing;
 use whorl_core::error::ReadError;
 use whorl_core::host::Host;
-use whorl_core::ring::{Batch, Kind, Parts, Receiver as CoreReceiver};
+use whorl_core::ring::{Batch, ByteReader, Frame, Kind, Parts, Receiver as CoreReceiver};
 
 /// A seat in a ring. Fields are dropped in this order: the receiver leaves its seat, and then gives the seat's byte back.
 pub(crate) struct RingReceiver {
     receiver: CoreReceiver<SharedRing>,
     _seat: ByteLocks,
-    /// For rings that evict: what was copied out of a slot before the receiver knew that it was whole.
+    /// For rings that evict: what was copied out of the ring before the receiver knew that it was whole.
     scratch: Vec<u8>,
 }
 
@@ -57,59 +57,60 @@ impl RingReceiver {
                 }
             }
         };
-        let batch = match batch {
+        let mut batch = match batch {
             Ok(batch) => batch,
             Err(ReadError::Ended(end)) => return Ok(Taken::End(end)),
             Err(error) => return Err(from_core(error).into()),
         };
         let taken = match evictable {
-            true => take_copied(&batch, &mut self.scratch, take),
-            false => take_in_place(&batch, take),
+            true => take_copied(&mut batch, &mut self.scratch, take),
+            false => take_in_place(&mut batch, take),
         }?;
         // Also in a ring that does not evict: a program that closes all its descriptors gives up its seat's lock and counts
         // as dead. Its seat may be another receiver's by now, whose position must not be overwritten.
         if !batch.validate() {
             return Err(ReceiveError::Evicted.into());
         }
-        batch.release(1);
+        batch.release();
         Ok(Taken::Payload(taken))
     }
 }
 
 fn take_in_place<T, E: From<ReceiveError>>(
-    batch: &Batch<'_, SharedRing>,
+    batch: &mut Batch<'_, SharedRing>,
     take: impl FnOnce(Payload<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let item = batch.item(0);
-    match item.kind().map_err(|_| ReceiveError::Corrupt)? {
-        (Kind::Bytes, length) => take(Payload::Slot(&item, length)),
-        (Kind::Hole(length), _) => take(Payload::Hole(length)),
+    let frame = next_frame(batch)?;
+    match frame.kind() {
+        Kind::Message => take(Payload::Shared(frame.payload())),
+        Kind::Hole(length) => take(Payload::Hole(length)),
     }
 }
 
 /// Copies first, then checks whether the copy is whole: the sender may have gone on without this receiver meanwhile.
 fn take_copied<T, E: From<ReceiveError>>(
-    batch: &Batch<'_, SharedRing>,
+    batch: &mut Batch<'_, SharedRing>,
     scratch: &mut Vec<u8>,
     take: impl FnOnce(Payload<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let item = batch.item(0);
-    let kind = item.kind();
-    let length = match kind {
-        Ok((Kind::Bytes, length)) => length,
-        _ => 0,
-    };
-    scratch.resize(length, 0);
-    let copied = item.copy_to(scratch);
+    let frame = next_frame(batch)?;
+    let (kind, payload) = (frame.kind(), frame.payload());
+    scratch.resize(payload.len(), 0);
+    let copied = payload.copy_to(scratch);
     // Before anything else is believed.
     if !batch.validate() {
         return Err(ReceiveError::Evicted.into());
     }
-    match (kind.map_err(|_| ReceiveError::Corrupt)?, copied) {
-        ((Kind::Hole(length), _), _) => take(Payload::Hole(length)),
-        (_, Ok(Ok(_))) => take(Payload::Bytes(scratch)),
-        _ => Err(ReceiveError::Corrupt.into()),
+    match (kind, copied) {
+        (Kind::Hole(length), _) => take(Payload::Hole(length)),
+        (Kind::Message, Ok(_)) => take(Payload::Bytes(scratch)),
+        (Kind::Message, Err(_)) => Err(ReceiveError::Corrupt.into()),
     }
+}
+
+/// Returns the first frame of a batch, which an honest sender has published there.
+fn next_frame<'b>(batch: &'b mut Batch<'_, SharedRing>) -> Result<Frame<ByteReader<'b>>, ReceiveError> {
+    batch.next_frame().map_err(from_core)?.ok_or(ReceiveError::Corrupt)
 }
 
 fn from_core(error: ReadError) -> ReceiveError {

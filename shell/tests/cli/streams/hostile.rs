@@ -79,8 +79,8 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
     let escape = "\\u{202e}";
     // Values that are refused, and flags and commands that are not known.
     for (command, flags) in [
-        ("copy", "-n --block --slots --progress"),
-        ("send", "--timeout --peers --seats --block --slots --evict-after --progress"),
+        ("copy", "-n --block --ring --progress"),
+        ("send", "--timeout --peers --seats --block --ring --evict-after --progress"),
         ("recv", "--from --timeout"),
         ("rm", ""),
         ("serve", "--for --clients --bind"),

@@ -16,9 +16,13 @@ use whorl::internal::shm::liveness::Owner;
 use whorl::internal::shm::ring::{Segment, SharedRing};
 use whorl_core::error::ReadError;
 use whorl_core::layout::Geometry;
-use whorl_core::ring::{PendingReceiver, Receiver};
+use whorl_core::ring::{ClaimSize, PendingReceiver, Receiver};
 
-const SLOTS: u32 = 4;
+/// The bytes of a message. Its frame takes a quarter of the ring.
+pub const LENGTH: u32 = 56;
+pub const SIZE: ClaimSize = ClaimSize::exactly(LENGTH);
+/// How many messages fill the ring.
+const FULL: u64 = 4;
 /// Messages published before the operation, unless the sender is to fill the ring.
 const BEFORE: u64 = 2;
 /// Messages published after the death.
@@ -35,12 +39,12 @@ const FILLED: usize = 3;
 const GO: usize = 4;
 
 pub fn geometry() -> Geometry {
-    Geometry::new(64, SLOTS, 4).expect("a possible ring")
+    Geometry::new(256, 4).expect("a possible ring")
 }
 
 /// A message that shows whether it is whole, and which one it is.
-pub fn message(number: u64) -> [u8; 40] {
-    let mut bytes = [0; 40];
+pub fn message(number: u64) -> [u8; LENGTH as usize] {
+    let mut bytes = [0; LENGTH as usize];
     for (word, i) in bytes.chunks_exact_mut(8).zip(0u64..) {
         let value = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(i as u32 * 7) ^ i;
         word.copy_from_slice(&if i == 0 { number } else { value }.to_le_bytes());
@@ -79,25 +83,26 @@ pub fn take(
     next: &mut Option<u64>,
     deadline: Option<Instant>,
 ) -> Result<Option<Result<(), ReadError>>, Fault> {
-    let run = match receiver.read(deadline) {
-        Ok(run) => run,
+    let mut batch = match receiver.read(deadline) {
+        Ok(batch) => batch,
         Err(ReadError::TimedOut) => return Ok(None),
         Err(why) => return Ok(Some(Err(why))),
     };
-    for i in 0..run.len() {
-        let mut bytes = [0; 64];
-        let length = match run.item(i).copy_to(&mut bytes) {
-            Ok(Ok(length)) => length,
-            other => return loss(format!("item {i}: {other:?}")),
+    loop {
+        let frame = match batch.next_frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(why) => return loss(format!("a frame after message {next:?}: {why}")),
         };
-        let number = number_of(&bytes[..length])?;
+        let mut bytes = vec![0; frame.payload().len()];
+        let _ = frame.payload().copy_to(&mut bytes);
+        let number = number_of(&bytes)?;
         if let Some(next) = next.filter(|next| *next != number) {
             return loss(format!("message {number} where {next} was to come"));
         }
         *next = Some(number + 1);
     }
-    let count = run.len();
-    run.release(count);
+    batch.release();
     Ok(Some(Ok(())))
 }
 

@@ -4,8 +4,8 @@ use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss};
 use super::super::steps::{operation, pause};
 use super::super::sweep::Case;
 use super::{
-    AFTER, BEFORE, FILL, FILLED, GO, JOINED, OWNED, State, VICTIM, WITNESS, ask, drain, geometry, message,
-    sit, take,
+    AFTER, BEFORE, FILL, FILLED, GO, JOINED, LENGTH, OWNED, SIZE, State, VICTIM, WITNESS, ask, drain,
+    geometry, message, sit, take,
 };
 use std::hint::black_box;
 use whorl::internal::shm::liveness::{OWNER, Owner};
@@ -89,16 +89,16 @@ impl Case for KilledReceiver {
         let mut bytes = [0; 64];
         match self.operation {
             Receiving::Read => operation(|| {
-                let run = receiver.try_read().expect("there are some");
-                for i in 0..run.len() {
-                    black_box(run.item(i).copy_to(&mut bytes)).expect("whole").expect("it fits");
+                let mut batch = receiver.try_read().expect("there are some");
+                while let Some(frame) = batch.next_frame().expect("whole") {
+                    black_box(frame.payload().copy_to(&mut bytes)).expect("it fits");
                 }
             }),
             Receiving::Arm => operation(|| _ = black_box(receiver.arm())),
             Receiving::Release => {
-                let run = receiver.try_read().expect("there are some");
-                let count = run.len();
-                operation(|| run.release(count));
+                let mut batch = receiver.try_read().expect("there are some");
+                while batch.next_frame().expect("whole").is_some() {}
+                operation(|| batch.release());
             }
             _ => operation(|| drop(receiver)),
         }
@@ -163,20 +163,20 @@ fn sender(segment: &Segment, words: Words, state: State, killed_in: Receiving) -
             }
         }
         let claim = match state {
-            State::Busy if !gone => sender.try_claim(1),
-            _ => sender.claim(1, None), // if this is for ever, the tester's patience says so
+            State::Busy if !gone => sender.try_claim(SIZE),
+            _ => sender.claim(SIZE, None), // if this is for ever, the tester's patience says so
         };
         let mut claim = match claim {
             Ok(claim) => claim,
             Err(ClaimError::Full) => continue,
             Err(why) => return loss(why.to_string()),
         };
-        claim.slot(0).write(&message(sent)).expect("it fits");
-        claim.publish(1);
+        claim.writer().write(&message(sent));
+        claim.publish(LENGTH);
         sent += 1;
         left -= u64::from(gone);
     }
-    sender.close(End { total: sent * 40, checksum: None });
+    sender.close(End { total: sent * u64::from(LENGTH), checksum: None });
     sender.drain(None).map_err(|why| Fault::Loss(why.to_string()))
 }
 
@@ -198,7 +198,7 @@ fn witness(segment: &Segment, words: Words, state: State) -> Outcome {
         }
     }
     match drain(&mut receiver, &mut next)? {
-        ReadError::Ended(end) => ensure(Some(end.total) == next.map(|next| next * 40), || {
+        ReadError::Ended(end) => ensure(Some(end.total) == next.map(|next| next * u64::from(LENGTH)), || {
             format!("{next:?} messages read, but the end says {} bytes", end.total)
         }),
         why => loss(format!("the witness met: {why}")),

@@ -4,7 +4,8 @@ use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
 use super::super::steps::{operation, pause};
 use super::super::sweep::Case;
 use super::{
-    BEFORE, FILL, FILLED, GO, JOINED, SLOTS, State, VICTIM, WITNESS, ask, drain, geometry, message, sit, take,
+    BEFORE, FILL, FILLED, FULL, GO, JOINED, LENGTH, SIZE, State, VICTIM, WITNESS, ask, drain, geometry,
+    message, sit, take,
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -52,30 +53,32 @@ impl Case for KilledSender {
         let (mut sender, membership) = ring.into_sender();
         pause();
         membership.admit_all();
-        let before = if self.operation == Sending::ClaimFull { u64::from(SLOTS) } else { BEFORE };
+        let before = if self.operation == Sending::ClaimFull { FULL } else { BEFORE };
         for number in 0..before {
-            let mut claim = sender.try_claim(1).expect("there is room");
-            claim.slot(0).write(&message(number)).expect("it fits");
-            claim.publish(1);
+            let mut claim = sender.try_claim(SIZE).expect("there is room");
+            claim.writer().write(&message(number));
+            claim.publish(LENGTH);
         }
         pause();
         match self.operation {
             Sending::Claim => operation(|| {
-                let mut claim = sender.try_claim(1).expect("there is room");
-                claim.slot(0).write(&message(before)).expect("it fits");
+                let mut claim = sender.try_claim(SIZE).expect("there is room");
+                claim.writer().write(&message(before));
                 black_box(claim.len());
             }),
             Sending::ClaimFull => operation(|| {
                 let soon = Instant::now() + Duration::from_millis(1);
-                black_box(sender.claim(1, Some(soon)).is_ok());
+                black_box(sender.claim(SIZE, Some(soon)).is_ok());
             }),
             Sending::Publish => {
-                let mut claim = sender.try_claim(1).expect("there is room");
-                claim.slot(0).write(&message(before)).expect("it fits");
-                operation(|| claim.publish(1));
+                let mut claim = sender.try_claim(SIZE).expect("there is room");
+                claim.writer().write(&message(before));
+                operation(|| claim.publish(LENGTH));
             }
             Sending::Admit => _ = black_box(operation(|| membership.admit_all())),
-            Sending::Close => operation(|| sender.close(End { total: before * 40, checksum: Some([7; 16]) })),
+            Sending::Close => {
+                operation(|| sender.close(End { total: before * u64::from(LENGTH), checksum: Some([7; 16]) }))
+            }
             Sending::Abandon => operation(|| drop(sender)),
             Sending::Reclaim => _ = black_box(operation(|| membership.reclaim_dead())),
         }
@@ -153,7 +156,7 @@ fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Ou
     let admitted = applicant.admitted(None);
     let mut receiver = admitted.map_err(|why| Fault::Loss(why.to_string()))?;
     words.wait_for_ever(FILLED);
-    let before = if killed_in == Sending::ClaimFull { u64::from(SLOTS) } else { BEFORE };
+    let before = if killed_in == Sending::ClaimFull { FULL } else { BEFORE };
     let mut next = Some(0);
     let met = match state {
         State::Alone => {
@@ -179,7 +182,7 @@ fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Ou
     let read = next.unwrap_or(0);
     let more = if killed_in == Sending::Publish { 1 } else { 0 };
     ensure((before..=before + more).contains(&read), || format!("{read} messages of {before}"))?;
-    let closed = End { total: before * 40, checksum: Some([7; 16]) };
+    let closed = End { total: before * u64::from(LENGTH), checksum: Some([7; 16]) };
     match met {
         ReadError::SenderDied => Ok(()),
         ReadError::Ended(end) if killed_in == Sending::Close && end == closed => Ok(()),

@@ -60,15 +60,17 @@ pub struct Args {
     #[arg(long, value_name = "TEMPLATE", default_value = Template::DEFAULT)]
     pub name: OsString,
 
-    /// Block size, 512 to 64M; 1K is 1024
-    #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_hyphen_values = true)]
-    pub block: u32,
-
-    /// Blocks in the ring, a power of two
+    /// Block size, 512 to 64M; 1K is 1024 [default: 80K]
     ///
-    /// From 1 to 1048576.
-    #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_hyphen_values = true)]
-    pub slots: u32,
+    /// At most half of the ring.
+    #[arg(long, value_name = "SIZE", value_parser = block, allow_hyphen_values = true)]
+    pub block: Option<u32>,
+
+    /// Size of the ring, 4K to 8G
+    ///
+    /// It is rounded up to a power of two.
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = ring, conflicts_with = "socket", allow_hyphen_values = true)]
+    pub ring: u64,
 
     /// Read every file back and compare checksums
     #[arg(long)]
@@ -122,10 +124,27 @@ pub(super) fn block(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Reads a number of slots.
-pub(super) fn slots(text: &str) -> Result<u32, String> {
-    parse_whole(text, 1..=1 << 20)
-        .filter(|slots| slots.is_power_of_two())
-        .map(|slots| slots as u32)
-        .ok_or_else(|| "it must be a power of two from 1 to 1048576".into())
+/// Reads the size of a ring, and rounds it up.
+pub(super) fn ring(text: &str) -> Result<u64, String> {
+    const LIMITS: &str = "a ring has from 4 KiB to 8 GiB";
+    match parse_size(text).map_err(|why| format!("{why}; {LIMITS}"))? {
+        size @ 0x1000..=0x2_0000_0000 => Ok(size.next_power_of_two()),
+        _ => Err(LIMITS.into()),
+    }
 }
+
+/// Returns the size of a block, or why the ring is too small for it. Sockets need no ring.
+pub fn block_in(ring: Option<u64>, block: Option<u32>) -> Result<u32, String> {
+    let most = ring.map_or(u64::MAX, |ring| ring / 2 - 8);
+    match block {
+        Some(block) if u64::from(block) > most => Err(format!(
+            "--block {block}: a ring of {} bytes takes blocks of at most {most}",
+            ring.unwrap_or(0)
+        )),
+        Some(block) => Ok(block),
+        None => Ok(most.min(DEFAULT_BLOCK.into()) as u32),
+    }
+}
+
+/// Bytes of a block by default.
+const DEFAULT_BLOCK: u32 = 80 << 10;

@@ -1,6 +1,6 @@
 //! `shell send`.
 
-use super::copy::{block, slots};
+use super::copy::{block, ring};
 use super::name;
 use crate::ui::candidates::awaited;
 use crate::ui::terminal::When;
@@ -58,15 +58,17 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 
-    /// Block size, 512 to 64M; 1K is 1024
-    #[arg(long, value_name = "SIZE", default_value = "80K", value_parser = block, allow_hyphen_values = true)]
-    pub block: u32,
-
-    /// Blocks in the ring, a power of two
+    /// Block size, 512 to 64M; 1K is 1024 [default: 80K]
     ///
-    /// From 1 to 1048576.
-    #[arg(long, value_name = "SLOTS", default_value = "8", value_parser = slots, allow_hyphen_values = true)]
-    pub slots: u32,
+    /// At most half of the ring.
+    #[arg(long, value_name = "SIZE", value_parser = block, allow_hyphen_values = true)]
+    pub block: Option<u32>,
+
+    /// Size of the ring, 4K to 8G
+    ///
+    /// It is rounded up to a power of two.
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = ring, conflicts_with = "socket", allow_hyphen_values = true)]
+    pub ring: u64,
 
     /// Most receivers at a time, 1 to 1024
     #[arg(long, value_name = "SEATS", default_value = "64", value_parser = seats, allow_hyphen_values = true)]

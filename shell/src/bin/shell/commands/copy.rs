@@ -1,12 +1,13 @@
 //! `shell copy`: copies one file or stream to many forked receivers.
 
-use crate::cli::copy::Args;
+use crate::cli::copy::{Args, block_in};
 use crate::ui::exit::Exit;
 use crate::ui::progress::observer;
 use crate::ui::terminal::{CopyView, When, print_error, print_json, print_note, print_summary};
 use crate::ui::units::{count, elapsed};
 use crate::ui::usage;
 use serde::Serialize;
+use std::ffi::OsStr;
 use std::path::Path;
 use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
 use whorl::internal::transfer::{
@@ -21,16 +22,14 @@ const TOLD: usize = 10;
 pub fn run(args: Args) -> Exit {
     let plan = match plan(&args) {
         Ok(plan) => plan,
-        Err(error) => {
-            return wrong_name(&args, &error);
-        }
+        Err(why) => return usage::refuse(&["copy"], &why),
     };
     catch_stop_signals();
     let view = CopyView::new("copy", if args.quiet { When::Never } else { args.progress });
     match copy(&plan, observer(view)) {
         Ok(outcome) => conclude(&args, &plan, &outcome),
         Err(CopyError::Interrupted) => Exit::Signal(stop_signal().unwrap_or(15)),
-        Err(CopyError::Template(error)) => wrong_name(&args, &error),
+        Err(CopyError::Template(error)) => usage::refuse(&["copy"], &wrong_name(&args.name, &error)),
         Err(error) => {
             print_error(&format!("copy: {error}"));
             Exit::Failed
@@ -38,23 +37,23 @@ pub fn run(args: Args) -> Exit {
     }
 }
 
-fn wrong_name(args: &Args, error: &TemplateError) -> Exit {
-    let name = whorl::internal::os::escape::shown(args.name.as_ref());
-    usage::refuse(&["copy"], &format!("--name {name}: {error}"))
-}
-
-fn plan(args: &Args) -> Result<Plan, TemplateError> {
+/// Returns what to do, or what is wrong with the arguments.
+fn plan(args: &Args) -> Result<Plan, String> {
     Ok(Plan {
         source: args.source.clone(),
         peers: args.peers,
         directory: args.directory.clone(),
-        template: Template::parse(&args.name)?,
+        template: Template::parse(&args.name).map_err(|error| wrong_name(&args.name, &error))?,
         transport: if args.socket { TransportKind::Socket } else { TransportKind::Shm },
-        block: args.block,
-        slots: args.slots,
+        block: block_in((!args.socket).then_some(args.ring), args.block)?,
+        ring: args.ring,
         write: WriteOptions { verify: args.verify, fsync: args.fsync, no_clobber: args.no_clobber },
         preserve: args.preserve,
     })
+}
+
+fn wrong_name(name: &OsStr, error: &TemplateError) -> String {
+    format!("--name {}: {error}", whorl::internal::os::escape::shown(name.as_ref()))
 }
 
 fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {

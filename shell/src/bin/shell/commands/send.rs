@@ -1,10 +1,12 @@
 //! `shell send`: sends one source to the receivers that ask for it by name.
 
+use crate::cli::copy::block_in;
 use crate::cli::send::Args;
 use crate::ui::exit::Exit;
 use crate::ui::progress::observer;
 use crate::ui::terminal::{CopyView, When, print_error, print_json, print_summary};
 use crate::ui::units::{count, elapsed};
+use crate::ui::usage;
 use serde::Serialize;
 use whorl::PeerSummary;
 use whorl::SendError;
@@ -18,14 +20,18 @@ const TOLD: usize = 10;
 /// Runs it.
 pub fn run(args: Args) -> Exit {
     catch_stop_signals();
+    let block = match block_in((!args.socket).then_some(args.ring), args.block) {
+        Ok(block) => block,
+        Err(why) => return usage::refuse(&["send"], &why),
+    };
     let plan = SendPlan {
         name: args.name.clone(),
         source: args.source.clone(),
         transport: if args.socket { TransportKind::Socket } else { TransportKind::Shm },
         peers: args.peers,
         timeout: args.timeout,
-        block: args.block,
-        slots: args.slots,
+        block,
+        ring: args.ring,
         seats: args.seats.max(args.peers),
         verify: args.verify,
         evict_after: args.evict_after,

@@ -96,7 +96,7 @@ fn channel() -> Finding {
 fn woken() -> Result<Duration, String> {
     const ROUNDS: usize = 5;
     let name: Name = format!("doctor-{}", std::process::id()).parse().map_err(|error| format!("{error}"))?;
-    let options = Sender::options().slot_size(64).slots(2).seats(2);
+    let options = Sender::options().ring(4096).seats(2);
     let patience = Duration::from_secs(5);
     let mut sender = options.create(&name).map_err(|error| error.to_string())?;
     let body = move || -> Result<Vec<Instant>, String> {

@@ -16,6 +16,8 @@ use whorl::internal::os::escape;
 const BAR: usize = 8;
 /// The fill level from which a bar is yellow.
 const HIGH: f64 = 0.75;
+/// The fill level from which a bar is red: the next message may not fit.
+const FULL: f64 = 0.95;
 
 const KEYS: [&str; 8] = [
     "up, down     choose a row, or scroll",
@@ -226,7 +228,7 @@ fn spark(fill: f64) -> char {
 
 fn heat(fill: f64) -> Style {
     match fill {
-        full if full >= 0.999 => hot(Color::Red),
+        full if full >= FULL => hot(Color::Red),
         high if high >= HIGH => hot(Color::Yellow),
         _ => Style::default(),
     }
