@@ -42,7 +42,7 @@ pub(super) fn attempt(
         Err(ConnectError::Dead | ConnectError::Backlog) => return not_yet(true),
         Err(error) => return Err(error.into()),
     };
-    let answer = match client.ask(ControlMessage::Join(start), token, deadline) {
+    let answer = match client.request(ControlMessage::Join(start), token, deadline) {
         Ok(answer) => answer,
         Err(RequestError::Closed) => return not_yet(true),
         Err(RequestError::TimedOut) => return Err(JoinError::TimedOut),
@@ -63,7 +63,7 @@ fn enter(
     deadline: Option<Instant>,
 ) -> Result<Option<Incoming>, JoinError> {
     let malformed = || RequestError::from(ProtocolError::Malformed);
-    match answer.record.saying {
+    match answer.record.message {
         ControlMessage::Ring(hint) => {
             let objects: [CloseOnForkFd; 2] = answer.descriptors.try_into().map_err(|_| malformed())?;
             // Shared: a descriptor of memory does not say that a process lives.
@@ -110,7 +110,7 @@ fn occupy_seat(
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    match client.say(ControlMessage::Seated(pending.seat()), Token::default()) {
+    match client.send(ControlMessage::Seated(pending.seat()), Token::default()) {
         Err(RequestError::Closed) => return Ok(None),
         other => other?,
     }

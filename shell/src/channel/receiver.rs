@@ -303,10 +303,10 @@ impl Receiver {
             Incoming::Ring(ring) => {
                 if !inner.armed_before {
                     // Its answer makes the descriptor readable once, which covers all that came before.
-                    let _ = inner.client.say(ControlMessage::Armed, inner.token);
+                    let _ = inner.client.send(ControlMessage::Armed, inner.token);
                     inner.armed_before = true;
                 }
-                let connected = inner.client.listen();
+                let connected = inner.client.drain();
                 Ok(ring.arm()? && connected)
             }
         }
@@ -327,7 +327,7 @@ impl Receiver {
         if let Ok(inner) = self.here()
             && !std::mem::replace(&mut inner.parted, true)
         {
-            let _ = inner.client.say(ControlMessage::Bye(how), inner.token);
+            let _ = inner.client.send(ControlMessage::Disconnect(how), inner.token);
         }
     }
 

@@ -77,7 +77,7 @@ pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, OsEr
                 .iter()
                 .map(|file| {
                     let thread = std::thread::Builder::new().stack_size(STACK);
-                    start_scoped_thread(thread, scope, || ask(file, token, &runtime, timeout))
+                    start_scoped_thread(thread, scope, || query(file, token, &runtime, timeout))
                 })
                 .collect();
             for (thread, file) in threads.into_iter().zip(some) {
@@ -95,7 +95,7 @@ fn unreachable(file: &Path, error: String, is_broken: bool) -> Answer {
     Answer { file, reach: Reach::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
 }
 
-fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
+fn query(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
     let deadline = deadline::after(timeout);
     let information = match Information::read(file) {
         Ok(information) => information,

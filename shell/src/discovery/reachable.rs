@@ -22,7 +22,7 @@ pub(super) fn reachable(families: Families) -> Option<IpAddr> {
         (families.ipv6, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
     ];
     let ways_out = far.into_iter().filter(|(wanted, _)| *wanted).find_map(|(_, far)| way_out(far));
-    ways_out.or_else(|| Interfaces::look().ok()?.best(families))
+    ways_out.or_else(|| Interfaces::read().ok()?.best(families))
 }
 
 /// The address from which datagrams to `far` are sent. Connecting such a socket sends nothing; it only asks the routing
@@ -64,7 +64,7 @@ struct Interfaces {
 
 impl Interfaces {
     /// Asks the kernel for them.
-    fn look() -> Result<Self, NetlinkError> {
+    fn read() -> Result<Self, NetlinkError> {
         let mut found = Self::default();
         let mut netlink = Netlink::open(None).map_err(NetlinkError::System)?;
         netlink.list(GET_ADDRESS, &[0; 8], |kind, payload| {

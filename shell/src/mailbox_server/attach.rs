@@ -107,8 +107,8 @@ pub fn attach(server: impl Into<ServerAddr>) -> Result<(MailSegment, CloseOnFork
         }
     };
     let deadline = Some(Instant::now() + ANSWER);
-    let answer = client.ask(ControlMessage::Attach, Token::default(), deadline)?;
-    match (answer.record.saying, answer.descriptors.into_iter().next()) {
+    let answer = client.request(ControlMessage::Attach, Token::default(), deadline)?;
+    match (answer.record.message, answer.descriptors.into_iter().next()) {
         // Memory: no other process's life hangs on it.
         (ControlMessage::Mailboxes, Some(object)) => {
             let segment = MailSegment::open(object.share()).map_err(MailboxError::from)?;

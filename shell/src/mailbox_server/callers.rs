@@ -124,7 +124,7 @@ mod tests {
         let said = |(mut stream, _): (UnixStream, _)| {
             let mut packet = Vec::new();
             stream.read_to_end(&mut packet).unwrap();
-            Record::decode(&packet).map(|record| record.saying)
+            Record::decode(&packet).map(|record| record.message)
         };
         let mut all: Vec<_> =
             (0..SILENT as u32).map(|at| call(begun + Duration::from_millis(at.into()))).collect();

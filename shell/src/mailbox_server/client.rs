@@ -252,7 +252,7 @@ impl Client {
             Ok(()) => Ok(()),
             // A server that ends a connection says why, perhaps before it has read everything.
             Err(error @ (Errno::PIPE | Errno::CONNRESET)) => match self.line() {
-                Err(said @ (ClientError::Ended(_) | ClientError::Refused(_))) => Err(said),
+                Err(answer @ (ClientError::Ended(_) | ClientError::Refused(_))) => Err(answer),
                 _ => Err(self.failed(error)),
             },
             Err(error) => Err(self.failed(error)),
@@ -272,10 +272,10 @@ impl Client {
         }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches('\n');
-        let said = |text: &str| text.escape_debug().to_string();
+        let escaped = |text: &str| text.escape_debug().to_string();
         match text.split_once(' ') {
-            Some(("err", why)) => Err(ClientError::Refused(said(why))),
-            Some(("bye", why)) => Err(ClientError::Ended(said(why))),
+            Some(("err", why)) => Err(ClientError::Refused(escaped(why))),
+            Some(("bye", why)) => Err(ClientError::Ended(escaped(why))),
             _ if line.ends_with(b"\n") => Ok(text.to_owned()),
             _ => Err(foreign(text)),
         }

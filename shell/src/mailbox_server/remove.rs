@@ -66,7 +66,8 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
     }
     let deadline = Some(Instant::now() + TIMEOUT);
     let client = Client::connect(registry.directory(), &name_of(port)).ok();
-    let asked = client.and_then(|client| client.ask(ControlMessage::Stop, Token::default(), deadline).ok());
+    let asked =
+        client.and_then(|client| client.request(ControlMessage::Stop, Token::default(), deadline).ok());
     if asked.is_none() {
         signal(registry.pid_of(&entry), &entry, Signal::TERM);
     }

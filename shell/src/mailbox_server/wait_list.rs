@@ -49,7 +49,7 @@ impl WaitList {
         Self { waiting: AtomicUsize::new(0), register: Mutex::default(), begun: Condvar::new(), queues }
     }
 
-    /// From now on `worker` is told of other versions than `since`. To be followed by [`look_now`](Self::look_now).
+    /// From now on `worker` is told of other versions than `since`. To be followed by [`fence_before_check`](Self::look_now).
     pub fn watch(&self, mailbox: u32, worker: usize, since: u64) {
         let mut register = unpoisoned(&self.register);
         let awaited =
@@ -61,7 +61,7 @@ impl WaitList {
     }
 
     /// To be called between entering a client into a list and looking at the version.
-    pub fn look_now() {
+    pub fn fence_before_check() {
         fence(Ordering::SeqCst); // against that in `stored`: register, then look at the version
     }
 
@@ -79,7 +79,7 @@ impl WaitList {
 
     /// One of our workers has stored a message.
     pub fn stored(&self, mailbox: u32, version: u64) {
-        fence(Ordering::SeqCst); // against that in `look_now`: write, then look for workers that wait
+        fence(Ordering::SeqCst); // against that in `fence_before_check`: write, then look for workers that wait
         if self.waiting.load(Ordering::Relaxed) > 0
             && let Some(awaited) = unpoisoned(&self.register).boxes.get_mut(&mailbox)
         {
@@ -88,7 +88,7 @@ impl WaitList {
     }
 
     /// Tells the workers of all mailboxes that have another version than they were told of. Returns whether there was any.
-    pub fn look(&self, mut version: impl FnMut(u32) -> Option<u64>) -> bool {
+    pub fn notify_changed(&self, mut version: impl FnMut(u32) -> Option<u64>) -> bool {
         let mut notified = false;
         for (&mailbox, awaited) in &mut unpoisoned(&self.register).boxes {
             notified |= version(mailbox).is_some_and(|version| self.notify(mailbox, awaited, version));

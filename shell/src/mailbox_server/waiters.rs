@@ -47,7 +47,7 @@ impl Waiters {
         let entry = self.next;
         self.next += 1;
         list.clients.insert(entry, key);
-        WaitList::look_now();
+        WaitList::fence_before_check();
         entry
     }
 

@@ -77,11 +77,15 @@ pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
     }
     for some in sockets.chunks(AT_ONCE) {
         let asked: Vec<_> = std::thread::scope(|scope| {
-            let start = |name| start_scoped_thread(Builder::new(), scope, move || ask(directory, name));
+            let start =
+                |name| start_scoped_thread(Builder::new(), scope, move || request_status(directory, name));
             let asking: Vec<_> = some.iter().map(start).collect();
             // Where no more threads are to be had, this one asks.
             let answers = asking.into_iter().zip(some).map(|(thread, name)| {
-                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| ask(directory, name))
+                thread
+                    .ok()
+                    .and_then(|thread| thread.join().ok())
+                    .unwrap_or_else(|| request_status(directory, name))
             });
             answers.flatten().collect()
         });
@@ -147,7 +151,7 @@ pub(crate) fn owner_pid(directory: &RuntimeDir, name: &Name, entry: &LockFileEnt
     }
 }
 
-fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
+fn request_status(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
     let live = |owner: Option<Peer>, silent| Listed {
         owner: owner.map(|owner| owner.pid).filter(|&pid| pid != 0),
         silent,
@@ -173,7 +177,7 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
     let owner = Some(client.owner());
     match report(&client) {
         Ok(report) => {
-            let state = if report.stage == Phase::Waiting { State::Waiting } else { State::Live };
+            let state = if report.phase == Phase::Waiting { State::Waiting } else { State::Live };
             Some(Listed { kind: Some(report.kind), state, report: Some(report), ..live(owner, None) })
         }
         Err(RequestError::Closed) => None, // it ended just now
@@ -182,8 +186,8 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
 }
 
 pub(crate) fn report(client: &Client) -> Result<Report, RequestError> {
-    let answer = client.ask(ControlMessage::Status, Token::default(), Some(Instant::now() + ANSWER))?;
-    let report = Report::decode(&answer.rest).filter(|_| answer.record.saying == ControlMessage::Report);
+    let answer = client.request(ControlMessage::Status, Token::default(), Some(Instant::now() + ANSWER))?;
+    let report = Report::decode(&answer.rest).filter(|_| answer.record.message == ControlMessage::Report);
     let mut report = report.ok_or(ProtocolError::Malformed)?;
     if !shares_pid_namespace(client.owner().pid) {
         // The owner tells how it sees its participants: here these numbers are other processes.

@@ -140,11 +140,11 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
     let pid = client.owner().pid;
     let take_away = || {
         // Read once it wakes up: then it ends, and does not put its name back.
-        let _ = client.say(ControlMessage::Stop, Token::default());
+        let _ = client.send(ControlMessage::Stop, Token::default());
         take_away(directory, name, file, pid)
     };
     let attached = match report(&client) {
-        Ok(report) => report.participants.iter().filter(|peer| peer.standing != PeerState::Done).count(),
+        Ok(report) => report.participants.iter().filter(|peer| peer.state != PeerState::Done).count(),
         Err(RequestError::Closed) => return Ok(Removed::Ended(pid)),
         Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),
@@ -153,7 +153,7 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
         return Err(RemoveError::InUse(attached));
     }
     let deadline = Some(Instant::now() + ENDING);
-    match client.ask(ControlMessage::Stop, Token::default(), deadline) {
+    match client.request(ControlMessage::Stop, Token::default(), deadline) {
         Ok(_) => {}
         Err(RequestError::Closed) => return Ok(Removed::Ended(pid)),
         Err(_) if force => return take_away(),
@@ -162,7 +162,7 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
     // It hangs up when it has ended, and by then its name is gone.
     loop {
         match readable(client.as_fd(), deadline) {
-            Ok(()) if !client.listen() => return Ok(Removed::Ended(pid)),
+            Ok(()) if !client.drain() => return Ok(Removed::Ended(pid)),
             Ok(()) => {}
             Err(_) if force => return take_away(),
             Err(_) => return Err(RemoveError::StillRunning(pid)),

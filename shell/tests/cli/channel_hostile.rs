@@ -38,8 +38,8 @@ fn connection(directory: &RuntimeDir) -> OwnedFd {
     client
 }
 
-fn say(client: &OwnedFd, saying: ControlMessage) {
-    rustix::io::write(client, &Record::plain(saying).encode()).unwrap();
+fn say(client: &OwnedFd, message: ControlMessage) {
+    rustix::io::write(client, &Record::plain(message).encode()).unwrap();
 }
 
 /// Owns `x` without being a sender: the listener, and the connection of a receiver that has just asked to join.
@@ -259,7 +259,7 @@ fn those_who_say_nothing_make_room_for_those_who_join() {
     let mut record = [0; RECORD];
     assert!(is_readable(&silent[0], SOON));
     assert_eq!(rustix::io::read(&silent[0], &mut record), Ok(RECORD), "the oldest hears why it is to go");
-    assert_eq!(Record::decode(&record).unwrap().saying, ControlMessage::Refused(Refusal::Unable));
+    assert_eq!(Record::decode(&record).unwrap().message, ControlMessage::Refused(Refusal::Unable));
     let recv = sandbox.start("recv x out");
     sandbox.until_joined("x", 1);
     sender.stdin().write_all(b"text").unwrap();

@@ -21,7 +21,7 @@ fn call(server: &Server) -> OwnedFd {
 fn answer(socket: &OwnedFd) -> ControlMessage {
     let mut bytes = [0; RECORD];
     let (count, _) = rustix::net::recv(socket, &mut bytes[..], RecvFlags::empty()).unwrap();
-    Record::decode(&bytes[..count]).unwrap().saying
+    Record::decode(&bytes[..count]).unwrap().message
 }
 
 #[test]

@@ -329,13 +329,13 @@ fn clients_that_say_nonsense_or_nothing_do_no_harm() {
         {
             continue;
         }
-        let sayings = [
+        let messages = [
             ControlMessage::Join(Start::First),
             ControlMessage::Seated(next(&mut state) as u32),
             ControlMessage::Armed,
         ];
-        for saying in sayings.into_iter().take(round % 4) {
-            let _ = rustix::io::write(&client, &Record::plain(saying).encode());
+        for message in messages.into_iter().take(round % 4) {
+            let _ = rustix::io::write(&client, &Record::plain(message).encode());
         }
         if round % 3 == 0 {
             let _ = rustix::io::write(&client, &noise(round % 80, round as u64));

@@ -198,17 +198,17 @@ impl Clients {
     }
 
     fn on_record(&mut self, state: &ChannelState, id: u64, record: Record) {
-        match record.saying {
+        match record.message {
             ControlMessage::Join(start) => self.join(state, id, record, start),
             ControlMessage::Seated(place) => self.admit(state, id, place),
             ControlMessage::Armed => {
                 if let Some(Client { place: Some(place), socket, .. }) = self.clients.get(&id) {
                     state.transport.add_poll_waiter(*place, socket);
                     // For what was published between its arming and now.
-                    self.send(id, ControlMessage::Told);
+                    self.send(id, ControlMessage::Changed);
                 }
             }
-            ControlMessage::Bye(how) => state.peers.update(id, |peer| peer.bye = Some(how)),
+            ControlMessage::Disconnect(how) => state.peers.update(id, |peer| peer.disconnected = Some(how)),
             ControlMessage::Status => {
                 let mut packet = Record::plain(ControlMessage::Report).encode().to_vec();
                 packet.extend(state.report().encode());
@@ -246,7 +246,7 @@ impl Clients {
             grant.place.map(|place| state.transport.reclaim(place));
             return self.send(id, ControlMessage::Refused(Refusal::Over));
         }
-        let answer = Record::plain(grant.saying).encode();
+        let answer = Record::plain(grant.message).encode();
         let descriptors: Vec<_> = grant.descriptors.iter().map(AsFd::as_fd).collect();
         let is_sent = send_with_descriptors(&client.socket, &answer, &descriptors).is_ok();
         (client.granted, client.place) = (true, grant.place);

@@ -29,7 +29,7 @@ pub(crate) struct Peer {
     /// Whether it was evicted for being too slow.
     pub evicted: bool,
     /// What it said before it disconnected.
-    pub bye: Option<DisconnectReason>,
+    pub disconnected: Option<DisconnectReason>,
     /// Its process, where this process forked it.
     pub process: Option<ForkedProcess>,
 }
@@ -48,7 +48,7 @@ impl Peer {
     /// A receiver that was admitted to join under this number.
     pub(crate) fn new(id: u64, pid: u32, token: Token, place: Option<u32>) -> Self {
         let joined = place.is_some();
-        Self { id, pid, token, place, joined, evicted: false, bye: None, process: None }
+        Self { id, pid, token, place, joined, evicted: false, disconnected: None, process: None }
     }
 
     /// A receiver that this process forked.
@@ -88,7 +88,7 @@ pub struct PeerSummary {
 impl PeerSummary {
     /// Counts a receiver, which is gone if `gone`.
     fn count(&mut self, peer: &Peer, gone: bool) {
-        match peer.bye {
+        match peer.disconnected {
             _ if !peer.joined => {}
             // Even if it was evicted meanwhile: everything had reached it.
             Some(DisconnectReason::Done) => self.done += 1,
@@ -250,7 +250,7 @@ impl PeerTable {
         state.summary.count(&peer, true);
         drop(state);
         if let Some(clients) = &self.clients {
-            clients.disconnected(peer.token, peer.bye == Some(DisconnectReason::Done));
+            clients.disconnected(peer.token, peer.disconnected == Some(DisconnectReason::Done));
         }
         self.changed.notify_all();
         Some(peer)
@@ -293,7 +293,7 @@ impl PeerTable {
     /// that was granted a place and has not occupied it may still read everything, but is not waited for.
     pub(crate) fn wait_parted(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| {
-            state.over = state.peers.iter().all(|peer| peer.bye.is_some() || !peer.takes_part());
+            state.over = state.peers.iter().all(|peer| peer.disconnected.is_some() || !peer.takes_part());
             state.over
         })
     }

@@ -16,7 +16,7 @@ impl Default for Rate {
 }
 
 impl Rate {
-    pub(super) fn look(&mut self, sent: u64) {
+    pub(super) fn update(&mut self, sent: u64) {
         if self.since.elapsed() >= Duration::from_secs(1) {
             *self = Self { last: self.of(sent), since: Instant::now(), then: sent };
         }
@@ -42,10 +42,10 @@ pub(in crate::channel) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn look(&mut self, count: u32) {
+    pub(super) fn update(&mut self, count: u32) {
         self.total = self.with(count);
         self.seen = count;
-        self.rate.look(self.total);
+        self.rate.update(self.total);
     }
 
     /// Returns the total, at this value of the count.
@@ -70,7 +70,7 @@ mod tests {
             [(0, 0), (7, 7), (u32::MAX, u64::from(u32::MAX)), (4, (1 << 32) + 4), (4, (1 << 32) + 4)]
         {
             assert_eq!(messages.with(count), total);
-            messages.look(count);
+            messages.update(count);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the control thread knows of its channel, and tells others.
+//! What the control thread knows of its channel, and what it reports to other processes.
 
 use crate::channel::control::peers::{Peer, PeerTable};
 use crate::channel::control::progress::SendStatus;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// Bytes sent.
     pub sent: u64,
-    /// Bytes there are to send, where that is known.
+    /// Bytes to send in all; `None` if that is not known.
     pub total: Option<u64>,
     /// Whether the sender waits for its receivers.
     pub waiting: bool,
@@ -42,8 +42,8 @@ impl ChannelState {
 
     /// Takes in what was sent since the last call.
     pub(super) fn update_rates(&mut self) {
-        self.rate.look(self.status.sent());
-        self.messages.look(self.transport.messages());
+        self.rate.update(self.status.sent());
+        self.messages.update(self.transport.messages());
     }
 
     /// Wakes the data thread if it needs receivers and none takes part any more.
@@ -67,8 +67,8 @@ impl ChannelState {
         let messages = self.messages.with(self.transport.messages());
         Report {
             kind: self.transport.kind(),
-            stage: self.status.phase(),
-            way: self.transport.transport_kind(),
+            phase: self.status.phase(),
+            transport: self.transport.transport_kind(),
             wanted: self.status.wanted(),
             memory: self.transport.memory(),
             sent: self.status.sent(),
@@ -82,7 +82,7 @@ impl ChannelState {
     }
 
     fn participants(&self) -> Vec<Participant> {
-        let state = |peer: &Peer| match (peer.bye, peer.place) {
+        let state = |peer: &Peer| match (peer.disconnected, peer.place) {
             (Some(DisconnectReason::Done), _) => (PeerState::Done, Lag::default()),
             _ if peer.has_ended() => (PeerState::Done, Lag::default()),
             _ if peer.evicted => (PeerState::Evicted, Lag::default()),
@@ -94,8 +94,8 @@ impl ChannelState {
             (_, None) => (PeerState::Joining, Lag::default()),
         };
         self.peers.map(|peer| {
-            let (standing, lag) = state(peer);
-            Participant { pid: peer.pid, standing, behind: lag.bytes, fill: lag.fill }
+            let (state, lag) = state(peer);
+            Participant { pid: peer.pid, state, behind: lag.bytes, fill: lag.fill }
         })
     }
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 /// What a receiver that joins is given.
 pub(crate) struct JoinGrant {
-    pub saying: ControlMessage,
+    pub message: ControlMessage,
     pub descriptors: Vec<CloseOnForkFd>,
     /// Its place, where the transport chooses it; then it takes part at once.
     pub place: Option<u32>,

@@ -38,7 +38,7 @@ impl PollWaiters {
         }
         for (place, socket) in self.lock().iter() {
             if is_asleep(*place) {
-                let _ = send_with_descriptors(socket, &Record::plain(ControlMessage::Told).encode(), &[]);
+                let _ = send_with_descriptors(socket, &Record::plain(ControlMessage::Changed).encode(), &[]);
             }
         }
     }

@@ -88,7 +88,7 @@ impl Transport for RingTransport {
             self.segment.objects().map(|object| CloseOnForkFd::open(|| object.try_clone_to_owned()));
         let descriptors = objects.into_iter().collect::<Result<_, _>>().map_err(|_| Refusal::Unable)?;
         let hint = self.hint.fetch_add(1, Ordering::Relaxed) % self.geometry.seats();
-        Ok(JoinGrant { saying: ControlMessage::Ring(hint), descriptors, place: None })
+        Ok(JoinGrant { message: ControlMessage::Ring(hint), descriptors, place: None })
     }
 
     fn admit(&self, seat: u32) -> bool {

@@ -49,7 +49,7 @@ impl RingReceiver {
             Deadline::Now => {
                 // The sender's state is checked before the ring: what a dying sender published before its connection
                 // closed still counts.
-                let is_closed = client.is_some_and(|client| !client.listen());
+                let is_closed = client.is_some_and(|client| !client.drain());
                 let is_dead = is_closed && self.receiver.parts().host().owner_is_dead();
                 match self.receiver.try_read() {
                     Err(ReadError::Empty) if is_dead => Err(ReadError::SenderDied),

@@ -179,7 +179,7 @@ impl Transport for SocketTransport {
             return Err(Refusal::Full);
         }
         let (place, theirs) = self.add(state, start).map_err(|_| Refusal::Unable)?;
-        Ok(JoinGrant { saying: ControlMessage::Stream, descriptors: vec![theirs], place: Some(place) })
+        Ok(JoinGrant { message: ControlMessage::Stream, descriptors: vec![theirs], place: Some(place) })
     }
 
     fn peer_state(&self, place: u32) -> (PeerState, Lag) {

@@ -106,7 +106,7 @@ impl AsFd for Stream {
 }
 
 fn is_evicted(client: &Client) -> bool {
-    client.listen();
+    client.drain();
     client.is_evicted()
 }
 

@@ -75,11 +75,11 @@ impl Threads {
             queue.send(WorkerMessage::End);
         }
         self.shared.wait_list.end();
-        let mut whole = true;
+        let mut all_ended = true;
         for thread in self.running.drain(..) {
-            whole &= thread.join().unwrap_or(false);
+            all_ended &= thread.join().unwrap_or(false);
         }
-        whole
+        all_ended
     }
 }
 
@@ -116,9 +116,9 @@ impl Server {
         for worker in std::mem::take(&mut self.workers) {
             let ended = self.ended.clone();
             let body = move || {
-                let told = ExitNotifier(ended);
+                let notifier = ExitNotifier(ended);
                 let result = worker.run();
-                drop(told);
+                drop(notifier);
                 result.is_ok()
             };
             threads.running.push(spawn("worker", body)?);
@@ -145,9 +145,9 @@ impl RunningServer {
             server.registry.remove(log);
         }
         drop(server.control);
-        let whole = threads.end();
+        let all_ended = threads.end();
         result?;
-        if whole { Ok(()) } else { Err(RunError::Worker) }
+        if all_ended { Ok(()) } else { Err(RunError::Worker) }
     }
 
     /// Removes everything, without having served.
@@ -370,7 +370,7 @@ impl Server {
             Ok(count) if count > 0 => Record::decode(&packet[..count]),
             _ => return Answered::Otherwise,
         };
-        match request.map(|record| record.saying) {
+        match request.map(|record| record.message) {
             Ok(ControlMessage::Stop) => {
                 send(caller, ControlMessage::Stopping, &[]);
                 return Answered::Stop;
@@ -396,8 +396,8 @@ impl Server {
     fn report(&self) -> Report {
         Report {
             kind: Kind::Mailboxes,
-            stage: Phase::Live,
-            way: TransportKind::Shm,
+            phase: Phase::Live,
+            transport: TransportKind::Shm,
             wanted: 0,
             memory: self.segment.geometry().length(),
             sent: 0,
@@ -429,7 +429,7 @@ impl Drop for ExitNotifier {
 /// Notices the writes of attached programs, while a client waits for any.
 fn wake(segment: &MailSegment, wait_list: &WaitList) {
     while wait_list.begin() {
-        segment.sleep_unless(|| wait_list.look(|mailbox| segment.version(mailbox)));
+        segment.sleep_unless(|| wait_list.notify_changed(|mailbox| segment.version(mailbox)));
         if signal::stop_signal().is_some() {
             // Sleeping is refused now; the clients that still wait are about to be closed.
             std::thread::sleep(Duration::from_millis(1));

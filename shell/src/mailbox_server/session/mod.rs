@@ -219,7 +219,7 @@ impl Session {
                 State::Sized(sized) => self.sized(rest, sized, call),
                 State::Text(text) => self.text(rest, text, call),
                 State::Pipe(target) => self.pipe(rest, target, call),
-                State::Wait { mailbox, since, until } => self.look(mailbox, since, until, call),
+                State::Wait { mailbox, since, until } => self.check_version(mailbox, since, until, call),
                 State::Done => return (input.len(), WaitingFor::Nothing),
             };
             match step {
@@ -423,7 +423,7 @@ impl Session {
         true
     }
 
-    fn look<B: MailboxStore>(
+    fn check_version<B: MailboxStore>(
         &mut self,
         mailbox: u32,
         since: u64,

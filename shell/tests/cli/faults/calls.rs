@@ -274,7 +274,7 @@ pub fn ends_properly(ended: &Ended, fault: &Fault) -> Verdict {
         (None, false) if too_late(ended) => Err(TOO_LATE.into()),
         (None, false) => wrong("it was killed"),
         (Some(0), _) => Ok(()),
-        // What fails may be the saying of it.
+        // What fails may be the message of it.
         (Some(_), _) if ended.stderr.is_empty() && fault.failing() == Some("write") => Ok(()),
         (Some(_), _) if ended.stderr.is_empty() && !fault.is_kill() => wrong("it failed without a word"),
         _ if !ended.stderr.lines().all(|line| line.starts_with("shell: ")) => wrong("not its own words"),

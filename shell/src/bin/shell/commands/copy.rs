@@ -15,7 +15,7 @@ use whorl::internal::transfer::{
 };
 
 /// How many receivers' failures are printed one by one.
-const TOLD: usize = 10;
+const MAX_SHOWN: usize = 10;
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -58,7 +58,7 @@ fn plan(args: &Args) -> Result<Plan, TemplateError> {
 }
 
 fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
-    tell(&outcome.peers);
+    print_faults(&outcome.peers);
     if args.json && !print_json(&json(plan, outcome)) {
         return Exit::Failed;
     }
@@ -81,17 +81,17 @@ fn directory_shown(path: &Path) -> String {
 }
 
 /// Prints failures and warnings.
-fn tell(peers: &[PeerOutcome]) {
+fn print_faults(peers: &[PeerOutcome]) {
     let troubled = || peers.iter().filter_map(|peer| Some((peer, peer.fault.as_ref()?)));
-    for (peer, fault) in troubled().take(TOLD) {
+    for (peer, fault) in troubled().take(MAX_SHOWN) {
         print_error(&format!("copy: peer {} (pid {}): {fault}", peer.peer, peer.pid));
     }
-    if let Some(more) = troubled().count().checked_sub(TOLD).filter(|&more| more > 0) {
+    if let Some(more) = troubled().count().checked_sub(MAX_SHOWN).filter(|&more| more > 0) {
         print_error(&format!("copy: {} failed", count(more as u64, "more peer")));
     }
     for (warning, lacking) in warnings(peers) {
-        let first = lacking.iter().take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let more = match lacking.len().saturating_sub(TOLD) {
+        let first = lacking.iter().take(MAX_SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let more = match lacking.len().saturating_sub(MAX_SHOWN) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };

@@ -47,8 +47,8 @@ pub fn state(state: State) -> &'static str {
 }
 
 /// Returns the word for the state of a receiver.
-pub fn standing(peer: &Participant) -> &'static str {
-    match peer.standing {
+pub fn peer_state(peer: &Participant) -> &'static str {
+    match peer.state {
         _ if peer.pid != 0 && is_stopped(peer.pid) => "stopped",
         PeerState::Joining => "joining",
         PeerState::Live => "live",

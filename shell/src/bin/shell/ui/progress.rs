@@ -13,7 +13,7 @@ pub fn observer(mut view: CopyView) -> ProgressObserver {
     let mut stall = StallNotice::new();
     Box::new(move |snapshot: &Snapshot| {
         if let Some(wanted) = snapshot.wanted {
-            let is_live = |peer: &&Participant| peer.standing == PeerState::Live;
+            let is_live = |peer: &&Participant| peer.state == PeerState::Live;
             return view.gathering(snapshot.participants.iter().filter(is_live).count(), wanted);
         }
         let left = unfinished(snapshot);
@@ -27,11 +27,11 @@ pub fn observer(mut view: CopyView) -> ProgressObserver {
 
 fn unfinished(snapshot: &Snapshot) -> Vec<Stalled> {
     let peers = snapshot.participants.iter().zip(1..);
-    let unfinished = peers.filter(|(peer, _)| peer.standing != PeerState::Done);
+    let unfinished = peers.filter(|(peer, _)| peer.state != PeerState::Done);
     let stalled = |(peer, number): (&Participant, usize)| Stalled {
         peer: number,
         pid: peer.pid,
-        joined: peer.standing != PeerState::Joining,
+        joined: peer.state != PeerState::Joining,
         behind: peer.behind,
     };
     unfinished.map(stalled).collect()

@@ -10,7 +10,7 @@ use whorl::internal::os::socket_owner::{OwnerCheck, Source};
 /// The oldest version that has everything.
 const OLDEST: (u32, u32) = (5, 6);
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     vec![
         version(),
         memory_objects(),

@@ -2,7 +2,7 @@
 //! answers.
 
 use super::boxes::{Attached, Boxes};
-use crate::commands::survey::{command, in_short, kind, peer_in_short, standing, state, survey};
+use crate::commands::survey::{command, in_short, kind, peer_in_short, peer_state, state, survey};
 use crate::ui::units::{count, rate, short_number, size};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -92,7 +92,7 @@ impl Sampler {
     ///
     /// # Errors
     /// The runtime directory cannot be used.
-    pub fn look(&mut self) -> Result<Figures, String> {
+    pub fn sample(&mut self) -> Result<Figures, String> {
         let listed = survey()?;
         let ports: Vec<_> = listed.iter().filter_map(|channel| channel.name.mailbox_port()).collect();
         self.servers.retain(|port, _| ports.contains(port));
@@ -131,7 +131,7 @@ impl Sampler {
             self.servers.insert(port, (Attached::to(port, pid)?, Instant::now()));
         }
         let (attached, since) = self.servers.get_mut(&port)?;
-        let (boxes, written) = attached.look();
+        let (boxes, written) = attached.sample();
         let seconds = std::mem::replace(since, Instant::now()).elapsed().as_secs_f64().max(0.001);
         Some((boxes, written.map(|written| (written as f64 / seconds).round() as u64)))
     }
@@ -157,11 +157,13 @@ impl Row {
             rate_bytes_per_s: rings.map(|report| report.rate),
             sent_bytes: rings.map(|report| report.sent),
             messages_per_s: rings
-                .filter(|report| report.way == TransportKind::Shm)
+                .filter(|report| report.transport == TransportKind::Shm)
                 .map(|report| report.message_rate),
-            messages: rings.filter(|report| report.way == TransportKind::Shm).map(|report| report.messages),
+            messages: rings
+                .filter(|report| report.transport == TransportKind::Shm)
+                .map(|report| report.messages),
             memory_bytes: report.map(|report| report.memory),
-            attached: peers.iter().filter(|peer| peer.standing == PeerState::Live).count(),
+            attached: peers.iter().filter(|peer| peer.state == PeerState::Live).count(),
             lag_bytes: rings.map(|_| slowest.map_or(0, |peer| peer.behind)),
             slowest: slowest.and_then(|peer| Process::of(peer.pid)),
             waiting: waiting(listed),
@@ -202,7 +204,12 @@ impl Row {
 
 impl Peer {
     fn of(peer: &Participant) -> Self {
-        Self { process: Process::of(peer.pid), state: standing(peer), behind: peer.behind, fill: fill(peer) }
+        Self {
+            process: Process::of(peer.pid),
+            state: peer_state(peer),
+            behind: peer.behind,
+            fill: fill(peer),
+        }
     }
 }
 
@@ -236,11 +243,11 @@ mod tests {
     use whorl::internal::registry::status::{Phase, Report};
 
     fn ring(waits: bool, rate: u64, fill: u32) -> Listed {
-        let peer = Participant { pid: 1, standing: PeerState::Live, behind: 1, fill };
+        let peer = Participant { pid: 1, state: PeerState::Live, behind: 1, fill };
         let report = Report {
             kind: Kind::Ring,
-            stage: Phase::Live,
-            way: TransportKind::Shm,
+            phase: Phase::Live,
+            transport: TransportKind::Shm,
             wanted: 1,
             memory: 0,
             sent: 1,
