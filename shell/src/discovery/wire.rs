@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_understood_and_nonsense_is_not() {
+    fn heads_are_parsed_and_other_bytes_are_refused() {
         assert_eq!(token_of(&hello([7; 16])), Some([7; 16]));
         assert_eq!(token_of(&[7; HELLO]), None);
         let reply = reply(b"text");

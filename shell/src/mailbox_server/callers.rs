@@ -114,7 +114,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn who_asks_nothing_goes_when_its_time_is_up_or_another_needs_the_place() {
+    fn a_silent_caller_is_refused_after_its_timeout_or_when_a_new_one_needs_its_place() {
         let (mut callers, begun) = (Callers::new(7), Instant::now());
         let mut call = |now| {
             let (ours, theirs) = UnixStream::pair().unwrap();

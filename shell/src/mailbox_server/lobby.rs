@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_silent_one_makes_room_and_after_all_of_those_the_oldest_that_was_told_to_go() {
+    fn the_oldest_silent_client_makes_room_first_then_the_oldest_cancelled_one() {
         let lobby = Lobby::new(8);
         let tickets = [0, 1, 0, 1].map(|worker| lobby.enter(worker));
         assert!(lobby.is_full());

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_again_comes_behind_those_who_were_not_told_yet() {
+    fn a_client_that_waits_again_is_notified_after_those_not_notified_yet() {
         let wait_list = WaitList::new(Vec::new());
         let mut waiters = Waiters::new(0);
         for key in 0..3 {

@@ -87,7 +87,7 @@ fn a_sender_that_is_killed_before_it_begins_is_not_the_end_of_waiting_but_of_tak
 }
 
 #[test]
-fn everybody_dies_of_the_signal_that_stops_it_and_leaves_nothing() {
+fn each_process_dies_of_the_signal_that_stops_it_and_leaves_nothing() {
     for (number, which) in [(2, Signal::INT), (15, Signal::TERM), (1, Signal::HUP)] {
         for transport in TRANSPORTS {
             let sandbox = Sandbox::new();
@@ -115,7 +115,7 @@ fn everybody_dies_of_the_signal_that_stops_it_and_leaves_nothing() {
 }
 
 #[test]
-fn a_receiver_that_is_told_to_stop_is_not_a_silent_loss() {
+fn a_sender_whose_last_receiver_ends_by_a_signal_fails() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         let mut send = sandbox.start_fed(&format!("send x {transport}"));
@@ -166,7 +166,7 @@ fn a_stopped_receiver_is_waited_for_and_named() {
 }
 
 #[test]
-fn who_holds_everybody_up_is_thrown_out_where_that_was_asked_for() {
+fn a_receiver_that_blocks_the_sender_is_evicted_if_asked_for() {
     let sandbox = Sandbox::new();
     let bytes = noise(4 << 20, 7);
     sandbox.file("source", &bytes);
@@ -185,7 +185,7 @@ fn who_holds_everybody_up_is_thrown_out_where_that_was_asked_for() {
 }
 
 #[test]
-fn nobody_waits_for_the_time_of_a_slice_when_a_receiver_is_killed() {
+fn a_killed_receiver_unblocks_the_sender_soon() {
     // The ring is full because of the victim; the sender must go on when it dies.
     let sandbox = Sandbox::new();
     let bytes = noise(2 << 20, 9);

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::time::Duration;
 
 #[test]
-fn a_receiver_stopped_for_good_is_evicted_told_so_and_named() {
+fn a_receiver_stopped_for_good_is_evicted_notified_and_named() {
     all_at_once(TRANSPORTS, |transport| {
         for streams in [false, true] {
             let sandbox = Sandbox::new();

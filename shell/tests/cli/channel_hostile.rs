@@ -54,7 +54,7 @@ fn received_by_impostor(sandbox: &Sandbox, directory: &RuntimeDir) -> (Running, 
 }
 
 #[test]
-fn who_never_stops_asking_keeps_nobody_from_being_heard() {
+fn a_client_that_never_stops_asking_delays_no_other() {
     let sandbox = Sandbox::new();
     let mut sender = sandbox.start_fed("send x");
     sandbox.until_owned("x");
@@ -81,7 +81,7 @@ fn who_never_stops_asking_keeps_nobody_from_being_heard() {
 }
 
 #[test]
-fn who_claims_anothers_seat_does_not_silence_it_by_going() {
+fn a_client_that_claims_another_ones_seat_does_not_silence_it_by_leaving() {
     let sandbox = Sandbox::new();
     let small = Sender::options().slot_size(16).slots(4).seats(4);
     run(&mut sandbox.words("ls")).silent_success();
@@ -128,7 +128,7 @@ fn head(length: u32, kind: u32, argument: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_stream_of_nonsense_or_half_of_one_makes_no_file_and_is_told_by_its_code() {
+fn a_malformed_or_cut_stream_makes_no_file_and_has_its_exit_code() {
     let (three, sum) = ([head(3, 0, 0), b"abc".to_vec()].concat(), [&[1][..], &[7; 16]].concat());
     let none = [0; 17];
     let cases: [(Vec<u8>, i32, &str); 8] = [
@@ -202,7 +202,7 @@ fn nothing_follows_the_end() {
 
 /// A receiver may read everything in the moment between its admission and the control thread's note of it.
 #[test]
-fn who_reads_everything_the_moment_it_is_admitted_is_counted() {
+fn a_receiver_that_reads_everything_at_once_is_counted() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.words("ls")).silent_success();
     for round in 0..1500 {
@@ -246,7 +246,7 @@ fn a_name_that_has_gone_to_another_meanwhile_is_not_taken_away() {
 
 /// Who connects and says nothing, or joins and does not sit down, keeps a descriptor of the owner. The oldest makes room.
 #[test]
-fn those_who_say_nothing_make_room_for_those_who_join() {
+fn silent_clients_make_room_for_clients_that_join() {
     let sandbox = Sandbox::new();
     // With fewer descriptors than silent ones, which are fewer than may be silent.
     let mut command = sandbox.script("ulimit -n 100; exec \"$SHELL_BIN\" send x");

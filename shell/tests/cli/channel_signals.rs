@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 #[test]
-fn a_receiver_whose_reader_takes_nothing_ends_when_told() {
+fn a_receiver_whose_reader_takes_nothing_ends_on_a_signal() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         sandbox.file("source", &noise(2 << 20, 1));
@@ -52,7 +52,7 @@ fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
 }
 
 #[test]
-fn who_looks_for_a_seat_ends_when_told_or_when_its_time_is_over() {
+fn a_receiver_that_waits_for_a_seat_ends_on_a_signal_or_its_timeout() {
     let sandbox = Sandbox::new();
     let mut send = sandbox.start_fed("send x --seats 1");
     let sitting = sandbox.start("recv x out");
@@ -72,7 +72,7 @@ fn who_looks_for_a_seat_ends_when_told_or_when_its_time_is_over() {
 }
 
 #[test]
-fn a_receiver_that_waits_for_a_fifos_reader_ends_when_told() {
+fn a_receiver_that_waits_for_a_fifos_reader_ends_on_a_signal() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.script("mkfifo fifo")).has_code(0);
     let recv = start(&mut sandbox.words("recv x fifo"));

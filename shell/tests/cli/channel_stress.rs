@@ -118,7 +118,7 @@ fn from_another_mount_namespace_with_its_own_runtime_directory_nothing_is_seen()
 }
 
 #[test]
-fn across_pid_namespaces_data_flows_and_death_is_told_right() {
+fn across_pid_namespaces_data_flows_and_death_is_detected() {
     if lacks_unshare(&["-mp", "--fork", "--mount-proc"], "private pid namespaces") {
         return;
     }

@@ -204,7 +204,7 @@ fn a_receiver_stopped_with_everything_on_its_way_is_named_too() {
 }
 
 #[test]
-fn stopping_and_continuing_everybody_all_the_time_loses_nothing() {
+fn stopping_and_continuing_all_processes_loses_nothing() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         let bytes = noise(LONG / 2, 9);

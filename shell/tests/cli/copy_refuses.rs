@@ -312,7 +312,7 @@ fn a_disk_too_small_for_anybody() {
 }
 
 #[test]
-fn a_disk_too_small_for_everybody() {
+fn a_disk_too_small_for_all_copies() {
     if !can_mount() {
         return skip("a full disk", "no private mount namespace is to be had");
     }

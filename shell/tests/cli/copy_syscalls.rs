@@ -57,7 +57,7 @@ fn without_unnamed_files_everything_is_the_same() {
 }
 
 #[test]
-fn temporary_names_are_removed_by_whoever_survives() {
+fn temporary_names_are_removed_by_the_survivor() {
     if lacks_strace("file systems without unnamed files") {
         return;
     }

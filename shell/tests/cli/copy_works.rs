@@ -408,7 +408,7 @@ fn names_of_255_bytes_fit() {
 }
 
 #[test]
-fn closed_standard_descriptors_are_no_trouble() {
+fn closed_standard_descriptors_do_no_harm() {
     // From sh, with closed standard descriptors: what the command opens must not land on them.
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();

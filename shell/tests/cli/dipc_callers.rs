@@ -40,7 +40,7 @@ fn however_many_callers_ask_nothing_one_that_asks_is_answered() {
 
 /// A burial is made to take a minute: each of the locks that it tries takes part of a second.
 #[test]
-fn while_the_dead_are_buried_clients_are_taken_in() {
+fn clients_are_accepted_while_dead_processes_are_reclaimed() {
     if lacks_strace("a slow burial") {
         return;
     }

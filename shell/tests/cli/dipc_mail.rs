@@ -82,7 +82,7 @@ fn watching_and_chatting() {
 }
 
 #[test]
-fn who_looks_too_late_is_told_how_much_was_missed() {
+fn a_late_watcher_reports_how_many_messages_it_missed() {
     let server = Server::start(&["1", "1", "0", "1"]);
     let watcher = start(&mut mail_command(&server, &["watch", "0"]));
     for number in 1..=200 {
@@ -236,7 +236,7 @@ fn what_cannot_be_written_or_read_is_an_error_of_its_own() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_told_and_the_chat_goes_on() {
+fn a_line_that_is_too_long_is_reported_and_the_chat_continues() {
     let server = Server::start(&["1", "1", "0", "1"]);
     let input = format!("one\n{}\n\nthree", "x".repeat(100_000));
     let output = mail(&server, &["chat", "0", "--nick", "me"], input.as_bytes());

@@ -66,7 +66,7 @@ fn conversations_over_tcp_agree_with_the_document() {
 }
 
 #[test]
-fn a_waiting_read_is_woken_by_whoever_writes() {
+fn a_waiting_read_is_woken_by_any_writer() {
     let server = Server::start(&["4", "1", "0", "1", "--workers", "2"]);
     let mut waiting: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
     let mut writer = server.connect();
@@ -191,7 +191,7 @@ fn converse_unix(path: &std::path::Path, input: &[u8]) -> String {
 }
 
 #[test]
-fn too_many_clients_are_told_so_and_idle_ones_leave() {
+fn too_many_clients_are_refused_and_idle_ones_are_closed() {
     let server = Server::start(&["2", "1", "0", "1", "--max-connections", "3", "--idle", "400ms"]);
     let mut kept: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     for stream in &mut kept {
@@ -261,7 +261,7 @@ fn without_descriptors_clients_wait_and_the_processor_rests() {
 /// Counted is what the greedy one gets while the other waits, not the time: a machine that is slow is slow to both. Its
 /// replies are thrown away unread, faster than any server makes them, so that no full buffer is what stops it.
 #[test]
-fn a_greedy_client_leaves_the_others_their_turns() {
+fn a_greedy_client_does_not_delay_other_clients() {
     const REQUESTS: usize = 5000;
     let all = REQUESTS * ("data 0 1 65536\n\n".len() + 65536);
     let server = Server::start(&["2", "64", "0", "64", "--workers", "1"]);

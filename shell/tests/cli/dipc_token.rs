@@ -37,7 +37,7 @@ fn is_refused(output: &Ended, words: &[&str]) {
 }
 
 #[test]
-fn who_may_read_the_file_knows_the_token_so_others_may_not() {
+fn a_token_file_that_other_users_can_read_is_refused() {
     let sandbox = Sandbox::new();
     let path = sandbox.at("token");
     write(&path, TOKEN).unwrap();

@@ -56,9 +56,9 @@ fn another_user_is_refused_and_nothing_is_executed() {
     assert_eq!(tamper(elsewhere), REFUSED);
     untouched(server.port);
     // Many clients of another user do not delay the owner.
-    let crowd: Vec<_> = (0..200).map(|_| connect(OTHER, address)).collect();
+    let clients: Vec<_> = (0..200).map(|_| connect(OTHER, address)).collect();
     untouched(server.port);
-    drop(crowd);
+    drop(clients);
     // The server serves its owner over each kind of socket. A client may close its half of the connection.
     assert_eq!(converse(server.connect(), b"w 0 2\nhi\n"), "ok 0 1\nbye quit\n");
     let own = TcpStream::connect(mapped).unwrap();

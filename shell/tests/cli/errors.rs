@@ -69,7 +69,7 @@ const NUMBERS: [(&str, &str); 24] = [
 ];
 
 #[test]
-fn a_number_that_is_none_or_beyond_its_limits_is_told_what_it_may_be() {
+fn an_invalid_number_is_refused_with_its_limits() {
     let sandbox = Sandbox::new();
     for (words, limit) in NUMBERS {
         let is_flag = words.split(' ').next_back().is_some_and(|last| last.starts_with('-'));

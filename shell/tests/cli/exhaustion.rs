@@ -188,7 +188,7 @@ fn feed(setting: &Setting, words: &str) -> Option<Running> {
 
 /// H20: a full disk behind standard output is an error that names it; nobody at its other end is a quiet end.
 #[test]
-fn results_that_cannot_be_written_are_told_and_those_that_nobody_wants_are_not() {
+fn results_that_cannot_be_written_are_reported_unless_the_reader_is_gone() {
     let setting = Setting::new();
     run(&mut setting.limited(":", "mail -p PORT write 0 text")).has_code(0);
     for words in TALKERS {
@@ -336,7 +336,7 @@ fn a_control_groups_limit_is_a_sentence_and_not_a_kill() {
 
 /// H24: whoever waits, in whatever way, sleeps: it hardly uses the processor.
 #[test]
-fn who_waits_uses_no_processor() {
+fn a_waiting_process_uses_no_processor_time() {
     let setting = Setting::new();
     let sandbox = &setting.sandbox;
     let mut send = sandbox.start_fed("send x --peers 2");

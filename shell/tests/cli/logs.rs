@@ -26,7 +26,7 @@ fn dipc_log(sandbox: &Sandbox, level: Option<&str>, flags: &str) -> String {
 }
 
 #[test]
-fn a_mailbox_server_logs_as_much_as_it_is_told() {
+fn a_mailbox_server_logs_at_the_level_it_is_given() {
     let sandbox = Sandbox::new();
     let usual = dipc_log(&sandbox, None, "");
     assert!(usual.contains(" INFO listening on 127.0.0.1:"), "{usual}");

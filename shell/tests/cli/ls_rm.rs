@@ -15,7 +15,7 @@ use whorl::internal::registry::{State, list, remove_dead};
 use whorl::{Name, Received, Receiver, Sender};
 
 #[test]
-fn the_list_tells_who_holds_waits_and_lags() {
+fn the_list_shows_owners_waiters_and_lag() {
     let sandbox = Sandbox::new();
     let nothing = run(&mut sandbox.words("ls"));
     nothing.silent_success();

@@ -192,8 +192,8 @@ fn an_owner_that_lost_its_name_by_force_ends_when_it_wakes() {
 
 /// Everything that has a name in the directory of a user without `XDG_RUNTIME_DIR`.
 #[test]
-fn those_who_clean_up_leave_the_living_alone() {
-    let test = "those_who_clean_up_leave_the_living_alone";
+fn programs_that_clean_up_leave_live_names_alone() {
+    let test = "programs_that_clean_up_leave_live_names_alone";
     let sandbox = Sandbox::new();
     let tmp = sandbox.at("tmp");
     fs::DirBuilder::new().mode(0o700).create(&tmp).unwrap();

@@ -132,7 +132,7 @@ fn it_begins_when_enough_receivers_are_there_and_what_was_read_is_there_at_once(
 }
 
 #[test]
-fn who_comes_late_gets_everything_while_it_is_held_or_a_sentence() {
+fn a_late_receiver_gets_everything_that_is_still_held_or_an_error() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         let mut sender = sandbox.start_fed(&format!("send x {transport} --block 512 --slots 4"));
@@ -294,7 +294,7 @@ fn files_are_replaced_links_are_not_followed_and_directories_stay() {
 }
 
 #[test]
-fn a_target_of_255_bytes_and_one_whose_temporary_name_somebody_left_are_written() {
+fn a_target_of_255_bytes_and_one_whose_temporary_name_was_left_are_written() {
     let sandbox = Sandbox::new();
     sandbox.file("source", b"new");
     sandbox.file("old", b"old");
@@ -311,7 +311,7 @@ fn a_target_of_255_bytes_and_one_whose_temporary_name_somebody_left_are_written(
 }
 
 #[test]
-fn who_joins_under_way_cannot_insist_on_a_checksum() {
+fn a_receiver_that_joins_under_way_cannot_require_a_checksum() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.words("recv x --from now --verify")).refusal(2, &["--verify", "--from now"]);
     sandbox.nothing_left();

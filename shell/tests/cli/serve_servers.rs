@@ -169,7 +169,7 @@ fn sixteen_that_want_one_file_leave_one_winner_and_no_litter() {
 }
 
 #[test]
-fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
+fn broken_hostile_or_silent_files_are_a_line_each_and_delay_no_other() {
     let sandbox = sandbox();
     let good = serve(&sandbox, "good", "");
     // Servers that do not answer, drip, hang up, or say nonsense, with files that are locked as if they lived.

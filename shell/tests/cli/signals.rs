@@ -75,7 +75,7 @@ fn told(words: &str, how: Left, left: &'static [i32], told: Signal) -> ExitStatu
 }
 
 #[test]
-fn who_was_started_with_its_signals_blocked_is_stopped_and_cleans_up() {
+fn a_process_started_with_blocked_signals_stops_and_cleans_up() {
     for stopping in [Signal::TERM, Signal::INT] {
         let status = told("recv nobody", Left::Blocked, STOPPING, stopping);
         assert_eq!(status.signal(), Some(stopping.as_raw()));

@@ -66,7 +66,7 @@ fn figures(sandbox: &Sandbox, name: &str) -> Value {
 }
 
 #[test]
-fn the_figures_say_who_holds_up_whom() {
+fn the_figures_name_the_receiver_that_blocks_the_sender() {
     let scene = Scene::new();
     let mut video = Value::Null;
     until(LIMIT, "the ring is full", || {
@@ -166,7 +166,7 @@ fn rows_details_and_keys_on_a_terminal() {
 }
 
 #[test]
-fn the_slowest_receivers_of_pipes_are_told_apart_by_their_parents() {
+fn the_slowest_receivers_of_pipes_are_distinguished_by_their_parents() {
     let sandbox = Sandbox::new();
     sandbox.file("f", &noise(3 << 20, 5));
     let sender = sandbox.start("send video --peers 1 f");

@@ -3,7 +3,7 @@
 
 use super::mail;
 use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
-use super::ring::{ask, drain, geometry, message, sit, take};
+use super::ring::{drain, geometry, message, request_seat, sit, take};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use whorl::MailSegment;
@@ -106,9 +106,9 @@ fn endless(segment: &Segment, words: Words) -> Outcome {
 /// Reads for ever, and ends only if what it reads is wrong; then the sender's patience with it is the test's.
 fn reader(segment: &Segment, words: Words, seat: u32) -> Outcome {
     let (ring, _locks) = sit(segment, seat)?;
-    let applicant = ask(ring, seat, false)?;
+    let pending = request_seat(ring, seat, false)?;
     words.set(JOINED, 1);
-    let mut receiver = applicant.admitted(None).map_err(|why| Fault::Loss(why.to_string()))?;
+    let mut receiver = pending.admitted(None).map_err(|why| Fault::Loss(why.to_string()))?;
     let mut next = None;
     loop {
         if let Some(Err(why)) = take(&mut receiver, &mut next, None)? {
@@ -149,9 +149,9 @@ fn admitting(segment: &Segment, words: Words) -> Outcome {
 
 fn heir(segment: &Segment, words: Words) -> Outcome {
     let (ring, _locks) = sit(segment, 0)?;
-    let applicant = ask(ring, 0, true)?;
+    let pending = request_seat(ring, 0, true)?;
     words.set(JOINED, 1);
-    let mut receiver = match applicant.admitted(None) {
+    let mut receiver = match pending.admitted(None) {
         Ok(receiver) => receiver,
         // It was killed before it came to that.
         Err(whorl_core::error::JoinError::SenderDied) if words.get(SENT) == 0 => return Ok(()),

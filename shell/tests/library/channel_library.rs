@@ -73,7 +73,7 @@ fn rest(receiver: &mut Receiver) -> u32 {
 }
 
 #[test]
-fn an_armed_receiver_is_told_once_and_an_unarmed_one_is_not() {
+fn an_armed_receiver_is_notified_once_and_an_unarmed_one_is_not() {
     let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let (mut armed, mut unarmed) = (here.join(), here.join());
@@ -199,8 +199,8 @@ fn limits_are_errors_and_leave_things_as_they_were() {
 }
 
 #[test]
-fn in_a_forked_child_handles_answer_and_act_for_nobody() {
-    if ran_alone(module_path!(), "in_a_forked_child_handles_answer_and_act_for_nobody") {
+fn in_a_forked_child_handles_return_errors_and_change_nothing() {
+    if ran_alone(module_path!(), "in_a_forked_child_handles_return_errors_and_change_nothing") {
         return;
     }
     let here = TestRegistry::new();
@@ -286,7 +286,7 @@ fn another_version_is_one_line_that_names_both() {
 }
 
 #[test]
-fn an_owner_that_hands_over_nonsense_is_refused() {
+fn an_owner_that_sends_malformed_answers_is_refused() {
     let sandbox = Sandbox::new();
     sandbox.make_runtime_directory();
     let directory = RuntimeDir::open_in(&sandbox.at("run"), "whorl").unwrap();
@@ -314,7 +314,7 @@ fn an_owner_that_hands_over_nonsense_is_refused() {
 }
 
 #[test]
-fn clients_that_say_nonsense_or_nothing_do_no_harm() {
+fn clients_that_send_malformed_messages_or_nothing_do_no_harm() {
     let sandbox = Sandbox::new();
     let mut sender = sandbox.start_fed("send x");
     sandbox.until_owned("x");
@@ -398,7 +398,7 @@ fn closes_everything() {
 }
 
 #[test]
-fn a_receiver_whose_program_closed_its_lock_hears_of_it_and_disturbs_nobody() {
+fn a_receiver_whose_lock_was_closed_gets_an_error_and_disturbs_no_other() {
     let here = TestRegistry::new();
     let mut sender = here.sender(small().seats(1));
     let mut command = own_test(module_path!(), "closes_everything");

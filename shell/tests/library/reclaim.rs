@@ -34,7 +34,7 @@ fn locks(object: &std::fs::File) -> ByteLocks {
 /// A reclamation that has begun and does not end, as by a process that was stopped: others reclaim the same seat all the same,
 /// and nobody sits down in it before both have ended.
 #[test]
-fn a_reclaimer_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
+fn a_stopped_reclaimer_delays_no_other_and_its_seat_stays_taken() {
     let object = object();
     let (stopped, other, newcomer) = (host(&object), host(&object), locks(&object));
     let sit = || newcomer.occupy(SEAT, || true, || Some(()));
@@ -51,7 +51,7 @@ fn a_reclaimer_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
 /// A newcomer looks at a seat while it holds nothing by which its last occupant would count as alive. So if it is stopped
 /// there, the dead one is reclaimed all the same.
 #[test]
-fn a_newcomer_that_stops_does_not_make_the_dead_look_alive() {
+fn a_stopped_joiner_does_not_make_a_dead_receiver_look_alive() {
     let object = object();
     let (newcomer, reclaimer) = (locks(&object), host(&object));
     let looks = Cell::new(0);
@@ -68,7 +68,7 @@ fn a_newcomer_that_stops_does_not_make_the_dead_look_alive() {
 
 /// A sweeper's round that does not end, as of a stopped process: others make theirs after some slices.
 #[test]
-fn a_sweeper_that_stops_keeps_nobody_from_looking() {
+fn a_stopped_sweeper_keeps_no_process_from_sweeping() {
     let object = object();
     let (stopped, other) = (host(&object), host(&object));
     let rounds = Cell::new(0);
@@ -250,7 +250,7 @@ fn a_wait_for_a_newer_message_ends_at_its_deadline_although_a_writer_is_stopped(
 
 /// A deadline that has passed is told although the word differs: a peer that changes it all the time holds nobody.
 #[test]
-fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
+fn a_passed_deadline_is_reported_whatever_the_word_holds() {
     let (word, past) = (Word::new(7), Instant::now());
     let shared = host(&object());
     for wake in [

@@ -250,7 +250,7 @@ fn without_a_name_all_four_are_measured() {
 }
 
 #[test]
-fn when_nobody_reads_any_more_it_ends_quietly() {
+fn a_bench_whose_output_is_closed_ends_quietly() {
     let bench = Bench::new();
     let mut script = bench.sandbox.script("\"$SHELL_BIN\" bench lock --seconds 90 | head -n 1");
     let ended = start(script.env("TMPDIR", bench.sandbox.at("tmp"))).end(LIMIT);
@@ -259,7 +259,7 @@ fn when_nobody_reads_any_more_it_ends_quietly() {
 }
 
 #[test]
-fn who_is_killed_takes_everybody_along() {
+fn a_killed_bench_leaves_no_process() {
     let bench = Bench::new();
     for words in ["ring --seconds 300", "copy --seconds 300", "dipc --seconds 300"] {
         let live = start(&mut bench.command(words));

@@ -93,7 +93,7 @@ fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
 }
 
 #[test]
-fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
+fn a_thousand_clients_that_send_a_byte_a_second_delay_no_other() {
     let _alone = crate::alone();
     let server = Server::start(&["4", "64", "0", "4"]);
     let noise = Lateness::measure();
@@ -101,8 +101,8 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     let drops: [&[u8]; 4] =
         [b"r            ", b"w 0 4000\ndripping", b"w 3\ntyped by hand", b"w 0 -\na pipe that drips"];
     whorl::internal::os::limits::raise_descriptor_limit();
-    let crowd = short_or_long(1000, 5000);
-    let slow: Vec<TcpStream> = (0..crowd).map(|_| server.connect()).collect();
+    let clients = short_or_long(1000, 5000);
+    let slow: Vec<TcpStream> = (0..clients).map(|_| server.connect()).collect();
     slow.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
     let mut gone = [0; 4];
     let end = AtomicBool::new(false);
@@ -128,14 +128,14 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     let grown = grown.load(Relaxed);
     let p99 = percentile(&times, 990);
     println!(
-        "{crowd} drip; sent away: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
+        "{clients} drip; sent away: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
         noise.worst()
     );
     // Half a line has 10 s. The data of the others began later, and have longer.
-    assert_eq!(gone, [crowd / 4, 0, 0, 0]);
+    assert_eq!(gone, [clients / 4, 0, 0, 0]);
     // What this machine does to any thread counts for each that takes part: four clients and the server's workers.
     assert!(p99 < Duration::from_millis(50) + 6 * noise.worst(), "{p99:?}");
-    assert!(grown < 32 * crowd as u64, "{grown} KiB");
+    assert!(grown < 32 * clients as u64, "{grown} KiB");
 }
 
 #[test]

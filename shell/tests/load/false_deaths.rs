@@ -39,7 +39,7 @@ fn forks() -> [Background; 2] {
 
 /// Locks of this process, which forks all the time: its children inherit the descriptions and end, and the bytes stay held.
 #[test]
-fn who_forks_all_the_time_is_not_taken_for_dead() {
+fn a_process_that_forks_all_the_time_is_not_reported_dead() {
     let _alone = crate::alone();
     let (segment, _ring) = Segment::create(Geometry::new(64, 4, 8).unwrap()).unwrap();
     let held: Vec<_> = (0..8).map(|_| segment.byte_locks().unwrap()).collect();
@@ -77,7 +77,7 @@ fn control(pid: i32) -> PathBuf {
 /// A sender and six receivers on a machine with eight times as much work as processors, two of the receivers stopped again
 /// and again: nobody is taken for dead, everybody gets everything, and then one is killed and is dead.
 #[test]
-fn a_busy_machine_kills_nobody() {
+fn a_busy_machine_causes_no_false_death() {
     let _alone = crate::alone();
     let sandbox = Sandbox::new();
     let mut send = sandbox.start_fed("send x --peers 6 --seats 8 --verify");
@@ -143,7 +143,7 @@ fn a_busy_machine_kills_nobody() {
 
 /// H9: whoever gets a dead sender's process id is not taken for it.
 #[test]
-fn a_process_id_that_is_given_out_again_is_nobodys_life() {
+fn a_reused_process_id_does_not_make_a_dead_sender_alive() {
     let _alone = crate::alone();
     const WHY: &str = "a namespace of process ids, in which the next one can be chosen, is not to be had";
     let sandbox = Sandbox::new();

@@ -256,7 +256,7 @@ fn no_name_that_was_planted_reaches_the_terminal_as_it_is() {
 }
 
 #[test]
-fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
+fn no_process_or_server_writes_to_the_terminal_of_its_viewer() {
     let sandbox = Sandbox::new();
     let mut tried = Tried::default();
     // A receiver that was started by a hostile name, with hostile arguments, and waits.

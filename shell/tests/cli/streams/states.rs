@@ -374,7 +374,7 @@ fn nothing_that_is_opened_becomes_a_standard_stream() {
 }
 
 #[test]
-fn closed_streams_are_told_where_there_is_no_null_device() {
+fn closed_streams_are_reported_without_a_null_device() {
     if !can_mount() {
         return skip("a system without /dev/null", "no mount namespace is to be had");
     }

@@ -68,7 +68,11 @@ pub fn sit(segment: &Segment, seat: u32) -> Result<(SharedRing, ByteLocks), Faul
     held.map(|()| (ring, locks))
 }
 
-pub fn ask(ring: SharedRing, seat: u32, from_first: bool) -> Result<PendingReceiver<SharedRing>, Fault> {
+pub fn request_seat(
+    ring: SharedRing,
+    seat: u32,
+    from_first: bool,
+) -> Result<PendingReceiver<SharedRing>, Fault> {
     PendingReceiver::request_seat(ring, seat, from_first, 0)
         .map_err(|error| Fault::Loss(format!("seat {seat}: {error}")))
 }

@@ -4,8 +4,8 @@ use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss};
 use super::super::steps::{operation, pause};
 use super::super::sweep::Case;
 use super::{
-    AFTER, BEFORE, FILL, FILLED, GO, JOINED, OWNED, State, VICTIM, WITNESS, ask, drain, geometry, message,
-    sit, take,
+    AFTER, BEFORE, FILL, FILLED, GO, JOINED, OWNED, State, VICTIM, WITNESS, drain, geometry, message,
+    request_seat, sit, take,
 };
 use std::hint::black_box;
 use whorl::internal::shm::liveness::{OWNER, Owner};
@@ -70,21 +70,20 @@ impl KilledReceiver {
 impl Case for KilledReceiver {
     fn victim(&mut self) {
         let (ring, _locks) = sit(&self.segment, VICTIM).expect("a seat");
-        let seat = |ring| ask(ring, VICTIM, true).expect("a free seat");
+        let seat = |ring| request_seat(ring, VICTIM, true).expect("a free seat");
         if self.operation == Receiving::Ask {
             black_box(operation(|| seat(ring)));
             return;
         }
-        let applicant = seat(ring);
+        let pending = seat(ring);
         pause();
-        let admitted = |applicant: PendingReceiver<_>| {
-            applicant.try_admitted().unwrap_or_else(|_| panic!("it is admitted"))
-        };
+        let admitted =
+            |pending: PendingReceiver<_>| pending.try_admitted().unwrap_or_else(|_| panic!("it is admitted"));
         if self.operation == Receiving::TakePart {
-            black_box(operation(|| admitted(applicant)));
+            black_box(operation(|| admitted(pending)));
             return;
         }
-        let mut receiver = admitted(applicant);
+        let mut receiver = admitted(pending);
         pause();
         let mut bytes = [0; 64];
         match self.operation {
@@ -122,9 +121,9 @@ impl Case for KilledReceiver {
         self.membership.reclaim_dead();
         // Somebody new takes the seat, and takes part from here on.
         let (ring, locks) = sit(&self.segment, VICTIM)?;
-        let applicant = ask(ring, VICTIM, false)?;
+        let pending = request_seat(ring, VICTIM, false)?;
         self.membership.admit_all();
-        let Ok(mut receiver) = applicant.try_admitted() else { return loss("nobody new can join") };
+        let Ok(mut receiver) = pending.try_admitted() else { return loss("nobody new can join") };
         self.words.set(GO, 1);
         let mut next = None;
         match drain(&mut receiver, &mut next)? {
@@ -183,9 +182,9 @@ fn sender(segment: &Segment, words: Words, state: State, killed_in: Receiving) -
 /// The other receiver: gets everything, from the first message to the end record.
 fn witness(segment: &Segment, words: Words, state: State) -> Outcome {
     let (ring, _locks) = sit(segment, WITNESS)?;
-    let applicant = ask(ring, WITNESS, true)?;
+    let pending = request_seat(ring, WITNESS, true)?;
     words.set(JOINED, 1);
-    let admitted = applicant.admitted(None);
+    let admitted = pending.admitted(None);
     let mut receiver = admitted.map_err(|why| Fault::Loss(why.to_string()))?;
     if state == State::Alone {
         words.wait_for_ever(GO);

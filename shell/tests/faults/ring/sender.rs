@@ -4,7 +4,8 @@ use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
 use super::super::steps::{operation, pause};
 use super::super::sweep::Case;
 use super::{
-    BEFORE, FILL, FILLED, GO, JOINED, SLOTS, State, VICTIM, WITNESS, ask, drain, geometry, message, sit, take,
+    BEFORE, FILL, FILLED, GO, JOINED, SLOTS, State, VICTIM, WITNESS, drain, geometry, message, request_seat,
+    sit, take,
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -34,13 +35,13 @@ pub struct KilledSender {
     segment: Segment,
     witness: Option<Peer>,
     /// A seat's byte that nobody but the dead ever held.
-    applicant: Option<(PendingReceiver<SharedRing>, ByteLocks)>,
+    pending: Option<(PendingReceiver<SharedRing>, ByteLocks)>,
 }
 
 impl KilledSender {
     pub fn new(operation: Sending, state: State) -> Self {
         let segment = Segment::reserve(geometry()).expect("a segment");
-        Self { operation, state, words: Words::new(), segment, witness: None, applicant: None }
+        Self { operation, state, words: Words::new(), segment, witness: None, pending: None }
     }
 }
 
@@ -90,11 +91,11 @@ impl Case for KilledSender {
         if matches!(self.operation, Sending::Admit | Sending::Reclaim) {
             // Somebody asks; for the reclamation it is dead before it is admitted.
             let (ring, locks) = sit(&self.segment, VICTIM)?;
-            let applicant = ask(ring, VICTIM, false)?;
+            let pending = request_seat(ring, VICTIM, false)?;
             if self.operation == Sending::Reclaim {
                 locks.unlock(VICTIM);
             }
-            self.applicant = Some((applicant, locks));
+            self.pending = Some((pending, locks));
         }
         self.words.set(FILLED, 1);
         match self.state {
@@ -110,9 +111,9 @@ impl Case for KilledSender {
         let witness = self.witness.take().expect("it was started");
         // Nobody is admitted any more, and nobody waits for that for ever.
         let (ring, _locks) = sit(&self.segment, 3)?;
-        let mut applicant = Some(ask(ring, 3, true)?);
+        let mut pending = Some(request_seat(ring, 3, true)?);
         let met = patiently("somebody new waits to be admitted", |deadline| {
-            let again = applicant.take().or_else(|| {
+            let again = pending.take().or_else(|| {
                 let ring = self.segment.attach(Owner::LockHolder).ok()?;
                 PendingReceiver::request_seat(ring, 3, true, 0).ok()
             });
@@ -122,9 +123,9 @@ impl Case for KilledSender {
             }
         })?;
         ensure(met == Some(JoinError::SenderDied), || format!("somebody new met: {met:?}"))?;
-        if let (Sending::Admit, Some((applicant, _locks))) = (self.operation, self.applicant.take()) {
+        if let (Sending::Admit, Some((pending, _locks))) = (self.operation, self.pending.take()) {
             let soon = Instant::now() + Duration::from_millis(500);
-            match applicant.admitted(Some(soon)) {
+            match pending.admitted(Some(soon)) {
                 Err(JoinError::SenderDied) => {}
                 Err(why) => return loss(format!("who had asked met: {why}")),
                 Ok(mut receiver) => match drain(&mut receiver, &mut None)? {
@@ -148,9 +149,9 @@ impl KilledSender {
 /// The receiver that a killed sender leaves: everything published, whole, and then the truth about the end.
 fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Outcome {
     let (ring, _locks) = sit(segment, WITNESS)?;
-    let applicant = ask(ring, WITNESS, true)?;
+    let pending = request_seat(ring, WITNESS, true)?;
     words.set(JOINED, 1);
-    let admitted = applicant.admitted(None);
+    let admitted = pending.admitted(None);
     let mut receiver = admitted.map_err(|why| Fault::Loss(why.to_string()))?;
     words.wait_for_ever(FILLED);
     let before = if killed_in == Sending::ClaimFull { u64::from(SLOTS) } else { BEFORE };

@@ -1,6 +1,6 @@
 //! Memory for data in flight, of which greedy clients have all: the others live on their reserves.
 
-use super::stage::Phase;
+use super::test_worker::TestWorker;
 use crate::kit::mailbox_server::{expect, read_line};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use whorl::internal::os::close_on_fork::CloseOnForkFd;
 
 /// A worker that runs, with so little memory for data in flight that greedy clients have all of it.
 struct Scarce {
-    post: Arc<WorkerQueue>,
+    queue: Arc<WorkerQueue>,
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
     _greedy: Vec<UnixStream>,
@@ -24,10 +24,10 @@ const QUARTER: usize = 4 * PACKET;
 
 impl Scarce {
     fn new() -> Self {
-        let stage = Phase::new(4, QUARTER, PACKET, 4 * QUARTER);
-        let Phase { worker, post, shared, .. } = stage;
+        let test_worker = TestWorker::new(4, QUARTER, PACKET, 4 * QUARTER);
+        let TestWorker { worker, queue, shared, .. } = test_worker;
         let worker = std::thread::spawn(move || worker.run().unwrap());
-        let mut scarce = Self { post, shared, worker: Some(worker), _greedy: Vec::new() };
+        let mut scarce = Self { queue, shared, worker: Some(worker), _greedy: Vec::new() };
         // Each stages a message that never ends, until it is refused: with one line, and without being closed.
         let mut refused = 0;
         while refused < 2 {
@@ -61,7 +61,7 @@ impl Scarce {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        self.post.send(WorkerMessage::Serve {
+        self.queue.send(WorkerMessage::Serve {
             socket: CloseOnForkFd::of(theirs.into()).expect("a descriptor"),
             ticket: None,
             share: None,
@@ -72,7 +72,7 @@ impl Scarce {
 
 impl Drop for Scarce {
     fn drop(&mut self) {
-        self.post.send(WorkerMessage::End);
+        self.queue.send(WorkerMessage::End);
         let _ = self.worker.take().unwrap().join();
         if !std::thread::panicking() {
             assert_eq!(self.shared.budget.left(), 4 * QUARTER, "all memory is given back");
@@ -109,7 +109,7 @@ fn where_others_have_all_the_memory_a_packet_comes_and_goes() {
 }
 
 #[test]
-fn where_others_have_all_the_memory_nobody_is_closed_without_a_word() {
+fn where_others_have_all_the_memory_no_client_is_closed() {
     const REQUESTS: usize = 100;
     let scarce = Scarce::new();
     let mut writer = scarce.connect();

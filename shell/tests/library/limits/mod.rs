@@ -1,7 +1,7 @@
 //! What one client of a mailbox server, or one kernel without some call, may cost the others: a bounded part.
 
 mod memory;
-mod stage;
+mod test_worker;
 mod waiting;
 
 use crate::kit::mailbox_server::{Server, expect, port_of, rest, text};
@@ -71,7 +71,7 @@ fn has_heard_nothing(stream: &TcpStream) -> bool {
 
 /// Who waits for the other end's last line waits for an event, not for time.
 #[test]
-fn silent_clients_without_the_token_make_room_for_those_who_have_it() {
+fn silent_clients_without_the_token_make_room_for_clients_with_it() {
     let server = with_token(&["2", "1", "0", "1", "--max-connections", "8", "--workers", "3"]);
     let busy = "bye busy 8 connections\n";
     let mut silent = std::collections::VecDeque::new();
@@ -163,7 +163,7 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
 
 /// A socket that is closed while it holds unread input takes the last line back.
 #[test]
-fn who_is_turned_away_gets_the_line_however_much_it_has_sent() {
+fn a_rejected_client_gets_the_line_however_much_it_has_sent() {
     let server = Server::start(&["2", "64", "0", "4", "--max-connections", "1"]);
     let mut only = server.connect();
     expect(&mut only, "r 0\n", "data 0 0 0\n\n");

@@ -55,7 +55,7 @@ fn two_hundred_that_come_and_go_leave_no_descriptor_open() {
 }
 
 #[test]
-fn who_comes_in_the_moment_in_which_the_last_one_goes_gets_everything() {
+fn a_receiver_that_joins_as_the_last_one_leaves_gets_everything() {
     let what = "a receiver that comes in the moment in which the last one goes";
     if lacks_strace(what) {
         return;
@@ -89,7 +89,7 @@ fn who_comes_in_the_moment_in_which_the_last_one_goes_gets_everything() {
 }
 
 #[test]
-fn who_comes_in_the_moment_in_which_the_sender_is_through_gets_everything() {
+fn a_receiver_that_joins_as_the_sender_finishes_gets_everything() {
     let what = "a receiver that comes in the moment in which the sender is through";
     if lacks_strace(what) {
         return;
