@@ -1,8 +1,9 @@
-//! SIGKILL after the instructions of every operation of the ring, the lock and the mailboxes, alone, while somebody sleeps,
-//! and while somebody is busy: nobody hangs, nothing is lost or torn, and somebody new can take part. At 60 instructions of
-//! each operation, evenly spread; `WHORL_FAULTS=N` makes it N, `WHORL_FAULTS_LONG=1` every single one.
+//! SIGKILL after the instructions of every operation of the ring, the lock and the mailboxes: with no other process
+//! active, with one asleep, and with one busy. No process hangs, nothing is lost or torn, and a new process can take
+//! part. Each operation is killed at 60 instructions, evenly spread. `WHORL_FAULTS=N` makes it N, `WHORL_FAULTS_LONG=1`
+//! every instruction.
 //!
-//! The test of the test: two operations that are broken on purpose, which the same harness must catch.
+//! Two operations are broken on purpose, and the same harness must catch them.
 
 use crate::peers::{Outcome, Peer, Words, ensure, hang};
 use crate::steps::{cannot_trace, operation};
@@ -10,7 +11,7 @@ use crate::sweep::{Case, Made, Operation, PeerSummary, sweep};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-/// At how many instructions of each operation.
+/// The number of instructions tried of each operation.
 fn most() -> usize {
     crate::kit::effort::asked().unwrap_or(60)
 }
@@ -60,7 +61,7 @@ fn the_mailboxes_survivors_go_on_wherever_a_peer_is_killed() {
     nothing_happens(crate::mail::operations(), 480);
 }
 
-/// A lock that nobody takes from the dead: one word, 0 or 1.
+/// A spin lock that is never taken from a dead owner: one word, 0 or 1.
 struct SpinLock(Words);
 
 impl Case for SpinLock {
@@ -84,7 +85,7 @@ impl Case for SpinLock {
     }
 }
 
-/// A message that is announced before it is there.
+/// A message that is announced before it is written.
 struct Torn(Words);
 
 impl Case for Torn {
@@ -117,7 +118,7 @@ fn broken_operations_are_caught() {
     eprintln!("The hangs and losses that follow are meant to be:");
     let tallies = sweep(&[spin, torn], usize::MAX);
     eprintln!("  {}\n  {}", tallies[0], tallies[1]);
-    assert!(tallies[0].hangs > 0, "a spin lock that nobody takes from the dead went unnoticed");
+    assert!(tallies[0].hangs > 0, "a spin lock with a dead owner went unnoticed");
     assert!(tallies[1].losses > 0, "a message that was announced too early went unnoticed");
     assert!(tallies[0].points > 0 && tallies[1].points > 0, "nothing was whole before or after");
 }

@@ -30,10 +30,10 @@ impl Random {
 }
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let sandbox = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
-    let files = std::fs::read_dir(&sandbox).unwrap_or_else(|why| panic!("{}: {why}", sandbox.display()));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
     let seeds: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-    assert!(!seeds.is_empty(), "no seeds in {}", sandbox.display());
+    assert!(!seeds.is_empty(), "no seeds in {}", folder.display());
     seeds
 }
 

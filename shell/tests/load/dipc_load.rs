@@ -1,5 +1,5 @@
-//! Many clients, many servers, many starts: ten thousand connections that do nothing, a thousand that drip, sixty-four
-//! servers that want one port, rounds of starting and stopping. With `WHORL_FAULTS_LONG` set more of each.
+//! Many clients, servers and starts: ten thousand idle connections, a thousand slow ones, sixty-four servers that want
+//! one port, rounds of starting and stopping. `WHORL_FAULTS_LONG` raises these counts.
 
 use crate::kit::machine::Lateness;
 use crate::kit::mailbox_server::{Server, expect, text};
@@ -112,7 +112,7 @@ fn a_thousand_clients_that_send_a_byte_a_second_delay_no_other() {
         for second in 0..13 {
             let started = Instant::now();
             for (mut stream, kind) in slow.iter().zip((0..4).cycle()) {
-                let _ = stream.write_all(&drops[kind][second..=second]); // some have been sent away by now
+                let _ = stream.write_all(&drops[kind][second..=second]); // the server has closed some by now
                 let mut line = [0; 16];
                 if let Ok(count @ 1..) = stream.read(&mut line) {
                     assert_eq!(text(&line[..count]), "bye idle\n");
@@ -128,12 +128,12 @@ fn a_thousand_clients_that_send_a_byte_a_second_delay_no_other() {
     let grown = grown.load(Relaxed);
     let p99 = percentile(&times, 990);
     println!(
-        "{clients} drip; sent away: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
+        "{clients} drip; closed: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
         noise.worst()
     );
     // Half a line has 10 s. The data of the others began later, and have longer.
     assert_eq!(gone, [clients / 4, 0, 0, 0]);
-    // What this machine does to any thread counts for each that takes part: four clients and the server's workers.
+    // The lateness counts once for each thread that takes part: four clients and the server's workers.
     assert!(p99 < Duration::from_millis(50) + 6 * noise.worst(), "{p99:?}");
     assert!(grown < 32 * clients as u64, "{grown} KiB");
 }
@@ -162,7 +162,7 @@ fn sixty_four_servers_want_one_port() {
         assert_eq!(won, 1, "round {round}");
         let server = Server { sandbox, port };
         expect(&mut server.connect(), "r 1\n", "data 1 0 0\n\n");
-        // Sixteen want to stop it; whoever comes too late finds nothing.
+        // Sixteen processes remove the server. A process that comes too late finds none.
         let remove = |_| server.sandbox.start(&format!("dipcrm {argument}"));
         let removers: Vec<_> = (0..16).map(remove).collect();
         let codes: Vec<_> = removers.into_iter().map(|remover| remover.end(LIMIT).code()).collect();

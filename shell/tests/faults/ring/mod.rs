@@ -1,7 +1,7 @@
-//! The ring's operations. Two worlds: a [receiver] that is killed, beside a sender and another receiver that go on; and a
-//! [sender] that is killed, beside a receiver that must get what was published, and not a byte more.
+//! The ring's operations, in two settings: a [receiver] is killed, beside a sender and another receiver that continue;
+//! and a [sender] is killed, beside a receiver that must get exactly what was published.
 //!
-//! The tester plays the sender's control thread: it admits, and it reclaims whoever it has seen die.
+//! The tester acts as the sender's control thread: it admits receivers, and reclaims those that it has seen die.
 
 mod receiver;
 mod sender;
@@ -27,7 +27,7 @@ const AFTER: u64 = 6;
 const VICTIM: u32 = 0;
 const WITNESS: u32 = 1;
 
-// The words by which tester, sender and witness arrange themselves.
+// The words by which tester, sender and witness synchronise.
 const OWNED: usize = 0;
 const JOINED: usize = 1;
 const FILL: usize = 2;
@@ -38,7 +38,7 @@ pub fn geometry() -> Geometry {
     Geometry::new(64, SLOTS, 4).expect("a possible ring")
 }
 
-/// A message that shows whether it is whole, and which one it is.
+/// A message that shows whether it is whole, and its number.
 pub fn message(number: u64) -> [u8; 40] {
     let mut bytes = [0; 40];
     for (word, i) in bytes.chunks_exact_mut(8).zip(0u64..) {
@@ -57,7 +57,7 @@ pub fn number_of(bytes: &[u8]) -> Result<u64, Fault> {
     }
 }
 
-/// A receiver's place: its own view of the ring, its own locks, and its seat's byte.
+/// Takes a receiver's seat: its own view of the ring, its own locks, and its seat's byte.
 pub fn sit(segment: &Segment, seat: u32) -> Result<(SharedRing, ByteLocks), Fault> {
     let ring = match segment.attach(Owner::LockHolder) {
         Ok(ring) => ring,
@@ -77,7 +77,8 @@ pub fn request_seat(
         .map_err(|error| Fault::Loss(format!("seat {seat}: {error}")))
 }
 
-/// Reads what is there, checks that it follows what was read, and gives it back. `None` at the end of the patience of one try.
+/// Reads what is there, checks that it follows what was read before, and gives it back. Returns `None` when one try's
+/// patience ends.
 pub fn take(
     receiver: &mut Receiver<SharedRing>,
     next: &mut Option<u64>,
@@ -105,7 +106,7 @@ pub fn take(
     Ok(Some(Ok(())))
 }
 
-/// Reads to the end, whatever it is.
+/// Reads until the stream ends, and returns how it ended.
 pub fn drain(receiver: &mut Receiver<SharedRing>, next: &mut Option<u64>) -> Result<ReadError, Fault> {
     loop {
         let mut outcome = Ok(());
@@ -128,18 +129,19 @@ pub fn drain(receiver: &mut Receiver<SharedRing>, next: &mut Option<u64>) -> Res
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Everybody else waits for the operation to be over, and not on the ring.
+    /// All others wait for the end of the operation, but not on the ring.
     Alone,
-    /// Somebody sleeps on the ring: the sender as it is full, where the victim reads; a receiver, where the sender is killed.
+    /// One process sleeps on the ring: the sender, because the ring is full, if a receiver is killed; a receiver, if
+    /// the sender is killed.
     Sleeper,
-    /// Somebody works on the ring all the time.
+    /// One process uses the ring all the time.
     Busy,
 }
 
 const STATES: [(State, &str); 3] =
-    [(State::Alone, "alone"), (State::Sleeper, "somebody sleeps"), (State::Busy, "somebody is busy")];
+    [(State::Alone, "alone"), (State::Sleeper, "one sleeps"), (State::Busy, "one is busy")];
 
-/// All of them, in all states.
+/// All operations, in all states.
 pub fn operations() -> Vec<Operation> {
     let receiving = [
         ("join: ask", Receiving::Ask),

@@ -1,4 +1,4 @@
-//! A receiver that is killed, beside a sender and another receiver that go on.
+//! A receiver that is killed, beside a sender and another receiver that continue.
 
 use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss};
 use super::super::steps::{operation, pause};
@@ -119,11 +119,11 @@ impl Case for KilledReceiver {
         // What the control thread does when it learns of the death.
         self.membership.admit_all();
         self.membership.reclaim_dead();
-        // Somebody new takes the seat, and takes part from here on.
+        // A new receiver takes the seat, and takes part from here on.
         let (ring, locks) = sit(&self.segment, VICTIM)?;
         let pending = request_seat(ring, VICTIM, false)?;
         self.membership.admit_all();
-        let Ok(mut receiver) = pending.try_admitted() else { return loss("nobody new can join") };
+        let Ok(mut receiver) = pending.try_admitted() else { return loss("no new receiver can join") };
         self.words.set(GO, 1);
         let mut next = None;
         match drain(&mut receiver, &mut next)? {
@@ -134,7 +134,7 @@ impl Case for KilledReceiver {
         drop(locks);
         self.witness.end("the witness")?;
         self.sender.end("the sender")?;
-        ensure(self.membership.status().next().is_none(), || "somebody still sits".into())?;
+        ensure(self.membership.status().next().is_none(), || "a seat is still taken".into())?;
         drop(self.ring);
         self.words.free();
         Ok(())
@@ -156,14 +156,14 @@ fn sender(segment: &Segment, words: Words, state: State, killed_in: Receiving) -
         let gone = words.get(GO) != 0;
         if sent == BEFORE {
             words.set(FILLED, 1);
-            // Nobody holds it up who only asks; then it is the witness that sleeps.
+            // A receiver that only asks does not block the sender. Then the witness sleeps.
             if state == State::Alone || (state == State::Sleeper && killed_in == Receiving::Ask) {
                 words.wait_for_ever(GO);
             }
         }
         let claim = match state {
             State::Busy if !gone => sender.try_claim(1),
-            _ => sender.claim(1, None), // if this is for ever, the tester's patience says so
+            _ => sender.claim(1, None), // if this hangs, the tester's patience ends
         };
         let mut claim = match claim {
             Ok(claim) => claim,
@@ -190,7 +190,7 @@ fn witness(segment: &Segment, words: Words, state: State) -> Outcome {
         words.wait_for_ever(GO);
     }
     let mut next = Some(0);
-    // Asleep in the ring without a deadline for as long as the tester does something else.
+    // Asleep in the ring without a deadline while the tester is busy.
     while words.get(GO) == 0 {
         if let Some(Err(why)) = take(&mut receiver, &mut next, None)? {
             return loss(format!("the witness met: {why}"));

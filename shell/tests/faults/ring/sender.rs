@@ -34,7 +34,7 @@ pub struct KilledSender {
     words: Words,
     segment: Segment,
     witness: Option<Peer>,
-    /// A seat's byte that nobody but the dead ever held.
+    /// A seat's byte that only a dead process ever held.
     pending: Option<(PendingReceiver<SharedRing>, ByteLocks)>,
 }
 
@@ -89,7 +89,7 @@ impl Case for KilledSender {
             return self.words.wait(JOINED, "the witness");
         }
         if matches!(self.operation, Sending::Admit | Sending::Reclaim) {
-            // Somebody asks; for the reclamation it is dead before it is admitted.
+            // A receiver asks for a seat. For the reclamation it is dead before it is admitted.
             let (ring, locks) = sit(&self.segment, VICTIM)?;
             let pending = request_seat(ring, VICTIM, false)?;
             if self.operation == Sending::Reclaim {
@@ -109,10 +109,10 @@ impl Case for KilledSender {
     fn survive(mut self: Box<Self>) -> Outcome {
         self.words.set(FILL, 1);
         let witness = self.witness.take().expect("it was started");
-        // Nobody is admitted any more, and nobody waits for that for ever.
+        // No receiver is admitted any more, and none waits for that without end.
         let (ring, _locks) = sit(&self.segment, 3)?;
         let mut pending = Some(request_seat(ring, 3, true)?);
-        let met = patiently("somebody new waits to be admitted", |deadline| {
+        let met = patiently("a new receiver waits to be admitted", |deadline| {
             let again = pending.take().or_else(|| {
                 let ring = self.segment.attach(Owner::LockHolder).ok()?;
                 PendingReceiver::request_seat(ring, 3, true, 0).ok()
@@ -122,15 +122,15 @@ impl Case for KilledSender {
                 other => Some(other.err()),
             }
         })?;
-        ensure(met == Some(JoinError::SenderDied), || format!("somebody new met: {met:?}"))?;
+        ensure(met == Some(JoinError::SenderDied), || format!("a new receiver got: {met:?}"))?;
         if let (Sending::Admit, Some((pending, _locks))) = (self.operation, self.pending.take()) {
             let soon = Instant::now() + Duration::from_millis(500);
             match pending.admitted(Some(soon)) {
                 Err(JoinError::SenderDied) => {}
-                Err(why) => return loss(format!("who had asked met: {why}")),
+                Err(why) => return loss(format!("the receiver that had asked got: {why}")),
                 Ok(mut receiver) => match drain(&mut receiver, &mut None)? {
                     ReadError::SenderDied => {}
-                    why => return loss(format!("who was admitted met: {why}")),
+                    why => return loss(format!("the receiver that was admitted got: {why}")),
                 },
             }
         }
@@ -146,7 +146,7 @@ impl KilledSender {
     }
 }
 
-/// The receiver that a killed sender leaves: everything published, whole, and then the truth about the end.
+/// The receiver that a killed sender leaves. It must get everything that was published, and then the right kind of end.
 fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Outcome {
     let (ring, _locks) = sit(segment, WITNESS)?;
     let pending = request_seat(ring, WITNESS, true)?;
@@ -170,7 +170,7 @@ fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Ou
             }
         },
         State::Busy => loop {
-            // A deadline that is over: announces, looks and goes, as fast as it can.
+            // With a deadline that has passed, a call announces, checks and returns as fast as it can.
             let deadline = if words.get(FILL) == 0 { Instant::now() } else { Instant::now() + SLICES };
             if let Some(Err(why)) = take(&mut receiver, &mut next, Some(deadline))? {
                 break why;
@@ -188,5 +188,5 @@ fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Ou
     }
 }
 
-/// Longer than a slice, at the end of which a waiter asks who is dead.
+/// Longer than a wait slice, after which a waiter checks for dead processes.
 const SLICES: Duration = Duration::from_millis(120);
