@@ -19,7 +19,7 @@ fn opening() {
     let name = "x".parse().expect("a name");
     let options = || Receiver::options().timeout(Duration::from_millis(20));
     victim(|say| {
-        // Kept until the tester has looked, if it wants to.
+        // Kept until the tester has checked it.
         let opened = || {
             say("opened", 0);
             if std::env::var_os("WHORL_TEST_HOLD").is_some() {
@@ -92,7 +92,7 @@ struct Phase {
 }
 
 impl Phase {
-    /// Whatever the victim of a scene needs around it.
+    /// What the victim of a scene needs around it.
     fn of(scene: &str) -> Self {
         let sandbox = Sandbox::new();
         let senders = match scene {
@@ -124,8 +124,8 @@ impl Phase {
     }
 }
 
-/// Forks after each of the opener's system calls up to what it says at the end of `phase`, and looks at each child when the
-/// opener has come that far. Returns how many calls there are.
+/// Forks after each of the opener's system calls, up to the call after which it prints `phase`, and checks each child
+/// then. Returns the number of calls.
 fn sweep(scene: &str, phase: &str, from: usize) -> usize {
     let stage = Phase::of(scene);
     for calls in from.. {
@@ -146,7 +146,7 @@ fn sweep(scene: &str, phase: &str, from: usize) -> usize {
             found.is_empty()
         });
     }
-    unreachable!("there are not so many numbers")
+    unreachable!("there are fewer numbers")
 }
 
 fn sweep_both(scene: &str) {

@@ -1,5 +1,5 @@
-//! A hostile peer that changes every word of the shared memory all the time, against the host that programs really use: each
-//! call returns soon after its deadline. (The tests of core try the same with hosts of their own.)
+//! A hostile peer changes every word of the shared memory all the time, against the host that programs use. Each call
+//! returns soon after its deadline. (The tests of core do the same with hosts of their own.)
 
 use crate::kit::LIMIT;
 use memmap2::MmapOptions;
@@ -19,13 +19,14 @@ const LINE: usize = 64;
 /// What the hostile peer does.
 #[derive(Clone, Copy)]
 enum Scribble {
-    /// Puts something random into every word behind the header.
+    /// Writes a random value into each word behind the header.
     Random,
-    /// Adds to the words of one cache line, as fast as it can: whoever sleeps on one of them finds it changed.
+    /// Adds to the words of one cache line, as fast as it can. A process that sleeps on one of them always finds it
+    /// changed.
     Line(usize),
 }
 
-/// The hostile peer, until it is dropped.
+/// The hostile peer. It works until it is dropped.
 struct Scribbler {
     over: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -47,7 +48,7 @@ impl Scribbler {
                 for at in words.step_by(4) {
                     // SAFETY: inside the mapping.
                     let word = unsafe { map.as_mut_ptr().add(at) }.cast();
-                    // SAFETY: aligned, mapped for as long as this thread runs, and an atomic to everybody.
+                    // SAFETY: aligned, mapped for as long as this thread runs, and used only as an atomic.
                     let word = unsafe { AtomicU32::from_ptr(word) };
                     state ^= state << 13;
                     state ^= state >> 7;
@@ -72,7 +73,7 @@ impl Drop for Scribbler {
     }
 }
 
-/// Runs `calls` in a thread of its own, which says after each call that it has returned.
+/// Runs `calls` in a thread of its own. It reports after each call that the call has returned.
 fn all_return(calls: impl FnOnce(&mut dyn FnMut(&'static str)) + Send + 'static) {
     let (said, heard) = mpsc::channel();
     let thread = std::thread::spawn(move || calls(&mut |what| _ = said.send(what)));
@@ -130,13 +131,14 @@ fn mailboxes_of_random_words() {
 
 #[test]
 fn mailboxes_of_which_one_line_counts_up() {
-    // All that can be slept on: the words of the first page, and what stands beside the two mailboxes behind the seats.
+    // All words that a process can sleep on: those of the first page, and those beside the two mailboxes behind the
+    // seats.
     for line in (1..8).chain(64..80) {
         mailboxes_under_fire(Scribble::Line(line), 1);
     }
 }
 
-/// The control object is what a peer may write: the receivers' cursors and seats, and the words that both sides sleep on.
+/// A peer may write the control object: the receivers' cursors and seats, and the words that both sides sleep on.
 fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
     let (segment, ring) = Segment::create(Geometry::new(64, 8, 4).unwrap()).unwrap();
     let (mut sender, membership) = ring.into_sender();
@@ -191,7 +193,7 @@ fn a_ring_of_random_words() {
 
 #[test]
 fn a_ring_of_which_one_line_counts_up() {
-    // All that can be slept on stands in front of the seats.
+    // All words that a process can sleep on are in front of the seats.
     for line in 1..64 {
         a_ring_under_fire(Scribble::Line(line), 1);
     }

@@ -38,7 +38,7 @@ impl TestWorker {
         Self { worker, queue, shared, events: Vec::with_capacity(256) }
     }
 
-    /// A client, which the worker takes in at its next turn.
+    /// A client, which the worker accepts at its next turn.
     pub fn connect(&self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -50,7 +50,7 @@ impl TestWorker {
         ours
     }
 
-    /// Something must be ready for the worker, or this waits.
+    /// Runs one turn. It waits if nothing is ready for the worker.
     pub fn turn(&mut self) {
         assert!(self.worker.turn(&mut self.events).unwrap());
     }

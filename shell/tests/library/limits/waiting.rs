@@ -1,5 +1,5 @@
-//! Thousands that wait, or ask, at the same time: a worker does a part of their work in each turn, and in every turn the
-//! others have their part. Counted are answers between two answers to another client, never times.
+//! Many clients that wait, or send requests, at the same time. A worker does a part of their work in each turn, so that
+//! each turn serves the other clients, too. The tests count replies between two replies to another client, never time.
 
 use super::test_worker::TestWorker;
 use crate::kit::mailbox_server::text;
@@ -20,7 +20,7 @@ fn arrived(stream: &mut UnixStream) -> String {
     text(&bytes[..count])
 }
 
-/// Clients that wait for mailbox 0, and another that is served beside them.
+/// Clients that wait for mailbox 0, and another client that is served beside them.
 struct ManyWaiters {
     worker: TestWorker,
     waiters: Vec<UnixStream>,
@@ -30,7 +30,7 @@ struct ManyWaiters {
 const COUNT: usize = 600;
 
 impl ManyWaiters {
-    /// Every one of them has sent `request`, and the worker has seen it.
+    /// Connects the clients. Each has sent `request`, and the worker has read it.
     fn new(request: &str) -> Self {
         whorl::internal::os::limits::raise_descriptor_limit();
         let worker = TestWorker::new(4, 1024, 1024, 1 << 20);
@@ -43,14 +43,14 @@ impl ManyWaiters {
         let mut other = worker.connect();
         other.write_all(b"r 1\n").unwrap();
         let mut waiters = Self { worker, waiters, other };
-        // In the order in which they came: the other is the last to be seen.
+        // The worker reads in the order of connecting, so it reads the other client's request last.
         while arrived(&mut waiters.other).is_empty() {
             waiters.worker.turn();
         }
         waiters
     }
 
-    /// The other asks, and the worker goes on until it has its answer: after so many turns.
+    /// Sends a request of the other client, and runs turns until it has its reply. Returns the number of turns.
     fn turns_until(&mut self, request: &str, reply: &str) -> usize {
         self.other.write_all(request.as_bytes()).unwrap();
         let mut got = String::new();
@@ -60,19 +60,19 @@ impl ManyWaiters {
             if got == reply {
                 return turns;
             }
-            // Each turn takes in a few hundred who have asked before it did.
+            // Each turn reads from a few hundred clients that sent their requests before.
             assert!(got.is_empty() && turns < 10, "{got:?} after {turns} turns");
         }
         unreachable!()
     }
 
-    /// One turn of the worker, in which the other is served. Who else got something, and what.
+    /// Runs one turn of the worker, in which the other client is served. Returns the replies to the waiting clients.
     fn turn(&mut self) -> Vec<(usize, String)> {
         assert_eq!(self.turns_until("r 1\n", "data 1 0 0\n\n"), 1, "the other has a part in every turn");
         self.replies()
     }
 
-    /// Who has got something since the last time, and what.
+    /// The replies that have arrived since the last call, each with its client.
     fn replies(&mut self) -> Vec<(usize, String)> {
         let all = self.waiters.iter_mut().enumerate().map(|(number, stream)| (number, arrived(stream)));
         all.filter(|(_, reply)| !reply.is_empty()).collect()
@@ -84,7 +84,7 @@ impl ManyWaiters {
     }
 }
 
-/// The most that one turn may do for those who wait.
+/// The most replies to waiting clients in one turn.
 const PART: usize = COUNT / 4;
 
 #[test]
@@ -107,7 +107,8 @@ fn many_waiters_of_one_mailbox_do_not_delay_other_clients() {
     assert!(replies.iter().all(|(_, reply)| reply == "data 0 1 1\nx\n"));
 }
 
-/// Who is replies late is replies of the newest; who waits again at once comes after those who were not replies yet.
+/// A client that is notified late gets the newest message. A client that waits again at once comes after those not
+/// notified yet.
 #[test]
 fn each_waiter_is_notified_however_often_the_mailbox_changes() {
     let mut waiters = ManyWaiters::new("r 0 0\n");
@@ -124,7 +125,7 @@ fn each_waiter_is_notified_however_often_the_mailbox_changes() {
         }
         versions.iter().filter(|at| **at == 0).count()
     };
-    // Faster than they can be replies.
+    // Stores faster than the clients can be notified.
     let mut starving = COUNT;
     while starving > 0 {
         version += 1;
@@ -132,7 +133,7 @@ fn each_waiter_is_notified_however_often_the_mailbox_changes() {
         assert!(version < 100, "{starving} starve");
         starving = take_in(&mut waiters, replies, true);
     }
-    // And in the end everybody knows the last one.
+    // At the end each client has the last message.
     version += 1;
     let mut replies = waiters.store(version);
     for _ in 0..40 {
@@ -152,7 +153,7 @@ fn many_timeouts_do_not_delay_other_clients() {
     while begun.elapsed() < Duration::from_millis(502) {
         std::thread::sleep(Duration::from_millis(10));
     }
-    // On a slow machine some have had their time while the others came.
+    // On a slow machine some timeouts have passed while the others connected.
     replies.extend(waiters.replies());
     while replies.len() < COUNT {
         let now = waiters.turn();
@@ -167,7 +168,7 @@ fn many_requests_at_once_do_not_delay_other_clients() {
     let mut worker = TestWorker::new(4, 1 << 20, 1 << 20, 1 << 30);
     let (mut greedy, mut other) = (worker.connect(), worker.connect());
     const ALL: usize = 30_000;
-    // Requests that cost the client four bytes, and lines that are not even answered.
+    // Requests that cost the client four bytes, and lines that get no reply.
     other.write_all(b"r 1\n").unwrap();
     while arrived(&mut other).is_empty() {
         worker.turn();
