@@ -1,4 +1,4 @@
-//! Whoever is told to stop does so, whatever it is busy with.
+//! A process ends on a signal, whatever it is doing.
 
 use crate::kit::{
     LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, noise, run, signal, start, start_with_stdout, until,
@@ -42,7 +42,7 @@ fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
             let (told, other) = if ends_sender { (send, recv) } else { (recv, send) };
             signal(told.pid(), Signal::TERM);
             assert_eq!(told.end(LIMIT).signal(), Some(15), "{transport} {words}");
-            // The other may be busy with what was on its way.
+            // The other process may be busy with bytes that were on their way.
             signal(other.pid(), Signal::TERM);
             let ended = other.end(LIMIT);
             assert!(ended.signal() == Some(15) || ended.code() == Some(4), "{transport} {words}: {ended:?}");
@@ -58,7 +58,7 @@ fn a_receiver_that_waits_for_a_seat_ends_on_a_signal_or_its_timeout() {
     let sitting = sandbox.start("recv x out");
     sandbox.until_joined("x", 1);
     let looking = sandbox.start("recv x");
-    // It looks for two seconds.
+    // It tries for two seconds.
     std::thread::sleep(Duration::from_millis(500));
     signal(looking.pid(), Signal::TERM);
     assert_eq!(looking.end(SOON).signal(), Some(15));
