@@ -39,9 +39,9 @@ fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
             let recv = sandbox.start(words);
             sandbox.until_owned("x");
             std::thread::sleep(Duration::from_millis(700));
-            let (told, other) = if ends_sender { (send, recv) } else { (recv, send) };
-            signal(told.pid(), Signal::TERM);
-            assert_eq!(told.end(LIMIT).signal(), Some(15), "{transport} {words}");
+            let (ending, other) = if ends_sender { (send, recv) } else { (recv, send) };
+            signal(ending.pid(), Signal::TERM);
+            assert_eq!(ending.end(LIMIT).signal(), Some(15), "{transport} {words}");
             // The other process may be busy with bytes that were on their way.
             signal(other.pid(), Signal::TERM);
             let ended = other.end(LIMIT);

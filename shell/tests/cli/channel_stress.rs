@@ -67,7 +67,9 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
             assert_eq!(sandbox.left(), Vec::<String>::new(), "round {round}");
         }
     }
-    eprintln!("{rounds} rounds: {stale} left a file, {whole} files whole, {lost} with a process left waiting");
+    eprintln!(
+        "{rounds} rounds: {stale} left a file, {whole} files whole, {lost} with a process left waiting"
+    );
     run(&mut sandbox.words("rm --dead")).has_code(0);
     sandbox.nothing_left();
     assert!(

@@ -33,8 +33,8 @@ fn assert_lost(sandbox: &Sandbox, copy: &Ended, lost: &[i32], bytes: &[u8]) {
         if is_lost {
             assert!(!path.exists(), "{peer}");
             let name = format!("peer {} (pid {})", peer["peer"], peer["pid"]);
-            let told = copy.stderr.lines().filter(|line| line.contains(&name) && !line.contains("waiting"));
-            assert_eq!(told.count(), 1, "{name}: {copy:?}");
+            let named = copy.stderr.lines().filter(|line| line.contains(&name) && !line.contains("waiting"));
+            assert_eq!(named.count(), 1, "{name}: {copy:?}");
         } else {
             assert_holds(&path, bytes);
             assert_eq!(peer["bytes"], bytes.len());
@@ -209,10 +209,10 @@ fn stopping_and_continuing_all_processes_loses_nothing() {
         let sandbox = Sandbox::new();
         let bytes = noise(LONG / 2, 9);
         let mut copy = start(sandbox.shell(["copy", transport, "-n", "3", "-"]).stdin(Stdio::piped()));
-        let everybody: Vec<_> = copy.receivers(3).into_iter().chain([copy.pid()]).collect();
+        let all: Vec<_> = copy.receivers(3).into_iter().chain([copy.pid()]).collect();
         let mut state = 11;
         for piece in bytes.chunks(bytes.len() / 60 + 1) {
-            let pid = everybody[next(&mut state) as usize % 4];
+            let pid = all[next(&mut state) as usize % 4];
             signal(pid, Signal::STOP);
             sleep(Duration::from_micros(next(&mut state) % 5000));
             signal(pid, Signal::CONT);

@@ -275,7 +275,7 @@ fn more_processes_than_are_allowed() {
     }
 }
 
-/// Runs a script on a small disk. Returns its exit code, and prints on stdout what is left in `full`.
+/// Runs a copy on a small disk. Prints what is left in `full`, and exits with the copy's code.
 fn on_a_small_disk(sandbox: &Sandbox, size: &str, arguments: &str) -> Ended {
     fs::create_dir_all(sandbox.at("full")).unwrap();
     let script = format!(
@@ -286,7 +286,7 @@ fn on_a_small_disk(sandbox: &Sandbox, size: &str, arguments: &str) -> Ended {
 }
 
 #[test]
-fn a_disk_too_small_for_anybody() {
+fn a_disk_too_small_for_any_copy() {
     if !can_mount() {
         return skip("a full disk", "a private mount namespace cannot be made");
     }

@@ -131,11 +131,11 @@ fn a_silent_stream_costs_no_time_and_no_words() {
         let sandbox = Sandbox::new();
         let (mut copy, receivers) =
             copy_waiting_for_input(&sandbox, &["copy", transport, "-n", "2", "-"], 2, b"x");
-        let everybody: Vec<_> = receivers.iter().copied().chain([copy.pid()]).collect();
-        let before: Vec<_> = everybody.iter().map(|&pid| cpu_ticks(pid)).collect();
+        let all: Vec<_> = receivers.iter().copied().chain([copy.pid()]).collect();
+        let before: Vec<_> = all.iter().map(|&pid| cpu_ticks(pid)).collect();
         std::thread::sleep(Duration::from_millis(2500));
-        for (&pid, before) in everybody.iter().zip(before) {
-            // In hundredths of a second; a process that spins would have used 250.
+        for (&pid, before) in all.iter().zip(before) {
+            // In hundredths of a second. A process that spins would have used 250.
             assert!(cpu_ticks(pid) - before < 40, "{transport}: process {pid} is busy while nothing comes");
         }
         // All processes wait for the source, so no receiver is reported as slow.

@@ -1,4 +1,4 @@
-//! `shell doctor`: what is well is ok, what was broken on purpose is found, and what to do is said.
+//! `shell doctor`: what works is `ok`, what is broken is found, and the line says what to do.
 
 use crate::kit::*;
 use rustix::process::Signal;
@@ -19,7 +19,7 @@ fn checks(command: &mut Command) -> (Option<i32>, Vec<Value>) {
         assert_eq!(
             check["verdict"] == "ok",
             check["advice"].is_null(),
-            "what to do is said where needed: {check}"
+            "a line that needs it says what to do: {check}"
         );
     }
     (ended.code(), checks)

@@ -1,11 +1,11 @@
-//! What servers log: nothing in a good run unless asked, a line for each connection only at debug, JSON if wanted.
+//! What servers log: nothing in a good run unless asked, a line for each connection only at debug, JSON on request.
 
 use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
 use std::fs;
 use std::process::Command;
 
-/// A mailbox server that two clients come to, with what it logged.
+/// Runs a mailbox server with two clients, and returns its log.
 fn dipc_log(sandbox: &Sandbox, level: Option<&str>, flags: &str) -> String {
     let with = |mut command: Command| {
         command.env_remove("WHORL_LOG");

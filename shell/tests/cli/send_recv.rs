@@ -115,7 +115,7 @@ fn it_begins_when_enough_receivers_are_there_and_what_was_read_is_there_at_once(
         assert_holds(&sandbox.at("first"), b"");
         assert_eq!(sandbox.ls()[0]["state"], "waiting");
         let second = start(&mut sandbox.script("shell recv x > second"));
-        until(SOON, "both have what was sent, though the stream goes on", || {
+        until(SOON, "both have what was sent, while the stream continues", || {
             ["first", "second"]
                 .iter()
                 .all(|file| std::fs::read(sandbox.at(file)).is_ok_and(|bytes| bytes == b"early "))
@@ -167,7 +167,9 @@ fn with_no_peers_wanted_it_begins_at_once_and_goes_on_alone() {
         let mut sender = sandbox.start_fed(&format!("send x {transport} --peers 0 --block 512 --slots 4"));
         sandbox.until_owned("x");
         sender.stdin().write_all(&noise(64 << 10, 1)).unwrap();
-        until(SOON, "it was all taken without anybody there", || sandbox.ls()[0]["sent_bytes"] == 64 << 10);
+        until(SOON, "the ring takes all bytes without a receiver", || {
+            sandbox.ls()[0]["sent_bytes"] == 64 << 10
+        });
         let recv = start(&mut sandbox.script("shell recv x --from now > now"));
         sandbox.until_joined("x", 1);
         sender.stdin().write_all(b"news").unwrap();
@@ -187,7 +189,7 @@ fn waiting_ends_with_the_time_that_was_given() {
     for transport in TRANSPORTS {
         let ended = run(&mut sandbox.words(&format!("send x {transport} --timeout 300ms")));
         ended.refusal(4, &["send: ", "timed out", "receiver"]);
-        // A sender that says nothing.
+        // A sender without any output.
         let mut sender = sandbox.start_fed(&format!("send x {transport}"));
         run(&mut sandbox.words("recv x --timeout 300ms")).refusal(4, &["timed out", "sender"]);
         sender.close_stdin();
@@ -299,7 +301,7 @@ fn a_target_of_255_bytes_and_one_whose_temporary_name_was_left_are_written() {
     sandbox.file("source", b"new");
     sandbox.file("old", b"old");
     let long = "n".repeat(255);
-    // What a killed process with the same pid might have left.
+    // A file that a killed process with the same pid might have left.
     let script = "touch .$(printf %08x $$).part && exec \"$SHELL_BIN\" recv x old";
     let receivers = [sandbox.start(&format!("recv x {long}")), start(&mut sandbox.script(script))];
     run(&mut sandbox.words("send x source --peers 2")).silent_success();

@@ -36,7 +36,7 @@ fn opening() {
                 opened();
             }
             "waiter" => {
-                assert!(options().join(&"nobody".parse().expect("a name")).is_err());
+                assert!(options().join(&"missing".parse().expect("a name")).is_err());
                 opened();
             }
             "accepted" => {

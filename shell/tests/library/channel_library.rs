@@ -157,12 +157,12 @@ fn a_receiver_in_an_event_loop_learns_of_its_senders_death() {
         signal(sender.pid(), Signal::KILL);
         assert!(is_readable(&receiver, SOON));
         let mut buffer = vec![0; receiver.max_message_len()];
-        let mut told = Ok(Received::Hole(0));
+        let mut found = Ok(Received::Hole(0));
         until(SOON, "it prints that", || {
-            told = receiver.try_recv(&mut buffer);
-            told != Err(ReceiveError::Empty)
+            found = receiver.try_recv(&mut buffer);
+            found != Err(ReceiveError::Empty)
         });
-        assert_eq!(told, Err(ReceiveError::SenderDied));
+        assert_eq!(found, Err(ReceiveError::SenderDied));
     }
 }
 
