@@ -92,7 +92,7 @@ pub unsafe extern "C" fn whorl_sender_create(
 /// Waits until `count` receivers have joined, at most `timeout_ms` milliseconds; a negative time has no limit.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_wait_for_receivers(
     sender: *mut whorl_sender,
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn whorl_sender_wait_for_receivers(
 /// Returns the number of receivers that take part now, or 0 if `sender` is null.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread changes it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread changes it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_receivers(sender: *const whorl_sender) -> usize {
     // SAFETY: the caller's promise.
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn whorl_sender_receivers(sender: *const whorl_sender) -> 
 /// not wait, a negative time has no limit.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 /// - `data` points to `length` bytes; it may be null if `length` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_send(
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn whorl_sender_send(
 /// in `*summary` how many receivers ended in which way, if `summary` is not null.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 /// - `summary` is null or points to room for one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_finish(
