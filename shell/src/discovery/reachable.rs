@@ -4,7 +4,7 @@ use crate::os::netlink::{Netlink, NetlinkError, number};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// The kinds of address that a listening socket takes connections at.
+/// The address families at which a listening socket accepts connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Families {
     /// IPv4.
@@ -25,8 +25,8 @@ pub(super) fn reachable(families: Families) -> Option<IpAddr> {
     ways_out.or_else(|| Interfaces::read().ok()?.best(families))
 }
 
-/// The address from which datagrams to `far` are sent. Connecting such a socket sends nothing; it only asks the routing
-/// table.
+/// Returns the address from which datagrams to `far` are sent. Connecting such a socket sends nothing. It only reads
+/// the routing table.
 fn way_out(far: IpAddr) -> Option<IpAddr> {
     let any = if far.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
@@ -35,7 +35,7 @@ fn way_out(far: IpAddr) -> Option<IpAddr> {
     (!own.is_loopback() && !own.is_unspecified()).then_some(own)
 }
 
-/// Questions about links and addresses, and the types of their answers; see rtnetlink(7).
+/// Requests for links and addresses, and the types of their replies; see rtnetlink(7).
 const GET_LINK: u16 = 18;
 const NEW_LINK: u16 = 16;
 const GET_ADDRESS: u16 = 22;
