@@ -1,4 +1,4 @@
-//! How a channel is created, and how it is joined.
+//! The options for creating a channel, and for joining one.
 
 use crate::channel::control::peers::ClientCounter;
 use crate::channel::control::state::ProgressObserver;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How a channel is created.
+/// The options for creating a channel.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -52,7 +52,7 @@ impl Default for SenderOptions {
 }
 
 impl SenderOptions {
-    /// Starts from the defaults: 8 slots of 80 KiB, 64 seats, no eviction, the user's runtime directory.
+    /// Returns the defaults: 8 slots of 80 KiB, 64 seats, no eviction, the user's runtime directory.
     pub fn new() -> Self {
         Self::default()
     }
@@ -94,7 +94,7 @@ impl SenderOptions {
         self
     }
 
-    /// Sets what `shell ls` calls the channel.
+    /// Sets the kind that `shell ls` shows.
     pub(crate) fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
@@ -106,7 +106,7 @@ impl SenderOptions {
         self
     }
 
-    /// Opens the runtime directory of the channel.
+    /// Opens the channel's runtime directory.
     pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
         RuntimeDir::open_at_or_default(self.runtime_dir.as_deref())
     }
@@ -124,7 +124,7 @@ impl fmt::Debug for SenderOptions {
     }
 }
 
-/// How a channel is joined.
+/// The options for joining a channel.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -145,7 +145,7 @@ pub struct ReceiverOptions {
 }
 
 impl ReceiverOptions {
-    /// Starts from the defaults: from the first message, no timeout, holes as zero bytes, the user's runtime directory.
+    /// Returns the defaults: from the first message, no timeout, holes as zero bytes, the user's runtime directory.
     pub fn new() -> Self {
         Self::default()
     }
@@ -181,7 +181,7 @@ impl ReceiverOptions {
         self
     }
 
-    /// Opens the runtime directory of the channel.
+    /// Opens the channel's runtime directory.
     pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
         RuntimeDir::open_at_or_default(self.runtime_dir.as_deref())
     }

@@ -1,4 +1,4 @@
-//! A slot of the ring that a sender has claimed, for a message that is written in place.
+//! A slot of the ring that a sender has claimed, for a message that the caller writes in place.
 
 use crate::channel::control::progress::SendStatus;
 use crate::channel::transport::ring::ItemOffsets;
@@ -32,15 +32,15 @@ impl<'s> Slot<'s> {
         Self { claim, offsets, status, total, scratch }
     }
 
-    /// The whole slot, for the caller to write the message. It may still hold the bytes of an earlier message.
+    /// Returns the whole slot, for the caller to write the message. It may still hold the bytes of an earlier message.
     pub fn buffer(&mut self) -> &mut [u8] {
         match &mut self.scratch {
             Some(scratch) => scratch,
             None => {
                 let mut slot = self.claim.slot(0);
                 let (start, length) = (slot.as_mut_ptr(), slot.capacity());
-                // SAFETY: `length` bytes, initialised since the segment was made, and this writer's alone while it is
-                // borrowed: receivers have given the slot back, and none is evicted from this ring.
+                // SAFETY: `length` bytes, initialised since the segment was made. Only this writer uses them while it
+                // borrows them: receivers have released the slot, and this ring evicts none.
                 unsafe { std::slice::from_raw_parts_mut(start, length) }
             }
         }
@@ -60,7 +60,7 @@ impl<'s> Slot<'s> {
         self.done(length as u64);
     }
 
-    /// Publishes a hole: `length` zero bytes that take no room in the slot.
+    /// Publishes a hole: `length` zero bytes that use no room in the slot.
     pub fn publish_hole(mut self, length: u64) {
         self.claim.slot(0).set_hole(length);
         self.done(length);

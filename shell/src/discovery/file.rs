@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(make().unwrap_err(), FileError::InUse);
         drop(first);
         assert!(!path.exists());
-        std::fs::write(&path, "left by somebody who was killed").unwrap();
+        std::fs::write(&path, "left by a killed process").unwrap();
         assert_eq!(Information::read(&path), Err(FileError::Stale));
         let second = make().unwrap();
         assert_eq!(Information::read(&path), Ok(information()));

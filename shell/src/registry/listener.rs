@@ -85,7 +85,7 @@ impl Listener {
             Probe::Nothing => {}
             Probe::Stale(file) => _ = remove(locked, name, file).map_err(cannot("remove a stale socket"))?,
             Probe::Alive(_) | Probe::Backlog => return Err(BindError::InUse(name.clone())),
-            Probe::NotOwned => return Err(in_the_way(directory, name)),
+            Probe::NotOwned => return Err(not_owned(directory, name)),
             Probe::Unknown(error) => return Err(cannot("look at the name")(error).into()),
         }
         let socket = socket().map_err(cannot("make a socket"))?;
@@ -101,7 +101,7 @@ impl Listener {
         let made = identity(directory, name).map_err(cannot("find a socket that was just made"))?;
         let file = match SocketFile::open(directory, file_of(name)) {
             Ok(file) => file,
-            Err(OpenError::NotOwned) => return Err(in_the_way(directory, name)), // another file has the name now, and this socket's file is gone
+            Err(OpenError::NotOwned) => return Err(not_owned(directory, name)), // another file took the name
             Err(OpenError::System(error)) => {
                 let _ = remove(locked, name, made);
                 return Err(cannot("open a socket that was just made")(error).into());
@@ -227,7 +227,7 @@ pub(crate) fn remove(locked: &Locked<'_>, name: &Name, file: FileId) -> Result<b
     remove_if(locked.directory(), &*file_of(name), file)
 }
 
-fn in_the_way(directory: &RuntimeDir, name: &Name) -> BindError {
+fn not_owned(directory: &RuntimeDir, name: &Name) -> BindError {
     BindError::NotOwned(directory.path().join(file_of(name)))
 }
 

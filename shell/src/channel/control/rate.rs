@@ -1,4 +1,4 @@
-//! How fast a number grows, from regular looks at it.
+//! The rate at which a number grows, from regular updates.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ impl Rate {
         }
     }
 
-    /// The rate now: of the second under way once it says something, else of the last whole one.
+    /// Returns the current rate: of the current second when it is long enough, and of the last whole second before
+    /// that.
     pub(super) fn of(&self, sent: u64) -> u64 {
         let elapsed = self.since.elapsed();
         if elapsed < Duration::from_millis(500) && self.last > 0 {
@@ -33,7 +34,7 @@ impl Rate {
     }
 }
 
-/// The total of messages, from a count that wraps. At ten looks a second the count cannot wrap unseen.
+/// The total of messages, from a count that wraps. With ten updates a second, no wrap is missed.
 #[derive(Default)]
 pub(in crate::channel) struct Messages {
     seen: u32,

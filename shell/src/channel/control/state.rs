@@ -19,7 +19,7 @@ pub struct Snapshot {
     pub waiting: bool,
     /// How many receivers the sender waits for before it begins; `None` once it has begun.
     pub wanted: Option<u32>,
-    /// The receivers, in the order they came. Those of a copy stay in the list when they end.
+    /// The receivers, in the order of joining. Those of a copy stay in the list when they end.
     pub participants: Vec<Participant>,
 }
 
@@ -40,7 +40,7 @@ impl ChannelState {
         Self { transport, peers, status, rate: Rate::default(), messages: Messages::default() }
     }
 
-    /// Takes in what was sent since the last call.
+    /// Updates the rates with what was sent since the last call.
     pub(super) fn update_rates(&mut self) {
         self.rate.update(self.status.sent());
         self.messages.update(self.transport.messages());
@@ -87,7 +87,7 @@ impl ChannelState {
             _ if peer.has_ended() => (PeerState::Done, Lag::default()),
             _ if peer.evicted => (PeerState::Evicted, Lag::default()),
             (_, Some(place)) => match self.transport.peer_state(place) {
-                // A forked receiver gives its seat back before it completes its file.
+                // A forked receiver releases its seat before it completes its file.
                 (PeerState::Done, lag) if peer.process.is_some() => (PeerState::Live, lag),
                 state => state,
             },

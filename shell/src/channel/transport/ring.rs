@@ -1,4 +1,5 @@
-//! The ring on the sender's side, for the control thread: it grants the segment, admits, reclaims, and evicts.
+//! The ring on the sender's side, for the control thread: it grants the segment, and admits, reclaims and evicts
+//! receivers.
 
 use crate::channel::control::progress::SendStatus;
 use crate::channel::control::stall::StallDetector;
@@ -30,7 +31,7 @@ pub(crate) struct RingTransport {
     evict_after: Option<Duration>,
     /// The process and the lag of each receiver for which the sender waits.
     stalls: Mutex<StallDetector<(u32, u32)>>,
-    /// Where the next receiver looks for a seat first.
+    /// The seat that the next receiver tries first.
     hint: AtomicU32,
 }
 
@@ -95,7 +96,7 @@ impl Transport for RingTransport {
         match self.membership.admit(seat) {
             Admission::Admitted => true,
             Admission::Refused => false,
-            // Decided already, when another client named this seat.
+            // Decided already, because another client named this seat.
             Admission::Nothing => {
                 self.membership.status_of(seat).is_some_and(|status| status.state == State::Active)
             }
@@ -142,7 +143,7 @@ impl Transport for RingTransport {
         self.membership.reclaim_dead();
         let Some(evict_after) = self.evict_after else { return Vec::new() };
         let mut stalls = unpoisoned(&self.stalls);
-        // While the sender waits the tail stands still, so a receiver whose lag does not shrink does not move.
+        // While the sender waits, the tail does not move. So a receiver whose lag stays the same does not move either.
         let blocking = self
             .membership
             .status()
@@ -160,8 +161,8 @@ impl Transport for RingTransport {
     }
 }
 
-/// How many bytes lie before each item that is still in the ring: it turns a lag in items into a lag in bytes. The data thread
-/// writes it and the control thread reads it, for display, so it orders nothing.
+/// The number of bytes before each item in the ring. It turns a lag in items into a lag in bytes. The data thread
+/// writes it, and the control thread reads it for display, so it orders nothing.
 pub(crate) struct ItemOffsets {
     starts: Box<[AtomicU64]>,
     items: AtomicU32,
