@@ -89,7 +89,7 @@ typedef struct whorl_server whorl_server;
 // How a channel is created. Set `size` to `sizeof(whorl_sender_options)` and every other field that you do not need to 0,
 // which means its default.
 typedef struct {
-  // The size of this struct, which tells the library's version of it.
+  // The size of this struct, which identifies its version.
   size_t size;
   // Bytes in a slot, which is the longest message; the default is 80 KiB.
   uint32_t slot_size;
@@ -120,7 +120,7 @@ typedef struct {
 // How a channel is joined. Set `size` to `sizeof(whorl_receiver_options)` and every other field that you do not need to 0,
 // which means its default.
 typedef struct {
-  // The size of this struct, which tells the library's version of it.
+  // The size of this struct, which identifies its version.
   size_t size;
   // A `whorl_start`; the default is `WHORL_START_FIRST`.
   int start;
@@ -143,7 +143,7 @@ typedef struct {
 // What a server gives its clients, and where it announces itself. Set `size` to `sizeof(whorl_server_options)`, set
 // `directory`, and set every other field that you do not need to 0.
 typedef struct {
-  // The size of this struct, which tells the library's version of it.
+  // The size of this struct, which identifies its version.
   size_t size;
   // The directory in which the server announces itself; it is created if it does not exist. It must be given.
   const char *directory;
@@ -401,7 +401,7 @@ uint16_t whorl_server_port(const whorl_server *server);
 uint64_t whorl_server_clients(const whorl_server *server);
 
 // Serves until `clients` clients have come (0: without end), at most `timeout_ms` milliseconds; a negative time has no limit. Both
-// are `WHORL_OK`: `whorl_server_clients` tells which happened.
+// are `WHORL_OK`: `whorl_server_clients` shows which happened.
 //
 // # Safety
 // - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.

@@ -27,7 +27,7 @@ pub enum whorl_start {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct whorl_receiver_options {
-    /// The size of this struct, which tells the library's version of it.
+    /// The size of this struct, which identifies its version.
     pub size: usize,
     /// A `whorl_start`; the default is `WHORL_START_FIRST`.
     pub start: c_int,

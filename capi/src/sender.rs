@@ -16,7 +16,7 @@ pub struct whorl_sender(Sender);
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct whorl_sender_options {
-    /// The size of this struct, which tells the library's version of it.
+    /// The size of this struct, which identifies its version.
     pub size: usize,
     /// Bytes in a slot, which is the longest message; the default is 80 KiB.
     pub slot_size: u32,

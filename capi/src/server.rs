@@ -66,7 +66,7 @@ struct Kept {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct whorl_server_options {
-    /// The size of this struct, which tells the library's version of it.
+    /// The size of this struct, which identifies its version.
     pub size: usize,
     /// The directory in which the server announces itself; it is created if it does not exist. It must be given.
     pub directory: *const c_char,
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn whorl_server_clients(server: *const whorl_server) -> u6
 }
 
 /// Serves until `clients` clients have come (0: without end), at most `timeout_ms` milliseconds; a negative time has no limit. Both
-/// are `WHORL_OK`: `whorl_server_clients` tells which happened.
+/// are `WHORL_OK`: `whorl_server_clients` shows which happened.
 ///
 /// # Safety
 /// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.

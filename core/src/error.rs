@@ -14,7 +14,7 @@ pub struct End {
 /// Why the sender gets no slot to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClaimError {
-    /// The slowest receiver has not yet given back a slot (`try_claim` only).
+    /// The slowest receiver has not yet released a slot (`try_claim` only).
     Full,
     /// The deadline passed first.
     TimedOut,

@@ -107,7 +107,7 @@ pub fn ok(out: &mut OutBuffer, mailbox: u32, version: u64) {
 }
 
 /// `ok auth`.
-pub fn welcome(out: &mut OutBuffer) {
+pub fn authenticated(out: &mut OutBuffer) {
     out.extend_from_slice(b"ok auth\n");
 }
 

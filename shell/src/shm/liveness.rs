@@ -3,7 +3,7 @@
 //! Each participant holds an exclusive lock on its seat's byte of the segment's control object. It locks the byte through an open
 //! file description of its own. The kernel drops the lock when the last descriptor of that description is closed. If a process is
 //! killed, the kernel first removes the process's mappings. So a free byte means that its last holder does not write the mapping
-//! again. A stopped, slow or traced process keeps its lock. If the kernel does not tell, the process counts as alive.
+//! again. A stopped, slow or traced process keeps its lock. If the kernel does not report it, the process counts as alive.
 //!
 //! A forked child inherits open file descriptions together with their locks. So each participant opens a new description after it
 //! was forked, and never locks through a shared one. A forked child inherits none of these descriptions

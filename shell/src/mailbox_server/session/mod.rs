@@ -390,7 +390,7 @@ impl Session {
         if right.is_none_or(|right| is_same(right, token)) {
             self.known = true;
             self.discard();
-            reply::welcome(call.out);
+            reply::authenticated(call.out);
             self.answered(call.now);
         } else {
             self.finish(CloseReason::Auth, call.out);

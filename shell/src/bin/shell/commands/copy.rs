@@ -71,7 +71,7 @@ fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
             &format!("{copies} of {bytes} in {directory}, {}", elapsed(outcome.elapsed)),
         );
     }
-    verdict(&outcome.peers)
+    exit_code(&outcome.peers)
 }
 
 /// Shows a directory with a slash at its end.
@@ -115,7 +115,7 @@ fn warnings(peers: &[PeerOutcome]) -> Vec<(&Warning, Vec<u32>)> {
 }
 
 /// Returns the exit code. Peers that failed on their own side make the whole fail only if no peer succeeded.
-fn verdict(peers: &[PeerOutcome]) -> Exit {
+fn exit_code(peers: &[PeerOutcome]) -> Exit {
     let faults = || peers.iter().filter_map(|peer| peer.fault.as_ref());
     let mut warnings = peers.iter().flat_map(|peer| &peer.warnings);
     match faults().count() {

@@ -1,4 +1,4 @@
-//! What a person is told of a transfer: how far it is, and which receivers the sender waits for.
+//! The progress of a transfer: how far it is, and which receivers the sender waits for.
 
 use crate::ui::terminal::{CopyView, Stalled};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn unfinished(snapshot: &Snapshot) -> Vec<Stalled> {
     unfinished.map(stalled).collect()
 }
 
-/// Notices that nothing moves.
+/// Detects that nothing moves.
 struct StallNotice {
     last: (u64, u64, usize),
     since: Instant,
@@ -49,7 +49,7 @@ impl StallNotice {
         Self { last: (0, 0, 0), since: Instant::now(), is_said: false }
     }
 
-    /// Takes in the bytes sent, whether the sender waits, and the receivers that are not done. Returns the receivers to name,
+    /// Checks the bytes sent, whether the sender waits, and the receivers that are not done. Returns the receivers to name,
     /// once for each stall.
     fn check(&mut self, sent: u64, waiting: bool, mut left: Vec<Stalled>) -> Option<Vec<Stalled>> {
         let now = (sent, left.iter().map(|peer| peer.behind).sum(), left.len());

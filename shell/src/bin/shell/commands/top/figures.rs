@@ -74,7 +74,7 @@ pub fn short(process: &Option<Process>) -> String {
     process.as_ref().map_or("-".into(), |process| in_short(Some(process.pid), &process.command))
 }
 
-/// Describes a receiver in a few words that tell receivers apart.
+/// Describes a receiver in a few words that distinguish it from others.
 pub fn peer_short(process: &Option<Process>) -> String {
     process.as_ref().map_or("-".into(), |process| peer_in_short(process.pid, &process.command))
 }

@@ -33,7 +33,7 @@ use whorl::internal::os::standard::{input, output};
 use whorl::internal::os::thread::start_thread;
 
 /// How long a signal or new figures may stay unnoticed while no key is pressed.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -104,7 +104,7 @@ fn show(
             if stop_signal().is_some() {
                 return Ok(Ok(()));
             }
-            if event::poll(LOOK)? {
+            if event::poll(POLL_INTERVAL)? {
                 match event::read()? {
                     Event::Key(key) if app.key(key) => return Ok(Ok(())),
                     _ => break,
