@@ -98,7 +98,8 @@ fn mailboxes(mut script: Script<'_>, how: u8) -> Tally {
     };
     let memory = Guarded::new(length);
     let measures = headed(&mut script, how, [honest.capacity(), honest.boxes(), honest.seats(), 0]);
-    let written = MailGeometry::new(measures[1], measures[0], measures[2]).map_or(0, |written| written.length());
+    let written =
+        MailGeometry::new(measures[1], measures[0], measures[2]).map_or(0, |written| written.length());
     write_header(&memory, &mut script, how, MAILBOXES, measures, written);
     scatter(&memory, &mut script);
     let peer = Peer::scripted(script, memory.words().iter().collect(), honest.seats());

@@ -191,7 +191,7 @@ pub(crate) fn report(client: &Client) -> Result<Report, RequestError> {
     let mut report = report.ok_or(ProtocolError::Malformed)?;
     if !shares_pid_namespace(client.owner().pid) {
         // The owner reports its receivers by pids that name other processes here.
-        report.participants.iter_mut().for_each(|participant| participant.pid = 0);
+        report.receivers.iter_mut().for_each(|receiver| receiver.pid = 0);
     }
     Ok(report)
 }

@@ -145,7 +145,7 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
         take_away(directory, name, file, pid)
     };
     let attached = match report(&client) {
-        Ok(report) => report.participants.iter().filter(|peer| peer.state != PeerState::Done).count(),
+        Ok(report) => report.receivers.iter().filter(|peer| peer.state != PeerState::Done).count(),
         Err(RequestError::Closed) => return Ok(Removed::Ended(pid)),
         Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! 0 kind   4 state   8 transport   12 wanted   16 memory, 8 bytes   24 sent, 8 bytes   32 rate, 8 bytes
-//! 40 messages, 8 bytes   48 message rate, 8 bytes   56 1 if the owner waits for participants
-//! 60 how many participants follow   64 connections, 8 bytes       all little-endian
-//! each participant: 0 pid   4 state   8 behind, 8 bytes   16 fill
+//! 40 messages, 8 bytes   48 message rate, 8 bytes   56 1 if the owner waits for receivers
+//! 60 how many receivers follow   64 connections, 8 bytes       all little-endian
+//! each receiver: 0 pid   4 state   8 behind, 8 bytes   16 fill
 //! ```
 
 use super::protocol::LONGEST;
@@ -23,7 +23,7 @@ pub enum Kind {
 /// The phase of an owner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// It waits for participants.
+    /// It waits for receivers.
     Waiting,
     /// It sends or serves.
     Live,
@@ -53,7 +53,7 @@ pub enum PeerState {
 
 /// One receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Participant {
+pub struct ReceiverStatus {
     /// Its process id, as the owner sees it; 0 if unknown.
     pub pid: u32,
     /// Its state.
@@ -90,18 +90,18 @@ pub struct Report {
     /// The clients of a mailbox server; 0 for a channel.
     pub connections: u64,
     /// The receivers that take part.
-    pub participants: Vec<Participant>,
+    pub receivers: Vec<ReceiverStatus>,
 }
 
 const HEAD: usize = 72;
 const EACH: usize = 20;
-/// The most participants that fit a packet, after the record.
+/// The most receivers that fit a packet, after the record.
 const MOST: usize = (LONGEST - 64 - HEAD) / EACH;
 
 impl Report {
-    /// Encodes the report. If there are more participants than fit, only the first are in it.
+    /// Encodes the report. If there are more receivers than fit, only the first are in it.
     pub fn encode(&self) -> Vec<u8> {
-        let listed = &self.participants[..self.participants.len().min(MOST)];
+        let listed = &self.receivers[..self.receivers.len().min(MOST)];
         let mut bytes = Vec::with_capacity(HEAD + listed.len() * EACH);
         for word in [self.kind as u32, self.phase as u32, self.transport as u32, self.wanted] {
             bytes.extend_from_slice(&word.to_le_bytes());
@@ -112,11 +112,11 @@ impl Report {
         bytes.extend_from_slice(&u32::from(self.waits).to_le_bytes());
         bytes.extend_from_slice(&(listed.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&self.connections.to_le_bytes());
-        for participant in listed {
-            bytes.extend_from_slice(&participant.pid.to_le_bytes());
-            bytes.extend_from_slice(&(participant.state as u32).to_le_bytes());
-            bytes.extend_from_slice(&participant.behind.to_le_bytes());
-            bytes.extend_from_slice(&participant.fill.to_le_bytes());
+        for receiver in listed {
+            bytes.extend_from_slice(&receiver.pid.to_le_bytes());
+            bytes.extend_from_slice(&(receiver.state as u32).to_le_bytes());
+            bytes.extend_from_slice(&receiver.behind.to_le_bytes());
+            bytes.extend_from_slice(&receiver.fill.to_le_bytes());
         }
         bytes
     }
@@ -125,14 +125,14 @@ impl Report {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let participants = bytes.get(HEAD..)?.chunks(EACH);
-        if participants.len() != word(60)? as usize || !(bytes.len() - HEAD).is_multiple_of(EACH) {
+        let receivers = bytes.get(HEAD..)?.chunks(EACH);
+        if receivers.len() != word(60)? as usize || !(bytes.len() - HEAD).is_multiple_of(EACH) {
             return None;
         }
-        let participants = (0..participants.len()).map(|i| {
+        let receivers = (0..receivers.len()).map(|i| {
             let at = HEAD + i * EACH;
             let all = [PeerState::Joining, PeerState::Live, PeerState::Evicted, PeerState::Done];
-            Some(Participant {
+            Some(ReceiverStatus {
                 pid: word(at)?,
                 state: one_of(&all, word(at + 4)?)?,
                 behind: long(at + 8)?,
@@ -151,7 +151,7 @@ impl Report {
             message_rate: long(48)?,
             waits: word(56)? != 0,
             connections: long(64)?,
-            participants: participants.collect::<Option<_>>()?,
+            receivers: receivers.collect::<Option<_>>()?,
         })
     }
 }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_was_encoded_comes_back_and_cut_reports_do_not() {
-        let participant = Participant { pid: 7, state: PeerState::Evicted, behind: 1 << 40, fill: 1000 };
+        let receiver = ReceiverStatus { pid: 7, state: PeerState::Evicted, behind: 1 << 40, fill: 1000 };
         let report = Report {
             kind: Kind::Server,
             phase: Phase::Live,
@@ -180,14 +180,14 @@ mod tests {
             message_rate: 7,
             waits: true,
             connections: 5,
-            participants: vec![participant; 2],
+            receivers: vec![receiver; 2],
         };
         let bytes = report.encode();
         assert_eq!(Report::decode(&bytes), Some(report.clone()));
         for cut in 0..bytes.len() {
             assert_eq!(Report::decode(&bytes[..cut]), None, "{cut}");
         }
-        let many = Report { participants: vec![participant; 100_000], ..report };
+        let many = Report { receivers: vec![receiver; 100_000], ..report };
         assert!(many.encode().len() < LONGEST - 32);
         assert!(Report::decode(&many.encode()).is_some());
     }

@@ -12,6 +12,7 @@ const RETIRED: &[&str] = &[
     "Bid",
     "Birthplace",
     "Clerk",
+    "Crowd",
     "Desk",
     "Farewell",
     "ForksWait",

@@ -5,7 +5,7 @@ use crate::channel::control::progress::SendStatus;
 use crate::channel::control::rate::{Messages, Rate};
 use crate::channel::transport::{Lag, Transport};
 use crate::registry::protocol::DisconnectReason;
-use crate::registry::status::{Participant, PeerState, Phase, Report};
+use crate::registry::status::{PeerState, Phase, ReceiverStatus, Report};
 use std::sync::Arc;
 
 /// The state of a channel at one moment.
@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// How many receivers the sender waits for before it begins; `None` once it has begun.
     pub wanted: Option<u32>,
     /// The receivers, in the order of joining. Those of a copy stay in the list when they end.
-    pub participants: Vec<Participant>,
+    pub receivers: Vec<ReceiverStatus>,
 }
 
 /// A function that the control thread calls ten times a second, and once at the end.
@@ -59,7 +59,7 @@ impl ChannelState {
             total: self.status.total(),
             waiting: self.status.is_waiting(),
             wanted: (self.status.phase() == Phase::Waiting).then(|| self.status.wanted()),
-            participants: self.participants(),
+            receivers: self.receivers(),
         }
     }
 
@@ -77,11 +77,11 @@ impl ChannelState {
             message_rate: self.messages.rate(messages),
             waits: self.status.is_waiting(),
             connections: 0,
-            participants: self.participants(),
+            receivers: self.receivers(),
         }
     }
 
-    fn participants(&self) -> Vec<Participant> {
+    fn receivers(&self) -> Vec<ReceiverStatus> {
         let state = |peer: &Peer| match (peer.disconnected, peer.place) {
             (Some(DisconnectReason::Done), _) => (PeerState::Done, Lag::default()),
             _ if peer.has_ended() => (PeerState::Done, Lag::default()),
@@ -95,7 +95,7 @@ impl ChannelState {
         };
         self.peers.map(|peer| {
             let (state, lag) = state(peer);
-            Participant { pid: peer.pid, state, behind: lag.bytes, fill: lag.fill }
+            ReceiverStatus { pid: peer.pid, state, behind: lag.bytes, fill: lag.fill }
         })
     }
 }

@@ -407,7 +407,7 @@ impl Server {
             message_rate: 0,
             waits: false,
             connections: self.connections() as u64,
-            participants: Vec::new(),
+            receivers: Vec::new(),
         }
     }
 }

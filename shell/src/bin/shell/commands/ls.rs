@@ -84,7 +84,7 @@ struct Receiver {
 impl Channel {
     fn of(listed: &Listed) -> Self {
         let report = listed.report.as_ref();
-        let taking_part = report.into_iter().flat_map(|report| &report.participants).map(|peer| {
+        let taking_part = report.into_iter().flat_map(|report| &report.receivers).map(|peer| {
             let pid = (peer.pid != 0).then_some(peer.pid);
             let state = peer_state(peer);
             Receiver { pid, command: pid.and_then(command), lag_bytes: Some(peer.behind), state }

@@ -3,7 +3,7 @@
 use crate::ui::terminal::{CopyView, Stalled};
 use std::time::{Duration, Instant};
 use whorl::internal::channel::{ProgressObserver, Snapshot};
-use whorl::internal::registry::status::{Participant, PeerState};
+use whorl::internal::registry::status::{PeerState, ReceiverStatus};
 
 /// After this long without any progress the view names the receivers that the sender waits for.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -13,8 +13,8 @@ pub fn observer(mut view: CopyView) -> ProgressObserver {
     let mut stall = StallNotice::new();
     Box::new(move |snapshot: &Snapshot| {
         if let Some(wanted) = snapshot.wanted {
-            let is_live = |peer: &&Participant| peer.state == PeerState::Live;
-            return view.gathering(snapshot.participants.iter().filter(is_live).count(), wanted);
+            let is_live = |peer: &&ReceiverStatus| peer.state == PeerState::Live;
+            return view.gathering(snapshot.receivers.iter().filter(is_live).count(), wanted);
         }
         let left = unfinished(snapshot);
         let most = left.iter().map(|peer| peer.behind).max().unwrap_or(0);
@@ -26,9 +26,9 @@ pub fn observer(mut view: CopyView) -> ProgressObserver {
 }
 
 fn unfinished(snapshot: &Snapshot) -> Vec<Stalled> {
-    let peers = snapshot.participants.iter().zip(1..);
+    let peers = snapshot.receivers.iter().zip(1..);
     let unfinished = peers.filter(|(peer, _)| peer.state != PeerState::Done);
-    let stalled = |(peer, number): (&Participant, usize)| Stalled {
+    let stalled = |(peer, number): (&ReceiverStatus, usize)| Stalled {
         peer: number,
         pid: peer.pid,
         joined: peer.state != PeerState::Joining,

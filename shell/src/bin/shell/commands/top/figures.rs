@@ -7,7 +7,7 @@ use crate::ui::units::{count, rate, short_number, size};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
-use whorl::internal::registry::status::{Kind, Participant, PeerState, TransportKind};
+use whorl::internal::registry::status::{Kind, PeerState, ReceiverStatus, TransportKind};
 use whorl::internal::registry::{Listed, State};
 
 /// Every channel and server at one time.
@@ -144,7 +144,7 @@ impl Row {
 
     fn of(listed: &Listed) -> Self {
         let report = listed.report.as_ref();
-        let peers = report.map_or(&[][..], |report| &report.participants);
+        let peers = report.map_or(&[][..], |report| &report.receivers);
         let slowest = peers.iter().max_by_key(|peer| (peer.fill, peer.behind)).filter(|peer| peer.behind > 0);
         let rings = report.filter(|report| report.kind == Kind::Ring);
         let awaited = (listed.state == State::Waiting && report.is_none()).then_some("ring");
@@ -203,7 +203,7 @@ impl Row {
 }
 
 impl Peer {
-    fn of(peer: &Participant) -> Self {
+    fn of(peer: &ReceiverStatus) -> Self {
         Self {
             process: Process::of(peer.pid),
             state: peer_state(peer),
@@ -213,7 +213,7 @@ impl Peer {
     }
 }
 
-fn fill(peer: &Participant) -> f64 {
+fn fill(peer: &ReceiverStatus) -> f64 {
     f64::from(peer.fill.min(1000)) / 1000.0
 }
 
@@ -221,7 +221,7 @@ fn fill(peer: &Participant) -> f64 {
 /// second. A sender that waits for moments only, as every sender does, is not blocked.
 fn is_blocked(listed: &Listed) -> bool {
     let Some(report) = listed.report.as_ref().filter(|_| listed.state == State::Live) else { return false };
-    let fullest = report.participants.iter().map(|peer| peer.fill).max().unwrap_or(0);
+    let fullest = report.receivers.iter().map(|peer| peer.fill).max().unwrap_or(0);
     report.waits && (fullest >= 1000 || report.rate == 0)
 }
 
@@ -243,7 +243,7 @@ mod tests {
     use whorl::internal::registry::status::{Phase, Report};
 
     fn ring(waits: bool, rate: u64, fill: u32) -> Listed {
-        let peer = Participant { pid: 1, state: PeerState::Live, behind: 1, fill };
+        let peer = ReceiverStatus { pid: 1, state: PeerState::Live, behind: 1, fill };
         let report = Report {
             kind: Kind::Ring,
             phase: Phase::Live,
@@ -255,7 +255,7 @@ mod tests {
             messages: 1,
             message_rate: 0,
             waits,
-            participants: vec![peer],
+            receivers: vec![peer],
             connections: 0,
         };
         Listed {
