@@ -236,11 +236,11 @@ fn a_name_that_has_gone_to_another_meanwhile_is_not_taken_away() {
     std::thread::sleep(Duration::from_secs(1));
     let second = sandbox.start("rm --force x");
     first.end(LIMIT).has_code(0);
-    let mut heir = sandbox.start_fed("send x");
+    let mut successor = sandbox.start_fed("send x");
     sandbox.until_owned("x");
     second.end(LIMIT);
-    assert!(sandbox.socket("x").exists(), "the heir's name was taken away");
-    assert!(heir.is_running());
+    assert!(sandbox.socket("x").exists(), "the successor's name was taken away");
+    assert!(successor.is_running());
     signal(silent.pid(), Signal::KILL);
 }
 

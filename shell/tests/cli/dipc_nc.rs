@@ -89,9 +89,9 @@ fn a_word_of_one_wakes_the_other() {
     keyboard.write_all(b"r 0 0\n").unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(piped(&server, &["-N"], b"w 0\nhello\n"), "ok 0 1\nbye quit\n");
-    let mut heard = [0; 17];
-    listener.stdout.as_mut().unwrap().read_exact(&mut heard).unwrap();
-    assert_eq!(text(&heard), "data 0 1 5\nhello\n");
+    let mut received = [0; 17];
+    listener.stdout.as_mut().unwrap().read_exact(&mut received).unwrap();
+    assert_eq!(text(&received), "data 0 1 5\nhello\n");
     drop(keyboard);
     let _ = listener.kill();
     let _ = listener.wait();

@@ -166,16 +166,16 @@ fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
     run(&mut sandbox.words("rm --force x")).silent_success();
     assert!(sandbox.left().is_empty() && is_alive(sender.pid()));
     // Another sender takes the name. The former owner leaves it alone when it ends.
-    let mut heir = sandbox.start_fed("send x");
+    let mut successor = sandbox.start_fed("send x");
     sandbox.until_owned("x");
     signal(sender.pid(), Signal::CONT);
     sender.close_stdin();
     signal(sender.pid(), Signal::TERM);
     sender.end(SOON);
     assert_eq!(sandbox.left(), ["x.sock"]);
-    heir.close_stdin();
+    successor.close_stdin();
     run(&mut sandbox.words("recv x")).silent_success();
-    heir.end(SOON).silent_success();
+    successor.end(SOON).silent_success();
     sandbox.nothing_left();
 }
 

@@ -142,9 +142,9 @@ fn the_file_is_private_whole_and_one_servers_alone() {
     assert!(sandbox.names("elsewhere/whorl").is_empty());
     signal(server.pid(), Signal::KILL);
     drop(server);
-    let heir = serve(&sandbox, "x", "--clients 1");
+    let successor = serve(&sandbox, "x", "--clients 1");
     assert!(servers(&sandbox).stdout.contains("Host: 1\n"));
-    heir.end(SOON).silent_success();
+    successor.end(SOON).silent_success();
     run(&mut sandbox.words("rm --dead")).has_code(0);
     sandbox.nothing_left();
 }

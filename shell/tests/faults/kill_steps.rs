@@ -7,7 +7,7 @@
 
 use crate::peers::{Outcome, Peer, Words, ensure, hang};
 use crate::steps::{cannot_trace, operation};
-use crate::sweep::{Case, Made, Operation, PeerSummary, sweep};
+use crate::sweep::{Case, CaseResult, Operation, SweepResult, sweep};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
@@ -17,20 +17,20 @@ fn most() -> usize {
 }
 
 /// Sweeps, prints each operation's count and the sum, and returns the sum.
-fn run(operations: &[Operation]) -> PeerSummary {
+fn run(operations: &[Operation]) -> SweepResult {
     let begun = Instant::now();
-    let tallies = sweep(operations, most());
-    for (operation, tally) in operations.iter().zip(&tallies) {
-        eprintln!("  {}, {}: {tally}", operation.name, operation.state);
+    let results = sweep(operations, most());
+    for (operation, result) in operations.iter().zip(&results) {
+        eprintln!("  {}, {}: {result}", operation.name, operation.state);
     }
-    let sum = PeerSummary::sum(&tallies);
-    let PeerSummary { points, hangs, losses, over, instructions, again } = sum;
+    let sum = SweepResult::sum(&results);
+    let SweepResult { points, hangs, losses, over, instructions, again } = sum;
     eprintln!("{} operations, {points} points, {hangs} hangs, {losses} losses", operations.len());
     eprintln!(
         "  of {instructions} instructions, in {:?}; {over} more kills came after the end; {again} tries seemed to hang, and were made again",
         begun.elapsed()
     );
-    assert!(tallies.iter().all(|tally| tally.points > 0), "an operation that was never stopped within");
+    assert!(results.iter().all(|result| result.points > 0), "an operation that was never stopped within");
     sum
 }
 
@@ -111,14 +111,14 @@ fn broken_operations_are_caught() {
     if let Some(why) = cannot_trace() {
         return crate::kit::skip("the test of killing after every instruction", &why);
     }
-    let spin = move || -> Made { Ok(Box::new(SpinLock(Words::new()))) };
-    let torn = move || -> Made { Ok(Box::new(Torn(Words::new()))) };
+    let spin = move || -> CaseResult { Ok(Box::new(SpinLock(Words::new()))) };
+    let torn = move || -> CaseResult { Ok(Box::new(Torn(Words::new()))) };
     let spin = Operation { name: "a plain spin lock", state: "broken", stops: false, make: Box::new(spin) };
     let torn = Operation { name: "announced too early", state: "broken", stops: false, make: Box::new(torn) };
     eprintln!("The hangs and losses that follow are meant to be:");
-    let tallies = sweep(&[spin, torn], usize::MAX);
-    eprintln!("  {}\n  {}", tallies[0], tallies[1]);
-    assert!(tallies[0].hangs > 0, "a spin lock with a dead owner went unnoticed");
-    assert!(tallies[1].losses > 0, "a message that was announced too early went unnoticed");
-    assert!(tallies[0].points > 0 && tallies[1].points > 0, "nothing was whole before or after");
+    let results = sweep(&[spin, torn], usize::MAX);
+    eprintln!("  {}\n  {}", results[0], results[1]);
+    assert!(results[0].hangs > 0, "a spin lock with a dead owner went unnoticed");
+    assert!(results[1].losses > 0, "a message that was announced too early went unnoticed");
+    assert!(results[0].points > 0 && results[1].points > 0, "nothing was whole before or after");
 }

@@ -3,9 +3,9 @@
 //!
 //! The survivors get no message about the death. They notice it when a wait slice ends, in the sweep.
 
-use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently, shared_zeroes};
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry, shared_zeroes};
 use super::steps::{operation, pause};
-use super::sweep::{Case, Made, Operation};
+use super::sweep::{Case, CaseResult, Operation};
 use rustix::fd::OwnedFd;
 use rustix::fs::MemfdFlags;
 use std::hint::black_box;
@@ -67,7 +67,7 @@ impl TestLock {
             unsafe { rwlock::reclaim(&lock, seat) };
             Some(())
         };
-        patiently("the seat's byte", |_| mine.occupy(seat, || true, reclaim).ok().flatten())?;
+        retry("the seat's byte", |_| mine.occupy(seat, || true, reclaim).ok().flatten())?;
         // SAFETY: as above.
         Ok((unsafe { Participant::new(lock, seat) }, mine))
     }
@@ -101,8 +101,8 @@ impl TestLock {
 /// Takes the lock both ways, several times. Reports a hang if that does not end.
 fn rounds(test: TestLock, me: &mut Participant<Lock>) -> Outcome {
     for _ in 0..2 {
-        patiently("to write", |deadline| me.write(Some(deadline)).ok().map(|_guard| test.write()))??;
-        patiently("to read", |deadline| me.read(Some(deadline)).ok().map(|_guard| test.read()))??;
+        retry("to write", |deadline| me.write(Some(deadline)).ok().map(|_guard| test.write()))??;
+        retry("to read", |deadline| me.read(Some(deadline)).ok().map(|_guard| test.read()))??;
     }
     Ok(())
 }
@@ -418,7 +418,7 @@ pub fn operations() -> Vec<Operation> {
     let each = all.into_iter().map(|row| (row, false)).chain(stopped.map(|row| (row, true)));
     for ((name, locking, states), stops) in each {
         for &(state, peers, held) in states {
-            let make = move || -> Made { Ok(Box::new(Killed::new(locking, peers, held, stops)?)) };
+            let make = move || -> CaseResult { Ok(Box::new(Killed::new(locking, peers, held, stops)?)) };
             operations.push(Operation { name, state, stops, make: Box::new(make) });
         }
     }

@@ -1,10 +1,10 @@
 //! The mailboxes' operations, through the library: take a seat, write (lock, fill, commit, unlock, notify), read,
 //! leave, reclaim.
 
-use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry};
 use super::ring::{message, number_of};
 use super::steps::{operation, pause};
-use super::sweep::{Case, Made, Operation};
+use super::sweep::{Case, CaseResult, Operation};
 use rustix::fd::AsFd;
 use std::hint::black_box;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub fn open(segment: &MailSegment) -> Result<MailSegment, Fault> {
 
 pub fn write(user: &mut Mailboxes, number: u64) -> Result<u64, Fault> {
     let written =
-        patiently("to write", |deadline| match user.write_until(0, &message(number), Some(deadline)) {
+        retry("to write", |deadline| match user.write_until(0, &message(number), Some(deadline)) {
             Err(error) if error.lock_error().is_some() => None,
             other => Some(other),
         })?;
@@ -55,7 +55,7 @@ pub fn write(user: &mut Mailboxes, number: u64) -> Result<u64, Fault> {
 /// Reads the latest message and checks that it is whole. Returns its number and its version.
 pub fn read(user: &mut Mailboxes) -> Result<(u64, u64), Fault> {
     let look = |bytes: &[u8], version: u64| number_of(bytes).map(|number| (number, version));
-    let read = patiently("to read", |deadline| match user.read_with(0, Some(deadline), look) {
+    let read = retry("to read", |deadline| match user.read_with(0, Some(deadline), look) {
         Err(error) if error.lock_error().is_some() => None,
         other => Some(other),
     })?;
@@ -217,7 +217,7 @@ pub fn operations() -> Vec<Operation> {
     let mut all = Vec::new();
     for (name, posting, stops) in kinds {
         for (state, said) in states {
-            let make = move || -> Made { Ok(Box::new(Killed::new(posting, state, stops)?)) };
+            let make = move || -> CaseResult { Ok(Box::new(Killed::new(posting, state, stops)?)) };
             all.push(Operation { name, state: said, stops, make: Box::new(make) });
         }
     }

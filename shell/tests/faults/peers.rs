@@ -42,7 +42,7 @@ const PATIENCE: u32 = 50;
 const SHORT: Duration = Duration::from_millis(120);
 
 /// Tries with a short deadline until there is an answer. Returns a hang when the patience ends.
-pub fn patiently<T>(what: &str, mut attempt: impl FnMut(Instant) -> Option<T>) -> Result<T, Fault> {
+pub fn retry<T>(what: &str, mut attempt: impl FnMut(Instant) -> Option<T>) -> Result<T, Fault> {
     for _ in 0..PATIENCE {
         if let Some(answer) = attempt(Instant::now() + SHORT) {
             return Ok(answer);
@@ -76,7 +76,7 @@ impl Words {
 
     /// Waits until a word is not 0.
     pub fn wait(self, index: usize, what: &str) -> Outcome {
-        patiently(what, |deadline| match self.get(index) {
+        retry(what, |deadline| match self.get(index) {
             0 => {
                 SharedFutex.wait(&self.0[index], 0, Some(deadline));
                 (self.get(index) != 0).then_some(())

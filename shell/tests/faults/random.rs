@@ -2,7 +2,7 @@
 //! senders, and the processes attached to a mailbox.
 
 use super::mail;
-use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry};
 use super::ring::{drain, geometry, message, request_seat, sit, take};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
         // The dead receiver is known by its byte alone, even if it was killed before it took its seat.
         membership.reclaim_dead();
         let before = words.get(SENT);
-        patiently("the sender, after a death", |deadline| {
+        retry("the sender, after a death", |deadline| {
             while words.get(SENT) == before && Instant::now() < deadline {
                 sleep(Duration::from_micros(100));
                 membership.admit_all();
@@ -126,10 +126,10 @@ pub fn senders(mut random: u64, kills: u32, happened: Words) -> Outcome {
         let segment = Segment::reserve(geometry()).expect("a segment");
         let sender = Peer::fork("the sender", || admitting(&segment, words));
         words.wait(OWNED, "the sender")?;
-        let heir = Peer::fork("the heir", || heir(&segment, words));
-        words.wait(JOINED, "the heir")?;
+        let survivor = Peer::fork("the survivor", || survivor(&segment, words));
+        words.wait(JOINED, "the survivor")?;
         end_at_random(sender, &mut random, happened);
-        heir.end("the heir")?;
+        survivor.end("the survivor")?;
         words.free();
     }
     Ok(())
@@ -149,7 +149,7 @@ fn admitting(segment: &Segment, words: Words) -> Outcome {
     Ok(())
 }
 
-fn heir(segment: &Segment, words: Words) -> Outcome {
+fn survivor(segment: &Segment, words: Words) -> Outcome {
     let (ring, _locks) = sit(segment, 0)?;
     let pending = request_seat(ring, 0, true)?;
     words.set(JOINED, 1);
@@ -157,14 +157,14 @@ fn heir(segment: &Segment, words: Words) -> Outcome {
         Ok(receiver) => receiver,
         // It was killed before it had sent anything.
         Err(whorl_core::error::JoinError::SenderDied) if words.get(SENT) == 0 => return Ok(()),
-        Err(why) => return loss(format!("the heir met: {why}")),
+        Err(why) => return loss(format!("the survivor met: {why}")),
     };
     let mut next = Some(0);
     match drain(&mut receiver, &mut next)? {
         ReadError::SenderDied => ensure(next >= Some(words.get(SENT).into()), || {
             format!("{} were published, and read up to {next:?}", words.get(SENT))
         }),
-        why => loss(format!("the heir met: {why}")),
+        why => loss(format!("the survivor met: {why}")),
     }
 }
 

@@ -32,7 +32,7 @@ pub trait Case {
     fn survive(self: Box<Self>) -> Outcome;
 }
 
-pub type Made = Result<Box<dyn Case>, Fault>;
+pub type CaseResult = Result<Box<dyn Case>, Fault>;
 
 /// An operation in a state of contention.
 pub struct Operation {
@@ -40,12 +40,12 @@ pub struct Operation {
     pub state: &'static str,
     /// Whether the victim is only stopped at each instruction. Then no process may wait for it.
     pub stops: bool,
-    pub make: Box<dyn Fn() -> Made>,
+    pub make: Box<dyn Fn() -> CaseResult>,
 }
 
 /// The counts of kills at the instructions of one operation.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct PeerSummary {
+pub struct SweepResult {
     /// Kills at an instruction of the operation.
     pub points: u32,
     /// Kills after it, because the victim had taken another path than at first.
@@ -58,7 +58,7 @@ pub struct PeerSummary {
     pub again: u32,
 }
 
-impl PeerSummary {
+impl SweepResult {
     pub fn sum(all: &[Self]) -> Self {
         all.iter().fold(Self::default(), |sum, each| Self {
             points: sum.points + each.points,
@@ -71,7 +71,7 @@ impl PeerSummary {
     }
 }
 
-impl fmt::Display for PeerSummary {
+impl fmt::Display for SweepResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { points, over, hangs, losses, instructions, again } = self;
         write!(
@@ -103,7 +103,7 @@ const FAULTS: u32 = 3;
 
 /// Kills at every instruction of every operation. If an operation has more than `most` of them, kills at every second,
 /// third and so on.
-pub fn sweep(operations: &[Operation], most: usize) -> Vec<PeerSummary> {
+pub fn sweep(operations: &[Operation], most: usize) -> Vec<SweepResult> {
     assert!(operations.len() <= MOST);
     let boards: &'static [Board; MOST] = shared_zeroes();
     let all = || operations.iter().zip(boards);
@@ -194,11 +194,11 @@ impl Board {
         }
     }
 
-    fn tally(&self) -> PeerSummary {
+    fn tally(&self) -> SweepResult {
         let [points, over, hangs, losses, instructions] =
             self.counters.each_ref().map(|counter| counter.load(SeqCst));
         let again = self.again.load(SeqCst);
-        PeerSummary { points, over, hangs, losses, instructions, again }
+        SweepResult { points, over, hangs, losses, instructions, again }
     }
 }
 

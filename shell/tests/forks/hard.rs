@@ -131,8 +131,8 @@ fn victim_in(scene: &str, sandbox: &Sandbox) -> (Victim, i32) {
     let run = sandbox.at("run");
     let variables = [("WHORL_TEST_SCENE", scene.as_ref()), ("XDG_RUNTIME_DIR", run.as_os_str())];
     let mut victim = Victim::start("hard::prepared", &variables);
-    victim.let_go();
-    let number = victim.heard("opened");
+    victim.run_on();
+    let number = victim.wait_for("opened");
     assert_ne!(lives(victim.pid()), Vec::<String>::new(), "it holds something");
     (victim, number)
 }
@@ -152,7 +152,7 @@ fn forked_in(scene: &str) -> (Sandbox, Victim, Grandchild, i32) {
     let sandbox = Sandbox::new();
     let (mut victim, number) = victim_in(scene, &sandbox);
     victim.fork();
-    let child = Grandchild(victim.heard("forked"));
+    let child = Grandchild(victim.wait_for("forked"));
     holds_nothing(child.0);
     (sandbox, victim, child, number)
 }
@@ -201,7 +201,7 @@ fn a_signal_handler_may_fork_while_something_is_opened() {
 fn a_child_has_its_own_and_its_child_does_not() {
     let sandbox = Sandbox::new();
     let (mut victim, child) = victim_in("child", &sandbox);
-    let grandchild = Grandchild(victim.heard("grandchild"));
+    let grandchild = Grandchild(victim.wait_for("grandchild"));
     let child = Grandchild(child);
     holds_nothing(grandchild.0);
     assert_eq!(lives(child.0).len(), 2 + 2, "its own listener, client and locks: {:?}", lives(child.0));

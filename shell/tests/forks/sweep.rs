@@ -132,14 +132,14 @@ fn sweep(scene: &str, phase: &str, from: usize) -> usize {
         let mut victim = stage.victim(scene, phase == "opened");
         for _ in 0..calls {
             victim.next_call();
-            if victim.has_said(phase).is_some() {
+            if victim.printed(phase).is_some() {
                 return calls;
             }
         }
         victim.fork();
-        victim.let_go();
-        let child = Grandchild(victim.heard("forked"));
-        victim.heard(phase);
+        victim.run_on();
+        let child = Grandchild(victim.wait_for("forked"));
+        victim.wait_for(phase);
         let mut found = Vec::new();
         until(SOON, &format!("{scene}: forked after {calls} calls, the child holds nothing"), || {
             found = lives(child.0);

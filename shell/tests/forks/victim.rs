@@ -45,8 +45,8 @@ impl Victim {
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("this binary");
         let (input, output) = (process.stdin.take().expect("a pipe"), process.stdout.take().expect("a pipe"));
         let mut victim = Self { process, input, output, said: String::new(), opener: 0, forker: 0 };
-        victim.forker = victim.heard("forker");
-        victim.opener = victim.heard("opener");
+        victim.forker = victim.wait_for("forker");
+        victim.opener = victim.wait_for("opener");
         assert_eq!(victim.wait(), Some(libc::SIGSTOP), "it stops itself");
         let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
         victim.ptrace(libc::PTRACE_SETOPTIONS, options as usize);
@@ -58,7 +58,7 @@ impl Victim {
     }
 
     /// The number that it printed after this word, if it has printed that.
-    pub fn has_said(&mut self, word: &str) -> Option<pid_t> {
+    pub fn printed(&mut self, word: &str) -> Option<pid_t> {
         while rustix::io::ioctl_fionread(&self.output).is_ok_and(|bytes| bytes > 0) {
             self.listen();
         }
@@ -69,9 +69,9 @@ impl Victim {
     }
 
     /// Waits until it has printed this word.
-    pub fn heard(&mut self, word: &str) -> pid_t {
+    pub fn wait_for(&mut self, word: &str) -> pid_t {
         loop {
-            if let Some(number) = self.has_said(word) {
+            if let Some(number) = self.printed(word) {
                 return number;
             }
             self.listen();
@@ -106,13 +106,13 @@ impl Victim {
         let waits = format!("{} ", libc::SYS_futex);
         let call = format!("/proc/{}/task/{}/syscall", self.pid(), self.forker);
         until(SOON * 4, "it forks", || {
-            self.has_said("forked").is_some()
+            self.printed("forked").is_some()
                 || std::fs::read_to_string(&call).is_ok_and(|call| call.starts_with(&waits))
         });
     }
 
     /// Lets the opener continue without further stops.
-    pub fn let_go(&mut self) {
+    pub fn run_on(&mut self) {
         self.ptrace(libc::PTRACE_DETACH, 0);
     }
 
@@ -162,7 +162,7 @@ fn say(word: &str, number: pid_t) {
 /// The victim's side. `body` gets a function that prints how far it is. Ends when its tester does.
 pub fn victim(body: impl FnOnce(&dyn Fn(&str, i32))) {
     std::thread::scope(|scope| {
-        scope.spawn(fork_when_told);
+        scope.spawn(fork_on_request);
         // SAFETY: from now on this process's parent traces this thread.
         unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
         // SAFETY: a plain system call.
@@ -173,7 +173,7 @@ pub fn victim(body: impl FnOnce(&dyn Fn(&str, i32))) {
     });
 }
 
-fn fork_when_told() {
+fn fork_on_request() {
     // SAFETY: a plain system call.
     say("forker", unsafe { libc::gettid() });
     let mut byte = [0];

@@ -75,11 +75,11 @@ impl Drop for Scribbler {
 
 /// Runs `calls` in a thread of its own. It reports after each call that the call has returned.
 fn all_return(calls: impl FnOnce(&mut dyn FnMut(&'static str)) + Send + 'static) {
-    let (said, heard) = mpsc::channel();
-    let thread = std::thread::spawn(move || calls(&mut |what| _ = said.send(what)));
+    let (report, reports) = mpsc::channel();
+    let thread = std::thread::spawn(move || calls(&mut |what| _ = report.send(what)));
     let mut last = "nothing";
     loop {
-        match heard.recv_timeout(LIMIT) {
+        match reports.recv_timeout(LIMIT) {
             Ok(what) => last = what,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("the call after {last:?} does not return"),
@@ -100,26 +100,26 @@ fn mailboxes_under_fire(scribble: Scribble, rounds: u32) {
     let segment = MailSegment::create(MailGeometry::new(2, 256, 4).unwrap()).unwrap();
     let (mut a, mut b) = (segment.sit().unwrap(), segment.sit().unwrap());
     let _scribbler = Scribbler::start(&segment, scribble);
-    all_return(move |said| {
+    all_return(move |report| {
         for _ in 0..rounds {
             for user in [&mut a, &mut b] {
                 let _ = user.read_into(0, &mut [0; 256], soon());
-                said("read_into");
+                report("read_into");
                 let _ = user.read_with(1, soon(), |bytes, _| bytes.len());
-                said("read_with");
+                report("read_with");
                 let _ = user.write_until(0, &[1; 256], soon());
-                said("write_until");
+                report("write_until");
                 let _ = user.wait_newer(0, u64::MAX, soon());
-                said("wait_newer");
+                report("wait_newer");
                 let _ = user.wait_newer(1, 0, soon());
-                said("wait_newer, for any");
+                report("wait_newer, for any");
                 let _ = user.wait_for_version(1, u64::MAX, soon());
-                said("wait_for_version");
+                report("wait_for_version");
             }
             segment.reclaim_dead();
-            said("reclaim_dead");
+            report("reclaim_dead");
             drop(segment.sit());
-            said("sit");
+            report("sit");
         }
     });
 }
@@ -145,39 +145,39 @@ fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
     let [_, control] = segment.objects();
     let scribbler = Scribbler::start(control, scribble);
     let reading = segment.attach(Owner::LockHolder).unwrap();
-    let receive = move |said: &mut dyn FnMut(&'static str)| {
+    let receive = move |report: &mut dyn FnMut(&'static str)| {
         for round in 0..rounds {
             let Ok(applicant) = PendingReceiver::request_seat(reading.clone(), round % 4, true, 1) else {
                 continue;
             };
-            said("ask");
+            report("ask");
             let Ok(mut receiver) = applicant.admitted(soon()) else { continue };
-            said("admitted");
+            report("admitted");
             for _ in 0..4 {
                 if let Ok(run) = receiver.read(soon()) {
                     let _ = run.item(0).copy_to(&mut [0; 64]);
                     let count = run.len();
                     run.release(count);
                 }
-                said("read");
+                report("read");
                 let _ = receiver.arm();
-                said("arm");
+                report("arm");
             }
         }
     };
-    let send = move |said: &mut dyn FnMut(&'static str)| {
+    let send = move |report: &mut dyn FnMut(&'static str)| {
         for _ in 0..rounds {
             if let Ok(mut claim) = sender.claim(2, soon()) {
                 let _ = claim.slot(0).write(&[7; 64]);
                 claim.publish(1);
             }
-            said("claim");
+            report("claim");
             let _ = sender.drain(soon());
-            said("drain");
+            report("drain");
             membership.admit_all();
             membership.reclaim_dead();
             membership.evict(1);
-            said("membership");
+            report("membership");
         }
     };
     let receiving = std::thread::spawn(move || all_return(receive));

@@ -109,7 +109,7 @@ fn what_the_output_of_a_copy_is_may_change_at_any_moment() {
     race("copy", &outside, &names, &PLANTS, move |number| {
         let more = if number.is_multiple_of(3) { " --no-clobber" } else { "" };
         let ended = run(&mut here.words(&format!("copy -q -n 8{more} source")));
-        drain.drink();
+        drain.drain();
         check_end(ended)
     });
     assert_eq!(sandbox.parts(), Vec::<std::path::PathBuf>::new());
@@ -134,7 +134,7 @@ fn what_the_output_of_a_receiver_is_may_change_at_any_moment() {
             signal(send.pid(), Signal::KILL); // it may wait for a process that is gone
         }
         send.end(LIMIT);
-        drain.drink();
+        drain.drain();
         check_end(ended)
     });
     run(&mut sandbox.script("shell recv x out & shell send x source --peers 1 && wait")).silent_success();

@@ -101,7 +101,7 @@ impl Outside {
     }
 
     /// Reads what was written into the fifo, so that it does not fill.
-    pub fn drink(&self) {
+    pub fn drain(&self) {
         while rustix::io::read(&self.fifo, &mut [0; 1 << 16]).is_ok() {}
     }
 

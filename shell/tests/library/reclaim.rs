@@ -238,13 +238,13 @@ fn a_wait_for_a_newer_message_ends_at_its_deadline_although_a_writer_is_stopped(
         }
         is_inside
     });
-    let (said, heard) = mpsc::channel();
+    let (report, reports) = mpsc::channel();
     thread::spawn(move || {
         let soon = || Some(Instant::now() + Duration::from_millis(100));
         let version = me.wait_for_version(0, 0, soon()).map_err(|error| error.to_string());
-        said.send((version, me.wait_newer(0, 0, soon()).map_err(|error| error.to_string())))
+        report.send((version, me.wait_newer(0, 0, soon()).map_err(|error| error.to_string())))
     });
-    let (version, message) = heard.recv_timeout(LIMIT).expect("both waits end");
+    let (version, message) = reports.recv_timeout(LIMIT).expect("both waits end");
     assert!(version.is_ok_and(|version| version > Some(0)), "the version needs no lock");
     assert_eq!(message, Ok(None), "the message could not be read");
 }

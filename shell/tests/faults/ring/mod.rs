@@ -6,8 +6,8 @@
 mod receiver;
 mod sender;
 
-use super::peers::{Fault, loss, patiently};
-use super::sweep::{Made, Operation};
+use super::peers::{Fault, loss, retry};
+use super::sweep::{CaseResult, Operation};
 use receiver::{KilledReceiver, Receiving};
 use sender::{KilledSender, Sending};
 use std::time::Instant;
@@ -64,7 +64,7 @@ pub fn sit(segment: &Segment, seat: u32) -> Result<(SharedRing, ByteLocks), Faul
         Err(error) => return loss(format!("cannot attach: {error}")),
     };
     let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
-    let held = patiently("the seat's byte", |_| locks.try_lock(seat).is_ok_and(|held| held).then_some(()));
+    let held = retry("the seat's byte", |_| locks.try_lock(seat).is_ok_and(|held| held).then_some(()));
     held.map(|()| (ring, locks))
 }
 
@@ -110,7 +110,7 @@ pub fn take(
 pub fn drain(receiver: &mut Receiver<SharedRing>, next: &mut Option<u64>) -> Result<ReadError, Fault> {
     loop {
         let mut outcome = Ok(());
-        let met = patiently("a receiver that waits for messages", |deadline| {
+        let met = retry("a receiver that waits for messages", |deadline| {
             match take(receiver, next, Some(deadline)) {
                 Ok(None) => None,
                 Ok(Some(met)) => Some(Some(met)),
@@ -163,11 +163,11 @@ pub fn operations() -> Vec<Operation> {
     let mut all = Vec::new();
     for (state, said) in STATES {
         for (name, kind) in receiving {
-            let make = move || -> Made { Ok(Box::new(KilledReceiver::new(kind, state)?)) };
+            let make = move || -> CaseResult { Ok(Box::new(KilledReceiver::new(kind, state)?)) };
             all.push(Operation { name, state: said, stops: false, make: Box::new(make) });
         }
         for (name, kind) in sending {
-            let make = move || -> Made { Ok(Box::new(KilledSender::new(kind, state))) };
+            let make = move || -> CaseResult { Ok(Box::new(KilledSender::new(kind, state))) };
             all.push(Operation { name, state: said, stops: false, make: Box::new(make) });
         }
     }

@@ -1,6 +1,6 @@
 //! A sender that is killed, and the receiver that it leaves.
 
-use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
+use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry};
 use super::super::steps::{operation, pause};
 use super::super::sweep::Case;
 use super::{
@@ -85,7 +85,7 @@ impl Case for KilledSender {
     fn at_pause(&mut self, number: u32) -> Outcome {
         if number == 0 {
             let (segment, words, state, operation) = (&self.segment, self.words, self.state, self.operation);
-            self.witness = Some(Peer::fork("the witness", || heir(segment, words, state, operation)));
+            self.witness = Some(Peer::fork("the witness", || survivor(segment, words, state, operation)));
             return self.words.wait(JOINED, "the witness");
         }
         if matches!(self.operation, Sending::Admit | Sending::Reclaim) {
@@ -112,7 +112,7 @@ impl Case for KilledSender {
         // No receiver is admitted any more, and none waits for that without end.
         let (ring, _locks) = sit(&self.segment, 3)?;
         let mut pending = Some(request_seat(ring, 3, true)?);
-        let met = patiently("a new receiver waits to be admitted", |deadline| {
+        let met = retry("a new receiver waits to be admitted", |deadline| {
             let again = pending.take().or_else(|| {
                 let ring = self.segment.attach(Owner::LockHolder).ok()?;
                 PendingReceiver::request_seat(ring, 3, true, 0).ok()
@@ -147,7 +147,7 @@ impl KilledSender {
 }
 
 /// The receiver that a killed sender leaves. It must get everything that was published, and then the right kind of end.
-fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Outcome {
+fn survivor(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Outcome {
     let (ring, _locks) = sit(segment, WITNESS)?;
     let pending = request_seat(ring, WITNESS, true)?;
     words.set(JOINED, 1);

@@ -62,11 +62,11 @@ fn holder(server: &Server) -> TcpStream {
     stream
 }
 
-fn has_heard_nothing(stream: &TcpStream) -> bool {
+fn has_received_nothing(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
-    let heard = (&mut &*stream).read(&mut [0]);
+    let received = (&mut &*stream).read(&mut [0]);
     stream.set_nonblocking(false).unwrap();
-    heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    received.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Waiting for the last line of the other end waits for an event, not for time.
@@ -84,14 +84,14 @@ fn silent_clients_without_the_token_make_room_for_clients_with_it() {
         if silent.len() > 4 {
             // Half of the places: the oldest makes room.
             assert_eq!(rest(silent.pop_front().unwrap()), busy);
-            assert!(silent.iter().all(has_heard_nothing));
+            assert!(silent.iter().all(has_received_nothing));
         }
     }
     // A client with the token takes such a place, too, and leaves it once it has sent the token.
     let mut holders = vec![holder(&server)];
     assert_eq!(rest(silent.pop_front().unwrap()), busy);
     holders.extend((0..4).map(|_| holder(&server)));
-    assert!(silent.iter().all(has_heard_nothing), "there was room for all of these");
+    assert!(silent.iter().all(has_received_nothing), "there was room for all of these");
     // All eight places are taken. Each client with the token takes the place of a silent one.
     for stream in silent.drain(..) {
         holders.push(holder(&server));
