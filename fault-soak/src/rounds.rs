@@ -132,7 +132,7 @@ fn ring(soak: &Soak, place: &Path, random: &mut Random) -> Result<()> {
     }
     sender.close_stdin();
     for receiver in receivers {
-        // A receiver that joined after the end of the stream has waited for another sender in vain.
+        // A receiver that joined after the end of the stream has waited for another sender that did not come.
         let codes: &[i32] = if sender_dies { &[0, NO_SENDER, SENDER_DIED] } else { &[0, NO_SENDER] };
         let ended = receiver.end()?.has(codes)?;
         let mut counts = ended.stdout.split_whitespace().map(|number| number.parse().unwrap_or(0));

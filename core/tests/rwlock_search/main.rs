@@ -49,7 +49,7 @@ fn verify(config: Config) -> Overtaking {
         Verdict::Unsafe(trace) => {
             panic!("{roles}: two participants are in that exclude each other:\n{trace}")
         }
-        Verdict::Starves(trace) => panic!("{roles}: a participant may wait for ever: {trace}"),
+        Verdict::Starves(trace) => panic!("{roles}: a participant may wait forever: {trace}"),
     }
     most
 }

@@ -22,7 +22,7 @@ pub struct Config {
     pub reclamation: Reclamation,
     /// How many participants may reclaim the same seat at the same time.
     pub reclaimers: usize,
-    /// Whether a participant that wants nothing of the lock may stop for ever in the middle of a reclamation.
+    /// Whether a participant that wants nothing of the lock may stop forever in the middle of a reclamation.
     pub stops: bool,
     pub mutant: Mutant,
     /// Whether to count the participants that overtake seat 0.
