@@ -8,7 +8,7 @@ use benches::copying::files::Place;
 use benches::many_connections::{self, UNDER_WAY};
 use benches::options::{Options, Timing};
 use benches::report::{Better, Case};
-use benches::servers::{Load, Verb, Who, rate};
+use benches::servers::{Load, ServerKind, Verb, rate};
 use benches::targets::{Against, Bound, Target, at_least, beside};
 use std::path::Path;
 use std::time::Duration;
@@ -25,8 +25,8 @@ const CASES: [(usize, usize, usize, f64); 7] = [
     (65536, 8, 16, 1.15),
 ];
 /// The numbers of open connections.
-const CROWDS: [usize; 5] = [1, 10, 100, 1000, 10_000];
-const QUICK_CROWDS: [usize; 3] = [1, 100, 1000];
+const CONNECTIONS: [usize; 5] = [1, 10, 100, 1000, 10_000];
+const QUICK_CONNECTIONS: [usize; 3] = [1, 100, 1000];
 const RIVALS: &[&str] = &["redis", "memcached"];
 
 fn main() {
@@ -60,7 +60,8 @@ fn main() {
                 println!("{name}");
                 continue;
             }
-            let parties: Vec<Who> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
+            let parties: Vec<ServerKind> =
+                ServerKind::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
             let rows = interleave(
                 &parties,
                 rounds,
@@ -86,10 +87,11 @@ fn main() {
 /// Reads through more and more connections, each of which is used in turn. Also measures the memory of an idle
 /// connection.
 fn connections(options: &Options, (shell, place): (&Path, &Path)) {
-    let parties: Vec<Who> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
+    let parties: Vec<ServerKind> =
+        ServerKind::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
     let control = Control::map();
-    let crowds: &[usize] = if options.quick { &QUICK_CROWDS } else { &CROWDS };
-    for &connections in crowds {
+    let counts: &[usize] = if options.quick { &QUICK_CONNECTIONS } else { &CONNECTIONS };
+    for &connections in counts {
         let name = format!("connections x{connections}");
         if !options.wants_case(&name) {
             continue;
@@ -115,7 +117,7 @@ fn connections(options: &Options, (shell, place): (&Path, &Path)) {
         let rates: Vec<_> = rows.iter().map(|row| row.map(|served| served.rate)).collect();
         let title = format!("{name} open, all used in turn: get 4 KiB, at most {UNDER_WAY} under way");
         table(options, (&name, &title, "requests/s"), Better::Higher, &rates, connections);
-        if connections >= 1000 && Some(&connections) == crowds.last() {
+        if connections >= 1000 && Some(&connections) == counts.last() {
             let memory: Vec<_> = present(&rows).map(|row| row.map(|served| served.memory)).collect();
             let name = "connections-memory";
             let title =
@@ -149,7 +151,8 @@ fn table(
 /// Measures reads of a process that is attached to the mailboxes, compared with the most that one core of a server
 /// gives. That is half of what a pipelined client gets from both cores.
 fn attached(options: &Options, (shell, place): (&Path, &Path), name: &str, time: Duration, rounds: usize) {
-    let parties: Vec<Who> = Who::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
+    let parties: Vec<ServerKind> =
+        ServerKind::ALL.into_iter().filter(|who| options.wants(who.name())).collect();
     let rows = interleave(
         &parties,
         rounds,
@@ -159,7 +162,7 @@ fn attached(options: &Options, (shell, place): (&Path, &Path), name: &str, time:
             let server = who.start(shell, place)?;
             let load = Load { verb: Verb::Get, size: 4096, connections: 8, pipeline: 16 };
             Ok(match who {
-                Who::Whorl => read_attached(&server, time),
+                ServerKind::Whorl => read_attached(&server, time),
                 _ => rate(&server, load, time).map(|value| value / 2.0),
             })
         },

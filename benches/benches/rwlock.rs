@@ -13,7 +13,7 @@ use benches::targets::{Target, at_least, at_most, limit};
 
 /// A contender without its type. It runs a question once, and returns operations per second, or the waits in ms.
 type Ask = fn(&'static Control, Question, &Timing) -> Run<Vec<f64>>;
-const EVERYBODY: [(&str, Ask); 5] = [
+const CONTENDERS: [(&str, Ask); 5] = [
     (Whorl::NAME, ask::<Whorl>),
     (Pthread::<false>::NAME, ask::<Pthread<false>>),
     (Pthread::<true>::NAME, ask::<Pthread<true>>),
@@ -61,7 +61,7 @@ fn main() {
 
 impl Bench {
     fn rows(&self, question: Question, timing: &Timing, rounds: usize) -> Vec<Collected<Vec<f64>>> {
-        let parties: Vec<_> = EVERYBODY.iter().filter(|(name, _)| self.options.wants(name)).collect();
+        let parties: Vec<_> = CONTENDERS.iter().filter(|(name, _)| self.options.wants(name)).collect();
         interleave(
             &parties,
             rounds,

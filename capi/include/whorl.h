@@ -89,7 +89,7 @@ typedef struct whorl_server whorl_server;
 // How a channel is created. Set `size` to `sizeof(whorl_sender_options)` and every other field that you do not need to 0,
 // which means its default.
 typedef struct {
-  // The size of this struct, which tells the library's version of it.
+  // The size of this struct, which identifies its version.
   size_t size;
   // Bytes of the ring, rounded up to a power of two; the default is 1 MiB. The longest message has half of it less 8 bytes.
   uint64_t ring;
@@ -118,7 +118,7 @@ typedef struct {
 // How a channel is joined. Set `size` to `sizeof(whorl_receiver_options)` and every other field that you do not need to 0,
 // which means its default.
 typedef struct {
-  // The size of this struct, which tells the library's version of it.
+  // The size of this struct, which identifies its version.
   size_t size;
   // A `whorl_start`; the default is `WHORL_START_FIRST`.
   int start;
@@ -141,7 +141,7 @@ typedef struct {
 // What a server gives its clients, and where it announces itself. Set `size` to `sizeof(whorl_server_options)`, set
 // `directory`, and set every other field that you do not need to 0.
 typedef struct {
-  // The size of this struct, which tells the library's version of it.
+  // The size of this struct, which identifies its version.
   size_t size;
   // The directory in which the server announces itself; it is created if it does not exist. It must be given.
   const char *directory;
@@ -206,7 +206,7 @@ whorl_status whorl_sender_create(const char *name,
 // Waits until `count` receivers have joined, at most `timeout_ms` milliseconds; a negative time has no limit.
 //
 // # Safety
-// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 whorl_status whorl_sender_wait_for_receivers(whorl_sender *sender,
                                              uint32_t count,
                                              int64_t timeout_ms);
@@ -214,14 +214,14 @@ whorl_status whorl_sender_wait_for_receivers(whorl_sender *sender,
 // Returns the number of receivers that take part now, or 0 if `sender` is null.
 //
 // # Safety
-// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread changes it meanwhile.
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread changes it during the call.
 size_t whorl_sender_receivers(const whorl_sender *sender);
 
 // Sends one message to every receiver that takes part. Waits for the slowest receiver at most `timeout_ms` milliseconds: 0 does
 // not wait, a negative time has no limit.
 //
 // # Safety
-// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 // - `data` points to `length` bytes; it may be null if `length` is 0.
 whorl_status whorl_sender_send(whorl_sender *sender,
                                const void *data,
@@ -232,7 +232,7 @@ whorl_status whorl_sender_send(whorl_sender *sender,
 // in `*summary` how many receivers ended in which way, if `summary` is not null.
 //
 // # Safety
-// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 // - `summary` is null or points to room for one.
 whorl_status whorl_sender_finish(whorl_sender *sender,
                                  int64_t timeout_ms,
@@ -259,15 +259,15 @@ whorl_status whorl_receiver_join(const char *name,
 // null.
 //
 // # Safety
-// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it meanwhile.
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it during the call.
 size_t whorl_receiver_max_message_len(const whorl_receiver *receiver);
 
 // Receives the next message into `buffer`. Waits at most `timeout_ms` milliseconds: 0 does not wait, a negative time has no
 // limit. A message that does not fit is `WHORL_ERR_TOO_LONG`, and stays for a longer buffer.
 //
 // # Safety
-// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it meanwhile.
-// - `buffer` points to `capacity` bytes that no other thread uses meanwhile; it may be null if `capacity` is 0.
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it during the call.
+// - `buffer` points to `capacity` bytes that no other thread uses during the call; it may be null if `capacity` is 0.
 // - `message` points to room for one.
 whorl_status whorl_receiver_recv(whorl_receiver *receiver,
                                  void *buffer,
@@ -279,14 +279,14 @@ whorl_status whorl_receiver_recv(whorl_receiver *receiver,
 // the descriptor is readable. The descriptor belongs to the receiver: do not close it.
 //
 // # Safety
-// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it meanwhile.
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it during the call.
 int whorl_receiver_fd(const whorl_receiver *receiver);
 
 // Prepares to wait for the descriptor. Stores true in `*armed` if the caller can wait now, or false if there is something to
 // receive already.
 //
 // # Safety
-// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it meanwhile.
+// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it during the call.
 // - `armed` points to room for a bool.
 whorl_status whorl_receiver_arm(whorl_receiver *receiver,
                                 bool *armed);
@@ -308,13 +308,13 @@ whorl_status whorl_mailboxes_attach(uint16_t port,
 // Returns the number of mailboxes, which are numbered from 0, or 0 if `mailboxes` is null.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 uint32_t whorl_mailboxes_count(const whorl_mailboxes *mailboxes);
 
 // Returns the most bytes that a message can have, or 0 if `mailboxes` is null.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 size_t whorl_mailboxes_capacity(const whorl_mailboxes *mailboxes);
 
 // Copies the latest message of mailbox `index` into `buffer`. `*length` is its length and `*version` its version: 0 for a
@@ -323,8 +323,8 @@ size_t whorl_mailboxes_capacity(const whorl_mailboxes *mailboxes);
 // Waits for at most one writer, at most `timeout_ms` milliseconds; a negative time has no limit.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
-// - `buffer` points to `capacity` bytes that no other thread uses meanwhile; it may be null if `capacity` is 0.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
+// - `buffer` points to `capacity` bytes that no other thread uses during the call; it may be null if `capacity` is 0.
 // - `length` points to room for one; `version` does too, or is null.
 whorl_status whorl_mailboxes_read(whorl_mailboxes *mailboxes,
                                   uint32_t index,
@@ -336,11 +336,11 @@ whorl_status whorl_mailboxes_read(whorl_mailboxes *mailboxes,
 
 // Replaces the message of mailbox `index`, as a whole. `*version` is its version, if `version` is not null.
 //
-// Waits for the writers that come first and the readers that are in, at most `timeout_ms` milliseconds; a negative time is for
-// ever.
+// Waits for the writers that come first and the readers that are in, at most `timeout_ms` milliseconds; a negative
+// time has no limit.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 // - `data` points to `length` bytes; it may be null if `length` is 0.
 // - `version` is null or points to room for one.
 whorl_status whorl_mailboxes_write(whorl_mailboxes *mailboxes,
@@ -353,17 +353,17 @@ whorl_status whorl_mailboxes_write(whorl_mailboxes *mailboxes,
 // Stores the version of the latest message of mailbox `index` in `*version`.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 // - `version` points to room for one.
 whorl_status whorl_mailboxes_version(whorl_mailboxes *mailboxes,
                                      uint32_t index,
                                      uint64_t *version);
 
-// Waits until mailbox `index` has a newer message than version `than`, at most `timeout_ms` milliseconds; a negative time is
-// for ever. Read it then: the growth of its version tells how many messages were missed.
+// Waits until mailbox `index` has a newer message than version `than`, at most `timeout_ms` milliseconds; a negative
+// time has no limit. Then read the mailbox: the growth of its version is the number of messages, missed ones included.
 //
 // # Safety
-// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 whorl_status whorl_mailboxes_wait(whorl_mailboxes *mailboxes,
                                   uint32_t index,
                                   uint64_t than,
@@ -389,20 +389,20 @@ whorl_status whorl_server_start(const char *name,
 // Returns the port at which the server listens, or 0 if `server` is null.
 //
 // # Safety
-// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.
 uint16_t whorl_server_port(const whorl_server *server);
 
 // Returns the number of clients so far, or 0 if `server` is null.
 //
 // # Safety
-// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.
 uint64_t whorl_server_clients(const whorl_server *server);
 
 // Serves until `clients` clients have come (0: without end), at most `timeout_ms` milliseconds; a negative time has no limit. Both
-// are `WHORL_OK`: `whorl_server_clients` tells which happened.
+// are `WHORL_OK`: `whorl_server_clients` shows which happened.
 //
 // # Safety
-// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.
 whorl_status whorl_server_wait(whorl_server *server,
                                uint64_t clients,
                                int64_t timeout_ms);
@@ -426,13 +426,13 @@ whorl_status whorl_discover(const char *directory,
 // Returns the number of answers, or 0 if `answers` is null.
 //
 // # Safety
-// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
+// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it during the call.
 size_t whorl_answers_count(const whorl_answers *answers);
 
 // Stores the answer with this index in `*answer`. Answers are in the order of the information files.
 //
 // # Safety
-// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
+// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it during the call.
 // - `answer` points to room for one.
 whorl_status whorl_answers_get(whorl_answers *answers,
                                size_t index,

@@ -42,7 +42,7 @@ pub unsafe extern "C" fn whorl_mailboxes_attach(
 /// Returns the number of mailboxes, which are numbered from 0, or 0 if `mailboxes` is null.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_mailboxes_count(mailboxes: *const whorl_mailboxes) -> u32 {
     // SAFETY: the caller's promise.
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn whorl_mailboxes_count(mailboxes: *const whorl_mailboxes
 /// Returns the most bytes that a message can have, or 0 if `mailboxes` is null.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_mailboxes_capacity(mailboxes: *const whorl_mailboxes) -> usize {
     // SAFETY: the caller's promise.
@@ -65,8 +65,8 @@ pub unsafe extern "C" fn whorl_mailboxes_capacity(mailboxes: *const whorl_mailbo
 /// Waits for at most one writer, at most `timeout_ms` milliseconds; a negative time has no limit.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
-/// - `buffer` points to `capacity` bytes that no other thread uses meanwhile; it may be null if `capacity` is 0.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
+/// - `buffer` points to `capacity` bytes that no other thread uses during the call; it may be null if `capacity` is 0.
 /// - `length` points to room for one; `version` does too, or is null.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_mailboxes_read(
@@ -101,11 +101,11 @@ pub unsafe extern "C" fn whorl_mailboxes_read(
 
 /// Replaces the message of mailbox `index`, as a whole. `*version` is its version, if `version` is not null.
 ///
-/// Waits for the writers that come first and the readers that are in, at most `timeout_ms` milliseconds; a negative time is for
-/// ever.
+/// Waits for the writers that come first and the readers that are in, at most `timeout_ms` milliseconds; a negative
+/// time has no limit.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 /// - `data` points to `length` bytes; it may be null if `length` is 0.
 /// - `version` is null or points to room for one.
 #[unsafe(no_mangle)]
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn whorl_mailboxes_write(
 /// Stores the version of the latest message of mailbox `index` in `*version`.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 /// - `version` points to room for one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_mailboxes_version(
@@ -150,11 +150,11 @@ pub unsafe extern "C" fn whorl_mailboxes_version(
     })
 }
 
-/// Waits until mailbox `index` has a newer message than version `than`, at most `timeout_ms` milliseconds; a negative time is
-/// for ever. Read it then: the growth of its version tells how many messages were missed.
+/// Waits until mailbox `index` has a newer message than version `than`, at most `timeout_ms` milliseconds; a negative
+/// time has no limit. Then read the mailbox: the growth of its version is the number of messages, missed ones included.
 ///
 /// # Safety
-/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it meanwhile.
+/// - `mailboxes` came from `whorl_mailboxes_attach`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_mailboxes_wait(
     mailboxes: *mut whorl_mailboxes,

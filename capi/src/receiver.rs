@@ -27,7 +27,7 @@ pub enum whorl_start {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct whorl_receiver_options {
-    /// The size of this struct, which tells the library's version of it.
+    /// The size of this struct, which identifies its version.
     pub size: usize,
     /// A `whorl_start`; the default is `WHORL_START_FIRST`.
     pub start: c_int,
@@ -110,7 +110,7 @@ fn start_of(start: c_int) -> Result<Start, Failure> {
 /// null.
 ///
 /// # Safety
-/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it meanwhile.
+/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_receiver_max_message_len(receiver: *const whorl_receiver) -> usize {
     // SAFETY: the caller's promise.
@@ -121,8 +121,8 @@ pub unsafe extern "C" fn whorl_receiver_max_message_len(receiver: *const whorl_r
 /// limit. A message that does not fit is `WHORL_ERR_TOO_LONG`, and stays for a longer buffer.
 ///
 /// # Safety
-/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it meanwhile.
-/// - `buffer` points to `capacity` bytes that no other thread uses meanwhile; it may be null if `capacity` is 0.
+/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it during the call.
+/// - `buffer` points to `capacity` bytes that no other thread uses during the call; it may be null if `capacity` is 0.
 /// - `message` points to room for one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_receiver_recv(
@@ -160,7 +160,7 @@ pub unsafe extern "C" fn whorl_receiver_recv(
 /// the descriptor is readable. The descriptor belongs to the receiver: do not close it.
 ///
 /// # Safety
-/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it meanwhile.
+/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread changes it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_receiver_fd(receiver: *const whorl_receiver) -> c_int {
     // SAFETY: the caller's promise.
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn whorl_receiver_fd(receiver: *const whorl_receiver) -> c
 /// receive already.
 ///
 /// # Safety
-/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it meanwhile.
+/// - `receiver` came from `whorl_receiver_join`, was not destroyed, and no other thread uses it during the call.
 /// - `armed` points to room for a bool.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_receiver_arm(receiver: *mut whorl_receiver, armed: *mut bool) -> whorl_status {

@@ -16,7 +16,7 @@ pub struct whorl_sender(Sender);
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct whorl_sender_options {
-    /// The size of this struct, which tells the library's version of it.
+    /// The size of this struct, which identifies its version.
     pub size: usize,
     /// Bytes of the ring, rounded up to a power of two; the default is 1 MiB. The longest message has half of it less 8 bytes.
     pub ring: u64,
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn whorl_sender_create(
 /// Waits until `count` receivers have joined, at most `timeout_ms` milliseconds; a negative time has no limit.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_wait_for_receivers(
     sender: *mut whorl_sender,
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn whorl_sender_wait_for_receivers(
 /// Returns the number of receivers that take part now, or 0 if `sender` is null.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread changes it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread changes it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_receivers(sender: *const whorl_sender) -> usize {
     // SAFETY: the caller's promise.
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn whorl_sender_receivers(sender: *const whorl_sender) -> 
 /// not wait, a negative time has no limit.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 /// - `data` points to `length` bytes; it may be null if `length` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_send(
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn whorl_sender_send(
 /// in `*summary` how many receivers ended in which way, if `summary` is not null.
 ///
 /// # Safety
-/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it meanwhile.
+/// - `sender` came from `whorl_sender_create`, was not destroyed, and no other thread uses it during the call.
 /// - `summary` is null or points to room for one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_sender_finish(

@@ -54,7 +54,7 @@ pub struct whorl_answer {
     pub error: *const c_char,
 }
 
-/// An answer whose texts end as C wants them.
+/// An answer whose texts end with a zero byte.
 struct Kept {
     file: CString,
     answer: Answer,
@@ -66,7 +66,7 @@ struct Kept {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct whorl_server_options {
-    /// The size of this struct, which tells the library's version of it.
+    /// The size of this struct, which identifies its version.
     pub size: usize,
     /// The directory in which the server announces itself; it is created if it does not exist. It must be given.
     pub directory: *const c_char,
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn whorl_server_start(
 /// Returns the port at which the server listens, or 0 if `server` is null.
 ///
 /// # Safety
-/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_server_port(server: *const whorl_server) -> u16 {
     // SAFETY: the caller's promise.
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn whorl_server_port(server: *const whorl_server) -> u16 {
 /// Returns the number of clients so far, or 0 if `server` is null.
 ///
 /// # Safety
-/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_server_clients(server: *const whorl_server) -> u64 {
     // SAFETY: the caller's promise.
@@ -154,10 +154,10 @@ pub unsafe extern "C" fn whorl_server_clients(server: *const whorl_server) -> u6
 }
 
 /// Serves until `clients` clients have come (0: without end), at most `timeout_ms` milliseconds; a negative time has no limit. Both
-/// are `WHORL_OK`: `whorl_server_clients` tells which happened.
+/// are `WHORL_OK`: `whorl_server_clients` shows which happened.
 ///
 /// # Safety
-/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it meanwhile.
+/// - `server` came from `whorl_server_start`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_server_wait(
     server: *mut whorl_server,
@@ -219,7 +219,7 @@ pub unsafe extern "C" fn whorl_discover(
 /// Returns the number of answers, or 0 if `answers` is null.
 ///
 /// # Safety
-/// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
+/// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_answers_count(answers: *const whorl_answers) -> usize {
     // SAFETY: the caller's promise.
@@ -229,7 +229,7 @@ pub unsafe extern "C" fn whorl_answers_count(answers: *const whorl_answers) -> u
 /// Stores the answer with this index in `*answer`. Answers are in the order of the information files.
 ///
 /// # Safety
-/// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it meanwhile.
+/// - `answers` came from `whorl_discover`, was not destroyed, and no other thread uses it during the call.
 /// - `answer` points to room for one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn whorl_answers_get(
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn whorl_answers_destroy(answers: *mut whorl_answers) {
     unsafe { take_back(answers) };
 }
 
-/// A text as C wants it; a zero byte, which nothing here has, would be left out.
+/// Returns a text with a zero byte at its end. No text here holds a zero byte; one that did would lose it.
 fn for_c(text: &[u8]) -> CString {
     CString::new(text.iter().copied().filter(|&byte| byte != 0).collect::<Vec<_>>()).unwrap_or_default()
 }

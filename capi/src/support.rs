@@ -1,4 +1,4 @@
-//! What every call uses: it checks arguments, and turns an error into a status and a text.
+//! What every call uses: the checks of its arguments, and the conversion of an error into a status and a text.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -54,7 +54,8 @@ use whorl_status::*;
 const LONGEST: usize = 4096;
 
 thread_local! {
-    // Made without running code, and never destroyed: so it is there in destructors of threads and in handlers of exits, too.
+    // It needs no code to initialise and is never destroyed. So it also exists in destructors of threads and in exit
+    // handlers.
     static LAST: [Cell<u8>; LONGEST] = const { [const { Cell::new(0) }; LONGEST] };
 }
 
@@ -89,29 +90,29 @@ impl Failure {
     }
 }
 
-fn remember(text: &str) {
+fn store_last(text: &str) {
     let most = (0..=text.len().min(LONGEST - 1)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let bytes = text[..most].bytes().filter(|&byte| byte != 0).chain([0]);
     LAST.with(|last| last.iter().zip(bytes).for_each(|(place, byte)| place.set(byte)));
 }
 
-/// Runs the body of a call: a failure is remembered, and a panic ends here.
+/// Runs the body of a call. Stores a failure's text for `whorl_last_error`, and stops a panic.
 pub fn call(body: impl FnOnce() -> Result<(), Failure>) -> whorl_status {
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return WHORL_OK,
         Ok(Err(failure)) => failure,
-        Err(panic) => Failure::new(WHORL_ERR_PANIC, format!("a fault of the library: {}", said(&*panic))),
+        Err(panic) => Failure::new(WHORL_ERR_PANIC, format!("a fault of the library: {}", text_of(&*panic))),
     };
-    remember(&failure.text);
+    store_last(&failure.text);
     failure.status
 }
 
-fn said(panic: &(dyn Any + Send)) -> &str {
+fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
-/// A text of the caller's.
+/// Returns a text that the caller passed.
 ///
 /// # Safety
 /// `text` is null, or points to a text that ends with a zero byte and stays as it is during the call.
@@ -124,7 +125,7 @@ pub unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str, Failu
     text.to_str().map_err(|_| Failure::new(WHORL_ERR_ARGUMENT, format!("{what} is not UTF-8")))
 }
 
-/// A name of the caller's.
+/// Returns a name that the caller passed.
 ///
 /// # Safety
 /// As [`text`].
@@ -134,7 +135,7 @@ pub unsafe fn name(name: *const c_char) -> Result<Name, Failure> {
     name.parse().map_err(|error| Failure::new(WHORL_ERR_ARGUMENT, error))
 }
 
-/// Bytes of the caller's.
+/// Returns bytes that the caller passed.
 ///
 /// # Safety
 /// `data` points to `length` bytes that stay as they are during the call; it may be null if `length` is 0.
@@ -147,11 +148,11 @@ pub unsafe fn bytes<'a>(data: *const c_void, length: usize) -> Result<&'a [u8], 
     }
 }
 
-/// Room of the caller's.
+/// Returns the caller's buffer, filled with zeros.
 ///
 /// # Safety
-/// `data` points to `length` bytes that nobody else uses during the call; it may be null if `length` is 0. They need not be
-/// initialised by the caller: they are, here.
+/// `data` points to `length` bytes that no other code uses during the call; it may be null if `length` is 0. The caller
+/// need not initialise them.
 pub unsafe fn room<'a>(data: *mut c_void, length: usize) -> Result<&'a mut [u8], Failure> {
     check_length(data.is_null(), length)?;
     if length == 0 {
@@ -198,16 +199,16 @@ pub unsafe fn options<T: Copy>(options: *const T) -> Result<Option<T>, Failure> 
     Ok(Some(unsafe { known.assume_init() }))
 }
 
-/// The object behind a handle, to use.
+/// Returns the object behind a handle.
 ///
 /// # Safety
 /// `handle` is null, or came from this library, was not destroyed, and no other thread uses it during the call.
 pub unsafe fn use_handle<'a, T>(handle: *mut T) -> Result<&'a mut T, Failure> {
-    // SAFETY: null, or a box of ours that is borrowed by nobody else, as the caller vouches.
+    // SAFETY: null, or an object of this library that no other thread borrows, as the caller vouches.
     unsafe { handle.as_mut() }.ok_or_else(null_handle)
 }
 
-/// What `look` returns for the object behind a handle; `None` for a null pointer or a panic.
+/// Returns the result of `look` for the object behind a handle, or `None` for a null pointer or a panic.
 ///
 /// # Safety
 /// `handle` is null, or came from this library, was not destroyed, and no other thread changes it during the call.
@@ -226,17 +227,17 @@ fn null_handle() -> Failure {
     Failure::new(WHORL_ERR_ARGUMENT, "the handle is a null pointer")
 }
 
-/// Where a result goes. To be asked for before anything is done, so that a null pointer loses nothing.
+/// Returns the place for a result. A call asks for it before it does anything, so that a null pointer loses nothing.
 ///
 /// # Safety
-/// `place` is null, or points to room for a `T` that nobody else uses during the call.
+/// `place` is null, or points to room for a `T` that no other code uses during the call.
 pub unsafe fn place<'a, T>(place: *mut T) -> Result<&'a mut MaybeUninit<T>, Failure> {
     // SAFETY: null, or room for a `T`, as the caller vouches.
     unsafe { place.cast::<MaybeUninit<T>>().as_mut() }
         .ok_or_else(|| Failure::new(WHORL_ERR_ARGUMENT, "the place for the result is a null pointer"))
 }
 
-/// Writes a result that the caller may not want.
+/// Writes a result, unless the caller passed a null pointer for it.
 ///
 /// # Safety
 /// As [`place`].
@@ -247,12 +248,12 @@ pub unsafe fn put_if_wanted<T>(place: *mut T, value: T) {
     }
 }
 
-/// Gives a handle out.
+/// Stores a new handle for the caller.
 pub fn give<T>(place: &mut MaybeUninit<*mut T>, value: T) {
     place.write(Box::into_raw(Box::new(value)));
 }
 
-/// Ends a handle; null is nothing to end. A panic on the way ends here.
+/// Destroys the object behind a handle. A null pointer does nothing, and a panic ends here.
 ///
 /// # Safety
 /// `handle` is null, or was given by this library and not freed; it is not used again.
@@ -266,12 +267,12 @@ pub unsafe fn take_back<T>(handle: *mut T) {
     }
 }
 
-/// A time in milliseconds; negative means for ever.
+/// Returns a time in milliseconds, or `None`, which means no limit, for a negative one.
 pub fn timeout(milliseconds: i64) -> Option<Duration> {
     u64::try_from(milliseconds).ok().map(Duration::from_millis)
 }
 
-/// When a time is up; a time that no clock reaches is for ever.
+/// Returns the end of a time limit, or `None` for no limit and for a time beyond the clock.
 pub fn deadline(milliseconds: i64) -> Option<Instant> {
     timeout(milliseconds).and_then(|time| Instant::now().checked_add(time))
 }

@@ -1,4 +1,4 @@
-//! `include/whorl.h` is what cbindgen makes of the source, and C and C++ compilers take it.
+//! `include/whorl.h` is what cbindgen makes of the source, and C and C++ compilers accept it without a warning.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +34,7 @@ fn the_header_is_the_source_s() {
 }
 
 #[test]
-fn compilers_take_the_header_without_a_word() {
+fn compilers_accept_the_header_without_a_warning() {
     for (compiler, language) in [("cc", "c"), ("c++", "c++")] {
         let standard = if language == "c" { "-std=c99" } else { "-std=c++11" };
         let output = Command::new(compiler)

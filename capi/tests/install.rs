@@ -1,4 +1,4 @@
-//! What `packaging/c` installs is found by pkg-config, and programs built with what that says work.
+//! pkg-config finds what `packaging/c` installs, and programs built with its flags work.
 
 mod common;
 

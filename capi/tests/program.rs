@@ -1,4 +1,4 @@
-//! Programs in C, against the shared and the static library, do what they print.
+//! C programs that use the shared and the static library print the right lines.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use whorl::internal::mailbox_server::reply::Limits;
 use whorl::internal::mailbox_server::server::{Options, Server};
 
-/// Compiles a program in every way there is; nothing where there is no compiler.
+/// Compiles a program against each library. Returns nothing if there is no compiler.
 fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
     if !is_there("cc") {
         eprintln!("SKIPPED: {source}: there is no cc");
@@ -16,7 +16,7 @@ fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
     }
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (shared, fixed) = (library("libwhorl_c.so"), library("libwhorl_c.a"));
-    // As installed: the loader knows it by another name than the compiler.
+    // As an installation does: the loader uses another name than the compiler.
     let _ = std::os::unix::fs::symlink(&shared, to.join(SONAME)); // there already, for the second program
     let run_path = format!("-Wl,-rpath,{}", to.display());
     let ways: [(&str, Vec<&std::ffi::OsStr>); 2] = [

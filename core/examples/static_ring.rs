@@ -41,7 +41,7 @@ static MEMORY: Memory = Memory(UnsafeCell::new([0; DATA + CONTROL]));
 
 fn main() {
     let start = NonNull::new(MEMORY.0.get().cast::<u8>()).expect("a static has an address");
-    // SAFETY: all of the static, which lives for ever, and `main` runs once.
+    // SAFETY: all of the static, which lives forever, and `main` runs once.
     let memory = unsafe { Region::new(start, DATA + CONTROL) };
     let (data, control) = memory.split_at(DATA).expect("both fit");
     // SAFETY: writable, apart, and not used by other code yet; this host reclaims no participant.

@@ -53,7 +53,7 @@ pub trait Futex {
     fn wake_all(&self, word: &AtomicU32);
 }
 
-/// A [`Futex`] that also knows which participants are dead. A host that cannot tell says that they are alive.
+/// A [`Futex`] that also knows which participants are dead. A host that does not know reports that they are alive.
 pub trait Host: Futex {
     /// Runs `reclaim` if the occupant of `seat` is surely dead, and only while no participant can occupy that seat.
     /// Returns whether it ran.

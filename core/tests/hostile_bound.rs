@@ -1,4 +1,4 @@
-//! A peer that changes its words at every look. A call with a deadline must not look for ever.
+//! A peer that changes its words at every look. A call with a deadline must not look forever.
 
 mod common;
 
@@ -42,7 +42,7 @@ unsafe impl<R: Parts> Parts for Fickle<'_, R> {
         if let Some(looks) = self.looks.get() {
             self.word.store(self.values[looks % 2], Relaxed);
             self.looks.set((looks < 1000).then_some(looks + 1));
-            assert!(looks < 1000, "the call looks for ever, although its deadline has passed");
+            assert!(looks < 1000, "the call looks forever, although its deadline has passed");
         }
         self.ring.receivers()
     }

@@ -1,6 +1,6 @@
 //! The soak's own programs, which use the library: a ring's sender and receiver, and a user of mailboxes.
 
-use crate::stage::{Random, checksum};
+use crate::soak::{Random, checksum};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Read;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ pub fn send(name: &str) -> Result<()> {
     let options = Sender::options().ring(256 << 10).seats(16);
     let mut sender = options.create(&name.parse()?)?;
     let over = Arc::new(AtomicBool::new(false));
-    let told = over.clone();
+    let ended = over.clone();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        told.store(true, Relaxed);
+        ended.store(true, Relaxed);
     });
     sender.wait_for_receivers(1)?;
     for number in 0.. {

@@ -1,6 +1,6 @@
 //! Resources that must not grow: descriptors, zombies, files, memory.
 
-use crate::stage::Phase;
+use crate::soak::Soak;
 use anyhow::Result;
 use std::fs;
 use std::time::Duration;
@@ -21,8 +21,8 @@ fn descriptors(pid: &str) -> usize {
 }
 
 /// Returns the descriptor counts of the soak and of the server.
-fn all_descriptors(stage: &Phase) -> [usize; 2] {
-    [descriptors("self"), descriptors(&stage.server().to_string())]
+fn all_descriptors(soak: &Soak) -> [usize; 2] {
+    [descriptors("self"), descriptors(&soak.server().to_string())]
 }
 
 /// Returns the lesser of each pair.
@@ -62,41 +62,41 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
 
 impl Census {
     /// Counts for the first time. By then the server has answered, so it has opened everything that it needs.
-    pub fn new(stage: &Phase) -> Result<Self> {
-        stage.shell(stage.home(), &format!("mail -p {} read 0", stage.port()))?.end()?.has(&[0])?;
+    pub fn new(soak: &Soak) -> Result<Self> {
+        soak.shell(soak.home(), &format!("mail -p {} read 0", soak.port()))?.end()?.has(&[0])?;
         // The server may be closing that connection just now.
-        let mut before = all_descriptors(stage);
+        let mut before = all_descriptors(soak);
         for _ in 0..10 {
             std::thread::sleep(Duration::from_millis(100));
-            before = least(before, all_descriptors(stage));
+            before = least(before, all_descriptors(soak));
         }
         Ok(Self { before, samples: Vec::new(), most_zombies: 0 })
     }
 
-    pub fn count(&mut self, stage: &Phase, at: Duration) {
-        self.samples.extend(memory(stage.server()).map(|size| (at.as_secs_f64(), size)));
+    pub fn count(&mut self, soak: &Soak, at: Duration) {
+        self.samples.extend(memory(soak.server()).map(|size| (at.as_secs_f64(), size)));
         self.most_zombies = self.most_zombies.max(zombies());
     }
 
     /// Returns one line with the result, and whether everything is in order. By now only the server still runs; this
     /// call ends it.
-    pub fn verdict(self, stage: &Phase, time: Duration) -> (String, bool) {
-        let mut after = all_descriptors(stage);
+    pub fn verdict(self, soak: &Soak, time: Duration) -> (String, bool) {
+        let mut after = all_descriptors(soak);
         // The server may still be handling the end of the last clients.
         for _ in 0..50 {
             if least(after, self.before) != after {
                 std::thread::sleep(Duration::from_millis(100));
-                after = all_descriptors(stage);
+                after = all_descriptors(soak);
             }
         }
         let zombies = zombies();
-        let lives = memory(stage.server()).is_some();
-        let ended = stage.stop_server();
+        let lives = memory(soak.server()).is_some();
+        let ended = soak.stop_server();
         // Killed processes leave entries, which `rm --dead` removes. Nothing else may be left.
-        let cleared = stage.shell(stage.home(), "rm --dead").and_then(|rm| rm.end()?.has(&[0]));
+        let cleared = soak.shell(soak.home(), "rm --dead").and_then(|rm| rm.end()?.has(&[0]));
         let cleared = cleared.is_ok();
         // Names, sockets and information files. The lock of the directory stays by design.
-        let left: Vec<_> = walk(&stage.home().join("whorl"))
+        let left: Vec<_> = walk(&soak.home().join("whorl"))
             .into_iter()
             .filter(|name| name != "lock" && name != ".lock")
             .collect();
@@ -104,8 +104,8 @@ impl Census {
         let late = &self.samples[self.samples.len() / 2..];
         let slope = slope(late);
         let grown = late.last().map_or(0.0, |last| last.1) - late.first().map_or(0.0, |first| first.1);
-        let [rounds, kills, bytes, sum] = stage.counted();
-        let errors = stage.errors();
+        let [rounds, kills, bytes, sum] = soak.counted();
+        let errors = soak.errors();
         let well = errors == 0
             && lives
             && ended

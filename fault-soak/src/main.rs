@@ -9,12 +9,12 @@
 mod actors;
 mod census;
 mod rounds;
-mod stage;
+mod soak;
 
 use anyhow::{Context, Result};
 use census::Census;
 use clap::{Parser, Subcommand};
-use stage::Phase;
+use soak::Soak;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -104,28 +104,28 @@ fn build() -> Result<PathBuf> {
 /// Runs the soak, and prints the result. Returns whether everything was in order.
 fn soak(time: Duration, seed: u64, shell: Option<PathBuf>) -> Result<bool> {
     let shell = shell.map_or_else(build, Ok)?;
-    let stage = Arc::new(Phase::new(shell)?);
-    let mut census = Census::new(&stage)?;
+    let soak = Arc::new(Soak::new(shell)?);
+    let mut census = Census::new(&soak)?;
     let begun = Instant::now();
     let players: Vec<_> = rounds::ALL
         .iter()
         .zip(seed..)
         .map(|((name, round), seed)| {
-            let stage = stage.clone();
-            std::thread::spawn(move || stage.play(name, *round, seed))
+            let soak = soak.clone();
+            std::thread::spawn(move || soak.play(name, *round, seed))
         })
         .collect();
-    while begun.elapsed() < time && !stage.is_over() {
+    while begun.elapsed() < time && !soak.is_over() {
         std::thread::sleep(Duration::from_millis(500));
-        census.count(&stage, begun.elapsed());
+        census.count(&soak, begun.elapsed());
     }
-    stage.end();
+    soak.end();
     for player in players {
         if player.join().is_err() {
-            stage.wrong("a player panicked".into());
+            soak.wrong("a player panicked".into());
         }
     }
-    let (line, well) = census.verdict(&stage, begun.elapsed());
+    let (line, well) = census.verdict(&soak, begun.elapsed());
     println!("{line}");
     Ok(well)
 }

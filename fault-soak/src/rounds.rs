@@ -1,7 +1,7 @@
 //! The rounds: each starts processes, kills some, and checks what the others received.
 
 use crate::actors::{NO_SENDER, SENDER_DIED};
-use crate::stage::{Cast, Phase, Random, Round};
+use crate::soak::{Cast, Random, Round, Soak};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::fs;
@@ -17,18 +17,18 @@ fn transport(random: &mut Random) -> &'static str {
 }
 
 /// Copies a file to some forked receivers. The round may kill a receiver or the sender.
-fn copy(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
+fn copy(soak: &Soak, place: &Path, random: &mut Random) -> Result<()> {
     let length = random.below(4 << 20) as usize;
     let (bytes, peers) = (random.bytes(length), 1 + random.below(8));
     fs::write(place.join("source"), &bytes)?;
-    let copy = stage.shell(place, &format!("copy {} -n {peers} -q source", transport(random)))?;
+    let copy = soak.shell(place, &format!("copy {} -n {peers} -q source", transport(random)))?;
     let victims = random.below(3); // 0: none, 1: a receiver, 2: the sender
     if victims > 0 {
         random.nap(20_000);
         let children = copy.children();
         match victims {
-            1 if !children.is_empty() => stage.kill(children[random.below(children.len() as u64) as usize]),
-            2 => stage.kill(copy.pid()),
+            1 if !children.is_empty() => soak.kill(children[random.below(children.len() as u64) as usize]),
+            2 => soak.kill(copy.pid()),
             _ => {}
         }
     }
@@ -44,7 +44,7 @@ fn copy(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
         }
         let Ok(found) = fs::read(entry.path()) else { continue };
         ensure!(found == bytes, "{} differs from the source", entry.path().display());
-        stage.arrived(&found);
+        soak.arrived(&found);
         whole += 1;
     }
     ensure!(ended.status.code() != Some(0) || whole == peers, "{whole} of {peers} files: {ended}");
@@ -54,15 +54,15 @@ fn copy(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
 }
 
 /// Sends a file between processes that find each other by name. The round may kill a receiver, or stop it for a while.
-fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
+fn channel(soak: &Soak, place: &Path, random: &mut Random) -> Result<()> {
     let length = random.below(4 << 20) as usize;
     let (bytes, peers) = (random.bytes(length), 1 + random.below(4));
     fs::write(place.join("source"), &bytes)?;
     let mut send =
-        stage.shell(place, &format!("send file source --peers {peers} --verify -q {}", transport(random)))?;
+        soak.shell(place, &format!("send file source --peers {peers} --verify -q {}", transport(random)))?;
     let mut receivers = Vec::new();
     for peer in 0..peers {
-        receivers.push((peer, stage.shell(place, &format!("recv file out{peer} -q"))?));
+        receivers.push((peer, soak.shell(place, &format!("recv file out{peer} -q"))?));
     }
     let mut killed = false;
     if random.below(2) == 0 {
@@ -70,7 +70,7 @@ fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
         let at = random.below(peers) as usize;
         let (_, victim) = &receivers[at];
         if random.below(2) == 0 {
-            stage.kill(victim.pid());
+            soak.kill(victim.pid());
             killed = true;
             let (_, victim) = receivers.swap_remove(at);
             killed &= victim.end()?.status.code().is_none();
@@ -82,7 +82,7 @@ fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     }
     // A receiver that is killed before the sender counts it leaves its seat to another one, for which the sender waits.
     while killed && send.is_running() {
-        let ended = stage.shell(place, "recv file stand-in -q --timeout 5s")?.end()?.has(&[0, 1, 4])?;
+        let ended = soak.shell(place, "recv file stand-in -q --timeout 5s")?.end()?.has(&[0, 1, 4])?;
         let found = fs::read(place.join("stand-in"));
         ensure!(ended.status.success() == found.is_ok(), "{ended}");
         ensure!(found.map_or(true, |found| found == bytes), "the late receiver got other bytes");
@@ -94,16 +94,16 @@ fn channel(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
         receiver.end()?.has(&[0])?;
         let found = fs::read(place.join(format!("out{peer}"))).context("what it received")?;
         ensure!(found == bytes, "receiver {peer} got other bytes");
-        stage.arrived(&found);
+        soak.arrived(&found);
     }
     Ok(())
 }
 
 /// Runs a sender at full speed and three receivers. The round kills or stops the receivers one after the other, and
 /// replaces them. Every eighth time it kills the sender instead.
-fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
-    let mut sender = stage.actor(place, "sender ring")?;
-    let join = || stage.actor(place, "receiver ring");
+fn ring(soak: &Soak, place: &Path, random: &mut Random) -> Result<()> {
+    let mut sender = soak.actor(place, "sender ring")?;
+    let join = || soak.actor(place, "receiver ring");
     let mut receivers: Vec<Cast> = (0..3).map(|_| join()).collect::<Result<_>>()?;
     for _ in 0..random.below(8) {
         random.nap(100_000);
@@ -114,7 +114,7 @@ fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
             receivers[at].signal(Signal::CONT);
         } else {
             let victim = std::mem::replace(&mut receivers[at], join()?);
-            stage.kill(victim.pid());
+            soak.kill(victim.pid());
             let ended = victim.end()?;
             let code = ended.status.code();
             ensure!(code.is_none_or(|code| code == NO_SENDER), "a receiver ended before its time: {ended}");
@@ -123,20 +123,20 @@ fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
     random.nap(300_000);
     let sender_dies = random.below(8) == 0;
     if sender_dies {
-        stage.kill(sender.pid());
+        soak.kill(sender.pid());
         // A receiver that has not joined yet would wait for the next sender, so the round starts one.
         sender.end()?;
-        sender = stage.actor(place, "sender ring")?;
+        sender = soak.actor(place, "sender ring")?;
         receivers.push(join()?);
         random.nap(100_000);
     }
     sender.close_stdin();
     for receiver in receivers {
-        // A receiver that joined after the end of the stream has waited for another sender in vain.
+        // A receiver that joined after the end of the stream has waited for another sender that did not come.
         let codes: &[i32] = if sender_dies { &[0, NO_SENDER, SENDER_DIED] } else { &[0, NO_SENDER] };
         let ended = receiver.end()?.has(codes)?;
-        let mut said = ended.stdout.split_whitespace().map(|number| number.parse().unwrap_or(0));
-        stage.arrived_elsewhere(said.next().unwrap_or(0), said.next().unwrap_or(0));
+        let mut counts = ended.stdout.split_whitespace().map(|number| number.parse().unwrap_or(0));
+        soak.arrived_elsewhere(counts.next().unwrap_or(0), counts.next().unwrap_or(0));
     }
     sender.end()?.has(&[0])?;
     Ok(())
@@ -144,33 +144,33 @@ fn ring(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
 
 /// Runs four attached programs that write and read the server's mailboxes. The round kills one after the other and
 /// replaces it. The others continue, and the messages stay whole.
-fn mailboxes(stage: &Phase, place: &Path, random: &mut Random) -> Result<()> {
+fn mailboxes(soak: &Soak, place: &Path, random: &mut Random) -> Result<()> {
     let attach =
-        |random: &mut Random| stage.actor(place, &format!("mail {} {}", stage.port(), random.below(1 << 30)));
+        |random: &mut Random| soak.actor(place, &format!("mail {} {}", soak.port(), random.below(1 << 30)));
     let mut users = (0..4).map(|_| attach(random)).collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(2) {
         random.nap(60_000);
         let at = random.below(4) as usize;
-        let newcomer = attach(random)?;
-        let mut victim = std::mem::replace(&mut users[at], newcomer);
+        let replacement = attach(random)?;
+        let mut victim = std::mem::replace(&mut users[at], replacement);
         if victim.is_running() {
-            stage.kill(victim.pid());
+            soak.kill(victim.pid());
         }
         let ended = victim.end()?;
         ensure!(ended.status.code().is_none(), "a mailbox program ended by itself: {ended}");
     }
     for user in users {
-        stage.kill(user.pid());
+        soak.kill(user.pid());
         let ended = user.end()?;
         ensure!(ended.status.code().is_none(), "a mailbox program ended by itself: {ended}");
     }
     // A TCP client sees these mailboxes, and can still write them.
-    let port = stage.port();
-    stage.shell(place, &format!("mail -p {port} write 0 sealed"))?.end()?.has(&[0])?;
-    let read = stage.shell(place, &format!("mail -p {port} read 0"))?.end()?.has(&[0])?;
+    let port = soak.port();
+    soak.shell(place, &format!("mail -p {port} write 0 sealed"))?.end()?.has(&[0])?;
+    let read = soak.shell(place, &format!("mail -p {port} read 0"))?.end()?.has(&[0])?;
     ensure!(read.stdout == "sealed", "{read}");
     // Attached programs accept only sealed messages.
-    stage.shell(place, &format!("mail -p {port} write 0 "))?.end()?;
+    soak.shell(place, &format!("mail -p {port} write 0 "))?.end()?;
     Ok(())
 }

@@ -25,7 +25,7 @@ struct Lot {
     owner_is_dead: AtomicBool,
     slices_end: AtomicBool,
     wakes: Plain,
-    tell: Plainly<Option<Arc<dyn Fn() + Send + Sync>>>,
+    hook: Plainly<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 /// The payload of the panic that ends a mortal handle's thread.
@@ -41,7 +41,7 @@ impl Parking {
             owner_is_dead: AtomicBool::new(false),
             slices_end: AtomicBool::new(false),
             wakes: Plain::new(0),
-            tell: Plainly::new(None),
+            hook: Plainly::new(None),
         };
         Self { lot: Arc::new(lot), life: None }
     }
@@ -87,10 +87,10 @@ impl Parking {
         beds.iter().for_each(|(_, bed)| bed.notify_all());
     }
 
-    /// Makes each wake of a word call `tell` afterwards, for receivers that sleep elsewhere. Take it back with `None`
-    /// if `tell` owns this host.
-    pub fn on_wake(&self, tell: Option<Arc<dyn Fn() + Send + Sync>>) {
-        *self.lot.tell.lock().unwrap() = tell;
+    /// Makes each wake of a word call `hook` afterwards, for receivers that sleep elsewhere. Take it back with `None`
+    /// if `hook` owns this host.
+    pub fn on_wake(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        *self.lot.hook.lock().unwrap() = hook;
     }
 
     /// Returns how often a thread woke the waiters of any word.
@@ -151,9 +151,9 @@ impl Futex for Parking {
 
     fn wake_all(&self, word: &AtomicU32) {
         self.wake(word);
-        let tell = self.lot.tell.lock().unwrap().clone();
-        if let Some(tell) = tell {
-            tell();
+        let hook = self.lot.hook.lock().unwrap().clone();
+        if let Some(hook) = hook {
+            hook();
         }
     }
 }

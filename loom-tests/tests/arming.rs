@@ -14,14 +14,14 @@ type Parties = (Ring<Watched>, Sender<Ring<Watched>>, Receiver<Ring<Watched>>, A
 fn ring() -> Parties {
     let ring = Ring::new(Watched::new(2), 1, u32::MAX);
     let (sender, receiver) = (ring.sender(), ring.join(0));
-    let told = Arc::new(AtomicBool::new(false));
-    let (seats, tells) = (ring.clone(), told.clone());
+    let notified = Arc::new(AtomicBool::new(false));
+    let (seats, records) = (ring.clone(), notified.clone());
     ring.host().on_wake(Some(Arc::new(move || {
         if disarm(&seats, 0) {
-            tells.store(true, SeqCst);
+            records.store(true, SeqCst);
         }
     })));
-    (ring, sender, receiver, told)
+    (ring, sender, receiver, notified)
 }
 
 /// Checks that the receiver does not sleep beside an item. A receiver that is notified of nothing looks and arms again,
@@ -32,7 +32,7 @@ fn check(
     others: impl Fn(&Ring<Watched>) + Copy + Send + Sync + 'static,
 ) {
     Model::new(name, executions).check(move || {
-        let (ring, mut sender, mut receiver, told) = ring();
+        let (ring, mut sender, mut receiver, notified) = ring();
         let arm = move || {
             let sleeps = receiver.arm().unwrap();
             forget(receiver);
@@ -45,7 +45,7 @@ fn check(
             forget(sender);
         });
         ring.host().on_wake(None);
-        assert!(!sleeps || told.load(SeqCst), "the receiver sleeps beside an item and was not notified");
+        assert!(!sleeps || notified.load(SeqCst), "the receiver sleeps beside an item and was not notified");
     });
 }
 

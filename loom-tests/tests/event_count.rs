@@ -20,7 +20,7 @@ impl Shared {
     }
 
     /// Stores a value that only the event count's own orderings make visible.
-    fn tell(&self, which: usize, value: u32) {
+    fn notify(&self, which: usize, value: u32) {
         self.state[which].store(value, Relaxed);
         self.event.notify(&self.parking);
     }
@@ -45,7 +45,7 @@ fn a_notification_reaches_a_waiter_that_is_about_to_sleep() {
     Model::new("event count: one waiter, one notifier", 264).check(|| {
         let shared = Shared::new();
         let notifier = shared.clone();
-        race(|| shared.wait_until(|a, _| a == 1), move || notifier.tell(0, 1));
+        race(|| shared.wait_until(|a, _| a == 1), move || notifier.notify(0, 1));
     });
 }
 
@@ -59,8 +59,8 @@ fn a_second_notification_reaches_a_waiter_that_sleeps_again() {
         let notifier = shared.clone();
         let wait = || shared.wait_until(|a, _| a == 2);
         race(wait, move || {
-            notifier.tell(0, 1);
-            notifier.tell(0, 2);
+            notifier.notify(0, 1);
+            notifier.notify(0, 2);
         });
     });
 }
@@ -91,11 +91,11 @@ fn two_notifiers_do_not_hide_a_waiter_from_each_other() {
         let [x, y] = [start.clone(), start.clone()];
         let a = thread::spawn(move || {
             x.step();
-            first.tell(0, 1);
+            first.notify(0, 1);
         });
         let b = thread::spawn(move || {
             y.step();
-            second.tell(1, 1);
+            second.notify(1, 1);
         });
         start.step();
         shared.wait_until(|a, b| (a, b) == (1, 1));
@@ -114,7 +114,7 @@ fn all_waiters_are_woken() {
         let [x, y] = [start.clone(), start.clone()];
         let a = thread::spawn(move || {
             x.step();
-            notifier.tell(0, 1);
+            notifier.notify(0, 1);
         });
         let b = thread::spawn(move || {
             y.step();
@@ -138,6 +138,6 @@ fn a_canceled_announcement_does_not_lose_the_next() {
             shared.event.cancel_wait();
             shared.wait_until(|a, _| a == 1);
         };
-        race(wait, move || notifier.tell(0, 1));
+        race(wait, move || notifier.notify(0, 1));
     });
 }

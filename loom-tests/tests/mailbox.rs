@@ -104,7 +104,7 @@ fn a_peek_notices_that_a_buffer_is_filled_again() {
     });
 }
 
-/// Catches a notification before the commit, or without its fence: the waiter sleeps for ever.
+/// Catches a notification before the commit, or without its fence: the waiter sleeps forever.
 #[test]
 fn a_message_wakes_its_waiter() {
     Model::new("mailbox: wait for a message", 254).check(|| {

@@ -196,7 +196,7 @@ fn a_late_leaving_does_not_change_the_successors_seat() {
     });
 }
 
-/// A pending receiver that was taken for dead gets an error instead of waiting for ever.
+/// A pending receiver that was taken for dead gets an error instead of waiting forever.
 #[test]
 fn a_pending_receiver_taken_for_dead_gets_an_error() {
     Model::new("reclamation: sleeping pending receiver", 1532).check(|| {

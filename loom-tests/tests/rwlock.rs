@@ -55,7 +55,7 @@ fn a_writer_and_a_reader_exclude_each_other() {
 }
 
 /// Catches a claim that is not an exchange, and a Relaxed freeing: an increment is lost. Also catches a missing fence
-/// in `LookWrite` or in `Free`, and a missing notification: the second writer sleeps for ever.
+/// in `LookWrite` or in `Free`, and a missing notification: the second writer sleeps forever.
 #[test]
 fn two_writers_exclude_each_other() {
     Model::new("rwlock: two writers", 88771).check(|| {
@@ -138,7 +138,7 @@ fn a_reader_flagged_by_the_next_owner_sees_the_last_section() {
 
 /// The reader is between its announcement and its look, or asleep, when the owner leaves. A granted reader sees the
 /// section. Catches a Relaxed grant on either side: the reader does not see it. Also catches a missing fence in
-/// `LookAgain`: the reader sleeps for ever.
+/// `LookAgain`: the reader sleeps forever.
 #[test]
 fn a_granted_reader_sees_the_section_of_the_granting_owner() {
     Model::new("rwlock: owner leaves, reader comes", 4678).check(|| {
@@ -259,7 +259,7 @@ fn at_each_step(name: &'static str, most: u32, begin: Step, survivor: fn(&Lock, 
 
 /// A writer dies before each of its steps, and is reclaimed while a reader comes. The reader gets in, and sees no
 /// half-done section. Catches a reclamation without its fence, without freeing for the dead writer, or without
-/// notifying: the reader sleeps for ever.
+/// notifying: the reader sleeps forever.
 #[test]
 fn a_reader_gets_in_whichever_step_a_writer_dies_at() {
     at_each_step("rwlock: a writer dies, a reader comes", 20, Step::AnnounceWrite, |lock, me| {
@@ -346,7 +346,7 @@ fn one_of_two_reclaimers_may_die() {
 }
 
 /// A writer in front of another one dies asleep. Catches a missing fence in `ReclaimLook`, and a missing `NotifyAll`:
-/// the writer behind sleeps for ever.
+/// the writer behind sleeps forever.
 #[test]
 fn a_reclaimed_writer_no_longer_holds_up_the_writer_behind_it() {
     Model::new("rwlock: the first of two writers is reclaimed", 2909).check(|| {
@@ -405,7 +405,7 @@ fn a_late_leaving_does_not_free_the_successors_lock() {
     });
 }
 
-/// Two writers and a reader: no two overlap, none sleeps for ever, and no write is lost.
+/// Two writers and a reader: no two overlap, none sleeps forever, and no write is lost.
 #[test]
 fn two_writers_and_a_reader() {
     Model::new("rwlock: two writers, a reader", 744824).bounded(3).check(|| {

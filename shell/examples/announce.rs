@@ -1,4 +1,4 @@
-//! A server that announces itself in a directory, and asking everybody who is announced there.
+//! A server that announces itself in a directory, and a query to every server that is announced there.
 
 use std::error::Error;
 use std::time::Duration;

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut seen = ear.version(mailbox)?;
     let listener = std::thread::spawn(move || {
         loop {
-            // A mailbox holds the latest message only: the version tells how many came and went unseen.
+            // A mailbox holds only the latest message. The version shows how many messages were missed.
             let wake = Instant::now() + Duration::from_secs(3600);
             let message = match ear.wait_newer(mailbox, seen, Some(wake)) {
                 Ok(Some(message)) => message,

@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sender = Sender::options().ring(256).create(&name)?;
     let from = |start| Receiver::options().start(start).join(&name);
 
-    // Two messages before anybody is there: the ring still holds them.
+    // Two messages before a receiver joins: the ring still holds them.
     sender.send(b"one")?;
     sender.send(b"two")?;
     let mut early = from(Start::First)?;

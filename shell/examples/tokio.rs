@@ -1,4 +1,4 @@
-//! A receiver under tokio: `AsyncFd` tells when there is news.
+//! A receiver under tokio: `AsyncFd` waits for the next message.
 
 use std::error::Error;
 use std::thread;

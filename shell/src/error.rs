@@ -1,6 +1,6 @@
 //! Errors that the errors of this library carry as their cause.
 //!
-//! Most programs only print them. A program that tells one cause from another matches them.
+//! Most programs only print them. A program that acts on a certain cause matches them.
 
 pub use crate::discovery::FileError;
 pub use crate::mailbox_server::server_registry::RegistryError;

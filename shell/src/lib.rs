@@ -21,7 +21,7 @@
 //! # Waiting
 //!
 //! `send` and `recv` wait without a limit. `try_send` and `try_recv` never wait. The calls that end with `_timeout` and
-//! `_deadline` wait until a time. In an event loop, [`Receiver::arm`] tells when the receiver's descriptor can be waited for.
+//! `_deadline` wait until a time. In an event loop, [`Receiver::arm`] returns whether the program can wait for the receiver's descriptor.
 //!
 //! # Signals, forks and threads
 //!

@@ -1,6 +1,6 @@
-//! The public API is what `docs/api/` lists, so a change to it is seen.
+//! The public API is what `docs/api/` lists, so that a change to it is seen.
 //!
-//! rustdoc describes the crates as JSON, which it does only with nightly's options: `RUSTC_BOOTSTRAP` allows them here.
+//! rustdoc describes the crates as JSON only with options of nightly. `RUSTC_BOOTSTRAP` allows them here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ fn root() -> PathBuf {
 
 /// The listing of a package, as it is built without the command.
 fn listing(package: &str, library: &str) -> String {
-    // Beside the folder of this build, whose lock cargo may hold.
+    // Not the folder of this build, whose lock cargo may hold.
     let target = root().join("target/api");
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
@@ -58,7 +58,8 @@ fn the_public_api_is_the_one_in_its_listing() {
     }
 }
 
-/// Types of other crates come and go with their versions, so a signature names only types of the standard library and of core.
+/// Types of other crates change with their versions, so a signature names only types of the standard library and of
+/// core.
 #[test]
 fn no_signature_names_a_type_of_another_crate() {
     let found = listing("whorl-ipc", "whorl");

@@ -1,4 +1,4 @@
-//! SECURITY.md names tests that are there, and leaves out no row.
+//! SECURITY.md names tests that exist, and omits no row.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn rows(heading: &str) -> Vec<Vec<&'static str>> {
     lines.skip(1).map(|line| line.split(" | ").collect()).collect()
 }
 
-/// What stands in backquotes and names a test: its file and its name.
+/// The texts in backquotes that name a test: its file and its name.
 fn named(cell: &str) -> Vec<(PathBuf, String)> {
     let quoted = cell.split('`').skip(1).step_by(2);
     let test = |words: &str| words.split_once("::").map(|(file, name)| (file.to_owned(), name.to_owned()));

@@ -1,4 +1,4 @@
-//! The ring with four to eight threads: no item lost or torn, and no thread asleep for ever. Sequences start just
+//! The ring with four to eight threads: no item lost or torn, and no thread asleep forever. Sequences start just
 //! before they wrap.
 
 use shuttle::thread;

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The most receivers in a run that records when each message came.
 pub const MOST_RECEIVERS: usize = 64;
 /// The most receivers in any other run.
-pub const MOST_IN_A_CROWD: usize = 1000;
+pub const MOST_UNTIMED_RECEIVERS: usize = 1000;
 pub const MOST_SAMPLES: usize = 1 << 20;
 
 /// The phase of a run. Only the parent changes it.
@@ -52,7 +52,7 @@ pub struct Control {
     pub task: Line<AtomicU32>,
     pub killed_at: Line<AtomicU64>,
     pub sender: Line<SenderRecord>,
-    pub receivers: [Line<ReceiverRecord>; MOST_IN_A_CROWD],
+    pub receivers: [Line<ReceiverRecord>; MOST_UNTIMED_RECEIVERS],
     pub failure: Failure,
     pub schedule: Line<Schedule>,
     /// The sender's timeline, then the receivers'.

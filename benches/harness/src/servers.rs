@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum Who {
+pub enum ServerKind {
     Whorl,
     Redis,
     Memcached,
@@ -40,7 +40,7 @@ const FEW: usize = 500;
 
 /// A running server. Dropping it ends the server; the server also ends with the process that measures.
 pub struct Server {
-    who: Who,
+    who: ServerKind,
     pub port: u16,
     process: Child,
     /// Its working directory, which for Whorl is also its runtime directory.
@@ -70,14 +70,14 @@ impl Drop for Server {
     }
 }
 
-impl Who {
-    pub const ALL: [Who; 3] = [Who::Whorl, Who::Redis, Who::Memcached];
+impl ServerKind {
+    pub const ALL: [ServerKind; 3] = [ServerKind::Whorl, ServerKind::Redis, ServerKind::Memcached];
 
     pub fn name(self) -> &'static str {
         match self {
-            Who::Whorl => "whorl",
-            Who::Redis => "redis",
-            Who::Memcached => "memcached",
+            ServerKind::Whorl => "whorl",
+            ServerKind::Redis => "redis",
+            ServerKind::Memcached => "memcached",
         }
     }
 
@@ -94,13 +94,13 @@ impl Who {
         std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
         let number = port.to_string();
         let mut command = match self {
-            Who::Whorl => {
+            ServerKind::Whorl => {
                 let mut command = Command::new(shell);
                 command.args(["dipc", "8", "64", &number, "64", "--foreground"]);
                 command.env("XDG_RUNTIME_DIR", &directory);
                 command
             }
-            Who::Redis => {
+            ServerKind::Redis => {
                 let mut command = Command::new("redis-server");
                 command.args(["--port", &number, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
                 if connections > FEW {
@@ -108,7 +108,7 @@ impl Who {
                 }
                 command
             }
-            Who::Memcached => {
+            ServerKind::Memcached => {
                 let mut command = Command::new("memcached");
                 command.args(["-p", &number, "-l", "127.0.0.1", "-t", "2", "-u", "nobody"]);
                 if connections > FEW {
@@ -153,12 +153,12 @@ impl Who {
     fn request(self, verb: Verb, body: &str) -> String {
         let size = body.len();
         match (self, verb) {
-            (Who::Whorl, Verb::Get) => "r 1\n".into(),
-            (Who::Whorl, Verb::Set) => format!("w 1 {size}\n{body}\n"),
-            (Who::Redis, Verb::Get) => "*2\r\n$3\r\nGET\r\n$1\r\n1\r\n".into(),
-            (Who::Redis, Verb::Set) => format!("*3\r\n$3\r\nSET\r\n$1\r\n1\r\n${size}\r\n{body}\r\n"),
-            (Who::Memcached, Verb::Get) => "get 1\r\n".into(),
-            (Who::Memcached, Verb::Set) => format!("set 1 0 0 {size}\r\n{body}\r\n"),
+            (ServerKind::Whorl, Verb::Get) => "r 1\n".into(),
+            (ServerKind::Whorl, Verb::Set) => format!("w 1 {size}\n{body}\n"),
+            (ServerKind::Redis, Verb::Get) => "*2\r\n$3\r\nGET\r\n$1\r\n1\r\n".into(),
+            (ServerKind::Redis, Verb::Set) => format!("*3\r\n$3\r\nSET\r\n$1\r\n1\r\n${size}\r\n{body}\r\n"),
+            (ServerKind::Memcached, Verb::Get) => "get 1\r\n".into(),
+            (ServerKind::Memcached, Verb::Set) => format!("set 1 0 0 {size}\r\n{body}\r\n"),
         }
     }
 }
@@ -263,13 +263,18 @@ pub(crate) fn some<'b>(stream: &mut TcpStream, buffer: &'b mut [u8]) -> std::io:
 }
 
 /// Returns the length of a reply to a read: its header, the message, and its end.
-fn first_reply(stream: &mut TcpStream, who: Who, body: &str, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn first_reply(
+    stream: &mut TcpStream,
+    who: ServerKind,
+    body: &str,
+    buffer: &mut [u8],
+) -> std::io::Result<usize> {
     stream.write_all(who.request(Verb::Get, body).as_bytes())?;
     let mut reply = Vec::new();
     let end = match who {
-        Who::Whorl => "x\n",
-        Who::Redis => "x\r\n",
-        Who::Memcached => "END\r\n",
+        ServerKind::Whorl => "x\n",
+        ServerKind::Redis => "x\r\n",
+        ServerKind::Memcached => "END\r\n",
     };
     while reply.len() < body.len() || !reply.ends_with(end.as_bytes()) {
         reply.extend_from_slice(some(stream, buffer)?);

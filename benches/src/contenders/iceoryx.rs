@@ -167,7 +167,7 @@ impl StreamParties for Parties {
         let publisher = publisher(&service, &self.shape);
         let events = self.events.then(|| events(&node, &self.place.name("events"), self.shape.receivers));
         let notifier = events.map(|service| service.notifier_builder().create().expect("a notifier"));
-        // A publisher that waits for room before it has notified waits for ever.
+        // A publisher that waits for room before it has notified waits forever.
         let run = self.batch.min(self.shape.slots / 2);
         pace.ready();
         loop {

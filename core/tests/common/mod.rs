@@ -73,7 +73,7 @@ pub fn create<H: Host + Clone>(memory: &[Memory; 2], geometry: Geometry, host: H
     unsafe { Ring::create(data.validate(), control.validate(), geometry, 7, host) }.unwrap()
 }
 
-/// A host for a single thread. A participant that sleeps there would sleep for ever, so a wait without a deadline
+/// A host for a single thread. A participant that sleeps there would sleep forever, so a wait without a deadline
 /// panics.
 #[derive(Clone, Default)]
 pub struct Alone {

@@ -41,9 +41,9 @@ fn ring(mut script: Script<'_>, how: u8) -> Tally {
     let (cells, flags) = ((honest.capacity() / CELL as u64) as u32, u32::from(honest.is_evictable()));
     let measures = [cells, CELL as u32, honest.seats(), flags];
     let measures = headed(&mut script, how, measures);
-    let told = Geometry::new(u64::from(measures[0]) * CELL as u64, measures[2])
-        .map_or([0; 2], |told| [told.data_length(), told.control_length()]);
-    for (memory, region, length) in [(&data, RING_DATA, told[0]), (&control, RING_CONTROL, told[1])] {
+    let written = Geometry::new(u64::from(measures[0]) * CELL as u64, measures[2])
+        .map_or([0; 2], |written| [written.data_length(), written.control_length()]);
+    for (memory, region, length) in [(&data, RING_DATA, written[0]), (&control, RING_CONTROL, written[1])] {
         write_header(memory, &mut script, how, region, measures, length);
         scatter(memory, &mut script);
     }
@@ -97,8 +97,9 @@ fn mailboxes(mut script: Script<'_>, how: u8) -> Tally {
     };
     let memory = Guarded::new(length);
     let measures = headed(&mut script, how, [honest.capacity(), honest.boxes(), honest.seats(), 0]);
-    let told = MailGeometry::new(measures[1], measures[0], measures[2]).map_or(0, |told| told.length());
-    write_header(&memory, &mut script, how, MAILBOXES, measures, told);
+    let written =
+        MailGeometry::new(measures[1], measures[0], measures[2]).map_or(0, |written| written.length());
+    write_header(&memory, &mut script, how, MAILBOXES, measures, written);
     scatter(&memory, &mut script);
     let peer = Peer::scripted(script, memory.words().iter().collect(), honest.seats());
     // SAFETY: writable; the bytes may be anything. This host reclaims no participant.
@@ -161,10 +162,10 @@ fn write_header(
     let Some(words) = memory.words().get(..HEADER) else { return };
     let mut header = [0; HEADER];
     if how & 8 == 0 {
-        let told = [length as u32, (length >> 32) as u32, 7, 0];
+        let tail = [length as u32, (length >> 32) as u32, 7, 0];
         header[..4].copy_from_slice(&[u32::from_le_bytes(*b"WHRL"), VERSION, 0x0102_0304, region]);
         header[4..8].copy_from_slice(&measures);
-        header[8..12].copy_from_slice(&told);
+        header[8..12].copy_from_slice(&tail);
         if how & 16 != 0 {
             header[script.short() % HEADER] = script.word();
         }

@@ -1,5 +1,5 @@
 //! The search. It finds all reachable states, breadth first. Then it looks, for each seat, for a weakly fair run in
-//! which the seat wants in for ever.
+//! which the seat wants in forever.
 
 use crate::world::{Config, Life, Next, Words, World};
 
@@ -11,7 +11,7 @@ pub enum Verdict {
     },
     /// Two participants are in that exclude each other.
     Unsafe(String),
-    /// A seat may wait for ever.
+    /// A seat may wait forever.
     Starves(String),
 }
 

@@ -26,7 +26,7 @@ const fn of(roles: &'static str) -> Config {
         deaths: 0,
         cancels: false,
         slices: false,
-        reclamation: Reclamation::Told,
+        reclamation: Reclamation::Notified,
         reclaimers: 2,
         stops: false,
         mutant: Mutant::None,
@@ -49,7 +49,7 @@ fn verify(config: Config) -> Overtaking {
         Verdict::Unsafe(trace) => {
             panic!("{roles}: two participants are in that exclude each other:\n{trace}")
         }
-        Verdict::Starves(trace) => panic!("{roles}: a participant may wait for ever: {trace}"),
+        Verdict::Starves(trace) => panic!("{roles}: a participant may wait forever: {trace}"),
     }
     most
 }
@@ -85,7 +85,7 @@ fn three_readers_and_writers_with_two_deaths_and_cancels() {
     verify(of("BBB"));
     verify(config);
     verify(Config { slices: true, deaths, ..config });
-    verify(Config { reclamation: Reclamation::ToldIdle, deaths, ..config });
+    verify(Config { reclamation: Reclamation::NotifiedIdle, deaths, ..config });
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_reclaimer_that_stops_for_ever_holds_up_no_participant() {
         verify(Config {
             deaths: 1,
             cancels: true,
-            reclamation: Reclamation::ToldIdle,
+            reclamation: Reclamation::NotifiedIdle,
             stops: true,
             ..of(roles)
         });
@@ -177,7 +177,7 @@ macro_rules! mutants {
 const THREE: Config = of("BBB");
 const CANCELS: Config = Config { cancels: true, ..THREE };
 const DEATHS: Config = Config { deaths: 2, cancels: true, ..THREE };
-const ALONE: Config = Config { deaths: 1, reclamation: Reclamation::ToldIdle, reclaimers: 1, ..THREE };
+const ALONE: Config = Config { deaths: 1, reclamation: Reclamation::NotifiedIdle, reclaimers: 1, ..THREE };
 
 mutants! {
     without_grants_a_reader_starves: NoGrant, Starves, [of("RWW")];
@@ -185,19 +185,19 @@ mutants! {
     waiting_until_a_seat_does_not_read_starves_a_writer: UntilNotReading, Starves, [of("WR")];
     turning_to_waiting_by_a_swap_starves_a_reader: QueueBySwap, Starves, [of("RWW"), CANCELS];
     without_a_second_look_a_wake_is_lost: NoSecondLook, Starves, [of("RW")];
-    without_a_notification_a_wake_is_lost: NoPoke, Starves, [of("WW")];
-    a_notification_without_a_flag_is_lost: PokeWithoutFlag, Starves, [of("WW")];
-    giving_up_silently_leaves_others_asleep: NoPokeOnWithdrawal, Starves, [CANCELS];
-    reclamation_that_notifies_no_waiter_leaves_others_asleep: NoRouse, Starves, [DEATHS];
+    without_a_notification_a_wake_is_lost: NoNotify, Starves, [of("WW")];
+    a_notification_without_a_flag_is_lost: NotifyWithoutFlag, Starves, [of("WW")];
+    giving_up_silently_leaves_others_asleep: NoNotifyOnWithdrawal, Starves, [CANCELS];
+    reclamation_that_notifies_no_waiter_leaves_others_asleep: NoNotifyAll, Starves, [DEATHS];
     barging_starves_a_writer: Barge, Starves, [of("WWW")];
     without_a_third_look_two_are_in: NoThirdLook, Unsafe, [of("RWW")];
     coming_back_by_a_swap_lets_two_in: ReturnBySwap, Unsafe, [of("RWW")];
     clearing_last_wipes_out_an_announcement: ClearLast, Starves, [of("WWW"), CANCELS, DEATHS];
     freeing_first_lets_two_in: FreeFirst, Unsafe, [of("RWW")];
-    without_a_drain_two_are_in: NoPass, Unsafe, [of("RW")];
+    without_a_drain_two_are_in: NoDrain, Unsafe, [of("RW")];
     giving_up_without_grants_starves_a_reader: AbandonWithoutGrant, Starves, [of("RWW"), CANCELS];
     reclamation_that_does_not_free_for_the_dead_blocks_all: NoRelease, Starves, [DEATHS];
-    reclamation_that_grants_lets_two_in: GrantInBurial, Unsafe, [DEATHS];
-    one_reclaimer_at_a_time_is_safe_even_if_it_grants: GrantInBurial, None, [ALONE];
+    reclamation_that_grants_lets_two_in: GrantInReclaim, Unsafe, [DEATHS];
+    one_reclaimer_at_a_time_is_safe_even_if_it_grants: GrantInReclaim, None, [ALONE];
     one_reclaimer_at_a_time_may_stop_and_hold_up_all: None, Starves, [Config { stops: true, ..ALONE }];
 }

@@ -20,14 +20,14 @@ pub enum Mutant {
     QueueBySwap,
     /// A reader sleeps without looking again.
     NoSecondLook,
-    /// A leaving owner tells no waiter that the owner word is free.
-    NoPoke,
+    /// A leaving owner notifies no waiter.
+    NoNotify,
     /// A leaving owner wakes a waiter, but leaves no flag.
-    PokeWithoutFlag,
-    /// A queued writer that gives up tells no waiter.
-    NoPokeOnWithdrawal,
-    /// A reclaimer tells no waiter to look again.
-    NoRouse,
+    NotifyWithoutFlag,
+    /// A queued writer that gives up notifies no waiter.
+    NoNotifyOnWithdrawal,
+    /// A reclaimer notifies no waiter.
+    NoNotifyAll,
     /// A writer claims a free owner word although others wait.
     Barge,
     /// A reader that saw the owner word free while it waited is in at once.
@@ -39,13 +39,13 @@ pub enum Mutant {
     /// An owner frees the owner word before it grants.
     FreeFirst,
     /// An owner does not look at the cells.
-    NoPass,
+    NoDrain,
     /// An owner that gives up while it drains only clears its cell and frees the owner word.
     AbandonWithoutGrant,
     /// A reclaimer does not free the owner word that the dead owner held.
     NoRelease,
     /// A reclaimer grants on behalf of the dead owner, as a leaving owner does.
-    GrantInBurial,
+    GrantInReclaim,
 }
 
 impl Mutant {
@@ -75,7 +75,7 @@ impl Mutant {
                 }
                 return Step::LookAgain;
             }
-            (Self::PokeWithoutFlag, Step::Notify(scan, met)) => {
+            (Self::NotifyWithoutFlag, Step::Notify(scan, met)) => {
                 let seen = cell(scan.seat()).load(SeqCst) & !FLAG;
                 if seen == READ_WAIT || seen == WRITE_WAIT && !met {
                     return Step::NotifyWake(scan, met || seen == WRITE_WAIT);
@@ -109,16 +109,16 @@ impl Mutant {
         match (self, step, after) {
             (Self::NoGrant, _, Step::Grant(scan)) if scan.visited() == 0 => Step::Free,
             (Self::NoSecondLook, Step::QueueRead, Step::LookAgain) => Step::SleepRead,
-            (Self::NoPoke, Step::Free, _) if !actor.reclaiming => Step::Idle,
-            (Self::NoPokeOnWithdrawal, Step::LookWithdraw, _) => Step::Idle,
-            (Self::NoRouse, _, Step::NotifyAll(_)) => Step::Idle,
+            (Self::NoNotify, Step::Free, _) if !actor.reclaiming => Step::Idle,
+            (Self::NoNotifyOnWithdrawal, Step::LookWithdraw, _) => Step::Idle,
+            (Self::NoNotifyAll, _, Step::NotifyAll(_)) => Step::Idle,
             (Self::Barge, Step::PeekWrite | Step::LookWrite, Step::Defer(_, attempt)) => Step::Claim(attempt),
             (Self::NoThirdLook, Step::ReturnRead, Step::LookRead) => Step::Reading,
             (Self::ClearLast, Step::Notify(..) | Step::NotifyWake(..), Step::Idle) => Step::LeaveRead,
-            (Self::NoPass, Step::Claim(_), Step::DrainReaders(_)) => Step::Writing,
+            (Self::NoDrain, Step::Claim(_), Step::DrainReaders(_)) => Step::Writing,
             (Self::AbandonWithoutGrant, Step::Clear, _) => Step::Free,
             (Self::NoRelease, Step::ReclaimLook, _) => Step::NotifyAll(around),
-            (Self::GrantInBurial, Step::ReclaimLook, Step::Free) => Step::Grant(around),
+            (Self::GrantInReclaim, Step::ReclaimLook, Step::Free) => Step::Grant(around),
             _ => after,
         }
     }

@@ -22,7 +22,7 @@ pub struct Config {
     pub reclamation: Reclamation,
     /// How many participants may reclaim the same seat at the same time.
     pub reclaimers: usize,
-    /// Whether a participant that wants nothing of the lock may stop for ever in the middle of a reclamation.
+    /// Whether a participant that wants nothing of the lock may stop forever in the middle of a reclamation.
     pub stops: bool,
     pub mutant: Mutant,
     /// Whether to count the participants that overtake seat 0.
@@ -33,9 +33,9 @@ pub struct Config {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reclamation {
     /// Any sleeper, as soon as a participant is dead.
-    Told,
+    Notified,
     /// Also a participant that wants nothing of the lock.
-    ToldIdle,
+    NotifiedIdle,
     /// As the waiting loop does. A poll interval ends only while a participant is dead. One waiter at a time asks for
     /// the seats for which the code asks; the others continue as if woken. A participant that wants nothing of the lock
     /// may reclaim, too.
@@ -236,7 +236,7 @@ impl World {
         self.parties.iter().filter(reclaims).count()
     }
 
-    fn buriable(&self, config: &Config, seat: usize) -> bool {
+    fn reclaimable(&self, config: &Config, seat: usize) -> bool {
         self.parties[seat].life == Life::Dead && self.reclaimers(seat) < config.reclaimers
     }
 
@@ -283,8 +283,8 @@ impl World {
                 if role != b'R' {
                     emit(false, &|party| party.at = Step::PeekWrite);
                 }
-                if config.reclamation != Reclamation::Told {
-                    for seat in (0..count).filter(|seat| self.buriable(config, *seat)) {
+                if config.reclamation != Reclamation::Notified {
+                    for seat in (0..count).filter(|seat| self.reclaimable(config, *seat)) {
                         emit(false, &begin(seat, Step::Idle));
                     }
                 }
@@ -325,7 +325,7 @@ impl World {
         begin: &impl Fn(usize, Step) -> F,
         wake: &dyn Fn(&mut Party),
     ) {
-        let dead: Vec<usize> = (0..count).filter(|seat| self.buriable(config, *seat)).collect();
+        let dead: Vec<usize> = (0..count).filter(|seat| self.reclaimable(config, *seat)).collect();
         if config.reclamation != Reclamation::Watch {
             for seat in &dead {
                 emit(true, &begin(*seat, at));

@@ -20,7 +20,7 @@ pub enum CreateError {
     /// The size of the ring or the number of seats is out of range.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The memory cannot be had.
+    /// The memory cannot be reserved or mapped.
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// A system call failed.
@@ -76,10 +76,10 @@ pub enum JoinError {
     /// The sender refused the receiver.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The memory that the sender handed over cannot be used.
+    /// The memory that the sender granted cannot be used.
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// The time limit passed, and no sender had admitted the receiver.
+    /// The time limit passed before a sender had admitted the receiver.
     #[error("timed out waiting for a sender")]
     TimedOut,
     /// A signal asked the program to stop.

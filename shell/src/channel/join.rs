@@ -1,4 +1,4 @@
-//! Joining a named channel: connects, takes what the sender grants, occupies a seat, and waits to be admitted.
+//! Joining a named channel: connects, receives the grant, occupies a seat, and waits to be admitted.
 
 use crate::channel::error::JoinError;
 use crate::channel::transport::incoming::Incoming;
@@ -18,13 +18,13 @@ use whorl_core::ring::{PendingReceiver, is_free};
 /// The result of one try to join.
 pub(super) enum Attempt<T> {
     Joined(T),
-    /// No sender admits this receiver now; one may in a moment.
+    /// No sender admits this receiver now. One may do so in a moment.
     NotYet {
         refused: bool,
     },
 }
 
-/// How long to look for a free seat while the sender reclaims those of dead receivers.
+/// How long to try for a seat while the sender reclaims those of dead receivers.
 const SEAT_SEARCH: Duration = Duration::from_secs(2);
 
 /// Tries to join, without waiting for a sender to take the name.
@@ -42,7 +42,7 @@ pub(super) fn attempt(
         Err(ConnectError::Dead | ConnectError::Backlog) => return not_yet(true),
         Err(error) => return Err(error.into()),
     };
-    let answer = match client.ask(ControlMessage::Join(start), token, deadline) {
+    let answer = match client.request(ControlMessage::Join(start), token, deadline) {
         Ok(answer) => answer,
         Err(RequestError::Closed) => return not_yet(true),
         Err(RequestError::TimedOut) => return Err(JoinError::TimedOut),
@@ -55,7 +55,7 @@ pub(super) fn attempt(
     })
 }
 
-/// Takes what the sender granted; `None` if the sender went away meanwhile.
+/// Uses what the sender granted. Returns `None` if the sender has gone.
 fn enter(
     answer: Answer,
     client: &Client,
@@ -63,10 +63,10 @@ fn enter(
     deadline: Option<Instant>,
 ) -> Result<Option<Incoming>, JoinError> {
     let malformed = || RequestError::from(ProtocolError::Malformed);
-    match answer.record.saying {
+    match answer.record.message {
         ControlMessage::Ring(hint) => {
             let objects: [CloseOnForkFd; 2] = answer.descriptors.try_into().map_err(|_| malformed())?;
-            // Shared: a descriptor of memory does not say that a process lives.
+            // Forked children share them, because a descriptor of memory does not show that a process lives.
             let [data, control] = objects.map(CloseOnForkFd::share);
             let segment = Segment::received(data, control);
             Ok(occupy_seat(&segment, hint, client, start, deadline)?.map(Incoming::Ring))
@@ -110,7 +110,7 @@ fn occupy_seat(
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    match client.say(ControlMessage::Seated(pending.seat()), Token::default()) {
+    match client.send(ControlMessage::Seated(pending.seat()), Token::default()) {
         Err(RequestError::Closed) => return Ok(None),
         other => other?,
     }

@@ -7,8 +7,8 @@
 //!   checks their seals, maps them, locks a seat's byte, occupies the seat
 //!   sends Seated --------------------------------------------->  admits it
 //!   reads the ring; the socket stays silent until the end
-//!   sends Bye ------------------------------------------------>  counts it
-//!   (closed without Bye: the thread checks whether the seat's byte is free, and reclaims the seat)
+//!   sends Disconnect ----------------------------------------->  counts it
+//!   (closed without it: the thread checks whether the seat's byte is free, and reclaims the seat)
 //! ```
 //!
 //! Only a socket file or a wait file can outlive its process. The registry recognises each as stale.

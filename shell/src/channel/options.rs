@@ -1,4 +1,4 @@
-//! How a channel is created, and how it is joined.
+//! The options for creating a channel, and for joining one.
 
 use crate::channel::control::peers::ClientCounter;
 use crate::channel::control::state::ProgressObserver;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How a channel is created.
+/// The options for creating a channel.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -52,7 +52,7 @@ impl SenderOptions {
     /// Bytes of a ring by default: 1 MiB.
     pub(crate) const DEFAULT_RING: u64 = 1 << 20;
 
-    /// Starts from the defaults: a ring of 1 MiB, 64 seats, no eviction, the user's runtime directory.
+    /// Returns the defaults: a ring of 1 MiB, 64 seats, no eviction, the user's runtime directory.
     pub fn new() -> Self {
         Self::default()
     }
@@ -90,7 +90,7 @@ impl SenderOptions {
         self
     }
 
-    /// Sets what `shell ls` calls the channel.
+    /// Sets the kind that `shell ls` shows.
     pub(crate) fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
@@ -102,7 +102,7 @@ impl SenderOptions {
         self
     }
 
-    /// Opens the runtime directory of the channel.
+    /// Opens the channel's runtime directory.
     pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
         RuntimeDir::open_at_or_default(self.runtime_dir.as_deref())
     }
@@ -119,7 +119,7 @@ impl fmt::Debug for SenderOptions {
     }
 }
 
-/// How a channel is joined.
+/// The options for joining a channel.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -140,7 +140,7 @@ pub struct ReceiverOptions {
 }
 
 impl ReceiverOptions {
-    /// Starts from the defaults: from the first message, no timeout, holes as zero bytes, the user's runtime directory.
+    /// Returns the defaults: from the first message, no timeout, holes as zero bytes, the user's runtime directory.
     pub fn new() -> Self {
         Self::default()
     }
@@ -176,7 +176,7 @@ impl ReceiverOptions {
         self
     }
 
-    /// Opens the runtime directory of the channel.
+    /// Opens the channel's runtime directory.
     pub(super) fn open_dir(&self) -> Result<RuntimeDir, RuntimeError> {
         RuntimeDir::open_at_or_default(self.runtime_dir.as_deref())
     }

@@ -1,4 +1,4 @@
-//! A receiver of a channel with a name.
+//! A receiver of a named channel.
 
 use super::error::{JoinError, ReceiveError};
 use super::join::{Attempt, attempt};
@@ -51,14 +51,14 @@ pub struct Receiver {
     born: ForkId,
 }
 
-/// Fields are dropped in this order: leave the seat, then give its byte back, then hang up.
+/// The fields are dropped in this order: the seat is left, then its byte is unlocked, then the connection is closed.
 struct Inner {
     incoming: Incoming,
     client: Client,
     token: Token,
     end: Option<End>,
     confirms: bool,
-    /// Whether the caller wants holes as such.
+    /// Whether the caller asked for holes.
     holes: bool,
     /// Zero bytes of the last hole that the caller has not received yet.
     hole_left: u64,
@@ -74,7 +74,7 @@ impl ReceiverOptions {
     /// before it admits the receiver, the receiver waits for the next sender.
     ///
     /// # Errors
-    /// Why the receiver did not join.
+    /// The receiver could not join, for example because of the timeout or a full channel.
     pub fn join(&self, name: &Name) -> Result<Receiver, JoinError> {
         Receiver::join_in(&self.open_dir()?, name, self, || ())
     }
@@ -88,12 +88,12 @@ impl Receiver {
     /// receiver, the receiver waits for the next sender.
     ///
     /// # Errors
-    /// Why the receiver did not join.
+    /// The receiver could not join, for example because the channel is full.
     pub fn join(name: &Name) -> Result<Self, JoinError> {
         ReceiverOptions::new().join(name)
     }
 
-    /// Starts the options of a join.
+    /// Returns the default options.
     pub fn options() -> ReceiverOptions {
         ReceiverOptions::new()
     }
@@ -125,12 +125,12 @@ impl Receiver {
             if let Some(receiver) = Self::wait_in(directory, name, deadline, attempt, &mut waiting)? {
                 return Ok(receiver);
             }
-            // Senders that come now are found in another directory.
+            // New senders are in another directory.
             replaced = Some(directory.reopen()?);
         }
     }
 
-    /// Waits for an owner in this directory; nothing if the directory was removed or replaced.
+    /// Waits for an owner in this directory. Returns `None` if the directory was removed or replaced.
     fn wait_in(
         directory: &RuntimeDir,
         name: &Name,
@@ -141,7 +141,7 @@ impl Receiver {
         if let Attempt::Joined(receiver) = attempt()? {
             return Ok(Some(receiver));
         }
-        // Watch first, then look again, so that no sender that comes in between is missed.
+        // Watches first and then checks again, so that no sender in between is missed.
         let mut changes = Changes::of(directory);
         let create = || WaitFile::create(directory, name);
         let failed = cannot("create the wait file");
@@ -154,7 +154,7 @@ impl Receiver {
                 Attempt::Joined(receiver) => return Ok(Some(receiver)),
                 Attempt::NotYet { refused } => refused,
             };
-            // The mark of `shell rm` comes before the removal.
+            // `shell rm` marks the file before it removes it.
             if file.is_removed() && file.is_cancelled() {
                 return Err(JoinError::Stopped);
             }
@@ -188,7 +188,7 @@ impl Receiver {
         }
     }
 
-    /// The length of the longest possible message, and so the least buffer that takes every message.
+    /// Returns the length of the longest possible message, which is the least buffer that takes every message.
     pub fn max_message_len(&self) -> usize {
         match &self.inner.incoming {
             Incoming::Ring(ring) => ring.ring().geometry().max_message() as usize,
@@ -196,7 +196,8 @@ impl Receiver {
         }
     }
 
-    /// The channel's number, which tells it from other channels of the same name; 0 if it is a socket channel.
+    /// Returns the channel's number, which distinguishes it from other channels of the same name; 0 for a socket
+    /// channel.
     pub fn id(&self) -> u64 {
         match &self.inner.incoming {
             Incoming::Ring(ring) => ring.ring().nonce(),
@@ -204,7 +205,7 @@ impl Receiver {
         }
     }
 
-    /// Tries once to join.
+    /// Tries to join once.
     fn attempt(
         directory: &RuntimeDir,
         name: &Name,
@@ -239,7 +240,8 @@ impl Receiver {
     /// sent, and then an error within 50 ms.
     ///
     /// # Errors
-    /// Why there is no next message. [`ReceiveError::TooLong`] leaves the message in place, for a longer buffer.
+    /// The sender died, the receiver was evicted, or a signal came. [`ReceiveError::TooLong`] leaves the message in
+    /// place, for a longer buffer.
     pub fn recv(&mut self, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
         self.recv_into(buffer, Deadline::Until(None))
     }
@@ -247,7 +249,7 @@ impl Receiver {
     /// Receives the next message if it is there. Never waits.
     ///
     /// # Errors
-    /// [`ReceiveError::Empty`], or as for [`recv`](Self::recv).
+    /// [`ReceiveError::Empty`], or an error of [`recv`](Self::recv).
     pub fn try_recv(&mut self, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
         self.recv_into(buffer, Deadline::Now)
     }
@@ -255,7 +257,7 @@ impl Receiver {
     /// Receives the next message, and waits for it at most this long.
     ///
     /// # Errors
-    /// [`ReceiveError::TimedOut`], or as for [`recv`](Self::recv).
+    /// [`ReceiveError::TimedOut`], or an error of [`recv`](Self::recv).
     pub fn recv_timeout(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, ReceiveError> {
         self.recv_into(buffer, Deadline::Until(Some(deadline::after(timeout))))
     }
@@ -263,7 +265,7 @@ impl Receiver {
     /// Receives the next message, and waits for it until this time.
     ///
     /// # Errors
-    /// [`ReceiveError::TimedOut`], or as for [`recv`](Self::recv).
+    /// [`ReceiveError::TimedOut`], or an error of [`recv`](Self::recv).
     pub fn recv_deadline(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<Received, ReceiveError> {
         self.recv_into(buffer, Deadline::Until(Some(deadline)))
     }
@@ -291,7 +293,7 @@ impl Receiver {
     /// `false` if there is something to receive already.
     ///
     /// # Errors
-    /// Why nothing more will come.
+    /// The reason that nothing more will come.
     pub fn arm(&mut self) -> Result<bool, ReceiveError> {
         let inner = self.here()?;
         if inner.end.is_some() || inner.hole_left > 0 {
@@ -301,11 +303,11 @@ impl Receiver {
             Incoming::Stream(stream) => stream.is_idle(),
             Incoming::Ring(ring) => {
                 if !inner.armed_before {
-                    // Its answer makes the descriptor readable once, which covers all that came before.
-                    let _ = inner.client.say(ControlMessage::Armed, inner.token);
+                    // The answer makes the descriptor readable once, which covers all earlier messages.
+                    let _ = inner.client.send(ControlMessage::Armed, inner.token);
                     inner.armed_before = true;
                 }
-                let connected = inner.client.listen();
+                let connected = inner.client.drain();
                 Ok(ring.arm()? && connected)
             }
         }
@@ -326,11 +328,11 @@ impl Receiver {
         if let Ok(inner) = self.here()
             && !std::mem::replace(&mut inner.parted, true)
         {
-            let _ = inner.client.say(ControlMessage::Bye(how), inner.token);
+            let _ = inner.client.send(ControlMessage::Disconnect(how), inner.token);
         }
     }
 
-    /// Receives the next message into `take`, which has it only while it runs.
+    /// Receives the next message and passes it to `take`, which may use it only while it runs.
     pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         deadline: Deadline,
@@ -390,7 +392,7 @@ impl fmt::Debug for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // A forked child's seat and connection are its parent's.
+        // The seat and the connection of a forked child are its parent's.
         if !self.born.has_forked() {
             self.part(DisconnectReason::Left);
             // SAFETY: dropped once, here.

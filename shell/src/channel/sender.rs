@@ -1,4 +1,4 @@
-//! The sender of a channel with a name.
+//! The sender of a named channel.
 
 use super::claim::Claim;
 use super::error::{CreateError, SendError};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use whorl_core::error::{ClaimError, End};
 use whorl_core::ring::{CELL, ClaimSize, Sender as CoreSender};
 
-/// The sender of a channel with a name. Receivers find it by that name, before or after it is created.
+/// The sender of a named channel. Receivers find it by its name. They may start before or after it is created.
 ///
 /// It sends through shared memory. It writes each message once, in place, and sending returns at once while the ring has
 /// room. No message is lost: the sender waits for the slowest receiver, unless the channel
@@ -57,8 +57,8 @@ pub struct Sender {
     born: ForkId,
 }
 
-/// Fields are dropped in this order: the stream is abandoned, if it was not closed; the control thread closes and gives the name
-/// back; then the owner's byte is free.
+/// The fields are dropped in this order: the stream is abandoned if it was not closed, the control thread closes and
+/// releases the name, then the owner's byte is unlocked.
 struct Inner {
     ring: CoreSender<OwnedSharedRing>,
     _control: ControlThread,
@@ -74,14 +74,14 @@ struct Inner {
     _owner: Option<ByteLocks>,
 }
 
-/// What a sender is opened over.
+/// What a sender needs to start.
 pub(crate) struct SenderSetup {
     pub segment: Segment,
     pub ring: OwnedSharedRing,
-    /// Holds the byte by which receivers judge whether the sender lives. Children judge by their parent.
+    /// Holds the byte by which receivers check whether the sender lives. Children check their parent instead.
     pub owner: Option<ByteLocks>,
     pub kind: Kind,
-    /// The name under which receivers find it, if they do.
+    /// The name under which receivers find it, if it has one.
     pub name: Option<Name>,
     pub receivers: Receivers,
     pub peers: Arc<PeerTable>,
@@ -108,7 +108,7 @@ impl Sender {
         SenderOptions::new().create(name)
     }
 
-    /// Starts the options of a new channel.
+    /// Returns the default options.
     pub fn options() -> SenderOptions {
         SenderOptions::new()
     }
@@ -126,7 +126,7 @@ impl Sender {
         }
         let (segment, ring) = Segment::create(geometry)?;
         let peers = Arc::new(PeerTable::new(options.clients).map_err(cannot("make an event"))?);
-        // Locked before a receiver can find the name, because receivers judge by the lock whether the sender lives.
+        // Locked before a receiver can find the name, because receivers check by the lock whether the sender lives.
         let owner = segment.byte_locks()?;
         if owner.try_lock(OWNER) != Ok(true) {
             return Err(cannot("lock")(rustix::io::Errno::AGAIN).into());
@@ -173,22 +173,22 @@ impl Sender {
         Ok(Self { inner: ManuallyDrop::new(inner), born })
     }
 
-    /// The channel's name.
+    /// Returns the channel's name.
     pub fn name(&self) -> &Name {
         self.inner.name.as_ref().expect("only this crate creates senders without a name")
     }
 
-    /// The channel's number, which tells it from other channels of the same name.
+    /// Returns the channel's number, which distinguishes it from other channels of the same name.
     pub fn id(&self) -> u64 {
         self.inner.nonce
     }
 
-    /// The number of receivers that take part now.
+    /// Returns the number of receivers that take part now.
     pub fn receivers(&self) -> usize {
         self.inner.peers.joined()
     }
 
-    /// What became of the receivers that have left.
+    /// Returns how the receivers that have left ended.
     pub fn summary(&self) -> PeerSummary {
         self.inner.peers.summary()
     }
@@ -199,7 +199,7 @@ impl Sender {
     /// Until they have, a signal comes, or `shell rm` asks the channel to end.
     ///
     /// # Errors
-    /// Why the wait ended early.
+    /// A signal came, or `shell rm` asked the channel to end.
     pub fn wait_for_receivers(&mut self, count: u32) -> Result<(), SendError> {
         self.wait_for_receivers_until(count, None)
     }
@@ -207,7 +207,7 @@ impl Sender {
     /// Waits until this many receivers have joined, at most this long.
     ///
     /// # Errors
-    /// Why the wait ended early.
+    /// The time limit passed, a signal came, or `shell rm` asked the channel to end.
     pub fn wait_for_receivers_timeout(&mut self, count: u32, timeout: Duration) -> Result<(), SendError> {
         self.wait_for_receivers_until(count, Some(deadline::after(timeout)))
     }
@@ -222,19 +222,20 @@ impl Sender {
         Ok(inner.peers.wait_joined(count as usize, deadline)?)
     }
 
-    /// Notes that the sender has begun, for `shell ls`, and how many bytes it has to send. If `needs_receivers`, the
-    /// descriptor of [`cancelled`](Self::cancelled) becomes readable once the last receiver has gone.
+    /// Records for `shell ls` that the sender has begun, and how many bytes it has to send. If `needs_receivers`, the
+    /// descriptor of [`cancelled`](Self::cancelled) becomes readable when the last receiver has gone.
     pub(crate) fn begin(&mut self, needs_receivers: bool, total: Option<u64>) {
         self.inner.status.set_total(total);
         self.inner.status.begin(needs_receivers);
     }
 
-    /// A descriptor that becomes readable when `shell rm` asks the channel to end. An event loop can wait for it.
+    /// Returns a descriptor that becomes readable when `shell rm` asks the channel to end. An event loop can wait for
+    /// it.
     pub fn cancelled(&self) -> BorrowedFd<'_> {
         self.inner.peers.cancelled()
     }
 
-    /// Whether `shell rm` asked the channel to end.
+    /// Returns whether `shell rm` asked the channel to end.
     pub fn is_stopped(&self) -> bool {
         self.inner.peers.is_asked_to_stop()
     }
@@ -247,7 +248,7 @@ impl Sender {
     /// The sender notices a receiver that dies within milliseconds, and waits for one that is stopped.
     ///
     /// # Errors
-    /// The message is too long, or the wait ended early. Nothing was sent then.
+    /// The message is too long, or the wait ended early. Then nothing was sent.
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_until(message, None)
     }
@@ -255,7 +256,7 @@ impl Sender {
     /// Sends one message if the ring has room. Never waits.
     ///
     /// # Errors
-    /// [`SendError::Full`], or as for [`send`](Self::send).
+    /// [`SendError::Full`], or an error of [`send`](Self::send).
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         let size = self.size_of(message)?;
         self.open()?.try_claim(size)?.write(message);
@@ -265,7 +266,7 @@ impl Sender {
     /// Sends one message, and waits for room at most this long.
     ///
     /// # Errors
-    /// [`SendError::TimedOut`], or as for [`send`](Self::send).
+    /// [`SendError::TimedOut`], or an error of [`send`](Self::send).
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
         self.send_until(message, Some(deadline::after(timeout)))
     }
@@ -273,7 +274,7 @@ impl Sender {
     /// Sends one message, and waits for room until this time.
     ///
     /// # Errors
-    /// [`SendError::TimedOut`], or as for [`send`](Self::send).
+    /// [`SendError::TimedOut`], or an error of [`send`](Self::send).
     pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<(), SendError> {
         self.send_until(message, Some(deadline))
     }
@@ -300,10 +301,10 @@ impl Sender {
     /// become shorter.
     ///
     /// # Blocking
-    /// As [`send`](Self::send).
+    /// Waits like [`send`](Self::send).
     ///
     /// # Errors
-    /// As for [`send`](Self::send).
+    /// An error of [`send`](Self::send).
     pub fn claim(&mut self, length: usize) -> Result<Claim<'_>, SendError> {
         let inner = self.open()?;
         let size = inner.size_of_claim(length)?;
@@ -314,7 +315,7 @@ impl Sender {
     /// Claims room for a message if the ring has room. Never waits.
     ///
     /// # Errors
-    /// [`SendError::Full`], or as for [`send`](Self::send).
+    /// [`SendError::Full`], or an error of [`send`](Self::send).
     pub fn try_claim(&mut self, length: usize) -> Result<Claim<'_>, SendError> {
         let inner = self.open()?;
         let size = inner.size_of_claim(length)?;
@@ -335,7 +336,7 @@ impl Sender {
         self.open()?.wait_for_space(size, deadline)
     }
 
-    /// Runs something that waits for receivers.
+    /// Runs a function that waits for receivers.
     pub(crate) fn wait_for_peers<T>(&self, wait: impl FnOnce(&PeerTable) -> T) -> T {
         self.inner.status.waiting(|| wait(&self.inner.peers))
     }
@@ -359,7 +360,7 @@ impl Sender {
     /// Until then, a signal comes, or `shell rm` asks the channel to end.
     ///
     /// # Errors
-    /// The wait ended early. The end is published all the same, and the caller can wait again.
+    /// The wait ended early. The end is published in any case, and the caller can wait again.
     pub fn finish(&mut self) -> Result<PeerSummary, SendError> {
         self.finish_until(None)
     }
@@ -367,7 +368,7 @@ impl Sender {
     /// Ends the stream as [`finish`](Self::finish) does, and waits at most this long.
     ///
     /// # Errors
-    /// [`SendError::TimedOut`], or as for [`finish`](Self::finish).
+    /// [`SendError::TimedOut`], or an error of [`finish`](Self::finish).
     pub fn finish_timeout(&mut self, timeout: Duration) -> Result<PeerSummary, SendError> {
         self.finish_until(Some(deadline::after(timeout)))
     }
@@ -396,7 +397,7 @@ impl Sender {
         &self.inner.peers
     }
 
-    /// The sender's state, if the caller can send now.
+    /// Returns the sender's state, if the caller can send now.
     fn open(&mut self) -> Result<&mut Inner, SendError> {
         let inner = self.here()?;
         if inner.peers.is_asked_to_stop() {
@@ -445,7 +446,7 @@ impl Inner {
     }
 
     fn wait_for_space(&mut self, size: ClaimSize, deadline: Option<Instant>) -> Result<(), SendError> {
-        // Only a real wait is shown to the control thread, which evicts receivers that block the sender.
+        // The control thread sees only a real wait, because it evicts receivers that block the sender.
         if self.is_full(size)? {
             let room = self.status.waiting(|| self.ring.wait_for_space(size, deadline));
             room.map_err(|error| why(error, &self.peers))?;
@@ -468,7 +469,7 @@ impl fmt::Debug for Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        // A forked child has neither the mapping nor the thread; what it has goes with its process.
+        // A forked child has neither the mapping nor the thread. Everything else ends with its process.
         if !self.born.has_forked() {
             // SAFETY: dropped once, here.
             unsafe { ManuallyDrop::drop(&mut self.inner) };

@@ -1,4 +1,4 @@
-//! Asking every announced server, all at once, each under a deadline of its own.
+//! Querying every announced server, all at once, each with a deadline of its own.
 
 use super::file::{FileError, Information, files};
 use super::wire;
@@ -15,18 +15,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where a server runs, as far as its ways tell.
+/// Where a server runs, judged by what reaches it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
     /// On this host: shared memory works.
     Host,
-    /// In a container that shares the network: the socket alone works.
+    /// In a container that shares the network: only the socket works.
     Container,
     /// On another machine, or dead: neither works.
     Vm,
 }
 
-/// What came of asking one server.
+/// The answer of one server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
@@ -34,22 +34,22 @@ pub struct Answer {
     pub file: PathBuf,
     /// Where it runs.
     pub reach: Reach,
-    /// What it said over TCP.
+    /// Its message over TCP.
     pub socket_message: Option<Vec<u8>>,
-    /// What it said through shared memory.
+    /// Its message through shared memory.
     pub shm_message: Option<Vec<u8>>,
-    /// What is wrong with its file, or why a way did not work.
+    /// What is wrong with its file, or why one of the two transports did not work.
     pub error: Option<String>,
-    /// Whether something is wrong with the file itself.
+    /// Whether the file itself is wrong.
     pub is_broken: bool,
 }
 
-/// As many are asked at a time.
+/// The most servers that are queried at a time.
 const AT_ONCE: usize = 512;
-/// A thread that asks needs little.
+/// The stack of a thread that queries.
 const STACK: usize = 512 << 10;
 
-/// Asks every server that is announced in a directory; the answers are sorted by file.
+/// Queries every server that is announced in a directory. Returns the answers, sorted by file.
 ///
 /// ```no_run
 /// for answer in whorl::discover("servers".as_ref(), std::time::Duration::from_secs(2))? {
@@ -59,16 +59,16 @@ const STACK: usize = 512 << 10;
 /// ```
 ///
 /// # Blocking
-/// At most about `timeout` for all of them together, up to 512, which are asked at once; then for the next 512.
+/// At most about `timeout` for up to 512 servers, which are queried at once, and as long again for each further 512.
 ///
 /// # Errors
-/// The directory cannot be read, or there is no randomness. What is wrong with a server is in its answer.
+/// The directory cannot be read, or there is no randomness. An answer holds what is wrong with its server.
 pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, OsError> {
     let files = files(directory)?;
     let mut token = Token::default();
     rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())
         .map_err(cannot("get random bytes"))?;
-    // Where our own channels are: elsewhere no shared memory is found.
+    // The runtime directory of this process's channels, because shared memory is found only there.
     let runtime = RuntimeDir::open().map_err(|error| error.to_string());
     let mut answers = Vec::new();
     for some in files.chunks(AT_ONCE) {
@@ -77,7 +77,7 @@ pub fn discover(directory: &Path, timeout: Duration) -> Result<Vec<Answer>, OsEr
                 .iter()
                 .map(|file| {
                     let thread = std::thread::Builder::new().stack_size(STACK);
-                    start_scoped_thread(thread, scope, || ask(file, token, &runtime, timeout))
+                    start_scoped_thread(thread, scope, || query(file, token, &runtime, timeout))
                 })
                 .collect();
             for (thread, file) in threads.into_iter().zip(some) {
@@ -95,13 +95,13 @@ fn unreachable(file: &Path, error: String, is_broken: bool) -> Answer {
     Answer { file, reach: Reach::Vm, socket_message: None, shm_message: None, error: Some(error), is_broken }
 }
 
-fn ask(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
+fn query(file: &Path, token: Token, runtime: &Result<RuntimeDir, String>, timeout: Duration) -> Answer {
     let deadline = deadline::after(timeout);
     let information = match Information::read(file) {
         Ok(information) => information,
         Err(error) => return unreachable(file, error.to_string(), !matches!(error, FileError::System(_))),
     };
-    // The connection is kept until the other way was tried: so the server sees one client, not two.
+    // The connection stays open until the other transport was tried, so that the server sees one client, not two.
     let mut connection = None;
     let by_socket = read_over_tcp(&information, token, deadline, &mut connection);
     let by_memory = runtime
@@ -144,12 +144,12 @@ fn read_over_tcp(
     let timed_out = || "it does not answer in time".to_owned();
     let address = SocketAddr::new(information.address, information.port);
     let socket = TcpStream::connect_timeout(&address, left().ok_or_else(timed_out)?).map_err(in_words)?;
-    // Not while it connects, which takes long: a child that is forked then keeps a connection that has said nothing.
+    // Not while it connects, which takes long. A child that is forked then keeps only a silent connection.
     let socket = CloseOnForkFd::of(socket).map_err(crate::os::error::reason)?;
     let socket = connection.insert(socket);
     socket.set_write_timeout(left()).map_err(in_words)?;
     (&**socket).write_all(&wire::hello(token)).map_err(in_words)?;
-    // A deadline for the whole, not for each byte of a server that drips.
+    // A deadline for the whole, not for each byte of a slow server.
     let fill = |bytes: &mut [u8]| {
         let mut done = 0;
         while done < bytes.len() {

@@ -1,4 +1,4 @@
-//! Information files: what a server tells about itself in a directory.
+//! Information files, by which servers announce themselves in a directory.
 //!
 //! ```text
 //! NAME.server, mode 01600:  127.0.0.1        the address
@@ -22,18 +22,18 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What such a file is called, after its server's name.
+/// The ending of an information file's name, after its server's name.
 pub(super) const ENDING: &str = ".server";
-/// What an information file says.
+/// The contents of an information file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Information {
-    /// Where the server listens.
+    /// The address at which the server listens.
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
     /// Its channel.
     pub channel: Name,
-    /// What tells that channel from others of the same name.
+    /// Distinguishes that channel from others of the same name.
     pub id: u64,
 }
 
@@ -47,7 +47,7 @@ pub enum FileError {
     /// It is not a regular file owned by this user.
     #[error("it exists and is not a regular file owned by you; remove it and try again")]
     Foreign,
-    /// It does not say what it should.
+    /// Its text is not valid.
     #[error("broken: {0}")]
     Broken(&'static str),
     /// A live server has it.
@@ -78,14 +78,14 @@ impl From<LockFileError> for FileError {
 }
 
 impl Information {
-    /// The file's text.
+    /// Returns the file's text.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n{}\n{:016x}\n", self.address, self.port, self.channel, self.id);
         let _ = writeln!(text, "pid={}", std::process::id());
         text
     }
 
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
     /// [`FileError::Broken`].
@@ -114,7 +114,7 @@ impl Information {
     /// Reads the file of a live server.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The file is missing, stale, malformed or not owned by this user.
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let entry = LockFileEntry::open(CWD, path)?;
         if entry.text().len() > MAX_TEXT {
@@ -147,13 +147,13 @@ impl InfoFile {
             rustix::fs::open(directory, flags, Mode::empty()).map_err(cannot("open the directory"))?;
         let file_name = format!("{name}{ENDING}");
         let file = LockFile::create(opened, &file_name, information.text().as_bytes())?;
-        // The directory may be a relative path, and the process may go elsewhere.
+        // The directory may be a relative path, and the process may change its working directory.
         let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         Ok(Self { path: directory.join(file_name), information: information.clone(), _file: file })
     }
 
-    /// Makes the file anew if another program has removed it. It is not made where another server has taken its place, or
-    /// where the directory is gone.
+    /// Makes the file again if another program has removed it, unless another server has taken its name or the
+    /// directory is gone.
     pub(super) fn keep(&mut self) {
         let name = self.information.channel.clone();
         let Some(directory) = self.path.parent() else { return };
@@ -169,7 +169,7 @@ impl InfoFile {
     }
 }
 
-/// The information files in a directory, sorted by path.
+/// Returns the information files in a directory, sorted by path.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, OsError> {
     let failed = |error: std::io::Error| OsError::io("read the directory", &error);
     let mut files = Vec::new();
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(make().unwrap_err(), FileError::InUse);
         drop(first);
         assert!(!path.exists());
-        std::fs::write(&path, "left by somebody who was killed").unwrap();
+        std::fs::write(&path, "left by a killed process").unwrap();
         assert_eq!(Information::read(&path), Err(FileError::Stale));
         let second = make().unwrap();
         assert_eq!(Information::read(&path), Ok(information()));

@@ -1,8 +1,8 @@
-//! Servers that announce themselves in a directory, and asking all of them.
+//! Servers that announce themselves in a directory, and queries to all of them.
 //!
-//! A server writes an information file and gives each client two messages: one over TCP, one through shared memory. What
-//! reaches a client says where the server runs: both ways, on this host; the socket alone, in a container that shares
-//! its network; neither, on another machine.
+//! A server writes an information file and gives each client two messages: one over TCP, one through shared memory.
+//! What reaches a client shows where the server runs: both on this host, only TCP in a container that shares its
+//! network, and neither on another machine.
 
 mod client;
 mod file;

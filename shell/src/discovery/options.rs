@@ -1,9 +1,9 @@
-//! What a server gives its clients, and where it announces itself.
+//! The options of a server that announces itself.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-/// How a server is started.
+/// The options of a server.
 #[derive(Clone, Debug)]
 #[must_use = "options start a server with `start`"]
 pub struct ServerOptions {
@@ -16,8 +16,8 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// A server that announces itself in this directory, with two empty messages, on loopback, for this process's user and
-    /// root. The directory is created for this user alone if it does not exist.
+    /// Returns the options of a server that announces itself in this directory, with two empty messages, on loopback,
+    /// for this process's user and root. The directory is created for this user alone if it does not exist.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),

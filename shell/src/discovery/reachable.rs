@@ -4,7 +4,7 @@ use crate::os::netlink::{Netlink, NetlinkError, number};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// The kinds of address that a listening socket takes connections at.
+/// The address families at which a listening socket accepts connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Families {
     /// IPv4.
@@ -22,11 +22,11 @@ pub(super) fn reachable(families: Families) -> Option<IpAddr> {
         (families.ipv6, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
     ];
     let ways_out = far.into_iter().filter(|(wanted, _)| *wanted).find_map(|(_, far)| way_out(far));
-    ways_out.or_else(|| Interfaces::look().ok()?.best(families))
+    ways_out.or_else(|| Interfaces::read().ok()?.best(families))
 }
 
-/// The address from which datagrams to `far` are sent. Connecting such a socket sends nothing; it only asks the routing
-/// table.
+/// Returns the address from which datagrams to `far` are sent. Connecting such a socket sends nothing. It only reads
+/// the routing table.
 fn way_out(far: IpAddr) -> Option<IpAddr> {
     let any = if far.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
@@ -35,7 +35,7 @@ fn way_out(far: IpAddr) -> Option<IpAddr> {
     (!own.is_loopback() && !own.is_unspecified()).then_some(own)
 }
 
-/// Questions about links and addresses, and the types of their answers; see rtnetlink(7).
+/// Requests for links and addresses, and the types of their replies; see rtnetlink(7).
 const GET_LINK: u16 = 18;
 const NEW_LINK: u16 = 16;
 const GET_ADDRESS: u16 = 22;
@@ -64,7 +64,7 @@ struct Interfaces {
 
 impl Interfaces {
     /// Asks the kernel for them.
-    fn look() -> Result<Self, NetlinkError> {
+    fn read() -> Result<Self, NetlinkError> {
         let mut found = Self::default();
         let mut netlink = Netlink::open(None).map_err(NetlinkError::System)?;
         netlink.list(GET_ADDRESS, &[0; 8], |kind, payload| {

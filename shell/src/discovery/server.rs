@@ -1,4 +1,4 @@
-//! A server: two messages for each client, and a file that says where.
+//! A server: two messages for each client, and a file that announces it.
 
 use super::file::{FileError, InfoFile, Information};
 use super::options::ServerOptions;
@@ -30,14 +30,14 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// Why there is no server.
+/// Why a server could not start or serve.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The channel.
+    /// The channel cannot be created.
     #[error(transparent)]
     Create(#[from] CreateError),
-    /// The channel's message.
+    /// The channel's message cannot be sent.
     #[error(transparent)]
     Send(#[from] SendError),
     /// A message is too long.
@@ -46,17 +46,17 @@ pub enum ServerError {
     /// It cannot listen.
     #[error("cannot listen at {address}: {error}")]
     Listen {
-        /// Where.
+        /// The address.
         address: IpAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         error: String,
     },
-    /// The information file.
+    /// The information file cannot be made.
     #[error("{}: {error}", crate::os::escape::shown(.path))]
     File {
-        /// Which one.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         error: FileError,
     },
     /// A system call failed.
@@ -80,8 +80,8 @@ pub enum ServerError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server {
-    /// Dropped first, so that no client finds a server that it cannot reach. The channel's control thread looks after the
-    /// file.
+    /// Dropped first, so that no client finds a server that it cannot reach. The channel's control thread puts the file
+    /// back if it is removed.
     info_file: Arc<Mutex<Option<InfoFile>>>,
     fork: ForkId,
     responder: TcpResponder,
@@ -103,7 +103,7 @@ impl ServerOptions {
 }
 
 impl Server {
-    /// Starts the options of a server that announces itself in this directory.
+    /// Returns the options of a server that announces itself in this directory.
     pub fn options(directory: impl Into<PathBuf>) -> ServerOptions {
         ServerOptions::new(directory)
     }
@@ -155,12 +155,12 @@ impl Server {
         Ok(Self { info_file: shared, fork: ForkId::current(), responder, channel, counter, address, port })
     }
 
-    /// The address and the port at which the server listens.
+    /// Returns the address and the port at which the server listens.
     pub fn address(&self) -> (IpAddr, u16) {
         (self.address, self.port)
     }
 
-    /// The number of clients so far. A client that takes both messages counts once.
+    /// Returns the number of clients so far. A client that takes both messages counts once.
     pub fn clients(&self) -> u64 {
         self.counter.served()
     }
@@ -176,7 +176,7 @@ impl Server {
         self.wait_until(clients, None)
     }
 
-    /// Serves until this many clients have come, at most this long. [`clients`](Self::clients) tells which happened.
+    /// Serves until this many clients have come, at most this long. [`clients`](Self::clients) shows which happened.
     ///
     /// # Errors
     /// A signal came, or `shell rm` asked the server to end.
@@ -203,7 +203,7 @@ impl fmt::Debug for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // In a forked child the control thread does not run, so a lock that it held is never given back.
+        // In a forked child the control thread does not run, so a lock that it held is never released.
         if !self.fork.has_forked() {
             *unpoisoned(&self.info_file) = None;
         }
@@ -211,7 +211,7 @@ impl Drop for Server {
     }
 }
 
-/// Looks after the information file once a second; it is called ten times as often.
+/// Returns an observer that checks the information file once a second, although it is called ten times as often.
 fn keeper(info_file: Arc<Mutex<Option<InfoFile>>>) -> ProgressObserver {
     let mut ticks = 0_u32;
     Box::new(move |_| {
@@ -224,7 +224,7 @@ fn keeper(info_file: Arc<Mutex<Option<InfoFile>>>) -> ProgressObserver {
     })
 }
 
-/// The address to announce for a listener: its own, or one of this machine where it means all of them.
+/// Returns the address to announce for a listener: its own, or one of this machine's if it listens at all of them.
 fn address_of(listener: &TcpListener, address: IpAddr) -> IpAddr {
     if !address.is_unspecified() {
         return address;
@@ -234,18 +234,18 @@ fn address_of(listener: &TcpListener, address: IpAddr) -> IpAddr {
     reachable(Families { ipv4, ipv6 }).unwrap_or(LOOPBACK)
 }
 
-/// The address that is announced where this machine has no other.
+/// The address that is announced if this machine has no other.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The TCP side: one thread for all clients, none of which can hold up another.
+/// The TCP side: one thread for all clients. No client can delay another.
 struct TcpResponder {
     end: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A client that neither sends nor takes anything for this long is dropped.
+/// The server drops a client that neither sends nor takes anything for this long.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Clients at a time; others wait in the kernel's queue.
+/// The most clients at a time. Others wait in the kernel's queue.
 const MAX_CLIENTS: usize = 512;
 
 struct TcpClient {
@@ -304,7 +304,7 @@ fn serve(
             let writes = client.token.is_some() && client.sent < reply.len();
             PollFd::new(&client.socket, if writes { PollFlags::OUT } else { PollFlags::IN })
         }));
-        let _ = poll(&mut ready, Some(&second)); // EINTR: look around
+        let _ = poll(&mut ready, Some(&second)); // EINTR: check all
         let is_ready: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(ready);
         if is_ready[0] {
@@ -348,7 +348,7 @@ fn serve(
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) if make_room(&mut clients) => {}
-                // No descriptors, most likely: the queue stays readable, so do not spin on it.
+                // Most likely there are no descriptors. The queue stays readable, so the loop must not spin on it.
                 Err(error) => {
                     tracing::warn!("cannot take clients in: {}", crate::os::error::reason_of(&error));
                     std::thread::sleep(Duration::from_millis(50));
@@ -365,12 +365,12 @@ fn make_room(clients: &mut Vec<TcpClient>) -> bool {
 }
 
 impl TcpClient {
-    /// Whether it has not sent its token.
+    /// Returns whether it has not sent its token.
     fn is_silent(&self) -> bool {
         self.token.is_none()
     }
 
-    /// Serves one client as far as its socket allows. Returns `false` if the client is done.
+    /// Serves one client as far as its socket allows. Returns `false` if the client has finished.
     fn advance(&mut self, reply: &[u8], counter: &ClientCounter) -> bool {
         let wait =
             |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);

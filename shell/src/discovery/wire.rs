@@ -1,4 +1,4 @@
-//! What a client and a server say over TCP: fixed heads, little-endian.
+//! The protocol between a client and a server over TCP: fixed heads, little-endian.
 //!
 //! ```text
 //! client    0 magic "WHSV"   4 version   8..24 token
@@ -11,7 +11,8 @@
 //! server    "bye user REASON", LF
 //! ```
 //!
-//! The client closes the connection at the end of its run, so that the server counts both ways of a run as one client.
+//! The client closes the connection at the end of its run, so that the server counts both transports of a run as one
+//! client.
 
 use crate::registry::protocol::Token;
 
@@ -19,13 +20,13 @@ use crate::registry::protocol::Token;
 pub(super) const HELLO: usize = 24;
 /// Bytes of a server's head.
 pub(super) const HEAD: usize = 16;
-/// No message is longer.
+/// The most bytes of a message.
 pub(super) const LONGEST: u64 = 1 << 20;
 
 const MAGIC: [u8; 4] = *b"WHSV";
 const VERSION: u32 = 1;
 
-/// A client's head.
+/// Returns a client's head.
 pub(super) fn hello(token: Token) -> [u8; HELLO] {
     let mut bytes = [0; HELLO];
     bytes[..4].copy_from_slice(&MAGIC);
@@ -34,13 +35,13 @@ pub(super) fn hello(token: Token) -> [u8; HELLO] {
     bytes
 }
 
-/// The token in a client's head; `None` for what is none.
+/// Returns the token in a client's head, or `None` if it is not valid.
 pub(super) fn token_of(bytes: &[u8; HELLO]) -> Option<Token> {
     let token = bytes[8..].try_into().ok()?;
     (*bytes == hello(token)).then_some(token)
 }
 
-/// A server's head and message.
+/// Returns a server's head and message.
 pub(super) fn reply(message: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD + message.len());
     bytes.extend_from_slice(&MAGIC);
@@ -55,17 +56,17 @@ const REFUSAL: &[u8] = b"bye ";
 /// The longest such line.
 pub(super) const REFUSAL_MAX: usize = 512;
 
-/// The line for a client that is not served.
+/// Returns the line for a client that is not served.
 pub(super) fn refusal(why: &dyn std::fmt::Display) -> String {
     format!("bye user {why}\n")
 }
 
-/// Whether what a client reads instead of a head is the beginning of such a line.
+/// Returns whether the bytes that a client reads instead of a head are the beginning of such a line.
 pub(super) fn is_refusal(head: &[u8; HEAD]) -> bool {
     head.starts_with(REFUSAL)
 }
 
-/// How long the message is that follows a server's head; `None` for what no server sends.
+/// Returns the length of the message after a server's head, or `None` for a head that no server sends.
 pub(super) fn length_of(bytes: &[u8; HEAD]) -> Option<usize> {
     let length = u64::from_le_bytes(bytes[8..].try_into().ok()?);
     let version = u32::from_le_bytes(bytes[4..8].try_into().ok()?);
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_understood_and_nonsense_is_not() {
+    fn heads_are_parsed_and_other_bytes_are_refused() {
         assert_eq!(token_of(&hello([7; 16])), Some([7; 16]));
         assert_eq!(token_of(&[7; HELLO]), None);
         let reply = reply(b"text");

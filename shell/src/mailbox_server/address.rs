@@ -1,4 +1,5 @@
-//! Where a server is, as people write it and as a server prints it: `localhost`, `127.0.0.1:9000`, `::1`, `[::1]:9000`.
+//! The address of a server, as users write it and as a server prints it: `localhost`, `127.0.0.1:9000`, `::1`,
+//! `[::1]:9000`.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -13,16 +14,16 @@ pub struct HostPort {
     pub port: Option<u16>,
 }
 
-/// What is wrong with a text that should say where a server is.
+/// What is wrong with the text of a server's address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum AddressError {
     /// There is no host.
     #[error("it must name a host: localhost, 127.0.0.1 or [::1], perhaps with :PORT")]
     NoHost,
-    /// What is in brackets is no IPv6 address.
+    /// The text in brackets is no IPv6 address.
     #[error("what stands in brackets must be an IPv6 address, as in [::1]")]
     Brackets,
-    /// What follows the colon is no port.
+    /// The text after the colon is no port.
     #[error("the port after the colon must be a whole number from 1 to 65535")]
     Port,
 }
@@ -63,13 +64,13 @@ pub fn parse_ip(text: &str) -> Option<IpAddr> {
     without_brackets(text).parse().ok()
 }
 
-/// A host as the resolver wants it: an IPv6 address in brackets loses them.
+/// Returns a host as the resolver needs it: an IPv6 address without brackets.
 pub fn without_brackets(host: &str) -> &str {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     inner.filter(|inner| is_ipv6(inner)).unwrap_or(host)
 }
 
-/// A host and a port as a server prints them: an IPv6 address gets brackets.
+/// Formats a host and a port as a server prints them. An IPv6 address gets brackets.
 pub fn shown(host: &str, port: u16) -> String {
     let host = without_brackets(host);
     if is_ipv6(host) {
@@ -79,7 +80,7 @@ pub fn shown(host: &str, port: u16) -> String {
     }
 }
 
-/// Whether this is an IPv6 address, perhaps with the interface on which it is to be used (`fe80::1%eth0`).
+/// Returns whether this is an IPv6 address, perhaps with its interface (`fe80::1%eth0`).
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "-"));
     let plain = zone.bytes().all(|byte| byte.is_ascii_graphic() && !b"[]/".contains(&byte));

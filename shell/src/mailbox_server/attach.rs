@@ -1,4 +1,4 @@
-//! Attaching to a server's mailboxes through shared memory: no round trip after that.
+//! Attaching to a server's mailboxes through shared memory. After that, reading and writing need no round trip.
 
 use rustix::fs::CWD;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::shm::mailboxes::{MailSegment, MailboxError, Mailboxes};
 /// A server that does not answer for this long counts as stuck.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Where a server is found.
+/// How a server is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ServerAddr {
     /// By its port, in the runtime directory of this user.
@@ -41,11 +41,11 @@ impl From<&str> for ServerAddr {
     }
 }
 
-/// Why there is no attaching.
+/// Why attaching failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// No such server.
+    /// There is no such server.
     #[error("no mailbox server owned by you on port {0}")]
     Nothing(u16),
     /// The server cannot be reached.
@@ -54,13 +54,13 @@ pub enum AttachError {
     /// The server does not answer.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The server does not hand its mailboxes over.
+    /// The server refused.
     #[error("the server refused: {0}")]
     Refused(Refusal),
     /// There is no runtime directory.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// What it handed over cannot be used, or every seat is taken.
+    /// The mailboxes that it sent cannot be used, or every seat is taken.
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
 }
@@ -78,23 +78,24 @@ impl Mailboxes {
     /// ```
     ///
     /// # Blocking
-    /// Until the server hands them over, at most 5 s.
+    /// Until the server sends the mailboxes, at most 5 s.
     ///
     /// # Errors
-    /// There is no such server, it is not ours, or every seat is taken.
+    /// There is no such server, another user owns it, or every seat is taken.
     pub fn attach(server: impl Into<ServerAddr>) -> Result<Self, AttachError> {
         let (segment, connection) = attach(server)?;
         Ok(segment.sit()?.with_connection(connection))
     }
 }
 
-/// The mailboxes of a running server, without a seat. While the connection is open the server counts this process as attached.
+/// Attaches to the mailboxes of a running server, without a seat. The server counts this process as attached while the
+/// connection is open.
 ///
 /// # Blocking
-/// Until the server hands them over, at most 5 s.
+/// Until the server sends the mailboxes, at most 5 s.
 ///
 /// # Errors
-/// As [`Mailboxes::attach`], except for the seat.
+/// There is no such server, or another user owns it.
 pub fn attach(server: impl Into<ServerAddr>) -> Result<(MailSegment, CloseOnForkFd), AttachError> {
     let client = match server.into() {
         ServerAddr::Path(path) => Client::connect_to(CWD, &path)?,
@@ -107,9 +108,9 @@ pub fn attach(server: impl Into<ServerAddr>) -> Result<(MailSegment, CloseOnFork
         }
     };
     let deadline = Some(Instant::now() + ANSWER);
-    let answer = client.ask(ControlMessage::Attach, Token::default(), deadline)?;
-    match (answer.record.saying, answer.descriptors.into_iter().next()) {
-        // Memory: no other process's life hangs on it.
+    let answer = client.request(ControlMessage::Attach, Token::default(), deadline)?;
+    match (answer.record.message, answer.descriptors.into_iter().next()) {
+        // This is memory that does not depend on any other process's life.
         (ControlMessage::Mailboxes, Some(object)) => {
             let segment = MailSegment::open(object.share()).map_err(MailboxError::from)?;
             Ok((segment, client.into_socket()))

@@ -1,9 +1,10 @@
-//! Memory for data in flight: bounded for all connections together, and shared out among them.
+//! Memory for data in flight: bounded for all connections together, and shared among them.
 //!
-//! A connection holds data only while a request is half received, or a reply half sent. One that does so is cheap, ten
-//! thousand may not be. So what goes beyond a connection's own reserve comes from one budget, and a client that finds it
-//! empty is refused instead of the machine going down. A connection gets at most a quarter of the budget, an address in
-//! the network at most half. So one greedy client, or machine, leaves something to the others, and no client takes a reserve.
+//! A connection holds data only while a request is half received, or a reply half sent. One such connection is cheap,
+//! and ten thousand may not be. So each connection has a reserve of its own, and takes anything beyond it from one
+//! budget. If the budget is empty, the server refuses the request, so the machine does not run out of memory. A
+//! connection gets at most a quarter of the budget, and an address in the network at most half. So one greedy client or
+//! machine leaves memory for the others, and none can take another connection's reserve.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,65 +13,65 @@ use std::sync::{Arc, Mutex, Weak};
 
 use crate::os::thread::unpoisoned;
 
-/// The bytes in each [`BudgetedBuf`] that are not counted: half a line, or a few short replies.
+/// The bytes in each [`BudgetedBuf`] that do not count: half a line, or a few short replies.
 const FREE: usize = 1024;
 
 /// A budget of bytes, shared by all connections of a server.
 #[derive(Debug)]
 pub struct Budget {
     whole: usize,
-    /// Below zero while replies are kept that were promised before the budget was used up.
+    /// Below zero while connections keep replies that were promised before the budget was used up.
     left: AtomicIsize,
     addresses: Mutex<HashMap<IpAddr, Weak<Share>>>,
 }
 
-/// What the connections from one address take of a budget.
+/// The bytes of a budget that the connections from one address use.
 #[derive(Debug, Default)]
 pub struct Share {
     taken: AtomicUsize,
 }
 
-/// What one connection takes of a budget: its own reserves first. Used by one thread at a time.
+/// The bytes of a budget that one connection uses, after its own reserves. One thread at a time uses it.
 #[derive(Debug)]
 pub struct Account {
     budget: Arc<Budget>,
     share: Option<Arc<Share>>,
-    /// For requests, and as much for replies: so neither is in the other's way.
+    /// The size of the reserve for requests, and of the one for replies. So neither blocks the other.
     reserve: usize,
     requests: AtomicUsize,
     replies: AtomicUsize,
 }
 
-/// Which of a connection's two reserves is used first.
+/// Which of a connection's two reserves a buffer uses first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Use {
-    /// The one for requests.
+    /// The reserve for requests.
     Requests,
-    /// The one for replies.
+    /// The reserve for replies.
     Replies,
 }
 
-// Relaxed throughout: the numbers guard no other memory.
+// Relaxed everywhere: the numbers guard no other memory.
 impl Budget {
-    /// A budget of `bytes`.
+    /// Returns a budget of `bytes`.
     pub fn new(bytes: usize) -> Arc<Self> {
         let whole = bytes.min(isize::MAX as usize);
         Arc::new(Self { whole, left: AtomicIsize::new(whole as isize), addresses: Mutex::default() })
     }
 
-    /// What is left.
+    /// Returns the bytes that are free.
     pub fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed).try_into().unwrap_or(0)
     }
 
-    /// An account for a connection that has `reserve` bytes of its own for requests, and as many for replies.
+    /// Returns an account for a connection that has `reserve` bytes of its own for requests, and as many for replies.
     pub fn account(self: &Arc<Self>, reserve: usize, share: Option<Arc<Share>>) -> Arc<Account> {
         let (requests, replies) = Default::default();
         Arc::new(Account { budget: self.clone(), share, reserve, requests, replies })
     }
 
-    /// The share of an address: nothing for this machine's own. Addresses of one IPv6 subnet are one, because a machine has
-    /// as many of them as it wants.
+    /// Returns the share of an address, or `None` for an address of this machine. The addresses of one IPv6 subnet have
+    /// one share, because a machine can have any number of them.
     pub fn share(&self, address: IpAddr) -> Option<Arc<Share>> {
         let address = match address.to_canonical() {
             own if own.is_loopback() => return None,
@@ -103,13 +104,13 @@ impl Account {
         }
     }
 
-    /// How much of what is taken comes from the budget.
+    /// Returns how many of the bytes taken come from the budget.
     fn beyond(&self) -> usize {
         let beyond = |taken: &AtomicUsize| taken.load(Ordering::Relaxed).saturating_sub(self.reserve);
         beyond(&self.requests) + beyond(&self.replies)
     }
 
-    /// So much may be taken, as things are now.
+    /// Returns how many more bytes may be taken now.
     fn affordable(&self, what: Use) -> usize {
         let each = (self.budget.whole / 4).saturating_sub(self.beyond());
         let share = self.share.as_ref().map_or(usize::MAX, |share| {
@@ -119,7 +120,7 @@ impl Account {
         reserve + each.min(share).min(self.budget.left())
     }
 
-    /// Takes bytes, or with `anyway` even what is not there. Whether it did.
+    /// Takes bytes, with `anyway` even beyond the budget. Returns whether it took them.
     fn take(&self, what: Use, bytes: usize, anyway: bool) -> bool {
         let taken = self.taken(what);
         let before = taken.load(Ordering::Relaxed);
@@ -157,11 +158,11 @@ impl Account {
     }
 }
 
-/// No memory, or none that the budget allows.
+/// There is no memory, or the budget allows none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutOfMemory;
 
-/// Bytes that draw on an [`Account`]. Empty, it owns no memory.
+/// Bytes that count in an [`Account`]. An empty buffer owns no memory.
 #[derive(Debug)]
 pub struct BudgetedBuf {
     bytes: Vec<u8>,
@@ -171,51 +172,51 @@ pub struct BudgetedBuf {
     what: Use,
 }
 
-/// What memory of this size costs.
+/// Returns what memory of this size counts.
 fn price(capacity: usize) -> usize {
     capacity.saturating_sub(FREE)
 }
 
 impl BudgetedBuf {
-    /// Nothing yet.
+    /// Returns an empty buffer.
     pub fn new(account: &Arc<Account>, what: Use) -> Self {
         Self { bytes: Vec::new(), start: 0, account: account.clone(), what }
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
-    /// How many.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes it could hold in all, as things are now.
+    /// Returns how many bytes it can hold in all now.
     pub fn most(&self) -> usize {
         FREE + price(self.bytes.capacity()) + self.account.affordable(self.what)
     }
 
-    /// Appends `data`. Memory grows with what has arrived, never with what was announced.
+    /// Appends `data`. Memory grows with the data that have arrived, never with an announced length.
     ///
     /// # Errors
-    /// There is no memory, or none that this connection may have; nothing has changed.
+    /// There is no memory, or this connection may have no more. Nothing has changed.
     pub fn extend(&mut self, data: &[u8]) -> Result<(), OutOfMemory> {
         self.grow(data.len(), false)?;
         self.bytes.extend_from_slice(data);
         Ok(())
     }
 
-    /// Appends `data` that were promised, whatever the budget says now.
+    /// Appends `data` that were promised, even beyond the budget.
     ///
     /// # Errors
-    /// The machine has no memory; nothing has changed.
+    /// The machine has no memory. Nothing has changed.
     pub fn extend_as_promised(&mut self, data: &[u8]) -> Result<(), OutOfMemory> {
         self.grow(data.len(), true)?;
         self.bytes.extend_from_slice(data);
@@ -233,7 +234,8 @@ impl BudgetedBuf {
         if needed <= before {
             return Ok(());
         }
-        // Doubled, so that a byte at a time does not mean an allocation at a time; where that is too much, no more than needed.
+        // Doubles the memory, so that single bytes do not each need an allocation. If that is too much, takes only what
+        // is needed.
         let mut wanted = needed.max(before.saturating_mul(2)).max(FREE);
         let cost = |wanted| price(wanted) - price(before);
         if !self.account.take(self.what, cost(wanted), false) {
@@ -243,7 +245,7 @@ impl BudgetedBuf {
             }
         }
         let grown = self.bytes.try_reserve_exact(wanted - self.bytes.len());
-        // What the allocator gave is what is given back one day, whether or not it is what was asked for.
+        // The allocator may give another capacity than asked for. What counts is the capacity that it will get back.
         let (paid, owed) = (price(wanted), price(self.bytes.capacity()));
         match owed.checked_sub(paid) {
             Some(missing) => _ = self.account.take(self.what, missing, true),
@@ -252,7 +254,7 @@ impl BudgetedBuf {
         grown.map_err(|_| OutOfMemory)
     }
 
-    /// Forgets the first `count` bytes.
+    /// Drops the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         if count >= self.len() {
             self.clear();
@@ -261,13 +263,13 @@ impl BudgetedBuf {
         }
     }
 
-    /// Takes the bytes away, leaving nothing.
+    /// Returns the bytes, and leaves an empty buffer.
     pub fn take(&mut self) -> Self {
         let nothing = Self::new(&self.account, self.what);
         std::mem::replace(self, nothing)
     }
 
-    /// Forgets everything and gives the memory back.
+    /// Drops all bytes and frees the memory.
     pub fn clear(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         self.start = 0;
@@ -322,13 +324,13 @@ mod tests {
             assert_eq!(held.extend(&[0]), Err(OutOfMemory));
         }
         assert_eq!(budget.left(), 0);
-        // All of the budget is in use: a reserve is there all the same.
+        // All of the budget is in use, but the reserve still exists.
         assert_eq!(helds[4].most(), 1000 + FREE);
         helds[4].extend(&[0; 1000 + FREE]).unwrap();
-        // A quarter is for both, requests and replies.
+        // The quarter is for requests and replies together.
         assert_eq!(BudgetedBuf::new(&accounts[0], Use::Replies).most(), 1000 + FREE);
         assert_eq!(helds[4].extend(&[0]), Err(OutOfMemory));
-        // What was promised is kept, and given back.
+        // Promised data are kept, and their memory is returned.
         helds[5].extend_as_promised(&vec![0; BIG]).unwrap();
         assert_eq!((budget.left(), helds[5].len()), (0, BIG));
         drop(helds);

@@ -1,7 +1,9 @@
-//! Programs at the control socket: those that have asked nothing yet, and those that are attached to the mailboxes.
+//! Programs at the control socket: silent callers, which have sent no request yet, and programs that are attached to
+//! the mailboxes.
 //!
-//! A program asks as soon as it is connected. One that does not keeps its place for a short time only, and a newer one may
-//! take that place before. So however many callers say nothing, one that asks is answered.
+//! A program sends its request as soon as it is connected. A silent caller keeps its place for a short time only, and a
+//! newer caller may take the place earlier. So any number of silent callers cannot keep the server from answering one
+//! that sends a request.
 
 use crate::os::close_on_fork::CloseOnForkFd;
 use std::collections::{BTreeMap, HashMap};
@@ -17,17 +19,17 @@ const SILENT: usize = 192;
 /// The most programs that are attached at a time.
 pub(crate) const ATTACHED: usize = 192;
 
-/// Names a caller.
+/// Identifies a caller.
 pub(crate) type Number = u64;
 
 /// What a caller has done.
 #[derive(Debug)]
 pub(crate) enum CallerEvent {
-    /// One that asks something.
+    /// It has sent a request, which its socket holds.
     Request(CloseOnForkFd),
-    /// A program that was attached, and is no more.
+    /// It was attached, and has gone.
     Detached,
-    /// One that was sent away meanwhile.
+    /// It was refused before.
     Unknown,
 }
 
@@ -35,18 +37,19 @@ pub(crate) enum CallerEvent {
 #[derive(Debug)]
 pub(crate) struct Callers {
     next: Number,
-    /// In the order in which they came.
+    /// In the order of connecting.
     silent: BTreeMap<Number, (CloseOnForkFd, Instant)>,
     attached: HashMap<Number, CloseOnForkFd>,
 }
 
 impl Callers {
-    /// None yet; the first one gets this number.
+    /// Returns no callers. The first one will get this number.
     pub(crate) fn new(first: Number) -> Self {
         Self { next: first, silent: BTreeMap::new(), attached: HashMap::new() }
     }
 
-    /// Adds a caller, which is to be watched under the number that is returned. The oldest that has asked nothing may make room.
+    /// Adds a caller. The server watches its socket under the number that this returns. The oldest silent caller may
+    /// make room.
     pub(crate) fn add(&mut self, socket: CloseOnForkFd, now: Instant) -> (&CloseOnForkFd, Number) {
         if self.silent.len() >= SILENT {
             self.make_room();
@@ -57,7 +60,7 @@ impl Callers {
         (socket, number)
     }
 
-    /// Sends the oldest away that has asked nothing yet. False: there is none.
+    /// Refuses the oldest silent caller. Returns `false` if there is none.
     pub(crate) fn make_room(&mut self) -> bool {
         let oldest = self.silent.pop_first();
         if let Some((_, (socket, _))) = &oldest {
@@ -66,32 +69,32 @@ impl Callers {
         oldest.is_some()
     }
 
-    /// Takes out a caller that has said something, or has gone.
+    /// Takes out a caller whose socket is readable, because it sent a request or has gone.
     pub(crate) fn take(&mut self, number: Number) -> CallerEvent {
         match (self.silent.remove(&number), self.attached.remove(&number)) {
             (Some((socket, _)), _) => CallerEvent::Request(socket),
-            // It never says anything more: it has gone.
+            // An attached program sends no further request, so it has gone.
             (None, Some(_)) => CallerEvent::Detached,
             (None, None) => CallerEvent::Unknown,
         }
     }
 
-    /// Whether another program may be attached.
+    /// Returns whether another program may be attached.
     pub(crate) fn may_attach(&self) -> bool {
         self.attached.len() < ATTACHED
     }
 
-    /// A caller is attached now, for as long as its socket is open.
+    /// Attaches a caller for as long as its socket is open.
     pub(crate) fn attach(&mut self, number: Number, socket: CloseOnForkFd) {
         self.attached.insert(number, socket);
     }
 
-    /// When [`expire`](Self::expire) is due.
+    /// Returns when [`expire`](Self::expire) is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.silent.first_key_value().map(|(_, (_, until))| *until)
     }
 
-    /// Sends those away whose time to ask is up.
+    /// Refuses the silent callers whose time has passed.
     pub(crate) fn expire(&mut self, now: Instant) {
         while let Some(first) = self.silent.first_entry()
             && first.get().1 <= now
@@ -114,7 +117,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn who_asks_nothing_goes_when_its_time_is_up_or_another_needs_the_place() {
+    fn a_silent_caller_is_refused_after_its_timeout_or_when_a_new_one_needs_its_place() {
         let (mut callers, begun) = (Callers::new(7), Instant::now());
         let mut call = |now| {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -124,7 +127,7 @@ mod tests {
         let said = |(mut stream, _): (UnixStream, _)| {
             let mut packet = Vec::new();
             stream.read_to_end(&mut packet).unwrap();
-            Record::decode(&packet).map(|record| record.saying)
+            Record::decode(&packet).map(|record| record.message)
         };
         let mut all: Vec<_> =
             (0..SILENT as u32).map(|at| call(begun + Duration::from_millis(at.into()))).collect();
@@ -139,7 +142,7 @@ mod tests {
         assert_eq!(said(all.remove(1)), silent);
         callers.expire(late + Duration::from_secs(1));
         assert_eq!(callers.deadline(), Some(late + TIMEOUT));
-        // One that is attached stays.
+        // An attached program stays.
         let CallerEvent::Request(socket) = callers.take(newest.1) else { panic!("it is there") };
         callers.attach(newest.1, socket);
         callers.expire(late + 2 * TIMEOUT);

@@ -1,5 +1,5 @@
-//! A client of a mailbox server, over TCP or a unix socket: one request at a time, waiting for each reply. A server that
-//! does not answer is not waited for without end, and takes no more memory than a mailbox can hold.
+//! A client of a mailbox server, over TCP or a unix socket. It sends one request at a time, and waits for each reply.
+//! It does not wait without end for a server that does not answer, and uses no more memory than a mailbox can hold.
 
 use rustix::io::Errno;
 use std::path::Path;
@@ -11,18 +11,18 @@ use super::reply::Limits;
 use super::timed::TimedSocket;
 use crate::shm::mailboxes::Message;
 
-/// No mailbox server sends a longer reply line.
+/// The longest reply line of a mailbox server.
 const LINE_MAX: usize = 1024;
-/// How long a server may take to answer, where nothing else is asked for.
+/// How long a server may take to answer, by default.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest message that a client takes: no mailbox is larger.
+/// The longest message that a client accepts, because no mailbox is larger.
 pub const MESSAGE_MAX: usize = 1 << 31;
-/// A longer message is taken only if there is memory for it.
+/// A longer message is accepted only if there is memory for it.
 const LARGE: u64 = 64 << 20;
-/// A wait for a message without end is asked for in parts of this length, so that a stopped server is noticed.
+/// A wait without a limit is sent in parts of this length, so that a stopped server is noticed.
 const PART: Duration = Duration::from_secs(10);
 
-/// Why a request was not answered as wished.
+/// Why a request failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -38,29 +38,29 @@ pub enum ClientError {
     /// The path does not fit a socket's address.
     #[error("the path has {0} bytes, and the path of a unix socket has 107 at most; use a shorter one")]
     Path(usize),
-    /// The server refused this request; the connection can be used on.
+    /// The server refused this request. The connection can still be used.
     #[error("the server refused: {0}")]
     Refused(String),
     /// The server ended the connection.
     #[error("the server ended the connection: {0}")]
     Ended(String),
-    /// It answered what no mailbox server does.
+    /// Its answer is not one of a mailbox server.
     #[error("this is not a mailbox server: it answered '{0}'")]
     Foreign(String),
     /// The message is longer than a mailbox.
     #[error("the message has {size} bytes, a mailbox holds {capacity}")]
     TooLong {
-        /// Its size.
+        /// The size of the message.
         size: usize,
-        /// What a mailbox holds.
+        /// The size of a mailbox.
         capacity: usize,
     },
     /// There is no memory for the message.
     #[error("the message needs {}, and {} is free", crate::os::memory::in_words(*.needed), crate::os::memory::in_words(*.free))]
     Memory {
-        /// Bytes of the message, as far as the server told.
+        /// The bytes of the message, as far as the server has announced them.
         needed: u64,
-        /// Bytes that there are.
+        /// The free bytes.
         free: u64,
     },
 }
@@ -73,20 +73,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects over TCP, and proves who we are where there is a token. An IPv6 address may stand in brackets. Each answer
-    /// may take [`TIMEOUT`].
+    /// Connects over TCP, and sends the token, if there is one. An IPv6 address may be in brackets. The server has
+    /// [`TIMEOUT`] for each answer.
     ///
     /// # Errors
-    /// There is no such server, or it does not want us.
+    /// There is no such server, or it refuses this client.
     pub fn tcp(host: &str, port: u16, token: Option<&[u8]>) -> Result<Self, ClientError> {
         Self::tcp_within(host, port, token, Some(TIMEOUT))
     }
 
-    /// Connects over TCP, to a server that may take this long to be reached and for each answer. Waiting for a message
-    /// does not count, see [`read_since`](Self::read_since).
+    /// Connects over TCP. The server has this time for the connection and for each answer. The time that it waits for a
+    /// message does not count, see [`read_since`](Self::read_since).
     ///
     /// # Errors
-    /// As [`tcp`](Self::tcp).
+    /// There is no such server, or it refuses this client.
     pub fn tcp_within(
         host: &str,
         port: u16,
@@ -97,18 +97,18 @@ impl Client {
         Self::with(connected.map_err(|error| unreached(error, timeout))?, token)
     }
 
-    /// Connects to a unix socket. Each answer may take [`TIMEOUT`].
+    /// Connects to a unix socket. The server has [`TIMEOUT`] for each answer.
     ///
     /// # Errors
-    /// As [`tcp`](Self::tcp).
+    /// There is no such server, or it refuses this client.
     pub fn unix(path: &Path, token: Option<&[u8]>) -> Result<Self, ClientError> {
         Self::unix_within(path, token, Some(TIMEOUT))
     }
 
-    /// Connects to a unix socket, as [`tcp_within`](Self::tcp_within).
+    /// Connects to a unix socket. The server has this time for the connection and for each answer.
     ///
     /// # Errors
-    /// As [`tcp`](Self::tcp).
+    /// There is no such server, or it refuses this client.
     pub fn unix_within(
         path: &Path,
         token: Option<&[u8]>,
@@ -135,29 +135,30 @@ impl Client {
         Ok(client)
     }
 
-    /// The server's sizes.
+    /// Returns the server's sizes.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// The latest message of a mailbox.
+    /// Returns the latest message of a mailbox.
     ///
     /// # Errors
-    /// As the server says.
+    /// The server refuses, ends the connection or does not answer.
     pub fn read(&mut self, mailbox: u32) -> Result<Message, ClientError> {
         self.send(&[format!("r {mailbox}\n").as_bytes()])?;
         let line = self.line()?;
         self.message(mailbox, &line)
     }
 
-    /// The latest message, once it has another version than `since`; nothing if that takes longer than `most`.
+    /// Returns the latest message, once it has another version than `since`, or `None` if that takes longer than
+    /// `most`.
     ///
     /// # Blocking
-    /// Until there is one, or `most` is over. A server that does not answer after that, or every 10 s if `most` is
-    /// nothing, is waited for no longer than the connection's timeout.
+    /// Until there is such a message, or `most` has passed. Without `most` the client asks again every 10 s. A server
+    /// that does not answer then has no more than the connection's timeout.
     ///
     /// # Errors
-    /// As the server says.
+    /// The server refuses, ends the connection or does not answer.
     pub fn read_since(
         &mut self,
         mailbox: u32,
@@ -179,10 +180,10 @@ impl Client {
         }
     }
 
-    /// Replaces the message of a mailbox; returns its version.
+    /// Replaces the message of a mailbox. Returns its version.
     ///
     /// # Errors
-    /// As the server says, or it is too long.
+    /// The server refuses, ends the connection or does not answer, or the message is too long.
     pub fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, ClientError> {
         let Limits { capacity, packet, .. } = self.limits;
         if message.len() > capacity {
@@ -205,7 +206,7 @@ impl Client {
         }
     }
 
-    /// All packets of a message, of which `line` is the first line.
+    /// Reads all packets of a message. `line` is the first line.
     fn message(&mut self, mailbox: u32, line: &str) -> Result<Message, ClientError> {
         let mut line = line.to_owned();
         let mut message = Message { version: 0, bytes: Vec::new() };
@@ -216,7 +217,7 @@ impl Client {
             let [named, version, size] = head[..] else { return Err(foreign(&line)) };
             let (before, packet) = (message.bytes.len() as u64, self.limits.packet as u64);
             let most = self.limits.capacity.min(MESSAGE_MAX) as u64;
-            // Every packet but the last is full, so that a message has an end.
+            // Every packet but the last is full. Otherwise a message could have no end.
             let is_wrong = named != u64::from(mailbox)
                 || !is_first && version != message.version
                 || more.is_some() && size != packet
@@ -227,7 +228,7 @@ impl Client {
             let needed = before + size;
             if needed > checked {
                 checked = needed + LARGE;
-                // The copies of growing memory count too.
+                // The copies that growing memory makes count, too.
                 let free = crate::os::memory::available().saturating_add(before) / 2;
                 if needed > free {
                     return Err(ClientError::Memory { needed, free });
@@ -250,21 +251,21 @@ impl Client {
     fn send(&mut self, parts: &[&[u8]]) -> Result<(), ClientError> {
         match self.socket.send(&parts.concat()) {
             Ok(()) => Ok(()),
-            // A server that ends a connection says why, perhaps before it has read everything.
+            // A server that ends a connection sends the reason, perhaps before it has read everything.
             Err(error @ (Errno::PIPE | Errno::CONNRESET)) => match self.line() {
-                Err(said @ (ClientError::Ended(_) | ClientError::Refused(_))) => Err(said),
+                Err(answer @ (ClientError::Ended(_) | ClientError::Refused(_))) => Err(answer),
                 _ => Err(self.failed(error)),
             },
             Err(error) => Err(self.failed(error)),
         }
     }
 
-    /// A reply's line, unless it is an error.
+    /// Returns a reply's line, unless it is an error.
     fn line(&mut self) -> Result<String, ClientError> {
         self.line_after(Duration::ZERO)
     }
 
-    /// The line of a reply to a request that asks the server to wait this long.
+    /// Returns the line of a reply to a request that makes the server wait this long.
     fn line_after(&mut self, wait: Duration) -> Result<String, ClientError> {
         let line = self.socket.line(LINE_MAX, wait).map_err(|error| self.failed(error))?;
         if line.is_empty() {
@@ -272,10 +273,10 @@ impl Client {
         }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches('\n');
-        let said = |text: &str| text.escape_debug().to_string();
+        let escaped = |text: &str| text.escape_debug().to_string();
         match text.split_once(' ') {
-            Some(("err", why)) => Err(ClientError::Refused(said(why))),
-            Some(("bye", why)) => Err(ClientError::Ended(said(why))),
+            Some(("err", why)) => Err(ClientError::Refused(escaped(why))),
+            Some(("bye", why)) => Err(ClientError::Ended(escaped(why))),
             _ if line.ends_with(b"\n") => Ok(text.to_owned()),
             _ => Err(foreign(text)),
         }
@@ -289,7 +290,7 @@ impl Client {
     }
 }
 
-/// Why no server was reached.
+/// Returns why no server was reached.
 fn unreached(error: std::io::Error, timeout: Option<Duration>) -> ClientError {
     match (Errno::from_io_error(&error), timeout) {
         (
@@ -301,7 +302,7 @@ fn unreached(error: std::io::Error, timeout: Option<Duration>) -> ClientError {
     }
 }
 
-/// A server's sizes, if it speaks our version and its numbers mean anything on this machine.
+/// Returns a server's sizes, if it has this version of the protocol and its numbers are possible on this machine.
 fn limits_of(numbers: &[u64]) -> Option<Limits> {
     let &[1, boxes, capacity, packet] = numbers else { return None };
     let limits = Limits {
@@ -312,7 +313,7 @@ fn limits_of(numbers: &[u64]) -> Option<Limits> {
     (limits.packet > 0).then_some(limits)
 }
 
-/// The numbers after the word that a line begins with.
+/// Returns the numbers after the word that a line begins with.
 fn numbers(line: &str, word: &str) -> Result<Vec<u64>, ClientError> {
     let mut fields = line.split(' ');
     let numbers = match fields.next() {
@@ -334,7 +335,7 @@ mod tests {
     fn sizes_that_do_not_fit_are_not_cut_to_fit() {
         assert_eq!(limits_of(&[1, 8, 65536, 4096]), Some(Limits { boxes: 8, capacity: 65536, packet: 4096 }));
         assert_eq!(limits_of(&[1, 1 << 32, 65536, 4096]), None);
-        // On a 32-bit machine these became 0, and a message in packets of 0 bytes has no end.
+        // On a 32-bit machine such sizes would become 0, and a message in packets of 0 bytes has no end.
         let fits = usize::try_from(1_u64 << 32).is_ok();
         assert_eq!(limits_of(&[1, 8, 1 << 32, 4096]).is_some(), fits);
         assert_eq!(limits_of(&[1, 8, 65536, 1 << 32]).is_some(), fits);

@@ -1,7 +1,7 @@
-//! One connection: a socket, its dialogue, and what could not be sent or looked at yet.
+//! One connection: a socket, its session, and the bytes that could not be sent or used yet.
 //!
-//! Buffers belong to the worker; a connection keeps bytes of its own only while a line is half received, a request waits,
-//! or the client does not read. So an idle one costs little more than its descriptor.
+//! The buffers belong to the worker. A connection keeps bytes of its own only while a line is half received, a request
+//! waits, or the client does not read. So an idle connection costs little more than its descriptor.
 
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -18,36 +18,36 @@ use crate::os::socket::cancel;
 
 /// Replies are sent when there are this many bytes of them.
 pub(crate) const FLUSH_AT: usize = 256 << 10;
-/// After this many sendings the worker's other clients have their turn.
+/// After this many calls to send, the worker serves its other clients.
 const TURN: usize = 4;
 /// A client gets this long to take the last line, and then to notice that the server has closed its half.
 const LEAVING: Millis = 10_000;
 const LINGERING: Millis = 1_000;
-/// How long a client gets to take the last line when the server goes down.
+/// How long a client gets to take the last line when the server ends.
 const LAST_MOMENT: Millis = 20;
 /// How long a client that sent a wrong token is kept.
 const AUTH_DELAY: Millis = 500;
 
-/// What a connection works with during one call; the buffers are its worker's.
+/// What a connection works with during one call. The buffers are the worker's.
 pub(crate) struct IoContext<'a, B> {
-    /// The time.
+    /// The current time.
     pub now: Millis,
-    /// The server's rules.
+    /// The server's configuration.
     pub config: &'a Config,
     /// The mailboxes.
     pub boxes: &'a mut B,
-    /// Where input is received.
+    /// The buffer for received input.
     pub input: &'a mut [u8],
-    /// Where replies are collected. Empty between calls.
+    /// The buffer for replies. Empty between calls.
     pub output: &'a mut OutBuffer,
 }
 
-/// What becomes of a connection.
+/// What happens to a connection after a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
     /// The connection stays open.
     Stay,
-    /// Its socket is to be closed.
+    /// The worker must close its socket.
     Close,
 }
 
@@ -56,25 +56,25 @@ pub(crate) enum Next {
 pub(crate) struct Connection {
     socket: CloseOnForkFd,
     session: Session,
-    /// Received, but not used up.
+    /// Received bytes that are not used yet.
     input: BudgetedBuf,
-    /// Replies that the socket did not take.
+    /// Replies that the socket did not accept.
     output: BudgetedBuf,
     waiting_for: WaitingFor,
-    /// The next reply has no room until some of those before it are sent.
+    /// The next reply has no room until some earlier replies are sent.
     is_stalled: bool,
-    /// The client has closed its half, and everything was received.
+    /// The client has closed its half, and all its bytes are received.
     ended: bool,
     /// The client has closed its half.
     ending: bool,
-    /// The client takes no replies any more.
+    /// The client accepts no replies any more.
     gone: bool,
     /// When the socket is closed, once the last line is written.
     leaving: Option<Millis>,
 }
 
 impl Connection {
-    /// A connection that begins `now`. `known`: it need not send a token. What it keeps is paid for by `account`.
+    /// Returns a connection that begins `now`. `known`: the client need not send a token. Its bytes count in `account`.
     pub(crate) fn new(socket: CloseOnForkFd, known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             socket,
@@ -90,7 +90,7 @@ impl Connection {
         }
     }
 
-    /// What it wants to be told about. `most`: how much input may pile up behind a waiting request.
+    /// Returns the events that it waits for. `most`: the most input that may wait behind a waiting request.
     pub(crate) fn interest(&self, most: usize) -> EventFlags {
         let mut interest = EventFlags::empty();
         let reads = match self.waiting_for {
@@ -110,17 +110,17 @@ impl Connection {
         interest
     }
 
-    /// When [`expire`](Connection::expire) is due.
+    /// Returns when [`expire`](Connection::expire) is due.
     pub(crate) fn deadline(&self, config: &Config) -> Option<Millis> {
         match (self.leaving, self.waiting_for) {
             (Some(leaving), _) => Some(leaving),
-            // The server does not look at its input meanwhile, so only idleness counts.
+            // The server does not read its input then, so only the idle limit counts.
             (None, WaitingFor::Room) => self.session.idle_deadline(config),
             (None, _) => self.session.deadline(config),
         }
     }
 
-    /// The mailbox and version it waits to see replaced.
+    /// Returns the mailbox and version for whose replacement it waits.
     pub(crate) fn waits_for(&self) -> Option<(u32, u64)> {
         match self.waiting_for {
             WaitingFor::NewVersion { mailbox, since } => Some((mailbox, since)),
@@ -128,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// The socket is ready for something.
+    /// Acts on events of the socket.
     pub(crate) fn ready<B: MailboxStore>(&mut self, events: EventFlags, io: &mut IoContext<'_, B>) -> Next {
         if events.contains(EventFlags::ERR) {
             return Next::Close;
@@ -138,7 +138,7 @@ impl Connection {
             self.session.input_closed();
         }
         if events.contains(EventFlags::HUP) {
-            // The client takes no replies any more; what it sent before still counts.
+            // The client accepts no replies any more. Its earlier requests still count.
             self.gone = true;
             self.output.clear();
         }
@@ -157,7 +157,8 @@ impl Connection {
         self.talk(true, io)
     }
 
-    /// Whether it has input to look at and room for the replies, and only stopped for others to have their turn.
+    /// Returns whether it has input and room for the replies, and has stopped only to let the worker serve other
+    /// clients.
     pub(crate) fn is_unfinished(&self, config: &Config) -> bool {
         self.leaving.is_none()
             && self.waiting_for == WaitingFor::Room
@@ -165,17 +166,17 @@ impl Connection {
             && !self.is_clogged(config)
     }
 
-    /// Its turn has come again.
+    /// Continues after other clients were served.
     pub(crate) fn resume<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
         if self.is_unfinished(io.config) { self.talk(false, io) } else { Next::Stay }
     }
 
-    /// Whether so much is unsent that no more is read.
+    /// Returns whether so much is unsent that the server reads no more.
     fn is_clogged(&self, config: &Config) -> bool {
         self.output.len() > 4 * config.limits.packet
     }
 
-    /// A message it waits for may have come.
+    /// Checks whether the message has come for which it waits.
     pub(crate) fn notify<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
         match self.waiting_for {
             WaitingFor::NewVersion { .. } => self.talk(false, io),
@@ -183,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// Its deadline has passed.
+    /// Acts on a deadline that has passed.
     pub(crate) fn expire<B: MailboxStore>(&mut self, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
             return Next::Close;
@@ -192,7 +193,8 @@ impl Connection {
         self.talk(false, io)
     }
 
-    /// The server goes down: what is complete is answered, what is not may be `late`, or is cut off.
+    /// Ends with the server. Complete requests are answered. An incomplete request may still arrive if `late`, and is
+    /// cut off otherwise.
     pub(crate) fn stop<B: MailboxStore>(&mut self, late: bool, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_some() {
             return if late { Next::Close } else { Next::Stay };
@@ -205,12 +207,13 @@ impl Connection {
         }
         self.session.finish(CloseReason::Stop, io.output);
         let next = self.talk(false, io);
-        // Everything it sent was received, so closing takes nothing back, but for what it sends just now.
+        // All that it sent is received, so closing loses no reply, unless it sends more just now.
         self.leaving = self.leaving.map(|leaving| leaving.min(io.now + LAST_MOMENT));
         next
     }
 
-    /// Its place is wanted, before it has said anything worth an answer. It gets its last line if the socket takes it.
+    /// Makes room for another client, before it has sent a whole line. It gets its last line if the socket accepts
+    /// that.
     pub(crate) fn make_room<B>(&mut self, reason: CloseReason, io: &mut IoContext<'_, B>) -> Next {
         if self.leaving.is_none() {
             self.session.finish(reason, io.output);
@@ -220,17 +223,17 @@ impl Connection {
         Next::Close
     }
 
-    /// Whether no token is asked for, or the right one has come.
+    /// Returns whether the client needs no token, or has sent the right one.
     pub(crate) fn is_known(&self) -> bool {
         self.session.is_known()
     }
 
-    /// Whether its last line is written.
+    /// Returns whether its last line is written.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
     }
 
-    /// Whether nothing is half done, neither a request nor a reply.
+    /// Returns whether no request and no reply is half done.
     fn is_between_requests(&self) -> bool {
         let idle = match self.waiting_for {
             WaitingFor::Input => self.input.is_empty(),
@@ -240,11 +243,11 @@ impl Connection {
         idle && self.session.is_between_requests()
     }
 
-    /// Receives once, and answers what can be answered.
+    /// Receives once, and answers all requests that can be answered.
     fn talk<B: MailboxStore>(&mut self, receive: bool, io: &mut IoContext<'_, B>) -> Next {
         let kept = self.input.len();
         let mut length = kept;
-        // No more than could be kept if none of it can be answered yet.
+        // No more than it could keep if no request can be answered yet.
         let most = io.input.len().min(self.input.most());
         if receive && !self.ended && kept < most {
             match rustix::net::recv(&self.socket, &mut io.input[kept..most], RecvFlags::empty()) {
@@ -291,7 +294,7 @@ impl Connection {
         if kept > 0 || used < length {
             self.input.clear();
             if self.input.extend(&io.input[used..length]).is_err() {
-                // What the other connections took meanwhile.
+                // The other connections have taken that memory since.
                 self.session.finish(CloseReason::Memory, io.output);
                 return self.talk(false, io);
             }
@@ -299,7 +302,7 @@ impl Connection {
         Next::Stay
     }
 
-    /// Sends `replies`, and keeps what the socket does not take.
+    /// Sends `replies`, and keeps the bytes that the socket does not accept.
     fn send(&mut self, replies: &mut OutBuffer) -> Next {
         let mut taken = 0;
         if self.gone {
@@ -311,13 +314,13 @@ impl Connection {
                 Err(_) => self.lose(&mut taken, replies.len()),
             }
         }
-        // Before each of them was written, there was room.
+        // There was room before each reply was written.
         let kept = self.output.extend_as_promised(&replies[taken..]);
         replies.clear();
         if kept.is_ok() { Next::Stay } else { Next::Close }
     }
 
-    /// The socket takes nothing any more. What the client sent before it went away still counts.
+    /// Records that the socket accepts nothing any more. The client's earlier requests still count.
     fn lose(&mut self, taken: &mut usize, all: usize) {
         self.gone = true;
         self.session.input_closed();
@@ -333,8 +336,8 @@ impl Connection {
         Next::Stay
     }
 
-    /// The last line is written. Closing a socket that holds unread input would take that line back from a client that
-    /// has not read it yet; so the client is given a moment to finish, and what it still sends is dropped.
+    /// Ends a connection whose last line is written. If the server closed a socket that holds unread input, the kernel
+    /// would drop that line. So the client has a moment to finish, and the server drops what it still sends.
     fn leave<B>(&mut self, events: EventFlags, io: &mut IoContext<'_, B>) -> Next {
         let waiting = !self.output.is_empty();
         if waiting && events.contains(EventFlags::OUT) && self.send_kept() == Next::Close {
@@ -354,7 +357,7 @@ impl Connection {
             return Next::Close;
         }
         if waiting || events.is_empty() {
-            // The last byte has gone just now.
+            // The last byte was sent just now.
             let is_delayed = self.session.close_reason() == Some(CloseReason::Auth);
             if !is_delayed && rustix::net::shutdown(&self.socket, Shutdown::Write).is_err() {
                 return Next::Close;

@@ -1,4 +1,4 @@
-//! Listening: TCP, a unix socket beside it, or sockets that a supervisor opened for us; and taking clients in.
+//! Listening at TCP addresses, at a unix socket, or at sockets that a supervisor opened; and accepting clients.
 
 use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
@@ -13,14 +13,14 @@ use crate::os::error::reason;
 use crate::os::escape::shown;
 use crate::os::file::{OpenError, SocketFile, remove_if};
 
-/// Connections that may wait to be taken in; the kernel allows fewer where it is told to.
+/// The most connections that wait to be accepted. The kernel's own limit may be lower.
 const BACKLOG: i32 = 4096;
-/// How many ports are tried until one is free on both loopback addresses.
+/// How many ports to try until one is free at both loopback addresses.
 const PAIRS: usize = 16;
-/// The first descriptor that a supervisor hands over.
+/// The first descriptor that a supervisor passes.
 const FIRST_INHERITED: i32 = 3;
 
-/// Why we cannot listen.
+/// Why the server cannot listen.
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The port is in use.
@@ -31,18 +31,18 @@ pub enum ListenError {
         /// The address.
         address: IpAddr,
     },
-    /// The port is not for ordinary users.
+    /// Ordinary users may not use the port.
     #[error("port {0} needs privileges; take one from 1024 to 65535, or port 0 for any that is free")]
     Privileged(u16),
-    /// No port was free on both loopback addresses.
+    /// No port was free at both loopback addresses.
     #[error("no port was found that is free at 127.0.0.1 and at ::1 ({PAIRS} tries); name one")]
     NoPair,
-    /// Anything else about TCP.
+    /// Another error of TCP.
     #[error("cannot listen on {address}: {}", reason(*error))]
     Tcp {
         /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         error: Errno,
     },
     /// The unix socket's path is taken.
@@ -50,23 +50,23 @@ pub enum ListenError {
     Path {
         /// The path.
         path: PathBuf,
-        /// By what.
+        /// The reason.
         why: &'static str,
     },
-    /// Anything else about the unix socket.
+    /// Another error of the unix socket.
     #[error("cannot listen on {}: {}", shown(path), reason(*error))]
     Unix {
         /// The path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         error: Errno,
     },
-    /// What the supervisor handed over is of no use.
+    /// The sockets that the supervisor passed cannot be used.
     #[error("the sockets in LISTEN_FDS cannot be used: {0}")]
     Inherited(String),
 }
 
-/// The listening sockets that a supervisor handed over. Forked children share them until a server takes them over.
+/// The listening sockets that a supervisor passed. Forked children share them until a server takes them.
 #[derive(Debug)]
 pub struct Inherited {
     /// The TCP sockets.
@@ -76,7 +76,7 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// From now on they are this process's alone.
+    /// Takes the sockets, so that forked children no longer share them.
     pub(super) fn keep(self) -> Result<Listeners, Errno> {
         let tcp = self.tcp.into_iter().map(|(socket, address)| Ok((CloseOnForkFd::of(socket)?, address)));
         let unix = self.unix.into_iter().map(|socket| Ok((CloseOnForkFd::of(socket)?, None)));
@@ -89,12 +89,12 @@ impl Inherited {
 pub struct Listeners {
     /// The TCP sockets: one, or those that a supervisor opened.
     pub tcp: Vec<(CloseOnForkFd, SocketAddr)>,
-    /// The unix sockets, with their paths where we made them.
+    /// The unix sockets, with their paths if the server made them.
     pub unix: Vec<(CloseOnForkFd, Option<PathBuf>)>,
 }
 
 impl Listeners {
-    /// The address and port that name this server.
+    /// Returns the address and port that name this server.
     ///
     /// # Panics
     /// If it does not listen on TCP.
@@ -111,11 +111,11 @@ impl Drop for Listeners {
     }
 }
 
-/// Listens on both loopback addresses with one port, on 127.0.0.1 first. If this machine has no IPv6, listens on 127.0.0.1
-/// alone. Port 0 becomes a port that is free on both.
+/// Listens at both loopback addresses with one port, at 127.0.0.1 first. If this machine has no IPv6, listens at
+/// 127.0.0.1 alone. Port 0 becomes a port that is free at both.
 ///
 /// # Errors
-/// The port is in use on one of them, or not for us.
+/// The port is in use at one of them, or this user may not use it.
 pub fn loopbacks(port: u16) -> Result<Vec<(CloseOnForkFd, SocketAddr)>, ListenError> {
     // These stay open, so that the kernel does not pick the same port again.
     let mut tried = Vec::new();
@@ -134,7 +134,8 @@ pub fn loopbacks(port: u16) -> Result<Vec<(CloseOnForkFd, SocketAddr)>, ListenEr
     Err(ListenError::NoPair)
 }
 
-/// Whether an error means that this process has no IPv6: the kernel lacks it, it is switched off, or a filter refuses it.
+/// Returns whether an error means that this process has no IPv6: the kernel lacks it, it is off, or a filter refuses
+/// it.
 fn is_no_ipv6(error: Errno) -> bool {
     matches!(error, Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::ADDRNOTAVAIL | Errno::PERM)
 }
@@ -142,7 +143,7 @@ fn is_no_ipv6(error: Errno) -> bool {
 /// Listens at `address`. A port of 0 becomes a free one.
 ///
 /// # Errors
-/// The port is in use, or not for us.
+/// The port is in use, or this user may not use it.
 pub fn tcp(address: SocketAddr) -> Result<(CloseOnForkFd, SocketAddr), ListenError> {
     let failed = |error| match error {
         Errno::ADDRINUSE => ListenError::InUse { port: address.port(), address: address.ip() },
@@ -153,7 +154,7 @@ pub fn tcp(address: SocketAddr) -> Result<(CloseOnForkFd, SocketAddr), ListenErr
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = || rustix::net::socket_with(family, SocketType::STREAM, flags, None);
     let socket = CloseOnForkFd::open(socket).map_err(failed)?;
-    // So that a restart need not wait for old connections. Never SO_REUSEPORT: two servers on one port is an error.
+    // A restart need not wait for old connections. Never SO_REUSEPORT, because two servers on one port are an error.
     sockopt::set_socket_reuseaddr(&socket, true).map_err(failed)?;
     rustix::net::bind(&socket, &address).map_err(failed)?;
     rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
@@ -165,10 +166,10 @@ fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
     SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()
 }
 
-/// Listens at a path, for this user alone. A socket file on which no process listens is replaced.
+/// Listens at a path, for this user alone. Replaces a socket file on which no process listens.
 ///
 /// # Errors
-/// The path is taken, or not to be had.
+/// The path is taken, or cannot be used.
 pub fn unix(path: &Path) -> Result<CloseOnForkFd, ListenError> {
     let failed = |error| ListenError::Unix { path: path.to_owned(), error };
     let taken = |why| ListenError::Path { path: path.to_owned(), why };
@@ -179,14 +180,15 @@ pub fn unix(path: &Path) -> Result<CloseOnForkFd, ListenError> {
     let listener = unix_socket().map_err(failed)?;
     let mut bound = bind_privately(&listener, &address);
     if bound == Err(Errno::ADDRINUSE) {
-        // The kernel also refuses a connection to what is no socket: that alone does not make it a leftover.
+        // The kernel also refuses a connection to a file that is no socket, so a refusal alone does not make a file a
+        // leftover.
         match SocketFile::open(CWD, path) {
             Ok(file) => match file.connect(unix_socket().map_err(failed)?) {
                 Err(Errno::CONNREFUSED) => _ = remove_if(CWD, path, file.identity).map_err(failed)?,
                 Ok(()) | Err(Errno::AGAIN) => return Err(taken("belongs to a running server")),
                 Err(error) => return Err(failed(error)),
             },
-            Err(OpenError::System(Errno::NOENT)) => {} // gone meanwhile
+            Err(OpenError::System(Errno::NOENT)) => {} // it went just now
             Err(OpenError::NotOwned) => {
                 return Err(taken("exists and is not a socket owned by you; remove it and try again"));
             }
@@ -199,7 +201,7 @@ pub fn unix(path: &Path) -> Result<CloseOnForkFd, ListenError> {
     Ok(listener)
 }
 
-/// Binds so that the file is never anybody else's to open, whatever the umask.
+/// Binds a socket so that other users can never open its file, whatever the umask is.
 pub fn bind_privately(socket: &OwnedFd, address: &SocketAddrUnix) -> Result<(), Errno> {
     let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
     let bound = rustix::net::bind(socket, address);
@@ -207,9 +209,9 @@ pub fn bind_privately(socket: &OwnedFd, address: &SocketAddrUnix) -> Result<(), 
     bound
 }
 
-/// Removes the file of a unix socket, unless another has taken its place.
+/// Removes the file of a unix socket, unless another file has its name.
 fn remove_own(path: &Path) {
-    // A socket and its file are different inodes, so ask whether the path still leads to us.
+    // A socket and its file are different inodes. So this checks whether the path still leads to this server.
     remove_where(path, |probe, connected| {
         connected.is_ok()
             && sockopt::socket_peercred(probe).is_ok_and(|peer| peer.pid == rustix::process::getpid())
@@ -221,7 +223,7 @@ pub fn remove_dead(path: &Path) {
     remove_where(path, |_, connected| connected == Err(Errno::CONNREFUSED));
 }
 
-/// Removes the file of a unix socket if that is so of a connection to it.
+/// Removes the file of a unix socket if a connection to it satisfies `is_so`.
 fn remove_where(path: &Path, is_so: impl FnOnce(&OwnedFd, Result<(), Errno>) -> bool) {
     let (Ok(probe), Ok(file)) = (unix_socket(), SocketFile::open(CWD, path)) else { return };
     if is_so(&probe, file.connect(&probe)) {
@@ -234,10 +236,10 @@ fn unix_socket() -> Result<CloseOnForkFd, Errno> {
     CloseOnForkFd::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None))
 }
 
-/// The sockets that a supervisor opened for this process, if it did.
+/// Returns the sockets that a supervisor opened for this process, if it did.
 ///
 /// # Errors
-/// They are not what we can listen on.
+/// They are not sockets that this server can listen at.
 pub fn inherited() -> Result<Option<Inherited>, ListenError> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
     if number("LISTEN_PID") != Some(std::process::id()) {
@@ -252,8 +254,8 @@ pub fn inherited() -> Result<Option<Inherited>, ListenError> {
     for raw in FIRST_INHERITED..FIRST_INHERITED + count as i32 {
         let open = rustix::fs::statx(CWD, format!("/proc/self/fd/{raw}"), AtFlags::empty(), StatxFlags::TYPE);
         open.map_err(|_| wrong("one of them is not open"))?;
-        // SAFETY: open, and given to this process by who set LISTEN_PID; nothing else here owns descriptors that it did
-        // not open.
+        // SAFETY: open, and passed to this process by the supervisor that set LISTEN_PID. No other code here owns a
+        // descriptor that it did not open.
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
         let usable = sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
             && sockopt::socket_acceptconn(&socket) == Ok(true);
@@ -276,7 +278,7 @@ pub fn inherited() -> Result<Option<Inherited>, ListenError> {
     Ok(Some(listeners))
 }
 
-/// The client at the other end, for a log.
+/// Returns the peer of a connection, for a log.
 pub fn peer(client: &OwnedFd) -> String {
     use rustix::net::{AddressFamily, getpeername};
     let address = getpeername(client).ok().flatten();
@@ -291,36 +293,36 @@ pub fn peer(client: &OwnedFd) -> String {
     }
 }
 
-/// The address that a client comes from.
+/// Returns the address of a client.
 pub fn address(client: &OwnedFd) -> Option<IpAddr> {
     let address = rustix::net::getpeername(client).ok().flatten()?;
     SocketAddr::try_from(address).ok().map(|address| address.ip())
 }
 
-/// Takes in a client that waits.
+/// Accepts a client.
 ///
 /// # Errors
-/// No client waits (`EAGAIN`), or the kernel has no descriptor for it.
+/// No client waits (`EAGAIN`), or there is no descriptor for it.
 pub fn accept(listener: &OwnedFd, is_tcp: bool) -> Result<CloseOnForkFd, Errno> {
     loop {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match CloseOnForkFd::open(|| rustix::net::accept_with(listener, flags)) {
             Ok(socket) => {
                 if is_tcp {
-                    // Both only make things better: replies at once, and vanished machines noticed.
+                    // Both only improve the service: replies go out at once, and a machine that vanished is noticed.
                     let _ = sockopt::set_tcp_nodelay(&socket, true);
                     let _ = sockopt::set_socket_keepalive(&socket, true);
                 }
                 return Ok(socket);
             }
-            // This client is gone again, or we were interrupted: the next.
+            // This client has gone, or a signal came. Try the next client.
             Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Whether the program at the other end of a unix socket runs as this user.
+/// Returns whether the peer of a unix socket runs as this user.
 pub fn is_same_user(socket: impl AsFd) -> bool {
     sockopt::socket_peercred(socket).is_ok_and(|peer| peer.uid == rustix::process::geteuid())
 }

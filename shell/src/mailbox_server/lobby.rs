@@ -1,8 +1,8 @@
-//! Clients that have not sent a right token yet: how many there may be, and which of them makes room.
+//! Clients that have not sent the right token yet: how many there may be, and which of them makes room.
 //!
-//! A client without the token costs as much as one that has it, and needs nothing to come back. So such clients take
-//! part of the places only. When that part is full, the oldest of them makes room for the next one. A client that has
-//! the token needs one moment to send it, and then its place is its own.
+//! A client without the token costs as much as one with it. So such clients get only a part of the places. If that part
+//! is full, the oldest of them makes room for the next one. A client with the token needs only a moment to send it, and
+//! then keeps its place.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::os::thread::unpoisoned;
 
-/// Names a client in the lobby. A later client has a larger one.
+/// Identifies a client in the lobby. A later client has a larger one.
 pub type Ticket = u64;
 
-/// The lobby of a server: its main thread lets clients in, their workers take them out.
+/// The lobby of a server. Its main thread adds clients, and their workers remove them.
 #[derive(Debug)]
 pub struct Lobby {
     clients: Mutex<Clients>,
     most: usize,
-    /// Clients that were asked to make room and still have a socket. Guards no other memory, hence relaxed.
+    /// Clients that were asked to make room and still have a socket. It guards no other memory, hence relaxed.
     leaving: AtomicUsize,
 }
 
@@ -26,19 +26,19 @@ pub struct Lobby {
 #[derive(Debug, Default)]
 struct Clients {
     next: Ticket,
-    /// No whole line has come from these.
+    /// Clients from which no whole line has come.
     silent: BTreeMap<Ticket, usize>,
-    /// These were told to go, and are kept for a moment.
+    /// Clients that must leave, and stay for a moment.
     cancelled: BTreeMap<Ticket, usize>,
 }
 
 impl Lobby {
-    /// A lobby of a server with `places` places in all.
+    /// Returns a lobby for a server with `places` places in all.
     pub fn new(places: usize) -> Self {
         Self { clients: Mutex::default(), most: (places / 2).max(1), leaving: AtomicUsize::new(0) }
     }
 
-    /// A client of `worker` comes in.
+    /// Adds a client of `worker`.
     pub fn enter(&self, worker: usize) -> Ticket {
         let mut clients = unpoisoned(&self.clients);
         let ticket = clients.next;
@@ -47,7 +47,7 @@ impl Lobby {
         ticket
     }
 
-    /// A client has sent a right token, or its socket is closed.
+    /// Removes a client that has sent the right token, or whose socket is closed.
     pub fn leave(&self, ticket: Ticket) {
         let mut clients = unpoisoned(&self.clients);
         if clients.silent.remove(&ticket).is_none() {
@@ -55,7 +55,7 @@ impl Lobby {
         }
     }
 
-    /// A client was told to go.
+    /// Records that a client must leave.
     pub fn cancel(&self, ticket: Ticket) {
         let mut clients = unpoisoned(&self.clients);
         if let Some(worker) = clients.silent.remove(&ticket) {
@@ -63,14 +63,14 @@ impl Lobby {
         }
     }
 
-    /// Whether the next client needs another to make room.
+    /// Returns whether the next client needs another one to make room.
     pub fn is_full(&self) -> bool {
         let clients = unpoisoned(&self.clients);
         clients.silent.len() + clients.cancelled.len() >= self.most
     }
 
-    /// Takes out the client that makes room, and its worker: the oldest from which no whole line has come. To be told to its
-    /// worker, which answers with [`left`](Self::left).
+    /// Removes the client that makes room, and returns it with its worker: the oldest from which no whole line has
+    /// come. The caller asks the worker to close it, and the worker then calls [`left`](Self::left).
     pub fn make_room(&self) -> Option<(Ticket, usize)> {
         let mut clients = unpoisoned(&self.clients);
         let oldest = clients.silent.pop_first().or_else(|| clients.cancelled.pop_first())?;
@@ -78,12 +78,12 @@ impl Lobby {
         Some(oldest)
     }
 
-    /// The socket of a client that made room is closed.
+    /// Records that the socket of a client that made room is closed.
     pub fn left(&self) {
         self.leaving.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many clients are asked to make room, and have not left yet.
+    /// Returns how many clients are asked to make room and have not left yet.
     pub fn leaving(&self) -> usize {
         self.leaving.load(Ordering::Relaxed)
     }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_silent_one_makes_room_and_after_all_of_those_the_oldest_that_was_told_to_go() {
+    fn the_oldest_silent_client_makes_room_first_then_the_oldest_cancelled_one() {
         let lobby = Lobby::new(8);
         let tickets = [0, 1, 0, 1].map(|worker| lobby.enter(worker));
         assert!(lobby.is_full());

@@ -1,13 +1,13 @@
-//! The mailbox server: a wire format that can be typed by hand, and what serves it.
+//! The mailbox server: a protocol that a person can type, and the code that serves it.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`wire`] | the first line of a request, as a pure function over bytes |
-//! | [`reply`] | the lines that go back |
-//! | [`out_buffer`] | what collects them until they are sent |
+//! | [`reply`] | the reply lines |
+//! | [`out_buffer`] | the buffer for replies |
 //! | [`budget`] | memory for data in flight, bounded for all connections together |
-//! | [`session`] | one connection's dialogue: bytes in, replies out, no socket and no clock |
-//! | [`connection`] | a socket and its dialogue |
+//! | [`session`] | one connection's requests and replies, without a socket and a clock |
+//! | [`connection`] | a socket and its session |
 //! | [`lobby`] | clients that have not sent their token yet |
 //! | [`worker`] | a thread with an epoll set and a share of the connections |
 //! | [`worker_queue`] | a worker's queue of messages |
@@ -15,15 +15,15 @@
 //! | [`waiters`] | a worker's clients that wait for a message |
 //! | [`timers`] | deadlines of many connections |
 //! | [`store`] | a worker's view of the mailboxes |
-//! | [`server`] | what opens all this, takes clients in, and takes it away |
-//! | [`listen`] | TCP and unix sockets, and taking clients in |
-//! | [`rejected`] | clients that are sent away before they are taken in |
+//! | [`server`] | the server: it opens everything, accepts clients, and removes everything |
+//! | [`listen`] | TCP and unix sockets, and accepting clients |
+//! | [`rejected`] | clients that get one line and are not served |
 //! | [`callers`] | programs at the control socket |
-//! | [`notify`] | telling a supervisor that we are ready |
+//! | [`notify`] | the message to a supervisor that the server is ready |
 //! | [`token`] | the token file |
 //! | [`server_registry`] | where a server is found: its lock file |
-//! | [`remove`] | stopping a server, and clearing away what a dead one left |
-//! | [`address`] | where a server is, as people write it |
+//! | [`remove`] | stopping a server, and removing a dead server's files |
+//! | [`address`] | the address of a server, as users write it |
 //! | [`client`] | a client over sockets |
 //! | [`attach`] | using a server's mailboxes through shared memory |
 

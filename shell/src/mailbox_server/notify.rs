@@ -4,7 +4,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Sends `state` to `$NOTIFY_SOCKET`, where there is one. A supervisor that does not listen is its own affair.
+/// Sends `state` to `$NOTIFY_SOCKET`, if it is set. Errors are ignored, because the server also works without a
+/// supervisor.
 pub fn notify(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match path.as_bytes() {

@@ -1,12 +1,11 @@
-//! What collects replies until they are sent.
+//! The buffer that collects replies until they are sent.
 
 use std::collections::TryReserveError;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes to be sent, one after the other. Unlike a `Vec`, it keeps what it once wrote to its memory, so that room for a
-/// message costs no writing before the message is copied there: zeroing took a twelfth of a worker's time with messages
-/// of 64 KiB.
+/// Bytes to send. Unlike a `Vec`, it keeps memory that was written once, so that it need not zero the room for a
+/// message before the message is copied there. With messages of 64 KiB, zeroing took a twelfth of a worker's time.
 #[derive(Debug, Default)]
 pub struct OutBuffer {
     /// Its length is the most that was ever in use.
@@ -15,13 +14,13 @@ pub struct OutBuffer {
 }
 
 impl OutBuffer {
-    /// Room for `count` more bytes, which hold anything.
+    /// Returns room for `count` more bytes, with any contents.
     ///
     /// # Errors
-    /// There is no memory for them; nothing has changed.
+    /// There is no memory for them. Nothing has changed.
     pub fn room(&mut self, count: usize) -> Result<&mut [u8], TryReserveError> {
         let start = self.used;
-        let end = start.saturating_add(count); // for which there is no memory
+        let end = start.saturating_add(count); // too much for any memory
         if let more @ 1.. = end.saturating_sub(self.memory.len()) {
             self.memory.try_reserve(more)?;
             self.memory.resize(end, 0);
@@ -48,17 +47,17 @@ impl OutBuffer {
         self.extend_from_slice(&[byte]);
     }
 
-    /// Keeps the first `length` bytes, if there are more.
+    /// Keeps at most the first `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.used = self.used.min(length);
     }
 
-    /// Forgets all bytes, and keeps the memory.
+    /// Drops all bytes, and keeps the memory.
     pub fn clear(&mut self) {
         self.used = 0;
     }
 
-    /// How much memory it holds, in bytes.
+    /// Returns the bytes of memory that it holds.
     pub fn memory(&self) -> usize {
         self.memory.capacity()
     }
@@ -105,7 +104,7 @@ mod tests {
         assert_eq!(*replies, *b"one two");
         replies.truncate(100);
         replies.truncate(4);
-        // Over the end of what was ever in use.
+        // Beyond the length that was ever in use.
         replies.extend_from_slice(b"and much more than there was before");
         assert_eq!(*replies, *b"one and much more than there was before");
         assert_eq!(replies.room(100).unwrap().len(), 100);

@@ -1,22 +1,22 @@
-//! Clients that are sent away before they are taken in.
+//! Clients that get one line and are not served.
 //!
-//! Such a client gets one line. Closing a socket that holds unread input takes that line back from a client that has not
-//! read it yet. So the server closes its half, and drops what the client still sends, for a moment and up to a bound.
+//! If the server closed a socket that holds unread input, the kernel would drop a line that the client has not read
+//! yet. So the server closes its half, and drops what the client still sends, for a moment and up to a bound.
 
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::socket::{MAX_DISCARD, discard, send_last};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long what a client still sends is discarded.
+/// How long the server drops what a client still sends.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// The most clients at a time. The oldest is closed when there are more.
+/// The most such clients at a time. If there are more, the server closes the oldest.
 const MOST: usize = 64;
 
 /// The clients that have their last line and are still connected.
 #[derive(Debug, Default)]
 pub(crate) struct RejectedClients {
-    /// In the order in which they came.
+    /// In the order of connecting.
     clients: VecDeque<Client>,
     next: u64,
 }
@@ -26,12 +26,12 @@ struct Client {
     number: u64,
     socket: CloseOnForkFd,
     until: Instant,
-    /// How many more bytes are discarded.
+    /// How many more bytes may be dropped.
     left: usize,
 }
 
 impl RejectedClients {
-    /// Sends a client away with one line. What is returned is to be watched for input, under this number, if there is anything.
+    /// Sends a client its only line. The caller watches the socket that this returns, if any, under this number.
     pub(crate) fn add(
         &mut self,
         socket: CloseOnForkFd,
@@ -51,7 +51,7 @@ impl RejectedClients {
         self.clients.back().map(|client| (&client.socket, client.number))
     }
 
-    /// A client has sent more, or gone.
+    /// Drops what a client has sent, and closes a client that has gone or sent too much.
     pub(crate) fn on_readable(&mut self, number: u64) {
         if let Ok(at) = self.clients.binary_search_by_key(&number, |client| client.number)
             && let Some(client) = self.clients.get_mut(at)
@@ -61,26 +61,26 @@ impl RejectedClients {
         }
     }
 
-    /// When [`expire`](Self::expire) is due.
+    /// Returns when [`expire`](Self::expire) is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.clients.front().map(|client| client.until)
     }
 
-    /// Closes the sockets whose time is up.
+    /// Closes the sockets whose time has passed.
     pub(crate) fn expire(&mut self, now: Instant) {
         while self.clients.front().is_some_and(|client| client.until <= now) {
             self.clients.pop_front();
         }
     }
 
-    /// Closes all sockets: their descriptors are needed.
+    /// Closes all sockets, because their descriptors are needed.
     pub(crate) fn clear(&mut self) {
         self.clients.clear();
     }
 }
 
 impl Client {
-    /// Drops what there is. False: it has gone, or has sent too much.
+    /// Drops what has arrived. Returns `false` if the client has gone, or has sent too much.
     fn drain(&mut self) -> bool {
         discard(&self.socket, &mut self.left)
     }
@@ -122,11 +122,11 @@ mod tests {
             client.read_to_string(&mut line).unwrap();
             assert_eq!(line, "bye busy\n");
         }
-        // One that is gone at once needs no place.
+        // A client that leaves at once needs no place.
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(ours);
         assert!(rejected.add(CloseOnForkFd::of(theirs.into()).unwrap(), b"bye busy\n", now).is_none());
-        // More than there are places: the oldest goes.
+        // One more than the places, so the oldest is closed.
         let more: Vec<_> = (0..MOST + 1)
             .map(|_| {
                 let (ours, theirs) = UnixStream::pair().unwrap();

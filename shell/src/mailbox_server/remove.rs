@@ -1,4 +1,4 @@
-//! Stopping a server, and clearing away what a dead one left.
+//! Stopping a server, and removing a dead server's files.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -10,9 +10,9 @@ use crate::registry::protocol::{ControlMessage, Token};
 
 use super::server_registry::{RegistryError, ServerEntry, ServerRegistry, name_of};
 
-/// How long a server has to go.
+/// How long a server may take to end.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How often to look whether it has.
+/// How often to check whether it has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What was done.
@@ -26,13 +26,13 @@ pub enum Removed {
     Leftovers,
 }
 
-/// Why nothing was done.
+/// Why no server was stopped or removed.
 #[derive(Debug, Error)]
 pub enum RemoveError {
-    /// There is no server of this user on that port, nor anything left of one.
+    /// This user has no server on that port, and no dead server left files there.
     #[error("no mailbox server owned by you on port {0}")]
     Nothing(u16),
-    /// It did not go.
+    /// It did not end.
     #[error("the server on port {port} (process {pid}) is still there after 5 s; --force kills it")]
     Stays {
         /// The port.
@@ -40,24 +40,24 @@ pub enum RemoveError {
         /// Its process id.
         pid: u32,
     },
-    /// It did not go, and cannot be signalled from here.
+    /// It did not end, and this process cannot signal it.
     #[error(
         "the server on port {0} is still there after 5 s, and cannot be signalled: its process is not visible in this pid \
          namespace; run 'shell dipcrm --force {0}' in the container where the server runs, or where that was started"
     )]
     OutOfSight(u16),
-    /// Its files cannot be looked at.
+    /// Its files cannot be read.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
 
-/// Stops the server of `port`, waits until it is gone, and removes what is left.
+/// Stops the server of `port`, waits until it has ended, and removes what is left.
 ///
 /// # Blocking
-/// At most 5 s, and as long again with `force`.
+/// At most 5 s, and with `force` at most 10 s.
 ///
 /// # Errors
-/// There is none, or it stays.
+/// There is no such server, or it is still running.
 pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
     let registry = ServerRegistry::open()?;
     let Some(entry) = registry.lookup(port)? else { return Err(RemoveError::Nothing(port)) };
@@ -66,7 +66,8 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
     }
     let deadline = Some(Instant::now() + TIMEOUT);
     let client = Client::connect(registry.directory(), &name_of(port)).ok();
-    let asked = client.and_then(|client| client.ask(ControlMessage::Stop, Token::default(), deadline).ok());
+    let asked =
+        client.and_then(|client| client.request(ControlMessage::Stop, Token::default(), deadline).ok());
     if asked.is_none() {
         signal(registry.pid_of(&entry), &entry, Signal::TERM);
     }
@@ -83,26 +84,26 @@ pub fn remove(port: u16, force: bool) -> Result<Removed, RemoveError> {
             });
         }
     }
-    registry.remove_stale(&entry); // a server that was killed could not do so
+    registry.remove_stale(&entry); // a killed server could not do it
     Ok(if killed { Removed::Killed } else { Removed::Server })
 }
 
-/// Signals the server's process, while the server still holds its file's lock: the number cannot be another's then. False:
-/// it cannot be signalled.
+/// Signals the server's process while the server holds its file's lock, because then the process id cannot be another
+/// process's. Returns `false` if it cannot be signalled.
 fn signal(pid: u32, entry: &ServerEntry, signal: Signal) -> bool {
     let pid = pid.try_into().ok().and_then(Pid::from_raw);
     let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return false };
     if !entry.is_live() {
-        return true; // it is gone already
+        return true; // it has ended already
     }
     let mut ends = [PollFd::new(&process, PollFlags::IN)];
     if poll(&mut ends, Some(&crate::os::timeout::NOW)).is_ok_and(|ended| ended > 0) {
-        return false; // that process has ended, and the lock is held: the file names another
+        return false; // that process has ended, but the lock is held, so the file names another process
     }
     pidfd_send_signal(&process, signal).is_ok()
 }
 
-/// Waits for the lock to fall. False: it did not.
+/// Waits until the lock is free. Returns `false` if it stays locked.
 fn wait(entry: &ServerEntry) -> bool {
     let until = Instant::now() + TIMEOUT;
     while entry.is_live() {

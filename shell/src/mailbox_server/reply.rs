@@ -1,11 +1,11 @@
-//! The lines that go back. Always LF, never CR; the first word decides the shape, programs look at no text beyond the
-//! code, and what a peer sent comes back only escaped.
+//! The reply lines. They end with LF, never with CR. The first word decides the shape. Programs read no text after the
+//! code, and text from a client comes back only escaped.
 
 use super::out_buffer::OutBuffer;
 use crate::os::socket_owner::Refused;
 use std::io::Write;
 
-/// How large things are, fixed when the server starts.
+/// The sizes of a server, fixed when it starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// How many mailboxes there are (K).
@@ -16,22 +16,22 @@ pub struct Limits {
     pub packet: usize,
 }
 
-/// The most data of a refused request that are read and dropped, unless a packet may be larger.
+/// The most data of a refused request that the server reads and drops, unless a packet may be larger.
 pub const DISCARD_MAX: u64 = 1 << 20;
 
 impl Limits {
-    /// Memory that each connection has for itself: for a first line and one packet, up to 64 KiB of it.
+    /// Returns the memory that each connection has for itself: for a first line and one packet, at most 64 KiB of it.
     pub fn reserve(&self) -> usize {
         super::wire::LINE_MAX + self.packet.min(64 << 10)
     }
 
-    /// The most memory that one connection may need: for the longest message, and what goes with it.
+    /// Returns the most memory that one connection may need: for the longest message and its lines.
     pub fn largest(&self) -> usize {
         // A reply of many packets has a line for each.
         self.capacity.saturating_add(self.capacity / 16).saturating_add(self.packet)
     }
 
-    /// The most data that are read at all for one packet, if only to drop them.
+    /// Returns the most data that the server reads for one packet, even only to drop them.
     pub fn discard_max(&self) -> u64 {
         DISCARD_MAX.max(self.packet as u64)
     }
@@ -42,21 +42,21 @@ impl Limits {
 pub enum Refusal {
     /// The mailbox does not exist.
     Box(u64),
-    /// More than a packet.
+    /// The data are more than a packet may have.
     Size(u64),
-    /// More than a mailbox.
+    /// The message is more than a mailbox holds.
     Full(u64),
-    /// The server's own trouble.
+    /// The server has a problem of its own.
     Fault(Fault),
 }
 
-/// A server's trouble with one request.
+/// A problem of the server with one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
     /// No memory for the data in flight.
     #[error("no memory for these data now, try again")]
     Memory,
-    /// The mailbox could not be had.
+    /// The mailbox's lock was not free in time.
     #[error("the mailbox is held by a stopped process, try again")]
     Busy,
     /// The shared memory holds values that no honest program writes.
@@ -67,29 +67,29 @@ pub enum Fault {
 /// Why a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseReason {
-    /// It asked to, or closed its half after all its requests were answered.
+    /// It sent `q`, or closed its half after all its requests were answered.
     Quit,
     /// A `w` of unknown length.
     Args,
     /// A first line without an end.
     Line,
-    /// The data were not followed by a line end.
+    /// No line end follows the data.
     Frame(u64),
     /// The input ended inside a request.
     Cut,
-    /// More data than are read even to be dropped.
+    /// More data than the server reads, even only to drop them.
     Size(u64, u64),
-    /// Half a request for too long, or none.
+    /// Half a request or no request for too long.
     Idle,
-    /// It did not prove who it is.
+    /// It did not send the right token.
     Auth,
     /// It speaks HTTP or TLS.
     Http,
     /// There are too many connections.
     Busy(usize),
-    /// There is no memory for what it has sent before its time.
+    /// There is no memory for requests that it sent early.
     Memory,
-    /// The server goes down.
+    /// The server ends.
     Stop,
 }
 
@@ -107,7 +107,7 @@ pub fn ok(out: &mut OutBuffer, mailbox: u32, version: u64) {
 }
 
 /// `ok auth`.
-pub fn welcome(out: &mut OutBuffer) {
+pub fn authenticated(out: &mut OutBuffer) {
     out.extend_from_slice(b"ok auth\n");
 }
 
@@ -129,7 +129,7 @@ pub fn data(out: &mut OutBuffer, mailbox: u32, version: u64, size: usize, last: 
     out.extend_from_slice(if last { b"\n" } else { b"+\n" });
 }
 
-/// `info 1 K M P`: the protocol's version and the server's shape.
+/// `info 1 K M P`: the protocol's version and the server's sizes.
 pub fn info(out: &mut OutBuffer, limits: &Limits) {
     words(out, b"info", &[1, limits.boxes.into(), limits.capacity as u64, limits.packet as u64]);
     out.push(b'\n');
@@ -137,7 +137,7 @@ pub fn info(out: &mut OutBuffer, limits: &Limits) {
 
 /// `err verb ...`.
 pub fn unknown(out: &mut OutBuffer, verb: &[u8]) {
-    /// Enough to recognise a slip of the fingers; a line of rubbish is not sent back whole.
+    /// Enough to recognise a typing error. A line of random bytes is not sent back whole.
     const SHOWN: usize = 16;
     let shown = verb[..verb.len().min(SHOWN)].escape_ascii();
     let dots = if verb.len() > SHOWN { "..." } else { "" };
@@ -182,7 +182,7 @@ pub fn bye_user(out: &mut OutBuffer, refused: &Refused) {
     put!(out, "bye user {refused}\n");
 }
 
-/// A word and numbers, with spaces between. By hand, for these lines are most of what a busy server formats.
+/// Writes a word and numbers with spaces between. By hand, because these lines are most of what a busy server formats.
 fn words(out: &mut OutBuffer, word: &[u8], numbers: &[u64]) {
     out.extend_from_slice(word);
     for &number in numbers {

@@ -1,7 +1,9 @@
-//! Mailbox servers in the runtime directory: for each port a [lock file](crate::registry::lock_file) and a control socket.
+//! Mailbox servers in the runtime directory: for each port a [lock file](crate::registry::lock_file) and a control
+//! socket.
 //!
-//! A server that has the lock file of a port owns the port's other names too. So a process that removes a stale lock file
-//! removes the socket, the unix socket and an empty log first: as long as the lock file is there, they are found.
+//! A server that has the lock file of a port also owns the port's other names. A process that removes a stale lock file
+//! first removes the socket, the unix socket and an empty log. So these can be found for as long as the lock file
+//! exists.
 
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
@@ -44,7 +46,7 @@ pub enum RegistryError {
     InUse {
         /// The port.
         port: u16,
-        /// The server's process id; 0 if it cannot be seen from here.
+        /// The server's process id; 0 if this process cannot see it.
         pid: u32,
     },
 }
@@ -55,10 +57,10 @@ pub struct ServerRegistry {
     directory: RuntimeDir,
 }
 
-/// What a server's lock file says.
+/// The contents of a server's lock file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {
-    /// Where it listens.
+    /// The address that it listens at.
     pub address: String,
     /// Its port.
     pub port: u16,
@@ -66,7 +68,7 @@ pub struct ServerInfo {
     pub unix: Option<PathBuf>,
 }
 
-/// A server, or what a dead one left.
+/// A server, or the files of a dead one.
 #[derive(Debug)]
 pub struct ServerEntry {
     name: Name,
@@ -82,17 +84,17 @@ impl ServerRegistry {
         Ok(Self { directory: RuntimeDir::open()? })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub(crate) fn directory(&self) -> &RuntimeDir {
         &self.directory
     }
 
-    /// The path of a file in the directory, for people.
+    /// Returns the path of a file in the directory, for messages.
     pub fn path(&self, file: &str) -> PathBuf {
         self.directory.path().join(file)
     }
 
-    /// Keeps a file from programs that clean up.
+    /// Protects a file from programs that clean up.
     pub(crate) fn protect(&self, file: &str) {
         if let Ok((file, _)) = open_regular(&self.directory, file, OFlags::RDONLY) {
             let _ = make_private(&file);
@@ -104,7 +106,7 @@ impl ServerRegistry {
         matches!(rustix::fs::unlinkat(&self.directory, file, AtFlags::empty()), Ok(()) | Err(Errno::NOENT))
     }
 
-    /// Registers a server of this process, until the lock file is dropped. What a dead server left is removed.
+    /// Registers a server of this process, until the lock file is dropped. Removes a dead server's files.
     ///
     /// # Errors
     /// A live server has the port, or the directory cannot be written.
@@ -123,10 +125,10 @@ impl ServerRegistry {
         })
     }
 
-    /// The server of a port, or what a dead one left.
+    /// Returns the server of a port, or a dead server's files.
     ///
     /// # Errors
-    /// Its lock file is there, and cannot be opened.
+    /// Its lock file exists and cannot be opened.
     pub fn lookup(&self, port: u16) -> Result<Option<ServerEntry>, RegistryError> {
         let file = file_name(port, "info");
         match LockFileEntry::open(&self.directory, &*file) {
@@ -139,12 +141,12 @@ impl ServerRegistry {
         }
     }
 
-    /// The process id of a live server, as this process can use it; 0 if the server cannot be seen from here.
+    /// Returns the process id of a live server in this process's pid namespace; 0 if this process cannot see it.
     pub fn pid_of(&self, entry: &ServerEntry) -> u32 {
         owner_pid(&self.directory, &entry.name, &entry.file)
     }
 
-    /// What a server says about itself; nothing if it does not answer.
+    /// Returns the report of a server, or `None` if it does not answer.
     ///
     /// # Blocking
     /// At most 2 s.
@@ -152,7 +154,7 @@ impl ServerRegistry {
         report(&Client::connect(&self.directory, &name_of(port)).ok()?).ok()
     }
 
-    /// Removes what a dead server left. Returns `false` if the server lives.
+    /// Removes a dead server's files. Returns `false` if the server lives.
     pub fn remove_stale(&self, entry: &ServerEntry) -> bool {
         let beside = |ending| format!("{}.{ending}", entry.name);
         let clear = |text: &[u8]| {
@@ -160,7 +162,7 @@ impl ServerRegistry {
             if let Some(path) = ServerInfo::parse(text).and_then(|info| info.unix) {
                 listen::remove_dead(&path);
             }
-            // What a dead server logged may tell why it died.
+            // A dead server's log may show why it died.
             let log = rustix::fs::statat(&self.directory, beside("log"), AtFlags::SYMLINK_NOFOLLOW);
             if log.is_ok_and(|log| log.st_size == 0) {
                 self.remove(&beside("log"));
@@ -173,14 +175,14 @@ impl ServerRegistry {
         )
     }
 
-    /// Removes what dead servers left. Returns the names of those servers.
+    /// Removes the files of all dead servers. Returns the names of those servers.
     pub fn remove_dead(&self) -> Vec<Name> {
         let is_removed =
             |port: u16| matches!(self.lookup(port), Ok(Some(entry)) if self.remove_stale(&entry));
         self.ports().into_iter().filter(|&port| is_removed(port)).map(name_of).collect()
     }
 
-    /// The ports of live servers.
+    /// Returns the ports of live servers.
     pub fn live_ports(&self) -> Vec<u16> {
         let is_live = |port: u16| matches!(self.lookup(port), Ok(Some(entry)) if entry.is_live());
         self.ports().into_iter().filter(|&port| is_live(port)).collect()
@@ -193,7 +195,7 @@ impl ServerRegistry {
 }
 
 impl ServerEntry {
-    /// Whether the server lives.
+    /// Returns whether the server lives.
     pub fn is_live(&self) -> bool {
         self.file.is_live()
     }
@@ -202,18 +204,18 @@ impl ServerEntry {
 const HEADING: &str = "whorl mailboxes 1";
 
 impl ServerInfo {
-    /// The text of this process's lock file.
+    /// Returns the text of this process's lock file.
     pub fn to_text(&self) -> String {
         let Self { address, port, unix } = self;
-        // A path that would not fit a line is left out: then the socket there stays if the server is killed.
+        // A path with a line end is left out. Then its socket stays if the server is killed.
         let unix = unix.as_ref().and_then(|path| path.to_str()).filter(|path| !path.contains('\n'));
         let unix = unix.map_or(String::new(), |path| format!("unix={path}\n"));
         format!("{HEADING}\naddress={address}\nport={port}\n{unix}{}", owner_lines())
     }
 
-    /// Reads the text of a lock file; `None` for a text that no server writes.
+    /// Parses the text of a lock file. Returns `None` for a text that no server writes.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        // Not `lines`, which would take a carriage return at the end of a path away.
+        // Not `lines`, which would remove a carriage return at the end of a path.
         let mut lines = std::str::from_utf8(text).ok()?.split('\n');
         (lines.next() == Some(HEADING)).then_some(())?;
         let field = |name: &str| lines.clone().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -222,12 +224,12 @@ impl ServerInfo {
     }
 }
 
-/// The name of a port's server.
+/// Returns the name of a port's server.
 pub(crate) fn name_of(port: u16) -> Name {
     format!("dipc-{port}").parse().expect("a name")
 }
 
-/// The log of a server that was given no other.
+/// Returns the name of the default log of a server.
 pub fn log_name(port: u16) -> String {
     file_name(port, "log")
 }

@@ -1,8 +1,8 @@
-//! A worker's view of the mailboxes: the shared ones, with a bound on every wait.
+//! A worker's view of the shared mailboxes, with a bound on every wait.
 //!
-//! A stopped program that is attached to the shared memory may be inside a mailbox's lock for as long as it is stopped.
-//! That mailbox then answers `err fault`, after one wait; until it is free again no request waits for it for long, so the
-//! worker's other clients hardly notice.
+//! A stopped program that is attached to the shared memory may hold a mailbox's lock for as long as it is stopped. A
+//! request for that mailbox then gets `err fault` after one wait. Until the mailbox is free again, no other request
+//! waits for it for long. So the worker's other clients hardly notice.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,17 +13,18 @@ use super::session::MailboxStore;
 use crate::shm::mailboxes::{MailboxError, Mailboxes};
 use whorl_core::error::{LockError, MailReadError};
 
-/// How long to wait for a mailbox, and a second more for each [`BYTES`] of its capacity: others copy inside.
+/// How long to wait for a mailbox, plus a second for each [`BYTES`] of its capacity, because other processes copy
+/// inside.
 const TIMEOUT: Duration = Duration::from_millis(500);
 const BYTES: u64 = 256 << 20;
-/// How long to wait for one that was not to be had the last time.
+/// How long to wait for a mailbox whose last wait failed.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(1);
-/// How long to pause where the wait itself is refused, since we are asked to stop.
+/// How long to pause if the library refuses the wait because the program is asked to stop.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// Mailboxes whose numbers agree modulo this share a guess at how long the next message is.
+/// Mailboxes whose numbers agree modulo this share a guess of the next message's length.
 const GUESSES: usize = 64;
-/// No guess is larger: room that was never used is made by writing to it.
+/// The largest guess. Unused room costs time, because it is made by writing to it.
 const GUESSED: usize = 128 << 10;
 
 /// The mailboxes, for one worker.
@@ -34,12 +35,12 @@ pub(crate) struct SharedMailboxes {
     busy: HashSet<u32>,
     /// The last reply's head.
     line: OutBuffer,
-    /// How long the messages were that were read last.
+    /// The lengths of the messages that were read last.
     sizes: [usize; GUESSES],
 }
 
 impl SharedMailboxes {
-    /// A worker's view, with a seat of its own.
+    /// Returns a worker's view, with a seat of its own.
     pub(crate) fn new(mailboxes: Mailboxes) -> Self {
         let copying = Duration::from_secs(1).mul_f64(mailboxes.capacity() as f64 / BYTES as f64);
         Self {
@@ -86,8 +87,8 @@ impl MailboxStore for SharedMailboxes {
         self.mailboxes.version(mailbox).map_err(|_| Fault::Damaged)
     }
 
-    /// The message is copied once, straight to its place in `out`, behind room for a head as long as the last one. Where
-    /// the guess was wrong the message is moved.
+    /// Copies the message once, straight to its place in `out`, behind room for a head as long as the last one. If that
+    /// guess was wrong, moves the message.
     fn read(
         &mut self,
         mailbox: u32,
@@ -102,7 +103,7 @@ impl MailboxStore for SharedMailboxes {
         let done = self.attempt(mailbox, |mailboxes, deadline| {
             loop {
                 out.truncate(start);
-                // And for the line end.
+                // Plus the line end.
                 out.room(line.len() + size + 1).map_err(|_| MailboxError::Memory(size))?;
                 match mailboxes.read_into(mailbox, &mut out[at..at + size], Some(deadline)) {
                     Err(MailboxError::Read(MailReadError::TooShort(needed))) if needed > size => {

@@ -1,4 +1,4 @@
-//! A connected socket, each use of which has a deadline. So a peer that is silent, stopped or slow delays no caller for long.
+//! A connected socket with a deadline for each use. So a silent, stopped or slow peer delays no caller for long.
 
 use crate::os::deadline;
 use crate::os::timeout::timespec;
@@ -10,12 +10,12 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// So much of a message is to come, or to go, within one timeout.
+/// The bytes of a message that must arrive, or go out, within one timeout.
 const STEP: usize = 64 << 10;
-/// How often to look whether a full queue of a unix socket has room.
+/// How often to check whether a full queue of a unix socket has room.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The socket, what was read from it beyond what was asked for, and how long it may take.
+/// The socket, the bytes read beyond the last request, and the timeout.
 #[derive(Debug)]
 pub(super) struct TimedSocket {
     socket: OwnedFd,
@@ -25,16 +25,16 @@ pub(super) struct TimedSocket {
     timeout: Option<Duration>,
 }
 
-/// The end of a timeout from now on; none if it is none.
+/// Returns the end of a timeout that begins now; `None` without a timeout.
 fn after(timeout: Option<Duration>) -> Option<Instant> {
     timeout.map(deadline::after)
 }
 
 impl TimedSocket {
-    /// Connects to the first of a host's addresses where a program listens.
+    /// Connects to the first of a host's addresses at which a program listens.
     ///
     /// # Errors
-    /// Of the last address, or [`TimedOut`](std::io::ErrorKind::TimedOut).
+    /// The error of the last address, or [`TimedOut`](std::io::ErrorKind::TimedOut).
     pub(super) fn tcp(host: &str, port: u16, timeout: Option<Duration>) -> std::io::Result<Self> {
         let until = after(timeout);
         let mut last = std::io::Error::from(Errno::ADDRNOTAVAIL);
@@ -49,10 +49,10 @@ impl TimedSocket {
                     stream.set_nodelay(true)?;
                     stream.set_nonblocking(true)?;
                     let socket = OwnedFd::from(stream);
-                    let _ = sockopt::set_socket_keepalive(&socket, true); // a machine that vanished is noticed
+                    let _ = sockopt::set_socket_keepalive(&socket, true); // notices a machine that vanished
                     return Ok(Self::of(socket, timeout));
                 }
-                // A host is not to be reached by each of its addresses. That one refuses says more.
+                // Not every address of a host can be reached. The refusal of one says more.
                 Err(_) if last.kind() == std::io::ErrorKind::ConnectionRefused => {}
                 Err(error) => last = error,
             }
@@ -63,7 +63,7 @@ impl TimedSocket {
     /// Connects to a unix socket.
     ///
     /// # Errors
-    /// What the kernel says, or [`TimedOut`](std::io::ErrorKind::TimedOut).
+    /// The kernel's error, or [`TimedOut`](std::io::ErrorKind::TimedOut).
     pub(super) fn unix(path: &Path, timeout: Option<Duration>) -> std::io::Result<Self> {
         let until = after(timeout);
         let address = SocketAddrUnix::new(path)?;
@@ -72,7 +72,7 @@ impl TimedSocket {
         loop {
             match rustix::net::connect(&socket, &address) {
                 Ok(()) => return Ok(Self::of(socket, timeout)),
-                // Too many wait to be accepted; nothing tells when there is room.
+                // The queue of connections is full, and no event reports room.
                 Err(Errno::AGAIN) if until.is_none_or(|until| Instant::now() < until) => {
                     std::thread::sleep(POLL_INTERVAL);
                 }
@@ -87,15 +87,15 @@ impl TimedSocket {
         Self { socket, input: Vec::new(), taken: 0, timeout }
     }
 
-    /// How long the peer may take.
+    /// Returns the peer's timeout.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
-    /// Sends everything. Each 64 KiB of it must go within the timeout.
+    /// Sends everything. Each 64 KiB must go out within the timeout.
     ///
     /// # Errors
-    /// What the kernel says, or [`Errno::TIMEDOUT`].
+    /// The kernel's error, or [`Errno::TIMEDOUT`].
     pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
         for mut step in bytes.chunks(STEP) {
             let until = after(self.timeout);
@@ -111,11 +111,11 @@ impl TimedSocket {
         Ok(())
     }
 
-    /// A line, its end included, which must come as a whole within the timeout and `more`. Cut after `most` bytes, or
-    /// where the peer ended.
+    /// Returns a line with its end, which must arrive whole within the timeout plus `more`. Cuts it after `most` bytes,
+    /// or where the peer ended.
     ///
     /// # Errors
-    /// What the kernel says, or [`Errno::TIMEDOUT`].
+    /// The kernel's error, or [`Errno::TIMEDOUT`].
     pub(super) fn line(&mut self, most: usize, more: Duration) -> Result<Vec<u8>, Errno> {
         let until = after(self.timeout.map(|timeout| timeout.saturating_add(more)));
         loop {
@@ -133,10 +133,10 @@ impl TimedSocket {
         }
     }
 
-    /// Appends this many bytes. Each 64 KiB of them must come within the timeout.
+    /// Appends this many bytes. Each 64 KiB must arrive within the timeout.
     ///
     /// # Errors
-    /// The peer ended before ([`Errno::CONNRESET`]), what the kernel says, or [`Errno::TIMEDOUT`].
+    /// The peer ended before ([`Errno::CONNRESET`]), the kernel's error, or [`Errno::TIMEDOUT`].
     pub(super) fn take(&mut self, size: usize, bytes: &mut Vec<u8>) -> Result<(), Errno> {
         let mut left = size;
         while left > 0 {
@@ -156,7 +156,7 @@ impl TimedSocket {
         Ok(())
     }
 
-    /// Reads what is there, at least one byte; 0 at the end.
+    /// Reads at least one byte, and at the end none. Returns the number of bytes.
     fn fill(&mut self, until: Option<Instant>) -> Result<usize, Errno> {
         self.input.drain(..std::mem::take(&mut self.taken));
         let before = self.input.len();
@@ -185,7 +185,7 @@ impl TimedSocket {
         }
         let left = left.map(timespec);
         match poll(&mut [PollFd::new(&self.socket, what)], left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()), // the caller looks again
+            Ok(_) | Err(Errno::INTR) => Ok(()), // the caller checks again
             Err(error) => Err(error),
         }
     }

@@ -1,7 +1,8 @@
-//! Deadlines of many connections: a heap of the nearest, in which an entry may be out of date.
+//! The deadlines of many connections: a heap, in which an entry may be out of date.
 //!
-//! Most deadlines move away before they come: with each request, the idle one. So an entry is only ever added when a
-//! connection's deadline comes nearer than the entry it has; an entry whose time has come makes the worker look.
+//! Most deadlines move away before they come, such as the idle limit with each request. So the worker adds an entry
+//! only if a connection's deadline comes nearer than its entry. When the time of an entry comes, the worker checks the
+//! connection.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,7 +21,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Sees to it that `key` is looked at by `deadline`.
+    /// Ensures that the worker checks `key` by `deadline`.
     pub(crate) fn arm(&mut self, armed: &mut Armed, deadline: Option<Millis>, key: Key) {
         if let Some(at) = deadline
             && armed.0.is_none_or(|before| at < before)
@@ -30,30 +31,31 @@ impl Timers {
         }
     }
 
-    /// The nearest entry's time.
+    /// Returns the time of the nearest entry.
     pub(crate) fn next(&self) -> Option<Millis> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes an entry whose time has come.
+    /// Removes and returns an entry whose time has come.
     pub(crate) fn pop(&mut self, now: Millis) -> Option<(Millis, Key)> {
         let Reverse((at, _)) = *self.heap.peek()?;
         (at <= now).then(|| self.heap.pop()).flatten().map(|Reverse(entry)| entry)
     }
 
-    /// How many entries there are.
+    /// Returns how many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Drops entries that `keep` does not want: when there are far more of them than connections.
+    /// Drops the entries that `keep` does not want, if there are far more entries than connections.
     pub(crate) fn prune(&mut self, mut keep: impl FnMut(Millis, Key) -> bool) {
         self.heap.retain(|Reverse((at, key))| keep(*at, *key));
     }
 }
 
 impl Armed {
-    /// Whether the entry of time `at` is this connection's nearest; if so, it has none any more.
+    /// Returns whether the entry of time `at` is this connection's nearest. If so, the connection has no entry any
+    /// more.
     pub(crate) fn fired(&mut self, at: Millis) -> bool {
         let mine = self.0 == Some(at);
         if mine {
@@ -62,7 +64,7 @@ impl Armed {
         mine
     }
 
-    /// Whether an entry of time `at` is in use.
+    /// Returns whether an entry of time `at` is in use.
     pub(crate) fn is(&self, at: Millis) -> bool {
         self.0 == Some(at)
     }

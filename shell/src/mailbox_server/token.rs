@@ -1,9 +1,9 @@
-//! The token file: what a client must know.
+//! The token file: the secret that a client must send.
 //!
-//! A user who may read the file knows the token. Other users may not. A group may if the file's owner is root, or if the file
-//! lies on a file system that is mounted read-only: so orchestrators hand secrets out (mode 0440), and the process that
-//! reads one could not change its mode. Only the owner may write. A pipe serves as well, as shells make one of
-//! `<(command)`.
+//! A user that may read the file knows the token, so other users may not read it. A group may if the file's owner is
+//! root, or if the file is on a file system that is mounted read-only. Orchestrators pass secrets like that (mode
+//! 0440), and the process that reads one could not change its mode. Only the owner may write. A pipe works as well,
+//! such as the shell makes for `<(command)`.
 
 use crate::os::timeout::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,11 +20,11 @@ use crate::os::escape::shown;
 
 /// A shorter token could be guessed.
 const LEAST: usize = 16;
-/// A longer one does not fit a line: `a TOKEN`, CR, LF.
+/// A longer token does not fit a line: `a TOKEN`, CR, LF.
 const MOST: usize = LINE_MAX - 4;
-/// No honest file has more.
+/// The most bytes of a token file.
 const LARGEST: usize = 4096;
-/// How long a pipe may take to bring a token: its writer may ask a person for a password.
+/// How long a pipe may take to deliver a token, because its writer may ask a person for a password.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why there is no token.
@@ -35,13 +35,13 @@ pub struct TokenError {
     why: String,
 }
 
-/// Reads a token. A line end after it does not count.
+/// Reads a token, without a line end after it.
 ///
 /// # Blocking
-/// Of a pipe: until its writers have closed it, at most a minute.
+/// For a pipe, until its writers have closed it, at most a minute.
 ///
 /// # Errors
-/// Others can read the file too, or what it holds cannot be sent as a token.
+/// Other users can read the file, too, or it does not hold a valid token.
 pub fn read(path: &Path) -> Result<Vec<u8>, TokenError> {
     let wrong = |why: String| TokenError { path: path.to_owned(), why };
     let system = |error: Errno| wrong(format!("cannot be read: {}", reason(error)));
@@ -86,16 +86,16 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TokenError> {
     Ok(token)
 }
 
-/// Waits until a pipe has something, or its last writer has closed it. False: not in time.
+/// Waits until a pipe has data, or its last writer has closed it. Returns `false` after `until`.
 fn is_readable(pipe: impl AsFd, until: Instant) -> Result<bool, Errno> {
     let left = until.saturating_duration_since(Instant::now());
     match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timespec(left))) {
-        Err(Errno::INTR) => Ok(true), // look again
+        Err(Errno::INTR) => Ok(true), // check again
         other => other.map(|count| count > 0),
     }
 }
 
-/// Why a file with these rights does not keep a secret, and what helps.
+/// Returns why a file with these rights does not keep a secret, and what helps.
 fn is_open_to_others(stat: &Stat, read_only: impl Fn() -> bool) -> Option<String> {
     let who = match stat.st_mode & 0o066 {
         mode if mode & 0o006 != 0 => "other users",

@@ -1,14 +1,14 @@
-//! Which workers have clients that wait for a message, and how they are told.
+//! Which workers have clients that wait for a message, and how they are notified.
 //!
-//! A waiting `r` costs no thread: it is an entry in its worker's [list](super::waiters). This register knows of each mailbox
-//! only which workers have such entries. So a write costs one message for each of those workers, however many clients wait.
-//! A store by one of our own workers looks here at once. A store by a program that is attached to the shared memory reaches
-//! us through one thread, which sleeps on the mailboxes' event count, and only while a client waits.
+//! A waiting `r` costs no thread: it is an entry in its worker's [list](super::waiters). This register knows for each
+//! mailbox only which workers have such entries. So a write costs one message for each of those workers, however many
+//! clients wait. After a store, a worker checks this register at once. For the stores of attached programs there is one
+//! thread, the waker, which sleeps on the mailboxes' event count, and only while a client waits.
 //!
-//! *Why no change is missed.* A worker registers first, then enters a client into its list, and looks at the version after
-//! that. A store that comes later than that look finds the registration: our own, through the count below; an attached
-//! program's, because the waker looks at all registered mailboxes between announcing its sleep and sleeping. A worker that
-//! gets a message looks at all entries that are in its list then. An entry that comes later has looked later, too.
+//! *Why no change is missed.* A worker registers first, then enters a client into its list, and then checks the
+//! version. A later store finds the registration: a worker's store by the count below, an attached program's because
+//! the waker checks all registered mailboxes between announcing its sleep and sleeping. A worker that gets a message
+//! checks all entries that are in its list then. A later entry has checked the version later, too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -20,7 +20,7 @@ use crate::os::thread::unpoisoned;
 /// The register.
 #[derive(Debug)]
 pub struct WaitList {
-    /// How many workers are registered, each once for each mailbox; what a store looks at before it takes the lock.
+    /// How many workers are registered, each once for each mailbox. A store checks it before it takes the lock.
     waiting: AtomicUsize,
     register: Mutex<Register>,
     /// Notified when a first worker registers, or the server ends.
@@ -37,19 +37,19 @@ struct Register {
 /// A mailbox for whose next message clients wait.
 #[derive(Debug)]
 struct Awaited {
-    /// The version that the workers were told of, or that the first of them knew. Every client that waits knows this one or
-    /// looks after it was told.
+    /// The version of the last notification, or the one that the first worker knew. Every waiting client knows this
+    /// version, or checks after the notification.
     notified: u64,
     workers: Vec<usize>,
 }
 
 impl WaitList {
-    /// A register for the workers behind `queues`.
+    /// Returns a register for the workers behind `queues`.
     pub fn new(queues: Vec<Arc<WorkerQueue>>) -> Self {
         Self { waiting: AtomicUsize::new(0), register: Mutex::default(), begun: Condvar::new(), queues }
     }
 
-    /// From now on `worker` is told of other versions than `since`. To be followed by [`look_now`](Self::look_now).
+    /// Registers `worker` for versions other than `since`. Call [`fence_before_check`](Self::fence_before_check) next.
     pub fn watch(&self, mailbox: u32, worker: usize, since: u64) {
         let mut register = unpoisoned(&self.register);
         let awaited =
@@ -60,12 +60,12 @@ impl WaitList {
         }
     }
 
-    /// To be called between entering a client into a list and looking at the version.
-    pub fn look_now() {
-        fence(Ordering::SeqCst); // against that in `stored`: register, then look at the version
+    /// Call this between entering a client into a list and checking the version.
+    pub fn fence_before_check() {
+        fence(Ordering::SeqCst); // pairs with that in `stored`: register, then check the version
     }
 
-    /// No client of `worker` waits for this mailbox any more.
+    /// Removes the registration of a `worker` of which no client waits for this mailbox any more.
     pub fn forget(&self, mailbox: u32, worker: usize) {
         let mut register = unpoisoned(&self.register);
         let Some(awaited) = register.boxes.get_mut(&mailbox) else { return };
@@ -77,9 +77,9 @@ impl WaitList {
         }
     }
 
-    /// One of our workers has stored a message.
+    /// Notifies the workers after a worker's store.
     pub fn stored(&self, mailbox: u32, version: u64) {
-        fence(Ordering::SeqCst); // against that in `look_now`: write, then look for workers that wait
+        fence(Ordering::SeqCst); // pairs with that in `fence_before_check`: write, then check for waiting workers
         if self.waiting.load(Ordering::Relaxed) > 0
             && let Some(awaited) = unpoisoned(&self.register).boxes.get_mut(&mailbox)
         {
@@ -87,8 +87,9 @@ impl WaitList {
         }
     }
 
-    /// Tells the workers of all mailboxes that have another version than they were told of. Returns whether there was any.
-    pub fn look(&self, mut version: impl FnMut(u32) -> Option<u64>) -> bool {
+    /// Notifies the workers of all mailboxes with another version than the last notification. Returns whether there was
+    /// any.
+    pub fn notify_changed(&self, mut version: impl FnMut(u32) -> Option<u64>) -> bool {
         let mut notified = false;
         for (&mailbox, awaited) in &mut unpoisoned(&self.register).boxes {
             notified |= version(mailbox).is_some_and(|version| self.notify(mailbox, awaited, version));
@@ -105,7 +106,7 @@ impl WaitList {
         !register.ended
     }
 
-    /// Lets the waker end.
+    /// Ends the waker.
     pub fn end(&self) {
         unpoisoned(&self.register).ended = true;
         self.begun.notify_all();

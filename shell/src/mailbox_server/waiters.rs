@@ -1,4 +1,4 @@
-//! A worker's clients that wait for a message: one list for each mailbox, in the order in which they came.
+//! A worker's clients that wait for a message: one list for each mailbox, in the order of their requests.
 //!
 //! A change of a mailbox reaches all clients that wait for it then. The worker notifies them one after the other, a bounded number
 //! in each turn. So thousands of clients that wait for one mailbox delay no other client for long. A client that waits again
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::wait_list::WaitList;
 use super::worker_queue::Key;
 
-/// Names an entry in a list. A later entry has a larger one.
+/// Identifies an entry in a list. A later entry has a larger one.
 pub(crate) type Entry = u64;
 
 /// The lists of one worker.
@@ -18,7 +18,7 @@ pub(crate) struct Waiters {
     worker: usize,
     lists: HashMap<u32, List>,
     next: Entry,
-    /// Mailboxes that have changed. One whose list has gone meanwhile may be among them.
+    /// Mailboxes that have changed. A mailbox without a list may still be among them.
     fresh: VecDeque<u32>,
 }
 
@@ -26,19 +26,19 @@ pub(crate) struct Waiters {
 #[derive(Debug, Default)]
 struct List {
     clients: BTreeMap<Entry, Key>,
-    /// Entries before this one are to be notified.
+    /// The worker must notify the entries before this one.
     until: Entry,
     /// The mailbox is among those that have changed.
     is_fresh: bool,
 }
 
 impl Waiters {
-    /// The lists of worker number `worker`, all empty.
+    /// Returns the lists of worker number `worker`, all empty.
     pub(crate) fn new(worker: usize) -> Self {
         Self { worker, lists: HashMap::new(), next: 0, fresh: VecDeque::new() }
     }
 
-    /// A client waits for another version than `since`. To be followed by a look at the version.
+    /// Adds a client that waits for another version than `since`. The caller then checks the version.
     pub(crate) fn add(&mut self, mailbox: u32, since: u64, key: Key, wait_list: &WaitList) -> Entry {
         let list = self.lists.entry(mailbox).or_insert_with(|| {
             wait_list.watch(mailbox, self.worker, since);
@@ -47,11 +47,11 @@ impl Waiters {
         let entry = self.next;
         self.next += 1;
         list.clients.insert(entry, key);
-        WaitList::look_now();
+        WaitList::fence_before_check();
         entry
     }
 
-    /// A client waits no more.
+    /// Removes a client that no longer waits.
     pub(crate) fn remove(&mut self, mailbox: u32, entry: Entry, wait_list: &WaitList) {
         if let Some(list) = self.lists.get_mut(&mailbox) {
             list.clients.remove(&entry);
@@ -59,7 +59,7 @@ impl Waiters {
         }
     }
 
-    /// A mailbox has changed: all clients that wait for it now are to be notified.
+    /// Marks a mailbox as changed, so that all clients that wait for it now are notified.
     pub(crate) fn mark_changed(&mut self, mailbox: u32) {
         let Some(list) = self.lists.get_mut(&mailbox) else { return };
         list.until = self.next;
@@ -69,12 +69,12 @@ impl Waiters {
         }
     }
 
-    /// Whether a client may have to be notified.
+    /// Returns whether a client may have to be notified.
     pub(crate) fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }
 
-    /// Takes out the next client that is to be notified, of each changed mailbox in turn.
+    /// Removes and returns the next client to notify, of each changed mailbox in turn.
     pub(crate) fn pop(&mut self, wait_list: &WaitList) -> Option<Key> {
         loop {
             let mailbox = self.fresh.pop_front()?;
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_again_comes_behind_those_who_were_not_told_yet() {
+    fn a_client_that_waits_again_is_notified_after_those_not_notified_yet() {
         let wait_list = WaitList::new(Vec::new());
         let mut waiters = Waiters::new(0);
         for key in 0..3 {

@@ -1,13 +1,13 @@
-//! The first line of a request: bytes in, meaning out. No allocation, no input or output, no state.
+//! The first line of a request: a function from bytes to a meaning. No allocation, no input or output, no state.
 //!
 //! ```text
 //! r BOX [SINCE [MS]]      w BOX SIZE    w BOX SIZE+    w BOX    w BOX -
 //! q [BOX]                 a TOKEN       i
 //! ```
 //!
-//! A line has at most 128 bytes with its end, which is LF; one CR before it is ignored. Fields are separated by spaces.
-//! Which form a `w` has depends on its first line alone, so there is nothing to guess about the data that follow; a `w`
-//! that cannot be understood is the end of the connection, because the server cannot know where its data end.
+//! A line has at most 128 bytes with its end, which is LF. One CR before it is ignored. Fields are separated by spaces.
+//! The first line alone decides the form of a `w`, so the server never guesses how its data end. A `w` that is not
+//! valid ends the connection, because the server cannot know where its data end.
 //!
 //! A web page can make a browser send lines of its choice to a port of this machine, but only after a line or two of HTTP,
 //! or inside TLS. So the first sign of either ends the connection, and nothing after it is executed.
@@ -28,12 +28,12 @@ const NUMBER_DIGITS: usize = 10;
 /// How many digits a version has at most: those of the largest 64-bit number.
 const VERSION_DIGITS: usize = 20;
 
-/// What the start of the input is.
+/// The result of parsing the start of the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed<'a> {
     /// No line has ended yet.
     NeedMore,
-    /// An empty line, to be skipped.
+    /// An empty line, which the caller skips.
     Blank {
         /// How many bytes it takes.
         used: usize,
@@ -45,20 +45,20 @@ pub enum Parsed<'a> {
         /// What it asks for.
         request: Request<'a>,
     },
-    /// Nothing after this can be trusted.
+    /// The bytes after this cannot be trusted.
     Fatal(Fatal),
 }
 
-/// What a first line asks for. Mailbox numbers and sizes are as written: whether they fit is the server's to judge.
+/// The request of a first line. Mailbox numbers and sizes are as written: the server checks whether they fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
     /// `r BOX [SINCE [MS]]`.
     Read {
         /// The mailbox.
         mailbox: u64,
-        /// Which version is not news, if any was named.
+        /// The version that the client has, if it named one.
         since: Option<u64>,
-        /// How many milliseconds to wait for a newer one; without end where absent.
+        /// How many milliseconds to wait for a newer version; `None` for no limit.
         patience: Option<u64>,
     },
     /// `w BOX ...`.
@@ -77,20 +77,20 @@ pub enum Request<'a> {
         /// The token as sent.
         token: &'a [u8],
     },
-    /// Another first field, which this is.
+    /// Another first field.
     Unknown(&'a [u8]),
-    /// Fields that do not fit their verb; the right ones.
+    /// Fields that do not fit the verb, with the right ones.
     Usage(&'static str),
 }
 
-/// How the data of a `w` follow its first line.
+/// The form of the data after the first line of a `w`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
     /// This many bytes and a line end.
     Sized {
         /// How many bytes.
         size: u64,
-        /// Whether they end the message; if not, another packet of it follows.
+        /// Whether they end the message. If not, another packet of it follows.
         last: bool,
     },
     /// One line of text.
@@ -99,7 +99,7 @@ pub enum Form {
     Pipe,
 }
 
-/// Why the connection cannot go on.
+/// Why the connection must end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fatal {
     /// No line end within [`LINE_MAX`] bytes.
@@ -110,7 +110,7 @@ pub enum Fatal {
     Http,
 }
 
-/// Reads the line at the start of `input`.
+/// Parses the line at the start of `input`.
 pub fn parse(input: &[u8]) -> Parsed<'_> {
     let window = &input[..input.len().min(LINE_MAX)];
     let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
@@ -141,8 +141,8 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     Parsed::Request { used, request }
 }
 
-/// Whether a line is one of HTTP: a method and a space, or a header's name, a colon and a space. A header's name has two or
-/// more letters, digits or hyphens. Spaces before the first field are ignored, as in every line.
+/// Returns whether a line is one of HTTP: a method and a space, or a header's name, a colon and a space. A header's
+/// name has two or more letters, digits or hyphens. Spaces before the first field are ignored, as in every line.
 fn is_http(line: &[u8]) -> bool {
     let start = line.iter().position(|&byte| byte != b' ').unwrap_or(line.len());
     let line = &line[start..];
@@ -198,7 +198,7 @@ fn quit(mut fields: Fields<'_>) -> Request<'_> {
     }
 }
 
-/// The only field, if there is exactly one.
+/// Returns the only field, if there is exactly one.
 fn only(mut fields: Fields<'_>) -> Option<&[u8]> {
     let field = fields.next()?;
     fields.next().is_none().then_some(field)
@@ -208,7 +208,7 @@ fn number(field: &[u8]) -> Option<u64> {
     digits(field, NUMBER_DIGITS)
 }
 
-/// A plain decimal number of 1 to `most` digits that fits 64 bits.
+/// Parses a plain decimal number of 1 to `most` digits that fits 64 bits.
 fn digits(field: &[u8], most: usize) -> Option<u64> {
     if field.is_empty() || field.len() > most {
         return None;
@@ -222,7 +222,7 @@ fn digits(field: &[u8], most: usize) -> Option<u64> {
     })
 }
 
-/// What stands between runs of spaces.
+/// The fields between runs of spaces.
 struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -339,7 +339,7 @@ mod tests {
                 "{line:?}"
             );
         }
-        // A verdict needs the whole line.
+        // Whether it is HTTP needs the whole line.
         assert_eq!(parse(b"GET / HTTP/1.1"), Parsed::NeedMore);
     }
 

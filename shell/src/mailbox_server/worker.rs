@@ -26,7 +26,8 @@ use crate::os::timeout::{NOW, timespec};
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 256;
-/// Clients that are notified, that resume their work, and whose deadline has passed: this many of each in a turn.
+/// The most clients of each kind in a turn: clients to notify, clients that continue their work, and clients whose
+/// deadline has passed.
 pub const SHARE: usize = 64;
 /// The key of the queue; no connection has it.
 const QUEUE: Key = Key::MAX;
@@ -34,13 +35,13 @@ const QUEUE: Key = Key::MAX;
 const INPUT: (usize, usize) = (64 << 10, 1 << 20);
 /// A line's length, for the buffer's size.
 const LINE: usize = super::wire::LINE_MAX;
-/// Reply memory that is kept from call to call.
+/// The most reply memory that is kept between calls.
 const OUTPUT_KEPT: usize = 1 << 20;
 
 /// What all workers of a server share.
 #[derive(Debug)]
 pub struct Shared {
-    /// The rules.
+    /// The configuration.
     pub config: Config,
     /// Which workers have clients that wait for messages.
     pub wait_list: WaitList,
@@ -48,7 +49,7 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// Clients that have not sent their token yet.
     pub lobby: Lobby,
-    /// How many clients may be served at a time.
+    /// The most clients at a time.
     pub most: usize,
     /// When the server's clock began.
     pub epoch: Instant,
@@ -57,7 +58,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Millis {
         Millis::try_from(self.epoch.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
@@ -74,9 +75,9 @@ struct Client {
     connection: Connection,
     interest: EventFlags,
     armed: Armed,
-    /// The mailbox and version that it is in a list for, and where there.
+    /// The mailbox and version that it waits for, and its entry in the list.
     waiting: Option<(u32, u64, Entry)>,
-    /// It is among those that have stopped for others.
+    /// It is among the connections that stopped to let others be served.
     is_unfinished: bool,
     /// It is in the lobby.
     ticket: Option<Ticket>,
@@ -123,13 +124,13 @@ pub struct Worker<B> {
     input: Vec<u8>,
     output: OutBuffer,
     stopping: Option<Stopping>,
-    /// Who stopped for others to have their turn.
+    /// The connections that stopped to let others be served.
     unfinished: VecDeque<Key>,
-    /// Who waits for a message.
+    /// The clients that wait for a message.
     waiters: Waiters,
-    /// There are more timers whose time has come than one turn allows.
+    /// More timers have expired than one turn handles.
     is_late: bool,
-    /// Looks in vain since something happened.
+    /// The turns without an event since the last event.
     attempts: u32,
     /// Memory for messages. Empty between turns.
     messages: Vec<WorkerMessage>,
@@ -144,7 +145,7 @@ enum Stopping {
     End,
 }
 
-/// What a connection is told.
+/// The reason for a call to a connection.
 #[derive(Clone, Copy)]
 enum Call {
     Ready(EventFlags),
@@ -156,10 +157,10 @@ enum Call {
 }
 
 impl<B: MailboxStore> Worker<B> {
-    /// Worker `number`, not running yet.
+    /// Returns worker `number`, which does not run yet.
     ///
     /// # Errors
-    /// No descriptor or memory was to be had.
+    /// There is no descriptor or memory left.
     pub fn new(number: usize, shared: Arc<Shared>, queue: Arc<WorkerQueue>, boxes: B) -> Result<Self, Errno> {
         let epoll = crate::os::event_fd::new_epoll()?;
         epoll::add(&epoll, &*queue, EventData::new_u64(QUEUE), EventFlags::IN)?;
@@ -189,22 +190,22 @@ impl<B: MailboxStore> Worker<B> {
     /// Serves until the message [`End`](WorkerMessage::End), or until no client is left after [`Stop`](WorkerMessage::Stop).
     ///
     /// # Errors
-    /// The epoll set does not work, which leaves nothing to do.
+    /// The epoll set does not work, so the worker cannot continue.
     pub fn run(mut self) -> Result<(), Errno> {
         let mut events = Vec::with_capacity(EVENTS);
         while self.turn(&mut events)? {}
         Ok(())
     }
 
-    /// One turn: waits for something to do, and does a bounded part of it. False: it is time to end. What is left is done in the
-    /// next turns, between which the kernel is asked for more: so no client waits for the whole of another's work. `events` is
-    /// memory for what the kernel says, as much of it as it has capacity.
+    /// Runs one turn: waits for events, and does a bounded part of the work. Returns `false` when the worker must end.
+    /// The next turns do the rest, and ask the kernel for more events in between. So no client waits for all of another
+    /// one's work. `events` is memory for the kernel's events, as many as it has capacity for.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// The epoll set does not work, so the worker cannot continue.
     pub fn turn(&mut self, events: &mut Vec<Event>) -> Result<bool, Errno> {
         events.clear();
-        // Clients of one processor answer soon, and to be woken takes longer.
+        // Clients on the same processor answer soon, and waking up takes longer than this.
         let lingers = !self.is_behind() && Backoff { max_yields: MAX_YIELDS }.spin(self.attempts, None);
         let timeout = if lingers { Some(NOW) } else { self.timeout() };
         let count = epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref());
@@ -224,7 +225,7 @@ impl<B: MailboxStore> Worker<B> {
         })
     }
 
-    /// Whether there is work left from the last turn.
+    /// Returns whether there is work left from the last turn.
     fn is_behind(&self) -> bool {
         self.is_late || !self.unfinished.is_empty() || self.waiters.has_fresh()
     }
@@ -247,7 +248,7 @@ impl<B: MailboxStore> Worker<B> {
         for _ in 0..SHARE {
             let Some(key) = self.waiters.pop(&self.shared.wait_list) else { break };
             if let Some(client) = self.client(key) {
-                // If it still waits, it is entered again.
+                // If it still waits, it gets a new entry.
                 client.waiting = None;
                 self.call(key, Call::Notified, now);
             }
@@ -293,7 +294,7 @@ impl<B: MailboxStore> Worker<B> {
             match message {
                 WorkerMessage::Serve { socket, ticket, share } => self.serve(socket, ticket, share, now),
                 WorkerMessage::MakeRoom(ticket) => {
-                    // It may have sent its token, or gone, meanwhile.
+                    // It may have sent its token, or gone, since then.
                     if let Some(key) = self.lobby_keys.get(&ticket).copied() {
                         self.call(key, Call::MakeRoom, now);
                     }
@@ -340,7 +341,7 @@ impl<B: MailboxStore> Worker<B> {
         match added {
             Ok(()) if self.stopping.is_some() => self.call(key, Call::Stop, now),
             Ok(()) => self.settle(key),
-            Err(_) => self.close(key), // no memory in the kernel: this client goes, the others stay
+            Err(_) => self.close(key), // no memory in the kernel: only this client is closed
         }
     }
 
@@ -352,7 +353,7 @@ impl<B: MailboxStore> Worker<B> {
         }
     }
 
-    /// Lets a connection do something, and sees to what it wants then.
+    /// Lets a connection act, and then provides for what it waits for.
     fn call(&mut self, key: Key, call: Call, now: Millis) {
         let late = matches!(self.stopping, Some(Stopping::Now | Stopping::End));
         let stopping = self.stopping.is_some();
@@ -376,7 +377,7 @@ impl<B: MailboxStore> Worker<B> {
             Call::Resume => connection.resume(&mut io),
             Call::Time => match connection.deadline(io.config) {
                 Some(deadline) if deadline <= now => connection.expire(&mut io),
-                _ => Next::Stay, // it has moved away since
+                _ => Next::Stay, // its deadline has moved since
             },
             Call::MakeRoom => connection.make_room(CloseReason::Busy(self.shared.most), &mut io),
             Call::Stop => Next::Stay,
@@ -384,7 +385,7 @@ impl<B: MailboxStore> Worker<B> {
         if stopping && next == Next::Stay {
             next = connection.stop(late, &mut io);
         }
-        // Register, then look again: what is stored from now on is told.
+        // Registers first and then checks again. Later stores notify the worker.
         let wait_list = &self.shared.wait_list;
         while next == Next::Stay
             && client.waiting.map(|(mailbox, since, _)| (mailbox, since)) != client.connection.waits_for()
@@ -415,7 +416,7 @@ impl<B: MailboxStore> Worker<B> {
         }
     }
 
-    /// Tells the kernel and the timers what a connection wants.
+    /// Sets the events and the timer of a connection.
     fn settle(&mut self, key: Key) {
         let most = self.input.len() / 2;
         let slot = &mut self.slots[index(key)];
@@ -447,7 +448,7 @@ impl<B: MailboxStore> Worker<B> {
             self.lobby_keys.remove(&ticket);
             self.shared.lobby.leave(ticket);
         }
-        // Closing the only descriptor of a socket takes it out of the epoll set.
+        // Closing the only descriptor of a socket removes it from the epoll set.
         drop(client);
         if let Some(load) = self.shared.loads.get(self.number) {
             load.fetch_sub(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A worker's queue: the messages of other threads, and a descriptor that wakes the worker.
+//! A worker's queue: messages of other threads, and a descriptor that wakes the worker.
 
 use super::budget::Share;
 use super::lobby::Ticket;
@@ -9,24 +9,24 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::sync::{Arc, Mutex};
 
-/// Names a connection of a worker, and never a later one in its place.
+/// Identifies a connection of a worker. A later connection in its place has another one.
 pub type Key = u64;
 
-/// What a worker is asked to do.
+/// A request to a worker.
 #[derive(Debug)]
 pub enum WorkerMessage {
-    /// Look after this client.
+    /// Serve this client.
     Serve {
         /// Its socket.
         socket: CloseOnForkFd,
-        /// It must send a token, and is in the lobby until then.
+        /// Its ticket, if it must send a token and is in the lobby until then.
         ticket: Option<Ticket>,
         /// Its address's share of the memory for data in flight.
         share: Option<Arc<Share>>,
     },
-    /// Send this client of the lobby away: another needs its place.
+    /// Close this client of the lobby, because another one needs its place.
     MakeRoom(Ticket),
-    /// A message may have come to this mailbox, for which clients of the worker wait.
+    /// This mailbox may have a new message, and clients of the worker wait for it.
     Changed(u32),
     /// Send the last line to clients between requests, and let the others finish.
     Stop,
@@ -44,10 +44,10 @@ pub struct WorkerQueue {
 }
 
 impl WorkerQueue {
-    /// An empty one.
+    /// Returns an empty queue.
     ///
     /// # Errors
-    /// No descriptor was to be had.
+    /// There is no descriptor left.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self { messages: Mutex::new(Vec::new()), event: EventFd::new()? })
     }
@@ -56,13 +56,13 @@ impl WorkerQueue {
     pub fn send(&self, message: WorkerMessage) {
         let mut messages = unpoisoned(&self.messages);
         messages.push(message);
-        // The thread that added the first one has signalled, and the worker takes them all at once.
+        // The thread that added the first message has signalled, and the worker takes all messages together.
         if messages.len() == 1 {
             self.event.signal();
         }
     }
 
-    /// Takes all messages. `into` is empty, and gives its memory in exchange.
+    /// Takes all messages. `into` is empty. Its memory becomes the queue's.
     pub fn collect(&self, into: &mut Vec<WorkerMessage>) {
         let mut messages = unpoisoned(&self.messages);
         self.event.drain();

@@ -1,19 +1,19 @@
-//! What forked children do not inherit: descriptors whose meaning is "this process lives".
+//! Descriptors that mean "this process lives", which forked children do not inherit.
 //!
-//! A lock on an open file description, a listener or a connection lives as long as any copy of its descriptor. A forked child
-//! would keep its dead parent's. So every such descriptor is entered in a table, and the fork handlers below replace it in the
-//! child:
+//! A lock on an open file description, a listener or a connection lives as long as any copy of its descriptor. A forked
+//! child would keep those of its dead parent. So a table holds every such descriptor, and the fork handlers below
+//! replace them in the child:
 //!
-//! - Opening and entering happen under one lock, and so do removing and closing. `prepare` takes that lock, so that no fork
-//!   falls between the two. Signals are blocked while the lock is held: a signal handler that forks would otherwise wait for
-//!   the thread that it interrupted.
-//! - The child gets the read end of a pipe that has no writer. It was made when the first entry was, so that the child needs no
-//!   free descriptor and no file system.
-//! - The table remembers which file a number led to. If the program has closed the number behind our back and something else
-//!   has it now, the child keeps that.
+//! - Opening a descriptor and entering it into the table happen under one lock, and so do removing and closing.
+//!   `prepare` takes that lock, so that no fork falls between the two. Signals are blocked while the lock is held.
+//!   Otherwise a signal handler that forks would wait for the thread that it interrupted.
+//! - The child gets the read end of a pipe that has no writer. The pipe is made with the first entry, so that the child
+//!   needs no free descriptor and no file system.
+//! - The table stores which file each number led to. If the program has closed the number without the library and
+//!   another file has it now, the child keeps that file.
 //!
-//! Children made by `vfork` or `posix_spawn` execute a program, which closes everything current. Children made by a raw `clone`, or
-//! by `_Fork`, run no handlers: they get everything.
+//! Children made by `vfork` or `posix_spawn` execute a program, which closes all of them. Children made by a raw
+//! `clone`, or by `_Fork`, run no handlers, and keep everything.
 
 use super::file_id::FileId;
 use super::signal::BlockedSignals;
@@ -25,19 +25,19 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many forks led from the process that first asked to this one.
+/// The number of forks between the first process that asked and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 /// The descriptors that a forked child does not get.
 static TABLE: Mutex<Table> = Mutex::new(Table { slots: Vec::new(), free: None, null: None });
 /// The lock during a fork.
 static DURING_FORK: DuringFork = DuringFork(UnsafeCell::new(None));
-/// The thread that forks and put the lock there, or 0.
+/// The thread that forks and has put the lock there, or 0.
 static FORKING_THREAD: AtomicI32 = AtomicI32::new(0);
 
 struct DuringFork(UnsafeCell<Option<Lock>>);
 
-// SAFETY: only the thread that holds the lock of `TABLE` touches the cell: it fills it after it took the lock, and empties it
-// before it gives the lock back.
+// SAFETY: only the thread that holds the lock of `TABLE` touches the cell. It fills the cell after it took the lock,
+// and empties it before it releases the lock.
 unsafe impl Sync for DuringFork {}
 #[derive(Debug)]
 struct Table {
@@ -53,7 +53,7 @@ enum Slot {
     Free { next: Option<usize> },
 }
 
-/// What a child gets in place of a descriptor.
+/// The pipe end that a child gets in place of a descriptor.
 #[derive(Debug)]
 struct Null {
     fd: OwnedFd,
@@ -66,7 +66,7 @@ impl Null {
         Ok(Self { file: file_of(&fd)?, fd })
     }
 
-    /// Whether the number still stands for the file that was made. A program may have closed it.
+    /// Returns whether the number still leads to the file that was made. A program may have closed it.
     fn is_there(&self) -> bool {
         file_of(&self.fd) == Ok(self.file)
     }
@@ -77,17 +77,17 @@ fn file_of(fd: impl AsFd) -> Result<FileId, Errno> {
 }
 
 impl Table {
-    /// The capacity that it needs before `more` descriptors can be entered; `None` if it has that.
+    /// Returns the capacity that it needs before `more` descriptors can be entered; `None` if it has that.
     fn lacks(&self, more: usize) -> Option<usize> {
-        // Free slots are not counted: there may be one too many, which costs little.
+        // Free slots do not count. One slot too many costs little.
         let needed = self.slots.len() + more;
         (needed > self.slots.capacity()).then(|| needed.max(2 * self.slots.capacity()).max(64))
     }
 
-    /// Makes sure that there is something for a child to get.
+    /// Makes the pipe end for children, unless it exists.
     fn provide_null(&mut self) -> Result<(), Errno> {
         if let Some(null) = self.null.take_if(|null| !null.is_there()) {
-            // Its number is another descriptor's by now, or free.
+            // Its number now belongs to another descriptor, or is free.
             std::mem::forget(null.fd);
         }
         if self.null.is_none() {
@@ -96,7 +96,7 @@ impl Table {
         Ok(())
     }
 
-    /// Enters a descriptor. There is room.
+    /// Enters a descriptor. The table has room.
     fn enter(&mut self, number: i32, file: FileId) -> usize {
         let used = Slot::Used { number, file };
         match self.free {
@@ -119,25 +119,25 @@ impl Table {
         self.free = Some(index);
     }
 
-    /// In a forked child: takes everything away from it. Makes only calls that are async-signal-safe, and neither allocates nor
-    /// frees: the parent may have had other threads.
+    /// Replaces all descriptors in a forked child. It makes only calls that are async-signal-safe, and neither
+    /// allocates nor frees, because the parent may have had other threads.
     fn strip(&mut self) {
         let null = self.null.as_ref().filter(|null| null.is_there());
         for slot in &self.slots {
             let Slot::Used { number, file } = *slot else { continue };
-            // SAFETY: asks what the number leads to, which may be nothing.
+            // SAFETY: the borrow serves only to check which file the number leads to. There may be none.
             let there = unsafe { BorrowedFd::borrow_raw(number) };
             if file_of(there) != Ok(file) {
                 continue;
             }
-            // The number stays open, because its owner's copy in this process will close it one day.
+            // The number stays open, because the owner's copy in this process will close it.
             let replaced = null.is_some_and(|null| {
-                // SAFETY: plain descriptors. What the number leads to is ours, as we looked.
+                // SAFETY: plain descriptors. The check has shown that the number leads to the library's own file.
                 (unsafe { libc::dup3(null.fd.as_raw_fd(), number, libc::O_CLOEXEC) }) != -1
             });
             if !replaced {
-                // The program has closed the pipe, or lowered its limit below this number. Its owner's copy sees that it is
-                // gone, and leaves it alone.
+                // The program has closed the pipe, or lowered its limit below this number. The owner's copy sees that
+                // the file is gone, and does not close it.
                 // SAFETY: as above.
                 unsafe { libc::close(number) };
             }
@@ -150,7 +150,7 @@ impl Table {
 /// The table, locked, and this thread's signals blocked.
 #[derive(Debug)]
 struct Lock {
-    // Given back in this order.
+    // Dropped in this order.
     table: MutexGuard<'static, Table>,
     _signals: BlockedSignals,
 }
@@ -200,7 +200,7 @@ fn thread_id() -> i32 {
 fn watch_forks() -> Result<(), Errno> {
     const NOT_YET: i32 = 0;
     const DONE: i32 = -1;
-    /// Or the process that registers them just now.
+    /// The other values: the process that registers them just now.
     static STATE: AtomicI32 = AtomicI32::new(NOT_YET);
     if STATE.load(Ordering::Acquire) == DONE {
         return Ok(());
@@ -211,7 +211,8 @@ fn watch_forks() -> Result<(), Errno> {
             Ok(_) => break,
             Err(DONE) => return Ok(()),
             Err(other) if other == process => std::thread::yield_now(), // another thread does
-            // Another thread of our parent did when we were forked. Perhaps it was done: the handlers can bear that.
+            // Another thread of the parent was registering them at the fork, and may have finished. Registering them
+            // twice does no harm.
             Err(parent) => _ = STATE.compare_exchange(parent, NOT_YET, Ordering::Acquire, Ordering::Acquire),
         }
     }
@@ -223,30 +224,30 @@ fn watch_forks() -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(result)) }
 }
 
-/// A number that differs in a forked child from what it was in its parent.
+/// Returns a number that differs between a process and its forked children.
 fn forks() -> u32 {
-    // Without memory for the handlers forks go unnoticed; but then nothing can be opened that would need them.
+    // Without memory for the handlers, forks go unnoticed. But then nothing can be opened that needs them.
     let _ = watch_forks();
     FORKS.load(Ordering::Relaxed)
 }
 
-/// A mark of the process that made something: a forked child is another one. Raw `clone` goes unnoticed.
+/// The process that made something. A forked child is another process. A raw `clone` goes unnoticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ForkId(u32);
 
 impl ForkId {
-    /// This process.
+    /// Returns this process.
     pub fn current() -> Self {
         Self(forks())
     }
 
-    /// Whether this process is a forked child of the one that made the mark.
+    /// Returns whether this process is a forked child of the one that called [`current`](Self::current).
     pub fn has_forked(self) -> bool {
         forks() != self.0
     }
 }
 
-/// While this lives, forks of this process wait. In the same thread nothing [`CloseOnForkFd`] may be opened or dropped meanwhile.
+/// Delays forks of this process while it lives. Until then the same thread must not open or drop a [`CloseOnForkFd`].
 #[derive(Debug)]
 pub struct ForkLock {
     lock: Lock,
@@ -257,13 +258,13 @@ impl ForkLock {
     /// Begins, with room to [`keep`](Self::keep) this many descriptors.
     ///
     /// # Blocking
-    /// Until other threads that open or close such descriptors, or fork, are done: the time of a few system calls.
+    /// Until other threads that open or close such descriptors, or fork, have finished: the time of a few system calls.
     ///
     /// # Errors
-    /// No memory, or no descriptor for what forked children get instead.
+    /// There is no memory, or no descriptor for the pipe end that forked children get.
     pub fn begin(room: usize) -> Result<Self, Errno> {
         watch_forks()?;
-        // Allocated without the lock, which allocators' own fork handlers know nothing of; and freed after it.
+        // Allocated and freed without the lock, because the fork handlers of allocators do not know it.
         let mut slots = Vec::new();
         loop {
             let mut lock = Lock::take();
@@ -285,10 +286,10 @@ impl ForkLock {
         }
     }
 
-    /// Keeps from forked children what was opened just now.
+    /// Enters a descriptor that was opened just now, so that forked children do not inherit it.
     ///
     /// # Errors
-    /// What the kernel said of it; it is closed then.
+    /// The kernel's error. The descriptor is closed then.
     ///
     /// # Panics
     /// If there is no more room.
@@ -301,8 +302,9 @@ impl ForkLock {
     }
 }
 
-/// A descriptor whose meaning is "this process lives": a lock, a connection, a listener. A forked child gets it without what
-/// it refers to, because its copy would say so after we are dead. (What the library's caller duplicates is the caller's.)
+/// A descriptor that means "this process lives": a lock, a connection, a listener. A forked child gets the number
+/// without the file, because its copy would still mean that after its parent's death. A duplicate that the library's
+/// caller makes is the caller's.
 #[derive(Debug)]
 pub struct CloseOnForkFd<T: AsFd = OwnedFd> {
     descriptor: ManuallyDrop<T>,
@@ -311,30 +313,31 @@ pub struct CloseOnForkFd<T: AsFd = OwnedFd> {
 }
 
 impl<T: AsFd> CloseOnForkFd<T> {
-    /// Opens one. `open` should be one system call that does not wait, because forks of this process wait for it.
+    /// Opens a descriptor. `open` should be one system call that does not wait, because forks of this process wait for
+    /// it.
     ///
     /// # Errors
-    /// Those of `open`; or there is no memory, or no descriptor for what forked children get instead.
+    /// The error of `open`; or there is no memory, or no descriptor for the pipe end that forked children get.
     pub fn open<E: From<Errno>>(open: impl FnOnce() -> Result<T, E>) -> Result<Self, E> {
         let mut forks_wait = ForkLock::begin(1)?;
         let descriptor = open()?;
         Ok(forks_wait.keep(descriptor)?)
     }
 
-    /// Keeps from forked children, from now on, what was opened already. Children that were forked before have it.
+    /// Enters an open descriptor, so that children forked from now on do not inherit it. Earlier children have it.
     ///
     /// # Errors
-    /// As [`open`](Self::open); it is closed then.
+    /// There is no memory, or no descriptor for the pipe end that forked children get. The descriptor is closed then.
     pub fn of(descriptor: T) -> Result<Self, Errno> {
         Self::open(|| Ok::<_, Errno>(descriptor))
     }
 
-    /// The process that opened it.
+    /// Returns the process that opened it.
     pub fn born(&self) -> ForkId {
         self.born
     }
 
-    /// From now on forked children share it.
+    /// Returns the descriptor, which forked children inherit from now on.
     pub fn share(self) -> T {
         let mut this = ManuallyDrop::new(self);
         let mut lock = Lock::take();
@@ -352,7 +355,7 @@ impl<T: AsFd> Drop for CloseOnForkFd<T> {
         if !self.born.has_forked() {
             lock.table.remove(self.slot);
         } else if file_of(self.descriptor.as_fd()).ok() != lock.table.null.as_ref().map(|null| null.file) {
-            return; // closed at the fork: the number is free, or another descriptor's by now
+            return; // closed at the fork: the number is free, or belongs to another descriptor
         }
         // SAFETY: dropped once, current.
         unsafe { ManuallyDrop::drop(&mut self.descriptor) };

@@ -1,9 +1,9 @@
-//! What the kernel said, in words.
+//! The errors of system calls, as text.
 
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// A system call that failed: what it was for, and the reason that the kernel gave.
+/// A system call that failed: its purpose, and the kernel's error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("cannot {what}: {}", reason(*.source))]
 pub struct OsError {
@@ -12,22 +12,22 @@ pub struct OsError {
 }
 
 impl OsError {
-    /// An error that says what failed, in words that follow "cannot".
+    /// Returns an error that says what failed, in words that follow "cannot".
     pub(crate) fn new(what: &'static str, error: Errno) -> Self {
         Self { what, source: error }
     }
 
-    /// An error that says what failed, from an error of the standard library.
+    /// Returns an error that says what failed, from an error of the standard library.
     pub(crate) fn io(what: &'static str, error: &std::io::Error) -> Self {
         Self::new(what, Errno::from_io_error(error).unwrap_or(Errno::AGAIN))
     }
 
-    /// The error that the kernel gave.
+    /// Returns the kernel's error.
     pub(crate) fn errno(&self) -> Errno {
         self.source
     }
 
-    /// The number of the error, as in `errno`.
+    /// Returns the number of the error, as in `errno`.
     pub fn raw_os_error(&self) -> i32 {
         self.source.raw_os_error()
     }
@@ -39,23 +39,23 @@ impl From<OsError> for std::io::Error {
     }
 }
 
-/// Turns a failed system call into an [`OsError`], for `map_err`: `what` follows "cannot".
+/// Returns a function for `map_err` that turns a failed system call into an [`OsError`]. `what` follows "cannot".
 pub(crate) fn cannot(what: &'static str) -> impl Fn(Errno) -> OsError {
     move |error| OsError::new(what, error)
 }
 
-/// What the kernel said, in words and without its number.
+/// Describes an error of the kernel, without its number.
 pub fn reason(error: Errno) -> String {
     reason_of(&std::io::Error::from(error))
 }
 
-/// The same of an error of the standard library.
+/// Describes an error of the standard library, without its number.
 pub fn reason_of(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
-/// The error of the system call that this thread made last, by the C library.
+/// Returns the error of the last system call that this thread made through the C library.
 pub(crate) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN)
 }

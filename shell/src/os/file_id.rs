@@ -1,4 +1,4 @@
-//! Which file a name or a descriptor leads to.
+//! The identity of the file that a name or a descriptor leads to.
 
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, Stat};

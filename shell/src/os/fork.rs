@@ -1,4 +1,4 @@
-//! Forking and reaping. Forks come before this program starts any thread.
+//! Forking and reaping. The program forks before it starts any thread.
 
 use super::error::last_error;
 use super::{signal, thread};
@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 /// How a forked process ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending {
-    /// With this status, as waitpid(2) returned it.
+    /// It ended with this status, as waitpid(2) returned it.
     Known(WaitStatus),
     /// Another part of the program reaped it, or the kernel did.
     Unknown,
@@ -25,23 +25,23 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
-    /// Without pidfds: a pipe whose other end the child alone holds.
+    /// The replacement for a pidfd: a pipe whose other end only the child holds.
     lifeline: Option<OwnedFd>,
 }
 
 impl Child {
-    /// The child that fork(2) just returned.
+    /// Returns the child that fork(2) just returned.
     pub(super) fn new(pid: i32) -> Self {
         Self { pid: Pid::from_raw(pid).expect("a child's pid is positive"), lifeline: None }
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Returns a descriptor that becomes readable when the child ends; to be taken once. The child is not reaped yet, so its
-    /// pid cannot be another process's.
+    /// Returns a descriptor that becomes readable when the child ends. Call this once. The child is not reaped before,
+    /// so its pid cannot be another process's.
     ///
     /// # Errors
     /// The error of pidfd_open(2).
@@ -49,16 +49,16 @@ impl Child {
         self.lifeline.take().map_or_else(|| pidfd_open(self.pid, PidfdFlags::empty()), Ok)
     }
 
-    /// Reaps it if it has ended.
+    /// Reaps the child if it has ended.
     pub fn try_reap(&self) -> Option<Ending> {
         match waitpid(Some(self.pid), WaitOptions::NOHANG) {
             Ok(ended) => ended.map(|(_, status)| Ending::Known(status)),
             Err(Errno::INTR) => None,
-            Err(_) => Some(Ending::Unknown), // ECHILD: waiting longer would bring nothing
+            Err(_) => Some(Ending::Unknown), // ECHILD: another wait would fail, too
         }
     }
 
-    /// Reaps it.
+    /// Reaps the child.
     ///
     /// # Blocking
     /// Until it ends.
@@ -72,32 +72,34 @@ impl Child {
         }
     }
 
-    /// Sends it a signal. It is not reaped yet, so the pid is still its own.
+    /// Sends the child a signal. It is not reaped yet, so the pid is still its own.
     pub fn kill(&self, signal: Signal) {
         let _ = kill_process(self.pid, signal); // it may have ended just now
     }
 }
 
-/// # Panics
-/// If this program has started other threads: a fork would copy their locks as they are.
+/// Checks that this program has one thread.
 ///
-/// A preloaded library may have threads of its own, as monitoring agents do. Those hold no lock of this program, and the C
-/// library puts its own in order in the child: memory, standard streams, the loader.
+/// # Panics
+/// If this program has started other threads, because a fork would copy their locks in any state.
+///
+/// A preloaded library may have threads of its own, as monitoring agents do. Those hold no lock of this program, and
+/// the C library repairs its own state in the child: memory, standard streams, the loader.
 pub(super) fn assert_one_thread() {
     assert_eq!(thread::count(), 0, "forking comes before this program's threads");
 }
 
-/// Forks. The child runs `body`, ends with the code it returns, and never outlives its parent for long: the kernel sends it
-/// SIGTERM when the parent dies, which then counts even if SIGTERM is otherwise ignored.
+/// Forks. The child runs `body` and ends with the code that it returns. It does not outlive its parent for long: the
+/// kernel sends it SIGTERM when the parent dies, and that ends it even if SIGTERM is otherwise ignored.
 ///
 /// # Panics
-/// If this program has started threads: the fork would copy their locks as they are.
+/// If this program has started threads, because a fork would copy their locks in any state.
 ///
 /// # Errors
-/// The error of fork(2), most often `EAGAIN`: too many processes.
+/// The error of fork(2), most often `EAGAIN`, because there are too many processes.
 pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
     assert_one_thread();
-    // Where a filter refuses this call, the child would end without a report.
+    // If a filter refuses this call, the child would end without a report.
     rustix::process::parent_process_death_signal()?;
     let parent = rustix::process::getpid();
     // The kernel closes the child's end when the child ends, however it ends, and the other end becomes readable.
@@ -105,11 +107,12 @@ pub fn fork(body: impl FnOnce() -> u8) -> Result<Child, Errno> {
         true => (None, None),
         false => pipe_with(PipeFlags::CLOEXEC).map(|(reader, writer)| (Some(reader), Some(writer)))?,
     };
-    // SAFETY: this program has one thread, so the child's copy of the heap and of every lock is in order.
+    // SAFETY: this program has one thread, so the child's copies of the heap and of every lock are consistent.
     match unsafe { libc::fork() } {
         -1 => Err(last_error()),
         0 => {
-            // The callers of this function belong to the parent: a panic must not unwind into their copy.
+            // The callers of this function belong to the parent. So a panic must not unwind into the child's copy of
+            // them.
             let code = catch_unwind(AssertUnwindSafe(|| born(parent, body))).unwrap_or(1);
             // SAFETY: ends the process without running the parent's destructors or flushing its buffers.
             unsafe { libc::_exit(code.into()) }

@@ -1,7 +1,7 @@
-//! Core's waiting, twice: for words that several processes map, and for words of one process.
+//! The two hosts' waiting: for words that several processes map, and for words of one process.
 //!
-//! A futex between processes must be the shared kind: with the private flag a wake reaches no waiter in another process,
-//! and nothing reports it. So no caller picks a futex by hand. Each kind of memory names its own in
+//! A futex between processes must be the shared kind. With the private flag a wake reaches no waiter in another
+//! process, and no call reports that. So no caller picks a futex by hand. Each kind of memory names its own in
 //! [`Parts::Host`](whorl_core::ring::Parts::Host): a mapping names [`SharedFutex`], a heap [`ThreadFutex`].
 
 use crate::os::signal::stop_signal;
@@ -13,19 +13,20 @@ use std::time::{Duration, Instant};
 use whorl_core::host::{Futex, WaitResult};
 use whorl_core::sync::AtomicU32;
 
-/// The longest sleep before the waiter looks around: the bound on noticing what no wake told.
+/// The longest sleep before the waiter checks again. It bounds the time until a waiter notices a change without a wake.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often a waiter lets others run and looks again, before it sleeps. To sleep and be woken costs both sides some
-/// microseconds, and tens of them where the processor has gone idle meanwhile; a yield costs a fraction of one, and where
-/// there is work to do it is done meanwhile.
+/// How often a waiter yields and checks again before it sleeps. Sleeping and waking up cost both sides some
+/// microseconds, and tens of them if the processor has gone idle. A yield costs a fraction of one, and lets other
+/// threads work.
 pub const MAX_YIELDS: u32 = 100;
 
-/// The same where others work for long on what is waited for, as on blocks of a file: measured, more yields only cost time.
+/// How often a waiter yields if the other side works for long, as on blocks of a file. Measured: more yields only cost
+/// time.
 pub const FEW_YIELDS: u32 = 8;
 
-/// The longest backoff in all, however long each yield takes. On a busy machine a yield takes long, and only a waiter that
-/// sleeps looks for the dead in time.
+/// The longest backoff in all, however long each yield takes. On a busy machine a yield takes long, and only a waiter
+/// that sleeps checks for dead processes in time.
 const MAX_BACKOFF: Duration = Duration::from_millis(2);
 
 /// How a waiter backs off before it sleeps.
@@ -36,8 +37,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Returns true if the caller should look again, or false if it should sleep. Attempt 0 returns without yielding. The
-    /// answer is false after `max_yields` attempts, after 2 ms in all, and once the deadline has passed.
+    /// Backs off before sleeping. Returns `true` if the caller should check again, or `false` if it should sleep.
+    /// Attempt 0 returns without yielding. The result is `false` after `max_yields` attempts, after 2 ms in all, and
+    /// after the deadline.
     pub fn spin(&self, attempt: u32, deadline: Option<Instant>) -> bool {
         thread_local!(static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) });
         if attempt >= self.max_yields {
@@ -75,7 +77,8 @@ impl Futex for SharedFutex {
             return WaitResult::Interrupted;
         }
         let (nap, last) = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-            // Before the word is compared: a peer that changes it all the time must not hold the caller.
+            // This comes before the comparison, because a peer that changes the word all the time must not delay the
+            // caller.
             Some(Duration::ZERO) => return WaitResult::TimedOut,
             Some(left) if left <= POLL_INTERVAL => (left, true),
             _ => (POLL_INTERVAL, false),
@@ -93,8 +96,8 @@ impl Futex for SharedFutex {
     }
 }
 
-/// The futex for words that live in one process. No slices: threads die together with their process, so there is nobody
-/// to look for.
+/// The futex for words of one process. It has no poll interval, because threads die together with their process, so
+/// there are no dead participants to check for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ThreadFutex;
 
@@ -113,7 +116,7 @@ impl Futex for ThreadFutex {
         if Instant::now() >= deadline {
             return WaitResult::TimedOut;
         }
-        // atomic-wait has no timed wait; this is the same private futex with one.
+        // atomic-wait has no timed wait. This is the same private futex with a timeout.
         let (left, is_last) = timeout::until(deadline);
         match futex::wait(word, Flags::PRIVATE, expected, Some(&left)) {
             Err(Errno::TIMEDOUT) if is_last => WaitResult::TimedOut,

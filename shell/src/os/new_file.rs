@@ -1,8 +1,8 @@
-//! A file that gets its name only when it is complete, whatever the file system can do.
+//! A file that gets its name only when it is complete, on any file system.
 //!
-//! Until then it has no name at all (`O_TMPFILE`), so nothing is left of it, whichever process is killed. Network disks, layered
-//! file systems and FUSE do not know unnamed files. There the file has a temporary name that ends in `.part`, which is
-//! removed when the `NewFile` is dropped.
+//! Until then it has no name (`O_TMPFILE`), so a killed process leaves nothing of it. Network disks, layered file
+//! systems and FUSE do not support unnamed files. There the file has a temporary name that ends in `.part`, and
+//! dropping the `NewFile` removes that name.
 //!
 //! | to give the name | unnamed file | file with a temporary name |
 //! |---|---|---|
@@ -23,16 +23,16 @@ use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// What is to happen to a file that has the name already.
+/// What happens to a file that has the name already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Existing {
     /// It is replaced in one step. A symbolic link is replaced, not followed.
     Replace,
-    /// It stays, and the new file does not get the name: [`Errno::EXIST`]. [`Errno::OPNOTSUPP`] if the file system has no
-    /// way to do that in one step.
+    /// It stays, and the new file does not get the name: [`Errno::EXIST`]. If the file system cannot do that in one
+    /// step: [`Errno::OPNOTSUPP`].
     Keep,
-    /// It stays, the new file does not get the name ([`Errno::EXIST`]), and a file that gets it keeps the locks that are held
-    /// on it. Where the new file has a temporary name, only for callers that hold another lock, which every process takes
+    /// It stays, the new file does not get the name ([`Errno::EXIST`]), and a file that gets the name keeps the locks
+    /// on it. If the new file may have a temporary name, the caller must hold another lock, which every process takes
     /// before it uses this for such a name.
     KeepUnderLock,
 }
@@ -42,31 +42,32 @@ pub(crate) enum Existing {
 pub(crate) struct NewFile<'d> {
     directory: BorrowedFd<'d>,
     part: OsString,
-    /// Whether `part` exists and is ours to remove.
+    /// Whether `part` exists and this value must remove it.
     has_part: bool,
 }
 
-/// What [`Errno::OPNOTSUPP`] of [`Existing::Keep`] means, in words.
+/// The text for [`Errno::OPNOTSUPP`] of [`Existing::Keep`].
 pub(crate) const CANNOT_KEEP: &str = "this file system can give a file its name only by replacing a file that has it; leave \
      --no-clobber out, or choose another directory";
 
-/// The temporary name of a file, told from those of others by a token.
+/// Returns the temporary name of a file. The token distinguishes it from other ones.
 pub(crate) fn part_name(token: &str) -> OsString {
     format!(".{token}.part").into()
 }
 
-/// Tells the temporary names of one run from those of others, and from what killed runs left. No secret.
+/// Returns a token that distinguishes the temporary names of one run from those of other runs, killed ones included. It
+/// is no secret.
 pub fn token() -> String {
-    // The standard library has other ways to random numbers where getrandom(2) is filtered.
+    // If getrandom(2) is filtered, the standard library gets random numbers in another way.
     format!("{:08x}", RandomState::new().build_hasher().finish() as u32)
 }
 
 impl<'d> NewFile<'d> {
-    /// Makes a file, open for reading and writing, with the permissions `mode` less the umask. It has the name `part` only
-    /// where it needs one.
+    /// Makes a file that is open for reading and writing, with the permissions `mode` less the umask. The file has the
+    /// name `part` only if it needs one.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub(crate) fn create(
         directory: BorrowedFd<'d>,
         part: impl Into<OsString>,
@@ -79,10 +80,10 @@ impl<'d> NewFile<'d> {
         }
     }
 
-    /// Makes a file without a name. Returns `None` where there are no such files, or the way to give them a name is barred.
-    ///
+    /// Makes a file without a name. Returns `None` if the file system has no such files, or if the file could not get a
+    /// name later.
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub(crate) fn create_unnamed(
         directory: BorrowedFd<'d>,
         part: impl Into<OsString>,
@@ -96,7 +97,7 @@ impl<'d> NewFile<'d> {
             // Without /proc there is no way to its name.
             Ok(file) if rustix::fs::stat(path_of(file.as_fd())).is_err() => Ok(None),
             Ok(file) => Ok(Some((Self { directory, part: part.into(), has_part: false }, file))),
-            // The file system, or the kernel, does not know unnamed files.
+            // The file system, or the kernel, does not support unnamed files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
             Err(error) => Err(error),
         }
@@ -105,7 +106,7 @@ impl<'d> NewFile<'d> {
     /// Makes a file with the temporary name `part`.
     ///
     /// # Errors
-    /// What the kernel said; [`Errno::EXIST`] if there is something of that name.
+    /// The kernel's error; [`Errno::EXIST`] if a file has that name.
     pub(crate) fn create_named(
         directory: BorrowedFd<'d>,
         part: impl Into<OsString>,
@@ -117,7 +118,7 @@ impl<'d> NewFile<'d> {
         Ok((Self { directory, part, has_part: true }, file))
     }
 
-    /// Whether the file has a temporary name.
+    /// Returns whether the file has a temporary name.
     pub(crate) fn has_part(&self) -> bool {
         self.has_part
     }
@@ -125,7 +126,7 @@ impl<'d> NewFile<'d> {
     /// Gives the file its name. `file` is what [`create`](Self::create) returned.
     ///
     /// # Errors
-    /// What the kernel said. The file does not have the name then, and its temporary name is removed by dropping this.
+    /// The kernel's error. Then the file does not have the name, and dropping this value removes its temporary name.
     pub(crate) fn publish(
         &mut self,
         file: BorrowedFd<'_>,
@@ -135,7 +136,7 @@ impl<'d> NewFile<'d> {
         if !self.has_part {
             match link_open(file, self.directory, name) {
                 Err(Errno::EXIST) if existing == Existing::Replace => {
-                    // Killed before the rename, the complete file stays under its temporary name.
+                    // If the process is killed before the rename, the complete file stays under its temporary name.
                     link_open(file, self.directory, &self.part)?;
                 }
                 other => return other,
@@ -155,7 +156,7 @@ impl<'d> NewFile<'d> {
         rustix::fs::renameat(self.directory, &self.part, self.directory, name)
     }
 
-    /// Renames in one step, or returns the error that says that this is impossible here.
+    /// Renames in one step. The outer error means that this is impossible here.
     fn rename_without_replacing(&self, name: &OsStr) -> Result<Result<(), Errno>, Errno> {
         let flags = RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(self.directory, &self.part, self.directory, name, flags) {
@@ -167,9 +168,9 @@ impl<'d> NewFile<'d> {
     fn rename_or_keep(&self, name: &OsStr) -> Result<(), Errno> {
         let Err(refused) = self.rename_without_replacing(name)? else { return Ok(()) };
         match rustix::fs::linkat(self.directory, &self.part, self.directory, name, AtFlags::empty()) {
-            // A network file system whose answer got lost repeats the request, and then finds its own name.
+            // A network file system whose answer was lost repeats the request, and then finds its own name.
             Err(Errno::EXIST) if self.has_name(name) => {}
-            // A directory that may not be changed says the same as a filter that knows no such call.
+            // A directory that may not be changed gives the same error as a filter of this call.
             Err(Errno::PERM) if refused == Errno::PERM => return Err(refused),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 return Err(Errno::OPNOTSUPP);
@@ -204,8 +205,8 @@ impl Drop for NewFile<'_> {
     }
 }
 
-/// Whether a filter of system calls bars linkat(2). An empty name is nothing that the call could link, so a call that is let
-/// through says that there is no such file.
+/// Returns whether a filter of system calls refuses linkat(2). No file has an empty name, so a call that the filter
+/// allows fails with "no such file".
 fn links_are_barred() -> bool {
     let tried = rustix::fs::linkat(CWD, "", CWD, "", AtFlags::empty());
     matches!(tried, Err(Errno::PERM | Errno::NOSYS | Errno::ACCESS))
@@ -215,11 +216,10 @@ fn link_open(file: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &OsStr) -> R
     rustix::fs::linkat(CWD, path_of(file), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
-/// Finds out, before there is anything to lose, whether a file can get its name in this directory without replacing another
-/// ([`Existing::Keep`]).
+/// Checks in advance whether a file can get its name in this directory without replacing another ([`Existing::Keep`]).
 ///
 /// # Errors
-/// [`Errno::OPNOTSUPP`] if the file system has no way. What the kernel said.
+/// [`Errno::OPNOTSUPP`] if the file system cannot do that, or another error of the kernel.
 pub(crate) fn check_keep(directory: BorrowedFd<'_>, token: &str) -> Result<(), Errno> {
     let (mut new, file) = NewFile::create(directory, part_name(token), Mode::RUSR | Mode::WUSR)?;
     if !new.has_part() {
@@ -233,13 +233,13 @@ pub(crate) fn check_keep(directory: BorrowedFd<'_>, token: &str) -> Result<(), E
 /// What a directory's file system can do for new files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Abilities {
-    /// A file need not have a name before it is complete.
+    /// A file needs no name before it is complete.
     pub unnamed: bool,
     /// A file can get its name without replacing another.
     pub keeps: bool,
 }
 
-/// Finds out what a directory's file system can do, by making files there, of which nothing is left.
+/// Finds out what a directory's file system can do. Makes files there, and removes them.
 ///
 /// # Errors
 /// No file can be made there.
@@ -256,7 +256,7 @@ pub fn abilities(directory: impl AsFd) -> Result<Abilities, Errno> {
 /// Finds out whether files in a directory can be locked.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel's error.
 pub fn check_locks(directory: impl AsFd) -> Result<(), Errno> {
     let mode = Mode::RUSR | Mode::WUSR;
     let (_new, file) = NewFile::create(directory.as_fd(), part_name(&token()), mode)?;
@@ -266,7 +266,7 @@ pub fn check_locks(directory: impl AsFd) -> Result<(), Errno> {
 /// Writes all bytes to a file, and through its file system.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel's error.
 pub(crate) fn fill(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(&file, bytes) {

@@ -93,10 +93,11 @@ pub fn receive_with_descriptors(
     Ok((received.bytes, descriptors))
 }
 
-/// The most bytes of a client that is sent away that are discarded.
+/// The most bytes of a rejected client that are discarded.
 pub(crate) const MAX_DISCARD: usize = 64 << 10;
 
-/// Sends a last line, and closes this side's half of the connection. What the socket does not take at once is not sent.
+/// Sends a last line, and closes this side's half of the connection. Bytes that the socket does not accept at once are
+/// not sent.
 pub(crate) fn send_last(socket: impl AsFd, line: &[u8]) {
     let _ = rustix::net::send(&socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     let _ = rustix::net::shutdown(&socket, Shutdown::Write);
@@ -104,7 +105,7 @@ pub(crate) fn send_last(socket: impl AsFd, line: &[u8]) {
 
 /// Discards what a peer has sent, `left` bytes at most. Returns `false` if the peer has gone, or has sent more.
 ///
-/// The kernel takes a last line back from a peer that has not read it yet, if the socket is closed with unread input.
+/// If a socket is closed with unread input, the kernel drops a last line that the peer has not read yet.
 pub(crate) fn discard(socket: impl AsFd, left: &mut usize) -> bool {
     let mut bytes = [0; 4096];
     loop {
@@ -116,7 +117,7 @@ pub(crate) fn discard(socket: impl AsFd, left: &mut usize) -> bool {
     }
 }
 
-/// Sends a client away with one line, where its socket must be closed at once.
+/// Sends a client one line, if its socket must be closed at once.
 pub(crate) fn cancel(socket: impl AsFd, line: &[u8]) {
     send_last(&socket, line);
     discard(&socket, &mut { MAX_DISCARD });

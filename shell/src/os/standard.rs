@@ -210,7 +210,8 @@ pub fn occupy_missing() {
     }
 }
 
-/// Opens the end of a pipe that cannot do what this standard stream is for, as a placeholder where `/dev/null` is missing.
+/// Opens the end of a pipe that refuses the use of this standard stream. It is the placeholder if `/dev/null` is
+/// missing.
 fn wrong_end_of_pipe(number: RawFd) -> rustix::io::Result<OwnedFd> {
     let (reader, writer) = rustix::pipe::pipe()?;
     let (kept, other) = if number == 0 { (writer, reader) } else { (reader, writer) };

@@ -74,12 +74,12 @@ pub enum RequestError {
 
 const TALK: &str = "talk to its owner";
 
-/// An answer, with what came along.
+/// An answer, and what came with it.
 #[derive(Debug)]
 pub struct Answer {
-    /// The message.
+    /// The record.
     pub record: Record,
-    /// What followed the record.
+    /// The bytes after the record.
     pub rest: Vec<u8>,
     /// The descriptors that came with it.
     pub descriptors: Vec<CloseOnForkFd>,
@@ -97,7 +97,7 @@ impl Client {
     /// Connects to the owner of a socket.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect).
+    /// There is no owner, or it is another user's process.
     pub(crate) fn connect_to(directory: impl AsFd, file: impl Arg) -> Result<Self, ConnectError> {
         let socket = match connect(directory, file) {
             Probe::Alive(socket) => socket,
@@ -114,22 +114,23 @@ impl Client {
         }
     }
 
-    /// The connection alone.
+    /// Returns the connection.
     pub(crate) fn into_socket(self) -> CloseOnForkFd {
         self.socket
     }
 
-    /// The owner's process and user.
+    /// Returns the owner's process and user.
     pub fn owner(&self) -> Peer {
         self.owner
     }
 
-    /// Sends a message that needs no answer. Never waits: if the socket is full, the owner has enough to read.
+    /// Sends a message that needs no answer. It never waits. If the socket is full, the message is dropped, because the owner
+    /// still has messages to read.
     ///
     /// # Errors
     /// The owner is gone.
-    pub fn say(&self, saying: ControlMessage, token: Token) -> Result<(), RequestError> {
-        match send_with_descriptors(&self.socket, &Record { saying, token }.encode(), &[]) {
+    pub fn send(&self, message: ControlMessage, token: Token) -> Result<(), RequestError> {
+        match send_with_descriptors(&self.socket, &Record { message, token }.encode(), &[]) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => Err(RequestError::Closed),
             Err(error) => Err(cannot(TALK)(error).into()),
@@ -139,17 +140,17 @@ impl Client {
     /// Sends a request and waits for the answer.
     ///
     /// # Blocking
-    /// Until the owner answers, dies, the deadline passes or a signal comes.
+    /// Until the owner answers or dies, the deadline passes, or a signal asks the program to stop.
     ///
     /// # Errors
-    /// There is no answer.
-    pub fn ask(
+    /// No answer came, or it is no message of this protocol version.
+    pub fn request(
         &self,
-        saying: ControlMessage,
+        message: ControlMessage,
         token: Token,
         deadline: Option<Instant>,
     ) -> Result<Answer, RequestError> {
-        self.say(saying, token)?;
+        self.send(message, token)?;
         loop {
             let mut buffer = vec![0; LONGEST];
             match receive_with_descriptors(&self.socket, &mut buffer) {
@@ -165,16 +166,16 @@ impl Client {
         }
     }
 
-    /// Receives what the owner sent on its own, without waiting. Returns `false` if the owner has closed the connection.
-    pub fn listen(&self) -> bool {
+    /// Receives what the owner sent without a request. It never waits. Returns `false` if the owner has closed the connection.
+    pub fn drain(&self) -> bool {
         let mut buffer = [0; super::protocol::RECORD];
         // Bounded, because an owner may send without end. The rest is read the next time.
         for _ in 0..64 {
             match receive(&self.socket, &mut buffer) {
                 Ok(0) => return false,
                 Ok(count) => {
-                    let said = Record::decode(&buffer[..count]).map(|record| record.saying);
-                    if said == Ok(ControlMessage::Evicted) {
+                    let message = Record::decode(&buffer[..count]).map(|record| record.message);
+                    if message == Ok(ControlMessage::Evicted) {
                         self.evicted.store(true, Ordering::Relaxed); // orders nothing
                     }
                 }
@@ -185,7 +186,7 @@ impl Client {
         true
     }
 
-    /// Whether the owner has evicted this process, as far as [`drain`](Self::drain) has read.
+    /// Returns whether the owner has evicted this process, as far as [`drain`](Self::drain) has read.
     pub fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -197,7 +198,10 @@ impl AsFd for Client {
     }
 }
 
-/// Waits until there is something to receive.
+/// Waits until the socket is readable.
+///
+/// # Errors
+/// The deadline passed, a signal asked the program to stop, or a system call failed.
 pub(crate) fn readable(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), RequestError> {
     let nap = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
         Some(Duration::ZERO) => return Err(RequestError::TimedOut),

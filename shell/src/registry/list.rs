@@ -1,4 +1,4 @@
-//! What exists, which process owns it, and which receiver is behind.
+//! Lists what exists, which process owns it, and which receivers are behind.
 
 use super::client::{Client, ConnectError, RequestError};
 use super::listener::{Probe, probe};
@@ -16,15 +16,15 @@ use std::collections::BTreeMap;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// How long an owner may take to say how it is.
+/// How long an owner may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How many owners are asked at once.
+/// How many owners are queried at once.
 const AT_ONCE: usize = 32;
 
-/// How something is.
+/// The state of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// At work.
+    /// Its owner is working.
     Live,
     /// Its owner waits for receivers, or receivers wait for an owner.
     Waiting,
@@ -32,29 +32,29 @@ pub enum State {
     Stale,
 }
 
-/// Something with a name.
+/// What `ls` knows about a name.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// The name.
     pub name: Name,
     /// What it is, if that is known.
     pub kind: Option<Kind>,
-    /// How it is.
+    /// Its state.
     pub state: State,
     /// The owner's process, if it is visible here; of a stale wait file, the process that waited.
     pub owner: Option<u32>,
-    /// What its owner says. Pids in it are 0 if the owner counts them in another pid namespace.
+    /// Its owner's report. Pids in it are 0 if the owner counts them in another pid namespace.
     pub report: Option<Report>,
-    /// Processes that wait for an owner; 0 for one of another pid namespace.
+    /// The processes that wait for an owner; 0 for a process of another pid namespace.
     pub waiting: Vec<u32>,
     /// Why there is no report of a live owner.
     pub silent: Option<String>,
 }
 
-/// Everything there is, by name.
+/// Lists everything in the directory, sorted by name.
 ///
 /// # Blocking
-/// Owners are asked, each for at most two seconds, many at once.
+/// Until each owner has answered, at most two seconds for each. Many are queried at once.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -77,11 +77,15 @@ pub fn list(directory: &RuntimeDir) -> Result<Vec<Listed>, Errno> {
     }
     for some in sockets.chunks(AT_ONCE) {
         let asked: Vec<_> = std::thread::scope(|scope| {
-            let start = |name| start_scoped_thread(Builder::new(), scope, move || ask(directory, name));
+            let start =
+                |name| start_scoped_thread(Builder::new(), scope, move || request_status(directory, name));
             let asking: Vec<_> = some.iter().map(start).collect();
-            // Where no more threads are to be had, this one asks.
+            // If no more threads can be started, this thread queries the rest.
             let answers = asking.into_iter().zip(some).map(|(thread, name)| {
-                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| ask(directory, name))
+                thread
+                    .ok()
+                    .and_then(|thread| thread.join().ok())
+                    .unwrap_or_else(|| request_status(directory, name))
             });
             answers.flatten().collect()
         });
@@ -109,8 +113,8 @@ impl Listed {
 
 const LOCK_FILE: &str = ".info";
 
-/// The name whose socket a file is, if the socket is all that tells of the name. Beside the socket of a mailbox server lies
-/// its lock file, which counts; the lock file may be missing if a server failed while it put its files back.
+/// Returns the name whose socket a file is, if the socket alone represents the name. For a mailbox server its lock file
+/// counts instead, which is missing only if the server failed while it put its files back.
 ///
 /// `files` are the sorted names in the directory.
 pub(crate) fn socket_of(files: &[String], file: &str) -> Option<Name> {
@@ -121,13 +125,13 @@ pub(crate) fn socket_of(files: &[String], file: &str) -> Option<Name> {
     (!has_lock_file).then_some(name)
 }
 
-/// The mailbox server whose lock file a file is.
+/// Returns the mailbox server whose lock file a file is.
 pub(crate) fn server_of(file: &str) -> Option<Name> {
     let name: Name = file.strip_suffix(LOCK_FILE)?.parse().ok()?;
     name.mailbox_port().is_some().then_some(name)
 }
 
-/// A mailbox server. It is not asked: its lock file says whether it lives.
+/// Describes a mailbox server. It is not queried, because its lock file shows whether it lives.
 fn server(directory: &RuntimeDir, name: Name, entry: &LockFileEntry) -> Listed {
     let kind = Some(Kind::Mailboxes);
     if !entry.is_live() {
@@ -137,8 +141,8 @@ fn server(directory: &RuntimeDir, name: Name, entry: &LockFileEntry) -> Listed {
     Listed { kind, owner: Some(owner).filter(|&pid| pid != 0), ..Listed::new(name, State::Live) }
 }
 
-/// The process of a live lock file that listens on the socket of the same name, as this process can use the pid; 0 if it
-/// cannot. The kernel tells the pid of a process that listens. The text of the file counts only if no process listens.
+/// Returns the process of a live lock file, as this process sees it; 0 if it does not see it. The kernel reports the
+/// process that listens on the socket of the same name. The text of the file counts only if no process listens.
 pub(crate) fn owner_pid(directory: &RuntimeDir, name: &Name, entry: &LockFileEntry) -> u32 {
     match Client::connect(directory, name) {
         Ok(client) => client.owner().pid,
@@ -147,7 +151,7 @@ pub(crate) fn owner_pid(directory: &RuntimeDir, name: &Name, entry: &LockFileEnt
     }
 }
 
-fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
+fn request_status(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
     let live = |owner: Option<Peer>, silent| Listed {
         owner: owner.map(|owner| owner.pid).filter(|&pid| pid != 0),
         silent,
@@ -157,9 +161,9 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
         Ok(client) => client,
         Err(ConnectError::NotFound) => return None,
         Err(ConnectError::Dead) => {
-            // Or just about to listen: under the lock that is told apart.
+            // Or it is about to listen. The lock distinguishes these two cases.
             let Ok(locked) = directory.lock() else {
-                // Its owner was stopped, perhaps while it began. An owner of which nothing is known counts as alive.
+                // Its owner was stopped, perhaps while it started. An owner that cannot be checked counts as alive.
                 return Some(live(None, Some("a stopped process holds the directory's lock".into())));
             };
             return match probe(&locked, name) {
@@ -173,7 +177,7 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
     let owner = Some(client.owner());
     match report(&client) {
         Ok(report) => {
-            let state = if report.stage == Phase::Waiting { State::Waiting } else { State::Live };
+            let state = if report.phase == Phase::Waiting { State::Waiting } else { State::Live };
             Some(Listed { kind: Some(report.kind), state, report: Some(report), ..live(owner, None) })
         }
         Err(RequestError::Closed) => None, // it ended just now
@@ -182,12 +186,12 @@ fn ask(directory: &RuntimeDir, name: &Name) -> Option<Listed> {
 }
 
 pub(crate) fn report(client: &Client) -> Result<Report, RequestError> {
-    let answer = client.ask(ControlMessage::Status, Token::default(), Some(Instant::now() + ANSWER))?;
-    let report = Report::decode(&answer.rest).filter(|_| answer.record.saying == ControlMessage::Report);
+    let answer = client.request(ControlMessage::Status, Token::default(), Some(Instant::now() + ANSWER))?;
+    let report = Report::decode(&answer.rest).filter(|_| answer.record.message == ControlMessage::Report);
     let mut report = report.ok_or(ProtocolError::Malformed)?;
     if !shares_pid_namespace(client.owner().pid) {
-        // The owner tells how it sees its participants: here these numbers are other processes.
-        report.participants.iter_mut().for_each(|participant| participant.pid = 0);
+        // The owner reports its receivers by pids that name other processes here.
+        report.receivers.iter_mut().for_each(|receiver| receiver.pid = 0);
     }
     Ok(report)
 }

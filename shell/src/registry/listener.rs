@@ -1,7 +1,7 @@
-//! Owning a name: the socket `NAME.sock` in the runtime directory, and judging what others left there.
+//! Owning a name: the socket `NAME.sock` in the runtime directory, and checks of sockets that other processes left.
 //!
-//! Binding, judging a socket as stale, and removing one happen only under the directory's lock. So a socket that is bound
-//! but does not listen yet is never seen by a judge, and a live one is never removed.
+//! Binding a socket, finding one stale, and removing one happen only under the directory's lock. So such a check never
+//! sees a socket that is bound but does not listen yet, and a live socket is never removed.
 
 use super::name::Name;
 use super::protocol::{ControlMessage, Record};
@@ -19,7 +19,7 @@ use rustix::path::Arg;
 use rustix::process::geteuid;
 use thiserror::Error;
 
-/// How many connections may wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 /// The socket of a name. The name belongs to this process while this lives.
@@ -28,7 +28,7 @@ pub struct Listener {
     directory: RuntimeDir,
     name: Name,
     socket: CloseOnForkFd,
-    /// Tells the socket's file from another that takes its name.
+    /// Distinguishes the socket's file from another one that takes its name.
     file: FileId,
 }
 
@@ -39,13 +39,13 @@ pub enum BindError {
     /// Another process has it.
     #[error("the name '{0}' is in use; 'shell ls' shows its owner")]
     InUse(Name),
-    /// Mailbox servers are known by such names.
+    /// Such names belong to mailbox servers.
     #[error("names like '{0}' belong to mailbox servers")]
     Reserved(Name),
     /// The name leads to something that is not a socket owned by this user.
     #[error("{} exists and is not a socket owned by you; remove it and try again", crate::os::escape::shown(.0))]
     NotOwned(std::path::PathBuf),
-    /// There is no runtime directory any more.
+    /// The runtime directory no longer exists.
     #[error(transparent)]
     Directory(#[from] RuntimeError),
     /// A system call failed.
@@ -53,16 +53,16 @@ pub enum BindError {
     System(#[from] OsError),
 }
 
-/// The file of a channel's socket.
+/// Returns the file name of a channel's socket.
 pub(crate) fn file_of(name: &Name) -> String {
     format!("{name}.sock")
 }
 
 impl Listener {
-    /// Takes a name. A socket that its owner left behind when it died is replaced.
+    /// Takes a name. Replaces a socket that a dead owner left.
     ///
     /// # Errors
-    /// The name is in use, or something failed; then nothing is left.
+    /// The name is in use, or something failed. Then nothing is left.
     pub fn bind(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
         match name.mailbox_port() {
             Some(_) => Err(BindError::Reserved(name.clone())),
@@ -70,7 +70,7 @@ impl Listener {
         }
     }
 
-    /// Takes a name, which may be one of a mailbox server.
+    /// Takes a name, which may be the name of a mailbox server.
     pub(crate) fn bind_any(directory: RuntimeDir, name: &Name) -> Result<Self, BindError> {
         let locked = directory.lock().map_err(cannot("lock the runtime directory"))?;
         let (socket, file) = Self::open(&locked, name)?;
@@ -78,21 +78,21 @@ impl Listener {
         Ok(Self { directory, name: name.clone(), socket, file })
     }
 
-    /// Makes the socket that has the name, in place of a stale one.
+    /// Makes the socket of the name, in place of a stale one.
     fn open(locked: &Locked<'_>, name: &Name) -> Result<(CloseOnForkFd, FileId), BindError> {
         let directory = locked.directory();
         match probe(locked, name) {
             Probe::Nothing => {}
             Probe::Stale(file) => _ = remove(locked, name, file).map_err(cannot("remove a stale socket"))?,
             Probe::Alive(_) | Probe::Backlog => return Err(BindError::InUse(name.clone())),
-            Probe::NotOwned => return Err(in_the_way(directory, name)),
+            Probe::NotOwned => return Err(not_owned(directory, name)),
             Probe::Unknown(error) => return Err(cannot("look at the name")(error).into()),
         }
         let socket = socket().map_err(cannot("make a socket"))?;
-        // The file gets the socket's mode, less the umask, and then all of it.
+        // The file gets the socket's mode less the umask, and here the whole mode.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(cannot("protect a socket"))?;
         if let Err(error) = directory.bind(&socket, &file_of(name)) {
-            // Under the lock a name that was free is this socket's, if the path led here after all.
+            // A name that was free under the lock is this socket's, if the path still led here.
             if let (Errno::STALE, Ok(made)) = (error, identity(directory, name)) {
                 let _ = remove(locked, name, made);
             }
@@ -101,13 +101,13 @@ impl Listener {
         let made = identity(directory, name).map_err(cannot("find a socket that was just made"))?;
         let file = match SocketFile::open(directory, file_of(name)) {
             Ok(file) => file,
-            Err(OpenError::NotOwned) => return Err(in_the_way(directory, name)), // it came since, and ours is gone
+            Err(OpenError::NotOwned) => return Err(not_owned(directory, name)), // another file took the name
             Err(OpenError::System(error)) => {
                 let _ = remove(locked, name, made);
                 return Err(cannot("open a socket that was just made")(error).into());
             }
         };
-        // Where the file system refuses it, the directory's mode still keeps others out.
+        // If the file system refuses this, the directory's mode still keeps other users out.
         let _ = file.make_private();
         let listening = rustix::net::listen(&socket, BACKLOG);
         if let Err(error) = listening {
@@ -117,17 +117,18 @@ impl Listener {
         Ok((socket, file.identity))
     }
 
-    /// Whether the socket cannot be found any more, because another program has removed its file or the directory.
+    /// Returns whether the socket cannot be found any more, because another program has removed its file or the
+    /// directory.
     pub(crate) fn is_gone(&self) -> bool {
         let is_gone = identity(&self.directory, &self.name) == Err(Errno::NOENT);
         is_gone || !self.directory.is_in_place()
     }
 
-    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and no other process has taken it. Does not wait
-    /// for the directory's lock. Connections that wait at the old socket are lost.
+    /// Puts the name back with a new socket, if it [is gone](Self::is_gone) and no other process has taken it. Does not
+    /// wait for the directory's lock. Connections that wait at the old socket are lost.
     ///
     /// # Errors
-    /// The name is in use, the lock is held just now, or something failed; then nothing has changed.
+    /// The name is in use, the lock is held, or something failed. Then nothing has changed.
     pub(crate) fn put_back(&mut self) -> Result<(), BindError> {
         if !self.directory.is_in_place() {
             self.directory = self.directory.reopen()?;
@@ -139,7 +140,7 @@ impl Listener {
         Ok(())
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &Name {
         &self.name
     }
@@ -147,7 +148,7 @@ impl Listener {
     /// Accepts a client of the same user. Returns `None` if no client waits, or the client was another user's.
     ///
     /// # Errors
-    /// What the kernel said: most often that there are no descriptors left.
+    /// The kernel's error, most often because there are no descriptors left.
     pub fn accept(&self) -> Result<Option<(CloseOnForkFd, crate::os::socket::Peer)>, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = match CloseOnForkFd::open(|| rustix::net::accept_with(&self.socket, flags)) {
@@ -170,35 +171,35 @@ impl Drop for Listener {
         if self.socket.born().has_forked() {
             return;
         }
-        // Without the lock it stays, stale: safe, and the next owner replaces it.
+        // Without the lock the file stays, stale. That is safe, and the next owner replaces it.
         let Ok(locked) = self.directory.lock() else { return };
         let _ = remove(&locked, &self.name, self.file);
     }
 }
 
-/// What a name leads to.
+/// The result of checking a name.
 #[derive(Debug)]
 pub enum Probe {
-    /// Nothing.
+    /// No file has the name.
     Nothing,
     /// A socket on which no process listens any more.
     Stale(FileId),
-    /// A process that has this connection.
+    /// A process listens, and this is the connection to it.
     Alive(CloseOnForkFd),
-    /// A process whose queue of connections is full.
+    /// A process listens, and its queue of connections is full.
     Backlog,
     /// Something that is not a socket owned by this user.
     NotOwned,
-    /// The kernel does not tell, which counts as alive.
+    /// The kernel's answer is unclear, which counts as alive.
     Unknown(Errno),
 }
 
-/// Judges a name. Under the lock a stale socket is surely so.
+/// Checks a name. The lock makes sure that a stale socket is stale.
 pub(crate) fn probe(locked: &Locked<'_>, name: &Name) -> Probe {
     connect(locked.directory(), &*file_of(name))
 }
 
-/// Tries to connect. Without the lock `Stale` can also mean that its owner is just about to listen.
+/// Tries to connect. Without the lock, `Stale` can also mean that the owner is about to listen.
 pub(crate) fn connect(directory: impl AsFd, file: impl Arg) -> Probe {
     let file = match SocketFile::open(directory, file) {
         Ok(file) => file,
@@ -215,17 +216,18 @@ pub(crate) fn connect(directory: impl AsFd, file: impl Arg) -> Probe {
     }
 }
 
-/// Sends a message to a client. A client that has gone needs none, and one whose socket is full has been told enough.
+/// Sends a message to a client. Errors are ignored: a client that has gone needs no message, and one whose socket is
+/// full has unread messages.
 pub(crate) fn send(client: impl AsFd, message: ControlMessage, descriptors: &[BorrowedFd<'_>]) {
     let _ = send_with_descriptors(client, &Record::plain(message).encode(), descriptors);
 }
 
-/// Removes a name's socket. False: the name has gone to something else, or nothing, without the lock.
+/// Removes a name's socket. Returns `false` if the name has lost this file, although the lock is held.
 pub(crate) fn remove(locked: &Locked<'_>, name: &Name, file: FileId) -> Result<bool, Errno> {
     remove_if(locked.directory(), &*file_of(name), file)
 }
 
-fn in_the_way(directory: &RuntimeDir, name: &Name) -> BindError {
+fn not_owned(directory: &RuntimeDir, name: &Name) -> BindError {
     BindError::NotOwned(directory.path().join(file_of(name)))
 }
 
@@ -234,7 +236,7 @@ fn socket() -> Result<CloseOnForkFd, Errno> {
     CloseOnForkFd::open(|| rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None))
 }
 
-/// What tells a name's file from others that had, or will have, that name.
+/// Returns the id that distinguishes a name's file from earlier and later files of that name.
 pub(crate) fn identity(directory: &RuntimeDir, name: &Name) -> Result<FileId, Errno> {
     FileId::at(directory, file_of(name))
 }

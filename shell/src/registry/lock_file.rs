@@ -1,9 +1,9 @@
-//! Lock files: a file that has a name for as long as the process that made it lives.
+//! Lock files: a file has a name for as long as the process that made it lives.
 //!
-//! The process holds a lock on its file, which the kernel drops when the process dies. A file whose lock is free is stale,
-//! whatever its text says. The file is complete, private and locked before it gets its name, so no process ever sees it
-//! otherwise. Only a process that holds a file's lock removes the file. So of several processes that remove a stale file only
-//! one does, and none of them removes the fresh file that takes the name next.
+//! The process holds a lock on its file, and the kernel drops the lock when the process dies. A file with a free lock
+//! is stale, whatever its text says. The file is complete, private and locked before it gets its name, so no process
+//! ever sees it in another state. Only a process that holds a file's lock removes the file. So only one of several
+//! processes that remove a stale file does so, and none of them removes the new file that takes the name next.
 
 use super::runtime_dir::DirectoryLock;
 use crate::os::close_on_fork::ForkId;
@@ -21,13 +21,13 @@ use rustix::process::geteuid;
 
 /// The longest text that is read.
 pub(crate) const MAX_TEXT: usize = 4096;
-/// The byte that the file's process locks. It lies behind the text, because some network file systems keep other processes
-/// from reading a locked byte.
+/// The byte that the file's process locks. It is behind the text, because some network file systems do not let other
+/// processes read a locked byte.
 pub const OWNER: u32 = 1 << 20;
-/// How often a name is tried for. Each attempt that fails has seen another process's file come or go.
+/// How often to try for a name. In each failed attempt another process's file came or went.
 const ATTEMPTS: u32 = 1000;
 
-/// Why a lock file was not made.
+/// Why no lock file was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LockFileError {
     /// A live process has a file of that name.
@@ -58,10 +58,11 @@ impl LockFile {
     /// Makes a file that holds `text`, locks it, and gives it its name. Removes a stale file that has the name.
     ///
     /// # Blocking
-    /// Where the file system has no unnamed files: until other processes give back the directory's lock, at most 10 s.
+    /// Until other processes release the directory's lock, at most 10 s, and only if the file system has no unnamed
+    /// files.
     ///
     /// # Errors
-    /// A live process has the name, or a system call failed; no file is left then.
+    /// A live process has the name, or a system call failed. Then no file is left.
     pub(crate) fn create(directory: impl AsFd, name: &str, text: &[u8]) -> Result<Self, LockFileError> {
         let directory =
             rustix::io::fcntl_dupfd_cloexec(directory, 3).map_err(cannot("open the directory"))?;
@@ -70,7 +71,7 @@ impl LockFile {
         Ok(Self { directory, name: name.to_owned(), id, locks, fork: ForkId::current() })
     }
 
-    /// Whether the file still has its name.
+    /// Returns whether the file still has its name.
     pub(crate) fn has_name(&self) -> bool {
         FileId::at(&self.directory, &*self.name) == Ok(self.id)
     }
@@ -93,7 +94,7 @@ impl Drop for LockFile {
 /// Makes a locked file and gives it its name.
 fn publish(directory: BorrowedFd<'_>, name: &str, text: &[u8]) -> Result<ByteLocks, LockFileError> {
     let mode = Mode::RUSR | Mode::WUSR;
-    // One name for each user: under the directory's lock there is one such file at a time.
+    // One name for each user is enough, because under the directory's lock there is one such file at a time.
     let part = format!(".whorl-{}.part", geteuid().as_raw());
     let mut _lock = None;
     let (mut new, file) =
@@ -101,12 +102,13 @@ fn publish(directory: BorrowedFd<'_>, name: &str, text: &[u8]) -> Result<ByteLoc
             Some(unnamed) => unnamed,
             None => {
                 _lock = Some(DirectoryLock::take(directory).map_err(cannot("lock the directory"))?);
-                // A process that was killed may have left it.
+                // A killed process may have left it.
                 let _ = rustix::fs::unlinkat(directory, &*part, AtFlags::empty());
                 NewFile::create_named(directory, &*part, mode).map_err(cannot("write the file"))?
             }
         };
-    // The umask does not count. FAT and the like refuse this, because all their files have the mode of the mount.
+    // The umask does not count. FAT and similar file systems refuse this, because all their files have the mode of the
+    // mount.
     let _ = make_private(&file);
     fill(&file, text).map_err(cannot("write the file"))?;
     let locks = ByteLocks::open(&file).map_err(cannot("lock the file"))?;
@@ -136,18 +138,18 @@ fn publish(directory: BorrowedFd<'_>, name: &str, text: &[u8]) -> Result<ByteLoc
 pub(crate) struct LockFileEntry {
     id: FileId,
     text: Vec<u8>,
-    /// Only for questions: the file is open for reading.
+    /// Only for checks, because the file is open for reading.
     locks: ByteLocks,
 }
 
-/// What became of a stale file.
+/// The result of removing a stale file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Leftover {
-    /// It is not stale. A process that is just removing it looks the same.
+    /// It is not stale. A file that another process is removing looks the same.
     Live,
     /// It was removed.
     Removed,
-    /// The name leads to something else, or to nothing.
+    /// The name leads to another file, or to none.
     Gone,
 }
 
@@ -155,7 +157,7 @@ impl LockFileEntry {
     /// Opens the file that has a name.
     ///
     /// # Errors
-    /// There is none, or it is not a regular file owned by this user.
+    /// There is no file, or it is not a regular file owned by this user.
     pub(crate) fn open(directory: impl AsFd, name: impl Arg + Copy) -> Result<Self, OpenError> {
         let (file, stat) = open_regular(directory, name, OFlags::RDONLY)?;
         let mut text = vec![0; MAX_TEXT + 1];
@@ -172,17 +174,17 @@ impl LockFileEntry {
         Ok(Self { id: FileId::of(&stat), text, locks: ByteLocks::of(file) })
     }
 
-    /// The file's text. One that is longer than [`MAX_TEXT`] is cut, and one byte longer than that.
+    /// Returns the file's text. A text longer than [`MAX_TEXT`] is cut to one byte more than that.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Whether the file's process lives. Returns `true` if the kernel does not tell.
+    /// Returns whether the file's process lives. Returns `true` if the kernel does not report it.
     pub(crate) fn is_live(&self) -> bool {
         self.locks.is_held(OWNER)
     }
 
-    /// The process that the [`owner_lines`] of the text name. Returns 0 if the number means another process here.
+    /// Returns the process that the [`owner_lines`] of the text name, or 0 if the number means another process here.
     pub(crate) fn visible_pid(&self) -> u32 {
         let text = std::str::from_utf8(&self.text).unwrap_or_default();
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -192,8 +194,8 @@ impl LockFileEntry {
         }
     }
 
-    /// Removes the file if it is stale. Calls `clear` before, while no other process can take the name; the file stays if
-    /// `clear` returns `false`.
+    /// Removes the file if it is stale. Calls `clear` before, while no other process can take the name. The file stays
+    /// if `clear` returns `false`.
     ///
     /// # Errors
     /// A system call failed.
@@ -207,15 +209,15 @@ impl LockFileEntry {
         if !locks.try_lock(OWNER)? {
             return Ok(Leftover::Live);
         }
-        // Another process may have removed the file, and a third one made another, before the lock was taken.
+        // Before this process got the lock, another process may have removed the file, and a third one made a new file.
         let is_removed = FileId::at(&directory, name) == Ok(self.id)
             && clear(&self.text)
             && remove_if(&directory, name, self.id)?;
         Ok(if is_removed { Leftover::Removed } else { Leftover::Gone })
     }
 
-    /// Marks a file with a mode, which its process can see after the removal, and removes it. Returns `false` if the name
-    /// leads to something else.
+    /// Sets a mode that the file's process can see after the removal, and removes the file. Returns `false` if the name
+    /// leads to another file.
     ///
     /// # Errors
     /// A system call failed.
@@ -225,7 +227,7 @@ impl LockFileEntry {
     }
 }
 
-/// The lines that name this process in a lock file's text.
+/// Returns the lines that name this process in a lock file's text.
 pub(crate) fn owner_lines() -> String {
     let namespace = pid_namespace().map_or(String::new(), |number| format!("namespace={number}\n"));
     format!("pid={}\n{namespace}", std::process::id())
@@ -251,7 +253,7 @@ mod tests {
         assert!(seen.is_live() && first.has_name());
         assert_eq!(seen.visible_pid(), std::process::id());
         assert_eq!(seen.remove_stale(&directory, "x", |_| panic!("it lives")), Ok(Leftover::Live));
-        // Another program removes the name; a second file takes it, and the first one's end does not touch that.
+        // Another program removes the name. A second file takes it, and the end of the first one does not change that.
         std::fs::remove_file(&path).unwrap();
         let second = create("second").unwrap();
         assert!(!first.has_name() && seen.is_live());
@@ -284,7 +286,7 @@ mod tests {
                     let Ok(file) = LockFileEntry::open(&directory, "x") else { continue };
                     let mode = Mode::from_raw_mode(rustix::fs::fstat(&file.locks).unwrap().st_mode);
                     assert_eq!(mode - Mode::SVTX, Mode::RUSR | Mode::WUSR);
-                    // It may have ended since; then another file has the name, or none.
+                    // It may have ended since. Then another file has the name, or none.
                     assert!(file.is_live() || FileId::at(&directory, "x") != Ok(file.id));
                     seen.fetch_add(1, Ordering::Relaxed);
                 }

@@ -1,9 +1,9 @@
-//! Where processes that were started apart find each other: the per-user runtime directory, the names in it, and sockets that
-//! hand descriptors over.
+//! The place where independent processes find each other: the per-user runtime directory, the names in it, and sockets
+//! that transfer descriptors.
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `NAME.sock` | the socket of a channel's owner; stale when no process listens on it |
+//! | `NAME.sock` | the socket of a channel's owner; stale if no process listens on it |
 //! | `NAME.PID.wait` | the lock file of a process that waits for an owner |
 //! | `dipc-PORT.info` | the lock file of a mailbox server, whose socket is `dipc-PORT.sock` |
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// A name: 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, not starting with a dot. So it is a file name everywhere, and
-/// nothing in it needs quoting or escaping.
+/// A name: 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, not starting with a dot. So it is a valid file name on every
+/// file system, and needs no quoting or escaping.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Name(String);
 
@@ -18,13 +18,13 @@ impl Name {
     /// The most characters in a name.
     pub const MAX: usize = 64;
 
-    /// The port of a mailbox server, for the names by which those are known: `dipc-PORT`. No channel can have them.
+    /// Returns the port if this is the name of a mailbox server, `dipc-PORT`. No channel can have such a name.
     pub fn mailbox_port(&self) -> Option<u16> {
         let port = self.0.strip_prefix("dipc-")?;
         port.parse().ok().filter(|number: &u16| number.to_string() == port)
     }
 
-    /// The name's text.
+    /// Returns the name's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

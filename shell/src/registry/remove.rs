@@ -1,4 +1,4 @@
-//! Removing what has a name: ending live owners, and clearing away what dead ones left.
+//! Removing a name: ends live owners, and removes the files of dead ones.
 
 use super::client::{Client, ConnectError, RequestError, readable};
 use super::list::{report, socket_of};
@@ -23,7 +23,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// Why nothing was removed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum RemoveError {
-    /// There is nothing of that name.
+    /// Nothing has that name.
     #[error("no such channel")]
     Nothing,
     /// It is the name of a mailbox server.
@@ -41,13 +41,13 @@ pub enum RemoveError {
     /// Another owner has the name by now.
     #[error("its owner ({}) did not answer, and another process took the name meanwhile", pid_in_words(*.0))]
     Passed(u32),
-    /// Another program changes what has the name, without the directory's lock.
+    /// Another program changes the files of the name, without the directory's lock.
     #[error("another process changed the files of that name; try again")]
     Changed,
     /// A wait file of that name is not owned by this user.
     #[error("{} exists and is not a regular file owned by you; remove it and try again", crate::os::escape::shown(.0.as_ref()))]
     NotOwned(String),
-    /// It is not ours.
+    /// The runtime directory cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// A system call failed.
@@ -66,17 +66,18 @@ pub enum Removed {
     Ended(u32),
     /// The name was taken away from an owner that does not answer.
     Taken(u32),
-    /// A process that waited was told to end.
+    /// A waiting process was asked to end.
     Waiter(u32),
 }
 
-/// Removes everything that has a name: asks a live owner and processes that wait to end, and removes what dead ones left.
+/// Removes everything that has a name: asks a live owner and waiting processes to end, and removes the files of dead
+/// ones.
 ///
 /// # Blocking
-/// A live owner has five seconds to end.
+/// At most five seconds for a live owner to end.
 ///
 /// # Errors
-/// Why something of that name is still there. Without `force` whatever is in use is left alone.
+/// Something of that name remains. Without `force`, nothing that is in use is removed.
 pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Vec<Removed>, RemoveError> {
     if let Some(port) = name.mailbox_port() {
         return Err(RemoveError::Mailboxes(port));
@@ -104,7 +105,7 @@ pub fn remove_name(directory: &RuntimeDir, name: &Name, force: bool) -> Result<V
     if removed.is_empty() { Err(RemoveError::Nothing) } else { Ok(removed) }
 }
 
-/// Removes a wait file whose process is dead. With `cancels` asks a live process to end, which is in no other's way.
+/// Removes a wait file whose process is dead. With `cancels`, asks a live process to end.
 fn remove_waiter(directory: &RuntimeDir, file: &str, cancels: bool) -> Result<Option<Removed>, RemoveError> {
     let remove = || -> Result<_, OpenError> {
         let entry = LockFileEntry::open(directory, file)?;
@@ -139,12 +140,12 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
     };
     let pid = client.owner().pid;
     let take_away = || {
-        // Read once it wakes up: then it ends, and does not put its name back.
-        let _ = client.say(ControlMessage::Stop, Token::default());
+        // The owner reads it once it wakes up. Then it ends, and does not put its name back.
+        let _ = client.send(ControlMessage::Stop, Token::default());
         take_away(directory, name, file, pid)
     };
     let attached = match report(&client) {
-        Ok(report) => report.participants.iter().filter(|peer| peer.standing != PeerState::Done).count(),
+        Ok(report) => report.receivers.iter().filter(|peer| peer.state != PeerState::Done).count(),
         Err(RequestError::Closed) => return Ok(Removed::Ended(pid)),
         Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),
@@ -153,16 +154,16 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
         return Err(RemoveError::InUse(attached));
     }
     let deadline = Some(Instant::now() + ENDING);
-    match client.ask(ControlMessage::Stop, Token::default(), deadline) {
+    match client.request(ControlMessage::Stop, Token::default(), deadline) {
         Ok(_) => {}
         Err(RequestError::Closed) => return Ok(Removed::Ended(pid)),
         Err(_) if force => return take_away(),
         Err(_) => return Err(RemoveError::Silent(pid)),
     }
-    // It hangs up when it has ended, and by then its name is gone.
+    // The owner closes the connection when it has ended. By then its name is gone.
     loop {
         match readable(client.as_fd(), deadline) {
-            Ok(()) if !client.listen() => return Ok(Removed::Ended(pid)),
+            Ok(()) if !client.drain() => return Ok(Removed::Ended(pid)),
             Ok(()) => {}
             Err(_) if force => return take_away(),
             Err(_) => return Err(RemoveError::StillRunning(pid)),
@@ -170,7 +171,8 @@ fn end(directory: &RuntimeDir, name: &Name, force: bool) -> Result<Removed, Remo
     }
 }
 
-/// The owner finds that the name is no longer its own when it ends, and leaves it alone. So do we if it is another's by now.
+/// Takes the name away. An owner that no longer has the name leaves it alone when it ends. If another owner has the
+/// name by now, it keeps it.
 fn take_away(
     directory: &RuntimeDir,
     name: &Name,
@@ -190,10 +192,10 @@ fn take_away(
     }
 }
 
-/// What was removed, and what could not be.
+/// The names that were removed, and those that could not be.
 pub(super) type Cleared = (Vec<(Name, Removed)>, Vec<(Name, RemoveError)>);
 
-/// Removes what the dead left; returns what, and what could not be removed.
+/// Removes the files of all dead owners. Returns what was removed, and what could not be.
 ///
 /// # Errors
 /// The directory cannot be read or locked.
@@ -203,7 +205,8 @@ pub fn remove_dead(directory: &RuntimeDir) -> Result<Cleared, RemoveError> {
     for file in &files {
         let (name, result) = match (socket_of(&files, file), Waiter::parse(file)) {
             (Some(name), _) => {
-                // Judged and removed under one lock, which is taken anew for each, so that no process waits long.
+                // Checked and removed under one lock. The lock is taken again for each name, so that no process waits
+                // long.
                 let locked = directory.lock().map_err(RemoveError::System)?;
                 let gone = match probe(&locked, &name) {
                     Probe::Stale(file) => Some(remove_stale(&locked, &name, file)),

@@ -1,8 +1,8 @@
 //! The per-user runtime directory: `$XDG_RUNTIME_DIR/whorl`, else `whorl-UID` in the temporary directory.
 //!
-//! No other user may write there, or into what leads there, for names in it are trusted. So the directory is ours and 0700,
-//! it is no symbolic link, and its parent belongs to us or to root and is not writable by others, unless it is sticky.
-//! Everything in it is reached through the opened directory, never by its path again.
+//! Names in it are trusted, so no other user may write there or change the path to it. So this user owns the directory,
+//! its mode is 0700, and it is no symbolic link. This user or root owns its parent, which other users cannot write
+//! unless it is sticky. Everything in the directory is reached through its descriptor, never by its path again.
 
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::error::{OsError, cannot};
@@ -34,7 +34,7 @@ fn view() -> View {
     (FileId::at(CWD, "/").ok(), mount_namespace())
 }
 
-/// Why there is no runtime directory to be trusted.
+/// Why no runtime directory can be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
@@ -47,29 +47,29 @@ pub enum RuntimeError {
         #[source]
         error: OsError,
     },
-    /// Something is wrong with it.
+    /// It is not safe.
     #[error("the runtime directory {} is not safe: {why}; {advice}", crate::os::escape::shown(.path))]
     Unsafe {
-        /// The directory, or what leads to it.
+        /// The directory, or one on the path to it.
         path: PathBuf,
         /// What is wrong.
         why: String,
-        /// What to do.
+        /// The advice.
         advice: &'static str,
     },
-    /// Without /proc the directory cannot be used: what is opened in it is opened through there.
+    /// Without /proc the directory cannot be used, because files in it are opened through /proc.
     #[error(
         "/proc is not mounted, and what is in the runtime directory is reached through it; mount it: mount -t proc proc /proc"
     )]
     NoProc,
 }
 
-/// What to do where another place is needed.
+/// The advice if another directory is needed.
 const ELSEWHERE: &str = "set XDG_RUNTIME_DIR to a directory owned by you with mode 0700";
-/// What to do where the environment names the directory of another user, as `sudo -E` and `su` leave it.
+/// The advice if the environment names another user's directory, as after `sudo -E` and `su`.
 const NOT_YOURS: &str = "run this as that user, or unset XDG_RUNTIME_DIR";
 
-/// The parent and the name of the user's runtime directory.
+/// Returns the parent and the name of the user's runtime directory.
 fn default_place() -> (PathBuf, String) {
     match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
         Some(parent) => (parent, "whorl".to_owned()),
@@ -81,7 +81,7 @@ impl RuntimeDir {
     /// Opens the directory, and makes it if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made, or another user could change what is in it.
+    /// It cannot be made, or another user could change its contents.
     pub fn open() -> Result<Self, RuntimeError> {
         let (parent, name) = default_place();
         Self::open_in(&parent, &name)
@@ -90,7 +90,7 @@ impl RuntimeDir {
     /// Opens the directory at this path, or the default one if there is none, and makes it if it does not exist.
     ///
     /// # Errors
-    /// As [`open_at`](Self::open_at) and [`open`](Self::open).
+    /// It cannot be made, or another user could change its contents.
     pub(crate) fn open_at_or_default(path: Option<&Path>) -> Result<Self, RuntimeError> {
         path.map_or_else(Self::open, Self::open_at)
     }
@@ -98,7 +98,7 @@ impl RuntimeDir {
     /// Opens the directory if it exists. Returns `None` if it does not.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Another user could change its contents.
     pub fn open_existing() -> Result<Option<Self>, RuntimeError> {
         let (parent, name) = default_place();
         match Self::open_named(&parent, &name, false) {
@@ -114,7 +114,7 @@ impl RuntimeDir {
     /// Opens the directory at this path, and makes it if it does not exist.
     ///
     /// # Errors
-    /// As [`open`](Self::open), or the path does not end with a name.
+    /// It cannot be made, another user could change its contents, or the path does not end with a name.
     pub fn open_at(path: &Path) -> Result<Self, RuntimeError> {
         let Some(name) = path.file_name().and_then(OsStr::to_str) else {
             let (path, why) = (path.to_owned(), "the path does not end with a name".to_owned());
@@ -127,7 +127,7 @@ impl RuntimeDir {
     /// Opens `name` in a given directory, and makes it if it does not exist.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// It cannot be made, or another user could change its contents.
     pub fn open_in(parent: &Path, name: &str) -> Result<Self, RuntimeError> {
         Self::open_named(parent, name, true)
     }
@@ -146,7 +146,7 @@ impl RuntimeDir {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = match rustix::fs::open(parent, flags, Mode::empty()) {
-            // Most often because it is another user's, which says more.
+            // Most often it is another user's directory, and then the message says so.
             Err(Errno::ACCESS) => match rustix::fs::stat(parent) {
                 Ok(stat) if is_foreign(&stat) => return refuse(parent, &owned(&stat), NOT_YOURS),
                 _ => return Err(failed(Errno::ACCESS)),
@@ -165,14 +165,15 @@ impl RuntimeDir {
         }
         let made = if creates { rustix::fs::mkdirat(&above, name, Mode::RWXU) } else { Err(Errno::EXIST) };
         match made {
-            // Whatever the umask; and of a directory, not of what a link in its place leads to.
+            // The mode counts whatever the umask is, and only for a directory, not for the target of a link in its
+            // place.
             Ok(()) => {
                 let made = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = match rustix::fs::openat(&above, name, made, Mode::empty()) {
                     Err(Errno::LOOP | Errno::NOTDIR) => return not_a_directory(),
                     other => other.map_err(failed)?,
                 };
-                // Some file systems refuse it, and give the right mode by themselves; that is looked at below.
+                // Some file systems refuse this and set the right mode themselves. The check below sees that.
                 let _ = rustix::fs::chmodat(CWD, path_of(made.as_fd()), Mode::RWXU, AtFlags::empty());
             }
             Err(Errno::EXIST) => {}
@@ -196,30 +197,30 @@ impl RuntimeDir {
         Ok(Self { path, directory, view: view() })
     }
 
-    /// Where it is, for people.
+    /// Returns its path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the directory still has its path. It loses it if another program removes or replaces it. Returns `true` if the
-    /// kernel does not tell.
+    /// Returns whether the directory still has its path. It loses the path if another program removes or replaces it.
+    /// Returns `true` if the kernel does not report it.
     pub fn is_in_place(&self) -> bool {
         let Ok(opened) = rustix::fs::fstat(&self.directory).map(|stat| FileId::of(&stat)) else {
             return true;
         };
         match FileId::at(CWD, &*self.path) {
-            // A relative path led here when it was opened, and need not now. Nor does any, for a program that has since
-            // moved to another root or mount namespace: the clients that look for its names did not.
+            // A relative path led here when it was opened, and may not any more. Neither may any path, if the program
+            // has since changed its root or mount namespace. But clients that look for its names still use the old one.
             _ if !self.path.is_absolute() || view() != self.view => true,
             Ok(at_path) => at_path == opened,
             Err(error) => ![Errno::NOENT, Errno::NOTDIR].contains(&error),
         }
     }
 
-    /// Opens what has the path now, and makes it if there is nothing.
+    /// Opens the directory that has the path now, and makes it if it does not exist.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// It cannot be made, or another user could change its contents.
     pub fn reopen(&self) -> Result<Self, RuntimeError> {
         match (self.path.parent(), self.path.file_name().and_then(|name| name.to_str())) {
             (Some(parent), Some(name)) => Self::open_in(parent, name),
@@ -227,55 +228,55 @@ impl RuntimeDir {
         }
     }
 
-    /// Binds a socket to a name in it: by the real path where that fits a socket's address, because programs that clean up
-    /// take a socket for dead if its path is not in `/proc/net/unix`; else through the opened directory.
+    /// Binds a socket to a name in it. Uses the real path if that fits a socket's address, because programs that clean
+    /// up treat a socket as dead if its path is not in `/proc/net/unix`. Otherwise uses the opened directory.
     ///
     /// # Errors
-    /// What the kernel said; [`Errno::STALE`] if the directory was replaced meanwhile.
+    /// The kernel's error; [`Errno::STALE`] if the directory was replaced before.
     pub(crate) fn bind(&self, socket: impl AsFd, name: &str) -> Result<(), Errno> {
         let real = self.path.is_absolute().then(|| SocketAddrUnix::new(self.path.join(name)).ok()).flatten();
         match real.filter(|_| self.is_in_place()) {
             Some(real) => {
                 rustix::net::bind(socket, &real)?;
-                // The path may have led elsewhere for a moment: what was bound there is not in this directory.
+                // The path may have led elsewhere for a moment. A socket that was bound there is not in this directory.
                 if self.is_in_place() { Ok(()) } else { Err(Errno::STALE) }
             }
             None => rustix::net::bind(socket, &SocketAddrUnix::new(self.path_of(name))?),
         }
     }
 
-    /// A short path to something in it, through the opened directory: for calls that take no directory descriptor, such
-    /// as binding a socket, whose path may have 107 bytes.
+    /// Returns a short path to a file in it, through the opened directory. Some calls take no directory descriptor,
+    /// such as binding a socket, whose path may have 107 bytes.
     pub fn path_of(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.directory.as_raw_fd()))
     }
 }
 
-/// The directory's lock, held: no other process binds a socket's name, judges one as stale, or removes one. The kernel drops it with a
-/// killed holder.
+/// The held lock of the directory. While a process holds it, no other process binds a socket's name, finds a socket
+/// stale, or removes one. The kernel drops the lock of a killed holder.
 #[derive(Debug)]
 pub struct Locked<'d> {
     directory: &'d RuntimeDir,
     _lock: DirectoryLock,
 }
 
-/// A directory's lock, held. The kernel drops it with a killed holder.
+/// The held lock of any directory. The kernel drops the lock of a killed holder.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
     file: CloseOnForkFd,
 }
 
-/// A holder is done in milliseconds; one that was stopped meanwhile is not waited for longer.
+/// A holder needs milliseconds. A stopped holder is not waited for any longer than this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl RuntimeDir {
     /// Takes the directory's lock.
     ///
     /// # Blocking
-    /// Until the process that holds it is done, at most ten seconds.
+    /// Until the holder releases it, at most ten seconds.
     ///
     /// # Errors
-    /// [`Errno::TIMEDOUT`], or what the kernel said.
+    /// [`Errno::TIMEDOUT`], or another error of the kernel.
     pub fn lock(&self) -> Result<Locked<'_>, Errno> {
         Ok(Locked { directory: self, _lock: DirectoryLock::take(self)? })
     }
@@ -283,15 +284,15 @@ impl RuntimeDir {
     /// Takes the directory's lock if it is free.
     ///
     /// # Errors
-    /// [`Errno::WOULDBLOCK`] if another process has it, or what the kernel said.
+    /// [`Errno::WOULDBLOCK`] if another process has it, or another error of the kernel.
     pub(crate) fn try_lock(&self) -> Result<Locked<'_>, Errno> {
         Ok(Locked { directory: self, _lock: DirectoryLock::try_take(self)? })
     }
 
-    /// The names in it, sorted. A name that is not UTF-8 is left out, because Whorl makes none.
+    /// Returns the sorted names in it, without names that are not UTF-8, because Whorl makes none.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn names(&self) -> Result<Vec<String>, Errno> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.directory)? {
@@ -305,7 +306,7 @@ impl RuntimeDir {
 }
 
 impl<'d> Locked<'d> {
-    /// The directory.
+    /// Returns the directory.
     pub fn directory(&self) -> &'d RuntimeDir {
         self.directory
     }
@@ -315,10 +316,10 @@ impl DirectoryLock {
     /// Takes the lock of an opened directory.
     ///
     /// # Blocking
-    /// Until the holder is done, at most ten seconds.
+    /// Until the holder releases it, at most ten seconds.
     ///
     /// # Errors
-    /// [`Errno::TIMEDOUT`], or what the kernel said.
+    /// [`Errno::TIMEDOUT`], or another error of the kernel.
     pub(super) fn take(directory: impl AsFd) -> Result<Self, Errno> {
         let lock = Self::open(directory)?;
         let begun = Instant::now();
@@ -338,14 +339,14 @@ impl DirectoryLock {
     /// Takes the lock of an opened directory, without waiting.
     ///
     /// # Errors
-    /// [`Errno::WOULDBLOCK`] if another process has it, or what the kernel said.
+    /// [`Errno::WOULDBLOCK`] if another process has it, or another error of the kernel.
     pub(super) fn try_take(directory: impl AsFd) -> Result<Self, Errno> {
         let lock = Self::open(directory)?;
         rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(lock)
     }
 
-    /// A description of its own: through a shared one the threads of a process would not exclude each other.
+    /// Opens a new file description. Through a shared one the threads of a process would not exclude each other.
     fn open(directory: impl AsFd) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         CloseOnForkFd::open(|| rustix::fs::openat(&directory, ".", flags, Mode::empty()))
@@ -355,7 +356,7 @@ impl DirectoryLock {
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        // Not by closing alone: a child that was forked just now may still have a copy.
+        // Closing alone does not release the lock, because a child that was forked just now may still have a copy.
         if !self.file.born().has_forked() {
             let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
         }
@@ -368,20 +369,20 @@ impl AsFd for RuntimeDir {
     }
 }
 
-/// Whether neither we nor root own the directory that a runtime directory is to lie in.
+/// Returns whether neither this user nor root owns the parent of a runtime directory.
 fn is_foreign(stat: &Stat) -> bool {
     stat.st_uid != geteuid().as_raw() && stat.st_uid != 0
 }
 
 fn owned(stat: &Stat) -> String {
-    // What the kernel says of users that this user namespace does not know.
+    // The number that the kernel reports for users that this user namespace does not know.
     const OVERFLOW: u32 = 65534;
     let foreign = if stat.st_uid == OVERFLOW { ", or to one outside this user namespace" } else { "" };
     let (owner, own) = (stat.st_uid, geteuid().as_raw());
     format!("it belongs to user {owner}{foreign}, and this process runs as user {own}")
 }
 
-/// Whether others may put something else in the place of what lies in a directory.
+/// Returns whether other users could replace the files in a directory.
 fn is_open_to_others(stat: &Stat) -> bool {
     let mode = Mode::from_raw_mode(stat.st_mode);
     debug_assert_eq!(FileType::from_raw_mode(stat.st_mode), FileType::Directory);

@@ -1,7 +1,7 @@
-//! Waiting for an owner that is not there yet: a file that says so, and a look whenever the directory changes.
+//! Waiting for an owner that does not exist yet: a file that shows that, and a check whenever the directory changes.
 //!
-//! `NAME.PID.wait` is a [lock file](super::lock_file): a process that has one waits. It ends when `shell rm` marks and removes
-//! the file. It makes a new one if anything else removes it.
+//! `NAME.PID.wait` is a [lock file](super::lock_file). Its process waits. The process ends when `shell rm` marks and
+//! removes the file, and makes a new file if another program removes it.
 
 use super::lock_file::{LockFile, LockFileEntry, LockFileError, owner_lines};
 use super::name::Name;
@@ -13,31 +13,32 @@ use rustix::fs::{Mode, Stat, inotify};
 use rustix::io::Errno;
 use std::time::{Duration, Instant};
 
-/// How often to look although no change was noticed.
+/// How often to check without a noticed change.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// A socket that refuses may be about to listen.
+/// How long to sleep if a socket refuses, because it may be about to listen.
 const SETTLE: Duration = Duration::from_millis(2);
 
-/// The mode of a wait file whose process is to end once the file is removed. A mode needs no room on a full file system.
+/// The mode that asks a wait file's process to end after the file's removal. A mode needs no space on a full file
+/// system.
 const CANCELLED: Mode = Mode::RWXU;
 
-/// The file of a process that waits.
+/// The file of a waiting process.
 #[derive(Debug)]
 pub struct WaitFile {
     file: LockFile,
 }
 
-/// What a wait file's name says. Its pid counts in its process's pid namespace, of which the file's text tells.
+/// The contents of a wait file's name. The pid counts in its process's pid namespace, which the file's text names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Waiter {
-    /// What it waits for.
+    /// The name that it waits for.
     pub name: Name,
     /// The process.
     pub pid: u32,
 }
 
 impl Waiter {
-    /// Reads a file's name: `NAME.PID.wait`, or `NAME.PID-N.wait` for a second one with that pid.
+    /// Parses a file's name: `NAME.PID.wait`, or `NAME.PID-N.wait` for a second file with that pid.
     pub fn parse(file: &str) -> Option<Self> {
         let (name, who) = file.strip_suffix(".wait")?.rsplit_once('.')?;
         let pid = who.split_once('-').map_or(who, |(pid, _)| pid);
@@ -46,7 +47,7 @@ impl Waiter {
 }
 
 impl WaitFile {
-    /// Says that this process waits for `name`.
+    /// Makes the file, which shows that this process waits for `name`.
     ///
     /// # Errors
     /// A system call failed.
@@ -62,10 +63,10 @@ impl WaitFile {
             };
             match LockFile::create(directory, &file_name, text) {
                 Ok(file) => return Ok(Self { file }),
-                // There are other names.
+                // Try the next name.
                 Err(LockFileError::InUse | LockFileError::NotOwned) => {}
                 Err(LockFileError::System(error)) => match error.errno() {
-                    // The text is for display alone.
+                    // The text is only for display.
                     Errno::NOSPC | Errno::DQUOT if !text.is_empty() => text = b"",
                     errno => return Err(errno),
                 },
@@ -74,13 +75,13 @@ impl WaitFile {
         Err(Errno::EXIST)
     }
 
-    /// Whether another program removed the file: `shell rm`, which wants this process to [end](Self::is_cancelled), or one
-    /// that cleans up.
+    /// Returns whether another program removed the file. That is `shell rm`, which wants this process to
+    /// [end](Self::is_cancelled), or a program that cleans up.
     pub fn is_removed(&self) -> bool {
         self.stat().is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// Whether `shell rm` asked this process to end.
+    /// Returns whether `shell rm` asked this process to end.
     pub fn is_cancelled(&self) -> bool {
         self.stat().is_ok_and(|stat| stat.st_nlink == 0 && Mode::from_raw_mode(stat.st_mode) == CANCELLED)
     }
@@ -95,7 +96,7 @@ pub(crate) fn cancel(directory: &RuntimeDir, name: &str, file: &LockFileEntry) -
     file.remove_marked(directory, name, CANCELLED)
 }
 
-/// Why a wait ended without what was waited for.
+/// Why a wait ended without an owner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
     /// The deadline passed.
@@ -112,7 +113,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Watches a directory. Where the kernel has no watch to give, [`wait`](Self::wait) looks once a second.
+    /// Watches a directory. If the kernel has no watch left, [`wait`](Self::wait) checks once a second.
     pub fn of(directory: &RuntimeDir) -> Self {
         use inotify::{CreateFlags, WatchFlags};
         let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).and_then(|watch| {
@@ -122,11 +123,11 @@ impl Changes {
         Self { watch: watch.ok(), settling: 0 }
     }
 
-    /// Sleeps until something changed, or a second passed. If `refused`, a socket is there on which no process listens: then it
-    /// may be about to, and the first few times the sleep is short.
+    /// Sleeps until something changed, or a second passed. `refused` means that a socket exists on which no process
+    /// listens. It may be about to listen, so the first few sleeps are short.
     ///
     /// # Errors
-    /// The deadline passed, or a signal came.
+    /// The deadline passed, or a signal asked the program to stop.
     pub fn wait(&mut self, refused: bool, deadline: Option<Instant>) -> Result<(), Ended> {
         let mut nap = POLL_INTERVAL;
         match (refused, self.settling) {
@@ -154,13 +155,13 @@ impl Changes {
             .collect();
         match poll(&mut ready, Some(&timespec(nap))) {
             Ok(_) | Err(Errno::INTR) => {}
-            // A filter forbids it: look around all the time, but do not spin.
+            // A filter forbids it. Check all the time, but do not spin.
             Err(_) => std::thread::sleep(nap.min(SETTLE)),
         }
         if let Some(watch) = &self.watch {
             let mut events = [0; 4096];
             while rustix::io::read(watch, &mut events).is_ok_and(|count| count > 0) {
-                self.settling = 0; // perhaps it is another socket that refuses now
+                self.settling = 0; // another socket may refuse now
             }
         }
         match crate::os::signal::stop_signal() {

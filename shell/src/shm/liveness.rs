@@ -3,7 +3,7 @@
 //! Each participant holds an exclusive lock on its seat's byte of the segment's control object. It locks the byte through an open
 //! file description of its own. The kernel drops the lock when the last descriptor of that description is closed. If a process is
 //! killed, the kernel first removes the process's mappings. So a free byte means that its last holder does not write the mapping
-//! again. A stopped, slow or traced process keeps its lock. If the kernel does not tell, the process counts as alive.
+//! again. A stopped, slow or traced process keeps its lock. If the kernel does not report it, the process counts as alive.
 //!
 //! A forked child inherits open file descriptions together with their locks. So each participant opens a new description after it
 //! was forked, and never locks through a shared one. A forked child inherits none of these descriptions
@@ -14,8 +14,8 @@
 //! | 0 to 1023 | the occupant of that seat |
 //! | 1024 | the owner: a ring's sender |
 //! | 1025 to 1040 | the sweeper: the waiter that checks all seats in this period |
-//! | 2048 to 3071 | processes that reclaim that seat (shared), or a newcomer that occupies it (exclusive) |
-//! | 3072 to 4095 | a newcomer that checks whether that seat is free |
+//! | 2048 to 3071 | processes that reclaim that seat (shared), or a joining process that occupies it (exclusive) |
+//! | 3072 to 4095 | a joining process that checks whether that seat is free |
 //!
 //! # Reclaiming a seat
 //!
@@ -26,12 +26,12 @@
 //!
 //! # Occupying a seat
 //!
-//! 1. A newcomer takes the seat's newcomer byte, and continues only if the seat is free. From here on no other newcomer can
-//!    occupy the seat. A newcomer that is stopped here delays no process that uses a seat.
+//! 1. A joining process takes the seat's joining byte, and continues only if the seat is free. From here on no other joining process can
+//!    occupy the seat. A joining process that is stopped here delays no process that uses a seat.
 //! 2. It takes the seat's reclamation byte, exclusively, then the seat's byte.
 //! 3. It occupies the seat, and unlocks all but the seat's byte.
 //!
-//! So a newcomer cannot occupy a seat for which a reclaimer may still act. A reclaimer that comes later finds the seat's byte
+//! So a joining process cannot occupy a seat for which a reclaimer may still act. A reclaimer that comes later finds the seat's byte
 //! held. The threads of one process use one description, which the kernel treats as one holder. So a mutex lets only one of them
 //! reclaim at a time.
 //!
@@ -62,8 +62,8 @@ const SWEEPER_BYTES: u32 = 16;
 const SWEEPER_PERIOD: Duration = Duration::from_millis(100);
 /// The reclamation byte of seat 0. The bytes of the other seats follow.
 const RECLAIM: u32 = 2 * MAX_SEATS;
-/// The newcomer byte of seat 0. The bytes of the other seats follow.
-const NEWCOMER: u32 = 3 * MAX_SEATS;
+/// The joining byte of seat 0. The bytes of the other seats follow.
+const JOINING: u32 = 3 * MAX_SEATS;
 
 const _: () = assert!(SWEEPER + SWEEPER_BYTES <= RECLAIM);
 
@@ -83,8 +83,8 @@ impl ByteLocks {
         if !is_free() {
             return Ok(None);
         }
-        self.while_holding(NEWCOMER + seat, || {
-            // From here on no other newcomer can occupy the seat. One may have done so since the first check.
+        self.while_holding(JOINING + seat, || {
+            // From here on no other joining process can occupy the seat. One may have done so since the first check.
             if !is_free() {
                 return Ok(None);
             }
@@ -212,7 +212,7 @@ impl Host for SharedHost {
         }
         let _guard = unpoisoned(reclaiming);
         if locks.try_share(RECLAIM + seat) != Ok(true) {
-            return false; // a newcomer is occupying the seat
+            return false; // a joining process is occupying the seat
         }
         let is_dead = !locks.is_held(seat);
         if is_dead {

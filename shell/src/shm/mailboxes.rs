@@ -1,7 +1,8 @@
-//! Mailboxes in a memory object: create, map, sit down, read and write.
+//! Mailboxes in a memory object: create, map, take a seat, read and write.
 //!
-//! One memfd, writable by all who attach, reserved in full before it is mapped and sealed against resizing. Who attaches
-//! takes a seat, and holds that seat's byte lock for as long: should it die, others reclaim it.
+//! One memfd, which every attached process can write. It is reserved in full before it is mapped, and sealed against
+//! resizing. An attached process has a seat, and holds that seat's byte lock. If it dies, other processes reclaim the
+//! seat.
 
 use crate::os::close_on_fork::{CloseOnForkFd, ForkId};
 use crate::os::memory;
@@ -25,25 +26,25 @@ use whorl_core::layout::{self as core, MailGeometry, Region};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MailboxError {
-    /// There is no such memory, or it cannot be mapped.
+    /// The memory cannot be made or mapped.
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// Every seat is taken.
     #[error("all {0} seats at these mailboxes are taken; end another program that is attached to them")]
     Seats(u32),
-    /// The mailbox was not read.
+    /// Reading a mailbox failed.
     #[error("cannot read: {0}")]
     Read(#[from] MailReadError),
-    /// The mailbox was not written.
+    /// Writing a mailbox failed.
     #[error("cannot write: {0}")]
     Write(#[from] MailWriteError),
-    /// The mailbox was not waited for.
+    /// Waiting for a mailbox failed.
     #[error("cannot wait: {0}")]
     Wait(WaitError),
-    /// No memory for a message of this size.
+    /// There is no memory for a message of this size.
     #[error("no memory for a message of {0} bytes")]
     Memory(usize),
-    /// These mailboxes were attached to by the process that forked this one.
+    /// The process that forked this one attached to these mailboxes.
     #[error("these mailboxes belong to the parent process: attach again after forking")]
     Forked,
 }
@@ -53,15 +54,15 @@ pub enum MailboxError {
 pub struct MailSegment {
     mailboxes: core::Mailboxes<'static, SharedHost>,
     object: Arc<OwnedFd>,
-    /// Keeps what `mailboxes` points to. Declared, hence dropped, after it.
+    /// The memory of `mailboxes`. Declared after it, so it is dropped after it.
     _memory: Arc<MmapRaw>,
 }
 
 impl MailSegment {
-    /// Makes fresh mailboxes.
+    /// Makes new mailboxes.
     ///
     /// # Errors
-    /// Not enough memory, or a system call that failed; nothing is left then.
+    /// There is not enough memory, or a system call failed. Nothing is left then.
     pub fn create(geometry: MailGeometry) -> Result<Self, SegmentError> {
         let needed = geometry.length();
         let free = memory::available();
@@ -86,7 +87,7 @@ impl MailSegment {
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(SegmentError::Unsealed);
         }
-        // SAFETY: mapped writable; what it holds is checked, and may be a peer's garbage.
+        // SAFETY: mapped writable. The contents may be any bytes of a peer, and are checked.
         Self::with(object, |region, host| unsafe { core::Mailboxes::attach(region, host) })
     }
 
@@ -100,7 +101,7 @@ impl MailSegment {
         let memory = Arc::new(MmapOptions::new().map_raw(&object).map_err(mapping)?);
         let locks = ByteLocks::open(&object).map_err(system("open a lock on shared memory"))?;
         let start = NonNull::new(memory.as_mut_ptr()).ok_or(core::LayoutError::TooShort)?;
-        // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core, and
+        // SAFETY: mapped over its whole length, from an object sealed against shrinking. Only core uses it, and it is
         // kept as long as the result.
         let region = unsafe { Region::new(start, memory.len()) };
         let mailboxes = make(region, SharedHost::new(locks, Owner::ThisProcess))?;
@@ -110,7 +111,7 @@ impl MailSegment {
     /// Takes a seat.
     ///
     /// # Errors
-    /// All are taken, or a system call failed.
+    /// Every seat is taken, or a system call failed.
     pub fn sit(&self) -> Result<Mailboxes, MailboxError> {
         let locks = ByteLocks::open(&self.object).map_err(system("open a lock on shared memory"))?;
         let (pid, fork) = (std::process::id(), ForkId::current());
@@ -135,22 +136,22 @@ impl MailSegment {
         })
     }
 
-    /// The measures.
+    /// Returns the geometry.
     pub fn geometry(&self) -> MailGeometry {
         self.mailboxes.geometry()
     }
 
-    /// The version of the latest message of a mailbox. Needs no seat.
+    /// Returns the version of the latest message of a mailbox. Needs no seat.
     pub fn version(&self, index: u32) -> Option<u64> {
         self.mailboxes.version(index)
     }
 
-    /// Sleeps until some mailbox may have a new message, at most 50 ms, and not at all if `look` finds one.
+    /// Sleeps until some mailbox may have a new message, at most 50 ms, and not at all if `look` returns true.
     pub fn sleep_unless(&self, look: impl FnOnce() -> bool) -> WaitResult {
         self.mailboxes.sleep_unless(look, None)
     }
 
-    /// Clears up after users that died; returns how many.
+    /// Reclaims the seats of dead processes. Returns how many there were.
     pub fn reclaim_dead(&self) -> u32 {
         self.mailboxes.reclaim_dead()
     }
@@ -177,10 +178,10 @@ pub struct Message {
     pub bytes: Vec<u8>,
 }
 
-/// Mailboxes, for one user: it has a seat, and does one thing at a time. A thread that wants to do another
-/// [takes a seat of its own](Mailboxes::try_clone).
+/// The mailboxes, for one user. It has a seat, and does one thing at a time. Another thread [takes a seat of its
+/// own](Mailboxes::try_clone).
 ///
-/// A server's are attached to by its port, `Mailboxes::attach(9000)`; these are made here:
+/// A program attaches to a server's mailboxes by its port, `Mailboxes::attach(9000)`. It makes its own like this:
 ///
 /// ```
 /// use whorl::{MailGeometry, MailSegment};
@@ -194,7 +195,7 @@ pub struct Message {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Mailboxes {
-    /// Dropped first, and by hand: a forked child must not leave its parent's seat.
+    /// Dropped first, and by hand, because a forked child must not leave its parent's seat.
     user: ManuallyDrop<core::User<'static, SharedHost>>,
     /// Holds the seat's byte. Dropped after the seat is left, and before the memory is unmapped.
     _locks: ByteLocks,
@@ -206,20 +207,20 @@ pub struct Mailboxes {
 }
 
 impl Mailboxes {
-    /// How many there are; they are numbered from 0.
+    /// Returns the number of mailboxes, which are numbered from 0.
     pub fn count(&self) -> u32 {
         self.segment.geometry().boxes()
     }
 
-    /// The most bytes that a message can have.
+    /// Returns the most bytes that a message can have.
     pub fn capacity(&self) -> usize {
         self.segment.geometry().capacity() as usize
     }
 
-    /// Another seat at the same mailboxes.
+    /// Takes another seat at these mailboxes.
     ///
     /// # Errors
-    /// As [`MailSegment::sit`].
+    /// Every seat is taken, or a system call failed.
     pub fn try_clone(&self) -> Result<Self, MailboxError> {
         let mut other = self.segment.sit()?;
         other.connection.clone_from(&self.connection);
@@ -232,10 +233,10 @@ impl Mailboxes {
         self
     }
 
-    /// The latest message of mailbox `index`. Reading does not consume.
+    /// Returns the latest message of mailbox `index`, and leaves it in the mailbox.
     ///
     /// # Blocking
-    /// Waits for at most one writer. One that dies is noticed and cleared away; a stopped one is waited for.
+    /// Waits for at most one writer. A writer that dies is detected and reclaimed. The call waits for a stopped one.
     ///
     /// # Errors
     /// There is no such mailbox, or no memory.
@@ -243,13 +244,13 @@ impl Mailboxes {
         self.read_with(index, None, |message, version| Message { version, bytes: message.to_vec() })
     }
 
-    /// Lets `look` see the latest message, which lies in private memory, and its version.
+    /// Passes the latest message, which is in private memory, and its version to `look`.
     ///
     /// # Blocking
-    /// As [`read`](Self::read), until `deadline`.
+    /// Waits for at most one writer, until `deadline`.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and the deadline.
+    /// There is no such mailbox, no memory, or the deadline passed.
     pub fn read_with<R>(
         &mut self,
         index: u32,
@@ -269,14 +270,14 @@ impl Mailboxes {
         }
     }
 
-    /// Copies the latest message to the beginning of `buffer`; returns its version and length. Where it does not fit, the
-    /// error says how long it is.
+    /// Copies the latest message to the beginning of `buffer`. Returns its version and length. If it does not fit, the
+    /// error holds its length.
     ///
     /// # Blocking
-    /// As [`read`](Self::read), until `deadline`.
+    /// Waits for at most one writer, until `deadline`.
     ///
     /// # Errors
-    /// As [`read`](Self::read), the deadline, and [`MailReadError::TooShort`].
+    /// There is no such mailbox, the deadline passed, or [`MailReadError::TooShort`].
     pub fn read_into(
         &mut self,
         index: u32,
@@ -288,11 +289,11 @@ impl Mailboxes {
         Ok((message.version, message.length))
     }
 
-    /// Replaces the message of mailbox `index`, as a whole; returns its version.
+    /// Replaces the message of mailbox `index`, as a whole. Returns its version.
     ///
     /// # Blocking
-    /// Waits for the writers that come first and the readers that are in. Who dies is noticed and cleared away; who is
-    /// stopped is waited for.
+    /// Waits for the writers that come first and the readers that are in. A process that dies is detected and
+    /// reclaimed. The call waits for a stopped one.
     ///
     /// # Errors
     /// There is no such mailbox, or the message is longer than its capacity.
@@ -300,10 +301,10 @@ impl Mailboxes {
         self.write_until(index, message, None)
     }
 
-    /// The same, until `deadline`.
+    /// Replaces the message of mailbox `index`, as a whole, until `deadline`. Returns its version.
     ///
     /// # Errors
-    /// As [`write`](Self::write), and the deadline.
+    /// There is no such mailbox, the message is longer than its capacity, or the deadline passed.
     pub fn write_until(
         &mut self,
         index: u32,
@@ -314,7 +315,7 @@ impl Mailboxes {
         Ok(self.user.write(index, message, deadline)?)
     }
 
-    /// The version of the latest message of mailbox `index`.
+    /// Returns the version of the latest message of mailbox `index`.
     ///
     /// # Errors
     /// There is no such mailbox.
@@ -322,14 +323,14 @@ impl Mailboxes {
         self.segment.version(index).ok_or(MailboxError::Wait(WaitError::NoSuchBox))
     }
 
-    /// The latest message of mailbox `index`, once it is newer than version `than`; nothing if it could not be read before
-    /// `deadline`. How much the version grew says how many messages were missed.
+    /// Returns the latest message of mailbox `index` when it is newer than version `than`, or `None` if it could not be
+    /// read before `deadline`. The growth of its version shows how many messages were missed.
     ///
     /// # Blocking
-    /// Waits for a writer, then as [`read`](Self::read); both until `deadline`.
+    /// Waits for a new message, and then for at most one writer, until `deadline`.
     ///
     /// # Errors
-    /// As [`read_with`](Self::read_with), but for the deadline.
+    /// There is no such mailbox, or no memory.
     pub fn wait_newer(
         &mut self,
         index: u32,
@@ -340,7 +341,7 @@ impl Mailboxes {
         if self.wait_for_version(index, than, deadline)?.is_none() {
             return Ok(None);
         }
-        // A writer may own the mailbox by now, and be stopped.
+        // A writer may own the mailbox by now, and may be stopped.
         match self.read_with(index, deadline, |message, version| Message { version, bytes: message.to_vec() })
         {
             Err(error) if error.lock_error() == Some(LockError::TimedOut) => Ok(None),
@@ -348,11 +349,11 @@ impl Mailboxes {
         }
     }
 
-    /// The version of the latest message of mailbox `index`, once it is newer than version `than`; nothing if that did not
-    /// happen before `deadline`. Reads no message, so no writer can hold this up.
+    /// Returns the version of the latest message of mailbox `index` when it is newer than version `than`, or `None` if
+    /// there is none before `deadline`. Reads no message, so no writer delays it.
     ///
     /// # Blocking
-    /// Waits for a writer.
+    /// Waits for a new message, until `deadline`.
     ///
     /// # Errors
     /// There is no such mailbox, or a signal asks this process to stop.
@@ -370,8 +371,8 @@ impl Mailboxes {
         }
     }
 
-    /// Makes room for a message. At least twice as much as before: a hostile peer that makes its message one byte longer
-    /// each time must not keep us here.
+    /// Makes room for a message, at least twice as much as before. Otherwise a hostile peer that makes its message one
+    /// byte longer each time could keep the caller here.
     fn grow(&mut self, needed: usize) -> Result<(), MailboxError> {
         let needed = needed.max(2 * self.buffer.len()).min(self.capacity());
         let more = needed.saturating_sub(self.buffer.len());
@@ -401,7 +402,7 @@ impl Drop for Mailboxes {
 }
 
 impl MailboxError {
-    /// Whether the lock could not be had in time, or the wait was interrupted.
+    /// Returns the error of the lock, if its deadline passed or the wait was interrupted.
     pub fn lock_error(&self) -> Option<LockError> {
         match self {
             Self::Read(MailReadError::Lock(why)) | Self::Write(MailWriteError::Lock(why)) => Some(*why),

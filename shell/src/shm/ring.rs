@@ -1,9 +1,9 @@
-//! A ring in memory objects: create, reserve, seal, map, hand over.
+//! A ring in memory objects: create, reserve, seal, map, transfer.
 //!
-//! A segment is two memfds, never names that could leak. *Data* is written by the sender alone: once the sender has its
-//! mapping, the object is sealed against future writable mappings, so receivers can only read it. *Control* is written by
-//! all. Both are reserved in full before they are mapped, so that nothing is killed by SIGBUS later, and sealed against
-//! shrinking and growing.
+//! A segment is two memfds, so it has no name that could be left behind. Only the sender writes *data*: after it has
+//! its mapping, the object is sealed against future writable mappings, so receivers can only read it. All processes
+//! write *control*. Both are reserved in full before they are mapped, so that no process is killed by SIGBUS later, and
+//! sealed against resizing.
 
 use crate::os::error::OsError;
 use crate::os::futex::MAX_YIELDS;
@@ -24,7 +24,7 @@ use whorl_core::layout::{Geometry, LayoutError, Region, Ring};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SegmentError {
-    /// The machine, or a control group we are in, has not enough memory.
+    /// The machine, or a control group of this process, has not enough memory.
     #[error("not enough memory: needs {}, {} is free", memory::in_words(*needed), memory::in_words(*free))]
     NoMemory {
         /// Bytes needed.
@@ -35,10 +35,10 @@ pub enum SegmentError {
     /// A system call failed.
     #[error("{error}{hint}", error = .0, hint = hint(.0))]
     System(#[from] OsError),
-    /// The objects hold no ring that we can use.
+    /// The objects hold no ring that this process can use.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A peer handed over an object that it could still truncate under us.
+    /// The peer could still truncate an object that it sent.
     #[error("the shared memory is not sealed against resizing")]
     Unsealed,
 }
@@ -69,7 +69,7 @@ impl Segment {
     /// Makes a segment, and the ring in it for its sender: [`reserve`](Self::reserve) and [`own`](Self::own).
     ///
     /// # Errors
-    /// Not enough memory, or a system call that failed; nothing is left then.
+    /// There is not enough memory, or a system call failed. Nothing is left then.
     pub fn create(geometry: Geometry) -> Result<(Self, OwnedSharedRing), SegmentError> {
         let segment = Self::reserve(geometry)?;
         let ring = segment.own(geometry)?;
@@ -79,7 +79,7 @@ impl Segment {
     /// Makes the objects, with all their memory reserved, and nothing in them yet.
     ///
     /// # Errors
-    /// As [`create`](Self::create).
+    /// There is not enough memory, or a system call failed. Nothing is left then.
     pub fn reserve(geometry: Geometry) -> Result<Self, SegmentError> {
         let needed = geometry.data_length() + geometry.control_length();
         let free = memory::available();
@@ -99,12 +99,12 @@ impl Segment {
         Self { yields, ..self }
     }
 
-    /// A segment that another process handed over. [`attach`](Self::attach) checks it before any part of it is used.
+    /// Returns a segment that another process sent. [`attach`](Self::attach) checks it before any part of it is used.
     pub fn received(data: OwnedFd, control: OwnedFd) -> Self {
         Self { data, control, yields: MAX_YIELDS }
     }
 
-    /// The objects, to be handed over: data, control.
+    /// Returns the objects to send to another process: data, control.
     pub fn objects(&self) -> [BorrowedFd<'_>; 2] {
         [self.data.as_fd(), self.control.as_fd()]
     }
@@ -113,7 +113,7 @@ impl Segment {
     /// mapping of the data, and no process can make another one: a second call fails in every process.
     ///
     /// # Errors
-    /// A system call that failed.
+    /// A system call failed.
     pub fn own(&self, geometry: Geometry) -> Result<OwnedSharedRing, SegmentError> {
         let data = MmapOptions::new().map_raw(&self.data).map_err(mapping)?;
         data.advise(Advice::DontFork).map_err(mapping)?;
@@ -124,8 +124,8 @@ impl Segment {
         let host = self.host(Owner::ThisProcess)?;
         let memory = Arc::new([data, control]);
         let [data, control] = regions(&memory);
-        // SAFETY: both mappings are writable and apart, and no process uses them yet: the seals were free a moment ago. They
-        // live as long as `memory`, which the result keeps.
+        // SAFETY: both mappings are writable and apart. No process uses them yet, because the seals were free a moment
+        // ago. They live as long as `memory`, which the result keeps.
         let ring = unsafe { Ring::create(data, control, geometry, nonce(), host) }?;
         // SAFETY: the ring lies in these mappings.
         Ok(unsafe { MappedRingOwner::new(ring, memory) })
@@ -148,16 +148,16 @@ impl Segment {
         let host = self.host(owner)?;
         let memory = Arc::new([data, control]);
         let [data, control] = regions(&memory);
-        // SAFETY: control is writable; what they hold is checked, and may be a peer's garbage.
+        // SAFETY: control is writable. The contents may be any bytes of a peer, and are checked.
         let ring = unsafe { Ring::attach(data, control, host) }?;
         // SAFETY: as above.
         Ok(unsafe { MappedRing::new(ring, memory) })
     }
 
-    /// A description of one's own of the control object, to hold a seat's or the owner's byte.
+    /// Opens a new file description of the control object, to hold a seat's or the owner's byte.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's error.
     pub fn byte_locks(&self) -> Result<ByteLocks, SegmentError> {
         ByteLocks::open(&self.control).map_err(system("open a lock on shared memory"))
     }
@@ -167,7 +167,7 @@ impl Segment {
     }
 }
 
-/// A memory object of exactly `length` bytes, all of them reserved.
+/// Returns a memory object of exactly `length` bytes, all of them reserved.
 pub(crate) fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let object = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
@@ -175,7 +175,7 @@ pub(crate) fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
         other => other,
     }
     .map_err(system("create shared memory"))?;
-    // The default is 0777, with which anybody who sees our /proc entry could open it.
+    // The default is 0777, and then every user that sees this process's /proc entry could open it.
     rustix::fs::fchmod(&object, Mode::RUSR | Mode::WUSR).map_err(system("protect shared memory"))?;
     rustix::fs::fallocate(&object, FallocateFlags::empty(), 0, length)
         .map_err(system("reserve shared memory"))?;
@@ -184,7 +184,7 @@ pub(crate) fn object(name: &str, length: u64) -> Result<OwnedFd, SegmentError> {
     Ok(object)
 }
 
-/// What tells this segment from others: no secret.
+/// Returns a number that distinguishes this segment from others. It is no secret.
 pub(crate) fn nonce() -> u64 {
     let age = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.subsec_nanos());
     u64::from(std::process::id()) << 32 | u64::from(age)
@@ -194,11 +194,11 @@ pub(crate) fn mapping(error: std::io::Error) -> SegmentError {
     OsError::io("map shared memory", &error).into()
 }
 
-/// Both mappings as core sees them. Private: the caller keeps `memory` for as long as the regions are used.
+/// Returns both mappings as core sees them. The caller keeps `memory` for as long as it uses the regions.
 fn regions(memory: &Arc<[MmapRaw; 2]>) -> [Region<'static>; 2] {
     memory.each_ref().map(|map| {
         let start = NonNull::new(map.as_mut_ptr()).expect("a mapping has an address");
-        // SAFETY: mapped over its whole length, from an object sealed against shrinking; reached only through core.
+        // SAFETY: mapped over its whole length, from an object sealed against shrinking. Only core uses it.
         unsafe { Region::new(start, map.len()) }
     })
 }

@@ -22,12 +22,12 @@ impl Default for Checksum {
 }
 
 impl Checksum {
-    /// Over nothing yet.
+    /// Returns the checksum of no bytes.
     pub(super) fn new() -> Self {
         Self { state: State::new() }
     }
 
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         #[cfg(target_pointer_width = "64")]
         self.state.write(bytes);
@@ -35,7 +35,7 @@ impl Checksum {
         self.state.update(bytes);
     }
 
-    /// Takes in `length` zero bytes.
+    /// Adds `length` zero bytes.
     pub(super) fn update_zeros(&mut self, mut length: u64) {
         static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         while length > 0 {
@@ -45,7 +45,7 @@ impl Checksum {
         }
     }
 
-    /// The checksum.
+    /// Returns the checksum.
     pub(super) fn finish(&self) -> Sum {
         #[cfg(target_pointer_width = "64")]
         let sum = self.state.finish_128();
@@ -55,7 +55,7 @@ impl Checksum {
     }
 }
 
-/// A checksum's 32 hex digits.
+/// Formats a checksum as 32 hex digits.
 pub fn hex(sum: Sum) -> String {
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,5 @@
-//! The sockets of the receivers that are sent to, and what is on its way to each. A receiver that has gone leaves nothing open.
+//! The sockets of the receivers, and the bytes that are on their way to each. The connection of a receiver that has
+//! gone is closed.
 
 use crate::channel::transport::socket::NewPeer;
 use crate::os::close_on_fork::CloseOnForkFd;
@@ -7,7 +8,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 
-/// One receiver's socket, and what is on its way to it.
+/// One receiver's socket, and the bytes that are on their way to it.
 pub(super) struct Connection {
     pub socket: Arc<CloseOnForkFd>,
     /// How many bytes of the source were framed for it, holes included.
@@ -17,12 +18,12 @@ pub(super) struct Connection {
     pub pending_sent: usize,
     /// Bytes of the current frame's body still to come.
     pub body: usize,
-    /// The end is on its way: with that it has everything.
+    /// The end is on its way. After that the receiver has everything.
     pub ending: bool,
 }
 
 impl Connection {
-    /// The byte of the source that it is sent next.
+    /// Returns the byte of the source that is sent to it next.
     pub(super) fn position(&self) -> u64 {
         self.at - self.body as u64
     }
@@ -32,12 +33,12 @@ impl Connection {
 #[derive(Default)]
 pub(super) struct Connections {
     all: Vec<Option<Connection>>,
-    /// How far the fastest receiver was framed, of all there ever were.
+    /// The furthest position that was framed for any receiver so far.
     fastest: u64,
 }
 
 impl Connections {
-    /// Adds a receiver, to be sent everything from `at` on, and returns its place.
+    /// Adds a receiver that gets everything from `at` on. Returns its place.
     pub(super) fn add(&mut self, epoll: &OwnedFd, new: NewPeer, at: u64) -> Result<usize, Errno> {
         let NewPeer { socket, place, from_first: _ } = new;
         let place = place as usize;
@@ -52,22 +53,22 @@ impl Connections {
         Ok(place)
     }
 
-    /// Returns the connection at a place; `None` if its receiver has gone, or has everything.
+    /// Returns the connection at a place, or `None` if its receiver has gone or has everything.
     pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut Connection> {
         self.all.get_mut(place)?.as_mut()
     }
 
-    /// One more frame was begun, up to `at`.
+    /// Records that a frame was begun that ends at `at`.
     pub(super) fn reach(&mut self, at: u64) {
         self.fastest = self.fastest.max(at);
     }
 
-    /// Returns how far the fastest receiver was framed, of all there ever were.
+    /// Returns the furthest position that was framed for any receiver so far.
     pub(super) fn fastest(&self) -> u64 {
         self.fastest
     }
 
-    /// Returns how far the slowest connected receiver was sent; `None` without any.
+    /// Returns the position of the slowest connected receiver, or `None` if there is none.
     pub(super) fn slowest(&self) -> Option<u64> {
         self.all.iter().flatten().map(Connection::position).min()
     }
@@ -75,7 +76,7 @@ impl Connections {
     /// Removes a receiver.
     pub(super) fn remove(&mut self, epoll: &OwnedFd, place: usize) {
         if let Some(connection) = self.all.get_mut(place).and_then(Option::take) {
-            // Closing alone is not enough: the transport may have a copy.
+            // Closing alone is not enough, because the transport may have a copy.
             let _ = epoll::delete(epoll, &connection.socket);
         }
     }

@@ -1,4 +1,4 @@
-//! One source to forked receivers.
+//! Copying one source to forked receivers.
 
 use super::checksum::{Sum, hex};
 use super::destination::Warning;
@@ -47,15 +47,15 @@ pub struct PeerOutcome {
     pub pid: i32,
     /// Its file.
     pub path: PathBuf,
-    /// Bytes it wrote.
+    /// The bytes that it wrote.
     pub bytes: u64,
-    /// The checksum of its file, where one was asked for.
+    /// The checksum of its file, if it was asked for.
     pub checksum: Option<Sum>,
     /// How long the receiver took.
     pub seconds: f64,
     /// The reason that it has no file; `None` if it has one.
     pub fault: Option<Fault>,
-    /// What its complete file lacks.
+    /// What is missing of its complete file.
     pub warnings: Vec<Warning>,
 }
 
@@ -66,14 +66,15 @@ impl PeerOutcome {
     }
 }
 
-/// Copies the source to every peer, and returns when all of them have ended. Only for processes with one thread: it forks.
+/// Copies the source to every peer, and returns when all of them have ended. Only a process with one thread may call
+/// it, because it forks.
 ///
 /// # Blocking
-/// Until the source ends and the slowest receiver is done. A receiver that is stopped is waited for, and `observer` sees it.
+/// Until the source ends and the slowest receiver has finished. It waits for a stopped receiver, which `observer` sees.
 ///
 /// # Errors
-/// The reason that nothing was copied, or that the copying stopped. No file has its final name then, except those of receivers
-/// that were done before.
+/// The reason that nothing was copied, or that the copy stopped. Then no file has its final name, except those of
+/// receivers that had finished before.
 pub fn copy(plan: &Plan, observer: ProgressObserver) -> Result<Outcome, CopyError> {
     if plan.transport == TransportKind::Shm && !crate::os::file::is_proc_mounted() {
         return Err(CopyError::NoProc);
@@ -96,7 +97,8 @@ fn copy_through_ring(
 ) -> Result<(u64, Vec<PeerOutcome>), CopyError> {
     let geometry = context.plan.geometry()?;
     let segment = Segment::reserve(geometry)?.with_yields(FEW_YIELDS);
-    // Before the forks: children inherit neither the writable mapping, nor a right to make another one.
+    // This comes before the forks, because children must inherit neither the writable mapping nor a right to make
+    // another one.
     let ring = segment.own(geometry)?;
     let joined = Arc::new(EventFd::new().map_err(cannot("make an event"))?);
     let parent = rustix::process::getpid();
@@ -119,7 +121,7 @@ fn copy_through_ring(
         observer: Some(observer),
     };
     let mut sender = Sender::over(setup).inspect_err(|_| kill_receivers(context, &peers))?;
-    // The sender lives until every receiver has ended: dropping it earlier would break the stream off.
+    // The sender lives until every receiver has ended. Dropping it earlier would break the stream off.
     sender.begin(true, source.length());
     let _ = sender.wait_for_peers(PeerTable::wait_forked);
     let mut source = HashingReader::new(source, context.plan.write.verify);
@@ -162,8 +164,8 @@ fn copy_through_sockets(
     conclude(context, &peers, result, status.sent())
 }
 
-/// Forks all receivers. If one cannot be forked, the others are killed. `prepare` makes what one receiver takes with it, and
-/// returns its place if the receiver has one; in the child, `connect` opens the transport.
+/// Forks all receivers. If one cannot be forked, kills the others. `prepare` makes what one receiver takes along, and
+/// returns its place if it has one. In the child, `connect` opens the transport.
 fn fork_receivers<T>(
     context: &CopyContext<'_>,
     source: &Source,
@@ -197,13 +199,14 @@ fn fork_receivers<T>(
     Ok((peers, Receivers::Forked(ForkedPeers { reports, joined, on_lost })))
 }
 
-/// Ends a copy for which there is no control thread.
+/// Ends a copy that has no control thread.
 fn kill_receivers(context: &CopyContext<'_>, peers: &PeerTable) {
     peers.kill_forked();
     (1..=context.plan.peers).for_each(|peer| context.directory.remove_part(peer));
 }
 
-/// Ends the receivers of a copy that failed, and returns the result of each. `sent` is the number of bytes that were sent.
+/// Ends the receivers of a copy that failed, and returns the result of each. `sent` is the number of bytes that were
+/// sent.
 fn conclude(
     context: &CopyContext<'_>,
     peers: &PeerTable,

@@ -1,5 +1,5 @@
-//! The destination of the bytes: a file that gets its name only when it is complete ([`NewFile`]). The surviving process removes
-//! the `.part` file of a killed receiver.
+//! The destination of the bytes: a file that gets its name only when it is complete ([`NewFile`]). If a receiver is
+//! killed, the surviving process removes its `.part` file.
 
 use super::checksum::{Checksum, Sum};
 use super::source::{Chunk, extent};
@@ -37,21 +37,21 @@ pub(super) struct Destination<'a> {
     written: u64,
     ends_in_hole: bool,
     options: WriteOptions,
-    /// Whole pages bypass the page cache: as durable and as fast, for a fraction of the CPU time.
+    /// Writes whole pages past the page cache. That is as durable and as fast, and uses a fraction of the CPU time.
     direct: bool,
 }
 
 /// Direct writes are multiples of this, which is enough for every disk.
 const DIRECT: usize = 4096;
 
-/// Errors that say that a directory cannot be synced, rather than that its disk fails.
+/// Errors that mean that a directory cannot be synced, and not that its disk fails.
 const NOT_SYNCED: [Errno; 6] =
     [Errno::INVAL, Errno::BADF, Errno::OPNOTSUPP, Errno::NOSYS, Errno::ACCESS, Errno::PERM];
 
-/// What a complete file lacks.
+/// What is missing of a complete file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Warning {
-    /// Something of the source that the file system refuses, with the reason.
+    /// An attribute of the source that the file system refuses, with the reason.
     NotKept(String),
     /// The file is on the disk. Its name may not be, because the directory cannot be synced for this reason.
     NotSynced(String),
@@ -68,23 +68,23 @@ impl std::fmt::Display for Warning {
     }
 }
 
-/// What could not be done with a file.
+/// Why a file could not be made or written.
 #[derive(Debug, Error)]
 pub enum DestinationError {
     /// A system call failed.
     #[error(transparent)]
     System(#[from] OsError),
-    /// The name belongs to something that is never replaced.
+    /// The name belongs to a file that is never replaced.
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
 impl<'a> Destination<'a> {
-    /// Creates a file that is called `name` in `directory` when it is complete, and `part` where it needs a name before. It has
-    /// the permissions `mode`, less the umask.
+    /// Creates a file that gets the name `name` in `directory` when it is complete, and `part` before if it needs a
+    /// name. It has the permissions `mode`, less the umask.
     ///
     /// # Errors
-    /// It cannot be created; or `name` exists, and it must be kept or is no regular file or link to one.
+    /// It cannot be created; or `name` exists and must be kept, or is no regular file or link to one.
     pub(super) fn create(
         directory: BorrowedFd<'a>,
         name: &'a OsStr,
@@ -104,7 +104,7 @@ impl<'a> Destination<'a> {
     /// Appends a payload. A hole is not stored.
     ///
     /// # Errors
-    /// Most often: no space. The file is not to be used afterwards.
+    /// The error of the write, most often that there is no space. The file must not be used afterwards.
     pub(super) fn put(&mut self, payload: &Payload<'_>) -> Result<(), DestinationError> {
         if let Payload::Hole(length) = payload {
             self.written = self.written.saturating_add(*length);
@@ -117,7 +117,7 @@ impl<'a> Destination<'a> {
             let is_whole = payload.is_aligned(DIRECT)
                 && length.is_multiple_of(DIRECT)
                 && self.written.is_multiple_of(DIRECT as u64);
-            // The last block is seldom whole; and some file systems have rules of their own.
+            // The last block is seldom whole, and some file systems have other rules.
             let direct = is_whole.then(|| payload.write_to(self.file.as_fd(), 0, Some(self.written)));
             if direct == Some(Ok(length)) {
                 done = length;
@@ -153,9 +153,9 @@ impl<'a> Destination<'a> {
         let (mut at, mut data_until) = (0, 0);
         while at < self.written {
             if crate::os::signal::stop_signal().is_some() {
-                return Err(cannot("read back")(Errno::INTR).into()); // a file's reading is not interrupted by itself
+                return Err(cannot("read back")(Errno::INTR).into()); // reading a file is not interrupted otherwise
             }
-            // The zeros of a hole are not read, so the time depends on what is stored.
+            // Does not read the zeros of a hole, so the time depends only on the stored bytes.
             let room = match extent(&self.file, at, &mut data_until).map_err(cannot("read back"))? {
                 Chunk::Hole(length) => {
                     sum.update_zeros(length);
@@ -178,10 +178,10 @@ impl<'a> Destination<'a> {
         Ok(sum.finish())
     }
 
-    /// Gives the file the times and extended attributes of the source. Attributes that only the kernel or a file system
-    /// sets are left out, and so are those that give rights (`security.*`), as set-user-ID bits are.
+    /// Gives the file the times and extended attributes of the source. Leaves out attributes that only the kernel or a
+    /// file system sets, and those that give rights (`security.*`), as set-user-ID bits do.
     ///
-    /// Returns what this file system refuses.
+    /// Returns a warning for each attribute that this file system refuses.
     ///
     /// # Errors
     /// The length of the file cannot be set.
@@ -201,7 +201,7 @@ impl<'a> Destination<'a> {
         if attributes.is_empty() {
             return;
         }
-        // Attributes ask for permission to write each time, not when the file is opened.
+        // Setting an attribute needs permission to write each time, not only when the file is opened.
         let mode = rustix::fs::fstat(&self.file).map_or(0o777, |stat| stat.st_mode & 0o777);
         let set_mode = |mode| rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
         let was_opened_up = mode & 0o200 == 0 && set_mode(mode | 0o200).is_ok();
@@ -219,7 +219,7 @@ impl<'a> Destination<'a> {
     }
 
     fn set_times(&self, source: &Stat) -> Result<(), Errno> {
-        // `as _`: how wide nanoseconds are depends on the machine.
+        // `as _`: the width of nanoseconds depends on the machine.
         let times = Timestamps {
             last_access: Timespec { tv_sec: source.st_atime, tv_nsec: source.st_atime_nsec as _ },
             last_modification: Timespec { tv_sec: source.st_mtime, tv_nsec: source.st_mtime_nsec as _ },
@@ -227,12 +227,13 @@ impl<'a> Destination<'a> {
         rustix::fs::futimens(&self.file, &times)
     }
 
-    /// Gives the complete file its name, and replaces the file that had it. A symbolic link is replaced, not followed.
+    /// Gives the complete file its name, and replaces a file that had it. A symbolic link is replaced, not followed.
     ///
-    /// Returns a warning where the file is on the disk and its name may not be.
+    /// Returns a warning if the file is on the disk and its name may not be.
     ///
     /// # Errors
-    /// It stays without that name, and nothing is left of it. Or it has its name, and writing the directory to disk failed.
+    /// The file did not get its name, and nothing is left of it. Or it has its name, and writing the directory to disk
+    /// failed.
     pub(super) fn commit(mut self) -> Result<Option<Warning>, DestinationError> {
         self.set_length()?;
         flush(&self.file).map_err(cannot("write"))?;
@@ -244,7 +245,7 @@ impl<'a> Destination<'a> {
         let synced = if self.options.fsync { sync_directory(self.directory) } else { Ok(()) };
         match synced {
             Ok(()) => Ok(None),
-            // The file system has no such call for directories, or the directory cannot be opened for it.
+            // The file system cannot sync directories, or the directory cannot be opened for it.
             Err(error) if NOT_SYNCED.contains(&error) => {
                 Ok(Some(Warning::NotSynced(crate::os::error::reason(error))))
             }
@@ -252,11 +253,11 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Sets the length: a hole at the end exists only within it.
+    /// Sets the length, because a hole at the end exists only within the length.
     fn set_length(&mut self) -> Result<(), DestinationError> {
         if self.ends_in_hole {
             match rustix::fs::ftruncate(&self.file, self.written) {
-                // Some FUSE file systems cannot lengthen a file, except by writing to it.
+                // Some FUSE file systems can lengthen a file only by writing to it.
                 Err(error @ (Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL)) => {
                     if self.direct {
                         set_direct(&self.file, false).map_err(cannot("write"))?;
@@ -274,10 +275,10 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// Writes a small file in one go: complete under its name, or not at all.
+/// Writes a small file: complete under its name, or not at all.
 ///
 /// # Errors
-/// It cannot be made or written, or what has the name is not replaced.
+/// It cannot be made or written, or the file that has the name is not replaced.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
     let Some(name) = path.file_name() else { return Err(cannot("create the file")(Errno::ISDIR).into()) };
     let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
@@ -294,7 +295,7 @@ pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Waits until the names in a directory are on the disk. Only this opens the directory for reading.
+/// Waits until the names in a directory are on the disk. Only this function opens the directory for reading.
 fn sync_directory(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::fsync(rustix::fs::openat(directory, ".", flags, Mode::empty())?)
@@ -314,13 +315,14 @@ fn shown(name: &CStr) -> String {
     crate::os::escape::shown(Path::new(OsStr::from_bytes(name.to_bytes())))
 }
 
-/// Returns whether an attribute is of the kinds that users set: their own, and access control lists. Other attributes belong to
-/// one file system (`btrfs.compression`, `system.nfs4_acl`, `trusted.overlay.origin`), and another one need not know them.
+/// Returns whether an attribute is of a kind that users set: their own, and access control lists. Other attributes
+/// belong to one file system (`btrfs.compression`, `system.nfs4_acl`, `trusted.overlay.origin`), and another one may
+/// not know them.
 fn is_user_attribute(name: &CStr) -> bool {
     name.to_bytes().starts_with(b"user.") || name == c"system.posix_acl_access"
 }
 
-/// Returns the attributes of a source that may be copied. Attributes of the kind `security` are not: file capabilities give
+/// Returns the attributes of a source that may be copied. Those of the kind `security` may not: file capabilities give
 /// rights as set-user-ID bits do, and labels and signatures are this system's own statements about a file.
 fn attributes(source: BorrowedFd<'_>, refused: &mut Vec<Warning>) -> Vec<(CString, Vec<u8>)> {
     let mut names = vec![0; 1 << 16]; // the kernel's own limit for the list

@@ -1,7 +1,8 @@
 //! Sending one source through many sockets at once.
 //!
-//! The kernel sends a regular file (sendfile), to each receiver from a position of its own. Anything else passes through a window
-//! of blocks in the sender: the slowest receiver holds back the reading, so memory stays bounded.
+//! The kernel sends a regular file (sendfile), to each receiver from a position of its own. Any other source passes
+//! through a window of blocks in the sender. The sender reads only as far as the slowest receiver allows, so memory is
+//! bounded.
 
 use super::checksum::Checksum;
 use super::connections::Connections;
@@ -23,42 +24,42 @@ use rustix::net::SendFlags;
 use std::time::{Duration, Instant};
 use whorl_core::error::End;
 
-/// The most bytes in one frame, and about the most that one receiver is sent before the others have their turn.
+/// The most bytes in one frame, and about the most bytes for one receiver before the others have their turn.
 const TURN: usize = 1 << 18;
 
 /// What ended a connection's turn.
 enum Turn {
     /// The socket is full, or the source has nothing yet.
     Wait,
-    /// It had its share.
+    /// It had its share of the turn.
     Again,
-    /// It has everything, or is gone.
+    /// It has everything, or has gone.
     Over,
 }
 
-/// The receivers that are sent to.
+/// The receivers of a source.
 pub(super) struct FanOut<'a> {
     pub transport: &'a SocketTransport,
     pub peers: &'a PeerTable,
     pub status: &'a SendStatus,
-    /// The longest wait for receivers of which none moves.
+    /// The longest wait while no receiver moves.
     pub timeout: Option<Duration>,
 }
 
-/// A source on its way to them.
+/// A source that is being sent.
 struct Sending<'a> {
     to: FanOut<'a>,
     source: &'a mut Source,
     connections: Connections,
     epoll: OwnedFd,
-    /// For sources that are no regular files.
+    /// For sources that are not regular files.
     window: Option<Window>,
-    /// Where bytes of a regular file are read to, once the kernel has refused to send from the file by itself.
+    /// The buffer for bytes of a regular file, if the kernel refused to send from the file itself.
     scratch: Option<Vec<u8>>,
-    /// The checksum so far, and up to where.
+    /// The checksum so far, and its position.
     sum: Option<Checksum>,
     summed: u64,
-    /// The total, once it is known.
+    /// The total, when it is known.
     total: Option<u64>,
 }
 
@@ -66,14 +67,14 @@ struct Sending<'a> {
 pub(super) const BLOCKS: usize = 8;
 
 impl<'a> FanOut<'a> {
-    /// Sends everything, to the end or until there is no point in going on. A stream passes through at most [`BLOCKS`] blocks of
-    /// `block` bytes. Returns the end record; `None` if no receiver came.
+    /// Sends everything, to the end or until no receiver needs more. A stream passes through at most [`BLOCKS`] blocks of
+    /// `block` bytes. Returns the end record, or `None` if no receiver joined.
     ///
     /// # Blocking
     /// On the source, and on the slowest receiver.
     ///
     /// # Errors
-    /// As [`send_blocks`](super::send_loop::send_blocks).
+    /// The errors of [`send_blocks`](super::send_loop::send_blocks).
     pub(super) fn send(
         self,
         source: &'a mut Source,
@@ -141,7 +142,7 @@ impl Sending<'_> {
         Ok(self.connections.add(&self.epoll, new, at).map_err(cannot("watch the sockets"))?)
     }
 
-    /// Removes the receivers that went, and admits those that came; returns the places of the latter.
+    /// Removes the receivers that left, and adds those that joined. Returns the places of the latter.
     fn admit_new(&mut self) -> Result<Vec<usize>, SendFailure> {
         let (gone, new) = self.to.transport.take_changes();
         gone.into_iter().for_each(|place| self.connections.remove(&self.epoll, place as usize));
@@ -155,7 +156,7 @@ impl Sending<'_> {
                 return Err(SendFailure::Interrupted);
             }
             if self.read_source()? {
-                // Receivers that waited for bytes rather than for their sockets have something to do now.
+                // Receivers that waited for bytes, and not for their sockets, can continue now.
                 ready = self.connections.places();
             }
             let mut again = Vec::new();
@@ -170,7 +171,7 @@ impl Sending<'_> {
             self.to.status.set_sent(most);
             ready = again;
             if self.connections.is_empty() {
-                // A receiver that came meanwhile is not refused.
+                // A receiver that joined in between is not refused.
                 ready.extend(self.admit_new()?);
                 if ready.is_empty()
                     && let Some(end) = self.end_of_all()?
@@ -181,7 +182,7 @@ impl Sending<'_> {
             }
             if ready.is_empty() && !self.may_read() {
                 let (status, timeout) = (self.to.status, self.to.timeout);
-                // While there is room to read into, the loop waits for the source, and no receiver is to blame.
+                // While the window has room, the loop waits for the source, and no receiver is reported as slow.
                 let changed = match self.window.as_ref().is_some_and(Window::has_room) && self.total.is_none()
                 {
                     true => self.wait(&mut ready, None)?,
@@ -197,20 +198,20 @@ impl Sending<'_> {
         }
     }
 
-    /// Called while there is no connection: `None` if more receivers may come, or else the end record, if there is one.
+    /// Called without a connection. Returns `None` if more receivers may join, or else the end record, if there is one.
     fn end_of_all(&mut self) -> Result<Option<Option<End>>, SendFailure> {
         let end = |total| End { total, checksum: self.sum.as_ref().map(Checksum::finish) };
         match (self.total, self.to.needs_receivers()) {
             (Some(total), _) => Ok(Some(Some(end(total)))),
             (None, true) => self.to.check().and(Err(SendFailure::NoReceivers)),
-            // A file can be sent again later; a stream continues for receivers that may come.
+            // A file can be sent again later. A stream continues for receivers that may join.
             (None, false) if self.window.is_none() => Ok(Some(None)),
             (None, false) => Ok(None),
         }
     }
 
-    /// Sleeps until a socket takes more, the source has more, a receiver came or went (true), or there is a reason to end; for
-    /// at most `timeout`.
+    /// Sleeps until a socket accepts more, the source has more, a receiver joined or left (then returns `true`), or
+    /// there is a reason to end; at most for `timeout`.
     fn wait(&mut self, ready: &mut Vec<usize>, timeout: Option<Duration>) -> Result<bool, SendFailure> {
         let mut changed = false;
         let mut events =
@@ -243,14 +244,16 @@ impl Sending<'_> {
         Ok(changed)
     }
 
-    /// The control thread cancelled, for a reason that may be gone: a receiver may have come after the last one went.
+    /// Checks why the control thread cancelled. The reason may be gone, because a receiver may have joined after the
+    /// last one left.
     fn check_cancelled(&mut self) -> Result<(), SendFailure> {
         // Drained before the check, so that no cancellation is missed.
         self.to.peers.cancel_event().drain();
         match (self.to.check(), self.total) {
             (Ok(()), _) => Ok(()),
             (Err(reason), None) => Err(reason),
-            // The last receiver has gone with everything, before the other sockets told that theirs are gone.
+            // The last receiver has left with everything, before the other sockets reported that their receivers are
+            // gone.
             (Err(_), Some(_)) => {
                 self.connections.remove_all(&self.epoll);
                 Ok(())
@@ -266,11 +269,11 @@ impl Sending<'_> {
         window.has_room() || window.start_without(self.slowest()) > window.start_without(0)
     }
 
-    /// Reads one block of a stream, if there is room and something to read.
+    /// Reads one block of a stream, if the window has room and the source has something.
     fn read_source(&mut self) -> Result<bool, SendFailure> {
         loop {
             let slowest = self.slowest();
-            // Blocks are kept while there is room, for receivers that come late.
+            // Blocks are kept while there is room, for receivers that join late.
             let Some(window) = self.window.as_mut().filter(|window| !window.has_room()) else { break };
             if self.to.transport.may_forget(window.start_without(slowest)) {
                 window.forget_before(slowest);
@@ -310,7 +313,8 @@ impl Sending<'_> {
         self.connections.slowest().unwrap_or(u64::MAX)
     }
 
-    /// The kernel sends a file without showing it, so the checksum is a pass of its own, close behind the fastest receiver.
+    /// Adds bytes to the checksum. The kernel sends a file without showing it, so this is a pass of its own, close
+    /// behind the fastest receiver.
     fn catch_up_sum(&mut self) -> Result<(), SendFailure> {
         let Some(sum) = self.sum.as_mut().filter(|_| self.window.is_none()) else { return Ok(()) };
         let fastest = self.connections.fastest();
@@ -319,7 +323,7 @@ impl Sending<'_> {
         }
         let mut buffer = vec![0; TURN];
         while self.summed < fastest {
-            // It can take long: holes are sent in no time.
+            // This can take long, because holes are sent in no time.
             if stop_signal().is_some() {
                 return Err(SendFailure::Interrupted);
             }
@@ -376,7 +380,7 @@ impl Sending<'_> {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(Turn::Wait),
                 Err(_) => {
-                    // Its process is gone, or will be; the control thread learns how.
+                    // Its process has gone, or will soon. The control thread learns how.
                     self.connections.remove(&self.epoll, place);
                     return Ok(Turn::Over);
                 }
@@ -384,7 +388,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Sends a part of the current frame's body; the outer error is the source's, the inner one the socket's.
+    /// Sends a part of the current frame's body. The outer error is the source's, the inner one the socket's.
     fn send_body(&mut self, place: usize, most: usize) -> Result<Result<usize, Errno>, SendFailure> {
         let Some(connection) = self.connections.get_mut(place) else { return Ok(Ok(0)) };
         let mut position = connection.position();
@@ -402,13 +406,13 @@ impl Sending<'_> {
                 self.to.transport.set_position(place as u32, connection.position());
             }
             Err(Errno::AGAIN | Errno::INTR | Errno::PIPE | Errno::CONNRESET) => {}
-            // No socket fails in another way, so it is the source that does.
+            // A socket fails in no other way, so the source failed.
             Err(error) => return Err(source_failed(SourceError::Read(error))),
         }
         Ok(sent)
     }
 
-    /// Starts the next frame; false if there is nothing to send yet.
+    /// Starts the next frame. Returns `false` if there is nothing to send yet.
     fn next_frame(&mut self, place: usize) -> Result<bool, SendFailure> {
         let Some(connection) = self.connections.get_mut(place) else { return Ok(false) };
         let at = connection.at;
@@ -440,7 +444,7 @@ impl Sending<'_> {
             }
             Chunk::End => {
                 connection.ending = true;
-                // The first to reach the end decides where it is, for all.
+                // The first receiver that reaches the end decides where it is, for all.
                 self.total = Some(at);
                 self.catch_up_sum()?;
                 let end = End { total: at, checksum: self.sum.as_ref().map(Checksum::finish) };
@@ -456,7 +460,7 @@ impl Sending<'_> {
     }
 }
 
-/// Sends a part of a regular file; the outer error is the source's, the inner one the socket's or the source's.
+/// Sends a part of a regular file. The outer error is the source's, the inner one the socket's or the source's.
 fn send_file(
     source: &Source,
     socket: &OwnedFd,

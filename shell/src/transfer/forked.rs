@@ -1,4 +1,4 @@
-//! The work of a forked receiver: it writes its file, and reports how that went.
+//! The work of a forked receiver: it writes its file, and reports the result.
 
 use super::destination::Destination;
 use super::plan::CopyContext;
@@ -38,7 +38,7 @@ impl From<ReceiveFailure> for Fault {
     }
 }
 
-/// Receives into a new file what arrives through the transport that `connect` opens.
+/// Receives a stream into a new file, through the transport that `connect` opens.
 pub(super) fn receive(
     context: &CopyContext<'_>,
     source: &Source,
@@ -100,7 +100,8 @@ pub(super) fn occupy_seat(
     Ok(Incoming::Ring(RingReceiver::new(receiver, locks)))
 }
 
-/// Opens this process's end of its socket. The parent kills a receiver that misses a signal, so the socket may block.
+/// Opens this process's end of its socket. The socket may block, because the parent kills a receiver that misses a
+/// signal.
 pub(super) fn open_stream(socket: OwnedFd) -> Result<Incoming, Fault> {
     let failed = |error| Fault::Own(cannot("receive")(error).to_string());
     let socket = CloseOnForkFd::of(socket).map_err(failed)?;

@@ -9,7 +9,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `copy`, `plan` | one source to forked receivers: the run, and what is checked before the first fork |
-//! | `forked`, `report` | the work of a forked receiver, and the report of it |
+//! | `forked`, `report` | the work of a forked receiver, and its report |
 //! | `send` | one source to receivers that find it by a name |
 //! | `send_loop` | a source into a ring |
 //! | `fan_out`, `connections`, `window` | a source into many sockets |

@@ -41,10 +41,10 @@ fn shown(text: &OsStr) -> String {
 pub const STDIN_NAME: &str = "stdin";
 
 impl Template {
-    /// The names a copy gives by default.
+    /// The default names of a copy.
     pub const DEFAULT: &str = "peer-{peer}_{name}";
 
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
     /// [`TemplateError::Unknown`].
@@ -70,7 +70,7 @@ impl Template {
     /// Checks that `peers` peers get different, possible file names for a source called `name`.
     ///
     /// # Errors
-    /// The reason that they do not.
+    /// Two peers would get the same name, or a name is not possible.
     pub fn check(&self, name: &OsStr, peers: u32) -> Result<(), TemplateError> {
         if peers > 1 && !self.parts.iter().any(|part| matches!(part, Part::Peer | Part::Pid)) {
             return Err(TemplateError::Collides);
@@ -92,7 +92,8 @@ impl Template {
         self.parts.iter().any(|part| matches!(part, Part::Pid))
     }
 
-    /// The name for one of `peers` peers. Peers count from 1 and are padded to the width of their number, at least 2.
+    /// Returns the name for one of `peers` peers. Peers count from 1, and their numbers are padded to the same width,
+    /// at least 2.
     pub fn name(&self, name: &OsStr, peer: u32, peers: u32, pid: i32) -> OsString {
         let width = peers.to_string().len().max(2);
         let mut result = Vec::new();

@@ -1,4 +1,4 @@
-//! What a copy is to do, and everything that can be refused before the first fork.
+//! The plan of a copy, and every check before the first fork.
 
 use super::destination::{self, WriteOptions};
 use super::names::{Template, TemplateError};
@@ -19,17 +19,17 @@ use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
 
-/// The most peers a copy can have.
+/// The most peers of a copy.
 pub const MAX_PEERS: u32 = 1000;
 
-/// What to copy where, and how.
+/// The plan of a copy.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The file to read; `-` is the standard input.
     pub source: PathBuf,
     /// How many receivers, 1 to [`MAX_PEERS`].
     pub peers: u32,
-    /// Where the files go; it is created if it does not exist.
+    /// The directory for the files. It is created if it does not exist.
     pub directory: PathBuf,
     /// The names of the files.
     pub template: Template,
@@ -48,28 +48,28 @@ pub struct Plan {
 /// Why nothing, or not everything, was copied.
 #[derive(Debug, Error)]
 pub enum CopyError {
-    /// The source.
+    /// The source failed.
     #[error("{}: {error}", crate::os::escape::shown(.path), error = .error)]
     Source {
-        /// Which one.
+        /// The path of the source.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: SourceError,
     },
-    /// The template.
+    /// The template does not work.
     #[error("the name template does not work: {0}")]
     Template(#[from] TemplateError),
-    /// A name that the file system cannot take.
+    /// The file system does not accept so long a name.
     #[error("the file name would have {length} bytes and {} takes {most}; use --name to choose a shorter one", crate::os::escape::shown(.directory))]
     NameTooLong {
         /// Its length.
         length: usize,
         /// The most there can be.
         most: u64,
-        /// Where it was to be.
+        /// The directory.
         directory: PathBuf,
     },
-    /// The destination directory.
+    /// The destination directory cannot be used.
     #[error("{}: {}", crate::os::escape::shown(.0), crate::os::error::reason(*.1))]
     Directory(PathBuf, Errno),
     /// The file system has no way to keep existing files.
@@ -78,23 +78,23 @@ pub enum CopyError {
     /// A directory has the name of a file to be received.
     #[error("{}: a directory has this name", crate::os::escape::shown(.0))]
     TargetIsDirectory(PathBuf),
-    /// A file to be received would replace something that is never replaced.
+    /// A received file would replace a file that is never replaced.
     #[error("{}: {error}", crate::os::escape::shown(.path), error = .error)]
     Target {
         /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: OutputError,
     },
-    /// Without /proc shared memory cannot be locked, and the locks tell whether a process lives.
+    /// Without /proc shared memory cannot be locked. The locks show whether a process lives.
     #[error(
         "/proc is not mounted, and shared memory is locked through it; mount it: mount -t proc proc /proc"
     )]
     NoProc,
-    /// The sizes of the ring.
+    /// The sizes of the ring are out of range.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The shared memory.
+    /// The shared memory cannot be made.
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// Too few descriptors for this number of peers.
@@ -114,12 +114,12 @@ pub enum CopyError {
         _ => "",
     })]
     Fork {
-        /// Which one.
+        /// The number of the receiver.
         peer: u32,
         /// The error of the system call.
         error: Errno,
     },
-    /// Some other system call.
+    /// Another system call failed.
     #[error(transparent)]
     System(#[from] OsError),
     /// A signal asked this process to stop.
@@ -127,32 +127,32 @@ pub enum CopyError {
     Interrupted,
 }
 
-/// A plan that was checked, with what all processes of the copy share. It is made before the first fork.
+/// A plan that was checked, and what all processes of the copy share. It is made before the first fork.
 pub(super) struct CopyContext<'p> {
     pub plan: &'p Plan,
     pub started: Instant,
-    /// Where the files go.
+    /// The directory for the files.
     pub directory: Arc<Directory>,
     /// The directories that were created for it.
     pub created: CreatedDirs,
-    /// What the source is called.
+    /// The source's name.
     name: OsString,
 }
 
 /// The destination directory of one run.
 pub(super) struct Directory {
     pub fd: OwnedFd,
-    /// Tells the temporary names of this run from those of others.
+    /// Distinguishes the temporary names of this run from those of other runs.
     token: String,
 }
 
 impl Directory {
-    /// The temporary name of a peer's file, where it needs one. It is short, so that a name of 255 bytes fits.
+    /// Returns the temporary name of a peer's file, if it needs one. It is short, so that a name of 255 bytes fits.
     pub(super) fn part(&self, peer: u32) -> OsString {
         part_name(&format!("{}-{peer}", self.token))
     }
 
-    /// Removes what a peer that was killed may have left.
+    /// Removes the temporary file of a killed peer, if there is one.
     pub(super) fn remove_part(&self, peer: u32) {
         let _ = rustix::fs::unlinkat(&self.fd, self.part(peer), AtFlags::empty());
     }
@@ -181,13 +181,13 @@ impl<'p> CopyContext<'p> {
         Ok((Self { plan, started, directory, created, name }, source))
     }
 
-    /// The final name of a peer's file.
+    /// Returns the final name of a peer's file.
     pub(super) fn name(&self, peer: u32, pid: i32) -> OsString {
         self.plan.template.name(&self.name, peer, self.plan.peers, pid)
     }
 }
 
-/// The error of a source that failed.
+/// Returns the error of a source that failed.
 pub(super) fn source_failed(plan: &Plan, error: SourceError) -> CopyError {
     match error {
         SourceError::Interrupted => CopyError::Interrupted,
@@ -222,7 +222,7 @@ impl Plan {
     }
 
     fn check_descriptors(&self) -> Result<(), CopyError> {
-        // One to watch each peer, one to send to it, and some for the rest of the process.
+        // One descriptor to watch each peer, one to send to it, and some for the rest of the process.
         let needed = 64 + 2 * u64::from(self.peers);
         let limit = crate::os::limits::raise_descriptor_limit();
         if needed > limit {
@@ -235,7 +235,7 @@ impl Plan {
 fn open_directory(path: &Path) -> Result<(CreatedDirs, OwnedFd), CopyError> {
     let failed = |error| CopyError::Directory(path.to_owned(), error);
     let created = CreatedDirs::all(path, 0o777).map_err(|error| {
-        // Where a file has the name, mkdir says "file exists"; "not a directory" says what is wrong.
+        // If a file has the name, mkdir reports "file exists". "not a directory" says what is wrong.
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         failed(if exists { Errno::NOTDIR } else { Errno::from_io_error(&error).unwrap_or(Errno::IO) })
     })?;
@@ -248,8 +248,8 @@ fn open_directory(path: &Path) -> Result<(CreatedDirs, OwnedFd), CopyError> {
 fn check_writable(directory: &OwnedFd) -> Result<(), Errno> {
     let allowed = |flags| rustix::fs::accessat(directory, ".", Access::WRITE_OK | Access::EXEC_OK, flags);
     match allowed(AtFlags::EACCESS) {
-        // A container's filter that is older than the call answers this, and so does an immutable directory. The call without
-        // flags is as old as the others here.
+        // An immutable directory returns this error, and so does a container's filter that does not know the call. The
+        // call without flags is as old as the other calls here.
         Err(Errno::PERM) => allowed(AtFlags::empty()),
         // Creating the files will show it.
         Err(Errno::NOSYS) => Ok(()),

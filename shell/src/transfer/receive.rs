@@ -11,10 +11,10 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use whorl_core::error::End;
 
-/// Where the bytes go.
+/// The destination of the bytes.
 enum Target<'t> {
     File(Destination<'t>),
-    /// Anything that cannot be read back: with the checksum of what was written, where one is wanted.
+    /// A descriptor that cannot be read back, with the checksum of the written bytes, if one is wanted.
     Stream(OwnedFd, Option<Box<Checksum>>),
 }
 
@@ -71,35 +71,35 @@ impl From<Errno> for ReceiveFailure {
     }
 }
 
-/// What is compared with the end record.
+/// What the receiver requires of the end record.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Comparison {
     /// The receiver joined after the first byte, so it cannot know what it missed.
     pub is_partial: bool,
-    /// A stream without a checksum is refused.
+    /// A stream without a checksum is an error.
     pub needs_checksum: bool,
 }
 
 /// A stream that was received whole.
 pub(super) struct Received {
     pub checksum: Option<Sum>,
-    /// What the complete file lacks.
+    /// What is missing of the complete file.
     pub warnings: Vec<Warning>,
 }
 
 impl<'t> Output<'t> {
-    /// Into a file, which gets its name in [`conclude`](Self::conclude).
+    /// Returns an output into a file, which gets its name in [`conclude`](Self::conclude).
     pub(super) fn file(file: Destination<'t>) -> Self {
         Self { target: Target::File(file), scratch: Vec::new(), written: 0 }
     }
 
-    /// Into a pipe or another descriptor, with or without a checksum of what was written.
+    /// Returns an output into a pipe or another descriptor, with or without a checksum of the written bytes.
     pub(super) fn stream(to: OwnedFd, sums: bool) -> Self {
         grow_pipe(to.as_fd());
         Self { target: Target::Stream(to, sums.then(Box::default)), scratch: Vec::new(), written: 0 }
     }
 
-    /// How many bytes were written, holes included.
+    /// Returns how many bytes were written, holes included.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
@@ -146,7 +146,8 @@ impl<'t> Output<'t> {
         Ok(())
     }
 
-    /// Compares with the end record. Only a file that matches gets its name, after the times and attributes of `model`.
+    /// Compares the stream with the end record. Only a file that matches gets its name, after the times and attributes
+    /// of `model`.
     ///
     /// # Errors
     /// It does not match, or the output cannot be completed.
@@ -187,8 +188,8 @@ impl<'t> Output<'t> {
     }
 }
 
-/// Gives a pipe room for more than one block, so that its two sides do not take turns for each block: switching between
-/// them costs more than copying. A user who has too many wide pipes keeps this one as it is.
+/// Gives a pipe room for more than one block. Otherwise its two sides take turns for each block, and that costs more
+/// than copying. If this user has too many large pipes, the pipe stays as it is.
 pub(super) fn grow_pipe(pipe: BorrowedFd<'_>) {
     const ROOM: usize = 1 << 18;
     if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|room| room < ROOM) {
@@ -226,8 +227,8 @@ fn zeros(to: BorrowedFd<'_>, mut length: u64, mut sum: Option<&mut Checksum>) ->
     Ok(())
 }
 
-/// Writes once, to a descriptor that may take nothing just now. A signal that came during the previous write, which took
-/// some bytes, ends the loop here.
+/// Writes once, to a descriptor that may not be ready. If a signal came during the previous write, which wrote some
+/// bytes, this returns here.
 fn write_retry(to: BorrowedFd<'_>, mut write: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
     loop {
         if stop_signal().is_some() {
@@ -239,7 +240,7 @@ fn write_retry(to: BorrowedFd<'_>, mut write: impl FnMut() -> Result<usize, Errn
                 let mut ready = [to, stop_event()?]
                     .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT | PollFlags::IN));
                 match poll(&mut ready, None) {
-                    Ok(_) | Err(Errno::INTR) => {} // the next write or the signal decides
+                    Ok(_) | Err(Errno::INTR) => {} // the next write or the check of the signal decides
                     Err(error) => return Err(error),
                 }
             }

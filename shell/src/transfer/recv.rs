@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
-/// What to receive, and where to put it.
+/// The plan of a receiver.
 #[derive(Clone, Debug)]
 pub struct RecvPlan {
     /// The sender's name.
@@ -31,14 +31,14 @@ pub struct RecvPlan {
     pub start: Start,
     /// The longest wait for the sender.
     pub timeout: Option<Duration>,
-    /// How the file is made; `verify` insists on a checksum.
+    /// How the file is made; `verify` requires a checksum.
     pub write: WriteOptions,
 }
 
-/// The reason that nothing, or not everything, was received.
+/// Why nothing, or not everything, was received.
 #[derive(Debug, Error)]
 pub enum RecvError {
-    /// The runtime directory.
+    /// The runtime directory cannot be used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// The channel could not be joined.
@@ -47,18 +47,18 @@ pub enum RecvError {
     /// The stream broke off.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
-    /// The target.
+    /// The target cannot be made or written.
     #[error("{}: {error}", crate::os::escape::shown(.path), error = .error)]
     Target {
-        /// Which one.
+        /// The path of the target.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: DestinationError,
     },
     /// The target cannot be opened or written.
     #[error("{}: {}", crate::os::escape::shown(.path), crate::os::error::reason(*.error))]
     Output {
-        /// Which one.
+        /// The path of the target.
         path: PathBuf,
         /// The error of the system call.
         error: Errno,
@@ -66,15 +66,15 @@ pub enum RecvError {
     /// The file system has no way to keep an existing file.
     #[error("{}: {}", crate::os::escape::shown(.0), crate::os::new_file::CANNOT_KEEP)]
     CannotKeep(PathBuf),
-    /// The target leads to something that is never written.
+    /// The target leads to a file that is never written.
     #[error("{}: {error}", crate::os::escape::shown(.path), error = .error)]
     Refused {
-        /// Which one.
+        /// The path of the target.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: OutputError,
     },
-    /// The stream has another length than the sender says.
+    /// The stream has another length than the sender reports.
     #[error("{arrived} bytes arrived of {sent} that were sent")]
     Length {
         /// Bytes that arrived.
@@ -82,10 +82,10 @@ pub enum RecvError {
         /// Bytes that the sender counted.
         sent: u64,
     },
-    /// The stream has another checksum than the sender says.
+    /// The stream has another checksum than the sender reports.
     #[error("what arrived has another checksum than what was sent")]
     Checksum,
-    /// A checksum is wanted, and the sender gives none.
+    /// A checksum is required, and the sender sends none.
     #[error("the sender sends no checksum; start 'shell send' with --verify")]
     NoChecksum,
     /// The reader of the output has closed it.
@@ -96,22 +96,22 @@ pub enum RecvError {
     Interrupted,
 }
 
-/// What was received.
+/// The result of a receiver.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Receipt {
     /// Bytes of the stream.
     pub bytes: u64,
-    /// What the complete file lacks.
+    /// What is missing of the complete file.
     pub warning: Option<Warning>,
 }
 
 /// Receives a whole stream.
 ///
 /// # Blocking
-/// Until a sender takes the name, and its stream ends. `waiting` is called once if there is no sender yet.
+/// Until a sender takes the name and its stream ends. Calls `waiting` once if there is no sender yet.
 ///
 /// # Errors
-/// The reason that the stream is not whole. A file does not get its name then.
+/// The reason that the stream is not whole. Then a file does not get its name.
 pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<Receipt, RecvError> {
     let target = Target::of(&plan.target)?;
     let output = target.open(plan)?;
@@ -123,7 +123,7 @@ pub fn recv(plan: &RecvPlan, waiting: impl FnOnce()) -> Result<Receipt, RecvErro
     let result = receive(plan, &mut receiver, output).map_err(|failure| RecvError::of(failure, plan));
     match &result {
         Ok(_) => receiver.confirm(),
-        Err(RecvError::Closed) => {} // it leaves by being dropped
+        Err(RecvError::Closed) => {} // dropping it leaves the channel
         Err(_) => receiver.give_up(),
     }
     result
@@ -163,10 +163,10 @@ impl RecvError {
     }
 }
 
-/// Where the bytes go, with what must live as long as the output.
+/// The destination of the bytes, with everything that must live as long as the output.
 enum Target {
     Stdout,
-    /// Something that is no regular file: it is written as it is.
+    /// A file that is not regular. It is written in place.
     Special(OwnedFd),
     /// A descriptor that is open already: it is written from its position.
     Descriptor(Descriptor),
@@ -183,7 +183,8 @@ impl Target {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
-        // Opened for looking only: what is written later is what was checked, even if the name leads elsewhere by then.
+        // Opened only to check it. The later write goes to the checked file, even if the name then leads to another
+        // one.
         match OutputPath::find(CWD, path) {
             Ok(OutputPath::Name) => {}
             Ok(OutputPath::Directory) => return Err(failed(Errno::ISDIR)),
@@ -217,7 +218,7 @@ impl Target {
             Self::Descriptor(found) => {
                 let to = match found.duplicate(OFlags::WRONLY).map_err(failed)? {
                     Some(own) => own,
-                    // A file behind another process's descriptor: written as `cat > FILE` does.
+                    // A file behind another process's descriptor is written as `cat > FILE` does it.
                     None => open_special(&found.file, OFlags::TRUNC, failed)?,
                 };
                 Output::stream(to, sums)
@@ -230,7 +231,7 @@ impl Target {
                         error => failed(error),
                     })?;
                 }
-                let new = Mode::from_raw_mode(0o666); // less the umask, as every new file
+                let new = Mode::from_raw_mode(0o666); // less the umask, like every new file
                 let file = Destination::create(directory.as_fd(), name, part, new, plan.write);
                 Output::file(file.map_err(|error| RecvError::Target { path: plan.target.clone(), error })?)
             }
@@ -238,7 +239,7 @@ impl Target {
     }
 }
 
-/// Opens for writing what was checked. On a FIFO the call waits until another process reads it.
+/// Opens a checked file for writing. On a FIFO the call waits until another process reads it.
 fn open_special(
     found: &OwnedFd,
     more: OFlags,

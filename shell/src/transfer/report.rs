@@ -12,9 +12,9 @@ use super::checksum::Sum;
 use super::destination::Warning;
 use crate::channel::control::forked::MAX_REPORT;
 
-/// The most characters of a fault's text: with four bytes each, and with the warnings, they fit one report.
+/// The most characters of a fault's text. With four bytes each, and with the warnings, they fit one report.
 const MAX_TEXT: usize = 500;
-/// The most warnings that fit beside it.
+/// The most warnings in a report.
 const MAX_WARNINGS: usize = 4;
 
 /// The reason that a receiver has no file.
@@ -22,9 +22,9 @@ const MAX_WARNINGS: usize = 4;
 pub enum Fault {
     /// It failed on its own side, most often at the disk.
     Own(String),
-    /// What it wrote is not what was sent.
+    /// The file's contents differ from what was sent.
     Checksum,
-    /// The sender went away.
+    /// The sender has gone.
     Sender(String),
     /// A signal asked it to stop.
     Interrupted,
@@ -43,7 +43,7 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// What a receiver says about itself when it ends.
+/// The report that a receiver sends when it ends.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Report {
     pub bytes: u64,

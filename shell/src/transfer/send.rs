@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// What to send, to which receivers.
+/// The plan of a sender.
 #[derive(Clone, Debug)]
 pub struct SendPlan {
     /// The name by which receivers find the sender.
@@ -31,7 +31,7 @@ pub struct SendPlan {
     /// How many receivers must have joined before the first byte is sent. With 0 the sender begins at once, and continues when
     /// no receiver is left.
     pub peers: u32,
-    /// The longest wait for receivers while nothing moves.
+    /// The longest wait while no receiver moves.
     pub timeout: Option<Duration>,
     /// The most bytes that are read and sent at once.
     pub block: u32,
@@ -39,41 +39,41 @@ pub struct SendPlan {
     pub ring: u64,
     /// The most receivers at a time.
     pub seats: u32,
-    /// Send a checksum along.
+    /// Send a checksum, too.
     pub verify: bool,
     /// Evict a receiver that blocks the sender for this long.
     pub evict_after: Option<Duration>,
 }
 
-/// What was sent.
+/// The result of a sender.
 #[derive(Debug)]
 pub struct Sent {
     /// Bytes in the source.
     pub bytes: u64,
-    /// The time from the first byte until the last receiver was done.
+    /// The time from the first byte until the last receiver had finished.
     pub elapsed: Duration,
-    /// What became of the receivers.
+    /// How the receivers ended.
     pub summary: PeerSummary,
 }
 
 /// Why nothing, or not everything, was sent.
 #[derive(Debug, Error)]
 pub enum SendingError {
-    /// The source.
+    /// The source failed.
     #[error("{}: {error}", crate::os::escape::shown(.path), error = .error)]
     Source {
-        /// Which one.
+        /// The path of the source.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: SourceError,
     },
-    /// The channel.
+    /// The channel cannot be created.
     #[error(transparent)]
     Create(#[from] CreateError),
-    /// The receivers, or a request to end.
+    /// The receivers failed, or another process asked the sender to end.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// The last receiver went before the end.
+    /// The last receiver left before the end.
     #[error("no receiver is left")]
     NoReceivers(PeerSummary),
     /// A signal asked this process to stop.
@@ -81,11 +81,12 @@ pub enum SendingError {
     Interrupted,
 }
 
-/// Sends a source to receivers that find it by the plan's name. Returns when every receiver that took part has everything, or
-/// is gone.
+/// Sends a source to receivers that find it by the plan's name. Returns when every receiver that took part has
+/// everything, or has gone.
 ///
 /// # Blocking
-/// Until enough receivers joined, the source ended, and the slowest receiver is done. The observer sees which one that is.
+/// Until enough receivers have joined, the source has ended, and the slowest receiver has finished. The observer sees
+/// which receiver that is.
 ///
 /// # Errors
 /// The reason that nothing, or not everything, was sent.
@@ -153,11 +154,11 @@ fn send_through_sockets(
     let fan_out = FanOut { transport: &transport, peers: &peers, status: &status, timeout: plan.timeout };
     let sent = fan_out.send(source, plan.block as usize, plan.verify);
     if matches!(sent, Err(SendFailure::NoReceivers)) {
-        // A stream ends a moment before the control thread knows what became of its receiver.
+        // A stream ends a moment before the control thread knows how its receiver ended.
         let _ = peers.wait_alone(Some(Instant::now() + Duration::from_secs(1)));
     }
     let end = sent.map_err(|failure| sending_error(plan, failure, &peers))?;
-    // The kernel has everything: the timeout limits how long the receivers take to say that they have it.
+    // The kernel has everything. The timeout limits how long the receivers take to confirm.
     let deadline = plan.timeout.map(deadline::after);
     status.waiting(|| peers.wait_parted(deadline)).map_err(SendError::from)?;
     let bytes = end.map_or(0, |end| end.total);

@@ -13,7 +13,7 @@ use whorl_core::ring::ClaimSize;
 pub(super) enum SendFailure {
     Source(SourceError),
     Send(SendError),
-    /// The last receiver went.
+    /// The last receiver has left.
     NoReceivers,
     /// A signal asked this process to stop.
     Interrupted,
@@ -41,8 +41,8 @@ impl From<OsError> for SendFailure {
 /// On the source, and on the slowest receiver.
 ///
 /// # Errors
-/// The source failed; the last receiver went, where the sender needs one; no receiver moved for `timeout`; a signal came; or
-/// another process asked the channel to end.
+/// The source failed; the last receiver left, and the sender needs one; no receiver moved for `timeout`; a signal came;
+/// or another process asked the channel to end.
 pub(super) fn send_blocks(
     sender: &mut Sender,
     source: &mut HashingReader<'_>,
@@ -69,7 +69,7 @@ pub(super) fn send_blocks(
             Err(SourceError::Interrupted) if peers.is_asked_to_stop() => {
                 return Err(SendError::Stopped.into());
             }
-            // The last receiver went; the next round checks whether another one joined meanwhile.
+            // The last receiver left. The next round checks whether another one has joined since.
             Err(SourceError::Interrupted) => peers.cancel_event().drain(),
             Err(error) => return Err(SendFailure::Source(error)),
         }
@@ -90,14 +90,14 @@ fn size_of_claim(is_file: bool, block: u32, most: usize) -> ClaimSize {
     }
 }
 
-/// Waits for receivers until none has moved for `timeout`: they may be slow, but not still.
+/// Waits for receivers until none has moved for `timeout`. They may be slow, but they must move.
 pub(super) fn wait_while_moving(
     timeout: Option<Duration>,
     sender: &mut Sender,
     mut wait: impl FnMut(&mut Sender, Option<Instant>) -> Result<(), SendError>,
 ) -> Result<(), SendError> {
     let Some(timeout) = timeout else { return wait(sender, None) };
-    // Usually there is nothing to wait for, and no need to know how far the receivers are.
+    // Usually there is nothing to wait for, so this does not compute the receivers' positions first.
     let mut deadline = Instant::now();
     let mut lag = None;
     loop {

@@ -23,9 +23,9 @@ pub(super) struct Source {
 }
 
 enum SourceKind {
-    /// A regular file whose length means something, read by position.
+    /// A regular file with a meaningful length, which is read by position.
     File { at: u64, length_at_open: u64, sparse: bool, data_until: u64 },
-    /// Anything else: read until it ends.
+    /// Any other source, which is read until it ends.
     Stream,
 }
 
@@ -35,14 +35,14 @@ const NEW: Mode = Mode::from_raw_mode(0o666);
 /// The longest hole in one chunk, so that a caller that counts its zeros checks for signals now and then.
 const LONGEST_HOLE: u64 = 1 << 26;
 
-/// What comes next.
+/// The next part of a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Chunk {
     /// This many bytes, at the start of the buffer. Never 0.
     Bytes(usize),
     /// This many zero bytes, which the file does not store.
     Hole(u64),
-    /// Nothing more.
+    /// The end.
     End,
 }
 
@@ -55,7 +55,7 @@ pub enum SourceError {
     /// It is a directory.
     #[error("it is a directory")]
     Directory,
-    /// Standard input, or what a path to a descriptor leads to, is closed or open for writing only.
+    /// Standard input, or the descriptor that a path leads to, is closed or open only for writing.
     #[error("it is closed, or not open for reading")]
     NotReadable,
     /// Reading failed.
@@ -66,10 +66,10 @@ pub enum SourceError {
     Shrank {
         /// Its length when it was opened.
         was: u64,
-        /// Where it ended.
+        /// The position at which it ended.
         is: u64,
     },
-    /// The wait for more was cancelled.
+    /// The wait for more bytes was cancelled.
     #[error("interrupted")]
     Interrupted,
 }
@@ -78,7 +78,7 @@ impl Source {
     /// Opens `path`; `-` is the standard input.
     ///
     /// # Errors
-    /// Why it cannot be read.
+    /// It cannot be opened or read.
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
         if path == Path::new("-") {
             let stdin = duplicate(rustix::stdio::stdin(), OFlags::RDONLY).map_err(open_failed)?;
@@ -108,8 +108,8 @@ impl Source {
         Ok(Self { file, name, mode, kind })
     }
 
-    /// A source that was open before. It is read from its position, whatever it is, because other processes may share that
-    /// position.
+    /// Returns a source for a descriptor that was open before. It is read from its current position in any case,
+    /// because other processes may share that position.
     fn open_already(file: OwnedFd, name: OsString) -> Result<Self, SourceError> {
         match FileType::from_raw_mode(stat(&file)?.st_mode) {
             FileType::Directory => Err(SourceError::Directory),
@@ -128,7 +128,7 @@ impl Source {
         self.mode
     }
 
-    /// Returns its length at the time it was opened, where that means anything.
+    /// Returns its length when it was opened, if that means anything.
     pub(super) fn length(&self) -> Option<u64> {
         match self.kind {
             SourceKind::File { length_at_open, .. } => Some(length_at_open),
@@ -136,15 +136,16 @@ impl Source {
         }
     }
 
-    /// Returns whether it is a regular file with a length. Then the kernel can send from it, and send any part again.
+    /// Returns whether it is a regular file with a length. Then the kernel can send from it, and can send any part
+    /// again.
     pub(super) fn is_file(&self) -> bool {
         self.length().is_some()
     }
 
-    /// Reads the next chunk; what one read returns is one chunk.
+    /// Reads the next chunk. One read makes one chunk.
     ///
     /// # Blocking
-    /// Until the source has something, or `cancel` or the stop event becomes readable.
+    /// Until the source has bytes or ends, or `cancel` or the stop event becomes readable.
     ///
     /// # Errors
     /// The reason that there is no next chunk.
@@ -176,8 +177,8 @@ impl Source {
         }
     }
 
-    /// Returns the extent at `at` of a regular file: `Bytes` up to a length, `Hole`, or `End`. For senders that let the kernel
-    /// read.
+    /// Returns the extent at `at` of a regular file: `Bytes` up to a length, `Hole`, or `End`. For senders that let the
+    /// kernel read.
     ///
     /// # Errors
     /// The error of the system call.
@@ -211,7 +212,7 @@ impl Source {
     }
 }
 
-/// A source that counts and sums what is read.
+/// A source that counts and sums the bytes that are read.
 pub(super) struct HashingReader<'s> {
     source: &'s mut Source,
     sum: Option<Checksum>,
@@ -223,7 +224,7 @@ impl<'s> HashingReader<'s> {
         Self { source, sum: sums.then(Checksum::new), total: 0 }
     }
 
-    /// Reads the next chunk, as [`Source::next`].
+    /// Reads the next chunk, like [`Source::next`].
     pub(super) fn next(&mut self, buffer: &mut [u8], cancel: BorrowedFd<'_>) -> Result<Chunk, SourceError> {
         let chunk = self.source.next(buffer, cancel)?;
         match chunk {
@@ -274,7 +275,7 @@ fn open_failed(error: Errno) -> SourceError {
     if error == Errno::BADF { SourceError::NotReadable } else { SourceError::Open(error) }
 }
 
-/// Opens a path for reading. On a FIFO the wait for a writer is not here, but in [`Source::next`], where a signal can end it.
+/// Opens a path for reading. The wait for the writer of a FIFO is in [`Source::next`], where a signal can end it.
 ///
 /// # Blocking
 /// Until another process gives up its lease on the file, or the kernel takes it away.
@@ -299,10 +300,10 @@ fn open_waiting(path: &Path) -> Result<OwnedFd, SourceError> {
     }
 }
 
-/// Returns a regular file's length, or 0 where it means nothing, so that the caller reads the file as a stream.
+/// Returns a regular file's length, or 0 if it means nothing. Then the caller reads the file as a stream.
 ///
-/// Files of /proc have length 0 and hold more. Files of /sys have the length of a page, or the most they could hold, and hold
-/// less: none of it is stored on a block, and yet they have no hole. Some files cannot be read by position.
+/// Files of /proc have length 0 and hold more. Files of /sys have the length of a page, or the most that they could
+/// hold, and hold less. They store no block, and yet have no hole. Some files cannot be read by position.
 fn meaningful_length(file: &OwnedFd, stat: &rustix::fs::Stat) -> u64 {
     let has_position = || rustix::fs::seek(file, SeekFrom::Current(0)) != Err(Errno::SPIPE);
     let claims_data = || match rustix::fs::seek(file, SeekFrom::Data(0)) {
@@ -325,8 +326,8 @@ fn read_at(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, SourceEr
     }
 }
 
-/// Returns the extent at `at`; `data_until` remembers where known data ends, so that each extent is looked up once. Where the
-/// file system cannot tell holes, everything is data.
+/// Returns the extent at `at`. `data_until` stores where known data end, so that each extent is looked up once. If the
+/// file system cannot report holes, everything is data.
 pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Chunk, Errno> {
     if at >= *data_until {
         let found = match rustix::fs::seek(file, SeekFrom::Data(at)) {
@@ -341,7 +342,7 @@ pub(super) fn extent(file: &OwnedFd, at: u64, data_until: &mut u64) -> Result<Ch
                 if length <= at {
                     return Ok(Chunk::End);
                 }
-                // No data follows: the rest is a hole, up to the length that the file has by now.
+                // No data follow. The rest is a hole, up to the file's current length.
                 if error == Errno::NXIO {
                     return Ok(hole(length - at));
                 }

@@ -10,9 +10,9 @@ pub(super) struct Window {
     block: usize,
     most: usize,
     end: u64,
-    /// Whether the source is known to have something.
+    /// Whether the source is known to have bytes.
     pub readable: bool,
-    /// A source that always has something, or its end.
+    /// Whether the source always has bytes, or its end.
     pub always_readable: bool,
 }
 
@@ -22,7 +22,7 @@ struct Block {
 }
 
 impl Window {
-    /// At most `most` blocks of `block` bytes.
+    /// Returns a window of at most `most` blocks of `block` bytes.
     pub(super) fn new(block: usize, most: usize, always_readable: bool) -> Self {
         let (blocks, spare) = (VecDeque::new(), Vec::new());
         Self { blocks, spare, block, most, end: 0, readable: always_readable, always_readable }
@@ -51,7 +51,7 @@ impl Window {
         }
     }
 
-    /// Reads one block: what one read returns, at once.
+    /// Reads one block, with one read.
     pub(super) fn read(
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Result<Chunk, SourceError>,

@@ -1,4 +1,4 @@
-//! Channels with names whose processes are killed, stopped or told to stop.
+//! Named channels with processes that are killed, stopped, or ended by a signal.
 
 use crate::kit::small;
 use crate::kit::{
@@ -59,10 +59,10 @@ fn a_killed_sender_is_an_error_and_its_name_can_be_had_at_once() {
         drop(sender);
         assert_eq!(sandbox.left(), ["x.sock"]);
         assert_eq!(sandbox.ls()[0]["state"], "stale");
-        // The same name at once, in both orders.
+        // The same name again, in both orders.
         let recv = sandbox.start("recv x again");
         sandbox.until_awaited("x", 1);
-        assert_eq!(sandbox.ls().len(), 2, "what is stale, and who waits");
+        assert_eq!(sandbox.ls().len(), 2, "a stale name, and one with a waiting receiver");
         run(&mut sandbox.script(&format!("echo again | shell send x {transport}"))).silent_success();
         recv.end(LIMIT).silent_success();
         assert_holds(&sandbox.at("again"), b"again\n");
@@ -75,7 +75,7 @@ fn a_sender_that_is_killed_before_it_begins_is_not_the_end_of_waiting_but_of_tak
     let sandbox = Sandbox::new();
     let waiting = sandbox.start("recv x out");
     sandbox.until_awaited("x", 1);
-    // Killed while nobody has joined: whoever waits waits on.
+    // The sender is killed before a receiver has joined. A waiting receiver continues to wait.
     let sender = sandbox.start_fed("send y");
     sandbox.until_owned("y");
     signal(sender.pid(), Signal::KILL);
@@ -88,11 +88,11 @@ fn a_sender_that_is_killed_before_it_begins_is_not_the_end_of_waiting_but_of_tak
 }
 
 #[test]
-fn everybody_dies_of_the_signal_that_stops_it_and_leaves_nothing() {
+fn each_process_dies_of_the_signal_that_stops_it_and_leaves_nothing() {
     for (number, which) in [(2, Signal::INT), (15, Signal::TERM), (1, Signal::HUP)] {
         for transport in TRANSPORTS {
             let sandbox = Sandbox::new();
-            // Waiting for the other side.
+            // While it waits for the other side.
             let recv = sandbox.start("recv x");
             sandbox.until_awaited("x", 1);
             signal(recv.pid(), which);
@@ -102,7 +102,7 @@ fn everybody_dies_of_the_signal_that_stops_it_and_leaves_nothing() {
             signal(send.pid(), which);
             assert_eq!(send.end(SOON).status.signal(), Some(number));
             sandbox.nothing_left();
-            // Under way.
+            // While the stream runs.
             let mut send = sandbox.start_fed(&format!("send x {transport}"));
             let recv = sandbox.start("recv x out");
             send.stdin().write_all(b"some").unwrap();
@@ -116,7 +116,7 @@ fn everybody_dies_of_the_signal_that_stops_it_and_leaves_nothing() {
 }
 
 #[test]
-fn a_receiver_that_is_told_to_stop_is_not_a_silent_loss() {
+fn a_sender_whose_last_receiver_ends_by_a_signal_fails() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         let mut send = sandbox.start_fed(&format!("send x {transport}"));
@@ -143,16 +143,16 @@ fn a_stopped_receiver_is_waited_for_and_named() {
         signal(recv.pid(), Signal::STOP);
         let other = sandbox.start("recv x other");
         let send = sandbox.start(&format!("send x source {transport} --peers 1"));
-        // The other one makes it begin; the stopped one cannot have joined.
+        // The other receiver makes the sender begin. The stopped one cannot have joined.
         other.end(LIMIT).silent_success();
         assert!(send.end(SOON).status.success());
         signal(recv.pid(), Signal::CONT);
-        // Under way: a second one makes it begin, the first takes nothing.
+        // While the stream runs: the second receiver makes the sender begin, and the first one takes nothing.
         let send = sandbox.start(&format!("send x source {} --peers 2", small(transport)));
         sandbox.until_joined("x", 1);
         signal(recv.pid(), Signal::STOP);
         let other = sandbox.start("recv x other");
-        until(SOON, "it says for whom it waits", || send.stderr().contains("waiting for peer 1"));
+        until(SOON, "the sender waits for the receiver", || send.stderr().contains("waiting for peer 1"));
         let listed = &sandbox.ls()[0]["receivers"][0];
         assert_eq!((&listed["state"], listed["lag_bytes"].as_u64() > Some(0)), (&"stopped".into(), true));
         assert!(!sandbox.at("out").exists());
@@ -167,7 +167,7 @@ fn a_stopped_receiver_is_waited_for_and_named() {
 }
 
 #[test]
-fn who_holds_everybody_up_is_thrown_out_where_that_was_asked_for() {
+fn a_receiver_that_blocks_the_sender_is_evicted_if_asked_for() {
     let sandbox = Sandbox::new();
     let bytes = noise(4 << 20, 7);
     sandbox.file("source", &bytes);
@@ -186,8 +186,8 @@ fn who_holds_everybody_up_is_thrown_out_where_that_was_asked_for() {
 }
 
 #[test]
-fn nobody_waits_for_the_time_of_a_slice_when_a_receiver_is_killed() {
-    // The ring is full because of the victim; the sender must go on when it dies.
+fn a_killed_receiver_unblocks_the_sender_soon() {
+    // The ring is full because of the victim. The sender must continue when the victim dies.
     let sandbox = Sandbox::new();
     let bytes = noise(2 << 20, 9);
     sandbox.file("source", &bytes);
@@ -196,7 +196,7 @@ fn nobody_waits_for_the_time_of_a_slice_when_a_receiver_is_killed() {
     sandbox.until_joined("x", 1);
     signal(victim.pid(), Signal::STOP);
     let other = sandbox.start("recv x other");
-    until(SOON, "everybody waits", || send.stderr().contains("waiting for peer"));
+    until(SOON, "the sender waits for the receiver", || send.stderr().contains("waiting for peer"));
     assert!(!sandbox.at("other").exists());
     let begun = Instant::now();
     signal(victim.pid(), Signal::KILL);

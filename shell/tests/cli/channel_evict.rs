@@ -1,4 +1,5 @@
-//! Receivers that take nothing: waited for, given up on after a time, or evicted; the same over both transports.
+//! Receivers that take nothing: the sender waits for them, gives up after a time, or evicts them. Both transports do
+//! the same.
 
 use crate::kit::small;
 use crate::kit::{
@@ -9,7 +10,7 @@ use std::io::Write;
 use std::time::Duration;
 
 #[test]
-fn a_receiver_stopped_for_good_is_evicted_told_so_and_named() {
+fn a_receiver_stopped_for_good_is_evicted_notified_and_named() {
     all_at_once(TRANSPORTS, |transport| {
         for streams in [false, true] {
             let sandbox = Sandbox::new();
@@ -53,7 +54,7 @@ fn what_lies_unread_in_a_sockets_buffer_counts_as_not_taken() {
     let sent = send.end(LIMIT);
     let last = sent.has_code(4).stderr.lines().last().unwrap_or_default();
     assert!(last.contains(&format!("(pid {}) was evicted", slow.pid())), "{sent:?}");
-    // The sender could not know, but everything had reached it.
+    // The sender could not know, but everything had reached the receiver.
     signal(slow.pid(), Signal::CONT);
     slow.end(LIMIT).silent_success();
     assert_holds(&sandbox.at("slow"), b"a few bytes");
@@ -68,7 +69,7 @@ fn a_receiver_with_nothing_to_take_is_not_evicted() {
         let recv = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv x > out"));
         send.stdin().write_all(b"some").unwrap();
         until(SOON, "it has that", || std::fs::read(sandbox.at("out")).is_ok_and(|bytes| bytes == b"some"));
-        // It writes the bytes before it gives their place back.
+        // It writes the bytes before it releases their space.
         until(LIMIT, "it has nothing left to take", || sandbox.ls()[0]["receivers"][0]["lag_bytes"] == 0);
         signal(recv.pid(), Signal::STOP);
         std::thread::sleep(Duration::from_millis(700)); // silence is the assertion

@@ -1,4 +1,4 @@
-//! Peers that flood, lie, stop half-way or go at the wrong moment, on either side of a rendezvous.
+//! Peers that flood, lie, stop half-way or leave at the wrong moment, on either side of the control protocol.
 
 use crate::kit::{LIMIT, Running, SOON, Sandbox, TRANSPORTS, is_readable, run, signal, start, until};
 use rustix::fd::{AsFd, OwnedFd};
@@ -30,7 +30,7 @@ fn address(directory: &RuntimeDir) -> SocketAddrUnix {
     SocketAddrUnix::new(directory.path_of("x.sock")).unwrap()
 }
 
-/// A connection to the owner of `x`, to say whatever one likes.
+/// A connection to the owner of `x`, over which a test may send anything.
 fn connection(directory: &RuntimeDir) -> OwnedFd {
     let client = socket();
     // The owner binds its socket a moment before it listens.
@@ -38,11 +38,11 @@ fn connection(directory: &RuntimeDir) -> OwnedFd {
     client
 }
 
-fn say(client: &OwnedFd, saying: ControlMessage) {
-    rustix::io::write(client, &Record::plain(saying).encode()).unwrap();
+fn say(client: &OwnedFd, message: ControlMessage) {
+    rustix::io::write(client, &Record::plain(message).encode()).unwrap();
 }
 
-/// Owns `x` without being a sender: the listener, and the connection of a receiver that has just asked to join.
+/// Owns `x` without being a sender. Returns the listener, and the connection of a receiver that has just asked to join.
 fn received_by_impostor(sandbox: &Sandbox, directory: &RuntimeDir) -> (Running, OwnedFd, OwnedFd) {
     let listener = socket();
     rustix::net::bind(&listener, &address(directory)).unwrap();
@@ -54,7 +54,7 @@ fn received_by_impostor(sandbox: &Sandbox, directory: &RuntimeDir) -> (Running, 
 }
 
 #[test]
-fn who_never_stops_asking_keeps_nobody_from_being_heard() {
+fn a_client_that_never_stops_asking_delays_no_other() {
     let sandbox = Sandbox::new();
     let mut sender = sandbox.start_fed("send x");
     sandbox.until_owned("x");
@@ -81,7 +81,7 @@ fn who_never_stops_asking_keeps_nobody_from_being_heard() {
 }
 
 #[test]
-fn who_claims_anothers_seat_does_not_silence_it_by_going() {
+fn a_client_that_claims_another_ones_seat_does_not_silence_it_by_leaving() {
     let sandbox = Sandbox::new();
     let small = Sender::options().ring(128).seats(4);
     run(&mut sandbox.words("ls")).silent_success();
@@ -89,7 +89,7 @@ fn who_claims_anothers_seat_does_not_silence_it_by_going() {
     let liar = connection(&runtime(&sandbox));
     say(&liar, ControlMessage::Join(Start::First));
     assert!(is_readable(&liar, SOON));
-    // The next one is told to try seat 1 first.
+    // The owner tells the next receiver to try seat 1 first.
     say(&liar, ControlMessage::Seated(1));
     let options = Receiver::options().timeout(LIMIT);
     let mut receiver = options.clone().runtime_dir(runtime(&sandbox).path()).join(&name()).unwrap();
@@ -100,7 +100,7 @@ fn who_claims_anothers_seat_does_not_silence_it_by_going() {
     drop(liar);
     std::thread::sleep(Duration::from_millis(300));
     sender.send(b"news").unwrap();
-    assert!(is_readable(&receiver, SOON), "it was armed, and is not told");
+    assert!(is_readable(&receiver, SOON), "it was armed, and is not notified");
     assert_eq!(receiver.try_recv(&mut buffer), Ok(Received::Bytes(4)));
 }
 
@@ -110,7 +110,7 @@ fn an_owner_that_goes_before_one_has_sat_down_is_not_the_end_of_waiting() {
     run(&mut sandbox.words("ls")).silent_success();
     let directory = runtime(&sandbox);
     let (recv, listener, client) = received_by_impostor(&sandbox, &directory);
-    // Hands the ring over, and is gone.
+    // Grants the ring, and ends.
     let (segment, _ring) = Segment::create(Geometry::new(1024, 4).unwrap()).unwrap();
     let record = Record::plain(ControlMessage::Ring(0)).encode();
     whorl::internal::os::socket::send_with_descriptors(&client, &record, &segment.objects()).unwrap();
@@ -128,7 +128,7 @@ fn head(length: u32, kind: u32, argument: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_stream_of_nonsense_or_half_of_one_makes_no_file_and_is_told_by_its_code() {
+fn a_malformed_or_cut_stream_makes_no_file_and_has_its_exit_code() {
     let (three, sum) = ([head(3, 0, 0), b"abc".to_vec()].concat(), [&[1][..], &[7; 16]].concat());
     let none = [0; 17];
     let cases: [(Vec<u8>, i32, &str); 8] = [
@@ -200,9 +200,9 @@ fn nothing_follows_the_end() {
     assert_eq!(sender.finish().unwrap().done, 1);
 }
 
-/// A receiver may read everything in the moment between its admission and the control thread's note of it.
+/// A receiver may read everything between its admission and the moment at which the control thread records it.
 #[test]
-fn who_reads_everything_the_moment_it_is_admitted_is_counted() {
+fn a_receiver_that_reads_everything_at_once_is_counted() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.words("ls")).silent_success();
     for round in 0..1500 {
@@ -231,24 +231,25 @@ fn a_name_that_has_gone_to_another_meanwhile_is_not_taken_away() {
     let silent = sandbox.start_fed("send x");
     until(SOON, "it answers", || sandbox.ls().first().is_some_and(|found| found["state"] == "waiting"));
     signal(silent.pid(), Signal::STOP);
-    // Each gives the silent owner two seconds; the second one begins in the middle of the first one's.
+    // Each waits two seconds for the silent owner. The second one begins while the first one waits.
     let first = sandbox.start("rm --force x");
     std::thread::sleep(Duration::from_secs(1));
     let second = sandbox.start("rm --force x");
     first.end(LIMIT).has_code(0);
-    let mut heir = sandbox.start_fed("send x");
+    let mut successor = sandbox.start_fed("send x");
     sandbox.until_owned("x");
     second.end(LIMIT);
-    assert!(sandbox.socket("x").exists(), "the heir's name was taken away");
-    assert!(heir.is_running());
+    assert!(sandbox.socket("x").exists(), "the successor's name was taken away");
+    assert!(successor.is_running());
     signal(silent.pid(), Signal::KILL);
 }
 
-/// Who connects and says nothing, or joins and does not sit down, keeps a descriptor of the owner. The oldest makes room.
+/// A client that sends nothing, or joins and takes no seat, uses a descriptor of the owner. The oldest such client
+/// makes room.
 #[test]
-fn those_who_say_nothing_make_room_for_those_who_join() {
+fn silent_clients_make_room_for_clients_that_join() {
     let sandbox = Sandbox::new();
-    // With fewer descriptors than silent ones, which are fewer than may be silent.
+    // Fewer descriptors than silent clients, of which there are fewer than the limit allows.
     let mut command = sandbox.script("ulimit -n 100; exec \"$SHELL_BIN\" send x");
     command.stdin(std::process::Stdio::piped());
     let mut sender = start(&mut command);
@@ -259,7 +260,7 @@ fn those_who_say_nothing_make_room_for_those_who_join() {
     let mut record = [0; RECORD];
     assert!(is_readable(&silent[0], SOON));
     assert_eq!(rustix::io::read(&silent[0], &mut record), Ok(RECORD), "the oldest hears why it is to go");
-    assert_eq!(Record::decode(&record).unwrap().saying, ControlMessage::Refused(Refusal::Unable));
+    assert_eq!(Record::decode(&record).unwrap().message, ControlMessage::Refused(Refusal::Unable));
     let recv = sandbox.start("recv x out");
     sandbox.until_joined("x", 1);
     sender.stdin().write_all(b"text").unwrap();

@@ -1,4 +1,4 @@
-//! Whoever is told to stop does so, whatever it is busy with.
+//! A process ends on a signal, whatever it is doing.
 
 use crate::kit::{
     LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, noise, run, signal, start, start_with_stdout, until,
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 #[test]
-fn a_receiver_whose_reader_takes_nothing_ends_when_told() {
+fn a_receiver_whose_reader_takes_nothing_ends_on_a_signal() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         sandbox.file("source", &noise(2 << 20, 1));
@@ -39,10 +39,10 @@ fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
             let recv = sandbox.start(words);
             sandbox.until_owned("x");
             std::thread::sleep(Duration::from_millis(700));
-            let (told, other) = if ends_sender { (send, recv) } else { (recv, send) };
-            signal(told.pid(), Signal::TERM);
-            assert_eq!(told.end(LIMIT).signal(), Some(15), "{transport} {words}");
-            // The other may be busy with what was on its way.
+            let (ending, other) = if ends_sender { (send, recv) } else { (recv, send) };
+            signal(ending.pid(), Signal::TERM);
+            assert_eq!(ending.end(LIMIT).signal(), Some(15), "{transport} {words}");
+            // The other process may be busy with bytes that were on their way.
             signal(other.pid(), Signal::TERM);
             let ended = other.end(LIMIT);
             assert!(ended.signal() == Some(15) || ended.code() == Some(4), "{transport} {words}: {ended:?}");
@@ -52,13 +52,13 @@ fn a_hole_of_a_tebibyte_is_no_reason_to_hear_no_signal() {
 }
 
 #[test]
-fn who_looks_for_a_seat_ends_when_told_or_when_its_time_is_over() {
+fn a_receiver_that_waits_for_a_seat_ends_on_a_signal_or_its_timeout() {
     let sandbox = Sandbox::new();
     let mut send = sandbox.start_fed("send x --seats 1");
     let sitting = sandbox.start("recv x out");
     sandbox.until_joined("x", 1);
     let looking = sandbox.start("recv x");
-    // It looks for two seconds.
+    // It tries for two seconds.
     std::thread::sleep(Duration::from_millis(500));
     signal(looking.pid(), Signal::TERM);
     assert_eq!(looking.end(SOON).signal(), Some(15));
@@ -72,7 +72,7 @@ fn who_looks_for_a_seat_ends_when_told_or_when_its_time_is_over() {
 }
 
 #[test]
-fn a_receiver_that_waits_for_a_fifos_reader_ends_when_told() {
+fn a_receiver_that_waits_for_a_fifos_reader_ends_on_a_signal() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.script("mkfifo fifo")).has_code(0);
     let recv = start(&mut sandbox.words("recv x fifo"));

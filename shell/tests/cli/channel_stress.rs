@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Rounds; each starts a sender and two receivers and kills one of the three at some moment.
+/// Rounds. Each starts a sender and two receivers, and kills one of the three at some moment.
 
 #[test]
 fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most() {
@@ -29,11 +29,12 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
         words.rotate_left((next(&mut state) % 3) as usize);
         let processes: Vec<_> = words.iter().map(|words| sandbox.start(words)).collect();
         let victim = (next(&mut state) % 3) as usize;
-        // From before they have met to after they are through: that takes some 10 ms here, more where it is busy.
+        // From before they have met until after they have finished. That takes some 10 ms here, and more on a busy
+        // machine.
         std::thread::sleep(Duration::from_micros(next(&mut state) % 25_000));
         signal(processes[victim].pid(), Signal::KILL);
         let victim_sent = words[victim].starts_with("send");
-        // The survivors end by themselves, except those that wait for the next of the dead one's kind.
+        // The survivors end by themselves. A process that waits for a replacement of the dead one does not.
         let mut ended = 0;
         for (process, (index, words)) in processes.into_iter().zip(words.iter().enumerate()) {
             if index == victim {
@@ -57,7 +58,7 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
                 whole += 1;
             }
         }
-        // The same name, at once.
+        // The same name again.
         let again = sandbox.start("recv x again");
         run(sandbox.script("echo $0 | shell send x").arg(round.to_string())).silent_success();
         again.end(LIMIT).silent_success();
@@ -67,7 +68,9 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
             assert_eq!(sandbox.left(), Vec::<String>::new(), "round {round}");
         }
     }
-    eprintln!("{rounds} rounds: {stale} left a file, {whole} files whole, {lost} with somebody left waiting");
+    eprintln!(
+        "{rounds} rounds: {stale} left a file, {whole} files whole, {lost} with a process left waiting"
+    );
     run(&mut sandbox.words("rm --dead")).has_code(0);
     sandbox.nothing_left();
     assert!(
@@ -76,15 +79,16 @@ fn after_a_kill_at_any_time_the_name_works_at_once_and_one_file_is_left_at_most(
     );
 }
 
-/// Lets a survivor end. One that waits for somebody who will not come is ended by `rm`; true if it ended without.
+/// Lets a survivor end. `rm` ends a process that waits for a peer that will not come. Returns whether it ended without
+/// `rm`.
 fn finish(sandbox: &Sandbox, mut process: Running, may_wait: bool, round: u64) -> bool {
     let begun = std::time::Instant::now();
     while process.is_running() {
         let patience = if may_wait { Duration::from_millis(150) } else { SOON };
         if begun.elapsed() > patience {
-            assert!(may_wait, "round {round}: a survivor hangs; it said: {}", process.stderr());
-            // Again and again: it may not have begun to wait when the first one looked.
-            until(SOON, &format!("round {round}: whoever waits is ended"), || {
+            assert!(may_wait, "round {round}: a survivor hangs; stderr: {}", process.stderr());
+            // Again and again, because it may not have begun to wait when the first `rm` looked.
+            until(SOON, &format!("round {round}: the waiting process is ended"), || {
                 run(&mut sandbox.words("rm --force x"));
                 !process.is_running()
             });
@@ -119,7 +123,7 @@ fn from_another_mount_namespace_with_its_own_runtime_directory_nothing_is_seen()
 }
 
 #[test]
-fn across_pid_namespaces_data_flows_and_death_is_told_right() {
+fn across_pid_namespaces_data_flows_and_death_is_detected() {
     if lacks_unshare(&["-mp", "--fork", "--mount-proc"], "private pid namespaces") {
         return;
     }
@@ -133,7 +137,7 @@ fn across_pid_namespaces_data_flows_and_death_is_told_right() {
     let bytes = noise(1 << 20, 3);
     sandbox.file("source", &bytes);
     for transport in TRANSPORTS {
-        // Both ways round.
+        // In both directions.
         let recv = start(&mut inside("recv x in"));
         sandbox.until_awaited("x", 1);
         run(&mut sandbox.words(&format!("send x source {transport}"))).silent_success();
@@ -145,7 +149,7 @@ fn across_pid_namespaces_data_flows_and_death_is_told_right() {
             assert!(std::fs::read(sandbox.at(file)).unwrap() == bytes);
             std::fs::remove_file(sandbox.at(file)).unwrap();
         }
-        // A living receiver in there, stopped for long, is not taken for dead; a killed one is noticed.
+        // A live receiver in the namespace, stopped for long, is not reported dead. A killed one is.
         let mut send = sandbox.start_fed(&format!("send x {transport} --peers 2"));
         let recv = start(&mut inside("recv x in"));
         let other = sandbox.start("recv x out");
@@ -161,7 +165,7 @@ fn across_pid_namespaces_data_flows_and_death_is_told_right() {
         send.end(LIMIT).has_code(4);
         other.end(LIMIT).silent_success();
         drop(recv);
-        // A sender in there that is killed: out here it is an error, and stale.
+        // A sender in the namespace is killed. Outside, that is an error, and the name is stale.
         let send = start(inside(&format!("send x {transport} --peers 2")).stdin(Stdio::piped()));
         let recv = sandbox.start("recv x out");
         sandbox.until_joined("x", 1);
@@ -207,12 +211,12 @@ fn another_user_can_neither_join_nor_list_nor_stop_a_channel() {
     for words in verbs {
         run(&mut stranger(words, "run")).refusal(1, &["runtime directory"]);
     }
-    // Even where the way there is open to all: the directory is not theirs, then the socket is not.
+    // Even if the path is open to all: the directory is not owned by that user, and neither is the socket.
     std::fs::set_permissions(sandbox.at("run"), PermissionsExt::from_mode(0o755)).unwrap();
     for words in verbs {
         run(&mut stranger(words, "run")).refusal(1, &["runtime directory"]);
     }
-    // A directory of their own with our socket linked into it: it is not theirs, so it is refused.
+    // A directory of that user, with the socket linked into it: the socket is not owned by that user, so it is refused.
     std::fs::create_dir_all(sandbox.at("theirs/whorl")).unwrap();
     std::fs::hard_link(sandbox.socket("x"), sandbox.at("theirs/whorl/x.sock")).unwrap();
     for path in ["theirs", "theirs/whorl"] {
@@ -221,10 +225,10 @@ fn another_user_can_neither_join_nor_list_nor_stop_a_channel() {
     }
     run(&mut stranger("recv x --timeout 1s", "theirs")).refusal(1, &["not a socket owned by you"]);
     run(&mut stranger("rm x", "theirs")).refusal(1, &["not a socket owned by you"]);
-    // And if it were: who connects is asked who it is.
+    // If the socket's file is owned by that user, the kernel still says that its owner is another user.
     chown(sandbox.at("theirs/whorl/x.sock"), Some(65534), Some(65534)).unwrap();
     run(&mut stranger("recv x --timeout 1s", "theirs")).refusal(1, &["belongs to another user"]);
-    // The user itself neither trusts what the stranger owns.
+    // Nor does the first user trust what the other user owns.
     run(sandbox.words("ls").env("XDG_RUNTIME_DIR", sandbox.at("theirs"))).refusal(1, &["not safe"]);
     std::fs::set_permissions(sandbox.at("run"), PermissionsExt::from_mode(0o700)).unwrap();
     chown(sandbox.socket("x"), Some(0), Some(0)).unwrap();

@@ -13,15 +13,15 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// More than any ring or socket holds at a time.
+/// More than any ring or socket holds.
 const LONG: usize = 48 << 20;
 
 fn peers(json: &Value) -> &[Value] {
     json["receivers"].as_array().expect("peers")
 }
 
-/// Asserts what must be true of a copy to `peers` peers of which `lost` were lost: code 4, each lost one named in a line of
-/// its own, the others whole.
+/// Asserts what must be true of a copy to `peers` peers if `lost` were lost: exit code 4, a line about each lost peer,
+/// and whole files of the others.
 #[track_caller]
 fn assert_lost(sandbox: &Sandbox, copy: &Ended, lost: &[i32], bytes: &[u8]) {
     copy.has_code(4);
@@ -33,8 +33,8 @@ fn assert_lost(sandbox: &Sandbox, copy: &Ended, lost: &[i32], bytes: &[u8]) {
         if is_lost {
             assert!(!path.exists(), "{peer}");
             let name = format!("peer {} (pid {})", peer["peer"], peer["pid"]);
-            let told = copy.stderr.lines().filter(|line| line.contains(&name) && !line.contains("waiting"));
-            assert_eq!(told.count(), 1, "{name}: {copy:?}");
+            let named = copy.stderr.lines().filter(|line| line.contains(&name) && !line.contains("waiting"));
+            assert_eq!(named.count(), 1, "{name}: {copy:?}");
         } else {
             assert_holds(&path, bytes);
             assert_eq!(peer["bytes"], bytes.len());
@@ -85,7 +85,7 @@ fn killing_every_receiver_ends_the_copy_whatever_the_source_does() {
         for &pid in &receivers {
             signal(pid, Signal::KILL);
         }
-        // Its standard input stays open and silent all the while.
+        // Its standard input stays open and silent.
         let copy = copy.end(SOON);
         assert_lost(&sandbox, &copy, &receivers, b"");
         assert_eq!(copy.stderr.lines().count(), 3, "{copy:?}");
@@ -98,7 +98,7 @@ fn killing_every_receiver_ends_the_copy_whatever_the_source_does() {
         for &pid in &receivers {
             signal(pid, Signal::KILL);
         }
-        // By sockets, the one that was not stopped may have everything already.
+        // By sockets, the receiver that was not stopped may have everything already.
         let copy = copy.end(SOON);
         let whole =
             |pid: &i32| peers(&copy.json()).iter().any(|peer| peer["pid"] == *pid && peer["error"].is_null());
@@ -132,7 +132,7 @@ fn a_stopped_receiver_whose_sender_was_killed_ends_when_it_continues() {
             copy_with_stopped_receiver(&sandbox, &arguments, 3, &sandbox.at("received-files"), LONG as u64);
         signal(held.copy.pid(), Signal::KILL);
         held.copy.end(SOON);
-        // The kernel itself continues what is stopped in a process group that nobody's parent is near any more.
+        // The kernel continues stopped processes of an orphaned process group.
         until(SOON, "the others are gone", || sandbox.processes().iter().all(|&pid| pid == held.stopped));
         signal(held.stopped, Signal::CONT);
         sandbox.only_names_left(SOON);
@@ -151,7 +151,7 @@ fn a_stopped_receiver_is_waited_for_and_named_and_then_everything_is_whole() {
         let arguments = ["copy", transport, "-n", "3", "--json", "source"];
         let StoppedCopy { copy, stopped, .. } =
             copy_with_stopped_receiver(&sandbox, &arguments, 3, &sandbox.at("received-files"), LONG as u64);
-        sleep(Duration::from_millis(1500)); // nobody loses patience
+        sleep(Duration::from_millis(1500)); // the copy must still wait
         assert!(is_stopped(stopped));
         signal(stopped, Signal::CONT);
         let copy = copy.end(LIMIT);
@@ -189,7 +189,7 @@ fn a_receiver_stopped_with_everything_on_its_way_is_named_too() {
         signal(receivers[1], Signal::STOP);
         copy.stdin().write_all(b"end").unwrap();
         copy.close_stdin();
-        // Also with --quiet: it is what there is to say about trouble.
+        // Also with --quiet, because it is a warning.
         let name = format!("peer 2 (pid {})", receivers[1]);
         until(LIMIT, "it is named", || copy.stderr().contains(&name));
         assert!(
@@ -204,15 +204,15 @@ fn a_receiver_stopped_with_everything_on_its_way_is_named_too() {
 }
 
 #[test]
-fn stopping_and_continuing_everybody_all_the_time_loses_nothing() {
+fn stopping_and_continuing_all_processes_loses_nothing() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         let bytes = noise(LONG / 2, 9);
         let mut copy = start(sandbox.shell(["copy", transport, "-n", "3", "-"]).stdin(Stdio::piped()));
-        let everybody: Vec<_> = copy.receivers(3).into_iter().chain([copy.pid()]).collect();
+        let all: Vec<_> = copy.receivers(3).into_iter().chain([copy.pid()]).collect();
         let mut state = 11;
         for piece in bytes.chunks(bytes.len() / 60 + 1) {
-            let pid = everybody[next(&mut state) as usize % 4];
+            let pid = all[next(&mut state) as usize % 4];
             signal(pid, Signal::STOP);
             sleep(Duration::from_micros(next(&mut state) % 5000));
             signal(pid, Signal::CONT);
@@ -226,7 +226,7 @@ fn stopping_and_continuing_everybody_all_the_time_loses_nothing() {
     }
 }
 
-/// Interrupts what `begin` begins, with each stop signal, to the command alone and to its whole group.
+/// Interrupts what `begin` starts, with each stop signal, sent to the command alone and to its whole group.
 fn interrupts(begin: impl Fn(&Sandbox, &str) -> (Running, Vec<i32>) + Sync) {
     let signals = [(2, Signal::INT), (15, Signal::TERM), (1, Signal::HUP)];
     let cases = TRANSPORTS.into_iter().flat_map(|transport| signals.map(|signal| (transport, signal)));
@@ -283,7 +283,7 @@ fn interrupted_while_a_fifo_has_no_writer() {
 fn interrupted_while_a_fifos_writer_is_silent() {
     interrupts(|sandbox, transport| {
         let fifo = fifo(sandbox);
-        // This end stays open in the command's own parent: nobody closes it.
+        // This end stays open in the command's parent, which never closes it.
         let mut copy = start(&mut sandbox.shell(["copy", transport, "-n", "3", "fifo"]));
         let writer = File::options().write(true).open(fifo).unwrap();
         std::mem::forget(writer);
@@ -331,7 +331,7 @@ fn a_source_that_shrinks_midway_is_an_error_and_leaves_nothing() {
     all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
         sandbox.file("source", &noise(LONG, 1));
-        // One peer: by sockets another could have everything by now, and rightly keep it.
+        // One peer only. By sockets another one could have everything already, and would keep it.
         let arguments = ["copy", transport, "-n", "1", "source"];
         let held =
             copy_with_stopped_receiver(&sandbox, &arguments, 1, &sandbox.at("received-files"), LONG as u64);
@@ -341,7 +341,7 @@ fn a_source_that_shrinks_midway_is_an_error_and_leaves_nothing() {
         copy.has_code(1);
         let last = copy.stderr.lines().last().unwrap();
         assert!(last.contains("source: ") && last.contains("shrank"), "{copy:?}");
-        assert_eq!(copy.stderr.lines().count(), 2, "who was waited for, and what is wrong: {copy:?}");
+        assert_eq!(copy.stderr.lines().count(), 2, "the receiver waited for, and the error: {copy:?}");
         sandbox.only_names_left(Duration::ZERO);
         assert_eq!(sandbox.names("received-files"), Vec::<String>::new());
     });
@@ -351,14 +351,14 @@ fn a_source_that_shrinks_midway_is_an_error_and_leaves_nothing() {
 fn a_source_that_fails_midway_is_an_error_and_leaves_nothing() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
-        // Once nobody has a terminal open, reading from the side that drives it is an input/output error.
+        // If no process has the terminal open, reading from its controlling side is an input/output error.
         let (mut master, mut slave) = (-1, -1);
         let null = std::ptr::null_mut();
-        // SAFETY: the two integers live through the call; the rest is not wanted.
+        // SAFETY: the two integers live through the call; the other pointers may be null.
         let result =
             unsafe { libc::openpty(&raw mut master, &raw mut slave, null, null.cast(), null.cast()) };
         assert_eq!(result, 0);
-        // SAFETY: both were just opened, for us alone.
+        // SAFETY: both were just opened, and only this test uses them.
         let [master, mut slave] = [master, slave].map(|fd| unsafe { File::from_raw_fd(fd) });
         for end in [&master, &slave] {
             rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).unwrap();

@@ -1,6 +1,6 @@
 //! `shell copy` under SIGKILL at random moments: 200 receivers and 50 senders, by both transports.
 //!
-//! Set `KILLS` to a factor for more of it, and `SEED` to another number for other moments.
+//! `KILLS` multiplies these numbers, and `SEED` chooses other moments.
 
 use crate::kit::*;
 use rustix::process::Signal;
@@ -15,13 +15,13 @@ fn from_environment(name: &str, or: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(or)
 }
 
-/// One sequence of rounds: a place, a source, what the files held before, and random numbers.
+/// One sequence of rounds: a directory, a source, what the files held before, and random numbers.
 struct Rounds {
     sandbox: Sandbox,
     new: Vec<u8>,
     old: Vec<u8>,
     random: u64,
-    /// How long a copy takes that nobody disturbs.
+    /// How long an undisturbed copy takes.
     usual: Duration,
     transport: &'static str,
 }
@@ -43,7 +43,7 @@ impl Rounds {
         Duration::from_nanos(next(&mut self.random) % span)
     }
 
-    /// Removes all files or, every other time, puts old ones in the place of each.
+    /// Removes all files or, every other time, replaces each by an old one.
     fn prepare(&mut self) -> bool {
         let replace = next(&mut self.random).is_multiple_of(2);
         for peer in 1..=PEERS as u32 {
@@ -62,7 +62,7 @@ impl Rounds {
         start(&mut self.sandbox.shell(arguments))
     }
 
-    /// Whether a peer has the new file; if not, it has the old one, or none if there was none: never anything else.
+    /// Returns whether a peer has the new file. If not, asserts that it has the old one, or none if there was none.
     #[track_caller]
     fn has_new(&self, peer: usize, replaced: bool) -> bool {
         let path = self.sandbox.received(peer as u32, "source");
@@ -94,7 +94,7 @@ fn kill_receivers(transport: &'static str, seed: u64, kills: u64) -> u64 {
             pid = children(copy.pid()).get(victim).copied();
         }
         sleep(moment.saturating_sub(begun.elapsed()));
-        // Only its parent's child: once reaped, the number may be another's.
+        // Only a child that is not reaped yet. After that its process id may be another process's.
         let mut children = children(copy.pid()).into_iter();
         let Some(pid) = pid.filter(|pid| children.any(|child| child == *pid)) else {
             copy.end(LIMIT).has_code(0);
@@ -109,11 +109,11 @@ fn kill_receivers(transport: &'static str, seed: u64, kills: u64) -> u64 {
             if peer["pid"] != pid {
                 assert!(has_new && peer["error"].is_null(), "an innocent peer: {copy:?}");
             } else if peer["error"].is_null() {
-                // It was done already.
+                // It had finished already.
                 assert!(has_new, "{copy:?}");
                 copy.has_code(0);
             } else {
-                // It may have been killed after it named its file and before it could say so.
+                // It may have been killed after it named its file and before it could report that.
                 copy.has_code(4);
                 assert!(copy.stderr.contains(&format!("(pid {pid})")), "{copy:?}");
                 lost += 1;
@@ -144,7 +144,7 @@ fn kill_senders(transport: &'static str, seed: u64, kills: u64) -> u64 {
     interrupted
 }
 
-/// Both transports side by side; enough of the kills must have hit something.
+/// Runs both transports at the same time. Enough of the kills must have hit a running process.
 fn both(kill: fn(&'static str, u64, u64) -> u64, seed: u64, kills: u64) {
     let (factor, seed) = (from_environment("KILLS", 1), from_environment("SEED", seed));
     let kills = kills / 2 * factor;

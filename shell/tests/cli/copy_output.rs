@@ -1,4 +1,4 @@
-//! `shell copy`: what the files are called and look like, and what the command prints.
+//! `shell copy`: the names and attributes of the files, and the command's output.
 
 use crate::kit::stopped_copy::copy_waiting_for_input;
 use crate::kit::*;
@@ -51,7 +51,7 @@ fn directories_are_made_with_their_parents_and_files_are_replaced() {
         run(&mut sandbox.shell(["copy", transport, "-n", "2", "-d", "a/b/c", "f"])).silent_success();
         assert_eq!(sandbox.names("a/b/c"), ["peer-01_f", "peer-02_f"]);
         assert_holds(&sandbox.at("a/b/c/peer-01_f"), b"new");
-        assert_holds(&sandbox.at("kept"), &noise(5000, 1)); // replaced, not written over
+        assert_holds(&sandbox.at("kept"), &noise(5000, 1)); // replaced, not overwritten in place
     }
 }
 
@@ -103,7 +103,7 @@ fn no_clobber_leaves_existing_files_alone() {
         assert!(fs::symlink_metadata(sandbox.received(3, "f")).unwrap().is_symlink());
         run(&mut sandbox.shell(["copy", transport, "-n", "3", "--no-clobber", "f"])).has_code(1);
         sandbox.only_names_left(Duration::ZERO);
-        // A file that appears while the copy runs is an existing file too.
+        // A file that appears while the copy runs is an existing file, too.
         let arguments = ["copy", transport, "-n", "1", "--no-clobber", "-"];
         let (mut copy, _) = copy_waiting_for_input(&sandbox, &arguments, 1, b"x");
         fs::write(sandbox.received(1, "stdin"), b"older").unwrap();
@@ -126,7 +126,7 @@ fn mode_bits_are_the_sources_less_the_umask() {
             (0o600, 0o000, 0o600),
             (0o750, 0o000, 0o750),
             (0o400, 0o022, 0o400),
-            (0o6755, 0o022, 0o755), // who runs it is not its writer's to say
+            (0o6755, 0o022, 0o755), // the writer's set-ID bits do not pass to the copy
         ] {
             let source = sandbox.file(format!("f{mode:o}"), b"x");
             fs::set_permissions(&source, fs::Permissions::from_mode(mode)).unwrap();
@@ -138,7 +138,7 @@ fn mode_bits_are_the_sources_less_the_umask() {
             let found = received.mode() & 0o7777;
             assert_eq!(found, expected, "{transport}: {mode:o} less {umask:o} became {found:o}");
         }
-        // A stream has no mode of its own: that of a new file.
+        // A stream has no mode, so the files get the mode of a new file.
         run(&mut sandbox.script(&format!("umask 027; exec \"$SHELL_BIN\" copy {transport} -n 1 -")))
             .silent_success();
         assert_eq!(fs::metadata(sandbox.received(1, "stdin")).unwrap().mode() & 0o7777, 0o640);
@@ -222,7 +222,7 @@ fn json_has_the_documented_shape() {
             assert!(peer["seconds"].as_f64().unwrap() <= seconds);
         }
         assert_eq!(all["receivers"].as_array().unwrap().len(), 3);
-        // In the order in which it is documented.
+        // In the documented order.
         let order =
             ["\"bytes\"", "\"transport\"", "\"seconds\"", "\"receivers\"", "\"peer\"", "\"pid\"", "\"path\""];
         let places: Vec<_> = order.iter().map(|key| copy.stdout.find(key).unwrap()).collect();
@@ -238,7 +238,7 @@ fn without_json_and_with_quiet_nothing_is_printed() {
         let copy = run(sandbox.shell(["copy", "-n", "2", "f"]).args(flags));
         assert_eq!((&*copy.silent_success().stdout, flags.len()), ("", flags.len()));
     }
-    // Quiet is for words that are not errors.
+    // Quiet does not suppress errors.
     run(&mut sandbox.shell(["copy", "-q", "-n", "2", "missing"])).refusal(1, &["missing"]);
 }
 

@@ -1,4 +1,4 @@
-//! `shell copy` refuses: an exit code, one line that says what is wrong, nothing on stdout, nothing left.
+//! `shell copy` refuses: an exit code, one line that says what is wrong, nothing on stdout, nothing left behind.
 
 use crate::kit::*;
 use std::ffi::OsStr;
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A place with a small file `f`, and a way to check what every refusal must leave: nothing.
+/// A sandbox with a small file `f`.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.file("f", b"contents");
@@ -166,7 +166,7 @@ fn arguments_that_are_not_text_are_no_reason_to_panic() {
         vec![raw(b"copy"), raw(b"-\xff"), raw(b"-n"), raw(b"2"), raw(b"f")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--block"), raw(b"8\xc0K"), raw(b"f")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--progress=\xff"), raw(b"f")],
-        // What is text but not fit for a terminal: escape sequences, line ends.
+        // Text that is not fit for a terminal: escape sequences, line ends.
         vec![raw(b"copy"), raw(b"-n"), raw(b"\x1b[31m2\n3"), raw(b"f")],
         vec![raw(b"copy"), raw(b"-n"), raw(b"2"), raw(b"--frob\x1b[31m\nx"), raw(b"f")],
         vec![raw(b"\x1b]0;title\x07\n")],
@@ -259,7 +259,7 @@ fn more_descriptors_than_are_allowed() {
             let script = format!("ulimit -n {limit}; exec \"$SHELL_BIN\" copy {transport} -n 250 f");
             refuses(&sandbox, &mut sandbox.script(&script), 1, &["250", &limit.to_string(), "ulimit -n"]);
         }
-        // A soft limit alone is no limit.
+        // A soft limit alone does not limit the command.
         let script = format!("ulimit -S -n 40; exec \"$SHELL_BIN\" copy {transport} -n 60 f");
         run(&mut sandbox.script(&script)).silent_success();
         assert_eq!(sandbox.names("received-files").len(), 60);
@@ -285,7 +285,7 @@ fn more_processes_than_are_allowed() {
     }
 }
 
-/// A script's exit code, with what is left in `full` afterwards on stdout.
+/// Runs a copy on a small disk. Prints what is left in `full`, and exits with the copy's code.
 fn on_a_small_disk(sandbox: &Sandbox, size: &str, arguments: &str) -> Ended {
     fs::create_dir_all(sandbox.at("full")).unwrap();
     let script = format!(
@@ -296,9 +296,9 @@ fn on_a_small_disk(sandbox: &Sandbox, size: &str, arguments: &str) -> Ended {
 }
 
 #[test]
-fn a_disk_too_small_for_anybody() {
+fn a_disk_too_small_for_any_copy() {
     if !can_mount() {
-        return skip("a full disk", "no private mount namespace is to be had");
+        return skip("a full disk", "a private mount namespace cannot be made");
     }
     for (transport, length) in TRANSPORTS.into_iter().flat_map(|t| [(t, 300_000), (t, 3_000_000)]) {
         let sandbox = Sandbox::new();
@@ -309,7 +309,7 @@ fn a_disk_too_small_for_anybody() {
         copy.has_code(1);
         assert_eq!((&*copy.stdout, copy.stderr.lines().count()), ("", 4), "{copy:?}");
         assert!(copy.stderr.lines().all(|line| line.contains("no space")), "{copy:?}");
-        // Nobody has anything, and the object says so as well.
+        // No peer has a file, and the JSON object says so as well.
         let copy = on_a_small_disk(&sandbox, "64k", &format!("{transport} -n 2 -d full --json big"));
         let json = copy.has_code(1).json();
         let errors = json["receivers"].as_array().unwrap().iter().map(|peer| peer["error"].as_str().unwrap());
@@ -322,9 +322,9 @@ fn a_disk_too_small_for_anybody() {
 }
 
 #[test]
-fn a_disk_too_small_for_everybody() {
+fn a_disk_too_small_for_all_copies() {
     if !can_mount() {
-        return skip("a full disk", "no private mount namespace is to be had");
+        return skip("a full disk", "a private mount namespace cannot be made");
     }
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
@@ -335,7 +335,7 @@ fn a_disk_too_small_for_everybody() {
             let json: serde_json::Value = serde_json::from_str(json).unwrap();
             let failed =
                 json["receivers"].as_array().unwrap().iter().filter(|peer| !peer["error"].is_null()).count();
-            // How many fit is a matter of luck; that not all do is not.
+            // How many copies fit varies. All of them never fit.
             assert!(failed > 0, "{copy:?}");
             copy.has_code(if failed == 5 { 1 } else { 4 });
             assert_eq!(names.lines().count(), 5 - failed, "{copy:?}");
@@ -354,7 +354,8 @@ fn results_that_cannot_be_written() {
         .end(LIMIT)
         .has_code(1)
         .one_line(&["standard output", "space"]);
-    // A reader that went away is a quiet end. A stream that was closed from the start is not: the result is lost.
+    // A reader that went away is a quiet end. A stream that was closed from the start is not, because the result is
+    // lost.
     for arguments in ["copy -n 2 --json f", "--help", "copy -h", "--version"] {
         let script = "{ \"$SHELL_BIN\" ARGS; echo $? >code; } | head -c0".replace("ARGS", arguments);
         let piped = run(&mut sandbox.script(&script));
@@ -363,7 +364,7 @@ fn results_that_cannot_be_written() {
         let closed = run(&mut sandbox.script(&"\"$SHELL_BIN\" ARGS >&-".replace("ARGS", arguments)));
         closed.refusal(1, &["cannot write to standard output: it is closed"]);
     }
-    // Nothing is printed without --json, so nothing can fail.
+    // Without --json nothing is printed, so nothing can fail.
     let full = File::options().write(true).open("/dev/full").unwrap();
     start_with_stdout(&mut sandbox.shell(["copy", "-n", "2", "f"]), full.into()).end(LIMIT).silent_success();
     sandbox.only_names_left(Duration::ZERO);
@@ -407,7 +408,7 @@ fn a_late_refusal_takes_back_the_directories_it_made() {
         format!("ulimit -f 1024; exec \"$SHELL_BIN\" copy -n 1 -d new --ring 2M --name {{peer}} {long}");
     run(&mut sandbox.script(&limited)).has_code(1);
     assert!(!sandbox.at("new").exists());
-    // What was there stays, empty as it is.
+    // The existing directory stays, although it is empty.
     fs::create_dir(sandbox.at("old")).unwrap();
     run(&mut sandbox.shell(["copy", "-n", "1", "-d", "old/new", long])).has_code(1);
     assert!(sandbox.at("old").exists() && sandbox.names("old").is_empty());

@@ -1,4 +1,5 @@
-//! `shell copy` where system calls fail: as on file systems without unnamed files, and each of the others once. By strace.
+//! `shell copy` when system calls fail: unnamed files, as on some file systems, and each of the other calls once. Uses
+//! strace.
 
 use crate::kit::*;
 use rustix::process::Signal;
@@ -7,20 +8,20 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A copy on a file system that does not know unnamed files: each receiver's first opening below `received-files` fails.
-/// The command is the child; strace lives beside it.
+/// A copy on a file system without unnamed files: each receiver's first opening below `received-files` fails. The
+/// command is the child, and strace runs beside it.
 fn without_unnamed_files(sandbox: &Sandbox, arguments: &[&str]) -> Command {
     fs::create_dir_all(sandbox.at("received-files")).unwrap();
     let directory = sandbox.at("received-files");
     let mut command = sandbox.program("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", directory.to_str().unwrap()]);
     command.args(["-e", "trace=openat", "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
-    // By another name, so that the sender's own opening of it is not meant.
+    // The sender opens the directory by another name, which the filter does not match.
     command.arg(SHELL).args(arguments).args(["-d", "./received-files//."]);
     command
 }
 
-/// Holds a stream copy whose receivers write files with temporary names.
+/// Starts a stream copy whose receivers write files with temporary names, and holds it.
 fn hold_named(sandbox: &Sandbox, transport: &str, sent: &[u8]) -> (Running, Vec<i32>) {
     let arguments = ["copy", transport, "-n", "3", "-"];
     let mut copy = start(without_unnamed_files(sandbox, &arguments).stdin(Stdio::piped()));
@@ -44,7 +45,7 @@ fn without_unnamed_files_everything_is_the_same() {
         copy.close_stdin();
         copy.end(LIMIT).silent_success();
         sandbox.only_names_left(SOON);
-        // Again, replacing files, and then leaving them alone.
+        // Again, first replacing the files, and then leaving them alone.
         for (flag, code) in [("--verify", 0), ("--no-clobber", 1)] {
             let arguments = ["copy", transport, "-n", "3", flag, "-"];
             run(&mut without_unnamed_files(&sandbox, &arguments)).has_code(code);
@@ -57,7 +58,7 @@ fn without_unnamed_files_everything_is_the_same() {
 }
 
 #[test]
-fn temporary_names_are_removed_by_whoever_survives() {
+fn temporary_names_are_removed_by_the_survivor() {
     if lacks_strace("file systems without unnamed files") {
         return;
     }
@@ -81,17 +82,18 @@ fn temporary_names_are_removed_by_whoever_survives() {
     }
 }
 
-/// A copy to three peers of which the second is stopped before it did anything; nothing was said about it yet.
+/// A copy to three peers, of which the second is stopped before its first action. The command has not reported that
+/// yet.
 fn stopped_at_birth(sandbox: &Sandbox, transport: &str) -> (Running, Vec<i32>) {
     for _attempt in 0..10 {
         let mut command = sandbox.program("strace");
         command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=getppid:signal=STOP:when=1"]);
-        // Each receiver calls this before it takes part, and their parent does not.
+        // Each receiver makes this call before it takes part, and its parent does not.
         command.arg(SHELL).args(["copy", transport, "-n", "3", "source"]);
         let mut copy = start(&mut command);
         let receivers = copy.receivers(3);
         for innocent in [receivers[0], receivers[2]] {
-            until(LIMIT, "it goes on", || {
+            until(LIMIT, "it continues", || {
                 signal(innocent, Signal::CONT);
                 !is_alive(innocent) || stat(innocent).is_some_and(|fields| fields[0] == "S")
             });
@@ -112,7 +114,7 @@ fn a_receiver_stopped_before_it_takes_part_is_the_one_that_is_waited_for() {
         let sandbox = Sandbox::new();
         sandbox.file("source", b"contents");
         let (copy, receivers) = stopped_at_birth(&sandbox, transport);
-        until(LIMIT, "it says for whom it waits", || copy.stderr().contains("waiting for peer"));
+        until(LIMIT, "the copy waits for the receiver", || copy.stderr().contains("waiting for peer"));
         signal(receivers[1], Signal::CONT);
         let copy = copy.end(LIMIT);
         copy.has_code(0).one_line(&[&format!("waiting for peer 2 (pid {})", receivers[1])]);
@@ -156,7 +158,7 @@ fn calls_that_are_interrupted_are_made_again() {
         let bytes = noise(1_000_003, 2);
         sandbox.file("source", &bytes);
         for call in calls {
-            // Not the loader's and the runtime's own first ones, then every third.
+            // Every third call, without the first ones of the loader and the runtime.
             let inject = format!("{call}:error=EINTR:when=12+3");
             let mut command = sandbox.program("strace");
             command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={inject}")]);
@@ -199,7 +201,7 @@ fn files_are_named_and_sent_by_other_calls_where_a_filter_bars_some() {
         sandbox.file("source", &bytes);
         fs::File::options().write(true).open(sandbox.at("source")).unwrap().set_len(2_000_000).unwrap();
         let expected = [&bytes[..], &[0; 2_000_000 - 700_001]].concat();
-        // Again, replacing files, and then leaving them alone.
+        // Again, first replacing the files, and then leaving them alone.
         for (flag, code) in [("--fsync", 0), ("--verify", 0), ("--no-clobber", 1)] {
             let arguments = ["copy", "--socket", "-n", "2", flag, "source"];
             injected(&sandbox, &arguments, inject).has_code(code);
@@ -221,7 +223,7 @@ fn receivers_are_watched_without_pidfds() {
         let inject = format!("pidfd_open:error={error}");
         injected(&sandbox, &["copy", transport, "-n", "3", "source"], &inject).silent_success();
         (1..=3).for_each(|peer| assert_holds(&sandbox.received(peer, "source"), &bytes));
-        // One that is killed is missed at once, and the others go on.
+        // The command notices a killed receiver at once, and the others continue.
         let mut command = sandbox.program("strace");
         command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={inject}")]);
         command.arg(SHELL).args(["copy", transport, "-n", "3", "-"]);
@@ -242,8 +244,8 @@ fn any_call_that_fails_is_a_sentence_and_leaves_nothing() {
     if lacks_strace("failing calls") {
         return;
     }
-    // What a copy asks of the system, without what only the loader and the runtime ask. And without futex: a wake cannot
-    // fail, and the standard library's locks sleep for ever when one does.
+    // The calls that a copy makes, without those that only the loader and the runtime make. Without futex, too: a wake
+    // cannot fail, and the standard library's locks sleep without end if one does.
     let calls = [
         ("memfd_create", "EMFILE"),
         ("fallocate", "ENOSPC"),
@@ -294,10 +296,10 @@ fn any_call_that_fails_is_a_sentence_and_leaves_nothing() {
                 let copy = injected(&sandbox, &arguments, &inject);
                 let what = format!("{transport} {inject}: {copy:?}");
                 if copy.code() == Some(127) {
-                    continue; // the loader's own call, not ours
+                    continue; // the loader's own call
                 }
                 assert!(copy.code().is_some() && !copy.stderr.contains("panicked"), "{what}");
-                until(SOON, &format!("nobody is left: {what}"), || sandbox.processes().is_empty());
+                until(SOON, &format!("no process is left: {what}"), || sandbox.processes().is_empty());
                 assert_eq!(sandbox.parts(), Vec::<std::path::PathBuf>::new(), "{what}");
                 for peer in [1, 2] {
                     match fs::read(sandbox.received(peer, "source")) {

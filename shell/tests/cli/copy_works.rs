@@ -90,7 +90,7 @@ fn blocks_and_rings_of_every_size() {
             sandbox.file("source", &bytes);
             let arguments = [&["copy", "-n", "2", "--block", block][..], &more].concat();
             run(sandbox.shell(&arguments).arg("source")).silent_success();
-            // And as a stream, which other code carries.
+            // And as a stream, which takes another path through the code.
             let stream = File::open(sandbox.at("source")).unwrap();
             run(sandbox.shell(&arguments).arg("-").stdin(stream)).silent_success();
             for peer in [1, 2] {
@@ -131,14 +131,14 @@ fn a_silent_stream_costs_no_time_and_no_words() {
         let sandbox = Sandbox::new();
         let (mut copy, receivers) =
             copy_waiting_for_input(&sandbox, &["copy", transport, "-n", "2", "-"], 2, b"x");
-        let everybody: Vec<_> = receivers.iter().copied().chain([copy.pid()]).collect();
-        let before: Vec<_> = everybody.iter().map(|&pid| cpu_ticks(pid)).collect();
+        let all: Vec<_> = receivers.iter().copied().chain([copy.pid()]).collect();
+        let before: Vec<_> = all.iter().map(|&pid| cpu_ticks(pid)).collect();
         std::thread::sleep(Duration::from_millis(2500));
-        for (&pid, before) in everybody.iter().zip(before) {
-            // In hundredths of a second; a process that spins would have used 250.
+        for (&pid, before) in all.iter().zip(before) {
+            // In hundredths of a second. A process that spins would have used 250.
             assert!(cpu_ticks(pid) - before < 40, "{transport}: process {pid} is busy while nothing comes");
         }
-        // Everybody waits for the source, so nobody is to blame.
+        // All processes wait for the source, so no receiver is reported as slow.
         copy.close_stdin();
         copy.end(LIMIT).silent_success();
     });
@@ -180,7 +180,7 @@ fn a_file_of_proc_that_says_it_has_no_length_is_read_to_its_end() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         run(&mut sandbox.shell(["copy", transport, "-n", "2", "/proc/version"])).silent_success();
-        // What /proc/self is depends on who reads: here on the command itself.
+        // /proc/self depends on the reader, which is the command here.
         run(&mut sandbox.shell(["copy", transport, "-n", "2", "/proc/self/cmdline"])).silent_success();
         for peer in [1, 2] {
             assert_holds(&sandbox.received(peer, "version"), &expected);
@@ -237,7 +237,7 @@ fn standard_input_that_never_blocks_is_waited_for() {
     }
 }
 
-/// Where the data of a file lies.
+/// The ranges of a file that hold data.
 fn extents(file: &File) -> Vec<(u64, u64)> {
     let (mut found, mut at) = (Vec::new(), 0);
     while let Ok(data) = rustix::fs::seek(file, SeekFrom::Data(at)) {
@@ -276,7 +276,7 @@ fn a_sparse_file_over_four_gibibytes_stays_sparse() {
     }
 }
 
-/// Compares two files wherever either has data; elsewhere both have holes.
+/// Compares two files in the ranges in which either has data. The rest is holes in both.
 fn assert_same_data(one: &File, other: &File) {
     for (from, to) in extents(one).into_iter().chain(extents(other)) {
         let mut both = [vec![0; (to - from) as usize], vec![1; (to - from) as usize]];
@@ -381,7 +381,7 @@ fn names_that_are_not_utf_8_are_kept_byte_by_byte() {
         run(sandbox.shell(["copy", transport, "-n", "1", "-d"]).arg(directory).arg(name)).silent_success();
         let expected = sandbox.at(directory).join(OsStr::from_bytes(b"peer-01_f\xff\xfe\x80 \n.bin"));
         assert_holds(&expected, b"contents");
-        // And as a template.
+        // And in a template.
         let template = OsStr::from_bytes(b"\xf0{peer}");
         run(sandbox.shell(["copy", transport, "-n", "2", "--name"]).arg(template).arg(name)).silent_success();
         assert_holds(&sandbox.at("received-files").join(OsStr::from_bytes(b"\xf002")), b"contents");
@@ -408,7 +408,7 @@ fn names_of_255_bytes_fit() {
 }
 
 #[test]
-fn closed_standard_descriptors_are_no_trouble() {
+fn closed_standard_descriptors_do_no_harm() {
     // From sh, with closed standard descriptors: what the command opens must not land on them.
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();

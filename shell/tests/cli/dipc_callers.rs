@@ -1,4 +1,5 @@
-//! Programs at a server's control socket, and those that were attached through it and died: neither holds up the others.
+//! Programs at a server's control socket, and programs that were attached through it and died: neither delay other
+//! programs.
 
 use crate::kit::mailbox_server::{Server, expect};
 use crate::kit::{LIMIT, lacks_strace, until};
@@ -21,7 +22,7 @@ fn call(server: &Server) -> OwnedFd {
 fn answer(socket: &OwnedFd) -> ControlMessage {
     let mut bytes = [0; RECORD];
     let (count, _) = rustix::net::recv(socket, &mut bytes[..], RecvFlags::empty()).unwrap();
-    Record::decode(&bytes[..count]).unwrap().saying
+    Record::decode(&bytes[..count]).unwrap().message
 }
 
 #[test]
@@ -29,18 +30,18 @@ fn however_many_callers_ask_nothing_one_that_asks_is_answered() {
     let server = Server::start(&["2", "1", "0", "1"]);
     let mut attached = Mailboxes::attach(server.control().as_path()).unwrap();
     let silent: Vec<OwnedFd> = (0..400).map(|_| call(&server)).collect();
-    // The oldest makes room, and hears why.
+    // The oldest makes room, and gets the reason.
     assert_eq!(answer(&silent[0]), ControlMessage::Refused(Refusal::Silent));
     let mut other = Mailboxes::attach(server.control().as_path()).unwrap();
     assert_eq!(other.write(0, b"x").unwrap(), 1);
-    // Those who are attached are no callers that ask nothing.
+    // Attached programs are not silent callers.
     assert_eq!(attached.write(0, b"y").unwrap(), 2);
     assert!(server.remove(&[]).status.success());
 }
 
-/// A burial is made to take a minute: each of the locks that it tries takes part of a second.
+/// A reclamation takes a minute here, because each lock that it tries takes a part of a second.
 #[test]
-fn while_the_dead_are_buried_clients_are_taken_in() {
+fn clients_are_accepted_while_dead_processes_are_reclaimed() {
     if lacks_strace("a slow burial") {
         return;
     }
@@ -60,7 +61,7 @@ fn while_the_dead_are_buried_clients_are_taken_in() {
             !status.contains("TracerPid:\t0\n")
         })
     });
-    // One leaves, and all the others are looked at.
+    // One leaves, and the server checks all the others.
     drop(attached.pop());
     for _ in 0..5 {
         expect(&mut server.connect(), "r 0\n", "data 0 0 0\n\n");

@@ -1,5 +1,5 @@
-//! SIGKILL: of programs that are attached to the mailboxes, wherever they are, and of network clients after every byte.
-//! Nobody who survives waits long, and nobody ever reads half a message.
+//! SIGKILL: of programs that are attached to the mailboxes, at any instruction, and of network clients after every
+//! byte. No survivor waits long, and no reader ever reads half a message.
 
 use crate::kit::bytes::{is_whole, message};
 use crate::kit::command::spawn_until_said;
@@ -17,11 +17,11 @@ use whorl::Mailboxes;
 
 const MOST: usize = 256 << 10;
 const KILLS: usize = 500;
-/// No survivor waits longer, apart from what this machine does to any thread.
+/// No survivor waits longer, apart from this machine's own lateness.
 const LONGEST: Duration = Duration::from_millis(250);
 
-/// Not a test of its own: the program that is killed. It reads and writes without a pause, so that nearly all its time is
-/// spent inside a lock, half-way through a copy.
+/// Not a test of its own: the program that is killed. It reads and writes without a pause, so that it is nearly always
+/// inside a lock, in the middle of a copy.
 #[test]
 fn victim() {
     let Some(control) = std::env::var_os("WHORL_TEST_CONTROL") else { return };
@@ -34,7 +34,7 @@ fn victim() {
         if reads {
             mailboxes.read_with(0, None, |_, _| ()).unwrap();
         } else if seed % 2 == 0 {
-            // The pattern takes long to make, and a victim is to be in the lock.
+            // The pattern takes long to make, and the victim should be in the lock.
             mailboxes.write(1, &long).unwrap();
         } else {
             mailboxes.write(0, &message(seed, MOST)).unwrap();
@@ -63,7 +63,7 @@ fn five_hundred_attached_programs_are_killed() {
         let before = Instant::now();
         act();
         longest.fetch_max(before.elapsed().as_micros() as u64, Relaxed);
-        // Survivors share two processors with the victims.
+        // The survivors share two processors with the victims.
         std::thread::sleep(Duration::from_millis(1));
     };
     std::thread::scope(|scope| {
@@ -114,7 +114,8 @@ fn five_hundred_attached_programs_are_killed() {
         writes.load(Relaxed),
         noise.worst()
     );
-    // The noise counts for each of those who must run before a survivor can: the victim as it dies, the burier, itself.
+    // The lateness counts once for each process that must run before a survivor can: the dying victim, the process that
+    // reclaims it, and the survivor.
     assert!(longest <= LONGEST + 3 * noise.worst(), "a survivor waited {longest:?}");
     assert!(reads.load(Relaxed) > 500 && writes.load(Relaxed) > 500);
     // Every seat is free again.
@@ -123,7 +124,7 @@ fn five_hundred_attached_programs_are_killed() {
     drop(all);
 }
 
-/// Not a test of its own: a network client that sends what it is told to, and then is killed.
+/// Not a test of its own: a network client that sends what it gets as input, and is then killed.
 #[test]
 fn network_victim() {
     let Some(port) = std::env::var_os("WHORL_TEST_PORT") else { return };
@@ -134,8 +135,8 @@ fn network_victim() {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-/// For the server a client that is killed is a connection that ends, or one that is reset where replies were unread. So
-/// each request ends after each of its bytes by a kill, by a half-close, and by a reset.
+/// To the server a killed client is a connection that ends, or that is reset if replies were unread. So each request
+/// ends after each of its bytes: by a kill, by a half-close, and by a reset.
 #[test]
 fn network_clients_end_after_every_byte() {
     let server = Server::start(&["2", "1", "0", "1"]);
@@ -175,7 +176,7 @@ fn network_clients_end_after_every_byte() {
             stream.write_all(part.as_bytes()).unwrap();
             reset(stream);
             ended += 2;
-            // The server may still read what those have sent.
+            // The server may still read what the other clients have sent.
             until(LIMIT, "the server has closed the others' connections", || sockets() == known);
             let before = Instant::now();
             witness.write_all(b"r 0\n").unwrap();

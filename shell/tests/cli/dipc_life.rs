@@ -1,4 +1,4 @@
-//! A mailbox server's life: how it is started, by whom it is held, and how it ends.
+//! A mailbox server's life: how it starts, what keeps it running, and how it ends.
 
 use crate::kit::mailbox_server::{Server, converse, expect, port_of, read_line, rest, text};
 use crate::kit::{LIMIT, SHELL, Sandbox, proc_status, run, signal, until};
@@ -26,7 +26,7 @@ fn going_down_lets_requests_finish_and_says_goodbye() {
     assert_eq!(rest(waiting), "bye stop\n");
     half.write_all(b"llo\n").unwrap();
     assert_eq!(rest(half), "ok 0 1\nbye stop\n");
-    // Who comes now hears it at once; who does not finish is cut off.
+    // A new client gets this line at once. A client in the middle of a request is cut off.
     assert_eq!(rest(server.connect()), "bye stop\n");
     assert_eq!(rest(staged), "bye stop\n");
     let output = stopping.end(LIMIT);
@@ -149,7 +149,7 @@ fn after_a_crash_everything_is_cleared_away() {
     expect(&mut server.connect(), "r 0\n", "data 0 0 0\n\n");
 }
 
-/// The kernel refuses a connection to a regular file as it does to a socket on which nobody listens.
+/// The kernel refuses a connection to a regular file as it does to a socket without a listener.
 #[test]
 fn a_file_that_is_no_socket_keeps_its_place() {
     let sandbox = Sandbox::new();
@@ -162,7 +162,7 @@ fn a_file_that_is_no_socket_keeps_its_place() {
         assert!(output.stderr.contains("exists and is not a socket owned by you"), "{output:?}");
     }
     assert_eq!(sandbox.left(), Vec::<String>::new());
-    // Nor is it removed for what a leftover says.
+    // Nor is it removed because of a leftover's contents.
     assert!(sandbox.run(["rm", "--dead"]).status.success()); // makes the directory
     let left = sandbox.runtime().join("whorl/dipc-9.info");
     std::fs::write(
@@ -230,13 +230,13 @@ fn a_supervisor_may_bring_the_socket() {
     let sandbox = Sandbox::new();
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    // A client that comes before the server does is served all the same.
+    // A client that connects before the server starts is also served.
     let early = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let start = |port: &str| {
         let script = format!("LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" dipc 1 1 {port} 1");
         let mut command = sandbox.program("sh");
         command.args(["-c", &script, SHELL]);
-        // Not 3 already, where it would keep its close-on-exec mark.
+        // Not 3 already, because then it would keep its close-on-exec flag.
         let high = rustix::io::fcntl_dupfd_cloexec(&listener, 10).unwrap();
         let hand_over = move || {
             // SAFETY: a plain system call.

@@ -1,4 +1,4 @@
-//! Where a mailbox server listens, and how people write that.
+//! The addresses that a mailbox server listens at, and how users write them.
 
 use crate::kit::mailbox_server::{Foreground, Server, converse, port_of};
 use crate::kit::{Ended, SHELL, Sandbox, lacks_root, run, seccomp, skip, users};
@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 const SIZES: [&str; 4] = ["2", "1", "0", "1"];
 
-/// Whether this machine has `::1`; says so if not.
+/// Whether this machine has `::1`. If not, prints that the test is skipped.
 fn has_ipv6(test: &str) -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
@@ -41,7 +41,7 @@ fn a_server_is_found_on_both_loopbacks() {
         let other = users::connect(users::OTHER, (Ipv6Addr::LOCALHOST, server.port).into());
         assert!(converse(other, b"").starts_with("bye user this server serves user root;"));
     }
-    // An address that is named is the only one.
+    // A given address is the only one.
     for (bind, other) in [("127.0.0.1", "::1"), ("[::1]", "127.0.0.1"), ("::1", "127.0.0.1")] {
         let server = Server::start(&[&SIZES[..], &["--bind", bind]].concat());
         let own = TcpStream::connect((bind.trim_matches(['[', ']']), server.port)).unwrap();
@@ -56,7 +56,7 @@ fn a_port_that_is_taken_on_either_loopback_is_in_use() {
         return;
     }
     for (host, other) in [("::1", "127.0.0.1"), ("127.0.0.1", "::1")] {
-        // Taken on one of them, and free on the other.
+        // A port that is taken at one address and free at the other.
         let (_taken, port) = loop {
             let taken = TcpListener::bind((host, 0)).unwrap();
             let port = taken.local_addr().unwrap().port();
@@ -128,7 +128,7 @@ fn an_address_is_understood_as_a_server_prints_it() {
     for host in ["", "[::1", "[localhost]", "localhost:", "[::1]:0", ":1"] {
         refused(&mail(&["--host", host]), 2, &["--host"]);
     }
-    // Without a server there, the error writes the address as a server would.
+    // Without a server at that address, the error writes the address as a server would.
     let output = mail(&["--host", "[::1]:1"]);
     assert!(!output.status.success() && output.stderr.contains("mail: [::1]:1: "), "{output:?}");
     for bind in ["[::1]:9000", "[127.0.0.1]", "localhost"] {

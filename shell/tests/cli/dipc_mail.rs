@@ -19,7 +19,7 @@ fn mail_command(server: &Server, args: &[&str]) -> Command {
 
 fn mail(server: &Server, args: &[&str], input: &[u8]) -> Ended {
     let mut process = start(&mut mail_command(server, args));
-    let _ = process.stdin().write_all(input); // some read none of it
+    let _ = process.stdin().write_all(input); // some commands read none of it
     process.close_stdin();
     process.end(LIMIT)
 }
@@ -55,7 +55,7 @@ fn watching_and_chatting() {
     let watcher = start(&mut mail_command(&server, &["watch", "0"]));
     let mut eve = start(&mut mail_command(&server, &["chat", "0", "--nick", "eve"]));
     let mut bob = start(&mut mail_command(&server, &["chat", "0", "--nick", "bob"]));
-    // A chat shows what is written after it has looked for the first time.
+    // A chat prints the messages written after its first look.
     let mut number = 0;
     until(LIMIT, "all of them have looked", || {
         number += 1;
@@ -72,7 +72,7 @@ fn watching_and_chatting() {
     shown([&watcher, &eve, &bob], "eve: hi\n");
     bob.stdin().write_all("\u{1b}[2Jgrün\n".as_bytes()).unwrap();
     shown([&watcher, &eve, &bob], "eve: hi\nbob: \\u{1b}[2Jgrün\n");
-    // The end of the input is the end of a chat.
+    // The end of the input ends the chat.
     bob.close_stdin();
     bob.end(LIMIT).has_code(0);
     server.remove(&[]).has_code(0);
@@ -82,7 +82,7 @@ fn watching_and_chatting() {
 }
 
 #[test]
-fn who_looks_too_late_is_told_how_much_was_missed() {
+fn a_late_watcher_reports_how_many_messages_it_missed() {
     let server = Server::start(&["1", "1", "0", "1"]);
     let watcher = start(&mut mail_command(&server, &["watch", "0"]));
     for number in 1..=200 {
@@ -97,7 +97,7 @@ fn no_server_is_one_line_and_exit_3() {
     let sandbox = Sandbox::new();
     let at = |name: &str| sandbox.at(name).to_str().unwrap().to_owned();
     drop(std::os::unix::net::UnixListener::bind(at("left")).unwrap());
-    // A port where nobody listens: bound, so that nobody else takes it.
+    // A port without a server. It is bound, so that no other process takes it.
     let bound =
         rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
     rustix::net::bind(&bound, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -121,7 +121,7 @@ fn no_server_is_one_line_and_exit_3() {
     }
 }
 
-/// A server that is none of ours: it answers each line it reads with what `reply` says, and then waits for the next.
+/// A server of another kind: it answers each line with what `reply` returns, and then waits for the next line.
 fn foreign_server(reply: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -162,7 +162,7 @@ fn a_server_that_does_not_answer_is_not_waited_for() {
         Client::tcp_within("127.0.0.1", stopped, None, Some(Duration::from_millis(200))).unwrap();
     let waited = client.read_since(0, 0, Some(Duration::from_millis(300)));
     assert!(matches!(waited, Err(ClientError::TimedOut(_))), "{waited:?}");
-    // One that drips moves, and does not answer either.
+    // A server that sends single bytes makes progress, but does not answer either.
     let dripping = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let drips = dripping.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -171,7 +171,7 @@ fn a_server_that_does_not_answer_is_not_waited_for() {
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-    // Nor does one that accepts nobody, at a unix socket with a full queue.
+    // Nor does a server that accepts no connection: a unix socket with a full queue.
     let sandbox = Sandbox::new();
     let path = sandbox.at("full");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -182,7 +182,7 @@ fn a_server_that_does_not_answer_is_not_waited_for() {
         format!("--port {silent} read 0"),
         format!("--port {stopped} read 0"),
         format!("--port {stopped} write 0 text"),
-        // This waits for messages on purpose, so it asks a stopped server again before it knows.
+        // This command may wait for messages, so it asks a stopped server again before it fails.
         format!("--port {stopped} watch 0"),
         format!("--port {drips} read 0"),
         format!("--unix {full} read 0"),
@@ -198,7 +198,7 @@ fn a_server_takes_no_more_memory_than_a_mailbox_can_have() {
     let replies = [
         format!("data 0 1 {huge}\n"),
         format!("data 0 1 {}\n", (1_u64 << 31) + 1),
-        // Packets that bring nothing, without end; of another mailbox; of another version.
+        // Packets without data, without end; packets of another mailbox; packets of another version.
         "data 0 1 0+\n\n".repeat(1000),
         "data 1 1 1\nx\n".into(),
         format!("data 0 1 4096+\n{}\ndata 0 2 1\nx\n", "x".repeat(4096)),
@@ -236,7 +236,7 @@ fn what_cannot_be_written_or_read_is_an_error_of_its_own() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_told_and_the_chat_goes_on() {
+fn a_line_that_is_too_long_is_reported_and_the_chat_continues() {
     let server = Server::start(&["1", "1", "0", "1"]);
     let input = format!("one\n{}\n\nthree", "x".repeat(100_000));
     let output = mail(&server, &["chat", "0", "--nick", "me"], input.as_bytes());
@@ -244,7 +244,7 @@ fn a_line_that_is_too_long_is_told_and_the_chat_goes_on() {
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{output:?}");
     assert!(said.contains("a line was not sent") && said.contains("1,024 bytes"), "{said}");
     assert_eq!(mail(&server, &["read", "0"], b"").stdout, "me: three");
-    // Exactly what fits goes through.
+    // A line of exactly the largest size is sent.
     let fits = "y".repeat(1024 - "me: ".len());
     assert!(mail(&server, &["chat", "0", "--nick", "me"], fits.as_bytes()).status.success());
     assert_eq!(mail(&server, &["read", "0"], b"").stdout, format!("me: {fits}"));

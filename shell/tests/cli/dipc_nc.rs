@@ -1,4 +1,4 @@
-//! The protocol as people type it, through the real `nc` (netcat-openbsd). Where that is missing the tests say so and
+//! The protocol as users type it, through the real `nc` (netcat-openbsd). If `nc` is missing, the tests print that and
 //! check nothing.
 
 use crate::kit::mailbox_server::{Server, text};
@@ -66,7 +66,7 @@ fn piped_in_one_go() {
     assert_eq!(piped(&server, &[], b"w 1 3\na\nb\nr 1\nq\n"), "ok 1 1\ndata 1 1 3\na\nb\nbye quit\n");
     assert_eq!(piped(&server, &["-N"], b"w 3 -\nnotes\nof two lines\n"), "ok 3 1\nbye quit\n");
     assert_eq!(piped(&server, &["-N"], b"r 3\n"), "data 3 1 19\nnotes\nof two lines\n\nbye quit\n");
-    // Telnet's line ends.
+    // With telnet's line ends.
     assert_eq!(piped(&server, &["-C", "-N"], b"w 4\nhi\nr 4\n"), "ok 4 1\ndata 4 1 2\nhi\nbye quit\n");
     // A pipe as large as a mailbox, and one byte more.
     let notes = "x".repeat(65536);
@@ -89,9 +89,9 @@ fn a_word_of_one_wakes_the_other() {
     keyboard.write_all(b"r 0 0\n").unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(piped(&server, &["-N"], b"w 0\nhello\n"), "ok 0 1\nbye quit\n");
-    let mut heard = [0; 17];
-    listener.stdout.as_mut().unwrap().read_exact(&mut heard).unwrap();
-    assert_eq!(text(&heard), "data 0 1 5\nhello\n");
+    let mut received = [0; 17];
+    listener.stdout.as_mut().unwrap().read_exact(&mut received).unwrap();
+    assert_eq!(text(&received), "data 0 1 5\nhello\n");
     drop(keyboard);
     let _ = listener.kill();
     let _ = listener.wait();

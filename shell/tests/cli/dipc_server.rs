@@ -1,4 +1,5 @@
-//! A real mailbox server over real sockets: what it answers, for whom it waits, and whom it turns away.
+//! A real mailbox server over real sockets: its replies, the clients that it waits for, and the clients that it
+//! refuses.
 
 use crate::kit::mailbox_server::{Server, converse, expect, port_of, read_line, rest, text};
 use crate::kit::oracle::{Oracle, agrees};
@@ -49,13 +50,13 @@ fn conversations_over_tcp_agree_with_the_document() {
         let replies = converse(server.connect(), script.as_bytes());
         assert!(agrees(&expected, replies.as_bytes()), "{script:.200?}\n{replies:.300}\n{expected:.3?}");
     }
-    // Again, in pieces that arrive apart.
+    // Again, in pieces that arrive separately.
     for script in scripts.iter().filter(|script| script.len() < 100) {
         let expected = oracle.converse(script.as_bytes());
         let mut stream = server.connect();
         for byte in script.bytes() {
             if stream.write_all(&[byte]).is_err() {
-                break; // it said goodbye already
+                break; // it has closed the connection already
             }
             std::thread::sleep(Duration::from_micros(300));
         }
@@ -66,7 +67,7 @@ fn conversations_over_tcp_agree_with_the_document() {
 }
 
 #[test]
-fn a_waiting_read_is_woken_by_whoever_writes() {
+fn a_waiting_read_is_woken_by_any_writer() {
     let server = Server::start(&["4", "1", "0", "1", "--workers", "2"]);
     let mut waiting: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
     let mut writer = server.connect();
@@ -92,7 +93,7 @@ fn a_waiting_read_is_woken_by_whoever_writes() {
         }
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     }
-    // And the other way round.
+    // And in the other direction.
     let mut other = attached.try_clone().unwrap();
     let waiter = std::thread::spawn(move || other.wait_newer(1, 10, None).unwrap().unwrap());
     std::thread::sleep(Duration::from_millis(20));
@@ -108,7 +109,7 @@ fn a_waiting_read_ends_in_time_and_holds_back_only_its_own_connection() {
     let started = Instant::now();
     expect(&mut stream, "r 0 0 150\nw 0 1\nx\n", "same 0 0\nok 0 1\n");
     assert!(started.elapsed() >= Duration::from_millis(145), "{:?}", started.elapsed());
-    // A client that sends no more is not kept waiting, and everything behind the wait is still answered.
+    // A client that closes its half does not wait, and its requests behind the wait are still answered.
     assert_eq!(
         converse(server.connect(), b"r 0 1\nw 0 1\ny\nr 0 1\n"),
         "same 0 1\nok 0 2\ndata 0 2 1\ny\nbye quit\n"
@@ -128,7 +129,7 @@ fn a_client_that_does_not_read_stops_only_itself() {
     expect(&mut stuck, &format!("w 0 65536\n{body}\n"), "ok 0 1\n");
     stuck.set_nonblocking(true).unwrap();
     let mut sent = 0;
-    // It asks for gigabytes, until the server does not listen any more.
+    // It asks for gigabytes, until the server stops reading from it.
     let mut quiet = Instant::now();
     while quiet.elapsed() < Duration::from_millis(500) && sent < 40 << 20 {
         match stuck.write(&b"r 0\n".repeat(4096)) {
@@ -139,7 +140,7 @@ fn a_client_that_does_not_read_stops_only_itself() {
     assert!(server.memory() < 40_000, "{} KiB", server.memory());
     let mut other = server.connect();
     expect(&mut other, "w 1 1\nx\nr 1\n", "ok 1 1\ndata 1 1 1\nx\n");
-    // It reads on, and gets every answer.
+    // It reads on, and gets every reply.
     stuck.set_nonblocking(false).unwrap();
     let reply = format!("data 0 1 65536\n{body}\n");
     for _ in 0..2000.min(sent / 4) {
@@ -172,7 +173,7 @@ fn a_token_is_asked_for_and_the_same_user_needs_none_on_a_unix_socket() {
     let mut stream = UnixStream::connect(&path).unwrap();
     expect(&mut stream, "w 0 2\nhi\nr 0\n", "ok 0 1\ndata 0 1 2\nhi\n");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    // A client that closes altogether is still heard.
+    // A client that closes both halves is still served.
     UnixStream::connect(&path).unwrap().write_all(b"w 1 4\ngone\nr 1 1\n").unwrap();
     until(LIMIT, "what it sent was stored", || {
         converse_unix(&path, b"r 1\n") == "data 1 1 4\ngone\nbye quit\n"
@@ -191,7 +192,7 @@ fn converse_unix(path: &std::path::Path, input: &[u8]) -> String {
 }
 
 #[test]
-fn too_many_clients_are_told_so_and_idle_ones_leave() {
+fn too_many_clients_are_refused_and_idle_ones_are_closed() {
     let server = Server::start(&["2", "1", "0", "1", "--max-connections", "3", "--idle", "400ms"]);
     let mut kept: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     for stream in &mut kept {
@@ -258,10 +259,11 @@ fn without_descriptors_clients_wait_and_the_processor_rests() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// Counted is what the greedy one gets while the other waits, not the time: a machine that is slow is slow to both. Its
-/// replies are thrown away unread, faster than any server makes them, so that no full buffer is what stops it.
+/// The test counts what the greedy client gets while the other one waits, not the time, because a slow machine is slow
+/// to both. It discards the greedy client's replies unread, faster than any server makes them, so that no full buffer
+/// stops that client.
 #[test]
-fn a_greedy_client_leaves_the_others_their_turns() {
+fn a_greedy_client_does_not_delay_other_clients() {
     const REQUESTS: usize = 5000;
     let all = REQUESTS * ("data 0 1 65536\n\n".len() + 65536);
     let server = Server::start(&["2", "64", "0", "64", "--workers", "1"]);
@@ -288,7 +290,7 @@ fn a_greedy_client_leaves_the_others_their_turns() {
             let count = taken(&greedy, RecvFlags::TRUNC);
             got += count;
             reply += taken(&other, RecvFlags::empty());
-            // In looks too: nobody gets anything for so long only where nobody is served.
+            // Also counted in looks: neither client gets anything for this long only if the server serves none.
             looks = if count == 0 { looks + 1 } else { 0 };
             assert!(looks < 100_000, "neither is served, after {got} bytes");
             if count == 0 {
@@ -300,6 +302,7 @@ fn a_greedy_client_leaves_the_others_their_turns() {
     }
     assert!(talking.join().unwrap());
     println!("{turns} turns beside {all} bytes, at most {most} bytes between two");
-    // What lies in the sockets' buffers when the other asks, and a turn; who is not fair makes it wait for everything.
+    // The data in the sockets' buffers when the other client asks, and one turn. An unfair server makes the other
+    // client wait for all data.
     assert!(most < all / 2, "{most} of {all} bytes in one turn");
 }

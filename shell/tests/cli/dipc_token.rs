@@ -1,4 +1,4 @@
-//! Token files: which are read, which are refused, and whether what the refusal advises is possible.
+//! Token files: which are read, which are refused, and whether the refusal's advice can be followed.
 
 use crate::kit::mailbox_server::{Server, converse, port_of};
 use crate::kit::{Ended, LIMIT, SHELL, Sandbox, run, skip, until};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 const TOKEN: &str = "0123456789abcdef\n";
 
-/// A client that reads the token, and then finds no server: exit 2 is a token refused.
+/// A client that reads the token, and then finds no server. Exit code 2 means that the token was refused.
 fn read_by_mail(sandbox: &Sandbox, token: &Path) -> Ended {
     sandbox.run([
         "mail",
@@ -37,7 +37,7 @@ fn is_refused(output: &Ended, words: &[&str]) {
 }
 
 #[test]
-fn who_may_read_the_file_knows_the_token_so_others_may_not() {
+fn a_token_file_that_other_users_can_read_is_refused() {
     let sandbox = Sandbox::new();
     let path = sandbox.at("token");
     write(&path, TOKEN).unwrap();
@@ -69,7 +69,7 @@ fn who_may_read_the_file_knows_the_token_so_others_may_not() {
 
 #[test]
 fn what_is_mounted_read_only_gets_advice_that_can_be_followed() {
-    // As orchestrators mount secrets. Ends with the codes of three clients.
+    // As orchestrators mount secrets. Prints the exit codes of three clients.
     let script = r#"
         mkdir "$1/secrets" && mount -t tmpfs none "$1/secrets" && cd "$1/secrets" || exit 77
         echo 0123456789abcdef > token; chmod 440 token; chown 1234 token

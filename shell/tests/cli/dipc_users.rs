@@ -1,4 +1,4 @@
-//! Which local users a mailbox server serves over loopback, and which socket counts as whose.
+//! Which local users a mailbox server serves over loopback, and to which user a socket belongs.
 
 use crate::kit::mailbox_server::{Foreground, Server, converse, expect, text};
 use crate::kit::seccomp::refuse_netlink;
@@ -56,9 +56,9 @@ fn another_user_is_refused_and_nothing_is_executed() {
     assert_eq!(tamper(elsewhere), REFUSED);
     untouched(server.port);
     // Many clients of another user do not delay the owner.
-    let crowd: Vec<_> = (0..200).map(|_| connect(OTHER, address)).collect();
+    let clients: Vec<_> = (0..200).map(|_| connect(OTHER, address)).collect();
     untouched(server.port);
-    drop(crowd);
+    drop(clients);
     // The server serves its owner over each kind of socket. A client may close its half of the connection.
     assert_eq!(converse(server.connect(), b"w 0 2\nhi\n"), "ok 0 1\nbye quit\n");
     let own = TcpStream::connect(mapped).unwrap();
@@ -97,7 +97,7 @@ fn a_socket_that_is_closed_before_the_check_is_refused() {
     assert_eq!(converse(own, b"r 0\n"), "data 0 0 0\n\nbye quit\n");
 }
 
-/// Closes a socket, and waits until the kernel says of it that it is root's.
+/// Closes a socket, and waits until the kernel reports it as root's.
 fn close_until_roots(stream: TcpStream) {
     let end = format!(":{:04X}", stream.local_addr().unwrap().port());
     drop(stream);
@@ -217,7 +217,7 @@ fn a_client_in_another_network_namespace_is_refused_with_the_reason() {
     if lacks_unshare(&["-n"], test) {
         return;
     }
-    // A supervisor opens the socket here, and starts the server where no network is.
+    // A supervisor opens the socket here, and starts the server in a namespace without a network.
     let sandbox = Sandbox::new();
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec unshare -n \"$0\" dipc 2 1 0 1 --foreground";

@@ -1,4 +1,4 @@
-//! The documentation is true: its commands print what it shows, and words in memory lie where its tables say.
+//! The documentation is true: its commands print what it shows, and words in memory are at the offsets in its tables.
 
 use crate::kit::*;
 use rustix::fd::AsFd;
@@ -14,7 +14,7 @@ const README: &str = include_str!("../../../README.md");
 const HELLO: &str = include_str!("../../examples/hello.rs");
 const LAYOUT: &str = include_str!("../../../docs/memory-layout.md");
 
-/// The first number of the row, below this heading, whose last cell begins with these words.
+/// The first number in the row below this heading whose last cell begins with these words.
 fn offset(heading: &str, words: &str) -> u64 {
     let section = LAYOUT.split("\n## ").find(|section| section.starts_with(heading)).expect("the section");
     let row = section
@@ -211,7 +211,7 @@ fn the_capture_in_the_readme_comes_from_its_commands() {
     sandbox.nothing_left();
 }
 
-/// The pages that people read.
+/// The pages of the documentation.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let entries = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
@@ -221,7 +221,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// What the links of a page lead to, without those that lead to the web.
+/// The targets of the links of a page, without those to the web.
 fn links(page: &str) -> impl Iterator<Item = &str> {
     let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     targets.filter(|target| !target.starts_with("https://"))
@@ -237,7 +237,7 @@ fn anchors(page: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// What a link of `page` leads to and is not there.
+/// The targets of a page's links that do not exist.
 fn dead_links(page: &Path, text: &str) -> Vec<String> {
     let leads_nowhere = |link: &&str| {
         let (file, anchor) = link.split_once('#').unwrap_or((link, ""));

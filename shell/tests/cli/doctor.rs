@@ -1,4 +1,4 @@
-//! `shell doctor`: what is well is ok, what was broken on purpose is found, and what to do is said.
+//! `shell doctor`: what works is `ok`, what is broken is found, and the line says what to do.
 
 use crate::kit::*;
 use rustix::process::Signal;
@@ -19,7 +19,7 @@ fn checks(command: &mut Command) -> (Option<i32>, Vec<Value>) {
         assert_eq!(
             check["verdict"] == "ok",
             check["advice"].is_null(),
-            "what to do is said where needed: {check}"
+            "a line that needs it says what to do: {check}"
         );
     }
     (ended.code(), checks)
@@ -98,7 +98,7 @@ fn what_the_dead_left_is_a_warning_until_it_is_cleared_away() {
 }
 
 #[test]
-fn limits_that_are_too_low_are_told() {
+fn limits_that_are_too_low_are_reported() {
     let sandbox = Sandbox::new();
     if sandbox.program("prlimit").stdout(Stdio::null()).status().is_err() {
         return skip("doctor under limits", "there is no prlimit");
@@ -120,7 +120,7 @@ fn limits_that_are_too_low_are_told() {
 }
 
 #[test]
-fn a_pid_namespace_of_its_own_is_told() {
+fn a_pid_namespace_of_its_own_is_reported() {
     let sandbox = Sandbox::new();
     let apart = |program: &str| {
         let mut command = sandbox.program("unshare");
@@ -135,7 +135,7 @@ fn a_pid_namespace_of_its_own_is_told() {
 }
 
 #[test]
-fn calls_that_a_filter_bars_are_told() {
+fn calls_that_a_filter_bars_are_reported() {
     let sandbox = Sandbox::new();
     if lacks_strace("doctor under filters") {
         return;

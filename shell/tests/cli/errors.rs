@@ -1,9 +1,9 @@
-//! What the kernel refuses is told in words: one line that says what was being done, without the kernel's number.
+//! An error from the kernel is one line that says what failed, without the kernel's number.
 
 use crate::kit::*;
 use std::fs::File;
 
-/// One line that says why, as everywhere.
+/// Asserts one line that gives the reason.
 #[track_caller]
 fn in_words(ended: &Ended, words: &[&str]) {
     ended.has_code(1).one_line(words);
@@ -16,7 +16,8 @@ fn whatever_descriptor_is_the_one_too_many() {
     sandbox.file("f", b"some bytes");
     for command in ["send x f", "recv x --timeout 1ms", "serve x --dir d", "dipc 1 1 0 1"] {
         let mut refused = 0;
-        // With so few nothing gets as far as waiting for others, except for a receiver, which has little to open.
+        // With so few descriptors no command comes so far that it waits for another, except a receiver, which opens
+        // little.
         for limit in 5..12 {
             let script = format!("ulimit -n {limit}; exec \"$SHELL_BIN\" {command}");
             let ended = run(&mut sandbox.script(&script));
@@ -40,7 +41,7 @@ fn a_result_that_cannot_be_written() {
     in_words(&ended, &["cannot write to standard output: no space left on device"]);
 }
 
-/// Every flag and argument that takes a number, and what a wrong one is told to be.
+/// Every flag and argument that takes a number, and a part of the message about a wrong one.
 const NUMBERS: [(&str, &str); 24] = [
     ("copy f -n", "from 1 to 1000"),
     ("copy f -n 1 --ring", "from 4 KiB to 8 GiB"),
@@ -69,7 +70,7 @@ const NUMBERS: [(&str, &str); 24] = [
 ];
 
 #[test]
-fn a_number_that_is_none_or_beyond_its_limits_is_told_what_it_may_be() {
+fn an_invalid_number_is_refused_with_its_limits() {
     let sandbox = Sandbox::new();
     for (words, limit) in NUMBERS {
         let is_flag = words.split(' ').next_back().is_some_and(|last| last.starts_with('-'));
@@ -89,7 +90,7 @@ fn a_number_that_is_none_or_beyond_its_limits_is_told_what_it_may_be() {
             for foreign in ["invalid digit", "too large to fit", "not in", "unexpected argument"] {
                 assert!(!ended.stderr.contains(foreign), "{words} {value}: {ended:?}");
             }
-            // A size or a duration can be wrong in its form; what is too large is told the limit.
+            // A size or a duration may be malformed. If it is too large, the message gives the limit.
             let of_form = limit == "512" || limit == "duration";
             let wanted = match (of_form, large.contains(&value)) {
                 (true, true) if limit == "512" => "from 512 bytes to 64 MiB",
@@ -110,7 +111,7 @@ fn a_runtime_directory_of_another_user_is_not_to_be_removed() {
     let sandbox = Sandbox::new();
     let theirs = sandbox.at("theirs");
     std::fs::create_dir(&theirs).expect("a directory");
-    std::os::unix::fs::chown(&theirs, Some(12345), Some(12345)).expect("we are root");
+    std::os::unix::fs::chown(&theirs, Some(12345), Some(12345)).expect("root may do this");
     for command in ["ls", "rm x", "recv x", "send x", "serve x --dir d", "dipc 1 1 0 1", "top --once"] {
         let ended = run(sandbox.words(command).env("XDG_RUNTIME_DIR", &theirs));
         ended.refusal(1, &["belongs to user 12345", "run this as that user, or unset XDG_RUNTIME_DIR"]);
@@ -121,14 +122,14 @@ fn a_runtime_directory_of_another_user_is_not_to_be_removed() {
         doctor.stdout.contains("runs as user 0; run this as that user, or unset XDG_RUNTIME_DIR\n"),
         "{doctor:?}"
     );
-    // Who may not even look into it is told the same.
+    // A user that may not look into the directory gets the same message.
     std::fs::set_permissions(sandbox.at(""), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("ours");
+        .expect("our own directory");
     std::fs::set_permissions(&theirs, std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .expect("we are root");
     let mut other = sandbox.program("setpriv");
     other.args(["--reuid=54321", "--regid=54321", "--clear-groups"]);
-    // The program must lie where others may read it.
+    // The program must be where other users may read it.
     let program = sandbox.copy_of_shell();
     let ended = run(other.arg(program).arg("ls").env("XDG_RUNTIME_DIR", &theirs));
     ended.refusal(1, &["belongs to user 12345", "runs as user 54321", "unset XDG_RUNTIME_DIR"]);
@@ -162,7 +163,7 @@ fn what_a_sandbox_lacks_is_named() {
         let ended = within("mount -t tmpfs none /dev", "dipc 1 1 0 1 </proc/self/status");
         ended.refusal(1, &["dipc: cannot open /dev/null", "no such file or directory"]);
     } else {
-        skip("a sandbox without /proc or /dev/null", "no mount namespace is to be had");
+        skip("a sandbox without /proc or /dev/null", "a mount namespace cannot be made");
     }
     if !lacks_strace("a filter that refuses prctl") {
         let mut traced = sandbox.program("strace");

@@ -1,4 +1,4 @@
-//! No descriptors, no memory, no space, nowhere to write: one clear line, an exit code that tells the truth, and nothing left.
+//! No descriptors, no memory, no space, a closed output: one clear line, the right exit code, and nothing left behind.
 //! (`copy_refuses` and `copy_output` have more of this for `copy`.)
 
 use crate::kit::*;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-/// Commands that end by themselves in a [`Setting`]; `PORT` is its mailbox server's.
+/// Commands that end by themselves in a [`Setting`]. `PORT` is its mailbox server's port.
 const SCENES: [&str; 17] = [
     "copy --shm -n 2 source",
     "copy --socket -n 2 source",
@@ -29,7 +29,7 @@ const SCENES: [&str; 17] = [
     "doctor",
 ];
 
-/// A home in which there is something of everything: a sender that waits, a mailbox server, a server that announced itself.
+/// A sandbox with a sender that waits, a mailbox server, and a server that announced itself.
 struct Setting {
     sandbox: Sandbox,
     port: String,
@@ -51,7 +51,7 @@ impl Setting {
         Self { sandbox, port, _send: send, _serve: serve }
     }
 
-    /// `shell` with these words behind this prefix of a shell script.
+    /// `shell` with these words, after this prefix of a shell script.
     fn limited(&self, prefix: &str, words: &str) -> Command {
         let words = words.replace("PORT", &self.port);
         self.sandbox.script(&format!("{prefix}; exec \"$SHELL_BIN\" {words}"))
@@ -64,12 +64,12 @@ impl Drop for Setting {
     }
 }
 
-/// The port that a mailbox server said it listens on.
+/// The port in the line that a mailbox server prints.
 fn port(said: &Ended) -> Option<String> {
     said.stdout.trim_end().rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).map(String::from)
 }
 
-/// What is wrong with how a command ended that may lack anything.
+/// What is wrong about the end of a command that lacked something.
 fn wrong(ended: &Ended) -> Option<&'static str> {
     if ended.stderr.contains("panicked") {
         return Some("it panicked");
@@ -77,7 +77,7 @@ fn wrong(ended: &Ended) -> Option<&'static str> {
     match ended.code() {
         None => Some("it was killed"),
         Some(0) => None,
-        Some(127) => None, // the loader: we never began
+        Some(127) => None, // the loader: the program never began
         Some(1..=5) if ended.stderr.is_empty() && ended.stdout.is_empty() => Some("it failed without a word"),
         Some(1..=5) if !ended.stderr.lines().all(|line| line.starts_with("shell: ")) => {
             Some("not its own words")
@@ -88,7 +88,7 @@ fn wrong(ended: &Ended) -> Option<&'static str> {
     }
 }
 
-/// Runs every scene under every limit; returns what was wrong, and how many there were of success and failure.
+/// Runs every scene under every limit. Returns what was wrong, and the numbers of successes and failures.
 fn every_scene_under(limits: impl Iterator<Item = String>) -> (Vec<String>, [usize; 2]) {
     let all = Mutex::new((Vec::new(), [0; 2]));
     all_at_once(limits, |limit| {
@@ -116,7 +116,7 @@ fn every_scene_with(limit: &str) -> (Vec<String>, [usize; 2]) {
             run(&mut setting.sandbox.words(&format!("dipcrm {port}"))).has_code(0);
         }
     }
-    // The server that was there before is still there, and serves.
+    // The earlier server still runs and serves.
     run(&mut setting.limited(":", "mail -p PORT write 1 after")).has_code(0);
     assert_eq!(run(&mut setting.limited(":", "mail -p PORT read 1")).stdout, "after");
     let left: Vec<_> = setting
@@ -131,7 +131,7 @@ fn every_scene_with(limit: &str) -> (Vec<String>, [usize; 2]) {
     (found, count)
 }
 
-/// H12: EMFILE at any of the first calls that open something, in every command.
+/// H12: EMFILE at each of the first calls that open something, in every command.
 #[test]
 fn without_descriptors_every_command_says_so() {
     let step = crate::kit::short_or_long(3, 1);
@@ -145,7 +145,7 @@ fn without_descriptors_every_command_says_so() {
 /// H12: ENOMEM for mappings, threads and the heap, in every command.
 #[test]
 fn without_address_space_every_command_says_so() {
-    // With less the loader, or the main thread's stack, has not what it needs, and nothing of ours runs.
+    // With less, the loader or the main thread's stack has not enough, and no code of the program runs.
     let all: &[u32] = &[16, 18, 20, 24, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384];
     let step = crate::kit::short_or_long(3, 1);
     let limits = all.iter().step_by(step).map(|mib| format!("ulimit -v {}", mib * 1024));
@@ -155,7 +155,7 @@ fn without_address_space_every_command_says_so() {
     eprintln!("{done} done, {failed} failed with a line");
 }
 
-/// Commands that have a result to print.
+/// Commands that print a result.
 const TALKERS: [&str; 14] = [
     "recv x",
     "mail -p PORT read 0",
@@ -173,7 +173,7 @@ const TALKERS: [&str; 14] = [
     "dipc -h",
 ];
 
-/// Something to be received and to be removed, for the talkers that take it.
+/// Starts something to be received or removed, for the commands that need it.
 fn feed(setting: &Setting, words: &str) -> Option<Running> {
     match words {
         "recv x" => Some(setting.sandbox.start("send x source")),
@@ -186,9 +186,9 @@ fn feed(setting: &Setting, words: &str) -> Option<Running> {
     }
 }
 
-/// H20: a full disk behind standard output is an error that names it; nobody at its other end is a quiet end.
+/// H20: a full disk behind standard output is an error that names it. A closed pipe is a quiet end.
 #[test]
-fn results_that_cannot_be_written_are_told_and_those_that_nobody_wants_are_not() {
+fn results_that_cannot_be_written_are_reported_unless_the_reader_is_gone() {
     let setting = Setting::new();
     run(&mut setting.limited(":", "mail -p PORT write 0 text")).has_code(0);
     for words in TALKERS {
@@ -203,30 +203,30 @@ fn results_that_cannot_be_written_are_told_and_those_that_nobody_wants_are_not()
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let ended = start_with_stdout(&mut setting.limited(":", words), Stdio::from(writer)).end(LIMIT);
-        assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{words}, nobody reads: {ended:?}");
+        assert_eq!((ended.code(), &*ended.stderr), (Some(0), ""), "{words}, a closed pipe: {ended:?}");
         drop(fed);
-        // What a killed sender leaves must not be in the next one's way, nor in its list.
+        // A killed sender's name must neither block the next command nor appear in its list.
         run(&mut setting.sandbox.words("rm --dead")).has_code(0);
     }
 }
 
-/// H20: where the error itself cannot be written, the exit code still says it.
+/// H20: if the error itself cannot be written, the exit code still shows it.
 #[test]
 fn errors_that_cannot_be_written_are_still_exit_codes() {
     let setting = Setting::new();
     let failing = [
-        ("recv nobody --timeout 100ms", 4),
+        ("recv missing --timeout 100ms", 4),
         ("send x missing", 1),
         ("send x source --timeout 100ms", 4),
         ("mail -p 1 read 0", 3),
         ("mail -p PORT read 77", 1),
         ("serve one --dir servers", 1),
         ("servers --dir missing", 1),
-        ("rm nobody", 3),
+        ("rm missing", 3),
         ("dipc 0 0 0 0", 2),
         ("dipcrm 1", 3),
         ("top --once --interval never", 2),
-        ("ls --nonsense", 2),
+        ("ls --unknown", 2),
     ];
     for (words, code) in failing {
         let said = run(&mut setting.limited(":", words));
@@ -242,7 +242,7 @@ fn errors_that_cannot_be_written_are_still_exit_codes() {
 #[test]
 fn a_full_file_system_under_the_names_is_a_line() {
     if !can_mount() {
-        return skip("a full file system under the names", "no private mount namespace is to be had");
+        return skip("a full file system under the names", "a private mount namespace cannot be made");
     }
     let sandbox = Sandbox::new();
     sandbox.file("source", b"text");
@@ -259,7 +259,7 @@ fn a_full_file_system_under_the_names_is_a_line() {
     ];
     for (lack, words) in commands {
         let options = if lack == "no inode" { "nr_inodes=2,mode=0700" } else { "size=8k,mode=0700" };
-        // The directory below is there already; without blocks, something has taken them all.
+        // The directory below exists already. If blocks are missing, a file has taken them all.
         let fill = if lack == "no inode" { ":" } else { "head -c 1M /dev/zero >run/filler 2>/dev/null; :" };
         let script = format!(
             "mount -t tmpfs -o {options} tmpfs run && mkdir -m 0700 run/whorl || exit 99; {fill}
@@ -286,7 +286,7 @@ impl Group {
         roots.into_iter().find_map(|(root, file)| {
             let group = Self(Path::new(root).join(&name));
             fs::create_dir(&group.0).ok()?;
-            // What the kernel did not put there itself is an ordinary directory.
+            // A file that the kernel did not make is an ordinary file.
             let limit = fs::File::options().write(true).open(group.0.join(file));
             limit.and_then(|mut limit| limit.write_all(bytes.to_string().as_bytes())).ok()?;
             Some(group)
@@ -300,7 +300,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Whoever was in it may be going just now.
+        // The processes in it may be ending just now.
         for _ in 0..100 {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
@@ -310,7 +310,8 @@ impl Drop for Group {
     }
 }
 
-/// H1: what a control group does not allow is refused with a sentence, before the kernel kills anybody; less of it works.
+/// H1: a request beyond a control group's limit fails with an error, before the kernel kills a process. A smaller one
+/// works.
 #[test]
 fn a_control_groups_limit_is_a_sentence_and_not_a_kill() {
     let Some(group) = Group::with(64 << 20) else {
@@ -324,7 +325,7 @@ fn a_control_groups_limit_is_a_sentence_and_not_a_kill() {
     ] {
         let ended = run(&mut setting.limited(&group.prefix(), words));
         if ended.code() == Some(99) {
-            return skip("a limit of a control group", "nobody can be put into it");
+            return skip("a limit of a control group", "no process can be put into it");
         }
         ended.refusal(code, &["need", "is free"]);
     }
@@ -334,14 +335,14 @@ fn a_control_groups_limit_is_a_sentence_and_not_a_kill() {
     run(&mut setting.sandbox.words(&format!("dipcrm {port}"))).has_code(0);
 }
 
-/// H24: whoever waits, in whatever way, sleeps: it hardly uses the processor.
+/// H24: a process that waits, for any event, sleeps: it hardly uses the processor.
 #[test]
-fn who_waits_uses_no_processor() {
+fn a_waiting_process_uses_no_processor_time() {
     let setting = Setting::new();
     let sandbox = &setting.sandbox;
     let mut send = sandbox.start_fed("send x --peers 2");
     let waiting = [
-        sandbox.start("recv nobody"),
+        sandbox.start("recv missing"),
         sandbox.start("recv x out1"),
         sandbox.start("recv x out2"),
         sandbox.start(&format!("mail -p {} watch 0", setting.port)),
@@ -350,8 +351,8 @@ fn who_waits_uses_no_processor() {
     send.stdin().write_all(b"first").expect("it reads");
     let pids: Vec<_> = waiting.iter().map(Running::pid).chain([send.pid()]).collect();
     let mut used = Vec::new();
-    // A process that spins uses 100 ticks of 10 ms in a second, or its share of a busy machine, in every second. One that
-    // sleeps uses some until it is at its wait.
+    // A process that spins uses 100 ticks of 10 ms in every second, or its share of a busy machine. A process that
+    // sleeps uses some ticks only until it waits.
     until(LIMIT, "in some second none of them uses the processor", || {
         let before: Vec<_> = pids.iter().map(|pid| cpu_ticks(*pid)).collect();
         std::thread::sleep(std::time::Duration::from_secs(1));

@@ -1,5 +1,5 @@
-//! Files of every kind as source and as output: paths to open descriptors, what another user planted, limits of sizes, files
-//! whose length means nothing, leases, directories that cannot be listed.
+//! Files of every kind as source and as output: paths to open descriptors, files planted by another user, limits of
+//! sizes, files whose length means nothing, leases, directories that cannot be listed.
 
 use crate::kit::*;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -43,7 +43,7 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_symlink())
 }
 
-/// Receives what a sender sends to a path.
+/// Receives into a path what a sender sends.
 fn receive(sandbox: &Sandbox, path: &str, stdout: impl Into<Stdio>) -> Ended {
     sandbox.file("source", b"hello\n");
     let recv = start_with_stdout(&mut sandbox.shell(["recv", "x", path]), stdout.into());
@@ -68,7 +68,7 @@ fn a_path_to_an_open_descriptor_is_written_from_where_it_stands() {
         receive(&sandbox, path, out.try_clone().unwrap()).silent_success();
         out.write_all(b"after\n").unwrap();
         assert_holds(&here("out"), b"before\nhello\nafter\n");
-        // A socket cannot be opened by its path; it is open already.
+        // A socket cannot be opened by its path, but it is open already.
         let (mut reader, writer) = UnixStream::pair().unwrap();
         receive(&sandbox, path, OwnedFd::from(writer)).silent_success();
         let mut text = String::new();
@@ -155,7 +155,7 @@ fn what_another_user_planted_is_not_written() {
             [("planted", is_refused), ("link", is_refused), ("own", false), ("good-link", false)]
         {
             let path = format!("{directory}/{name}");
-            // Its reader is there already, so that nothing is waited for.
+            // Its reader exists already, so that no writer waits.
             let flags = OFlags::RDWR | OFlags::NONBLOCK;
             let mut reader = File::from(rustix::fs::open(here(&path), flags, Mode::empty()).unwrap());
             let ended = receive(&sandbox, &path, Stdio::null());
@@ -172,7 +172,7 @@ fn what_another_user_planted_is_not_written() {
             }
         }
     }
-    // What belongs to the directory's owner may be used by everybody: the kernel asks for the rights.
+    // A file of the directory's owner may be used by all: the kernel checks the rights.
     let path = "sticky/of-the-owner";
     fifo(&here(path));
     fs::set_permissions(here(path), Permissions::from_mode(0o666)).unwrap();
@@ -243,7 +243,7 @@ fn programs_that_are_executed_do_not_inherit_the_signals_of_the_limit() {
 #[test]
 fn files_that_do_not_know_their_length_are_read_to_their_end() {
     let sandbox = Sandbox::new();
-    // They say a page or nothing, hold less or more, and some cannot be read by position.
+    // These files report a page or nothing as their length, hold less or more, and some cannot be read by position.
     let paths = [
         "/sys/devices/system/cpu/cpu0/topology/core_cpus",
         "/sys/devices/system/cpu/cpu0/topology/core_cpus_list",
@@ -291,20 +291,20 @@ fn where_holes_cannot_be_asked_for_a_sparse_file_arrives_all_the_same() {
     }
 }
 
-/// A lease of this process on a file, against readers.
+/// A lease of this process on a file, which other processes break by reading.
 struct Lease(File);
 
 impl Lease {
     fn set(file: File) -> Option<Self> {
         const F_SETSIG: i32 = 10;
-        // SAFETY: the descriptor is open. The signal is one that does nothing where it is not caught.
+        // SAFETY: the descriptor is open. The signal does nothing if it is not caught.
         unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) };
         // SAFETY: the descriptor is open.
         let set = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
         (set == 0).then_some(Self(file))
     }
 
-    /// Whether another process waits for its end.
+    /// Whether another process waits for the end of the lease.
     fn is_breaking(&self) -> bool {
         let inode = format!(":{} ", self.0.metadata().unwrap().ino());
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();

@@ -1,11 +1,11 @@
-//! What helps people at the command line: help texts, manual pages, suggestions, completion in real shells.
+//! Help at the command line: help texts, manual pages, suggestions, completion in real shells.
 
 use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
 use std::fs;
 use std::process::{Command, Stdio};
 
-/// Every command there is, those that the list does not show included.
+/// Every command, including those that the list does not show.
 fn commands() -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = vec![vec![]];
     let mut next = 0;
@@ -102,7 +102,7 @@ fn there_is_a_manual_page_for_every_command() {
     assert!(text.contains("shell copy -n 16 bigfile"), "{text}");
 }
 
-/// The words that a shell offers, asked without the shell: by the protocol of its script.
+/// The words that a shell offers. The test speaks the protocol of the shell's script itself.
 fn offered(sandbox: &Sandbox, shell: &str, line: &[&str]) -> Vec<String> {
     let mut command = sandbox.shell(["--"].iter().chain(line));
     command.env("WHORL_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", (line.len() - 1).to_string());
@@ -170,15 +170,15 @@ fn the_scripts_work_in_their_shells() {
     let sandbox = Sandbox::new();
     let _living = sandbox.start_fed("send living");
     sandbox.until_owned("living");
-    // The directory of the command first on the path, as for somebody who has installed it.
+    // The command's directory is first in the path, as on a machine where it is installed.
     let program = std::path::Path::new(SHELL);
     let path =
         format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
-    // Each script loads the completion and prints what pressing the key after `shell recv li` would offer.
+    // Each script loads the completion and prints what the key would offer after `shell recv li`.
     let bash = "source <(shell completions bash); COMP_WORDS=(shell recv li); COMP_CWORD=2; COMP_TYPE=9; \
                 _clap_complete_shell shell li recv; printf '%s\\n' \"${COMPREPLY[@]}\"";
     let fish = "shell completions fish | source; complete --do-complete 'shell recv li'";
-    // Without a line editor zsh has no completion: so `_describe` is what prints.
+    // Without a line editor zsh has no completion, so here `_describe` prints.
     let zsh = "compdef() { :; }; source <(shell completions zsh); _describe() { print -l -- ${(P)3}; }; \
                words=(shell recv li); CURRENT=3; _clap_dynamic_completer_shell";
     for (shell, script) in [("bash", bash), ("fish", fish), ("zsh", zsh)] {

@@ -1,11 +1,11 @@
-//! What servers log: nothing in a good run unless asked, a line for each connection only at debug, JSON if wanted.
+//! What servers log: nothing in a good run unless asked, a line for each connection only at debug, JSON on request.
 
 use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
 use std::fs;
 use std::process::Command;
 
-/// A mailbox server that two clients come to, with what it logged.
+/// Runs a mailbox server with two clients, and returns its log.
 fn dipc_log(sandbox: &Sandbox, level: Option<&str>, flags: &str) -> String {
     let with = |mut command: Command| {
         command.env_remove("WHORL_LOG");
@@ -26,7 +26,7 @@ fn dipc_log(sandbox: &Sandbox, level: Option<&str>, flags: &str) -> String {
 }
 
 #[test]
-fn a_mailbox_server_logs_as_much_as_it_is_told() {
+fn a_mailbox_server_logs_at_the_level_it_is_given() {
     let sandbox = Sandbox::new();
     let usual = dipc_log(&sandbox, None, "");
     assert!(usual.contains(" INFO listening on 127.0.0.1:"), "{usual}");

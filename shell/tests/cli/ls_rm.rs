@@ -1,4 +1,4 @@
-//! `shell ls` and `shell rm`: what exists is told as it is, and what is removed was dead or asked to end.
+//! `shell ls` and `shell rm`: the list is true, and `rm` removes only dead names, or asks a live owner to end.
 
 use crate::kit::mailbox_server::Server;
 use crate::kit::{
@@ -15,7 +15,7 @@ use whorl::internal::registry::{State, list, remove_dead};
 use whorl::{Name, Received, Receiver, Sender};
 
 #[test]
-fn the_list_tells_who_holds_waits_and_lags() {
+fn the_list_shows_owners_waiters_and_lag() {
     let sandbox = Sandbox::new();
     let nothing = run(&mut sandbox.words("ls"));
     nothing.silent_success();
@@ -47,14 +47,14 @@ fn the_list_tells_who_holds_waits_and_lags() {
         sandbox.until_joined("x", 2);
         signal(second.pid(), Signal::STOP);
         sender.stdin().write_all(&noise(20_000, 1)).unwrap();
-        until(SOON, "the list says who is behind", || {
+        until(SOON, "the list shows the lag", || {
             let x = &sandbox.ls()[1];
             let peers = x["receivers"].as_array().unwrap();
             let behind = |pid: i32| {
                 peers.iter().find(|peer| peer["pid"] == pid).map(|peer| peer["lag_bytes"].as_u64())
             };
             x["state"] == "live" && x["sent_bytes"] == 20_000 && behind(recv.pid()) == Some(Some(0))
-                // What is in a socket's buffer has been taken; a ring also holds headers.
+                // The bytes in a socket's buffer count as taken. A ring also holds headers.
                 && (transport == "--socket" || behind(second.pid()).flatten().is_some_and(|lag| (20_000..20_200).contains(&lag)))
         });
         let text = run(&mut sandbox.words("ls"));
@@ -99,7 +99,7 @@ fn what_the_dead_left_is_stale_and_goes_with_rm_dead_alone() {
     assert_eq!(sandbox.left(), [format!("z.{}.wait", living.pid())]);
     assert_eq!(run(&mut sandbox.words("rm --dead")).silent_success().stdout, "");
     run(&mut sandbox.words("rm x")).refusal(3, &["rm: x", "no such channel"]);
-    // Whoever waits ends when it is told.
+    // A waiting process ends when it gets the signal.
     let removed = run(&mut sandbox.words("rm z"));
     removed.silent_success();
     living.end(SOON).has_code(1).one_line(&["recv: z", "asked to end by 'shell rm'"]);
@@ -112,7 +112,7 @@ fn a_mailbox_servers_socket_without_its_lock_file_goes_with_rm_dead_too() {
     let sandbox = &server.sandbox;
     let directory = RuntimeDir::open_at(&sandbox.at("run/whorl")).unwrap();
     leave_stale(&directory, "dipc-1.sock");
-    // A server that lives has lost its lock file just now.
+    // A live server has just lost its lock file.
     let lock_file = sandbox.at(format!("run/whorl/dipc-{}.info", server.port));
     std::fs::remove_file(&lock_file).unwrap();
     let stale = sandbox.ls().into_iter().find(|found| found["name"] == "dipc-1").unwrap();
@@ -153,7 +153,7 @@ fn the_living_are_asked_to_end_and_what_is_in_use_is_refused() {
 fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
     let sandbox = Sandbox::new();
     let mut sender = sandbox.start_fed("send x");
-    // Not in the middle of beginning, when it holds the directory's lock.
+    // Not while it starts, when it holds the directory's lock.
     until(SOON, "it answers", || sandbox.ls().first().is_some_and(|found| found["state"] == "waiting"));
     stop(sender.pid());
     let listed = run(&mut sandbox.words("ls --json"));
@@ -165,17 +165,17 @@ fn an_owner_that_does_not_answer_keeps_its_name_unless_forced() {
     assert_eq!(sandbox.left(), ["x.sock"]);
     run(&mut sandbox.words("rm --force x")).silent_success();
     assert!(sandbox.left().is_empty() && is_alive(sender.pid()));
-    // Another takes the name; the former owner leaves it alone when it ends.
-    let mut heir = sandbox.start_fed("send x");
+    // Another sender takes the name. The former owner leaves it alone when it ends.
+    let mut successor = sandbox.start_fed("send x");
     sandbox.until_owned("x");
     signal(sender.pid(), Signal::CONT);
     sender.close_stdin();
     signal(sender.pid(), Signal::TERM);
     sender.end(SOON);
     assert_eq!(sandbox.left(), ["x.sock"]);
-    heir.close_stdin();
+    successor.close_stdin();
     run(&mut sandbox.words("recv x")).silent_success();
-    heir.end(SOON).silent_success();
+    successor.end(SOON).silent_success();
     sandbox.nothing_left();
 }
 
@@ -237,14 +237,14 @@ fn system_v_segments_are_listed() {
 
 #[test]
 fn eight_that_remove_the_dead_never_remove_the_living() {
-    // Each round takes the name, lets a receiver join, and gives the name back.
+    // Each round takes the name, lets a receiver join, and releases the name.
     let rounds = short_or_long(400, 2000);
     let sandbox = Sandbox::new();
     sandbox.make_runtime_directory();
     let parent = sandbox.at("run");
     let over = AtomicBool::new(false);
     let begun = Instant::now();
-    // Two of them are the real command, again and again; the other six do what it does.
+    // Two of them run the real command, again and again. The other six call the same functions.
     let loops: Vec<_> = (0..2)
         .map(|_| start(sandbox.script("while :; do shell rm --dead || exit 9; done").stdin(Stdio::null())))
         .collect();
@@ -271,8 +271,8 @@ fn eight_that_remove_the_dead_never_remove_the_living() {
     assert_eq!(sandbox.left(), Vec::<String>::new());
 }
 
-/// Takes the name while others remove the dead, and has somebody join by it. Every fourth time a dead owner's socket is
-/// there first. Returns how many of those there were.
+/// Takes the name while others remove dead names, and lets a receiver join by it. In every fourth round a dead owner's
+/// socket is there first. Returns how many such rounds there were.
 fn live_round(parent: &Path, round: u32) -> u32 {
     let open = || RuntimeDir::open_in(parent, "whorl").unwrap();
     let name: Name = "contested".parse().unwrap();

@@ -4,10 +4,10 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
-mod channel_comings;
 mod channel_deaths;
 mod channel_evict;
 mod channel_hostile;
+mod channel_joins;
 mod channel_signals;
 mod channel_stress;
 mod copy_faults;

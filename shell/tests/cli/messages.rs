@@ -1,4 +1,4 @@
-//! What a person reads: last lines, usage errors, JSON, colours; and what a listing leaves alone.
+//! What a user reads: last lines, usage errors, JSON, colours; and what a listing does not change.
 
 use crate::kit::terminal::Terminal;
 use crate::kit::*;

@@ -1,5 +1,5 @@
-//! Names that somebody removes while their owner lives: programs that clean up leave them alone, and what is removed all
-//! the same comes back.
+//! Names that another program removes while their owner lives. Programs that clean up leave them alone, and an owner
+//! puts back a name that was removed.
 
 use crate::kit::mailbox_server::{Server, port_of};
 use crate::kit::{
@@ -25,7 +25,7 @@ fn removed_and_back(path: &Path) {
     until(SOON, "the name is back", || inode(path).is_some());
 }
 
-/// Removes the runtime directory in one step, as its owners may put their names back while it is emptied.
+/// Removes the runtime directory in one step, because its owners may put their names back while it is emptied.
 fn remove_directory(sandbox: &Sandbox) {
     let gone = sandbox.at("run/gone");
     fs::rename(sandbox.at("run/whorl"), &gone).unwrap();
@@ -97,7 +97,7 @@ fn a_mailbox_server_is_found_again() {
         }
         endings.iter().for_each(|ending| fs::remove_file(at(ending)).unwrap());
         until(LIMIT, "the files are back", || ["info", "sock"].iter().all(|file| inode(&at(file)).is_some()));
-        // With the file the socket is made anew, so it is missing for a moment.
+        // With the file, the server makes a new socket, so the socket is missing for a moment.
         let mut mailboxes = None;
         until(LIMIT, "a program attaches", || {
             mailboxes = whorl::internal::shm::mailboxes::Mailboxes::attach(at("sock").as_path()).ok();
@@ -131,7 +131,7 @@ fn a_program_that_moves_to_another_root_keeps_its_name() {
         return;
     }
     let sandbox = Sandbox::new();
-    // The same path leads to something there.
+    // In this namespace the same path leads to another directory.
     let below = sandbox.at("run").strip_prefix("/").unwrap().to_owned();
     fs::create_dir_all(sandbox.at("root").join(below)).unwrap();
     fs::create_dir(sandbox.at("root/proc")).unwrap();
@@ -143,7 +143,7 @@ fn a_program_that_moves_to_another_root_keeps_its_name() {
         let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
         // SAFETY: a plain system call.
         let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
-        // SAFETY: the paths live through the call; the other arguments are not looked at.
+        // SAFETY: the paths live through the call; the kernel ignores the other arguments.
         let alone = unshared && unsafe { libc::mount(none, c"/".as_ptr(), none, private, none.cast()) } == 0;
         // SAFETY: as above.
         let can = alone
@@ -190,10 +190,10 @@ fn an_owner_that_lost_its_name_by_force_ends_when_it_wakes() {
     sandbox.nothing_left();
 }
 
-/// Everything that has a name in the directory of a user without `XDG_RUNTIME_DIR`.
+/// Everything that has a name in the runtime directory of a user without `XDG_RUNTIME_DIR`.
 #[test]
-fn those_who_clean_up_leave_the_living_alone() {
-    let test = "those_who_clean_up_leave_the_living_alone";
+fn programs_that_clean_up_leave_live_names_alone() {
+    let test = "programs_that_clean_up_leave_live_names_alone";
     let sandbox = Sandbox::new();
     let tmp = sandbox.at("tmp");
     fs::DirBuilder::new().mode(0o700).create(&tmp).unwrap();
@@ -221,7 +221,7 @@ fn those_who_clean_up_leave_the_living_alone() {
     let files: Vec<PathBuf> =
         mine.iter().map(|name| names.join(name)).chain([tmp.join("z.server")]).collect();
     until(SOON, "everything is there", || files.iter().all(|file| inode(file).is_some()));
-    // The kernel tells the path of a living socket as it was bound.
+    // The kernel reports the path of a live socket as it was bound.
     let bound = fs::read_to_string("/proc/net/unix").unwrap();
     for socket in files.iter().filter(|file| file.extension() == Some(OsStr::new("sock"))) {
         assert!(bound.lines().any(|line| line.ends_with(&format!(" {}", socket.display()))), "{socket:?}");

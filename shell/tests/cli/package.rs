@@ -1,4 +1,4 @@
-//! The Debian package, where the tools are: built, unpacked, and what is in it works.
+//! The Debian package, if its tools are there: it is built and unpacked, and its contents work.
 
 use crate::kit::*;
 use std::fs;
@@ -26,7 +26,7 @@ fn the_package_holds_the_command_its_links_pages_completions_and_unit() {
     let made = sandbox.names("made");
     assert_eq!(made.len(), 1, "{made:?}");
     let package = sandbox.at(format!("made/{}", made[0]));
-    // Unpacked, which is what installing does to files; a root of our own leaves the machine as it is.
+    // Unpacking is what installing does to files. A root of its own leaves the machine unchanged.
     let root = sandbox.at("root");
     let unpack = Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root).status();
     assert!(unpack.is_ok_and(|status| status.success()));
@@ -65,12 +65,12 @@ fn the_package_holds_the_command_its_links_pages_completions_and_unit() {
     assert!(control.contains("Package: whorl"), "{control}");
 }
 
-/// What zsh offers when the key is pressed for the first time after `dipc --inse`, which loads the completion.
+/// What zsh offers at the first press of the key after `dipc --inse`, which loads the completion.
 fn first_press(root: &Path) {
     if !is_there("zsh") {
         return skip("completion of the package in zsh", "there is no zsh");
     }
-    // Without a line editor zsh has no completion: so `_describe` is what prints.
+    // Without a line editor zsh has no completion, so here `_describe` prints.
     let script = "fpath=($1); compdef() { :; }; _describe() { print -l -- ${(P)3}; }; autoload -U _shell; \
                   service=dipc; words=(dipc --inse); CURRENT=2; _shell";
     let mut zsh = Command::new("zsh");
@@ -80,7 +80,7 @@ fn first_press(root: &Path) {
     assert!(ended.stdout.contains("--insecure"), "{ended:?}");
 }
 
-/// Installs it into a root of its own, where nothing but dpkg's own book is, and removes it again: nothing is left.
+/// Installs the package into an empty root with only dpkg's database, and removes it again. Nothing may be left.
 fn installs(sandbox: &Sandbox, package: &Path) {
     if !is_root() {
         return skip("installing the Debian package", "only the superuser can");
@@ -90,7 +90,7 @@ fn installs(sandbox: &Sandbox, package: &Path) {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
-    // What it depends on is not installed there.
+    // The packages that it depends on are not installed there.
     let dpkg = |arguments: &[&str], package: &Path| {
         let mut dpkg = Command::new("dpkg");
         dpkg.arg(format!("--root={}", root.display())).args(["--force-depends", "--force-not-root"]);
@@ -105,7 +105,7 @@ fn installs(sandbox: &Sandbox, package: &Path) {
     assert!(!root.join("usr/bin").exists() && !unit.exists(), "files are left");
 }
 
-/// Asks systemd what it thinks of the unit, with its command where it would be.
+/// Lets systemd check the unit, with its command at the right path.
 fn verified(unit: &Path, root: &Path) {
     if !is_there("systemd-analyze") {
         return skip("verifying the systemd unit", "there is no systemd-analyze");

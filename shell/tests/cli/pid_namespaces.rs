@@ -1,10 +1,10 @@
-//! Pids that processes of other pid namespaces wrote down: nobody is signalled or shown for them.
+//! Pids that processes of other pid namespaces wrote down. No process is signalled or shown because of them.
 
 use crate::kit::mailbox_server::port_of;
 use crate::kit::{LIMIT, Running, SHELL, Sandbox, all_at_once, run, skip, start, until};
 use std::process::{Command, Stdio};
 
-/// `sh` as the first process of a new pid namespace with a `/proc` of its own; its `$S` is the program.
+/// `sh` as the first process of a new pid namespace with a `/proc` of its own. Its `$S` is the program.
 fn in_namespace(sandbox: &Sandbox, script: &str) -> Command {
     let mut command = sandbox.program("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]);
@@ -12,7 +12,7 @@ fn in_namespace(sandbox: &Sandbox, script: &str) -> Command {
     command
 }
 
-/// Whether namespaces can be made here; the test that asks is skipped where not.
+/// Whether namespaces can be made here. If not, prints that the test is skipped.
 fn can_try(test: &str) -> bool {
     let tried = run(&mut in_namespace(&Sandbox::new(), "exit 0"));
     if !tried.status.success() {
@@ -37,7 +37,7 @@ fn dipcrm_leaves_the_innocent_process_with_the_servers_pid_alone() {
     if !can_try("dipcrm_leaves_the_innocent_process_with_the_servers_pid_alone") {
         return;
     }
-    // With its control socket the kernel tells who listens; without, the information file must do.
+    // With its control socket the kernel reports the listening process. Without, only the information file is left.
     all_at_once([true, false], |keeps_socket| {
         let sandbox = Sandbox::new();
         let server = start(&mut in_namespace(&sandbox, STOPPED_SERVER));
@@ -68,7 +68,7 @@ fn dipcrm_finds_a_server_of_a_namespace_below_by_its_own_number_for_it() {
         return;
     }
     let sandbox = Sandbox::new();
-    // Below, the server's pid is a small one, which here belongs to one of the sleeping ones.
+    // In the namespace the server has a small pid, which out here belongs to a sleeping process.
     let script = r#"
         for number in 2 3 4 5 6 7 8 9; do sleep 1000 & done
         mkfifo "$XDG_RUNTIME_DIR/end"
@@ -115,7 +115,7 @@ fn ls_shows_no_pid_or_command_of_another_namespaces_numbers() {
         let receiver = &channel["receivers"][0];
         assert!(receiver["pid"].is_null() && receiver["command"].is_null(), "{channel}");
     }
-    // The owner is below: here it has a pid, which the kernel tells.
+    // The owner is in the namespace. Out here it has another pid, which the kernel reports.
     let owner = channels[1]["owner"]["command"].as_str().unwrap_or_default().to_owned();
     assert!(owner.contains("send x"), "{channels:?}");
     ended(others);

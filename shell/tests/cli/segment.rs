@@ -1,4 +1,5 @@
-//! The memory of a ring: who may write it, that nobody can resize it, and the locks that tell who is alive.
+//! The memory of a ring: which processes may write it, that it cannot be resized, and the locks that show which process
+//! lives.
 
 use crate::kit::stopped_copy::copy_waiting_for_input;
 use crate::kit::*;
@@ -26,7 +27,7 @@ fn object(pid: i32, name: &str) -> PathBuf {
     descriptors.map(|entry| entry.path()).find(is_it).expect("its descriptor")
 }
 
-/// The permissions with which a process maps an object, and from where to where.
+/// The permissions with which a process maps an object, and the addresses.
 fn mappings(pid: i32, name: &str) -> Vec<(String, usize, usize)> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
     let number = |text: &str| usize::from_str_radix(text, 16).expect("an address");
@@ -40,7 +41,7 @@ fn mappings(pid: i32, name: &str) -> Vec<(String, usize, usize)> {
         .collect()
 }
 
-/// A copy by the ring, caught in its middle.
+/// A copy by the ring, stopped in its middle.
 fn caught(sandbox: &Sandbox, peers: usize) -> (Running, Vec<i32>) {
     let number = peers.to_string();
     copy_waiting_for_input(sandbox, &["copy", "--shm", "-n", &number, "-"], peers, b"x")
@@ -77,7 +78,7 @@ fn both_objects_are_private_sealed_and_reserved() {
         for length in [0, metadata.len() - 1, metadata.len() + 1] {
             assert_eq!(rustix::fs::ftruncate(&opened, length), Err(Errno::PERM), "{name} to {length}");
         }
-        // What is sealed against new writers takes no write by any way.
+        // An object that is sealed against new writers cannot be written in any way.
         if name == DATA {
             assert_eq!(rustix::io::pwrite(&opened, &[0; 8], 0), Err(Errno::PERM));
             // SAFETY: a new mapping at an address of the kernel's choice, which is never used.
@@ -87,7 +88,7 @@ fn both_objects_are_private_sealed_and_reserved() {
     }
 }
 
-/// Set in the process that is to do what kills it.
+/// Set in the process that is to kill itself.
 const VICTIM: &str = "WHORL_TEST_VICTIM";
 
 #[test]
@@ -101,7 +102,7 @@ fn a_receivers_data_cannot_be_made_writable_and_a_store_kills() {
     assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{output:?}");
 }
 
-/// Attaches as a receiver, tries everything that is refused, then stores into what it may only read.
+/// Attaches as a receiver, tries everything that must be refused, then writes to memory that it may only read.
 fn victim() {
     let me = std::process::id() as i32;
     let (segment, owned) = Segment::create(Geometry::new(8192, 1).unwrap()).unwrap();
@@ -109,7 +110,7 @@ fn victim() {
     let reading: Vec<_> = mappings(me, DATA).into_iter().filter(|map| map.0 == "r--s").collect();
     let [(_, from, to)] = reading[..] else { panic!("{reading:?}") };
     let start = std::ptr::with_exposed_provenance_mut::<u8>(from);
-    // SAFETY: changes nothing when it is refused, and when it is not, this test fails.
+    // SAFETY: it changes nothing if it is refused, and if it is not, this test fails.
     let changed = unsafe { mprotect(start.cast(), to - from, MprotectFlags::READ | MprotectFlags::WRITE) };
     assert_eq!(changed, Err(Errno::ACCESS));
     for flags in [OFlags::RDWR, OFlags::WRONLY] {
@@ -120,7 +121,7 @@ fn victim() {
         assert_eq!(rustix::io::pwrite(&reopened, &[1], 0), Err(Errno::PERM));
     }
     println!("about to store");
-    // SAFETY: there is none: this store is to be the end of this process.
+    // SAFETY: none. This store is meant to end this process.
     unsafe { start.write_volatile(1) };
     drop((segment, owned, receiver));
     println!("the store went through");
@@ -135,7 +136,7 @@ fn seat_bytes_are_held_by_the_living_also_by_the_stopped_and_freed_by_death() {
         assert!(locks.is_held(seat), "seat {seat}");
         assert_eq!(locks.try_lock(seat), Ok(false));
     }
-    assert!(!locks.is_held(3), "a seat that nobody has");
+    assert!(!locks.is_held(3), "a free seat");
     for &pid in &receivers {
         signal(pid, Signal::STOP);
         until(SOON, "it is stopped", || is_stopped(pid));
@@ -159,7 +160,7 @@ fn a_lock_is_the_descriptions_not_the_processs() {
     let (segment, _owned) = Segment::create(Geometry::new(8192, 4).unwrap()).unwrap();
     let (mine, other) = (segment.byte_locks().unwrap(), segment.byte_locks().unwrap());
     assert_eq!(mine.try_lock(2), Ok(true));
-    assert!(other.is_held(2) && !mine.is_held(2), "one's own lock is not somebody else's");
+    assert!(other.is_held(2) && !mine.is_held(2), "a process does not see its own lock as held by another");
     assert_eq!(
         (other.try_lock(2), other.try_lock(1), other.try_lock(OWNER)),
         (Ok(false), Ok(true), Ok(true))
@@ -175,7 +176,7 @@ fn a_lock_is_the_descriptions_not_the_processs() {
 #[test]
 fn nothing_of_a_segment_stays_when_it_is_dropped() {
     let me = std::process::id() as i32;
-    let size = 4 << 20; // a size of this test's own
+    let size = 4 << 20; // a size that only this test uses
     let count = || {
         let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
         let objects = descriptors.filter(|fd| {

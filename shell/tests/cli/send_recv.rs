@@ -116,7 +116,7 @@ fn it_begins_when_enough_receivers_are_there_and_what_was_read_is_there_at_once(
         assert_holds(&sandbox.at("first"), b"");
         assert_eq!(sandbox.ls()[0]["state"], "waiting");
         let second = start(&mut sandbox.script("shell recv x > second"));
-        until(SOON, "both have what was sent, though the stream goes on", || {
+        until(SOON, "both have what was sent, while the stream continues", || {
             ["first", "second"]
                 .iter()
                 .all(|file| std::fs::read(sandbox.at(file)).is_ok_and(|bytes| bytes == b"early "))
@@ -133,7 +133,7 @@ fn it_begins_when_enough_receivers_are_there_and_what_was_read_is_there_at_once(
 }
 
 #[test]
-fn who_comes_late_gets_everything_while_it_is_held_or_a_sentence() {
+fn a_late_receiver_gets_everything_that_is_still_held_or_an_error() {
     for transport in TRANSPORTS {
         let sandbox = Sandbox::new();
         let mut sender = sandbox.start_fed(&format!("send x {} --block 512", smallest(transport)));
@@ -168,7 +168,9 @@ fn with_no_peers_wanted_it_begins_at_once_and_goes_on_alone() {
         let mut sender = sandbox.start_fed(&format!("send x {} --peers 0 --block 512", smallest(transport)));
         sandbox.until_owned("x");
         sender.stdin().write_all(&noise(64 << 10, 1)).unwrap();
-        until(SOON, "it was all taken without anybody there", || sandbox.ls()[0]["sent_bytes"] == 64 << 10);
+        until(SOON, "the ring takes all bytes without a receiver", || {
+            sandbox.ls()[0]["sent_bytes"] == 64 << 10
+        });
         let recv = start(&mut sandbox.script("shell recv x --from now > now"));
         sandbox.until_joined("x", 1);
         sender.stdin().write_all(b"news").unwrap();
@@ -188,7 +190,7 @@ fn waiting_ends_with_the_time_that_was_given() {
     for transport in TRANSPORTS {
         let ended = run(&mut sandbox.words(&format!("send x {transport} --timeout 300ms")));
         ended.refusal(4, &["send: ", "timed out", "receiver"]);
-        // A sender that says nothing.
+        // A sender without any output.
         let mut sender = sandbox.start_fed(&format!("send x {transport}"));
         run(&mut sandbox.words("recv x --timeout 300ms")).refusal(4, &["timed out", "sender"]);
         sender.close_stdin();
@@ -295,12 +297,12 @@ fn files_are_replaced_links_are_not_followed_and_directories_stay() {
 }
 
 #[test]
-fn a_target_of_255_bytes_and_one_whose_temporary_name_somebody_left_are_written() {
+fn a_target_of_255_bytes_and_one_whose_temporary_name_was_left_are_written() {
     let sandbox = Sandbox::new();
     sandbox.file("source", b"new");
     sandbox.file("old", b"old");
     let long = "n".repeat(255);
-    // What a killed process with the same pid might have left.
+    // A file that a killed process with the same pid might have left.
     let script = "touch .$(printf %08x $$).part && exec \"$SHELL_BIN\" recv x old";
     let receivers = [sandbox.start(&format!("recv x {long}")), start(&mut sandbox.script(script))];
     run(&mut sandbox.words("send x source --peers 2")).silent_success();
@@ -312,7 +314,7 @@ fn a_target_of_255_bytes_and_one_whose_temporary_name_somebody_left_are_written(
 }
 
 #[test]
-fn who_joins_under_way_cannot_insist_on_a_checksum() {
+fn a_receiver_that_joins_under_way_cannot_require_a_checksum() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.words("recv x --from now --verify")).refusal(2, &["--verify", "--from now"]);
     sandbox.nothing_left();

@@ -1,4 +1,4 @@
-//! `shell serve` and `shell servers`: servers that announce themselves, and asking all of them.
+//! `shell serve` and `shell servers`: servers that announce themselves, and a query to all of them.
 
 use crate::kit::{
     LIMIT, Running, SOON, Sandbox, lacks_root, lacks_unshare, run, signal, skip, start, until, users,
@@ -25,7 +25,7 @@ fn file(sandbox: &Sandbox, name: &str) -> PathBuf {
     sandbox.at(format!("servers/{name}.server"))
 }
 
-/// A server that says `NAME-socket` and `NAME-shm`, once it is announced.
+/// A server that sends `NAME-socket` and `NAME-shm`, once it is announced.
 fn serve(sandbox: &Sandbox, name: &str, more: &str) -> Running {
     let words =
         format!("serve {name} --dir servers --socket-message {name}-socket --shm-message {name}-shm {more}");
@@ -46,12 +46,12 @@ fn every_server_is_counted_where_it_runs_and_says_its_messages_in_order() {
     assert_eq!(none.stdout, "Total Servers: 0\nHost: 0\nContainer: 0\nVM: 0\nMessages: \n");
     let b = serve(&sandbox, "b", "");
     let a = serve(&sandbox, "a", "");
-    // Another runtime directory: as in a container that shares the network and this directory alone.
+    // Another runtime directory, as in a container that shares only the network and this directory.
     std::fs::create_dir(sandbox.at("elsewhere")).unwrap();
     let mut contained = sandbox.words("serve c --dir servers --socket-message c-socket --shm-message c-shm");
     let c = start(contained.env("XDG_RUNTIME_DIR", sandbox.at("elsewhere")));
     until(SOON, "it is announced", || Information::read(&file(&sandbox, "c")).is_ok());
-    // A port on which nobody is.
+    // A port without a server.
     let d = serve(&sandbox, "d", "");
     signal(d.pid(), Signal::KILL);
     drop(d);
@@ -96,7 +96,7 @@ fn a_server_ends_when_enough_clients_came_or_its_time_is_over() {
     for client in 0..2 {
         let asked = servers(&sandbox);
         asked.silent_success();
-        // A run that takes both messages is one client: the second still gets both.
+        // A run that takes both messages is one client. So the second run still gets both.
         assert!(
             asked.stdout.contains("Host: 1\n") && asked.stdout.contains("x-socket x-shm"),
             "{client}: {asked:?}"
@@ -135,16 +135,16 @@ fn the_file_is_private_whole_and_one_servers_alone() {
     assert_eq!((lines[0], lines[2]), ("127.0.0.1", "x"));
     assert!(lines[1].parse::<u16>().unwrap() > 0 && lines[3].len() == 16 && lines[4].contains('='), "{text}");
     run(&mut sandbox.words("serve x --dir servers")).refusal(1, &["serve: x", "in use"]);
-    // The same file, though the channel's name would be free elsewhere.
+    // The same file, although the channel's name is free in the other directory.
     std::fs::create_dir(sandbox.at("elsewhere")).unwrap();
     let ended = run(sandbox.words("serve x --dir servers").env("XDG_RUNTIME_DIR", sandbox.at("elsewhere")));
     ended.refusal(1, &["servers/x.server", "in use by another server"]);
     assert!(sandbox.names("elsewhere/whorl").is_empty());
     signal(server.pid(), Signal::KILL);
     drop(server);
-    let heir = serve(&sandbox, "x", "--clients 1");
+    let successor = serve(&sandbox, "x", "--clients 1");
     assert!(servers(&sandbox).stdout.contains("Host: 1\n"));
-    heir.end(SOON).silent_success();
+    successor.end(SOON).silent_success();
     run(&mut sandbox.words("rm --dead")).has_code(0);
     sandbox.nothing_left();
 }
@@ -157,7 +157,7 @@ fn sixteen_that_want_one_file_leave_one_winner_and_no_litter() {
     drop(stale);
     let all: Vec<_> = (0..16)
         .map(|number| {
-            // Each with a runtime directory of its own, so that the file alone decides.
+            // Each with a runtime directory of its own, so that only the file decides.
             let run = sandbox.at(format!("run-{number}"));
             std::fs::create_dir(&run).unwrap();
             start(sandbox.words("serve x --dir servers --for 3s").env("XDG_RUNTIME_DIR", run))
@@ -169,10 +169,11 @@ fn sixteen_that_want_one_file_leave_one_winner_and_no_litter() {
 }
 
 #[test]
-fn files_that_are_broken_hostile_or_silent_are_a_line_each_and_delay_nobody() {
+fn broken_hostile_or_silent_files_are_a_line_each_and_delay_no_other() {
     let sandbox = sandbox();
     let good = serve(&sandbox, "good", "");
-    // Servers that do not answer, drip, hang up, or say nonsense, with files that are locked as if they lived.
+    // Servers that do not answer, send single bytes, close the connection, or send malformed answers. Their files are
+    // locked as if they lived.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -278,7 +279,7 @@ fn without_a_default_route_an_interfaces_address_is_announced_or_a_warning_print
     }
 }
 
-/// The head of a client, then all that it gets.
+/// Sends the head of a client, and returns all that it gets.
 fn visit(mut client: std::net::TcpStream) -> Vec<u8> {
     let _ = client.write_all(b"WHSV\x01\0\0\x000123456789abcdef");
     let _ = client.shutdown(std::net::Shutdown::Write);
@@ -386,7 +387,7 @@ fn the_directory_is_made_for_this_user_alone_and_what_is_in_the_way_is_refused()
     run(&mut sandbox.words("servers --dir new/servers")).silent_success();
     server.end(SOON).silent_success();
     assert!(sandbox.names("new/servers").is_empty(), "the file is gone, its directory stays");
-    // A refusal leaves no directory that it made.
+    // A refused server removes the directory that it made.
     let other = sandbox.start_fed("send x");
     sandbox.until_owned("x");
     run(&mut sandbox.words("serve x --dir newer/still")).refusal(1, &["serve: x", "in use"]);
@@ -401,7 +402,7 @@ fn the_directory_is_made_for_this_user_alone_and_what_is_in_the_way_is_refused()
             .refusal(1, &["serve: y", directory, why]);
     }
     assert!(!sandbox.at("nowhere").exists());
-    // What was planted under the file's name is refused, and not touched.
+    // A file planted under the server's name is refused, and stays untouched.
     symlink("../../file", sandbox.at("new/servers/y.server")).unwrap();
     run(&mut sandbox.words("serve y --dir new/servers"))
         .refusal(1, &["y.server", "not a regular file owned by you"]);
@@ -410,7 +411,7 @@ fn the_directory_is_made_for_this_user_alone_and_what_is_in_the_way_is_refused()
     sandbox.nothing_left();
 }
 
-/// More than may be served at a time; each later one takes the place of the oldest that has said nothing.
+/// More clients than may be served at a time. Each new one takes the place of the oldest silent one.
 #[test]
 fn however_many_clients_say_nothing_one_that_asks_is_served() {
     let sandbox = sandbox();

@@ -1,4 +1,4 @@
-//! Signals that the parent blocked or ignored: what survives an exec makes nobody deaf who must hear.
+//! Signals that the parent blocked or ignored. That state survives an exec, and the command still ends on a signal.
 
 use crate::kit::mailbox_server::{Server, port_of};
 use crate::kit::{LIMIT, Sandbox, is_alive, proc_status, ran_alone, run, signal, start, until};
@@ -8,14 +8,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
-/// How a parent leaves a signal to what it starts.
+/// How a parent leaves a signal to the programs that it starts.
 #[derive(Clone, Copy, Debug)]
 enum Left {
     Blocked,
     Ignored,
 }
 
-/// Starts a program with these signals left so.
+/// Starts a program with these signals left like that.
 fn leaving<'c>(command: &'c mut Command, how: Left, signals: &'static [i32]) -> &'c mut Command {
     let leave = move || {
         for &signal in signals {
@@ -29,7 +29,7 @@ fn leaving<'c>(command: &'c mut Command, how: Left, signals: &'static [i32]) -> 
                     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
                 }
                 Left::Ignored => {
-                    // SAFETY: no handler of ours.
+                    // SAFETY: no handler of this program.
                     unsafe { libc::signal(signal, libc::SIG_IGN) };
                 }
             }
@@ -50,7 +50,7 @@ fn a_daemon_hears_sigterm_whatever_its_parent_left() {
         assert!(output.status.success(), "{how:?} {output:?}");
         let server = Server { sandbox, port: port_of(&output.stdout) };
         let bits = |field: &str| u64::from_str_radix(&proc_status(server.pid(), field).unwrap(), 16).unwrap();
-        // A thread that starts another one blocks everything for a moment.
+        // A thread that starts another thread blocks all signals for a moment.
         until(LIMIT, "nothing is blocked", || bits("SigBlk") == 0);
         assert_eq!(bits("SigIgn") & (1 << (libc::SIGTERM - 1) | 1 << (libc::SIGHUP - 1)), 0, "{how:?}");
         let pid = server.pid();
@@ -60,24 +60,24 @@ fn a_daemon_hears_sigterm_whatever_its_parent_left() {
     }
 }
 
-/// How a process ends, started with signals left this way, that gets a signal once it is at work.
+/// How a process ends that was started with signals left like that, and gets a signal once it works.
 #[track_caller]
-fn told(words: &str, how: Left, left: &'static [i32], told: Signal) -> ExitStatus {
+fn ending(words: &str, how: Left, left: &'static [i32], sent: Signal) -> ExitStatus {
     let sandbox = Sandbox::new();
     let process = start(leaving(&mut sandbox.words(words), how, left));
     until(LIMIT, "its file is there", || {
         sandbox.left().iter().any(|name| name.ends_with(".wait") || name.ends_with(".sock"))
     });
-    signal(process.pid(), told);
+    signal(process.pid(), sent);
     let ended = process.end(LIMIT);
     assert_eq!(sandbox.left(), Vec::<String>::new(), "{words} {how:?}");
     ended.status
 }
 
 #[test]
-fn who_was_started_with_its_signals_blocked_is_stopped_and_cleans_up() {
+fn a_process_started_with_blocked_signals_stops_and_cleans_up() {
     for stopping in [Signal::TERM, Signal::INT] {
-        let status = told("recv nobody", Left::Blocked, STOPPING, stopping);
+        let status = ending("recv missing", Left::Blocked, STOPPING, stopping);
         assert_eq!(status.signal(), Some(stopping.as_raw()));
     }
 }
@@ -85,7 +85,7 @@ fn who_was_started_with_its_signals_blocked_is_stopped_and_cleans_up() {
 #[test]
 fn a_server_in_the_foreground_ends_on_sigterm_even_if_that_was_ignored() {
     for how in [Left::Blocked, Left::Ignored] {
-        let status = told("dipc 1 1 0 1 --foreground", how, STOPPING, Signal::TERM);
+        let status = ending("dipc 1 1 0 1 --foreground", how, STOPPING, Signal::TERM);
         assert_eq!(status.code(), Some(0), "{how:?}");
     }
 }
@@ -93,8 +93,8 @@ fn a_server_in_the_foreground_ends_on_sigterm_even_if_that_was_ignored() {
 #[test]
 fn what_was_ignored_on_purpose_stays_ignored() {
     let sandbox = Sandbox::new();
-    // As `nohup` leaves SIGHUP, and a script's shell leaves SIGINT to its jobs in the background.
-    let mut recv = sandbox.words("recv nobody");
+    // As `nohup` leaves SIGHUP, and a script's shell leaves SIGINT to its background jobs.
+    let mut recv = sandbox.words("recv missing");
     let recv = start(leaving(&mut recv, Left::Ignored, &[libc::SIGINT, libc::SIGHUP]));
     until(LIMIT, "it waits", || sandbox.left().iter().any(|name| name.ends_with(".wait")));
     let ignored = u64::from_str_radix(&proc_status(recv.pid(), "SigIgn").unwrap(), 16).unwrap();
@@ -114,11 +114,11 @@ fn a_forked_process_follows_its_parent_even_where_sigterm_is_ignored() {
         return;
     }
     let (mut ends, ended) = std::io::pipe().unwrap();
-    // A process of one thread, as the program is that forks.
+    // A process of one thread, like the program when it forks.
     // SAFETY: the child makes system calls and calls of the library that take no lock of another thread's.
     let parent = unsafe { libc::fork() };
     if parent == 0 {
-        // SAFETY: no handler of ours.
+        // SAFETY: no handler of this program.
         unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
         let child = whorl::internal::os::fork::fork(|| {
             let _ = rustix::io::write(&ended, b".");
@@ -141,7 +141,7 @@ fn a_forked_process_follows_its_parent_even_where_sigterm_is_ignored() {
     let mut status = 0;
     // SAFETY: `status` is writable; the child is ours.
     unsafe { libc::waitpid(parent, &raw mut status, 0) };
-    // Readable at its end: when the last copy of the other end is closed.
+    // It becomes readable when the last copy of the other end is closed.
     let mut news = libc::pollfd { fd: ends.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: `news` lives through the call.
     assert_eq!(unsafe { libc::poll(&raw mut news, 1, 20_000) }, 1, "the child is still there");

@@ -1,4 +1,4 @@
-//! What whoever starts the command may have left it: ignored and blocked signals, which survive exec(2), and a preloaded library
+//! What a parent may leave to the command: ignored and blocked signals, which survive exec(2), and a preloaded library
 //! with a thread of its own.
 
 use crate::kit::mailbox_server::port_of;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 /// The command starts with a signal ignored.
 fn ignoring(command: &mut Command, signal: i32) -> &mut Command {
     let ignore = move || {
-        // SAFETY: ignoring takes no code of ours.
+        // SAFETY: ignoring runs no code of this program.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
         Ok(())
     };
@@ -48,7 +48,7 @@ fn a_copy_ends_although_its_parent_ignores_the_ends_of_children() {
     }
 }
 
-/// Something else reaps the receivers: how they ended is not known, but that they ended is.
+/// Another process reaps the receivers. The command then does not know how they ended, but knows that they ended.
 #[test]
 fn a_copy_ends_although_something_else_reaps_its_receivers() {
     if lacks_strace("a copy whose receivers something else reaps") {
@@ -90,7 +90,7 @@ fn a_copy_that_was_started_with_its_signals_blocked_heeds_them() {
     }
 }
 
-/// As `nohup` wants it.
+/// As under `nohup`.
 #[test]
 fn a_signal_that_was_ignored_stays_ignored_but_a_dead_parents_receivers_go() {
     for transport in TRANSPORTS {

@@ -1,4 +1,4 @@
-//! `shell top`, and `shell ls` on a terminal: what is shown is what is, and it fits.
+//! `shell top`, and `shell ls` on a terminal: the figures are true, and the text fits.
 
 use crate::kit::mailbox_server::port_of;
 use crate::kit::terminal::Terminal;
@@ -32,12 +32,12 @@ impl Scene {
     fn end(self) {
         signal(self.stopped.pid(), Signal::CONT);
         for process in [self.sender, self.quick, self.stopped] {
-            process.end(LIMIT).has_code(0); // the sender says for whom it waited
+            process.end(LIMIT).has_code(0); // the sender has printed which receiver it waited for
         }
     }
 }
 
-/// A mailbox server, which goes with the test however that ends.
+/// A mailbox server that ends with the test.
 struct Boxes<'h> {
     sandbox: &'h Sandbox,
     port: String,
@@ -66,13 +66,13 @@ fn figures(sandbox: &Sandbox, name: &str) -> Value {
 }
 
 #[test]
-fn the_figures_say_who_holds_up_whom() {
+fn the_figures_name_the_receiver_that_blocks_the_sender() {
     let scene = Scene::new();
     let mut video = Value::Null;
     until(LIMIT, "the ring is full", || {
         video = figures(&scene.sandbox, "video");
         let peers = video["receivers"].as_array();
-        // The quick one has taken everything, which it does in its own time.
+        // The fast receiver has taken everything, which takes a moment.
         let quick = peers.and_then(|peers| peers.iter().find(|peer| peer["pid"] == scene.quick.pid()));
         let is_quick = quick.is_some_and(|peer| peer["lag_bytes"] == 0);
         video["fill"].as_f64() > Some(0.9) && video["waiting"] == "for slowest" && is_quick
@@ -127,7 +127,7 @@ fn rows_details_and_keys_on_a_terminal() {
     assert!(screen.contains(&slowest) && !screen.contains('…'), "nothing is cut:\n{screen}");
     let red = |screen: &str| ["\x1b[31m", "38;5;1m"].iter().any(|red| screen.contains(red));
     assert!(red(&terminal.coloured()), "a full ring is red: {:?}", terminal.coloured());
-    // By name the server comes first; by fill the ring that is full.
+    // Sorted by name, the server comes first. Sorted by fill, the full ring comes first.
     let first = |screen: &str| {
         screen.lines().nth(2).unwrap_or_default().split(' ').next().unwrap_or_default().to_owned()
     };
@@ -141,7 +141,7 @@ fn rows_details_and_keys_on_a_terminal() {
     terminal.keys(&["x"]);
     terminal.hides("choose a row");
     terminal.keys(&["Up", "Enter"]);
-    // By now the server was selected, and the selection stays with its row: one up is the ring.
+    // The server is selected now, and the selection stays with its row. One row up is the ring.
     let detail = terminal.shows(&["STATE", "stopped", "live", "█ ", &stopped, "waiting  for slowest"]);
     assert!(detail.contains("960 KiB"), "{detail}");
     terminal.keys(&["Escape"]);
@@ -163,7 +163,7 @@ fn rows_details_and_keys_on_a_terminal() {
 }
 
 #[test]
-fn the_slowest_receivers_of_pipes_are_told_apart_by_their_parents() {
+fn the_slowest_receivers_of_pipes_are_distinguished_by_their_parents() {
     let sandbox = Sandbox::new();
     sandbox.file("f", &noise(3 << 20, 5));
     let sender = sandbox.start("send video --peers 1 f");
@@ -213,7 +213,7 @@ fn without_colours_and_after_a_signal_the_terminal_is_as_before() {
 fn the_view_ends_with_its_terminal_even_if_hanging_up_is_ignored() {
     let sandbox = Sandbox::new();
     for ignore in ["", "trap '' HUP\n"] {
-        // The error goes to a file: the terminal it would go to is gone. The exit code, too.
+        // The error goes to a file, because the terminal is gone. The exit code, too.
         let script = format!("{ignore}shell top --interval 100ms 2>said; echo $? >code");
         let Some(terminal) = Terminal::open(&sandbox, 80, 24, &script) else { return };
         terminal.shows(&["q quit"]);
@@ -222,7 +222,7 @@ fn the_view_ends_with_its_terminal_even_if_hanging_up_is_ignored() {
         terminal.close();
         until(SOON, "it ends", || !is_alive(top[0]));
         if !ignore.is_empty() {
-            until(SOON, "its code is told", || {
+            until(SOON, "its exit code is there", || {
                 std::fs::read(sandbox.at("code")).is_ok_and(|code| code == b"1\n")
             });
             let said = std::fs::read_to_string(sandbox.at("said")).unwrap();
@@ -248,7 +248,7 @@ fn the_list_is_a_table_that_fits_whatever_a_command_is_called() {
         let lines: Vec<_> = screen.lines().collect();
         assert_eq!(lines.len(), 5, "nothing wraps:\n{screen}");
         assert!(lines[0].starts_with("NAME ") && lines[0].contains("OWNER"), "{screen}");
-        // In places, not in bytes: an ellipsis has three of those.
+        // In columns, not in bytes: an ellipsis has three bytes.
         let kind = |line: &str, word: &str| line.split(word).next().map(UnicodeWidthStr::width);
         assert_eq!(kind(lines[0], "KIND"), kind(lines[1], "ring"), "{screen}");
         assert_eq!(kind(lines[0], "KIND"), kind(lines[2], "ring"), "{screen}");

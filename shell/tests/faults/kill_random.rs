@@ -1,7 +1,7 @@
-//! SIGKILL at random moments, a third of them after SIGSTOP, half of those after SIGCONT: a ring's receivers, its senders,
-//! and the users of a mailbox.
+//! SIGKILL at random moments, a third of them after SIGSTOP, half of those after SIGCONT: to a ring's receivers, its
+//! senders, and the processes attached to a mailbox.
 //!
-//! A thousand kills by default, a hundred thousand with `WHORL_FAULTS_LONG` set; `SEED` chooses other moments.
+//! A thousand kills by default, a hundred thousand with `WHORL_FAULTS_LONG` set. `SEED` chooses other moments.
 
 use crate::peers::{Outcome, Peer, Words};
 use crate::random::{KILLS, STOPS, receivers, senders, users};

@@ -1,35 +1,36 @@
-//! SIGKILL after the instructions of every operation of the ring, the lock and the mailboxes, alone, while somebody sleeps,
-//! and while somebody is busy: nobody hangs, nothing is lost or torn, and somebody new can take part. At 60 instructions of
-//! each operation, evenly spread; `WHORL_FAULTS=N` makes it N, `WHORL_FAULTS_LONG=1` every single one.
+//! SIGKILL after the instructions of every operation of the ring, the lock and the mailboxes: with no other process
+//! active, with one asleep, and with one busy. No process hangs, nothing is lost or torn, and a new process can take
+//! part. Each operation is killed at 60 instructions, evenly spread. `WHORL_FAULTS=N` makes it N, `WHORL_FAULTS_LONG=1`
+//! every instruction.
 //!
-//! The test of the test: two operations that are broken on purpose, which the same harness must catch.
+//! Two operations are broken on purpose, and the same harness must catch them.
 
 use crate::peers::{Outcome, Peer, Words, ensure, hang};
 use crate::steps::{cannot_trace, operation};
-use crate::sweep::{Case, Made, Operation, PeerSummary, sweep};
+use crate::sweep::{Case, CaseResult, Operation, SweepResult, sweep};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-/// At how many instructions of each operation.
+/// The number of instructions tried of each operation.
 fn most() -> usize {
     crate::kit::effort::asked().unwrap_or(60)
 }
 
 /// Sweeps, prints each operation's count and the sum, and returns the sum.
-fn run(operations: &[Operation]) -> PeerSummary {
+fn run(operations: &[Operation]) -> SweepResult {
     let begun = Instant::now();
-    let tallies = sweep(operations, most());
-    for (operation, tally) in operations.iter().zip(&tallies) {
-        eprintln!("  {}, {}: {tally}", operation.name, operation.state);
+    let results = sweep(operations, most());
+    for (operation, result) in operations.iter().zip(&results) {
+        eprintln!("  {}, {}: {result}", operation.name, operation.state);
     }
-    let sum = PeerSummary::sum(&tallies);
-    let PeerSummary { points, hangs, losses, over, instructions, again } = sum;
+    let sum = SweepResult::sum(&results);
+    let SweepResult { points, hangs, losses, over, instructions, again } = sum;
     eprintln!("{} operations, {points} points, {hangs} hangs, {losses} losses", operations.len());
     eprintln!(
         "  of {instructions} instructions, in {:?}; {over} more kills came after the end; {again} tries seemed to hang, and were made again",
         begun.elapsed()
     );
-    assert!(tallies.iter().all(|tally| tally.points > 0), "an operation that was never stopped within");
+    assert!(results.iter().all(|result| result.points > 0), "an operation that was never stopped within");
     sum
 }
 
@@ -60,7 +61,7 @@ fn the_mailboxes_survivors_go_on_wherever_a_peer_is_killed() {
     nothing_happens(crate::mail::operations(), 480);
 }
 
-/// A lock that nobody takes from the dead: one word, 0 or 1.
+/// A spin lock that is never taken from a dead owner: one word, 0 or 1.
 struct SpinLock(Words);
 
 impl Case for SpinLock {
@@ -84,7 +85,7 @@ impl Case for SpinLock {
     }
 }
 
-/// A message that is announced before it is there.
+/// A message that is announced before it is written.
 struct Torn(Words);
 
 impl Case for Torn {
@@ -110,14 +111,14 @@ fn broken_operations_are_caught() {
     if let Some(why) = cannot_trace() {
         return crate::kit::skip("the test of killing after every instruction", &why);
     }
-    let spin = move || -> Made { Ok(Box::new(SpinLock(Words::new()))) };
-    let torn = move || -> Made { Ok(Box::new(Torn(Words::new()))) };
+    let spin = move || -> CaseResult { Ok(Box::new(SpinLock(Words::new()))) };
+    let torn = move || -> CaseResult { Ok(Box::new(Torn(Words::new()))) };
     let spin = Operation { name: "a plain spin lock", state: "broken", stops: false, make: Box::new(spin) };
     let torn = Operation { name: "announced too early", state: "broken", stops: false, make: Box::new(torn) };
     eprintln!("The hangs and losses that follow are meant to be:");
-    let tallies = sweep(&[spin, torn], usize::MAX);
-    eprintln!("  {}\n  {}", tallies[0], tallies[1]);
-    assert!(tallies[0].hangs > 0, "a spin lock that nobody takes from the dead went unnoticed");
-    assert!(tallies[1].losses > 0, "a message that was announced too early went unnoticed");
-    assert!(tallies[0].points > 0 && tallies[1].points > 0, "nothing was whole before or after");
+    let results = sweep(&[spin, torn], usize::MAX);
+    eprintln!("  {}\n  {}", results[0], results[1]);
+    assert!(results[0].hangs > 0, "a spin lock with a dead owner went unnoticed");
+    assert!(results[1].losses > 0, "a message that was announced too early went unnoticed");
+    assert!(results[0].points > 0 && results[1].points > 0, "nothing was whole before or after");
 }

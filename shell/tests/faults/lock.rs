@@ -1,11 +1,11 @@
-//! The seat lock's operations. The victim has seat 0, a peer that goes on has seat 1, and the tester has seat 2, in which it
-//! may hold the lock so that the others have to wait; afterwards it takes the dead one's seat.
+//! The seat lock's operations. The victim has seat 0, a peer that survives has seat 1. The tester has seat 2, in which
+//! it may hold the lock so that the others wait. Afterwards it takes the dead victim's seat.
 //!
-//! Nobody tells the survivors of the death: they notice at the end of a slice, by the sweeper's round.
+//! The survivors get no message about the death. They notice it when a wait slice ends, in the sweep.
 
-use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently, shared_zeroes};
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry, shared_zeroes};
 use super::steps::{operation, pause};
-use super::sweep::{Case, Made, Operation};
+use super::sweep::{Case, CaseResult, Operation};
 use rustix::fd::OwnedFd;
 use rustix::fs::MemfdFlags;
 use std::hint::black_box;
@@ -27,7 +27,7 @@ const READY: usize = 0;
 const GO: usize = 1;
 const DEAD: usize = 2;
 
-/// A lock in shared memory, and who is in as far as they say so.
+/// A lock in shared memory, and counts of the writers and readers that are in.
 #[repr(C)]
 struct Memory {
     words: LockWords<[SeatState; SEATS]>,
@@ -38,15 +38,15 @@ struct Memory {
 /// The lock, as one process sees it.
 type Lock = SeatLock<'static, SharedHost>;
 
-/// What everybody needs to take part.
+/// What each process needs to take part.
 #[derive(Clone, Copy)]
-struct Sandbox {
+struct TestLock {
     memory: &'static Memory,
     object: &'static OwnedFd,
     words: Words,
 }
 
-impl Sandbox {
+impl TestLock {
     fn new() -> Self {
         let object =
             rustix::fs::memfd_create("whorl-test-lock", MemfdFlags::CLOEXEC).expect("a memory object");
@@ -55,33 +55,33 @@ impl Sandbox {
 
     fn lock(self) -> Lock {
         let locks = ByteLocks::open(self.object).expect("a description");
-        // SAFETY: the host asks the kernel who is dead.
+        // SAFETY: the host asks the kernel which seats are dead.
         unsafe { SeatLock::new(&self.memory.words, SharedHost::new(locks, Owner::ThisProcess)) }
     }
 
-    /// Sits down, after reclaiming whoever may have died there.
+    /// Takes a seat, after reclaiming its last occupant if that died.
     fn occupy(self, seat: u32) -> Result<(Participant<Lock>, ByteLocks), Fault> {
         let (lock, mine) = (self.lock(), ByteLocks::open(self.object).expect("a description"));
         let reclaim = || {
-            // SAFETY: the byte was free, and is ours now.
+            // SAFETY: the byte was free, and is locked by this process now.
             unsafe { rwlock::reclaim(&lock, seat) };
             Some(())
         };
-        patiently("the seat's byte", |_| mine.occupy(seat, || true, reclaim).ok().flatten())?;
+        retry("the seat's byte", |_| mine.occupy(seat, || true, reclaim).ok().flatten())?;
         // SAFETY: as above.
         Ok((unsafe { Participant::new(lock, seat) }, mine))
     }
 
     fn free(self) {
         self.words.free();
-        // SAFETY: leaked by `new`, and used by nobody any more.
+        // SAFETY: leaked by `new`, and no longer used.
         drop(unsafe { Box::from_raw(std::ptr::from_ref(self.object).cast_mut()) });
         let memory = std::ptr::from_ref(self.memory).cast_mut().cast();
-        // SAFETY: mapped by `new`, and used by nobody any more.
+        // SAFETY: mapped by `new`, and no longer used.
         unsafe { libc::munmap(memory, size_of::<Memory>()) };
     }
 
-    /// In as a writer: alone.
+    /// Checks, as a writer that has entered, that it is alone.
     fn write(self) -> Outcome {
         let alone = self.memory.writers.swap(1, SeqCst) == 0 && self.memory.readers.load(SeqCst) == 0;
         std::hint::spin_loop();
@@ -89,7 +89,7 @@ impl Sandbox {
         ensure(alone && still, || "a writer was not alone".into())
     }
 
-    /// In as a reader: without a writer.
+    /// Checks, as a reader that has entered, that no writer is in.
     fn read(self) -> Outcome {
         self.memory.readers.fetch_add(1, SeqCst);
         let without = self.memory.writers.load(SeqCst) == 0;
@@ -98,11 +98,11 @@ impl Sandbox {
     }
 }
 
-/// Takes the lock both ways, some times over, and says so if that takes for ever.
-fn rounds(sandbox: Sandbox, me: &mut Participant<Lock>) -> Outcome {
+/// Takes the lock both ways, several times. Reports a hang if that does not end.
+fn rounds(test: TestLock, me: &mut Participant<Lock>) -> Outcome {
     for _ in 0..2 {
-        patiently("to write", |deadline| me.write(Some(deadline)).ok().map(|_guard| sandbox.write()))??;
-        patiently("to read", |deadline| me.read(Some(deadline)).ok().map(|_guard| sandbox.read()))??;
+        retry("to write", |deadline| me.write(Some(deadline)).ok().map(|_guard| test.write()))??;
+        retry("to read", |deadline| me.read(Some(deadline)).ok().map(|_guard| test.read()))??;
     }
     Ok(())
 }
@@ -124,11 +124,11 @@ enum Locking {
     Try(Kind),
     /// Leaves.
     Leave(Kind),
-    /// Reclaims somebody who died inside.
+    /// Reclaims a process that died inside.
     Reclaim(Kind),
 }
 
-/// What the peer does meanwhile.
+/// What the peer does during the operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Peers {
     Wait,
@@ -136,19 +136,19 @@ enum Peers {
     Busy,
 }
 
-/// How the tester holds the lock meanwhile.
-type StoppedCopy = Option<Kind>;
+/// How the tester holds the lock during the operation.
+type TesterHold = Option<Kind>;
 
 enum Guard<'a> {
     Reading { _guard: ReadGuard<'a, Lock> },
     Writing { _guard: WriteGuard<'a, Lock> },
 }
 
-/// Enters where nobody is in the way.
+/// Enters a free lock.
 fn enter(me: &mut Participant<Lock>, kind: Kind) -> Guard<'_> {
     match kind {
-        Kind::Read => Guard::Reading { _guard: me.try_read().expect("nobody is in") },
-        Kind::Write => Guard::Writing { _guard: me.try_write().expect("nobody is in") },
+        Kind::Read => Guard::Reading { _guard: me.try_read().expect("the lock is free") },
+        Kind::Write => Guard::Writing { _guard: me.try_write().expect("the lock is free") },
     }
 }
 
@@ -156,42 +156,42 @@ struct Killed {
     locking: Locking,
     state: Peers,
     stops: bool,
-    sandbox: Sandbox,
+    test: TestLock,
     peer: Peer,
     dead: Option<Peer>,
     guard: Option<Guard<'static>>,
-    /// The tester's seat. Leaked until the end, since the guard borrows from it.
+    /// The tester's seat. Leaked until the end, because the guard borrows from it.
     tester: *mut (Participant<Lock>, ByteLocks),
 }
 
 impl Killed {
-    fn new(locking: Locking, state: Peers, held: StoppedCopy, stops: bool) -> Result<Self, Fault> {
-        let sandbox = Sandbox::new();
-        let tester = Box::into_raw(Box::new(sandbox.occupy(TESTER)?));
+    fn new(locking: Locking, state: Peers, held: TesterHold, stops: bool) -> Result<Self, Fault> {
+        let test = TestLock::new();
+        let tester = Box::into_raw(Box::new(test.occupy(TESTER)?));
         // SAFETY: leaked just now; freed after the guard is dropped.
         let participant: &'static mut _ = unsafe { &mut (*tester).0 };
         let guard = held.map(|kind| enter(participant, kind));
-        let peer = Peer::fork("the peer", || peer(sandbox, state));
-        sandbox.words.wait(READY, "the peer")?;
-        let mut killed = Self { locking, state, stops, sandbox, peer, dead: None, guard, tester };
-        // Where the victim lets nobody wait, the tester does, and the peer is to sleep before the victim comes.
+        let peer = Peer::fork("the peer", || peer(test, state));
+        test.words.wait(READY, "the peer")?;
+        let mut killed = Self { locking, state, stops, test, peer, dead: None, guard, tester };
+        // If the tester holds the lock, the peer must sleep before the victim comes.
         if killed.guard.is_some() {
             killed.settle()?;
         }
         Ok(killed)
     }
 
-    /// Lets the peer do what it is to do.
+    /// Brings the peer into its state.
     fn settle(&mut self) -> Outcome {
         if let Locking::Reclaim(kind) = self.locking {
-            let sandbox = self.sandbox;
-            self.dead = Some(Peer::fork("who dies", || die_inside(sandbox, kind)));
-            sandbox.words.wait(DEAD, "who dies")?;
+            let test = self.test;
+            self.dead = Some(Peer::fork("the process that dies", || die_inside(test, kind)));
+            test.words.wait(DEAD, "the process that dies")?;
         }
-        self.sandbox.words.set(READY + 8, 1);
+        self.test.words.set(READY + 8, 1);
         match self.state {
             Peers::Sleep(_) => self.peer.asleep()?,
-            Peers::Busy => self.sandbox.words.wait(READY + 9, "the busy peer")?,
+            Peers::Busy => self.test.words.wait(READY + 9, "the busy peer")?,
             Peers::Wait => {}
         }
         drop(self.dead.take());
@@ -200,43 +200,43 @@ impl Killed {
 }
 
 /// Enters in seat 3, and is killed there.
-fn die_inside(sandbox: Sandbox, kind: Kind) -> Outcome {
-    let (mut me, _locks) = sandbox.occupy(3)?;
+fn die_inside(test: TestLock, kind: Kind) -> Outcome {
+    let (mut me, _locks) = test.occupy(3)?;
     let _guard = enter(&mut me, kind);
-    sandbox.words.set(DEAD, 1);
+    test.words.set(DEAD, 1);
     std::thread::sleep(Duration::from_secs(600));
     Ok(())
 }
 
-fn peer(sandbox: Sandbox, state: Peers) -> Outcome {
-    let (mut me, _locks) = sandbox.occupy(PEER)?;
-    sandbox.words.set(READY, 1);
-    sandbox.words.wait_for_ever(READY + 8);
+fn peer(test: TestLock, state: Peers) -> Outcome {
+    let (mut me, _locks) = test.occupy(PEER)?;
+    test.words.set(READY, 1);
+    test.words.wait_for_ever(READY + 8);
     match state {
-        Peers::Wait => sandbox.words.wait_for_ever(GO),
+        Peers::Wait => test.words.wait_for_ever(GO),
         // Without a deadline: the tester's patience is the limit.
         Peers::Sleep(Kind::Read) => drop(me.read(None)),
         Peers::Sleep(Kind::Write) => drop(me.write(None)),
         Peers::Busy => {
-            while sandbox.words.get(GO) == 0 {
+            while test.words.get(GO) == 0 {
                 if let Ok(_guard) = me.try_write() {
-                    sandbox.write()?;
+                    test.write()?;
                 }
                 if let Ok(_guard) = me.read(Some(Instant::now())) {
-                    sandbox.read()?;
+                    test.read()?;
                 }
-                sandbox.words.word(READY + 9).store(1, SeqCst);
+                test.words.word(READY + 9).store(1, SeqCst);
             }
         }
     }
-    // Until the victim is dead it may be in for as long as it is stepped through.
-    sandbox.words.wait_for_ever(GO);
-    rounds(sandbox, &mut me)
+    // Until the victim is dead it may be in, for as long as the tester steps through it.
+    test.words.wait_for_ever(GO);
+    rounds(test, &mut me)
 }
 
 impl Case for Killed {
     fn victim(&mut self) {
-        let (mut me, _locks) = self.sandbox.occupy(VICTIM).expect("a seat");
+        let (mut me, _locks) = self.test.occupy(VICTIM).expect("a seat");
         match self.locking {
             Locking::Leave(Kind::Read) => {
                 let guard = me.read(None).expect("in");
@@ -266,12 +266,12 @@ impl Case for Killed {
             }
             Locking::Reclaim(_) => {
                 let lock = me.parts();
-                // A reclamation of a free seat, so that what is only done at a first call is not stepped through.
-                // SAFETY: nobody ever sits there.
+                // Reclaims a free seat, so that the steps leave out what only a first call does.
+                // SAFETY: this seat is never occupied.
                 let reclaim = || unsafe { rwlock::reclaim(lock, FREE) };
                 lock.host().try_sweep(|| _ = lock.host().try_reclaim(FREE, reclaim));
                 pause();
-                // As a waiter does it: the one that gets the sweeper's byte asks for all.
+                // As a waiter does it: the waiter that locks the sweeper's byte checks all seats.
                 operation(|| lock.host().try_sweep(|| _ = black_box(rwlock::reclaim_dead(lock))));
             }
         }
@@ -282,15 +282,17 @@ impl Case for Killed {
     }
 
     fn at_end(&mut self) -> Outcome {
-        // The victim is in, if it entered without a limit: then the others are out.
+        // If the victim entered without a limit, it is in, so the others are out.
         let Locking::Enter(kind) = self.locking else { return Ok(()) };
-        let memory = self.sandbox.memory;
+        let memory = self.test.memory;
         for _ in 0..20 {
             let others = match kind {
                 Kind::Read => 0,
                 Kind::Write => memory.readers.load(SeqCst),
             };
-            ensure(memory.writers.load(SeqCst) + others == 0, || "somebody is in beside the victim".into())?;
+            ensure(memory.writers.load(SeqCst) + others == 0, || {
+                "another process is in beside the victim".into()
+            })?;
             std::thread::sleep(Duration::from_micros(100));
         }
         Ok(())
@@ -300,34 +302,34 @@ impl Case for Killed {
         drop(self.guard.take());
         // SAFETY: made by `new`; the guard is gone.
         drop(unsafe { Box::from_raw(self.tester) });
-        let sandbox = self.sandbox;
-        sandbox.words.set(GO, 1);
-        // Somebody new in the dead one's seat, or in another if the victim is only stopped.
-        let (mut new, locks) = sandbox.occupy(if self.stops { TESTER } else { VICTIM })?;
-        rounds(sandbox, &mut new)?;
+        let test = self.test;
+        test.words.set(GO, 1);
+        // A new process takes the dead victim's seat, or another one if the victim is only stopped.
+        let (mut new, locks) = test.occupy(if self.stops { TESTER } else { VICTIM })?;
+        rounds(test, &mut new)?;
         self.peer.end("the peer")?;
-        // With all who live gone, a last look: the lock is free for everybody.
+        // All live processes have left. Now the lock must be free.
         let Ok(_guard) = new.try_write() else { return loss("the lock is not free at the end") };
         drop(_guard);
         drop((new, locks));
-        sandbox.free();
+        test.free();
         Ok(())
     }
 }
 
-/// All of them, in all states.
+/// All operations, in all states.
 pub fn operations() -> Vec<Operation> {
     use Kind::{Read, Write};
     use Locking::{Enter, Leave, Reclaim, Timed, Try};
     use Peers::{Busy, Sleep, Wait};
-    type States = &'static [(&'static str, Peers, StoppedCopy)];
+    type States = &'static [(&'static str, Peers, TesterHold)];
     let all: [(&str, Locking, States); 10] = [
         (
             "read lock",
             Enter(Read),
-            &[("alone", Wait, None), ("beside a reader", Wait, Some(Read)), ("somebody is busy", Busy, None)],
+            &[("alone", Wait, None), ("beside a reader", Wait, Some(Read)), ("one is busy", Busy, None)],
         ),
-        ("write lock", Enter(Write), &[("alone", Wait, None), ("somebody is busy", Busy, None)]),
+        ("write lock", Enter(Write), &[("alone", Wait, None), ("one is busy", Busy, None)]),
         (
             "read lock, timed",
             Timed(Read),
@@ -353,7 +355,7 @@ pub fn operations() -> Vec<Operation> {
             &[
                 ("behind a writer", Wait, Some(Write)),
                 ("a writer sleeps", Sleep(Write), Some(Read)),
-                ("somebody is busy", Busy, None),
+                ("one is busy", Busy, None),
             ],
         ),
         (
@@ -363,17 +365,13 @@ pub fn operations() -> Vec<Operation> {
                 ("behind a reader", Wait, Some(Read)),
                 ("a reader sleeps", Sleep(Read), Some(Write)),
                 ("a writer sleeps", Sleep(Write), Some(Write)),
-                ("somebody is busy", Busy, None),
+                ("one is busy", Busy, None),
             ],
         ),
         (
             "unlock reading",
             Leave(Read),
-            &[
-                ("alone", Wait, None),
-                ("a writer sleeps", Sleep(Write), None),
-                ("somebody is busy", Busy, None),
-            ],
+            &[("alone", Wait, None), ("a writer sleeps", Sleep(Write), None), ("one is busy", Busy, None)],
         ),
         (
             "unlock writing",
@@ -382,7 +380,7 @@ pub fn operations() -> Vec<Operation> {
                 ("alone", Wait, None),
                 ("a reader sleeps", Sleep(Read), None),
                 ("a writer sleeps", Sleep(Write), None),
-                ("somebody is busy", Busy, None),
+                ("one is busy", Busy, None),
             ],
         ),
         (
@@ -397,11 +395,7 @@ pub fn operations() -> Vec<Operation> {
         (
             "reclaim a reader",
             Reclaim(Read),
-            &[
-                ("alone", Wait, None),
-                ("a writer sleeps", Sleep(Write), None),
-                ("somebody is busy", Busy, None),
-            ],
+            &[("alone", Wait, None), ("a writer sleeps", Sleep(Write), None), ("one is busy", Busy, None)],
         ),
     ];
     let mut operations = Vec::new();
@@ -418,17 +412,13 @@ pub fn operations() -> Vec<Operation> {
         (
             "stopped while it reclaims a reader",
             Reclaim(Read),
-            &[
-                ("alone", Wait, None),
-                ("a writer sleeps", Sleep(Write), None),
-                ("somebody is busy", Busy, None),
-            ],
+            &[("alone", Wait, None), ("a writer sleeps", Sleep(Write), None), ("one is busy", Busy, None)],
         ),
     ];
     let each = all.into_iter().map(|row| (row, false)).chain(stopped.map(|row| (row, true)));
     for ((name, locking, states), stops) in each {
         for &(state, peers, held) in states {
-            let make = move || -> Made { Ok(Box::new(Killed::new(locking, peers, held, stops)?)) };
+            let make = move || -> CaseResult { Ok(Box::new(Killed::new(locking, peers, held, stops)?)) };
             operations.push(Operation { name, state, stops, make: Box::new(make) });
         }
     }

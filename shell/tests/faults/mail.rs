@@ -1,9 +1,10 @@
-//! The mailboxes' operations, through the library: sit, write (lock, fill, flip, unlock, tell), read, leave, reclaim.
+//! The mailboxes' operations, through the library: take a seat, write (lock, fill, commit, unlock, notify), read,
+//! leave, reclaim.
 
-use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry};
 use super::ring::{message, number_of};
 use super::steps::{operation, pause};
-use super::sweep::{Case, Made, Operation};
+use super::sweep::{Case, CaseResult, Operation};
 use rustix::fd::AsFd;
 use std::hint::black_box;
 use std::time::Duration;
@@ -36,7 +37,7 @@ fn met(error: MailboxError) -> Fault {
     Fault::Loss(error.to_string())
 }
 
-/// The segment, as a process of its own sees it: what its parent had opened is not for it.
+/// Opens the segment in a process of its own, because a child must not use what its parent has opened.
 pub fn open(segment: &MailSegment) -> Result<MailSegment, Fault> {
     let object = segment.as_fd().try_clone_to_owned().map_err(|error| Fault::Loss(error.to_string()))?;
     MailSegment::open(object).map_err(|error| Fault::Loss(error.to_string()))
@@ -44,17 +45,17 @@ pub fn open(segment: &MailSegment) -> Result<MailSegment, Fault> {
 
 pub fn write(user: &mut Mailboxes, number: u64) -> Result<u64, Fault> {
     let written =
-        patiently("to write", |deadline| match user.write_until(0, &message(number), Some(deadline)) {
+        retry("to write", |deadline| match user.write_until(0, &message(number), Some(deadline)) {
             Err(error) if error.lock_error().is_some() => None,
             other => Some(other),
         })?;
     written.map_err(met)
 }
 
-/// The latest message: whole, and its version.
+/// Reads the latest message and checks that it is whole. Returns its number and its version.
 pub fn read(user: &mut Mailboxes) -> Result<(u64, u64), Fault> {
     let look = |bytes: &[u8], version: u64| number_of(bytes).map(|number| (number, version));
-    let read = patiently("to read", |deadline| match user.read_with(0, Some(deadline), look) {
+    let read = retry("to read", |deadline| match user.read_with(0, Some(deadline), look) {
         Err(error) if error.lock_error().is_some() => None,
         other => Some(other),
     })?;
@@ -103,7 +104,7 @@ fn peer(segment: &MailSegment, words: Words, state: State, version: u64) -> Outc
             ensure(news.version > version, || "old news".into())?;
         }
         State::Busy => {
-            // A victim that is stepped through holds it up for as long as that takes.
+            // A victim that is stepped through blocks the peer for as long as that takes.
             let mut last = version;
             while words.get(GO) == 0 {
                 let news = me.read(0).map_err(met)?;
@@ -119,7 +120,7 @@ fn peer(segment: &MailSegment, words: Words, state: State, version: u64) -> Outc
     ensure(after > before, || format!("version {after} after {before}"))
 }
 
-/// Sits, and is killed there while it writes one message after another.
+/// Takes a seat, and is killed while it writes one message after another.
 fn die(segment: &MailSegment, words: Words) -> Outcome {
     let segment = open(segment)?;
     let mut me = segment.sit().map_err(met)?;
@@ -155,8 +156,8 @@ impl Case for Killed {
     fn at_pause(&mut self, _number: u32) -> Outcome {
         if self.posting == Posting::Reclaim {
             let (segment, words) = (&self.segment, self.words);
-            let dead = Peer::fork("who dies", || die(segment, words));
-            words.wait(DEAD, "who dies")?;
+            let dead = Peer::fork("the process that dies", || die(segment, words));
+            words.wait(DEAD, "the process that dies")?;
             std::thread::sleep(Duration::from_micros(50));
             dead.kill();
             self.version = self.segment.version(0).unwrap_or(0);
@@ -164,7 +165,7 @@ impl Case for Killed {
         self.words.set(SETTLE, 1);
         match self.state {
             State::Alone => Ok(()),
-            // It has heard of the messages of who died, and is through.
+            // It has seen the dead process's messages, and has finished.
             State::Sleeper if self.posting == Posting::Reclaim => Ok(()),
             State::Sleeper => self.peer.asleep(),
             State::Busy => self.words.wait(BUSY, "the busy peer"),
@@ -178,7 +179,7 @@ impl Case for Killed {
         let (number, version) = read(&mut new)?;
         ensure(version >= self.version, || format!("version {version} after {}", self.version))?;
         if self.state == State::Alone && self.posting == Posting::Write && version <= self.version + 1 {
-            // Nobody else has written yet, unless the peer has: then the version is higher.
+            // Only the peer may have written since. Then the version is higher.
             let expected = if version == self.version { 1 } else { VICTIMS };
             ensure(number == expected || number == 3, || format!("message {number} as version {version}"))?;
         }
@@ -187,8 +188,8 @@ impl Case for Killed {
         let (_, seen) = read(&mut new)?;
         ensure(seen >= written, || format!("version {seen} after {written}"))?;
         self.peer.end("the peer")?;
-        // Everybody who lived has left, and the dead are reclaimed: all seats but ours are free. A victim that is stopped
-        // keeps one: its own, or that of the one whom it reclaims.
+        // All live processes have left, and the dead are reclaimed, so only this process holds a seat. A victim that is
+        // stopped keeps one: its own, or that of the process that it reclaims.
         segment.reclaim_dead();
         let mut others = Vec::new();
         for _ in 0..if self.stops { 2 } else { 3 } {
@@ -201,7 +202,7 @@ impl Case for Killed {
     }
 }
 
-/// All of them, in all states.
+/// All operations, in all states.
 pub fn operations() -> Vec<Operation> {
     let kinds = [
         ("mailbox: sit", Posting::Sit, false),
@@ -212,12 +213,11 @@ pub fn operations() -> Vec<Operation> {
         ("mailbox: stopped while it sits down", Posting::Sit, true),
         ("mailbox: stopped while it reclaims", Posting::Reclaim, true),
     ];
-    let states =
-        [(State::Alone, "alone"), (State::Sleeper, "somebody sleeps"), (State::Busy, "somebody is busy")];
+    let states = [(State::Alone, "alone"), (State::Sleeper, "one sleeps"), (State::Busy, "one is busy")];
     let mut all = Vec::new();
     for (name, posting, stops) in kinds {
         for (state, said) in states {
-            let make = move || -> Made { Ok(Box::new(Killed::new(posting, state, stops)?)) };
+            let make = move || -> CaseResult { Ok(Box::new(Killed::new(posting, state, stops)?)) };
             all.push(Operation { name, state: said, stops, make: Box::new(make) });
         }
     }

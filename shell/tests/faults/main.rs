@@ -1,10 +1,10 @@
-//! Killing a process after each instruction of an operation, and looking at what the survivors make of it.
+//! Kills a process after each instruction of an operation, and checks the survivors.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`steps`] | a victim under ptrace: its operation instruction by instruction, and the way to any of them |
 //! | [`sweep`] | every instruction of every operation, by several workers at a time, counted |
-//! | [`peers`] | the processes beside the victim, and the words by which a test arranges them |
+//! | [`peers`] | the processes beside the victim, and the words by which a test synchronises them |
 //! | [`ring`], [`lock`], [`mail`] | the operations, and what must hold after a death in the middle of them |
 //! | [`kill_steps`], [`kill_random`] | the tests |
 //! | [`random`] | the same participants at full speed, stopped, continued and killed at any moment |

@@ -1,6 +1,7 @@
-//! The processes beside a victim, and the words by which a test arranges them.
+//! The processes beside a victim, and the words by which a test synchronises them.
 //!
-//! Patience is counted in short waits, not in time: who is frozen together with everybody else must not call that a hang.
+//! Patience counts short waits, not time, because a process that was frozen together with all others must not report a
+//! hang.
 
 use libc::pid_t;
 use std::io::Write;
@@ -11,12 +12,12 @@ use whorl::internal::os::futex::SharedFutex;
 use whorl_core::host::Futex;
 use whorl_core::sync::AtomicU32;
 
-/// What a survivor met that must not be.
+/// What a survivor found that must not be.
 #[derive(Debug)]
 pub enum Fault {
-    /// It waited for ever.
+    /// It waited without end.
     Hang(String),
-    /// Something was torn, lost, or said wrongly.
+    /// Something was torn, lost, or reported wrongly.
     Loss(String),
 }
 
@@ -30,18 +31,18 @@ pub fn loss<T>(what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Loss(what.into()))
 }
 
-/// A loss unless `so`.
+/// Returns a loss unless `so`.
 pub fn ensure(so: bool, what: impl FnOnce() -> String) -> Outcome {
     if so { Ok(()) } else { loss(what()) }
 }
 
-/// How many short waits somebody makes before it is a hang: 6 seconds of them. Each is longer than a slice, at the end of
-/// which a waiter looks for the dead.
+/// How many short waits make a hang: 6 seconds of them. Each is longer than a wait slice, after which a waiter looks
+/// for dead processes.
 const PATIENCE: u32 = 50;
 const SHORT: Duration = Duration::from_millis(120);
 
-/// Tries with a short deadline until there is an answer; a hang when patience ends.
-pub fn patiently<T>(what: &str, mut attempt: impl FnMut(Instant) -> Option<T>) -> Result<T, Fault> {
+/// Tries with a short deadline until there is an answer. Returns a hang when the patience ends.
+pub fn retry<T>(what: &str, mut attempt: impl FnMut(Instant) -> Option<T>) -> Result<T, Fault> {
     for _ in 0..PATIENCE {
         if let Some(answer) = attempt(Instant::now() + SHORT) {
             return Ok(answer);
@@ -55,7 +56,7 @@ pub fn patiently<T>(what: &str, mut attempt: impl FnMut(Instant) -> Option<T>) -
 pub struct Words(&'static [AtomicU32; 64]);
 
 impl Words {
-    /// Fresh zeroes, never given back: a worker makes as many as it needs and ends.
+    /// New zeroes, never freed: a worker makes as many as it needs and ends.
     pub fn new() -> Self {
         Self(shared_zeroes())
     }
@@ -75,7 +76,7 @@ impl Words {
 
     /// Waits until a word is not 0.
     pub fn wait(self, index: usize, what: &str) -> Outcome {
-        patiently(what, |deadline| match self.get(index) {
+        retry(what, |deadline| match self.get(index) {
             0 => {
                 SharedFutex.wait(&self.0[index], 0, Some(deadline));
                 (self.get(index) != 0).then_some(())
@@ -84,7 +85,7 @@ impl Words {
         })
     }
 
-    /// Waits until a word is not 0, however long that takes: for peers that are killed should their tester be gone.
+    /// Waits without a limit until a word is not 0. For peers that are killed if their tester ends.
     pub fn wait_for_ever(self, index: usize) {
         while self.get(index) == 0 {
             SharedFutex.wait(&self.0[index], 0, None);
@@ -92,7 +93,7 @@ impl Words {
     }
 
     pub fn free(self) {
-        // SAFETY: mapped by `shared_zeroes`; who frees it is the last that uses it.
+        // SAFETY: mapped by `shared_zeroes`; the last user frees it.
         unsafe { libc::munmap(self.0 as *const _ as *mut libc::c_void, size_of::<[AtomicU32; 64]>()) };
     }
 }
@@ -107,7 +108,7 @@ pub fn shared_zeroes<T>() -> &'static T {
     unsafe { &*start.cast::<T>() }
 }
 
-/// A survivor: a process that runs beside the victim, and says by its exit code what it met. Killed when dropped.
+/// A survivor: a process that runs beside the victim, and reports by its exit code what it found. Killed when dropped.
 pub struct Peer {
     pid: pid_t,
     over: bool,
@@ -115,7 +116,7 @@ pub struct Peer {
 
 impl Peer {
     pub fn fork(name: &str, body: impl FnOnce() -> Outcome) -> Self {
-        // SAFETY: this process has one thread (`sweep`), so the child may do what it likes.
+        // SAFETY: this process has one thread (`sweep`), so the child may call anything.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if pid == 0 {
@@ -146,7 +147,7 @@ impl Peer {
         hang("a peer that was to sleep")
     }
 
-    /// Waits for its end, and for what it met.
+    /// Waits for its end, and returns what it found.
     pub fn end(mut self, name: &str) -> Outcome {
         for nap in 0..25_000u64 {
             let mut status = 0;
@@ -164,7 +165,7 @@ impl Peer {
         hang(format!("{name} never ended"))
     }
 
-    /// Waits for its end for as long as that takes.
+    /// Waits for its end without a limit.
     pub fn wait(mut self) -> i32 {
         let mut status = 0;
         // SAFETY: our own child, not reaped yet.
@@ -178,7 +179,7 @@ impl Peer {
         unsafe { libc::kill(self.pid, signal) };
     }
 
-    /// Kills it, and waits until the kernel has taken everything of it back.
+    /// Kills it, and waits until the kernel has released everything that it held.
     pub fn kill(self) {
         drop(self);
     }
@@ -195,7 +196,7 @@ impl Drop for Peer {
     }
 }
 
-/// Past the capture of a test's output, which a forked process does not share.
+/// Writes to stderr past the capture of a test's output, which a forked process does not share.
 pub fn say(what: &str, code: i32) -> i32 {
     let _ = writeln!(std::io::stderr(), "  {what}");
     code

@@ -1,9 +1,9 @@
-//! Participants at full speed that are stopped, continued and killed at any moment: a ring's receivers, a ring's senders,
-//! and the users of a mailbox.
+//! Participants at full speed that are stopped, continued and killed at any moment: a ring's receivers, a ring's
+//! senders, and the processes attached to a mailbox.
 
 use super::mail;
-use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
-use super::ring::{LENGTH, SIZE, ask, drain, geometry, message, sit, take};
+use super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry};
+use super::ring::{LENGTH, SIZE, drain, geometry, message, request_seat, sit, take};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use whorl::MailSegment;
@@ -14,7 +14,7 @@ use whorl_core::error::ReadError;
 use whorl_core::layout::MailGeometry;
 use whorl_core::ring::{Membership, Sender};
 
-/// What happened, shared with the test.
+/// Counts of what happened, shared with the test.
 pub const KILLS: usize = 0;
 pub const STOPS: usize = 1;
 const OWNED: usize = 0;
@@ -29,7 +29,8 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// Lets a victim live for a moment; then, every third time, stops it for another, and perhaps lets it go on; then kills it.
+/// Lets a victim run for a moment. Every third time stops it for another moment, and perhaps continues it. Then kills
+/// it.
 fn end_at_random(victim: Peer, random: &mut u64, happened: Words) {
     let nap = |random: &mut u64, most: u64| sleep(Duration::from_micros(next(random) % most));
     nap(random, 1500);
@@ -46,7 +47,7 @@ fn end_at_random(victim: Peer, random: &mut u64, happened: Words) {
     happened.word(KILLS).fetch_add(1, std::sync::atomic::Ordering::SeqCst);
 }
 
-/// One ring with one sender that goes on and on; its receivers are killed, one of the three there are at a time.
+/// One ring with one sender that sends without end. One of its three receivers at a time is killed.
 pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
     let words = Words::new();
     let segment = Segment::reserve(geometry()).expect("a segment");
@@ -67,10 +68,10 @@ pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
         let at = next(&mut random) as usize % victims.len();
         let victim = victims.swap_remove(at);
         end_at_random(victim, &mut random, happened);
-        // The dead one is known by its byte alone, also where it was killed before it sat down.
+        // The dead receiver is known by its byte alone, even if it was killed before it took its seat.
         membership.reclaim_dead();
         let before = words.get(SENT);
-        patiently("the sender, after a death", |deadline| {
+        retry("the sender, after a death", |deadline| {
             while words.get(SENT) == before && Instant::now() < deadline {
                 sleep(Duration::from_micros(100));
                 membership.admit_all();
@@ -81,7 +82,7 @@ pub fn receivers(mut random: u64, kills: u32, happened: Words) -> Outcome {
     Ok(())
 }
 
-/// Becomes the owner, who holds its byte as long as it keeps the locks.
+/// Becomes the owner, which holds its byte as long as it keeps the locks.
 fn own(segment: &Segment) -> Result<(ByteLocks, Sender<OwnedSharedRing>, Membership<SharedRing>), Fault> {
     let ring = segment.own(geometry()).map_err(|error| Fault::Loss(error.to_string()))?;
     let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
@@ -103,12 +104,12 @@ fn endless(segment: &Segment, words: Words) -> Outcome {
     Ok(())
 }
 
-/// Reads for ever, and ends only if what it reads is wrong; then the sender's patience with it is the test's.
+/// Reads without end, and ends only if what it reads is wrong. Then the sender's patience with it is the test's.
 fn reader(segment: &Segment, words: Words, seat: u32) -> Outcome {
     let (ring, _locks) = sit(segment, seat)?;
-    let applicant = ask(ring, seat, false)?;
+    let pending = request_seat(ring, seat, false)?;
     words.set(JOINED, 1);
-    let mut receiver = applicant.admitted(None).map_err(|why| Fault::Loss(why.to_string()))?;
+    let mut receiver = pending.admitted(None).map_err(|why| Fault::Loss(why.to_string()))?;
     let mut next = None;
     loop {
         if let Some(Err(why)) = take(&mut receiver, &mut next, None)? {
@@ -117,17 +118,18 @@ fn reader(segment: &Segment, words: Words, seat: u32) -> Outcome {
     }
 }
 
-/// Senders at full speed are killed; their receiver gets everything that was published, and learns that it is not the end.
+/// Senders at full speed are killed. Their receiver gets everything that was published, and an error instead of the
+/// end.
 pub fn senders(mut random: u64, kills: u32, happened: Words) -> Outcome {
     for _ in 0..kills {
         let words = Words::new();
         let segment = Segment::reserve(geometry()).expect("a segment");
         let sender = Peer::fork("the sender", || admitting(&segment, words));
         words.wait(OWNED, "the sender")?;
-        let heir = Peer::fork("the heir", || heir(&segment, words));
-        words.wait(JOINED, "the heir")?;
+        let survivor = Peer::fork("the survivor", || survivor(&segment, words));
+        words.wait(JOINED, "the survivor")?;
         end_at_random(sender, &mut random, happened);
-        heir.end("the heir")?;
+        survivor.end("the survivor")?;
         words.free();
     }
     Ok(())
@@ -147,26 +149,26 @@ fn admitting(segment: &Segment, words: Words) -> Outcome {
     Ok(())
 }
 
-fn heir(segment: &Segment, words: Words) -> Outcome {
+fn survivor(segment: &Segment, words: Words) -> Outcome {
     let (ring, _locks) = sit(segment, 0)?;
-    let applicant = ask(ring, 0, true)?;
+    let pending = request_seat(ring, 0, true)?;
     words.set(JOINED, 1);
-    let mut receiver = match applicant.admitted(None) {
+    let mut receiver = match pending.admitted(None) {
         Ok(receiver) => receiver,
-        // It was killed before it came to that.
+        // It was killed before it had sent anything.
         Err(whorl_core::error::JoinError::SenderDied) if words.get(SENT) == 0 => return Ok(()),
-        Err(why) => return loss(format!("the heir met: {why}")),
+        Err(why) => return loss(format!("the survivor met: {why}")),
     };
     let mut next = Some(0);
     match drain(&mut receiver, &mut next)? {
         ReadError::SenderDied => ensure(next >= Some(words.get(SENT).into()), || {
             format!("{} were published, and read up to {next:?}", words.get(SENT))
         }),
-        why => loss(format!("the heir met: {why}")),
+        why => loss(format!("the survivor met: {why}")),
     }
 }
 
-/// One mailbox, three users that read and write it as fast as they can, one of which is killed at a time. Whoever comes next
+/// One mailbox and three processes that read and write it as fast as they can. One at a time is killed. Its replacement
 /// finds a whole message, no older than the last that it saw, and can write.
 pub fn users(mut random: u64, kills: u32, happened: Words) -> Outcome {
     let geometry = MailGeometry::new(1, 64, 8).expect("possible mailboxes");

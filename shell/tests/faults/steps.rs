@@ -1,5 +1,5 @@
-//! A victim under ptrace. It marks where its operation begins and ends; between the two it is stepped through once, to learn
-//! its instructions, and then, each time anew, sent to one of them by a breakpoint and killed there.
+//! A victim under ptrace. It marks the beginning and the end of its operation. The tester steps through the operation
+//! once to learn its instructions. Then, for each kill, it sends a new victim to one of them by a breakpoint.
 
 use libc::{c_void, pid_t};
 use std::arch::asm;
@@ -53,7 +53,7 @@ pub struct Victim {
 impl Victim {
     /// Forks a victim that runs `body`, and stops before it.
     pub fn fork(body: impl FnOnce()) -> Self {
-        // SAFETY: this process has one thread (`sweep`), so the child may do what it likes.
+        // SAFETY: this process has one thread (`sweep`), so the child may call anything.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if pid == 0 {
@@ -70,7 +70,7 @@ impl Victim {
         victim
     }
 
-    /// Lets it run to its next mark. No breakpoint is planted meanwhile.
+    /// Lets it run to its next mark, without a breakpoint.
     pub fn resume(&self) -> Stop {
         trace(libc::PTRACE_CONT, self.pid, 0, 0);
         let stop = self.wait();
@@ -102,8 +102,8 @@ impl Victim {
         }
     }
 
-    /// Goes from the beginning of the operation to a point of it. False if the victim came to the end without passing there,
-    /// since its peers made it take another way than the one that was stepped through.
+    /// Goes from the beginning of the operation to a point of it. Returns false if the victim came to the end without
+    /// passing that point, because its peers made it take another path.
     pub fn reach(&self, point: Point) -> bool {
         let original = self.peek(point.address);
         if original as u8 == INT3 {
@@ -131,7 +131,7 @@ impl Victim {
         true
     }
 
-    /// Kills it where it stands, and waits until the kernel has taken everything of it back.
+    /// Kills it at this point, and waits until the kernel has released everything that it held.
     pub fn kill(self) {
         drop(self);
     }
@@ -172,21 +172,21 @@ impl Drop for Victim {
 }
 
 fn trace(request: libc::c_uint, pid: pid_t, address: u64, data: u64) -> u64 {
-    // SAFETY: it only says where this thread's `errno` is.
+    // SAFETY: it only returns the address of this thread's `errno`.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: and that is this thread's own.
+    // SAFETY: that address is this thread's own.
     unsafe { *errno = 0 };
     let (address, data) = (address as *mut c_void, data as *mut c_void);
-    // SAFETY: each request here writes at most what `data` points to, which is of the size that the request expects.
+    // SAFETY: each request here writes at most what `data` points to, which has the size that the request expects.
     let word = unsafe { libc::ptrace(request, pid, address, data) };
     let error = std::io::Error::last_os_error();
     assert!(word != -1 || error.raw_os_error() == Some(0), "ptrace request {request}: {error}");
     word as u64
 }
 
-/// Why nothing can be stepped through here, if so.
+/// Returns why ptrace cannot be used here; `None` if it can.
 pub fn cannot_trace() -> Option<String> {
-    // SAFETY: the child does nothing but ask and end.
+    // SAFETY: the child only tries ptrace and ends.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: as below.

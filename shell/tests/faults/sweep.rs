@@ -1,5 +1,5 @@
-//! Every instruction of every operation, by several workers at a time. Each worker is a process of one thread, which forks
-//! its victims and their peers; most of the time somebody sleeps, so there are more workers than cores.
+//! Every instruction of every operation, by several workers at a time. Each worker is a process of one thread, which
+//! forks its victims and their peers. A worker mostly waits, so there are more workers than cores.
 
 use super::peers::{Fault, Outcome, say, shared_zeroes};
 use super::steps::{Point, Stop, Victim};
@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// One operation in one state of contention, set up anew for each kill.
 pub trait Case {
-    /// In the victim: prepares, with [`pause`](super::steps::pause) where the tester has to do something, and then runs the
-    /// [`operation`](super::steps::operation).
+    /// In the victim: prepares, with [`pause`](super::steps::pause) where the tester has a part in it, and then runs
+    /// the [`operation`](super::steps::operation).
     fn victim(&mut self);
 
     /// In the tester, at the victim's pauses, counted from 0.
@@ -18,7 +18,7 @@ pub trait Case {
         Ok(())
     }
 
-    /// In the tester, before the operation: its last chance to put the peers where they belong.
+    /// In the tester, before the operation: the last moment to bring the peers into their states.
     fn at_begin(&mut self) -> Outcome {
         Ok(())
     }
@@ -28,37 +28,37 @@ pub trait Case {
         Ok(())
     }
 
-    /// In the tester: the victim is dead, or stopped for good. What must hold?
+    /// In the tester, with the victim dead, or stopped for good: checks what must hold.
     fn survive(self: Box<Self>) -> Outcome;
 }
 
-pub type Made = Result<Box<dyn Case>, Fault>;
+pub type CaseResult = Result<Box<dyn Case>, Fault>;
 
 /// An operation in a state of contention.
 pub struct Operation {
     pub name: &'static str,
     pub state: &'static str,
-    /// Whether the victim is only stopped at each instruction: nobody may wait for it then.
+    /// Whether the victim is only stopped at each instruction. Then no process may wait for it.
     pub stops: bool,
-    pub make: Box<dyn Fn() -> Made>,
+    pub make: Box<dyn Fn() -> CaseResult>,
 }
 
-/// What killing at each instruction of one operation led to.
+/// The counts of kills at the instructions of one operation.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct PeerSummary {
+pub struct SweepResult {
     /// Kills at an instruction of the operation.
     pub points: u32,
-    /// Kills after it, since the victim had taken another way than at first.
+    /// Kills after it, because the victim had taken another path than at first.
     pub over: u32,
     pub hangs: u32,
     pub losses: u32,
     /// How many instructions the operation has.
     pub instructions: u32,
-    /// Tries that looked like a hang, and were made again.
+    /// Tries that looked like a hang, and were repeated.
     pub again: u32,
 }
 
-impl PeerSummary {
+impl SweepResult {
     pub fn sum(all: &[Self]) -> Self {
         all.iter().fold(Self::default(), |sum, each| Self {
             points: sum.points + each.points,
@@ -71,7 +71,7 @@ impl PeerSummary {
     }
 }
 
-impl fmt::Display for PeerSummary {
+impl fmt::Display for SweepResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { points, over, hangs, losses, instructions, again } = self;
         write!(
@@ -81,29 +81,29 @@ impl fmt::Display for PeerSummary {
     }
 }
 
-/// What the workers share of one operation.
+/// What the workers share about one operation.
 #[repr(C)]
 struct Board {
     counters: [AtomicU32; 5],
     again: AtomicU32,
-    /// How many points there are to kill at, and the next that nobody has taken.
+    /// How many points there are to kill at, and the next one that no worker has taken.
     count: AtomicU32,
     next: AtomicU32,
     points: [(AtomicU64, AtomicU32); POINTS],
 }
 
 const MOST: usize = 128;
-/// Of one operation. The memory for them is there once it is written.
+/// The most points of one operation. Memory is used only for points that are written.
 const POINTS: usize = 1 << 17;
 const WORKERS: u32 = 32;
-/// So often is a hang tried again, at the same point; how often that was so is told.
+/// How often a hang is tried again at the same point. The summary counts these tries.
 const AGAIN: u32 = 2;
-/// So many faults of one operation are all it takes.
+/// After this many faults of one operation the sweep leaves it.
 const FAULTS: u32 = 3;
 
-/// Kills at every instruction of every operation; of an operation with more than `most` of them only at every second, third
-/// and so on.
-pub fn sweep(operations: &[Operation], most: usize) -> Vec<PeerSummary> {
+/// Kills at every instruction of every operation. If an operation has more than `most` of them, kills at every second,
+/// third and so on.
+pub fn sweep(operations: &[Operation], most: usize) -> Vec<SweepResult> {
     assert!(operations.len() <= MOST);
     let boards: &'static [Board; MOST] = shared_zeroes();
     let all = || operations.iter().zip(boards);
@@ -119,7 +119,7 @@ pub fn sweep(operations: &[Operation], most: usize) -> Vec<PeerSummary> {
 /// Forks all workers, and waits for them.
 fn in_workers(work: impl Fn(u32)) {
     let fork = |number| {
-        // SAFETY: the child does nothing that other threads of this process could have locked: it allocates, which the
+        // SAFETY: the child uses nothing that other threads of this process could have locked: it allocates, which the
         // C library keeps usable, and it writes to stderr without the test's capture.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
@@ -142,7 +142,7 @@ fn in_workers(work: impl Fn(u32)) {
 }
 
 impl Board {
-    /// Steps through the operation, and chooses where to kill.
+    /// Steps through the operation, and chooses the points to kill at.
     fn choose(&self, operation: &Operation, most: usize) {
         let mut points = Vec::new();
         if let Err(fault) = step_through(operation, &mut points) {
@@ -158,7 +158,7 @@ impl Board {
         self.counters[4].store(points.len() as u32, SeqCst);
     }
 
-    /// Kills at points that nobody else has taken, until there are none.
+    /// Kills at points that no other worker has taken, until there are none.
     fn kill(&self, operation: &Operation) {
         let count = self.count.load(SeqCst);
         while self.counters[2].load(SeqCst) + self.counters[3].load(SeqCst) < FAULTS {
@@ -169,7 +169,7 @@ impl Board {
             let (address, visit) = &self.points[next as usize];
             let point = Point { address: address.load(SeqCst), visit: visit.load(SeqCst) };
             let mut outcome = kill_at(operation, point);
-            // Whoever waits counts short waits, and on a machine with much else to do even fifty may be too few for the others.
+            // A waiter counts short waits. On a busy machine even fifty may be too few for the other processes.
             for _ in 0..AGAIN {
                 if !matches!(outcome, Err(Fault::Hang(_))) {
                     break;
@@ -194,11 +194,11 @@ impl Board {
         }
     }
 
-    fn tally(&self) -> PeerSummary {
+    fn tally(&self) -> SweepResult {
         let [points, over, hangs, losses, instructions] =
             self.counters.each_ref().map(|counter| counter.load(SeqCst));
         let again = self.again.load(SeqCst);
-        PeerSummary { points, over, hangs, losses, instructions, again }
+        SweepResult { points, over, hangs, losses, instructions, again }
     }
 }
 
@@ -226,7 +226,7 @@ fn step_through(operation: &Operation, points: &mut Vec<Point>) -> Outcome {
     case.survive()
 }
 
-/// Kills or stops the victim at one point; whether it was there by then.
+/// Kills or stops the victim at one point. Returns whether the victim came to that point.
 fn kill_at(operation: &Operation, point: Point) -> Result<bool, Fault> {
     let (case, victim) = prepare(operation)?;
     let there = victim.reach(point);

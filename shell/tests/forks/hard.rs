@@ -1,5 +1,5 @@
-//! Forks under hard conditions: no descriptor is free, there is no file system, there are very many descriptors, the program has
-//! closed some behind the library's back, a signal handler forks.
+//! Forks under hard conditions: no descriptor is free, there is no file system, there are very many descriptors, the
+//! program has closed some behind the library's back, a signal handler forks.
 
 use crate::kit::{SOON, Sandbox, skip, until};
 use crate::victim::{Grandchild, Victim, lives, victim};
@@ -14,7 +14,7 @@ use whorl::internal::registry::{Client, Listener, RuntimeDir};
 use whorl::internal::shm::ring::Segment;
 use whorl_core::layout::Geometry;
 
-/// More than fit the table that there once was.
+/// More descriptors than a fixed table would hold.
 const MANY: u32 = 5000;
 
 /// What the victims have open.
@@ -99,7 +99,7 @@ fn prepared() {
                 number = CHILD.load(Ordering::Relaxed);
             }
             "child" => {
-                // SAFETY: the child works with the library, as the child of a program with threads, and is killed then.
+                // SAFETY: the child uses the library, as the child of a program with threads, and is then killed.
                 match unsafe { libc::fork() } {
                     0 => {
                         let _own = open("y", 2);
@@ -126,13 +126,13 @@ fn hold() -> ! {
     }
 }
 
-/// A victim in a state, and the number that it says of it.
+/// A victim in a state, and the number that it prints there.
 fn victim_in(scene: &str, sandbox: &Sandbox) -> (Victim, i32) {
     let run = sandbox.at("run");
     let variables = [("WHORL_TEST_SCENE", scene.as_ref()), ("XDG_RUNTIME_DIR", run.as_os_str())];
     let mut victim = Victim::start("hard::prepared", &variables);
-    victim.let_go();
-    let number = victim.heard("opened");
+    victim.run_on();
+    let number = victim.wait_for("opened");
     assert_ne!(lives(victim.pid()), Vec::<String>::new(), "it holds something");
     (victim, number)
 }
@@ -152,7 +152,7 @@ fn forked_in(scene: &str) -> (Sandbox, Victim, Grandchild, i32) {
     let sandbox = Sandbox::new();
     let (mut victim, number) = victim_in(scene, &sandbox);
     victim.fork();
-    let child = Grandchild(victim.heard("forked"));
+    let child = Grandchild(victim.wait_for("forked"));
     holds_nothing(child.0);
     (sandbox, victim, child, number)
 }
@@ -201,7 +201,7 @@ fn a_signal_handler_may_fork_while_something_is_opened() {
 fn a_child_has_its_own_and_its_child_does_not() {
     let sandbox = Sandbox::new();
     let (mut victim, child) = victim_in("child", &sandbox);
-    let grandchild = Grandchild(victim.heard("grandchild"));
+    let grandchild = Grandchild(victim.wait_for("grandchild"));
     let child = Grandchild(child);
     holds_nothing(grandchild.0);
     assert_eq!(lives(child.0).len(), 2 + 2, "its own listener, client and locks: {:?}", lives(child.0));

@@ -1,5 +1,5 @@
-//! A program forks: its child holds none of the locks and sockets by which others know that the program lives, whatever the
-//! program's other threads do just then, and keeps what is not theirs.
+//! A program forks. Its child holds none of the locks and sockets that show that the program lives, whatever the
+//! program's other threads are doing. The child keeps all other descriptors.
 
 #[path = "../kit/mod.rs"]
 mod kit;

@@ -19,7 +19,7 @@ fn opening() {
     let name = "x".parse().expect("a name");
     let options = || Receiver::options().timeout(Duration::from_millis(20));
     victim(|say| {
-        // Kept until the tester has looked, if it wants to.
+        // Kept until the tester has checked it.
         let opened = || {
             say("opened", 0);
             if std::env::var_os("WHORL_TEST_HOLD").is_some() {
@@ -36,7 +36,7 @@ fn opening() {
                 opened();
             }
             "waiter" => {
-                assert!(options().join(&"nobody".parse().expect("a name")).is_err());
+                assert!(options().join(&"missing".parse().expect("a name")).is_err());
                 opened();
             }
             "accepted" => {
@@ -92,7 +92,7 @@ struct Phase {
 }
 
 impl Phase {
-    /// Whatever the victim of a scene needs around it.
+    /// What the victim of a scene needs around it.
     fn of(scene: &str) -> Self {
         let sandbox = Sandbox::new();
         let senders = match scene {
@@ -124,29 +124,29 @@ impl Phase {
     }
 }
 
-/// Forks after each of the opener's system calls up to what it says at the end of `phase`, and looks at each child when the
-/// opener has come that far. Returns how many calls there are.
+/// Forks after each of the opener's system calls, up to the call after which it prints `phase`, and checks each child
+/// then. Returns the number of calls.
 fn sweep(scene: &str, phase: &str, from: usize) -> usize {
     let stage = Phase::of(scene);
     for calls in from.. {
         let mut victim = stage.victim(scene, phase == "opened");
         for _ in 0..calls {
             victim.next_call();
-            if victim.has_said(phase).is_some() {
+            if victim.printed(phase).is_some() {
                 return calls;
             }
         }
         victim.fork();
-        victim.let_go();
-        let child = Grandchild(victim.heard("forked"));
-        victim.heard(phase);
+        victim.run_on();
+        let child = Grandchild(victim.wait_for("forked"));
+        victim.wait_for(phase);
         let mut found = Vec::new();
         until(SOON, &format!("{scene}: forked after {calls} calls, the child holds nothing"), || {
             found = lives(child.0);
             found.is_empty()
         });
     }
-    unreachable!("there are not so many numbers")
+    unreachable!("there are fewer numbers")
 }
 
 fn sweep_both(scene: &str) {

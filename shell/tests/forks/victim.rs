@@ -1,7 +1,7 @@
-//! A program that opens something and forks meanwhile, and a look at what its child has.
+//! A program that opens something and forks at the same time, and a check of what its child has.
 //!
-//! The program is this test binary again, in the role of the [`victim`]: one thread opens and closes things, and may be stopped
-//! after any of its system calls by ptrace; another forks when it is told to.
+//! The program is this test binary in the role of the [`victim`]. One thread opens and closes things, and ptrace may
+//! stop it after any of its system calls. Another thread forks on request.
 
 use crate::kit::{SOON, until};
 use libc::pid_t;
@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// The signal of a stop at a system call.
 const CALL: i32 = libc::SIGTRAP | 0x80;
 
-/// What a process has open that says that somebody lives: sockets, and files with locks.
+/// The open descriptors that show that a process lives: sockets, and files with locks.
 pub fn lives(pid: pid_t) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten() {
@@ -26,7 +26,7 @@ pub fn lives(pid: pid_t) -> Vec<String> {
     found
 }
 
-/// The program whose child is looked at, as its tester sees it.
+/// The program whose child is checked, as its tester sees it.
 pub struct Victim {
     process: Child,
     input: ChildStdin,
@@ -37,16 +37,16 @@ pub struct Victim {
 }
 
 impl Victim {
-    /// Starts it in the role that `test` of this binary plays, with its opener stopped before it does anything. To be used by
-    /// the thread that called this.
+    /// Starts it in the role that `test` of this binary has, with its opener stopped before its first action. Only the
+    /// thread that called this may use the result.
     pub fn start(test: &str, variables: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this binary"));
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]).envs(variables.iter().copied());
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("this binary");
         let (input, output) = (process.stdin.take().expect("a pipe"), process.stdout.take().expect("a pipe"));
         let mut victim = Self { process, input, output, said: String::new(), opener: 0, forker: 0 };
-        victim.forker = victim.heard("forker");
-        victim.opener = victim.heard("opener");
+        victim.forker = victim.wait_for("forker");
+        victim.opener = victim.wait_for("opener");
         assert_eq!(victim.wait(), Some(libc::SIGSTOP), "it stops itself");
         let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
         victim.ptrace(libc::PTRACE_SETOPTIONS, options as usize);
@@ -57,8 +57,8 @@ impl Victim {
         self.process.id() as pid_t
     }
 
-    /// The number that it said with this word, if it has said it.
-    pub fn has_said(&mut self, word: &str) -> Option<pid_t> {
+    /// The number that it printed after this word, if it has printed that.
+    pub fn printed(&mut self, word: &str) -> Option<pid_t> {
         while rustix::io::ioctl_fionread(&self.output).is_ok_and(|bytes| bytes > 0) {
             self.listen();
         }
@@ -68,10 +68,10 @@ impl Victim {
         whole.lines().find_map(number).map(|number| number.parse().expect("a number"))
     }
 
-    /// Waits until it says this.
-    pub fn heard(&mut self, word: &str) -> pid_t {
+    /// Waits until it has printed this word.
+    pub fn wait_for(&mut self, word: &str) -> pid_t {
         loop {
-            if let Some(number) = self.has_said(word) {
+            if let Some(number) = self.printed(word) {
                 return number;
             }
             self.listen();
@@ -81,11 +81,11 @@ impl Victim {
     fn listen(&mut self) {
         let mut bytes = [0; 512];
         let count = self.output.read(&mut bytes).expect("what the victim says");
-        assert_ne!(count, 0, "the victim has ended, and said {:?}", self.said);
+        assert_ne!(count, 0, "the victim has ended; its output: {:?}", self.said);
         self.said.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
 
-    /// Lets the opener go on to the end of its next system call.
+    /// Lets the opener continue to the end of its next system call.
     pub fn next_call(&mut self) {
         // Into the call, and out of it.
         for _ in 0..2 {
@@ -100,23 +100,23 @@ impl Victim {
         }
     }
 
-    /// Lets it fork, while the opener stands still. Returns once the other thread has forked, or waits for the opener to go on.
+    /// Makes it fork while the opener is stopped. Returns when the other thread has forked, or waits for the opener.
     pub fn fork(&mut self) {
         self.input.write_all(b"f").expect("it listens");
         let waits = format!("{} ", libc::SYS_futex);
         let call = format!("/proc/{}/task/{}/syscall", self.pid(), self.forker);
         until(SOON * 4, "it forks", || {
-            self.has_said("forked").is_some()
+            self.printed("forked").is_some()
                 || std::fs::read_to_string(&call).is_ok_and(|call| call.starts_with(&waits))
         });
     }
 
-    /// Lets the opener go on without further stops.
-    pub fn let_go(&mut self) {
+    /// Lets the opener continue without further stops.
+    pub fn run_on(&mut self) {
         self.ptrace(libc::PTRACE_DETACH, 0);
     }
 
-    /// The signal by which the opener was stopped; `None` if it has ended.
+    /// The signal that stopped the opener; `None` if it has ended.
     fn wait(&self) -> Option<i32> {
         let mut status = 0;
         // SAFETY: `status` is writable.
@@ -154,15 +154,15 @@ impl Drop for Grandchild {
 
 fn say(word: &str, number: pid_t) {
     let line = format!("{word} {number}\n");
-    // Not `println`, whose lock another thread may hold, stopped.
+    // Not `println`, whose lock a stopped thread may hold.
     // SAFETY: the line lives through the call.
     unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
 }
 
-/// The victim's side. `body` may call what it is given to say how far it is. Ends when its tester does.
+/// The victim's side. `body` gets a function that prints how far it is. Ends when its tester does.
 pub fn victim(body: impl FnOnce(&dyn Fn(&str, i32))) {
     std::thread::scope(|scope| {
-        scope.spawn(fork_when_told);
+        scope.spawn(fork_on_request);
         // SAFETY: from now on this process's parent traces this thread.
         unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
         // SAFETY: a plain system call.
@@ -173,7 +173,7 @@ pub fn victim(body: impl FnOnce(&dyn Fn(&str, i32))) {
     });
 }
 
-fn fork_when_told() {
+fn fork_on_request() {
     // SAFETY: a plain system call.
     say("forker", unsafe { libc::gettid() });
     let mut byte = [0];

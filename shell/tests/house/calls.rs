@@ -1,15 +1,15 @@
-//! What only one file, or only a few, may call.
+//! Functions that only one file, or only a few, may call.
 
 use crate::{lines, lines_without_tests};
 
-/// What writes to a standard stream or reads it, and the files that may.
+/// The names by which code writes to a standard stream or reads it, and the files that may use them.
 const STREAMS: [(&str, &[&str]); 10] = [
     ("println!", &[]),
     ("eprint", &[]),
     (" print!", &[]),
     ("dbg!", &[]),
     ("std::io::stdout", &[]),
-    ("std::io::stderr", &["bin/whorl.rs"]), // it prints nothing of others but a path, escaped
+    ("std::io::stderr", &["bin/whorl.rs"]), // it prints only a path, escaped
     ("std::io::stdin", &[]),
     (".exit()", &[]), // of an error of clap, which prints it
     (
@@ -58,22 +58,22 @@ fn files_with(words: &[&str]) -> Vec<String> {
     found
 }
 
-/// H22: nothing that waits or times out asks for the time of day.
+/// H22: code that waits or times out does not use the time of day.
 #[test]
 fn the_time_of_day_is_asked_for_by_name_only_where_it_decides_nothing() {
-    // It tells segments apart.
+    // It makes the numbers of segments differ.
     assert_eq!(files_with(&["SystemTime", "UNIX_EPOCH"]), ["shm/ring.rs"]);
 }
 
-/// The kernel refuses a timeout that is too long, and then the caller fails. So one file makes every timeout, and caps it.
+/// The kernel refuses a timeout that is too long. So one file makes every timeout, and limits it.
 #[test]
 fn timeouts_for_the_kernel_are_made_in_one_place() {
     // The other file sets the times of a file.
     assert_eq!(files_with(&["Timespec {", "tv_sec"]), ["os/timeout.rs", "transfer/destination.rs"]);
 }
 
-/// An [`Instant`](std::time::Instant) has an end, and a caller's duration may go beyond it. Only constants are added without
-/// a check.
+/// An [`Instant`](std::time::Instant) has a maximum, and a caller's duration may go beyond it. Only constants are added
+/// without a check.
 #[test]
 fn no_callers_duration_is_added_to_a_moment_unchecked() {
     let mut found = Vec::new();

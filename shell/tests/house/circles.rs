@@ -1,4 +1,4 @@
-//! Files do not use each other in a circle, so that a reader understands one after the other.
+//! Files do not use each other in a circle, so that a reader understands one after another.
 
 use crate::lines_without_tests;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ const ROOTS: [(&str, &str); 4] = [
     ("benches/harness/src", "lib.rs"),
 ];
 
-/// A file uses another.
+/// Which files each file uses.
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 /// The path of a module or an item below the root module.
@@ -20,9 +20,9 @@ type Words = Vec<String>;
 /// A module of its own file.
 struct Module {
     file: String,
-    /// What it names: paths as written.
+    /// The paths that it names, as written.
     paths: Vec<Words>,
-    /// What it brings into scope: the name, and the path as written. `*` for everything.
+    /// The names that it brings into scope, with their paths as written. `*` stands for all names.
     names: Vec<(String, Words)>,
 }
 
@@ -123,9 +123,10 @@ fn modules(folder: &str, root: &str) -> BTreeMap<Words, Module> {
     sources.iter().map(|(file, code)| (path(file), module(file, code))).collect()
 }
 
-/// The file that defines what a module names by a path; `None` for another package's, and for what is no path to an item.
+/// The file that defines what a module names by a path. Returns `None` for another package's item, and for a path that
+/// leads to no item.
 ///
-/// Where the item is brought into scope by the module that the path leads to, the file is the one that it comes from.
+/// If the module at the end of the path only brings the item into scope, the file is the one that defines it.
 fn definition(modules: &BTreeMap<Words, Module>, from: &Words, path: &[String], depth: u32) -> Option<Words> {
     let mut path = path.iter();
     let mut at = from.clone();
@@ -203,12 +204,12 @@ fn circles(uses: &Uses) -> Vec<(String, String)> {
     all.filter(|(from, to)| reaches(uses, to, from)).collect()
 }
 
-/// A file uses another when its code names an item that the other one defines: in a `use`, or by a path that begins with
-/// `crate`, `super`, `self` or the name of a child. The item counts for the file that defines it, also where a `mod.rs` between
-/// the two passes it on by `pub use`. A `mod` line is no use: a `mod.rs` may declare a file and use nothing of it. A `mod.rs`
-/// that names an item of a file below it uses that file. The other direction does not count: a file is a part of the module
-/// whose folder it lies in, and may name what its `mod.rs` defines. So a circle leads through two files of one folder, or
-/// through two folders. Tests within the files do not count.
+/// A file uses another file if its code names an item that the other file defines: in a `use`, or by a path that begins
+/// with `crate`, `super`, `self` or the name of a child. The item counts for the file that defines it, even if a
+/// `mod.rs` between the two re-exports it by `pub use`. A `mod` line is no use. A `mod.rs` that names an item of a file
+/// below it uses that file. The other direction does not count: a file is a part of the module whose folder it is in,
+/// and may name what its `mod.rs` defines. So a circle leads through two files of one folder, or through two folders.
+/// Tests within the files do not count.
 #[test]
 fn files_do_not_use_each_other_in_a_circle() {
     let mut found = Vec::new();
@@ -241,7 +242,7 @@ fn the_rule_finds_circles_by_use_by_path_and_by_way_of_a_parent() {
     assert_eq!(both("fn f() { crate::b::g() }", "use super::{a::A as C, x};"), 2);
     assert_eq!(both("use crate::b::{c::C, B};", ""), 0);
     assert_eq!(both("use other::b::B;", "use super::a::A;"), 0);
-    // A `mod` line is no use, naming a child's item is, and a child is a part of its parent.
+    // A `mod` line is no use. Naming a child's item is one. A child is a part of its parent.
     let parent = |parent, child| read(&[("lib.rs", "mod a;"), ("a/mod.rs", parent), ("a/c.rs", child)]).len();
     assert_eq!(parent("mod c;", "use super::A;"), 0);
     assert_eq!(parent("mod c; fn f() { c::g() }", "fn g() { super::f() }"), 0);
@@ -256,7 +257,7 @@ fn the_rule_finds_circles_by_use_by_path_and_by_way_of_a_parent() {
     };
     assert_eq!(outside("mod c;"), 0);
     assert_eq!(outside("mod c; fn f() { c::g() }"), 3);
-    // What a parent passes on counts for the file that it comes from.
+    // An item that a parent re-exports counts for the file that defines it.
     let passed_on = [
         ("lib.rs", "mod a;"),
         ("a/mod.rs", "mod c; mod d; pub use c::C; pub use self::d::D;"),

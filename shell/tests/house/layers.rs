@@ -1,4 +1,4 @@
-//! Which layer uses which, and who names an outside interface.
+//! Which layer uses which, and which folders name an outside interface.
 
 use crate::{folder_of, lines, lines_without_tests};
 
@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["contenders"],
 ];
 
-/// What only some folders of `shell/src` may name.
+/// Names that only some folders of `shell/src` may use.
 const DOORS: &[(&str, &[&str])] = &[
     ("libc::", &["os"]),
     ("memmap2::", &["shm"]),
@@ -52,7 +52,7 @@ fn a_layer_uses_only_the_layers_below_it() {
     let mut wrong = Vec::new();
     let mut files = 0;
     for (file, number, line) in lines("shell/src") {
-        // The root says what can be used from outside.
+        // The root files re-export what can be used from outside.
         if ["lib.rs", "error.rs", "internal.rs"].contains(&&*file) || folder_of(&file) == "bin" {
             continue;
         }

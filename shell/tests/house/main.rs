@@ -3,7 +3,7 @@
 //!
 //! | file | rule |
 //! |---|---|
-//! | [`layers`] | which folder uses which, and who names an outside interface |
+//! | [`layers`] | which folder uses which, and which folders name an outside interface |
 //! | [`circles`] | files do not use each other in a circle |
 //! | [`calls`] | what only one file may call: threads, streams, clocks |
 //! | [`words`] | retired words do not come back |

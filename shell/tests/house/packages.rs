@@ -3,8 +3,8 @@
 use crate::root;
 use std::process::Command;
 
-/// A program that uses the library alone builds few packages: the library, core, and what stands in `[dependencies]`
-/// without the command's.
+/// A program that uses the library alone builds few packages: the library, core, and the `[dependencies]` without the
+/// command's.
 #[test]
 fn the_library_alone_needs_22_packages_or_fewer() {
     let mut tree = Command::new(env!("CARGO"));

@@ -2,7 +2,8 @@
 
 use crate::lines;
 
-/// Names of types that were replaced, and have no other use. One word stands for one thing, so they do not come back.
+/// Names of types that were replaced and that have no other use. One word stands for one thing, so they do not come
+/// back.
 const RETIRED: &[&str] = &[
     "Absent",
     "Announcement",
@@ -11,6 +12,7 @@ const RETIRED: &[&str] = &[
     "Bid",
     "Birthplace",
     "Clerk",
+    "Crowd",
     "Desk",
     "Farewell",
     "ForksWait",

@@ -28,7 +28,7 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// Starts a command, its output going to files.
+/// Starts a command. Its output goes to files.
 #[track_caller]
 pub fn start(command: &mut Command) -> Running {
     let (out, err) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
@@ -36,7 +36,7 @@ pub fn start(command: &mut Command) -> Running {
     start_as_is(command, out, err)
 }
 
-/// Starts a command whose standard output was chosen already.
+/// Starts a command whose standard output is set already.
 #[track_caller]
 pub fn start_with_stdout(command: &mut Command, stdout: Stdio) -> Running {
     let err = tempfile::tempfile().expect("a file");
@@ -44,7 +44,7 @@ pub fn start_with_stdout(command: &mut Command, stdout: Stdio) -> Running {
     start_as_is(command, tempfile::tempfile().expect("a file"), err)
 }
 
-/// Starts a command whose standard output and standard error were chosen already.
+/// Starts a command whose standard output and standard error are set already.
 #[track_caller]
 pub fn start_with_streams(command: &mut Command, stdout: Stdio, stderr: Stdio) -> Running {
     command.stdout(stdout).stderr(stderr);
@@ -68,7 +68,7 @@ impl Running {
         self.child.id() as i32
     }
 
-    /// Its standard input, where that is a pipe.
+    /// Its standard input, which must be a pipe.
     pub fn stdin(&mut self) -> &mut impl Write {
         self.child.stdin.as_mut().expect("a pipe as standard input")
     }
@@ -91,7 +91,7 @@ impl Running {
         self.child.try_wait().expect("our own child").is_none()
     }
 
-    /// Its children, as soon as there are `count` of them.
+    /// Waits until it has `count` children, and returns them.
     #[track_caller]
     pub fn receivers(&mut self, count: usize) -> Vec<i32> {
         let parent = self.pid();
@@ -100,7 +100,7 @@ impl Running {
             found = children(parent);
             found.len() == count || !self.is_running()
         });
-        assert_eq!(found.len(), count, "receivers; it said: {}", self.stderr());
+        assert_eq!(found.len(), count, "receivers; stderr: {}", self.stderr());
         found
     }
 
@@ -118,7 +118,7 @@ impl Running {
     pub fn description(&self) -> String {
         let below: Vec<_> = children(self.pid());
         let states: Vec<_> = [self.pid()].into_iter().chain(below).map(describe).collect();
-        format!("{}\n{}\nit said: {}", self.words, states.join("\n"), self.stderr())
+        format!("{}\n{}\nstderr: {}", self.words, states.join("\n"), self.stderr())
     }
 
     /// Waits until it ends by itself.
@@ -169,7 +169,7 @@ fn describe(pid: i32) -> String {
 }
 
 fn text(file: &File) -> String {
-    // A description of its own, so that the writer's position stays where it is.
+    // The file is opened anew, so that the writer's position stays where it is.
     let mut file =
         File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))).expect("open");
     let mut bytes = Vec::new();
@@ -187,7 +187,7 @@ impl Ended {
         self.status.signal()
     }
 
-    /// Asserts success without a word.
+    /// Asserts success without output on stderr.
     #[track_caller]
     pub fn silent_success(&self) -> &Self {
         assert_eq!((self.code(), &*self.stderr), (Some(0), ""), "{self:?}");

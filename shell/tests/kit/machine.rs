@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-/// Processes that do nothing but compute. They end when this is dropped, or when the test's process ends.
+/// Processes that only compute. They end when this is dropped, or when the test's process ends.
 pub struct Busy(Vec<Child>);
 
 impl Busy {
@@ -32,7 +32,7 @@ impl Drop for Busy {
     }
 }
 
-/// A thread that does something again and again, until this is dropped.
+/// A thread that repeats an action until this is dropped.
 pub struct Background {
     over: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
@@ -40,7 +40,7 @@ pub struct Background {
 }
 
 impl Background {
-    /// Calls `act`, which returns how often it acted; then sleeps for `pause`; and so on.
+    /// Repeats: calls `act`, which returns how often it acted, then sleeps for `pause`.
     pub fn start(pause: Duration, mut act: impl FnMut() -> u64 + Send + 'static) -> Self {
         let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (ends, counts) = (over.clone(), done.clone());
@@ -68,7 +68,8 @@ impl Drop for Background {
     }
 }
 
-/// How much later than it asked this machine lets a thread run, at worst. Each time that a test measures includes it.
+/// The longest delay after which this machine runs a thread that asked to be woken. Each time that a test measures
+/// includes it.
 pub struct Lateness {
     worst: Arc<AtomicU64>,
     _listening: Background,
@@ -88,7 +89,7 @@ impl Lateness {
         Self { worst, _listening: listening }
     }
 
-    /// The worst so far.
+    /// The longest delay so far.
     pub fn worst(&self) -> Duration {
         Duration::from_micros(self.worst.load(Relaxed))
     }

@@ -100,7 +100,7 @@ impl Drop for Foreground {
     }
 }
 
-/// The port at the end of what a mailbox server says when it listens.
+/// The port at the end of the line that a mailbox server prints when it listens.
 #[track_caller]
 pub fn port_of(said: &str) -> u16 {
     let port = said.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
@@ -124,14 +124,14 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Sends everything, closes this half, and returns all that comes.
+/// Sends everything, closes the sending half, and returns all that arrives.
 pub fn converse(mut stream: TcpStream, input: &[u8]) -> String {
     stream.write_all(input).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     rest(stream)
 }
 
-/// All that comes until the end.
+/// All that arrives until the end.
 pub fn rest(mut stream: impl Read) -> String {
     let mut replies = Vec::new();
     stream.read_to_end(&mut replies).unwrap();

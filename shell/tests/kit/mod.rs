@@ -4,16 +4,16 @@
 //! |---|---|
 //! | [`sandbox`] | a directory of a test's own, with a runtime directory in it |
 //! | [`command`] | running a command and checking how it ended |
-//! | [`process`] | what `/proc` says about a process, and signals to it |
+//! | [`process`] | what `/proc` reports about a process, and signals to it |
 //! | [`wait`] | waiting for a condition |
 //! | [`bytes`] | contents of files and messages that show any damage |
 //! | [`requirements`] | what a machine may lack, so that a test is skipped |
 //! | [`machine`] | a busy machine, and how late it runs a thread |
 //! | [`stopped_copy`] | copies that are stopped in the middle |
 //! | [`mailbox_server`] | mailbox servers and clients of their protocol |
-//! | [`effort`] | how much of a test is asked for |
+//! | [`effort`] | how much of a test runs |
 //! | [`session`] | a session of that protocol without sockets |
-//! | [`oracle`] | what that protocol's document says, read a second time |
+//! | [`oracle`] | a second implementation of that protocol, made from its document |
 //! | [`seccomp`] | commands for which the kernel refuses some calls |
 //! | [`users`] | sockets of several users |
 //! | [`terminal`] | a terminal, drawn by tmux |
@@ -49,7 +49,7 @@ pub use wait::{LIMIT, SOON, all_at_once, is_readable, until};
 
 /// The command.
 pub const SHELL: &str = env!("CARGO_BIN_EXE_shell");
-/// The two ways bytes travel.
+/// The options for the two transports.
 pub const TRANSPORTS: [&str; 2] = ["--shm", "--socket"];
 
 /// A transport, and a ring that holds few blocks.

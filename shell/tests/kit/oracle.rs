@@ -1,6 +1,6 @@
-//! What the mailbox protocol's document says, read a second time: a server that is given a client's whole input at once
-//! and may take all the memory and time it likes. It shares no code with the real one, nor its way of thinking: no
-//! states, no increments, just the remaining text and what it must be.
+//! A second implementation of the mailbox protocol, made from its document. It gets a client's whole input at once, and
+//! may use any amount of memory and time. It shares no code with the server and works differently: it has no states and
+//! no increments, only the remaining text and what that must be.
 
 /// A reply as the document fixes it.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -22,7 +22,7 @@ pub struct Oracle {
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// The rest of a conversation cannot be had: the last line.
+/// The connection ends here, with this last line.
 struct Over(&'static str);
 
 struct Talk<'a> {

@@ -1,4 +1,4 @@
-//! What `/proc` says about a process, and signals to it.
+//! What `/proc` reports about a process, and signals to it.
 
 use super::{LIMIT, until};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -61,12 +61,12 @@ pub fn children(parent: i32) -> Vec<i32> {
     all_pids().into_iter().filter(|&pid| stat(pid).is_some_and(|fields| fields[1] == parent)).collect()
 }
 
-/// How many bytes the file has that a process is writing below `directory`, named or not.
+/// How many bytes a file has that a process writes below `directory`, named or not.
 pub fn written(pid: i32, directory: &Path) -> Option<u64> {
     open_file(pid, directory).and_then(|fd| fs::metadata(fd).ok()).map(|file| file.len())
 }
 
-/// The /proc path of the file that a process is writing below `directory`.
+/// The /proc path of the file that a process writes below `directory`.
 pub fn open_file(pid: i32, directory: &Path) -> Option<PathBuf> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     let below = |fd: &PathBuf| fs::read_link(fd).is_ok_and(|at| at.starts_with(directory));
@@ -74,14 +74,14 @@ pub fn open_file(pid: i32, directory: &Path) -> Option<PathBuf> {
     descriptors.map(|entry| entry.path()).find(|fd| below(fd) && is_file(fd))
 }
 
-/// Sends a signal to one process; false if there is none.
+/// Sends a signal to one process. Returns false if there is none.
 pub fn signal(pid: i32, signal: Signal) -> bool {
     kill_process(Pid::from_raw(pid).expect("a pid"), signal).is_ok()
 }
 
 /// Sends a signal to a process group, as a terminal does.
 pub fn signal_group(pid: i32, signal: Signal) {
-    kill_process_group(Pid::from_raw(pid).expect("a pid"), signal).expect("a group of ours");
+    kill_process_group(Pid::from_raw(pid).expect("a pid"), signal).expect("an own process group");
 }
 
 /// Stops a process, and waits until each of its threads has stopped: the signal alone returns before that.

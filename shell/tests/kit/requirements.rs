@@ -1,13 +1,13 @@
-//! What a machine may lack. A test that needs it is skipped, and says so on standard error.
+//! What a machine may lack. A test that needs it is skipped, and prints that on standard error.
 
 use std::process::{Command, Stdio};
 
-/// Says that something is not tested on this machine.
+/// Prints that something is not tested on this machine.
 pub fn skip(what: &str, why: &str) {
     eprintln!("SKIPPED: {what}: {why}");
 }
 
-/// Whether strace cannot be used. If so, says that `what` is skipped.
+/// Whether strace cannot be used. If so, prints that `what` is skipped.
 pub fn lacks_strace(what: &str) -> bool {
     let tried =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
@@ -22,7 +22,7 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether this process cannot become other users. If so, says that `what` is skipped.
+/// Whether this process cannot become other users. If so, prints that `what` is skipped.
 pub fn lacks_root(what: &str) -> bool {
     if !is_root() {
         skip(what, "only root can act as several users");
@@ -30,7 +30,7 @@ pub fn lacks_root(what: &str) -> bool {
     !is_root()
 }
 
-/// Whether unshare(1) cannot make namespaces with these flags. If so, says that `what` is skipped.
+/// Whether unshare(1) cannot make namespaces with these flags. If so, prints that `what` is skipped.
 pub fn lacks_unshare(flags: &[&str], what: &str) -> bool {
     let tried = Command::new("unshare").args(flags).arg("true").stderr(Stdio::null()).status();
     let lacks = !tried.is_ok_and(|status| status.success());

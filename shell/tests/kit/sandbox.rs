@@ -35,7 +35,7 @@ impl Sandbox {
         &self.root
     }
 
-    /// What the command gets as `XDG_RUNTIME_DIR`.
+    /// The command's `XDG_RUNTIME_DIR`.
     pub fn runtime(&self) -> PathBuf {
         self.at("run")
     }
@@ -85,7 +85,7 @@ impl Sandbox {
         start(&mut self.words(words))
     }
 
-    /// Starts it with a pipe as standard input.
+    /// Starts `shell` with a pipe as standard input.
     #[track_caller]
     pub fn start_fed(&self, words: &str) -> Running {
         start(self.words(words).stdin(Stdio::piped()))
@@ -98,7 +98,7 @@ impl Sandbox {
         command
     }
 
-    /// A program, to be run here in a process group of its own.
+    /// A program that will run here, in a process group of its own.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root).stdin(Stdio::null()).process_group(0);
@@ -115,7 +115,7 @@ impl Sandbox {
         all_pids().into_iter().filter(here).collect()
     }
 
-    /// Temporary files below this directory, which no run may leave.
+    /// Temporary files below this directory. No run may leave one.
     pub fn parts(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         walk(&self.root, &mut |path| {
@@ -126,7 +126,7 @@ impl Sandbox {
         found
     }
 
-    /// The names in a directory below, sorted; none if it does not exist.
+    /// The sorted names in a directory below; none if it does not exist.
     pub fn names(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.at(directory)) else { return Vec::new() };
         let mut names: Vec<_> = entries
@@ -136,7 +136,7 @@ impl Sandbox {
         names
     }
 
-    /// What lies in the command's part of the runtime directory.
+    /// The names in the command's part of the runtime directory.
     pub fn left(&self) -> Vec<String> {
         self.names("run/whorl")
     }
@@ -177,12 +177,12 @@ impl Sandbox {
         });
     }
 
-    /// Makes the runtime directory, as the first command that owns a name does.
+    /// Makes the runtime directory, as the first command does that owns a name.
     pub fn make_runtime_directory(&self) {
         fs::DirBuilder::new().mode(0o700).create(self.at("run/whorl")).expect("a directory");
     }
 
-    /// Waits until this many processes wait for a name: each has a file, and a lock on it.
+    /// Waits until this many processes wait for a name. Each of them has a file, and a lock on it.
     #[track_caller]
     pub fn until_awaited(&self, name: &str, count: usize) {
         until(SOON, "processes wait for the name", || {

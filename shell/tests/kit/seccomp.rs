@@ -3,17 +3,17 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// `BPF_LD | BPF_W | BPF_ABS`: loads a word of what is known about the call.
+/// `BPF_LD | BPF_W | BPF_ABS`: loads a word of the call's data.
 const LOAD: u16 = 0x20;
 /// `BPF_JMP | BPF_JEQ | BPF_K`.
 const IF_EQUAL: u16 = 0x15;
 /// `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
 
-/// From its start on, every call of these numbers fails in `command`, and in what it starts, with `error`.
+/// Makes every call with one of these numbers fail with `error`, in `command` and in the processes that it starts.
 pub fn refuse(command: &mut Command, calls: &[libc::c_long], error: i32) {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    // The call's number comes first in what the filter may look at.
+    // The call's data begin with its number.
     let mut program = vec![step(LOAD, 0, 0, 0)];
     for &call in calls {
         program.push(step(IF_EQUAL, 0, 1, call as u32));
@@ -24,7 +24,7 @@ pub fn refuse(command: &mut Command, calls: &[libc::c_long], error: i32) {
     unsafe { command.pre_exec(move || install(&mut program)) };
 }
 
-/// Puts a filter on this thread, and on all that it starts. Makes system calls only.
+/// Puts a filter on this thread and on all threads that it starts. It makes system calls only.
 pub fn install(program: &mut [libc::sock_filter]) -> std::io::Result<()> {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: it takes no pointer.
@@ -34,7 +34,7 @@ pub fn install(program: &mut [libc::sock_filter]) -> std::io::Result<()> {
     if closed == 0 && filtered == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Lets a process that this becomes make no netlink sockets, as a container's filter does.
+/// Makes the kernel refuse netlink sockets to this process, as a container's filter does.
 ///
 /// # Errors
 /// The kernel allows no filter.
@@ -42,7 +42,7 @@ pub fn refuse_netlink() -> std::io::Result<()> {
     refuse_family(libc::AF_NETLINK, libc::EPERM)
 }
 
-/// Lets a process that this becomes make no sockets of a family.
+/// Makes the kernel refuse sockets of a family to this process.
 ///
 /// # Errors
 /// The kernel allows no filter.

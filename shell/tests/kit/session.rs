@@ -1,4 +1,4 @@
-//! Drives a session without sockets: mailboxes in a `Vec`, input cut into pieces at will.
+//! Drives a session without sockets: the mailboxes are a `Vec`, and the test cuts the input into pieces.
 
 use whorl::internal::mailbox_server::budget::Budget;
 use whorl::internal::mailbox_server::out_buffer::OutBuffer;
@@ -38,7 +38,7 @@ pub fn config(boxes: u32, capacity: usize, packet: usize, token: Option<&[u8]>) 
     Config { limits, token: token.map(<[u8]>::to_vec), idle: None }
 }
 
-/// All replies to `pieces`, one after the other, and then the end of the input.
+/// All replies to `pieces`, in order, and then to the end of the input.
 pub fn converse<'a>(
     config: &Config,
     boxes: &mut Plain,

@@ -8,16 +8,16 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-/// A copy in whose middle one receiver is stopped, with the sender waiting for it.
+/// A copy with one receiver stopped in the middle, for which the sender waits.
 pub struct StoppedCopy {
     pub copy: Running,
     pub receivers: Vec<i32>,
-    /// The one that is stopped.
+    /// The stopped receiver.
     pub stopped: i32,
 }
 
-/// Starts a copy of a regular file with these arguments and `peers` peers, and stops a receiver that has written
-/// something but not everything. The command says for whom it waits: that is how this knows that it waits.
+/// Starts a copy of a regular file with these arguments and `peers` peers, and stops a receiver that has written a part
+/// of it. Returns when the command has printed that it waits for a receiver.
 #[track_caller]
 pub fn copy_with_stopped_receiver(
     sandbox: &Sandbox,
@@ -40,7 +40,7 @@ pub fn copy_with_stopped_receiver(
         for pid in receivers {
             signal(pid, Signal::CONT);
         }
-        copy.end(LIMIT); // it was too quick: once more
+        copy.end(LIMIT); // it was too fast: try again
         let _ = fs::remove_dir_all(directory);
     }
     panic!("no copy could be caught in its middle");
@@ -57,15 +57,15 @@ fn stop_midway(copy: &mut Running, receiver: i32, directory: &Path, length: u64)
             return false;
         }
     }
-    // More than a full ring or socket must be missing, or the sender would not have to wait.
+    // The rest must be larger than a full ring or socket, or the sender would not wait.
     if written(receiver, directory).is_none_or(|size| size == 0 || size + (4 << 20) > length) {
         return false;
     }
-    until(LIMIT, "it says for whom it waits", || copy.stderr().contains("waiting for peer"));
+    until(LIMIT, "the copy waits for a receiver", || copy.stderr().contains("waiting for peer"));
     true
 }
 
-/// A stream copy that waits for more from its standard input, every receiver having written `sent` bytes.
+/// A stream copy that waits for standard input after every receiver has written `sent` bytes.
 #[track_caller]
 pub fn copy_waiting_for_input(
     sandbox: &Sandbox,

@@ -1,4 +1,4 @@
-//! A real terminal, for what behaves differently on one: tmux draws it, and tells what stands on it.
+//! A real terminal, for behaviour that differs on one. tmux draws it and returns its text.
 
 use super::{LIMIT, SHELL, Sandbox, skip, until};
 use std::process::{Command, Stdio};
@@ -10,12 +10,13 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Runs a script for `sh`, in which `shell` is the command, on a terminal of this size; nothing where there is no tmux.
+    /// Runs a script for `sh`, in which `shell` is the command, on a terminal of this size. Returns `None` without
+    /// tmux.
     pub fn open(sandbox: &Sandbox, width: u16, height: u16, script: &str) -> Option<Self> {
         Self::open_with(sandbox, width, height, script, &[])
     }
 
-    /// The same, with variables.
+    /// Runs a script on a terminal of this size, with these environment variables. Returns `None` without tmux.
     pub fn open_with(
         sandbox: &Sandbox,
         width: u16,
@@ -23,7 +24,7 @@ impl Terminal {
         script: &str,
         variables: &[(&str, &str)],
     ) -> Option<Self> {
-        // A socket each: one that was just left is not used again.
+        // Each terminal has a new socket, because tmux may still be closing the last one.
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let terminal = Self { socket: sandbox.at(format!("tmux-{number}")) };
@@ -61,12 +62,12 @@ impl Terminal {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// What stands on it, without blanks at the end.
+    /// Its text, without blanks at the end.
     pub fn screen(&self) -> String {
         self.output(&["capture-pane", "-p"]).trim_end().to_owned()
     }
 
-    /// The same with what changes colours.
+    /// Its text with the codes for colours.
     pub fn coloured(&self) -> String {
         self.output(&["capture-pane", "-p", "-e"])
     }
@@ -79,7 +80,7 @@ impl Terminal {
         self.output(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
-    /// Closes it, under whatever runs on it.
+    /// Closes it, while the script may still run.
     pub fn close(self) {
         drop(self);
     }
@@ -89,7 +90,7 @@ impl Terminal {
         self.output(&["display-message", "-p", "#{pane_pid}"]).trim().parse().expect("a pid")
     }
 
-    /// Waits until all of these words stand on it, and returns it.
+    /// Waits until all of these words are on it, and returns its text.
     #[track_caller]
     pub fn shows(&self, words: &[&str]) -> String {
         let mut screen = String::new();
@@ -104,7 +105,7 @@ impl Terminal {
         panic!("{words:?} do not all stand there:\n{screen}");
     }
 
-    /// Waits until this does not stand on it any more.
+    /// Waits until this text is no longer on it.
     #[track_caller]
     pub fn hides(&self, word: &str) {
         until(LIMIT, &format!("'{word}' goes away"), || !self.screen().contains(word));

@@ -1,11 +1,11 @@
-//! Sockets of several users in one test: a thread may have another user than its process, and a socket belongs to the user
-//! of the thread that makes it.
+//! Sockets of several users in one test. A thread may have another user than its process, and a socket belongs to the
+//! user of the thread that makes it.
 
 use rustix::process::Uid;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The user without rights, whose number also stands for users that have none.
+/// The user without rights. Its number also stands for users that have no number here.
 pub const NOBODY: u32 = 65534;
 /// A user without a name.
 pub const OTHER: u32 = 54321;
@@ -48,7 +48,7 @@ pub fn own_loopback() -> SocketAddr {
     ([127, a | 0x80, b, c], 0).into()
 }
 
-/// Closes a connection so that nothing of it remains, as by a program that is in a hurry.
+/// Closes a connection at once, so that the kernel keeps no state of it.
 pub fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }

@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Nothing in these tests takes this long, unless it hangs.
+/// No step of these tests takes this long, unless it hangs.
 pub const LIMIT: Duration = Duration::from_secs(60);
-/// What the command promises within a second gets this long, because the machine may be busy.
+/// The command promises some actions within a second. They get this long, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(5);
 
 /// Waits for a condition. Panics if it is not met within this time.
@@ -22,7 +22,8 @@ pub fn until(within: Duration, what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
-/// Plays a scene for each of these cases, several at the same time, because a scene mostly waits. Panics if a scene panics.
+/// Runs `scene` for each of these cases, several at the same time, because a scene mostly waits. Panics if a scene
+/// panics.
 #[track_caller]
 pub fn all_at_once<T: Send>(cases: impl IntoIterator<Item = T>, scene: impl Fn(T) + Sync) {
     const AT_ONCE: usize = 6;

@@ -1,15 +1,15 @@
-//! Whatever comes from outside, over seeds and a fixed number of random inputs: the functions are those of the fuzz targets
-//! (`fuzz/`), so they are tried also where there is no fuzzer.
+//! Bytes from outside: seeds and a fixed number of random inputs. The functions are those of the fuzz targets
+//! (`fuzz/`), so they are also tested without a fuzzer.
 
 use crate::inputs::{arguments, dipc, frames, information};
 use clap::CommandFactory;
 use std::path::Path;
 
 const RANDOM_INPUTS: u64 = 20_000;
-/// Each has the whole parser built anew, which takes its time without optimisation.
+/// Each command line builds the whole parser, which is slow without optimisation.
 const COMMAND_LINES: u64 = 1_000;
 
-/// Xorshift: the same numbers for the same seed, everywhere.
+/// Xorshift: the same seed gives the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
@@ -30,10 +30,10 @@ impl Random {
 }
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let sandbox = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
-    let files = std::fs::read_dir(&sandbox).unwrap_or_else(|why| panic!("{}: {why}", sandbox.display()));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
     let seeds: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-    assert!(!seeds.is_empty(), "no seeds in {}", sandbox.display());
+    assert!(!seeds.is_empty(), "no seeds in {}", folder.display());
     seeds
 }
 
@@ -55,7 +55,8 @@ fn mutated(seed: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Over seeds, changed seeds and random bytes; some must be understood and some not, or nothing was tried.
+/// Runs a function over seeds, changed seeds and random bytes. Some must be accepted and some refused, or nothing was
+/// tested.
 fn feed(target: &str, inputs: u64, run: impl Fn(&[u8]) -> bool) {
     let seeds = seeds(target);
     let mut understood = seeds.iter().filter(|seed| run(seed)).count() as u64;
@@ -96,7 +97,7 @@ fn command_lines_are_understood_or_refused_in_one_line() {
     feed("arguments", COMMAND_LINES, arguments::run);
 }
 
-/// Every command and flag there is, with values that are nearly right.
+/// Every command and flag, with values that are nearly right.
 #[test]
 fn command_lines_of_real_words_in_any_order_are_understood_or_refused_in_one_line() {
     let values = [
@@ -123,7 +124,7 @@ fn command_lines_of_real_words_in_any_order_are_understood_or_refused_in_one_lin
         "/dev/null",
         "{name}",
         "{peer}{",
-        "{nobody}",
+        "{unknown}",
         "127.0.0.1",
         "::",
         "on",

@@ -54,7 +54,7 @@ fn small() -> SenderOptions {
     Sender::options().ring(128).seats(4)
 }
 
-/// Arms until it may sleep, taking whatever is there.
+/// Takes all messages, and arms until the receiver may sleep. Returns how many it took.
 fn rest(receiver: &mut Receiver) -> u32 {
     let (mut taken, mut buffer) = (0, [0; 16]);
     loop {
@@ -73,25 +73,25 @@ fn rest(receiver: &mut Receiver) -> u32 {
 }
 
 #[test]
-fn an_armed_receiver_is_told_once_and_an_unarmed_one_is_not() {
+fn an_armed_receiver_is_notified_once_and_an_unarmed_one_is_not() {
     let here = TestRegistry::new();
     let mut sender = here.sender(small());
     let (mut armed, mut unarmed) = (here.join(), here.join());
     assert_eq!((rest(&mut armed), rest(&mut unarmed)), (0, 0));
-    // Both were armed; the second takes what it is told, and does not arm again.
+    // Both were armed. The second takes its notification, and does not arm again.
     sender.send(b"1").unwrap();
     assert!(is_readable(&armed, SOON) && is_readable(&unarmed, SOON));
     let mut buffer = [0; 16];
     assert_eq!(unarmed.try_recv(&mut buffer), Ok(Received::Bytes(1)));
     assert_eq!(rest(&mut armed), 1);
     assert_eq!(unarmed.try_recv(&mut buffer), Err(ReceiveError::Empty));
-    assert!(!is_readable(&unarmed, Duration::ZERO), "looking took in what it was told");
+    assert!(!is_readable(&unarmed, Duration::ZERO), "receiving drained the notification");
     sender.send(b"2").unwrap();
     assert!(is_readable(&armed, SOON));
-    assert!(!is_readable(&unarmed, Duration::from_millis(50)), "nobody asked to be told");
+    assert!(!is_readable(&unarmed, Duration::from_millis(50)), "an unarmed receiver was notified");
     assert_eq!(rest(&mut armed), 1);
     assert_eq!(unarmed.try_recv(&mut buffer), Ok(Received::Bytes(1)));
-    // The end, and a sender that goes, are news as well.
+    // The end of the stream is a notification, too.
     sender.close().unwrap();
     assert!(is_readable(&armed, SOON));
     assert!(matches!(armed.try_recv(&mut buffer), Ok(Received::End(end)) if end.total == 2));
@@ -122,12 +122,12 @@ fn no_news_is_lost_between_looking_and_sleeping() {
                 sleeps.fetch_add(1, SeqCst);
                 let mut ready = receivers.each_ref().map(|receiver| PollFd::new(receiver, PollFlags::IN));
                 let time = Timespec { tv_sec: SOON.as_secs() as i64, tv_nsec: 0 };
-                assert!(poll(&mut ready, Some(&time)).unwrap() > 0, "armed, and never told: {counts:?}");
+                assert!(poll(&mut ready, Some(&time)).unwrap() > 0, "armed, and never notified: {counts:?}");
             }
         }
         receivers
     });
-    // On, until the receivers have slept often enough. The last message wakes them, so the total comes before it.
+    // Sends until the receivers have slept often enough. The last message wakes them, so the total is set before it.
     let begun = Instant::now();
     for number in 1.. {
         let is_last = number >= MESSAGES && (slept.load(SeqCst) > SLEEPS || begun.elapsed() > LIMIT);
@@ -157,12 +157,12 @@ fn a_receiver_in_an_event_loop_learns_of_its_senders_death() {
         signal(sender.pid(), Signal::KILL);
         assert!(is_readable(&receiver, SOON));
         let mut buffer = vec![0; receiver.max_message_len()];
-        let mut told = Ok(Received::Hole(0));
-        until(SOON, "it says so", || {
-            told = receiver.try_recv(&mut buffer);
-            told != Err(ReceiveError::Empty)
+        let mut found = Ok(Received::Hole(0));
+        until(SOON, "it prints that", || {
+            found = receiver.try_recv(&mut buffer);
+            found != Err(ReceiveError::Empty)
         });
-        assert_eq!(told, Err(ReceiveError::SenderDied));
+        assert_eq!(found, Err(ReceiveError::SenderDied));
     }
 }
 
@@ -199,8 +199,8 @@ fn limits_are_errors_and_leave_things_as_they_were() {
 }
 
 #[test]
-fn in_a_forked_child_handles_answer_and_act_for_nobody() {
-    if ran_alone(module_path!(), "in_a_forked_child_handles_answer_and_act_for_nobody") {
+fn in_a_forked_child_handles_return_errors_and_change_nothing() {
+    if ran_alone(module_path!(), "in_a_forked_child_handles_return_errors_and_change_nothing") {
         return;
     }
     let here = TestRegistry::new();
@@ -222,11 +222,11 @@ fn in_a_forked_child_handles_answer_and_act_for_nobody() {
         }
         child => {
             has_dropped.read_exact(&mut [0]).unwrap();
-            // What the child dropped is still ours.
+            // The parent still has what the child dropped.
             sender.send(b"mine").unwrap();
             assert_eq!(receiver.recv(&mut [0; 16]), Ok(Received::Bytes(4)));
             assert_eq!(sender.receivers(), 1);
-            // Our end is an end although the child is there.
+            // The parent's drop ends its part although the child still runs.
             drop(receiver);
             until(LIMIT, "the sender knows", || sender.receivers() == 0);
             drop(sender);
@@ -240,7 +240,7 @@ fn in_a_forked_child_handles_answer_and_act_for_nobody() {
     }
 }
 
-/// Somebody who owns a name and speaks as `speak` does.
+/// A process that owns the name `x` and answers as `speak` does.
 fn impostor(
     directory: &RuntimeDir,
     speak: impl FnOnce(OwnedFd) + Send + 'static,
@@ -269,7 +269,7 @@ fn another_version_is_one_line_that_names_both() {
     });
     run(&mut sandbox.words("recv x")).refusal(1, &["recv: x", "version 9", "version 1"]);
     owner.join().unwrap();
-    // The other way round: an old owner says its version to whoever speaks a newer one.
+    // The other way round: an old owner names its version to a newer client.
     let sender = sandbox.start_fed("send y");
     sandbox.until_owned("y");
     let flags = SocketFlags::CLOEXEC;
@@ -286,7 +286,7 @@ fn another_version_is_one_line_that_names_both() {
 }
 
 #[test]
-fn an_owner_that_hands_over_nonsense_is_refused() {
+fn an_owner_that_sends_malformed_answers_is_refused() {
     let sandbox = Sandbox::new();
     sandbox.make_runtime_directory();
     let directory = RuntimeDir::open_in(&sandbox.at("run"), "whorl").unwrap();
@@ -314,7 +314,7 @@ fn an_owner_that_hands_over_nonsense_is_refused() {
 }
 
 #[test]
-fn clients_that_say_nonsense_or_nothing_do_no_harm() {
+fn clients_that_send_malformed_messages_or_nothing_do_no_harm() {
     let sandbox = Sandbox::new();
     let mut sender = sandbox.start_fed("send x");
     sandbox.until_owned("x");
@@ -329,13 +329,13 @@ fn clients_that_say_nonsense_or_nothing_do_no_harm() {
         {
             continue;
         }
-        let sayings = [
+        let messages = [
             ControlMessage::Join(Start::First),
             ControlMessage::Seated(next(&mut state) as u32),
             ControlMessage::Armed,
         ];
-        for saying in sayings.into_iter().take(round % 4) {
-            let _ = rustix::io::write(&client, &Record::plain(saying).encode());
+        for message in messages.into_iter().take(round % 4) {
+            let _ = rustix::io::write(&client, &Record::plain(message).encode());
         }
         if round % 3 == 0 {
             let _ = rustix::io::write(&client, &noise(round % 80, round as u64));
@@ -344,7 +344,7 @@ fn clients_that_say_nonsense_or_nothing_do_no_harm() {
             silent.push(client);
         }
     }
-    // None of them ever sat down, so none is waited for.
+    // None of them took a seat, so the sender waits for none of them.
     let recv = sandbox.start("recv x out");
     sandbox.until_joined("x", 1);
     drop(silent);
@@ -398,7 +398,7 @@ fn closes_everything() {
 }
 
 #[test]
-fn a_receiver_whose_program_closed_its_lock_hears_of_it_and_disturbs_nobody() {
+fn a_receiver_whose_lock_was_closed_gets_an_error_and_disturbs_no_other() {
     let here = TestRegistry::new();
     let mut sender = here.sender(small().seats(1));
     let mut command = own_test(module_path!(), "closes_everything");

@@ -1,5 +1,5 @@
-//! A program that is attached to mailboxes forks: the child's handles say so, the parent's seat stays the parent's, and
-//! when the parent is killed nobody takes the child for it.
+//! A program that is attached to mailboxes forks. The child's handles return an error, the parent keeps its seat, and
+//! when the parent is killed the child does not count as its owner.
 
 use crate::kit::command::spawn_until_said;
 use crate::kit::machine::Lateness;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use whorl::{MailboxError, Mailboxes};
 
-/// Forks; the child runs `body` and ends with its answer, without anything else of the test's.
+/// Forks. The child runs `body` and ends with its result, without running anything else of the test's.
 fn fork(body: impl FnOnce() -> bool) -> i32 {
     // SAFETY: the child calls the library, which takes no lock that another thread could hold, and ends at once.
     match unsafe { libc::fork() } {
@@ -42,7 +42,7 @@ fn a_childs_handles_say_that_it_was_forked() {
     // SAFETY: `status` is writable; the child is ours.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0);
-    // The seat is still ours, although the child's copy was dropped.
+    // The parent still has its seat, although the child's copy was dropped.
     assert_eq!(mailboxes.write(0, b"after").unwrap(), 2);
     assert_eq!(mailboxes.read(0).unwrap().bytes, b"after");
 }

@@ -1,5 +1,6 @@
-//! The mailbox protocol: the document's vectors, every short first line, and random conversations, each against a reading
-//! of the document that shares no code with the server, and however the input is cut into pieces.
+//! The mailbox protocol: the document's examples, every short first line, and random conversations. Each is compared
+//! with a second implementation that shares no code with the server, and with the input cut into pieces in several
+//! ways.
 
 use crate::kit::oracle::{Oracle, agrees};
 use crate::kit::session::{Plain, config, converse};
@@ -18,9 +19,9 @@ fn compare(oracle: &Oracle, input: &[u8], cuts: &[usize]) -> Vec<u8> {
     let pieces = edges.windows(2).map(|edge| &input[edge[0]..edge[1]]);
     let replies =
         converse(&config, &mut boxes, if cuts.len().is_multiple_of(2) { 1 << 16 } else { 1 }, pieces);
-    let told = || format!("{}\n{}\n{expected:?}", input.escape_ascii(), replies.escape_ascii());
-    assert!(agrees(&expected, &replies), "{}", told());
-    assert_eq!(boxes.0, expected_boxes.boxes, "{}", told());
+    let texts = || format!("{}\n{}\n{expected:?}", input.escape_ascii(), replies.escape_ascii());
+    assert!(agrees(&expected, &replies), "{}", texts());
+    assert_eq!(boxes.0, expected_boxes.boxes, "{}", texts());
     replies
 }
 
@@ -104,11 +105,11 @@ fn a_web_page_cannot_send_requests_through_a_browser() {
     }
     let long = format!("GET /{} HTTP/1.1\r\n{body}", "x".repeat(128));
     assert_eq!(in_every_way(&small(), long.as_bytes()), "bye line longer than 128 bytes\n");
-    // The first byte tells TLS. Later in the connection that byte is an unknown verb.
+    // The first byte identifies TLS. Later in the connection that byte is an unknown verb.
     assert_eq!(in_every_way(&small(), b"\x16\x03\x01\x02\0\nw 3 2\nhi\n"), NO_WEB);
     assert_eq!(in_every_way(&small(), b"\x16"), NO_WEB);
     assert!(in_every_way(&small(), b"\n\x16\nr 0\n").starts_with("err verb"));
-    // Data are never judged, in any form.
+    // Data may look like HTTP, in any form.
     let data = "GET / HTTP/1.1";
     let stored =
         format!("w 1\n{data}\nw 1 14\n{data}\nw 1 14+\n{data}\nw 1 14\n{data}\nw 1 -\n{data}\nHost: x\n");
@@ -116,7 +117,7 @@ fn a_web_page_cannot_send_requests_through_a_browser() {
         in_every_way(&small(), stored.as_bytes()),
         "ok 1 1\nok 1 2\nmore 1 14\nok 1 3\nok 1 4\nbye quit\n"
     );
-    // A server with a token answers the same.
+    // A server with a token gives the same answer.
     let asking = Oracle { token: Some(b"0123456789abcdef".to_vec()), ..small() };
     assert_eq!(in_every_way(&asking, post.as_bytes()), NO_WEB);
     // A staged message is dropped.
@@ -167,13 +168,13 @@ fn data_that_are_only_dropped_are_bounded() {
         }
     }
     assert_eq!(in_every_way(&small(), b"w 99 9999999999\n"), "bye size 9999999999 is over 1048576\n");
-    // A packet may be larger than that, and then governs.
+    // If a packet may be larger than that, the packet is the limit.
     let large = Oracle::new(1, 3 << 20, 2 << 20);
     let size = (2 << 20) + 1;
     let input = format!("w 0 {}\n{}\nw 0 {size}\n", size - 1, "x".repeat(size - 1));
     let replies = String::from_utf8(compare(&large, input.as_bytes(), &[100, 70_000])).unwrap();
     assert_eq!(replies, "ok 0 1\nbye size 2097153 is over 2097152\n");
-    // Or larger than the mailbox.
+    // A packet may also be larger than the mailbox.
     let small = Oracle::new(1, 8, 16);
     assert_eq!(
         in_every_way(&small, b"w 0 9\n123456789\nw 0\n123456789\nw 0 17\n12345678901234567\n"),
@@ -222,7 +223,7 @@ fn all_first_lines_of_three_bytes_over_forty_symbols() {
     assert_eq!(lines, 2 * 64_000);
 }
 
-/// A small generator, so that a failure can be had again.
+/// A small generator, so that a failure can be repeated.
 struct Dice(u64);
 
 impl Dice {

@@ -1,4 +1,4 @@
-//! The futex between processes: a wake reaches another process at once, and a private futex's wake reaches nobody.
+//! The futex between processes: a wake reaches another process at once, and a wake of a private futex reaches none.
 
 use crate::kit::process::until_asleep;
 use crate::kit::{LIMIT, is_alive, own_test, until};
@@ -15,11 +15,11 @@ use whorl_core::sync::AtomicU32;
 
 /// Where the sleeping process finds the memory that it shares with the test.
 const SHARED: &str = "WHORL_TEST_SHARED";
-/// Set for a sleeper that does not sleep as the shared futex does.
+/// Set for a sleeper that uses a private futex.
 const PRIVATE: &str = "WHORL_TEST_PRIVATE";
 
-/// A page in a file, mapped: word 0 is slept on; word 1 counts the sleeps that a wake ended, word 2 those that a slice ended;
-/// word 3 says that the sleeper is about to sleep.
+/// A mapped page of a file. The sleeper sleeps on word 0. Word 1 counts the sleeps that a wake ended, word 2 those that
+/// a wait slice ended. Word 3 says that the sleeper is about to sleep.
 struct Words {
     map: memmap2::MmapRaw,
     file: File,
@@ -44,7 +44,7 @@ impl Words {
     }
 }
 
-/// The other process: this very program, running one test that sleeps on word 0 until the word is no longer 0.
+/// The other process: this program, running one test that sleeps on word 0 until the word is no longer 0.
 fn sleeper(test: &str, private: bool) -> (Words, Asleep) {
     let words = Words::new(tempfile::tempfile().expect("a file"));
     let shared = format!("/proc/{}/fd/{}", std::process::id(), words.file.as_raw_fd());
@@ -61,7 +61,7 @@ fn sleeper(test: &str, private: bool) -> (Words, Asleep) {
 struct Asleep(Child);
 
 impl Asleep {
-    /// Waits until every thread of it sleeps: the one that runs the test sleeps nowhere but on the word.
+    /// Waits until every thread of it sleeps. The thread that runs the test sleeps only on the word.
     fn wait(&self) {
         until_asleep(self.0.id() as i32);
     }
@@ -79,7 +79,7 @@ impl Drop for Asleep {
     }
 }
 
-/// Runs the sleeper's half, in the other process; false in the test itself.
+/// Runs the sleeper's half in the other process. Returns false in the test itself.
 fn sleep_if_asked() -> bool {
     let Ok(shared) = std::env::var(SHARED) else { return false };
     let words = Words::new(File::options().read(true).write(true).open(shared).expect("the shared file"));
@@ -92,7 +92,7 @@ fn sleep_if_asked() -> bool {
             true => ThreadFutex.wait(words.word(0), 0, Some(deadline)) == WaitResult::Woken,
             false => SharedFutex.wait(words.word(0), 0, None) == WaitResult::Woken,
         };
-        // The word itself ends no sleep here before the very end: only a wake does.
+        // The word changes only at the end. Before that only a wake ends a sleep before its time.
         words.word(if woken { 1 } else { 2 }).fetch_add(1, SeqCst);
     }
     true
@@ -105,7 +105,8 @@ fn a_shared_wake_reaches_another_process_long_before_its_slice_ends() {
     }
     let (words, asleep) = sleeper("a_shared_wake_reaches_another_process_long_before_its_slice_ends", false);
     let (mut fastest, mut reached, mut tried) = (Duration::MAX, 0, 0);
-    // A wake between two slices finds no sleeper, and a busy machine is slow now and then; so this is tried until it is seen.
+    // A wake between two slices finds no sleeper, and a busy machine is sometimes slow. So the test repeats until it
+    // sees both.
     until(LIMIT, "20 wakes reach the other process, and one of them soon", || {
         asleep.wait();
         let before = words.get(1);
@@ -135,7 +136,8 @@ fn a_private_wake_reaches_no_other_process() {
     let mut woken = 0;
     until(LIMIT, "without the flag ten wakes find the sleeper", || {
         asleep.wait();
-        // The kernel says how many it woke: with the private flag none, on the very word that the other process sleeps on.
+        // The kernel returns how many it woke: with the private flag none, on the word that the other process sleeps
+        // on.
         assert_eq!(futex::wake(words.word(0), Flags::PRIVATE, i32::MAX as u32), Ok(0));
         ThreadFutex.wake_all(words.word(0));
         sleep(Duration::from_millis(2)); // silence is the assertion
@@ -178,6 +180,6 @@ fn without_a_wake_a_sleep_ends_with_its_slice_and_a_deadline_ends_it_earlier() {
     assert_eq!(SharedFutex.wait(words.word(0), 0, Some(deadline)), WaitResult::TimedOut);
     assert!(begun.elapsed() >= Duration::from_millis(5));
     assert_eq!(SharedFutex.wait(words.word(0), 0, Some(begun)), WaitResult::TimedOut);
-    // Not what was expected: no sleep at all.
+    // The word has another value than expected, so the call does not sleep.
     assert_eq!(SharedFutex.wait(words.word(0), 7, None), WaitResult::Woken);
 }

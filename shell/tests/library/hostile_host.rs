@@ -1,5 +1,5 @@
-//! A hostile peer that changes every word of the shared memory all the time, against the host that programs really use: each
-//! call returns soon after its deadline. (The tests of core try the same with hosts of their own.)
+//! A hostile peer changes every word of the shared memory all the time, against the host that programs use. Each call
+//! returns soon after its deadline. (The tests of core do the same with hosts of their own.)
 
 use crate::kit::LIMIT;
 use memmap2::MmapOptions;
@@ -19,13 +19,14 @@ const LINE: usize = 64;
 /// What the hostile peer does.
 #[derive(Clone, Copy)]
 enum Scribble {
-    /// Puts something random into every word behind the header.
+    /// Writes a random value into each word behind the header.
     Random,
-    /// Adds to the words of one cache line, as fast as it can: whoever sleeps on one of them finds it changed.
+    /// Adds to the words of one cache line, as fast as it can. A process that sleeps on one of them always finds it
+    /// changed.
     Line(usize),
 }
 
-/// The hostile peer, until it is dropped.
+/// The hostile peer. It works until it is dropped.
 struct Scribbler {
     over: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -47,7 +48,7 @@ impl Scribbler {
                 for at in words.step_by(4) {
                     // SAFETY: inside the mapping.
                     let word = unsafe { map.as_mut_ptr().add(at) }.cast();
-                    // SAFETY: aligned, mapped for as long as this thread runs, and an atomic to everybody.
+                    // SAFETY: aligned, mapped for as long as this thread runs, and used only as an atomic.
                     let word = unsafe { AtomicU32::from_ptr(word) };
                     state ^= state << 13;
                     state ^= state >> 7;
@@ -72,13 +73,13 @@ impl Drop for Scribbler {
     }
 }
 
-/// Runs `calls` in a thread of its own, which says after each call that it has returned.
+/// Runs `calls` in a thread of its own. It reports after each call that the call has returned.
 fn all_return(calls: impl FnOnce(&mut dyn FnMut(&'static str)) + Send + 'static) {
-    let (said, heard) = mpsc::channel();
-    let thread = std::thread::spawn(move || calls(&mut |what| _ = said.send(what)));
+    let (report, reports) = mpsc::channel();
+    let thread = std::thread::spawn(move || calls(&mut |what| _ = report.send(what)));
     let mut last = "nothing";
     loop {
-        match heard.recv_timeout(LIMIT) {
+        match reports.recv_timeout(LIMIT) {
             Ok(what) => last = what,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("the call after {last:?} does not return"),
@@ -99,26 +100,26 @@ fn mailboxes_under_fire(scribble: Scribble, rounds: u32) {
     let segment = MailSegment::create(MailGeometry::new(2, 256, 4).unwrap()).unwrap();
     let (mut a, mut b) = (segment.sit().unwrap(), segment.sit().unwrap());
     let _scribbler = Scribbler::start(&segment, scribble);
-    all_return(move |said| {
+    all_return(move |report| {
         for _ in 0..rounds {
             for user in [&mut a, &mut b] {
                 let _ = user.read_into(0, &mut [0; 256], soon());
-                said("read_into");
+                report("read_into");
                 let _ = user.read_with(1, soon(), |bytes, _| bytes.len());
-                said("read_with");
+                report("read_with");
                 let _ = user.write_until(0, &[1; 256], soon());
-                said("write_until");
+                report("write_until");
                 let _ = user.wait_newer(0, u64::MAX, soon());
-                said("wait_newer");
+                report("wait_newer");
                 let _ = user.wait_newer(1, 0, soon());
-                said("wait_newer, for any");
+                report("wait_newer, for any");
                 let _ = user.wait_for_version(1, u64::MAX, soon());
-                said("wait_for_version");
+                report("wait_for_version");
             }
             segment.reclaim_dead();
-            said("reclaim_dead");
+            report("reclaim_dead");
             drop(segment.sit());
-            said("sit");
+            report("sit");
         }
     });
 }
@@ -130,27 +131,28 @@ fn mailboxes_of_random_words() {
 
 #[test]
 fn mailboxes_of_which_one_line_counts_up() {
-    // All that can be slept on: the words of the first page, and what stands beside the two mailboxes behind the seats.
+    // All words that a process can sleep on: those of the first page, and those beside the two mailboxes behind the
+    // seats.
     for line in (1..8).chain(64..80) {
         mailboxes_under_fire(Scribble::Line(line), 1);
     }
 }
 
-/// The control object is what a peer may write: the receivers' cursors and seats, and the words that both sides sleep on.
+/// A peer may write the control object: the receivers' cursors and seats, and the words that both sides sleep on.
 fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
     let (segment, ring) = Segment::create(Geometry::new(512, 4).unwrap()).unwrap();
     let (mut sender, membership) = ring.into_sender();
     let [_, control] = segment.objects();
     let scribbler = Scribbler::start(control, scribble);
     let reading = segment.attach(Owner::LockHolder).unwrap();
-    let receive = move |said: &mut dyn FnMut(&'static str)| {
+    let receive = move |report: &mut dyn FnMut(&'static str)| {
         for round in 0..rounds {
             let Ok(applicant) = PendingReceiver::request_seat(reading.clone(), round % 4, true, 1) else {
                 continue;
             };
-            said("ask");
+            report("ask");
             let Ok(mut receiver) = applicant.admitted(soon()) else { continue };
-            said("admitted");
+            report("admitted");
             for _ in 0..4 {
                 if let Ok(mut batch) = receiver.read(soon()) {
                     while let Ok(Some(frame)) = batch.next_frame() {
@@ -158,25 +160,25 @@ fn a_ring_under_fire(scribble: Scribble, rounds: u32) {
                     }
                     batch.release();
                 }
-                said("read");
+                report("read");
                 let _ = receiver.arm();
-                said("arm");
+                report("arm");
             }
         }
     };
-    let send = move |said: &mut dyn FnMut(&'static str)| {
+    let send = move |report: &mut dyn FnMut(&'static str)| {
         for _ in 0..rounds {
             if let Ok(mut claim) = sender.claim(ClaimSize::exactly(64), soon()) {
                 claim.writer().write(&[7; 64]);
                 claim.publish(64);
             }
-            said("claim");
+            report("claim");
             let _ = sender.drain(soon());
-            said("drain");
+            report("drain");
             membership.admit_all();
             membership.reclaim_dead();
             membership.evict(1);
-            said("membership");
+            report("membership");
         }
     };
     let receiving = std::thread::spawn(move || all_return(receive));
@@ -192,7 +194,7 @@ fn a_ring_of_random_words() {
 
 #[test]
 fn a_ring_of_which_one_line_counts_up() {
-    // All that can be slept on stands in front of the seats.
+    // All words that a process can sleep on are in front of the seats.
     for line in 1..64 {
         a_ring_under_fire(Scribble::Line(line), 1);
     }

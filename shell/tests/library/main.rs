@@ -4,7 +4,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
-// What reads bytes from outside and is not public, for `any_bytes`.
+// The code that reads bytes from outside and is not public, for `any_bytes`.
 #[path = "../../src/bin/shell/cli/mod.rs"]
 #[allow(dead_code, reason = "only the parser is used")]
 mod cli;

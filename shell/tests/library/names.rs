@@ -1,10 +1,10 @@
-//! H4: names that lead to something else between a look and a use. Whoever swaps them keeps to no lock; what lies outside
-//! is not touched, every call ends, in success or with a line, and a living one keeps its name.
+//! H4: names that lead to another object between a look and a use, without any lock. Objects outside are not touched,
+//! every call ends with success or one line, and the name of a live process stays.
 //!
-//! A second or so of each by default; 100,000 swaps of each with `WHORL_FAULTS_LONG=1`.
+//! About a second of each by default; 100,000 swaps of each with `WHORL_FAULTS_LONG=1`.
 
 use crate::kit::{LIMIT, Sandbox, assert_holds, noise, run, signal};
-use crate::race::{Outside, PLANTS, Plant, race, told};
+use crate::race::{Outside, PLANTS, Plant, outcome, race};
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -40,17 +40,18 @@ fn what_a_rendezvous_leads_to_may_change_at_any_moment() {
     let names = files.map(|file| sandbox.at("run/whorl").join(file));
     let directory = open();
     let call = move |number: u64| match number % 7 {
-        0 => told("bind", Listener::bind(open(), &name("x"))),
-        1 => told("connect", Client::connect(&directory, &name("x"))),
-        2 => {
-            told("wait", WaitFile::create(&directory, &name("x")).map_err(whorl::internal::os::error::reason))
-        }
-        3 => told("list", list(&directory).map_err(whorl::internal::os::error::reason)),
-        4 => told("remove", remove_name(&directory, &name("x"), false)),
-        5 => told("force", remove_name(&directory, &name("x"), true)),
+        0 => outcome("bind", Listener::bind(open(), &name("x"))),
+        1 => outcome("connect", Client::connect(&directory, &name("x"))),
+        2 => outcome(
+            "wait",
+            WaitFile::create(&directory, &name("x")).map_err(whorl::internal::os::error::reason),
+        ),
+        3 => outcome("list", list(&directory).map_err(whorl::internal::os::error::reason)),
+        4 => outcome("remove", remove_name(&directory, &name("x"), false)),
+        5 => outcome("force", remove_name(&directory, &name("x"), true)),
         _ => {
             let (_, failed) = remove_dead(&directory).expect("a directory that can be read");
-            told("dead", failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error)))
+            outcome("dead", failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error)))
         }
     };
     race("rendezvous", &outside, &names, &PLANTS, call);
@@ -68,10 +69,10 @@ fn what_the_runtime_directory_is_may_change_at_any_moment() {
     let outside = Arc::new(Outside::new(&sandbox.at("")));
     let parent = sandbox.at("run");
     let names = [parent.join("whorl")];
-    // Mostly what can come between making it and giving it its mode.
+    // Mostly what can come between making a directory and setting its mode.
     let plants = PLANTS.into_iter().chain([Plant::Nothing; 8]).chain([Plant::LinkToDirectory; 8]);
     race("runtime directory", &outside, &names, &plants.collect::<Vec<_>>(), move |_| {
-        told("open", RuntimeDir::open_in(&parent, "whorl"))
+        outcome("open", RuntimeDir::open_in(&parent, "whorl"))
     });
 }
 
@@ -89,8 +90,8 @@ fn what_an_information_file_is_may_change_at_any_moment() {
     let before = inode(&other);
     let names = [file.clone()];
     race("information", &outside, &names, &PLANTS, move |number| match number % 4 {
-        0 => told("announce", start("x")),
-        _ => told("read", Information::read(&file)),
+        0 => outcome("announce", start("x")),
+        _ => outcome("read", Information::read(&file)),
     });
     assert_eq!(inode(&other), before, "a living one's file was taken away");
     Information::read(&other).expect("it still tells where its server is");
@@ -108,8 +109,8 @@ fn what_the_output_of_a_copy_is_may_change_at_any_moment() {
     race("copy", &outside, &names, &PLANTS, move |number| {
         let more = if number.is_multiple_of(3) { " --no-clobber" } else { "" };
         let ended = run(&mut here.words(&format!("copy -q -n 8{more} source")));
-        drain.drink();
-        is_told(ended)
+        drain.drain();
+        check_end(ended)
     });
     assert_eq!(sandbox.parts(), Vec::<std::path::PathBuf>::new());
     run(&mut sandbox.words("copy -q -n 8 source")).silent_success();
@@ -123,25 +124,25 @@ fn what_the_output_of_a_receiver_is_may_change_at_any_moment() {
     let bytes = noise(1000, 1);
     sandbox.file("source", &bytes);
     let names = [sandbox.at("out")];
-    let plants: Vec<_> = PLANTS.into_iter().chain([Plant::Fifo; 4]).collect(); // the only one that is written as it is
+    let plants: Vec<_> = PLANTS.into_iter().chain([Plant::Fifo; 4]).collect(); // the only one that is written in place
     let (here, drain) = (sandbox.clone(), outside.clone());
     race("recv", &outside, &names, &plants, move |_| {
         let recv = here.start("recv x out");
         let send = here.start("send x source --peers 1");
         let ended = recv.end(LIMIT);
         if ended.code() != Some(0) {
-            signal(send.pid(), Signal::KILL); // it may wait for somebody who is gone
+            signal(send.pid(), Signal::KILL); // it may wait for a process that is gone
         }
         send.end(LIMIT);
-        drain.drink();
-        is_told(ended)
+        drain.drain();
+        check_end(ended)
     });
     run(&mut sandbox.script("shell recv x out & shell send x source --peers 1 && wait")).silent_success();
     assert_holds(&names[0], &bytes);
 }
 
-/// A run's end: success without a word, or failure with lines and without a signal.
-fn is_told(ended: crate::kit::Ended) -> String {
+/// Checks a run's end: success without output, or failure with lines and without a signal.
+fn check_end(ended: crate::kit::Ended) -> String {
     let code = ended.code().unwrap_or_else(|| panic!("no way to end: {ended:?}"));
     assert!([0, 1, 4].contains(&code), "{ended:?}"); // 4: a peer failed
     assert_eq!(ended.stderr.is_empty(), code == 0, "{ended:?}");

@@ -1,5 +1,5 @@
-//! A race: one thread changes what some names lead to, as fast as it can, while another uses them. Whoever changes them
-//! keeps to no lock, and plants what would do harm if it were followed.
+//! A race: one thread changes what some names lead to, as fast as it can, while another thread uses them. It takes no
+//! lock, and plants objects that would do harm if they were followed.
 
 use crate::kit::{noise, short_or_long};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
@@ -14,20 +14,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a name can be made to lead to.
+/// An object that a name can be made to lead to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plant {
     Nothing,
     LinkToFile,
     LinkToDirectory,
     LinkToSocket,
-    /// A link to a name that is free, outside.
+    /// A link to a name outside that is free.
     LinkToNothing,
     File,
     Directory,
-    /// A socket on which nobody listens.
+    /// A socket that no process listens on.
     Socket,
-    /// A fifo that has a reader, so that nobody has to wait for one.
+    /// A fifo that has a reader, so that no writer waits for one.
     Fifo,
 }
 
@@ -43,11 +43,11 @@ pub const PLANTS: [Plant; 9] = [
     Plant::Fifo,
 ];
 
-/// What nobody has asked anybody to touch, and what the planted links lead to.
+/// Objects that must stay untouched. The planted links lead to them.
 pub struct Outside {
     directory: PathBuf,
     listener: OwnedFd,
-    /// Where things are made before they are put into their place.
+    /// The directory in which objects are made before they get their names.
     workshop: PathBuf,
     fifo: OwnedFd,
     before: BTreeMap<PathBuf, String>,
@@ -76,7 +76,7 @@ impl Outside {
         outside
     }
 
-    /// Everything that a change would show in.
+    /// A description of everything that a change would show in.
     fn state(&self) -> BTreeMap<PathBuf, String> {
         let mut state = BTreeMap::new();
         for at in [".", "file", "directory", "directory/file", "socket"] {
@@ -92,20 +92,20 @@ impl Outside {
         state
     }
 
-    /// Asserts that nothing there was changed, and nobody was connected to.
+    /// Asserts that nothing there was changed, and that no process connected to the socket.
     #[track_caller]
     pub fn is_untouched(&self) {
         assert_eq!(self.state(), self.before, "something outside was changed");
         let came = rustix::net::accept(&self.listener).map(drop);
-        assert_eq!(came, Err(Errno::AGAIN), "somebody outside was connected to");
+        assert_eq!(came, Err(Errno::AGAIN), "a process connected to the socket outside");
     }
 
     /// Reads what was written into the fifo, so that it does not fill.
-    pub fn drink(&self) {
+    pub fn drain(&self) {
         while rustix::io::read(&self.fifo, &mut [0; 1 << 16]).is_ok() {}
     }
 
-    /// Makes a name lead to something else, in one step if there is something. False: somebody was quicker.
+    /// Makes a name lead to another object, in one step if it exists. Returns false if another call came first.
     fn swap(&self, at: &Path, plant: Plant) -> bool {
         let fresh = self.workshop.join("fresh");
         let outside = |name: &str| symlink(self.directory.join(name), &fresh).expect("a link");
@@ -137,13 +137,13 @@ impl Outside {
     }
 }
 
-/// How much of it: so many swaps and calls, and so long, at the least.
+/// The least number of swaps and of calls, and the least time.
 fn enough() -> (u64, u64, Duration) {
     short_or_long((1000, 20, Duration::from_millis(200)), (100_000, 10_000, Duration::from_secs(30)))
 }
 
-/// Swaps what `names` lead to while `call` is made again and again; it is told how often it was made before, and says in a
-/// word how it went. Then the names are cleared.
+/// Swaps what `names` lead to while another thread repeats `call`. `call` gets the number of earlier calls, and returns
+/// in a word how it went. At the end the names are removed.
 #[track_caller]
 pub fn race(
     what: &str,
@@ -183,7 +183,7 @@ pub fn race(
     });
     let (least_swaps, least_calls, least_time) = enough();
     let begun = Instant::now();
-    // Patience is counted in looks, not in time: a machine that stands still for a while has not hung.
+    // Patience counts looks, not time, because a machine that stands still for a while has not hung.
     let (mut looks, mut before) = (0, 0);
     loop {
         std::thread::sleep(Duration::from_millis(10));
@@ -205,13 +205,13 @@ pub fn race(
     outside.is_untouched();
 }
 
-/// How a call went, in a line; an error must be one that can be read.
-pub fn told<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> String {
+/// Describes in a line how a call went. An error must be readable.
+pub fn outcome<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> String {
     let Err(error) = result else { return format!("{what}: done") };
     let text = error.to_string();
     assert!(!text.is_empty() && !text.contains(char::is_control), "no line: {text:?}");
     assert!(!text.contains("os error") && !text.contains("symbolic links"), "no sentence: {text}");
-    // Without its paths, so that the same is counted as the same.
+    // Without its paths, so that equal errors count as equal.
     let words = text.split(' ').map(|word| if word.contains('/') { "PATH" } else { word });
     format!("{what}: {}", words.collect::<Vec<_>>().join(" "))
 }

@@ -1,5 +1,6 @@
-//! Reclaiming the dead: by several processes at once, by many threads of one process, and beside processes that stop in the
-//! middle of it. The living are never reclaimed, and a stopped reclaimer, sweeper or newcomer holds up nobody.
+//! Reclaiming dead processes: by several processes at once, by many threads of one process, and beside processes that
+//! stop in the middle. A live process is never reclaimed, and a stopped reclaimer, sweeper or joiner delays no other
+//! process.
 
 use crate::kit::{LIMIT, own_test, signal, stat, until};
 use rustix::process::Signal;
@@ -31,13 +32,13 @@ fn locks(object: &std::fs::File) -> ByteLocks {
     ByteLocks::open(object).expect("a description")
 }
 
-/// A reclamation that has begun and does not end, as by a process that was stopped: others reclaim the same seat all the same,
-/// and nobody sits down in it before both have ended.
+/// A reclamation that has begun and does not end, because its process was stopped. Other processes still reclaim the
+/// same seat, and the seat stays taken until both have ended.
 #[test]
-fn a_reclaimer_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
+fn a_stopped_reclaimer_delays_no_other_and_its_seat_stays_taken() {
     let object = object();
-    let (stopped, other, newcomer) = (host(&object), host(&object), locks(&object));
-    let sit = || newcomer.occupy(SEAT, || true, || Some(()));
+    let (stopped, other, joiner) = (host(&object), host(&object), locks(&object));
+    let sit = || joiner.occupy(SEAT, || true, || Some(()));
     assert!(stopped.try_reclaim(SEAT, || {
         let reclaimed = Cell::new(false);
         assert!(other.try_reclaim(SEAT, || reclaimed.set(true)) && reclaimed.get());
@@ -48,27 +49,27 @@ fn a_reclaimer_that_stops_holds_up_no_other_and_the_seat_is_given_to_nobody() {
     assert!(!stopped.try_reclaim(SEAT, || panic!("the living")));
 }
 
-/// A newcomer looks at a seat while it holds nothing by which its last occupant would count as alive. So if it is stopped
-/// there, the dead one is reclaimed all the same.
+/// A joining process looks at a seat while it holds no lock by which the last occupant would count as alive. So if it
+/// is stopped there, the dead occupant is still reclaimed.
 #[test]
-fn a_newcomer_that_stops_does_not_make_the_dead_look_alive() {
+fn a_stopped_joiner_does_not_make_a_dead_receiver_look_alive() {
     let object = object();
-    let (newcomer, reclaimer) = (locks(&object), host(&object));
+    let (joiner, reclaimer) = (locks(&object), host(&object));
     let looks = Cell::new(0);
     let is_free = || {
         looks.set(looks.get() + 1);
-        // The seat is still taken by a dead one when the newcomer looks again, and it is stopped here.
+        // The seat is still taken by a dead process when the joiner looks again, and the joiner is stopped here.
         assert!(reclaimer.try_reclaim(SEAT, || ()), "at look {}", looks.get());
         looks.get() == 1
     };
-    assert_eq!(newcomer.occupy(SEAT, is_free, || Some(())), Ok(None));
+    assert_eq!(joiner.occupy(SEAT, is_free, || Some(())), Ok(None));
     assert_eq!(looks.get(), 2);
     assert!(reclaimer.try_reclaim(SEAT, || ()), "it left nothing behind");
 }
 
-/// A sweeper's round that does not end, as of a stopped process: others make theirs after some slices.
+/// A sweep that does not end, because its process was stopped. Other processes sweep after a few wait slices.
 #[test]
-fn a_sweeper_that_stops_keeps_nobody_from_looking() {
+fn a_stopped_sweeper_keeps_no_process_from_sweeping() {
     let object = object();
     let (stopped, other) = (host(&object), host(&object));
     let rounds = Cell::new(0);
@@ -81,8 +82,8 @@ fn a_sweeper_that_stops_keeps_nobody_from_looking() {
     assert!(rounds.get() > 0);
 }
 
-/// The threads of one process ask through one description, which the kernel takes for one holder of a byte. Each reclamation
-/// here lasts for a while, and newcomers sit down all the time: nobody is reclaimed who lives.
+/// The threads of one process ask through one file description, which the kernel counts as one holder of a byte. Each
+/// reclamation here takes a while, and other threads take seats all the time. No live occupant is reclaimed.
 #[test]
 fn many_threads_of_one_process_never_reclaim_the_living() {
     const SEATS: u32 = 2;
@@ -114,7 +115,7 @@ fn many_threads_of_one_process_never_reclaim_the_living() {
             scope.spawn(move || {
                 while !over() {
                     let locks = locks(object);
-                    // Sits, lives for a while, and dies without a word.
+                    // Takes the seat, lives for a while, and dies without leaving it.
                     let sit = || Some(living.swap(1, SeqCst));
                     if locks.occupy(seat, || true, sit) == Ok(Some(0)) {
                         thread::yield_now();
@@ -128,8 +129,8 @@ fn many_threads_of_one_process_never_reclaim_the_living() {
     });
 }
 
-/// Threads of one process wait for a mailbox whose writers die inside, while others sit down in the seats of the dead: no
-/// version is given to two writers, and everybody goes on.
+/// Threads of one process wait for a mailbox whose writers die inside, while others take the dead writers' seats. No
+/// two writers get the same version, and all threads continue.
 #[test]
 fn writers_die_under_many_threads_of_one_process() {
     let segment = MailSegment::create(MailGeometry::new(1, 1 << 16, 8).unwrap()).unwrap();
@@ -156,9 +157,9 @@ fn writers_die_under_many_threads_of_one_process() {
             let child = Writer::start(&segment);
             until(LIMIT, "it writes", || written.load(SeqCst) == 9);
             drop(child);
-            // Somebody else sits down in a seat of the dead, and leaves.
+            // Another participant takes a dead writer's seat, and leaves.
             until(LIMIT, "a seat", || match segment.sit() {
-                Ok(newcomer) => newcomer.version(0).is_ok(),
+                Ok(joiner) => joiner.version(0).is_ok(),
                 Err(MailboxError::Seats(_)) => false,
                 Err(error) => panic!("{error}"),
             });
@@ -175,7 +176,7 @@ fn writers_die_under_many_threads_of_one_process() {
     assert_eq!((0..9).map_while(|_| segment.sit().ok()).collect::<Vec<_>>().len(), 8, "all seats are free");
 }
 
-/// A child that writes for ever: this very program, running one test.
+/// A child that writes without end: this program, running one test.
 struct Writer(Child);
 
 impl Writer {
@@ -215,8 +216,8 @@ fn write_if_asked() {
     }
 }
 
-/// A writer is stopped in the middle of its message, and there is a newer one than the caller knows: the wait ends at its
-/// deadline all the same, and a wait for the version alone ends at once.
+/// A writer is stopped in the middle of its message, and there is a newer message than the caller knows. The wait still
+/// ends at its deadline, and a wait for the version alone ends at once.
 #[test]
 fn a_wait_for_a_newer_message_ends_at_its_deadline_although_a_writer_is_stopped() {
     const CAPACITY: u32 = 16 << 20;
@@ -237,20 +238,20 @@ fn a_wait_for_a_newer_message_ends_at_its_deadline_although_a_writer_is_stopped(
         }
         is_inside
     });
-    let (said, heard) = mpsc::channel();
+    let (report, reports) = mpsc::channel();
     thread::spawn(move || {
         let soon = || Some(Instant::now() + Duration::from_millis(100));
         let version = me.wait_for_version(0, 0, soon()).map_err(|error| error.to_string());
-        said.send((version, me.wait_newer(0, 0, soon()).map_err(|error| error.to_string())))
+        report.send((version, me.wait_newer(0, 0, soon()).map_err(|error| error.to_string())))
     });
-    let (version, message) = heard.recv_timeout(LIMIT).expect("both waits end");
+    let (version, message) = reports.recv_timeout(LIMIT).expect("both waits end");
     assert!(version.is_ok_and(|version| version > Some(0)), "the version needs no lock");
     assert_eq!(message, Ok(None), "the message could not be read");
 }
 
-/// A deadline that has passed is told although the word differs: a peer that changes it all the time holds nobody.
+/// A passed deadline is reported although the word differs: a peer that changes the word all the time blocks no caller.
 #[test]
-fn a_deadline_that_has_passed_is_told_whatever_the_word_holds() {
+fn a_passed_deadline_is_reported_whatever_the_word_holds() {
     let (word, past) = (Word::new(7), Instant::now());
     let shared = host(&object());
     for wake in [

@@ -1,4 +1,4 @@
-//! The library's threads take no signals: those are for the program around it.
+//! The library's threads take no signals, because signals are for the program.
 
 use crate::kit::{Sandbox, ran_alone};
 use std::fs;
@@ -8,7 +8,7 @@ use whorl::internal::mailbox_server::reply::Limits;
 use whorl::internal::mailbox_server::server::{Options, Server as Mailboxes};
 use whorl::{Sender, Server};
 
-/// What a thread must take, because it caused it itself or because the C library needs it.
+/// The signals that a thread must take, because it caused them itself or because the C library needs them.
 const TAKEN: [i32; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
 
@@ -28,8 +28,8 @@ fn threads() -> Vec<(String, u64)> {
     tasks.filter_map(named).collect()
 }
 
-/// A program that reads its signals from a signalfd blocks them in its own threads. The kernel gives a signal to any thread that
-/// does not block it, whose default action then ends the program.
+/// A program that reads its signals from a signalfd blocks them in its own threads. The kernel gives a signal to any
+/// thread that does not block it, and its default action then ends the program.
 #[test]
 fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     if ran_alone(module_path!(), "threads_of_the_library_block_every_signal_but_the_synchronous_ones") {
@@ -58,14 +58,14 @@ fn threads_of_the_library_block_every_signal_but_the_synchronous_ones() {
     let serving = std::thread::spawn(move || server.start()?.serve());
     let ours =
         |(name, _): &(String, u64)| ["control", "counter"].contains(&&**name) || name.starts_with("dipc ");
-    // Two control threads, a counter, two workers and a waker. A thread gets its name a moment after it was born.
+    // Two control threads, a counter, two workers and a waker. A thread gets its name a moment after it starts.
     while threads().iter().filter(|thread| ours(thread)).count() < 6 {
         std::thread::sleep(Duration::from_millis(1));
     }
     for (name, blocked) in threads().into_iter().filter(ours) {
         for signal in 1..=64 {
             let is_blocked = blocked >> (signal - 1) & 1 == 1;
-            // No thread can block these two; and the C library keeps the first real-time signals for itself.
+            // No thread can block these two, and the C library keeps the first real-time signals for itself.
             let is_ours = ![libc::SIGKILL, libc::SIGSTOP].contains(&signal) && !(32..=34).contains(&signal);
             if is_ours {
                 assert_eq!(is_blocked, !TAKEN.contains(&signal), "{name}: signal {signal}");

@@ -1,6 +1,7 @@
-//! `shell bench`: every part measures something on any machine, says it to people and to programs, and leaves nothing.
+//! `shell bench`: every part measures something on any machine, prints it as text and as JSON, and leaves nothing
+//! behind.
 //!
-//! How large a figure is says nothing here, where the machine is busy: only that it is there, and can be true.
+//! The machine is busy here, so these tests do not judge how large a figure is: only that it is there and possible.
 
 use crate::kit::*;
 use rustix::process::Signal;
@@ -10,7 +11,7 @@ use std::process::Command;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-/// A measurement in a directory of its own, which is also where its temporary files go.
+/// A measurement in a directory of its own, which also holds its temporary files.
 struct Bench {
     sandbox: Sandbox,
     _turn: MutexGuard<'static, ()>,
@@ -29,7 +30,7 @@ impl Bench {
         command
     }
 
-    /// What it measured, having left nothing.
+    /// Returns what it measured, and asserts that it left nothing.
     #[track_caller]
     fn measured(&self, words: &str) -> Value {
         let ended = start(&mut self.command(words)).end(LIMIT * 3);
@@ -38,7 +39,7 @@ impl Bench {
         ended.json()
     }
 
-    /// How many processes work here or below: servers have directories of their own.
+    /// How many processes work in this directory or below it. Servers have directories of their own.
     fn at_work(&self) -> usize {
         let here = self.sandbox.at("");
         let works =
@@ -55,7 +56,8 @@ impl Bench {
     }
 }
 
-/// Every case has figures of these parties, in this order, which can be true; others have a word of why not.
+/// Asserts that every case has possible figures of these contenders, in this order. Contenders without figures have a
+/// reason.
 #[track_caller]
 fn sane(cases: &[Value], whorl: &str) {
     for case in cases {
@@ -114,7 +116,8 @@ fn a_rate_alone_is_asked_of_the_ring_and_of_what_is_there() {
     histograms(&json, 3, 1000);
 }
 
-/// Percentiles ascend, and the histogram holds each message that counted at each receiver: nine tenths of those sent.
+/// Percentiles ascend. The histogram holds each message that counted at each receiver: nine tenths of the messages
+/// sent.
 #[track_caller]
 fn histograms(json: &Value, receivers: u64, rate: u64) {
     let all = json["lateness"].as_array().expect("an array");
@@ -155,7 +158,7 @@ fn timelines(json: &Value, receivers: usize) {
         let sent: u64 = sender.iter().sum();
         assert_eq!(sent, 14_000, "the schedule's 700 ms: {one}");
         assert!(readers.iter().all(|reader| reader.iter().sum::<u64>() == sent), "{one}");
-        // The pause itself is certain whatever else the machine does: slices without a message at its reader.
+        // The pause itself is certain on any machine: slices without a message at its reader.
         let slice = one["slice_ms"].as_u64().unwrap();
         let pause = one["pause_ms"].as_u64().unwrap() / slice;
         let longest = |counts: &[u64]| counts.split(|&count| count > 0).map(<[u64]>::len).max().unwrap_or(0);
@@ -192,7 +195,7 @@ fn mailboxes_are_measured_and_servers_that_are_not_there_are_named() {
     let json = bench.measured("dipc --quick --json");
     assert_eq!(cases(&json).len(), 8);
     sane(cases(&json), "whorl");
-    // Again where nothing is installed.
+    // Again without any tool installed.
     fs::create_dir(bench.sandbox.at("empty")).unwrap();
     let mut command = bench.command("dipc --quick --json");
     let ended = start(command.env("PATH", bench.sandbox.at("empty"))).end(LIMIT * 3);
@@ -250,7 +253,7 @@ fn without_a_name_all_four_are_measured() {
 }
 
 #[test]
-fn when_nobody_reads_any_more_it_ends_quietly() {
+fn a_bench_whose_output_is_closed_ends_quietly() {
     let bench = Bench::new();
     let mut script = bench.sandbox.script("\"$SHELL_BIN\" bench lock --seconds 90 | head -n 1");
     let ended = start(script.env("TMPDIR", bench.sandbox.at("tmp"))).end(LIMIT);
@@ -259,7 +262,7 @@ fn when_nobody_reads_any_more_it_ends_quietly() {
 }
 
 #[test]
-fn who_is_killed_takes_everybody_along() {
+fn a_killed_bench_leaves_no_process() {
     let bench = Bench::new();
     for words in ["ring --seconds 300", "copy --seconds 300", "dipc --seconds 300"] {
         let live = start(&mut bench.command(words));

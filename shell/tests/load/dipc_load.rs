@@ -1,5 +1,5 @@
-//! Many clients, many servers, many starts: ten thousand connections that do nothing, a thousand that drip, sixty-four
-//! servers that want one port, rounds of starting and stopping. With `WHORL_FAULTS_LONG` set more of each.
+//! Many clients, servers and starts: ten thousand idle connections, a thousand slow ones, sixty-four servers that want
+//! one port, rounds of starting and stopping. `WHORL_FAULTS_LONG` raises these counts.
 
 use crate::kit::machine::Lateness;
 use crate::kit::mailbox_server::{Server, expect, text};
@@ -93,7 +93,7 @@ fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
 }
 
 #[test]
-fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
+fn a_thousand_clients_that_send_a_byte_a_second_delay_no_other() {
     let _alone = crate::alone();
     let server = Server::start(&["4", "64", "0", "4"]);
     let noise = Lateness::measure();
@@ -101,8 +101,8 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     let drops: [&[u8]; 4] =
         [b"r            ", b"w 0 4000\ndripping", b"w 3\ntyped by hand", b"w 0 -\na pipe that drips"];
     whorl::internal::os::limits::raise_descriptor_limit();
-    let crowd = short_or_long(1000, 5000);
-    let slow: Vec<TcpStream> = (0..crowd).map(|_| server.connect()).collect();
+    let clients = short_or_long(1000, 5000);
+    let slow: Vec<TcpStream> = (0..clients).map(|_| server.connect()).collect();
     slow.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
     let mut gone = [0; 4];
     let end = AtomicBool::new(false);
@@ -112,7 +112,7 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
         for second in 0..13 {
             let started = Instant::now();
             for (mut stream, kind) in slow.iter().zip((0..4).cycle()) {
-                let _ = stream.write_all(&drops[kind][second..=second]); // some have been sent away by now
+                let _ = stream.write_all(&drops[kind][second..=second]); // the server has closed some by now
                 let mut line = [0; 16];
                 if let Ok(count @ 1..) = stream.read(&mut line) {
                     assert_eq!(text(&line[..count]), "bye idle\n");
@@ -128,14 +128,14 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     let grown = grown.load(Relaxed);
     let p99 = percentile(&times, 990);
     println!(
-        "{crowd} drip; sent away: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
+        "{clients} drip; closed: {gone:?}; {grown} KiB for them; others: p99 {p99:?}, noise {:?}",
         noise.worst()
     );
     // Half a line has 10 s. The data of the others began later, and have longer.
-    assert_eq!(gone, [crowd / 4, 0, 0, 0]);
-    // What this machine does to any thread counts for each that takes part: four clients and the server's workers.
+    assert_eq!(gone, [clients / 4, 0, 0, 0]);
+    // The lateness counts once for each thread that takes part: four clients and the server's workers.
     assert!(p99 < Duration::from_millis(50) + 6 * noise.worst(), "{p99:?}");
-    assert!(grown < 32 * crowd as u64, "{grown} KiB");
+    assert!(grown < 32 * clients as u64, "{grown} KiB");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn sixty_four_servers_want_one_port() {
         assert_eq!(won, 1, "round {round}");
         let server = Server { sandbox, port };
         expect(&mut server.connect(), "r 1\n", "data 1 0 0\n\n");
-        // Sixteen want to stop it; whoever comes too late finds nothing.
+        // Sixteen processes remove the server. A process that comes too late finds none.
         let remove = |_| server.sandbox.start(&format!("dipcrm {argument}"));
         let removers: Vec<_> = (0..16).map(remove).collect();
         let codes: Vec<_> = removers.into_iter().map(|remover| remover.end(LIMIT).code()).collect();

@@ -1,6 +1,6 @@
-//! The living are never taken for dead, whoever forks and however busy the machine is; and the dead are.
+//! A live process is never reported dead, however often it forks and however busy the machine is. A dead process is.
 //!
-//! `WHORL_FAULTS_LONG=1` asks a million times, on a machine with eight times as much work as processors.
+//! `WHORL_FAULTS_LONG=1` queries a million times, on a machine with eight times as much work as processors.
 
 use crate::kit::machine::{Background, Busy};
 use crate::kit::*;
@@ -20,7 +20,7 @@ fn queries() -> u64 {
     crate::kit::short_or_long(50_000, 1_000_000)
 }
 
-/// Forks and forks: children of this very process, which end at once, and programs.
+/// Forks all the time: children of this process, which end at once, and programs.
 fn forks() -> [Background; 2] {
     let bare = || {
         // SAFETY: the child makes no call but the one that ends it.
@@ -37,9 +37,10 @@ fn forks() -> [Background; 2] {
     [Background::start(Duration::ZERO, bare), Background::start(Duration::from_millis(1), program)]
 }
 
-/// Locks of this process, which forks all the time: its children inherit the descriptions and end, and the bytes stay held.
+/// Locks of this process, which forks all the time. Its children inherit the file descriptions and end, and the bytes
+/// stay locked.
 #[test]
-fn who_forks_all_the_time_is_not_taken_for_dead() {
+fn a_process_that_forks_all_the_time_is_not_reported_dead() {
     let _alone = crate::alone();
     let (segment, _ring) = Segment::create(Geometry::new(256, 8).unwrap()).unwrap();
     let held: Vec<_> = (0..8).map(|_| segment.byte_locks().unwrap()).collect();
@@ -53,14 +54,14 @@ fn who_forks_all_the_time_is_not_taken_for_dead() {
     let mut asked = 0u64;
     while asked < queries() || forks[0].done() < 50 {
         let seat = (asked % 8) as u32;
-        // Both ways of asking: looking, and trying to take the byte as a newcomer does.
+        // Both queries: looking at the byte, and trying to lock it as a joining receiver does.
         let dead =
             if asked.is_multiple_of(2) { !asking.is_held(seat) } else { asking.try_lock(seat) != Ok(false) };
         wrong += u64::from(dead);
         asked += 1;
     }
     eprintln!("{asked} questions during {} forks, {wrong} wrong answers", forks[0].done() + forks[1].done());
-    assert_eq!(wrong, 0, "living seats were taken for dead");
+    assert_eq!(wrong, 0, "live seats were reported dead");
     drop(forks);
     drop(held);
     assert!((0..8).all(|seat| !asking.is_held(seat)), "and the dead are dead");
@@ -74,10 +75,11 @@ fn control(pid: i32) -> PathBuf {
     descriptors.map(|entry| entry.path()).find(is_it).expect("its descriptor")
 }
 
-/// A sender and six receivers on a machine with eight times as much work as processors, two of the receivers stopped again
-/// and again: nobody is taken for dead, everybody gets everything, and then one is killed and is dead.
+/// A sender and six receivers on a machine with eight times as much work as processors, two of the receivers stopped
+/// again and again. No process is reported dead, and every receiver gets everything. Then one receiver is killed and is
+/// reported dead.
 #[test]
-fn a_busy_machine_kills_nobody() {
+fn a_busy_machine_causes_no_false_death() {
     let _alone = crate::alone();
     let sandbox = Sandbox::new();
     let mut send = sandbox.start_fed("send x --peers 6 --seats 8 --verify");
@@ -120,7 +122,7 @@ fn a_busy_machine_kills_nobody() {
         over.store(true, Relaxed);
     });
     eprintln!("{asked} questions and {} stops, {} wrong answers", stops.done(), wrong.load(Relaxed));
-    assert_eq!(wrong.load(Relaxed), 0, "the living were taken for dead");
+    assert_eq!(wrong.load(Relaxed), 0, "live processes were reported dead");
     drop(stops);
 
     let killed = receivers.pop().expect("six");
@@ -141,11 +143,11 @@ fn a_busy_machine_kills_nobody() {
     sandbox.nothing_left();
 }
 
-/// H9: whoever gets a dead sender's process id is not taken for it.
+/// H9: a process that gets a dead sender's process id is not taken for the sender.
 #[test]
-fn a_process_id_that_is_given_out_again_is_nobodys_life() {
+fn a_reused_process_id_does_not_make_a_dead_sender_alive() {
     let _alone = crate::alone();
-    const WHY: &str = "a namespace of process ids, in which the next one can be chosen, is not to be had";
+    const WHY: &str = "there is no pid namespace in which the next process id can be chosen";
     let sandbox = Sandbox::new();
     let script = "
         \"$SHELL_BIN\" send x --peers 9 </dev/null 2>/dev/null & sender=$!

@@ -1,6 +1,6 @@
-//! Too much work for the machine, signals all the time, a clock that jumps: slower, but nothing is lost.
+//! Too much work for the machine, signals all the time, a clock that jumps: all is slower, and nothing is lost.
 //!
-//! `WHORL_FAULTS_LONG=1` does ten times as much of it.
+//! `WHORL_FAULTS_LONG=1` does ten times as much.
 
 use crate::kit::machine::Busy;
 use crate::kit::*;
@@ -22,7 +22,7 @@ fn everything(sandbox: &Sandbox, along: &Along, length: usize) {
     sandbox.nothing_left();
 }
 
-/// H24: eight processes for each core compute without end, and whoever waits gets its turn all the same.
+/// H24: eight processes per core compute without end, and each process that waits still gets its turn.
 #[test]
 fn with_eight_times_as_much_work_as_processors_nothing_is_lost() {
     let _alone = crate::alone();
@@ -31,7 +31,7 @@ fn with_eight_times_as_much_work_as_processors_nothing_is_lost() {
     everything(&sandbox, &Along::new(), 4 << 20);
 }
 
-/// H24: who shares one processor with all others, and all of them with somebody who computes, gets on.
+/// H24: all processes share one processor with one that computes, and each of them makes progress.
 #[test]
 fn on_one_processor_nothing_is_lost() {
     let _alone = crate::alone();
@@ -40,7 +40,7 @@ fn on_one_processor_nothing_is_lost() {
     let allowed =
         first.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim();
     let one = allowed.split([',', '-']).next().expect("a processor");
-    // Commands are started by threads of ours, which hand their processors down.
+    // The threads of this test start the commands, which inherit the thread's processor.
     let pinned = std::process::Command::new("taskset").args(["-c", one, "true"]).status();
     if !pinned.is_ok_and(|status| status.success()) {
         return skip("one processor", "taskset is not there");
@@ -65,7 +65,8 @@ fn on_one_processor_nothing_is_lost() {
     sandbox.nothing_left();
 }
 
-/// H16: six kinds of signals, one every 100 us, at everybody: every call that can be interrupted is, again and again.
+/// H16: six kinds of signals, one every 100 us, to all processes. They interrupt every call that can be interrupted,
+/// again and again.
 #[test]
 fn in_a_storm_of_signals_nothing_is_lost() {
     let _alone = crate::alone();
@@ -96,7 +97,7 @@ fn whatever_the_clock_says_nothing_is_lost() {
     eprintln!("{jumps} jumps");
 }
 
-/// H22: a time limit is a second while the clock jumps by years, neither nothing nor for ever.
+/// H22: a time limit of a second ends after a second while the clock jumps by years.
 #[test]
 fn time_limits_do_not_look_at_the_clock_that_jumps() {
     let _alone = crate::alone();
@@ -116,7 +117,7 @@ fn time_limits_do_not_look_at_the_clock_that_jumps() {
         let begun = Instant::now();
         let mut command = sandbox.words(words);
         command.envs(along.iter().map(|(name, value)| (name, value)));
-        // That it ends at all within the test's own limit is the other half.
+        // The other half: it ends within the test's own limit.
         start(&mut command).end(LIMIT).has_code(code);
         assert!(begun.elapsed() >= Duration::from_secs(1), "{words} ended after {:?}", begun.elapsed());
     }

@@ -1,5 +1,5 @@
-//! What makes life hard for commands: a busy machine, signals all the time, a clock that jumps. And work for them to do
-//! meanwhile, of which nothing may be lost.
+//! Hard conditions for commands: a busy machine, signals all the time, a clock that jumps. And work for the commands,
+//! of which nothing may be lost.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
@@ -15,10 +15,10 @@ use std::process::{Command, Stdio};
 use std::thread::scope;
 use std::time::Duration;
 
-/// What every command of a test gets along: variables for its environment.
+/// Environment variables for every command of a test.
 pub type Along = Vec<(&'static str, String)>;
 
-/// The signals that a storm consists of.
+/// The signals of a storm.
 const STORM: [Signal; 6] =
     [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::CHILD, Signal::WINCH, Signal::URG];
 
@@ -39,7 +39,7 @@ pub fn storm(sandbox: &Sandbox) -> Background {
     })
 }
 
-/// Who was started with this runtime directory and has installed the handlers.
+/// The processes with this runtime directory that have installed the handlers.
 fn with_handlers(root: &Path) -> Vec<i32> {
     let ours = |pid: &i32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -55,7 +55,7 @@ fn with_handlers(root: &Path) -> Vec<i32> {
     all_pids().into_iter().filter(ours).filter(catches).collect()
 }
 
-/// A library to preload, with handlers for the signals of a storm; or why there is none.
+/// A library to preload, with handlers for the signals of a storm. The error says why there is none.
 pub fn handlers(sandbox: &Sandbox) -> Result<Along, &'static str> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/load/handlers.c");
     let library = sandbox.at("handlers.so");
@@ -66,7 +66,8 @@ pub fn handlers(sandbox: &Sandbox) -> Result<Along, &'static str> {
     }
 }
 
-/// A wall clock that jumps by up to a year back and forth, for every command that gets this along; or why there is none.
+/// A wall clock that jumps by up to a year, back and forth, for every command with this environment. The error says why
+/// there is none.
 pub fn jumps(sandbox: &Sandbox) -> Result<(Along, Background), &'static str> {
     const LIBRARY: &str = "/usr/$LIB/faketime/libfaketime.so.1"; // the loader knows what $LIB is
     let says = Command::new("date")
@@ -89,7 +90,7 @@ pub fn jumps(sandbox: &Sandbox) -> Result<(Along, Background), &'static str> {
     let jumping = Background::start(Duration::from_millis(3), move || {
         let days = crate::kit::next(&mut state) % 731;
         let text = if days > 365 { format!("+{}d", days - 365) } else { format!("-{days}d") };
-        // Whole or not at all: a half written offset is an error of the tool's.
+        // The file changes in one step, because the tool cannot read half an offset.
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &offset)).map_or(0, |()| 1)
     });
     Ok((along, jumping))
@@ -99,7 +100,7 @@ fn begin(sandbox: &Sandbox, along: &Along, words: &str) -> Running {
     start(sandbox.words(words).envs(along.iter().map(|(name, value)| (name, value))))
 }
 
-/// A file to eight receivers, by both transports: all of them have it.
+/// Copies a file to eight receivers, by both transports. All of them get it.
 pub fn copies(sandbox: &Sandbox, along: &Along, length: usize) {
     let bytes = noise(length, 5);
     sandbox.file("source", &bytes);
@@ -114,7 +115,7 @@ pub fn copies(sandbox: &Sandbox, along: &Along, length: usize) {
     }
 }
 
-/// A file from one sender to four receivers that are started by themselves, by both transports: all of them have it.
+/// Sends a file to four receivers that are started by themselves, by both transports. All of them get it.
 pub fn channels(sandbox: &Sandbox, along: &Along, length: usize) {
     let bytes = noise(length, 6);
     sandbox.file("source", &bytes);
@@ -126,13 +127,13 @@ pub fn channels(sandbox: &Sandbox, along: &Along, length: usize) {
             recv.end(LIMIT * 2).has_code(0);
             assert_holds(&sandbox.at(format!("out{i}")), &bytes);
         }
-        // That it waits for somebody, it may say.
+        // It may print that it waits for a receiver.
         send.end(LIMIT * 2).has_code(0);
     }
 }
 
-/// Two writers and two readers of two mailboxes, over the network: no write is lost, no message is torn, and versions only
-/// grow.
+/// Two writers and two readers of two mailboxes, over the network. No write is lost, no message is torn, and versions
+/// only grow.
 pub fn mailboxes(sandbox: &Sandbox, along: &Along, writes: u64) {
     let said = begin(sandbox, along, "dipc 2 1 0 1").end(LIMIT);
     said.silent_success();
@@ -188,7 +189,7 @@ impl Drop for Server<'_> {
     }
 }
 
-/// What the writer of a mailbox writes as its `version`th message: at most a packet.
+/// The message that the writer of a mailbox writes as version `version`: at most a packet.
 fn message(mailbox: u64, version: u64) -> Vec<u8> {
     noise(16 + version as usize % 900, mailbox << 32 | version)
 }

@@ -19,7 +19,7 @@ const LISTENER: u64 = u64::MAX - 1;
 
 /// The name is checked at every tenth tick.
 const TICKS_PER_CHECK: u32 = 10;
-/// How often a place is reclaimed before the ticks take over.
+/// How often to try to reclaim a place before the ticks take over.
 const MAX_RECLAIMS: u32 = 200;
 /// The control thread closes a connection that sends nothing for this long.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ struct Client {
     socket: Arc<CloseOnForkFd>,
     pid: u32,
     since: Instant,
-    /// It was granted what it needs to join.
+    /// The channel has granted it what it needs to join.
     granted: bool,
     place: Option<u32>,
 }
@@ -50,7 +50,7 @@ pub(super) struct Clients {
     pending: PendingPeers,
     next_id: u64,
     reclaims: Vec<Reclaim>,
-    /// There were no descriptors: the listener is not watched until the next tick.
+    /// There were no descriptors, so the listener is not watched until the next tick.
     is_paused: bool,
     ticks: u32,
     /// The name is gone, and this was logged.
@@ -80,7 +80,7 @@ impl Clients {
         }
     }
 
-    /// Returns whether places are still to be reclaimed.
+    /// Returns whether there are places to reclaim.
     pub(super) fn is_reclaiming(&self) -> bool {
         !self.reclaims.is_empty()
     }
@@ -113,7 +113,7 @@ impl Clients {
         }
     }
 
-    /// Accepts one connection. Returns false if there is none that can be accepted.
+    /// Accepts one connection. Returns `false` if no connection can be accepted.
     fn accept(&mut self, state: &ChannelState) -> bool {
         let (socket, peer) = match self.listener.accept() {
             Ok(Some(accepted)) => accepted,
@@ -143,7 +143,7 @@ impl Clients {
         true
     }
 
-    /// Puts the name back if another program has removed it, for instance one that cleans up.
+    /// Puts the name back if another program has removed it.
     fn keep_name(&mut self, state: &ChannelState) {
         if !self.listener.is_gone() {
             return;
@@ -166,7 +166,8 @@ impl Clients {
         self.is_paused = watch(&self.epoll, self.listener.as_fd(), LISTENER).is_err();
     }
 
-    /// Closes the connection of a client that takes no part yet, unless what it has sent meanwhile brings it further.
+    /// Closes the connection of a client that does not take part yet, unless it has sent something that brings it
+    /// further.
     fn make_room(&mut self, state: &ChannelState, id: u64) {
         let before = self.pending.is_granted(id);
         self.on_readable(state, id);
@@ -180,7 +181,8 @@ impl Clients {
         self.disconnect(state, id);
     }
 
-    /// Takes in what a client sent, and that it closed. Epoll reports again what is left after [`MAX_PACKETS`].
+    /// Reads a client's packets, and notices if it closed its connection. Epoll reports again what is left after
+    /// [`MAX_PACKETS`].
     fn on_readable(&mut self, state: &ChannelState, id: u64) {
         let mut packet = [0; RECORD];
         for _ in 0..MAX_PACKETS {
@@ -189,7 +191,7 @@ impl Clients {
                 Err(Errno::AGAIN) => return,
                 Ok(count) if count > 0 => match Record::decode(&packet[..count]) {
                     Ok(record) => self.on_record(state, id, record),
-                    // Another version perhaps: it reads this side's version in the answer.
+                    // Perhaps another version, which reads this side's version in the answer.
                     Err(_) => return self.refuse(state, id),
                 },
                 _ => return self.disconnect(state, id),
@@ -198,17 +200,17 @@ impl Clients {
     }
 
     fn on_record(&mut self, state: &ChannelState, id: u64, record: Record) {
-        match record.saying {
+        match record.message {
             ControlMessage::Join(start) => self.join(state, id, record, start),
             ControlMessage::Seated(place) => self.admit(state, id, place),
             ControlMessage::Armed => {
                 if let Some(Client { place: Some(place), socket, .. }) = self.clients.get(&id) {
                     state.transport.add_poll_waiter(*place, socket);
-                    // For what was published between its arming and now.
-                    self.send(id, ControlMessage::Told);
+                    // Because of messages that were published between its arming and now.
+                    self.send(id, ControlMessage::Changed);
                 }
             }
-            ControlMessage::Bye(how) => state.peers.update(id, |peer| peer.bye = Some(how)),
+            ControlMessage::Disconnect(how) => state.peers.update(id, |peer| peer.disconnected = Some(how)),
             ControlMessage::Status => {
                 let mut packet = Record::plain(ControlMessage::Report).encode().to_vec();
                 packet.extend(state.report().encode());
@@ -230,7 +232,7 @@ impl Clients {
             return;
         }
         let mut grant = state.transport.grant(start);
-        // Clients that take no part may hold the descriptors that this one needs.
+        // Clients that do not take part may hold the descriptors that this one needs.
         for other in self.pending.oldest_but(id) {
             if matches!(grant, Err(Refusal::Unable)) {
                 self.refuse(state, other);
@@ -246,7 +248,7 @@ impl Clients {
             grant.place.map(|place| state.transport.reclaim(place));
             return self.send(id, ControlMessage::Refused(Refusal::Over));
         }
-        let answer = Record::plain(grant.saying).encode();
+        let answer = Record::plain(grant.message).encode();
         let descriptors: Vec<_> = grant.descriptors.iter().map(AsFd::as_fd).collect();
         let is_sent = send_with_descriptors(&client.socket, &answer, &descriptors).is_ok();
         (client.granted, client.place) = (true, grant.place);
@@ -263,7 +265,7 @@ impl Clients {
         let Some(client) = client.filter(|client| client.granted && client.place.is_none()) else { return };
         client.place = Some(place);
         self.pending.remove(id);
-        // In one step for threads that count receivers: it may read everything the moment it is admitted.
+        // In one step, for threads that count receivers. The receiver may read everything as soon as it is admitted.
         let admit = |peer: &mut Peer| (peer.place, peer.joined) = (Some(place), state.transport.admit(place));
         state.peers.update(id, admit);
     }
@@ -280,7 +282,7 @@ impl Clients {
         let _ = epoll::delete(&self.epoll, &client.socket);
         match client.place {
             Some(place) => {
-                // Its own socket only: its seat may be another receiver's by now.
+                // Only its own socket, because another receiver may have its seat by now.
                 state.transport.remove_poll_waiter(place, &client.socket);
                 self.reclaims.push(Reclaim { id, place, attempts: 0 });
             }
@@ -294,7 +296,7 @@ impl Clients {
         }
     }
 
-    /// Tells a receiver that it is evicted, and then evicts it, so that a receiver that finds its stream cut knows why.
+    /// Sends a receiver the eviction message and then evicts it, so that a receiver whose stream is cut knows why.
     fn evict(&mut self, state: &ChannelState, place: u32) {
         let has_place = |client: &Client| client.granted && client.place == Some(place);
         for (id, _) in self.clients.iter().filter(|(_, client)| has_place(client)) {

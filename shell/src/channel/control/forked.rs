@@ -1,4 +1,4 @@
-//! Forked receivers, as the control thread watches them: their ends, their reports, and those that wait to be admitted.
+//! Forked receivers, as the control thread watches them: their ends, their reports, and their requests to be admitted.
 
 use crate::channel::control::peers::PeerTable;
 use crate::channel::control::state::ChannelState;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use std::sync::Arc;
 
-/// The longest report: with its number before it, it is one packet of a pipe.
+/// The most bytes of a report. With the number before it, it is one packet of a pipe.
 pub(crate) const MAX_REPORT: usize = 4096 - NUMBER;
 /// Bytes of the number.
 const NUMBER: usize = 8;
@@ -19,9 +19,10 @@ const NUMBER: usize = 8;
 const JOINED: u64 = u64::MAX - 1;
 const REPORTS: u64 = u64::MAX - 2;
 
-/// The pipe through which forked receivers report, each in one packet: its number, then the report.
+/// The pipe through which forked receivers report. Each report is one packet: the receiver's number, then the report.
 pub(crate) struct ReportPipe {
-    /// Kept from children: while one of them held this end, a full pipe would block the receivers of a killed sender for ever.
+    /// Children do not inherit this end. If one of them held it, a full pipe would block the receivers of a killed
+    /// sender without end.
     reader: CloseOnForkFd,
     writer: OwnedFd,
 }
@@ -32,7 +33,7 @@ impl ReportPipe {
         Ok(Self { reader: CloseOnForkFd::of(reader)?, writer })
     }
 
-    /// In a forked receiver: sends the report of receiver `id`. If the parent is gone, the report is dropped.
+    /// Sends the report of receiver `id`. A forked receiver calls this. If the parent is gone, the report is dropped.
     pub(crate) fn send(&self, id: u64, report: &[u8]) {
         let packet = [&id.to_le_bytes(), report].concat();
         while let Err(Errno::INTR) = rustix::io::write(&self.writer, &packet) {}
@@ -52,10 +53,10 @@ impl ReportPipe {
     }
 }
 
-/// What the control thread watches.
+/// The forked receivers that the control thread watches.
 pub(crate) struct ForkedPeers {
     pub reports: ReportPipe,
-    /// Signalled by a receiver that waits to be admitted, where the transport admits.
+    /// A receiver signals it when it waits to be admitted, if the transport admits receivers.
     pub joined: Option<Arc<EventFd>>,
     /// Called with the number of each receiver that ended without a report.
     pub on_lost: Box<dyn Fn(u64) + Send>,
@@ -64,7 +65,7 @@ pub(crate) struct ForkedPeers {
 /// Watches the forked receivers.
 pub(super) struct ForkedWatch {
     peers: ForkedPeers,
-    /// A descriptor for each receiver, readable once it has ended.
+    /// A descriptor for each receiver, which becomes readable when it ends.
     ends: Vec<OwnedFd>,
 }
 
@@ -103,7 +104,7 @@ impl ForkedWatch {
     }
 
     fn reap(&self, state: &ChannelState, epoll: &OwnedFd, id: u64) {
-        self.collect(state); // what it reported before it ended
+        self.collect(state); // the report that it sent before it ended
         let Some(has_reported) = state.peers.reap(id) else { return };
         let _ = epoll::delete(epoll, &self.ends[id as usize]);
         state.transport.reclaim(id as u32);

@@ -5,10 +5,10 @@
 //! | `thread` | the thread and its loop |
 //! | `clients` | the connections to a named channel |
 //! | `forked` | receivers that this process has forked |
-//! | `state` | what both of them share, and what is told of it |
+//! | `state` | the state of the channel, and the reports of it |
 //! | `peers` | the table of receivers, and how each ended |
 //! | `pending` | connections that have not joined yet |
-//! | `progress` | what the data thread tells the control thread |
+//! | `progress` | the data thread's counters for the control thread |
 //! | `rate` | bytes and messages per second |
 //! | `stall` | finds receivers that block the sender |
 

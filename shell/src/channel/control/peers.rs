@@ -1,4 +1,4 @@
-//! The table of a sender's receivers: what its control thread learns of them, and what its data thread waits for.
+//! The table of a sender's receivers: the control thread fills it, and the data thread waits for changes of it.
 
 use crate::os::event_fd::EventFd;
 use crate::os::fork::{Child, Ending};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Peer {
     /// The number of its connection, or of the forked child, from 0.
     pub id: u64,
-    /// Its process id; 0 when unknown.
+    /// Its process id; 0 if unknown.
     pub pid: u32,
     /// The run of a program that it belongs to.
     pub token: Token,
@@ -28,9 +28,9 @@ pub(crate) struct Peer {
     pub joined: bool,
     /// Whether it was evicted for being too slow.
     pub evicted: bool,
-    /// What it said before it disconnected.
-    pub bye: Option<DisconnectReason>,
-    /// Its process, where this process forked it.
+    /// The reason that it gave before it disconnected.
+    pub disconnected: Option<DisconnectReason>,
+    /// Its process, if this process forked it.
     pub process: Option<ForkedProcess>,
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct ForkedProcess {
 }
 
 impl Peer {
-    /// A receiver that was admitted to join under this number.
+    /// Returns a receiver that was admitted to join under this number.
     pub(crate) fn new(id: u64, pid: u32, token: Token, place: Option<u32>) -> Self {
         let joined = place.is_some();
-        Self { id, pid, token, place, joined, evicted: false, bye: None, process: None }
+        Self { id, pid, token, place, joined, evicted: false, disconnected: None, process: None }
     }
 
-    /// A receiver that this process forked.
+    /// Returns a receiver that this process forked.
     pub(crate) fn forked(id: u64, child: Child, place: Option<u32>) -> Self {
         let process = Some(ForkedProcess { child, report: None, ended: None });
         let pid = process.as_ref().map_or(0, |process| process.child.pid().as_raw_pid() as u32);
@@ -63,34 +63,34 @@ impl Peer {
         self.process.as_ref().is_some_and(|process| process.ended.is_some())
     }
 
-    /// Returns whether it is one of those that are sent to.
+    /// Returns whether the sender sends to it.
     fn takes_part(&self) -> bool {
         self.joined && !self.evicted && !self.has_ended()
     }
 }
 
-/// What became of the receivers that took part and are gone.
+/// How the receivers that took part have ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerSummary {
-    /// Receivers that have everything.
+    /// Receivers that have the whole stream.
     pub done: u64,
     /// Receivers that left before the end.
     pub left: u64,
-    /// Receivers that failed on their own side: their process ids.
+    /// The process ids of receivers that failed on their own side.
     pub failed: Vec<u32>,
-    /// Receivers that disconnected without a word: their process ids.
+    /// The process ids of receivers that disconnected without a reason.
     pub lost: Vec<u32>,
-    /// Receivers that were evicted for being too slow: their process ids.
+    /// The process ids of receivers that were evicted for being too slow.
     pub evicted: Vec<u32>,
 }
 
 impl PeerSummary {
-    /// Counts a receiver, which is gone if `gone`.
+    /// Counts a receiver. `gone` means that it is gone.
     fn count(&mut self, peer: &Peer, gone: bool) {
-        match peer.bye {
+        match peer.disconnected {
             _ if !peer.joined => {}
-            // Even if it was evicted meanwhile: everything had reached it.
+            // Even if it was evicted later, because it had everything.
             Some(DisconnectReason::Done) => self.done += 1,
             _ if peer.evicted => remember(&mut self.evicted, peer.pid),
             Some(DisconnectReason::Left) => self.left += 1,
@@ -114,7 +114,7 @@ pub(crate) struct PeerTable {
     state: Mutex<State>,
     changed: Condvar,
     asked_to_stop: AtomicBool,
-    /// Readable once the data thread should stop its wait for the source.
+    /// It becomes readable when the data thread should stop its wait for the source.
     cancel: EventFd,
     clients: Option<Arc<ClientCounter>>,
 }
@@ -122,18 +122,19 @@ pub(crate) struct PeerTable {
 /// Counts the runs of a client, each of which may connect several times.
 #[derive(Default)]
 pub(crate) struct ClientCounter {
-    /// By run: its open connections, and whether it took something.
+    /// For each run: its open connections, and whether it took something.
     open: Mutex<HashMap<Token, (u32, bool)>>,
     served: AtomicU64,
 }
 
 impl ClientCounter {
-    /// A run has opened a connection.
+    /// Counts a connection that a run has opened.
     pub(crate) fn connected(&self, run: Token) {
         self.lock().entry(run).or_default().0 += 1;
     }
 
-    /// A run has closed a connection, through which it took something or not. A run is served once it closed its last one.
+    /// Counts a connection that a run has closed. `took`: the run took something through it. A run is served when it
+    /// has closed its last connection.
     pub(crate) fn disconnected(&self, run: Token, took: bool) {
         let mut open = self.lock();
         let Some(client) = open.get_mut(&run) else { return };
@@ -141,11 +142,11 @@ impl ClientCounter {
         if client.0 == 0 {
             let took = client.1;
             open.remove(&run);
-            self.served.fetch_add(took.into(), Ordering::Relaxed); // Relaxed: a count, which callers read again and again
+            self.served.fetch_add(took.into(), Ordering::Relaxed); // Relaxed: a count, which callers read repeatedly
         }
     }
 
-    /// Returns how many runs took something and have closed their connections.
+    /// Returns how many runs took something and have closed all their connections.
     pub(crate) fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
@@ -165,11 +166,11 @@ pub(crate) enum WaitEnd {
 
 /// The most process ids of one kind in a [`PeerSummary`].
 const MAX_PIDS: usize = 1024;
-/// How long a forked receiver may take to heed SIGTERM before it is killed.
+/// How long a forked receiver may take to end after SIGTERM, before it is killed.
 const TERM_GRACE: Duration = Duration::from_secs(1);
 
 impl PeerTable {
-    /// A table without receivers; `clients` counts the runs that they belong to.
+    /// Returns a table without receivers. `clients` counts the runs that they belong to.
     pub(crate) fn new(clients: Option<Arc<ClientCounter>>) -> Result<Self, Errno> {
         let (state, changed) = (Mutex::default(), Condvar::new());
         Ok(Self { state, changed, asked_to_stop: AtomicBool::new(false), cancel: EventFd::new()?, clients })
@@ -192,7 +193,7 @@ impl PeerTable {
         true
     }
 
-    /// Changes what is known of a receiver.
+    /// Changes the entry of a receiver.
     pub(crate) fn update(&self, id: u64, change: impl FnOnce(&mut Peer)) {
         if let Some(peer) = self.lock().peers.iter_mut().find(|peer| peer.id == id) {
             change(peer);
@@ -200,7 +201,7 @@ impl PeerTable {
         self.changed.notify_all();
     }
 
-    /// Notes that the forked receivers at these places take part; `places` ascends.
+    /// Records that the forked receivers at these places take part. `places` ascends.
     pub(crate) fn join_forked(&self, places: &[u32]) {
         for peer in &mut self.lock().peers {
             let place = peer.id as u32;
@@ -222,7 +223,7 @@ impl PeerTable {
             .collect()
     }
 
-    /// Stores what a forked receiver reported.
+    /// Stores the report of a forked receiver.
     pub(crate) fn set_report(&self, id: u64, report: Vec<u8>) {
         let mut state = self.lock();
         let peer = usize::try_from(id).ok().and_then(|id| state.peers.get_mut(id));
@@ -231,7 +232,7 @@ impl PeerTable {
         }
     }
 
-    /// Reaps a forked receiver if it has ended. Returns whether it had reported; `None` if it has not ended.
+    /// Reaps a forked receiver if it has ended. Returns whether it had reported, or `None` if it has not ended.
     pub(crate) fn reap(&self, id: u64) -> Option<bool> {
         let mut state = self.lock();
         let process = state.peers.get_mut(id as usize)?.process.as_mut()?;
@@ -250,7 +251,7 @@ impl PeerTable {
         state.summary.count(&peer, true);
         drop(state);
         if let Some(clients) = &self.clients {
-            clients.disconnected(peer.token, peer.bye == Some(DisconnectReason::Done));
+            clients.disconnected(peer.token, peer.disconnected == Some(DisconnectReason::Done));
         }
         self.changed.notify_all();
         Some(peer)
@@ -271,7 +272,7 @@ impl PeerTable {
         self.lock().peers.iter().any(Peer::takes_part)
     }
 
-    /// Returns what became of the receivers that are gone, or have said that they will be.
+    /// Returns how the receivers have ended that are gone, or that have announced it.
     pub(crate) fn summary(&self) -> PeerSummary {
         let state = self.lock();
         let mut summary = state.summary.clone();
@@ -289,11 +290,12 @@ impl PeerTable {
         self.wait(deadline, |state| !state.peers.iter().any(Peer::takes_part))
     }
 
-    /// Waits until every receiver that takes part has disconnected or said goodbye; none may join from then on. A receiver
-    /// that was granted a place and has not occupied it may still read everything, but is not waited for.
+    /// Waits until every receiver that takes part has disconnected or announced that. No receiver may join from then
+    /// on. A receiver that was granted a place and has not occupied it may still read everything, but this does not
+    /// wait for it.
     pub(crate) fn wait_parted(&self, deadline: Option<Instant>) -> Result<(), WaitEnd> {
         self.wait(deadline, |state| {
-            state.over = state.peers.iter().all(|peer| peer.bye.is_some() || !peer.takes_part());
+            state.over = state.peers.iter().all(|peer| peer.disconnected.is_some() || !peer.takes_part());
             state.over
         })
     }

@@ -51,12 +51,12 @@ impl PendingPeers {
         oldest(&self.unknown, MAX_UNKNOWN).or_else(|| oldest(&self.granted, MAX_GRANTED))
     }
 
-    /// Returns the oldest connections that were granted nothing, without `id`: as many as hold the descriptors of one grant.
+    /// Returns the oldest connections without a grant, except `id`: as many as hold the descriptors of one grant.
     pub(super) fn oldest_but(&self, id: u64) -> Vec<u64> {
         self.unknown.iter().copied().filter(|&other| other != id).take(ENOUGH).collect()
     }
 
-    /// Returns the oldest of all, first those that were granted nothing.
+    /// Returns the oldest connection. Connections without a grant come first.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.unknown.first().or_else(|| self.granted.first()).copied()
     }

@@ -1,15 +1,15 @@
-//! What the data thread tells the control thread. Plain counters, which order nothing.
+//! The data thread's state for the control thread: plain counters, which order nothing.
 
 use crate::registry::status::Phase;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// How a sender is doing.
+/// The progress of a sender.
 #[derive(Default)]
 pub(crate) struct SendStatus {
     sent: AtomicU64,
     /// Messages and holes, modulo 2^32.
     messages: AtomicU32,
-    /// The length of the source and 1, or 0 where the length is unknown.
+    /// The length of the source plus 1, or 0 if the length is unknown.
     total: AtomicU64,
     waiting: AtomicBool,
     wanted: AtomicU32,
@@ -39,17 +39,17 @@ impl SendStatus {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Stores how many bytes there are to send, where that is known.
+    /// Stores the number of bytes to send, if it is known.
     pub(crate) fn set_total(&self, total: Option<u64>) {
         self.total.store(total.map_or(0, |total| total.saturating_add(1)), Ordering::Relaxed);
     }
 
-    /// Returns how many bytes there are to send, where that is known.
+    /// Returns the number of bytes to send, if it is known.
     pub(crate) fn total(&self) -> Option<u64> {
         self.total.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Runs something that may wait for receivers.
+    /// Runs a function that may wait for receivers.
     pub(crate) fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.waiting.store(true, Ordering::Relaxed);
         let result = wait();
@@ -72,13 +72,13 @@ impl SendStatus {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Notes that the sender has begun. With `needs_receivers` it ends once no receiver takes part.
+    /// Records that the sender has begun. With `needs_receivers` it ends when no receiver takes part.
     pub(crate) fn begin(&self, needs_receivers: bool) {
         self.begun.store(true, Ordering::Relaxed);
         self.needs_receivers.store(needs_receivers, Ordering::Relaxed);
     }
 
-    /// Returns whether the sender ends once no receiver takes part.
+    /// Returns whether the sender ends when no receiver takes part.
     pub(crate) fn needs_receivers(&self) -> bool {
         self.needs_receivers.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! How fast a number grows, from regular looks at it.
+//! The rate at which a number grows, from regular updates.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,14 @@ impl Default for Rate {
 }
 
 impl Rate {
-    pub(super) fn look(&mut self, sent: u64) {
+    pub(super) fn update(&mut self, sent: u64) {
         if self.since.elapsed() >= Duration::from_secs(1) {
             *self = Self { last: self.of(sent), since: Instant::now(), then: sent };
         }
     }
 
-    /// The rate now: of the second under way once it says something, else of the last whole one.
+    /// Returns the current rate: of the current second when it is long enough, and of the last whole second before
+    /// that.
     pub(super) fn of(&self, sent: u64) -> u64 {
         let elapsed = self.since.elapsed();
         if elapsed < Duration::from_millis(500) && self.last > 0 {
@@ -33,7 +34,7 @@ impl Rate {
     }
 }
 
-/// The total of messages, from a count that wraps. At ten looks a second the count cannot wrap unseen.
+/// The total of messages, from a count that wraps. With ten updates a second, no wrap is missed.
 #[derive(Default)]
 pub(in crate::channel) struct Messages {
     seen: u32,
@@ -42,10 +43,10 @@ pub(in crate::channel) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn look(&mut self, count: u32) {
+    pub(super) fn update(&mut self, count: u32) {
         self.total = self.with(count);
         self.seen = count;
-        self.rate.look(self.total);
+        self.rate.update(self.total);
     }
 
     /// Returns the total, at this value of the count.
@@ -70,7 +71,7 @@ mod tests {
             [(0, 0), (7, 7), (u32::MAX, u64::from(u32::MAX)), (4, (1 << 32) + 4), (4, (1 << 32) + 4)]
         {
             assert_eq!(messages.with(count), total);
-            messages.look(count);
+            messages.update(count);
         }
     }
 }

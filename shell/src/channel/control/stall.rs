@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How far the receiver at each place was when it last moved, and when that was.
+/// The position of each receiver when it last moved, and the time of that, by place.
 pub(crate) struct StallDetector<M> {
     seen: HashMap<u32, (M, Instant)>,
 }
@@ -13,8 +13,8 @@ impl<M: PartialEq> StallDetector<M> {
         Self { seen: HashMap::new() }
     }
 
-    /// Takes in how far the receivers are that block the sender now, by place. Returns the places of those that have not moved
-    /// for `limit`.
+    /// Updates the positions of the receivers that block the sender now, by place. Returns the places of those that
+    /// have not moved for `limit`.
     pub(crate) fn overdue(&mut self, limit: Duration, blocking: impl Iterator<Item = (u32, M)>) -> Vec<u32> {
         let mut now = HashMap::new();
         for (place, mark) in blocking {

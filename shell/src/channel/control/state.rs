@@ -1,11 +1,11 @@
-//! What the control thread knows of its channel, and tells others.
+//! What the control thread knows of its channel, and what it reports to other processes.
 
 use crate::channel::control::peers::{Peer, PeerTable};
 use crate::channel::control::progress::SendStatus;
 use crate::channel::control::rate::{Messages, Rate};
 use crate::channel::transport::{Lag, Transport};
 use crate::registry::protocol::DisconnectReason;
-use crate::registry::status::{Participant, PeerState, Phase, Report};
+use crate::registry::status::{PeerState, Phase, ReceiverStatus, Report};
 use std::sync::Arc;
 
 /// The state of a channel at one moment.
@@ -13,14 +13,14 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// Bytes sent.
     pub sent: u64,
-    /// Bytes there are to send, where that is known.
+    /// Bytes to send in all; `None` if that is not known.
     pub total: Option<u64>,
     /// Whether the sender waits for its receivers.
     pub waiting: bool,
     /// How many receivers the sender waits for before it begins; `None` once it has begun.
     pub wanted: Option<u32>,
-    /// The receivers, in the order they came. Those of a copy stay in the list when they end.
-    pub participants: Vec<Participant>,
+    /// The receivers, in the order of joining. Those of a copy stay in the list when they end.
+    pub receivers: Vec<ReceiverStatus>,
 }
 
 /// A function that the control thread calls ten times a second, and once at the end.
@@ -40,10 +40,10 @@ impl ChannelState {
         Self { transport, peers, status, rate: Rate::default(), messages: Messages::default() }
     }
 
-    /// Takes in what was sent since the last call.
+    /// Updates the rates with what was sent since the last call.
     pub(super) fn update_rates(&mut self) {
-        self.rate.look(self.status.sent());
-        self.messages.look(self.status.messages());
+        self.rate.update(self.status.sent());
+        self.messages.update(self.status.messages());
     }
 
     /// Wakes the data thread if it needs receivers and none takes part any more.
@@ -59,7 +59,7 @@ impl ChannelState {
             total: self.status.total(),
             waiting: self.status.is_waiting(),
             wanted: (self.status.phase() == Phase::Waiting).then(|| self.status.wanted()),
-            participants: self.participants(),
+            receivers: self.receivers(),
         }
     }
 
@@ -67,8 +67,8 @@ impl ChannelState {
         let messages = self.messages.with(self.status.messages());
         Report {
             kind: self.transport.kind(),
-            stage: self.status.phase(),
-            way: self.transport.transport_kind(),
+            phase: self.status.phase(),
+            transport: self.transport.transport_kind(),
             wanted: self.status.wanted(),
             memory: self.transport.memory(),
             sent: self.status.sent(),
@@ -77,25 +77,25 @@ impl ChannelState {
             message_rate: self.messages.rate(messages),
             waits: self.status.is_waiting(),
             connections: 0,
-            participants: self.participants(),
+            receivers: self.receivers(),
         }
     }
 
-    fn participants(&self) -> Vec<Participant> {
-        let state = |peer: &Peer| match (peer.bye, peer.place) {
+    fn receivers(&self) -> Vec<ReceiverStatus> {
+        let state = |peer: &Peer| match (peer.disconnected, peer.place) {
             (Some(DisconnectReason::Done), _) => (PeerState::Done, Lag::default()),
             _ if peer.has_ended() => (PeerState::Done, Lag::default()),
             _ if peer.evicted => (PeerState::Evicted, Lag::default()),
             (_, Some(place)) => match self.transport.peer_state(place) {
-                // A forked receiver gives its seat back before it completes its file.
+                // A forked receiver releases its seat before it completes its file.
                 (PeerState::Done, lag) if peer.process.is_some() => (PeerState::Live, lag),
                 state => state,
             },
             (_, None) => (PeerState::Joining, Lag::default()),
         };
         self.peers.map(|peer| {
-            let (standing, lag) = state(peer);
-            Participant { pid: peer.pid, standing, behind: lag.bytes, fill: lag.fill }
+            let (state, lag) = state(peer);
+            ReceiverStatus { pid: peer.pid, state, behind: lag.bytes, fill: lag.fill }
         })
     }
 }

@@ -1,6 +1,6 @@
-//! The control thread of a sender: it serves the connections of a named channel, or watches forked receivers. It admits
-//! receivers, reclaims the places of dead ones, and wakes the data thread. So a kill is noticed within a millisecond, also
-//! while the data thread waits in `read`.
+//! The control thread of a sender. It serves the connections of a named channel, or watches forked receivers. It admits
+//! receivers, reclaims the places of dead ones, and wakes the data thread. So a kill is noticed within a millisecond,
+//! even while the data thread waits in `read`.
 
 use crate::channel::control::clients::Clients;
 use crate::channel::control::forked::{ForkedPeers, ForkedWatch};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The receivers of a channel, by the way they come to it.
+/// The receivers of a channel, by the way they join.
 pub(crate) enum Receivers {
     /// Processes that find the channel by its name.
     Named(Listener),
@@ -32,7 +32,7 @@ enum Source {
     Forked(ForkedWatch),
 }
 
-/// The handle of the control thread. Dropping it ends the thread and gives the name back.
+/// The handle of the control thread. Dropping it ends the thread and releases the name.
 pub(crate) struct ControlThread {
     end: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
@@ -42,14 +42,14 @@ const END: u64 = u64::MAX;
 
 /// How often the thread observes, sweeps, and checks the name.
 const TICK: Duration = Duration::from_millis(100);
-/// How often it tries to reclaim a place that a receiver has just left.
+/// How often it tries to reclaim the place of a receiver that has just left.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(1);
 
 impl ControlThread {
-    /// Starts the thread. It belongs to this process, so forks come before it.
+    /// Starts the thread. The process must fork before this, because the thread exists only in this process.
     ///
     /// # Errors
-    /// A system call that failed.
+    /// A system call failed.
     pub(crate) fn start(
         receivers: Receivers,
         transport: Arc<dyn Transport>,
@@ -83,7 +83,7 @@ impl Drop for ControlThread {
 }
 
 struct ControlLoop {
-    /// Dropped first: a process that connects from then on finds no sender, and waits for the next one.
+    /// Dropped first. A process that connects after that finds no sender, and waits for the next one.
     source: Source,
     epoll: Arc<OwnedFd>,
     state: ChannelState,
@@ -100,7 +100,7 @@ impl ControlLoop {
                 Source::Clients(clients) if clients.is_reclaiming() => RECLAIM_INTERVAL,
                 _ => TICK,
             };
-            // An interrupted wait is one without events.
+            // An interrupted wait counts as a wait without events.
             let count = epoll::wait(&self.epoll, &mut events, Some(&timespec(nap))).unwrap_or(0);
             for event in &events[..count] {
                 let data = event.data;

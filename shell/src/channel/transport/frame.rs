@@ -1,4 +1,4 @@
-//! What travels over a socket: frames of a 16-byte head and, for bytes, as many bytes as it says.
+//! The frames of a stream over a socket: a head of 16 bytes, and for a frame of bytes as many bytes as the head says.
 //!
 //! ```text
 //! head   0..4 length   4..8 kind   8..16 argument        little-endian
@@ -17,11 +17,11 @@ pub(crate) const END_BODY: usize = 17;
 /// A head, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Head {
-    /// This many bytes follow.
+    /// A frame of this many bytes, which follow.
     Bytes(u32),
-    /// This many zero bytes, which are not sent.
+    /// A hole of this many zero bytes, which are not sent.
     Hole(u64),
-    /// The stream is over, and has this many bytes; a checksum follows.
+    /// The end of a stream of this many bytes. A checksum follows.
     End(u64),
 }
 
@@ -40,7 +40,7 @@ impl Head {
         head
     }
 
-    /// Decodes a head; returns `None` for bytes that no sender writes.
+    /// Decodes a head. Returns `None` for bytes that no sender writes.
     pub(crate) fn decode(head: &[u8; HEAD]) -> Option<Self> {
         let (length, rest) = head.split_first_chunk::<4>()?;
         let (kind, rest) = rest.split_first_chunk::<4>()?;

@@ -6,18 +6,18 @@ use crate::channel::transport::ring_receiver::RingReceiver;
 use crate::channel::transport::stream::Stream;
 use crate::registry::Client;
 
-/// Where a receiver's bytes come from.
+/// The source of a receiver's bytes.
 pub(crate) enum Incoming {
     Ring(RingReceiver),
     Stream(Stream),
 }
 
 impl Incoming {
-    /// Hands the next payload to `take`, which has it only while it runs. A payload that `take` refuses is handed to the
-    /// next call. `client` is the connection to the sender's control thread, where there is one.
+    /// Passes the next payload to `take`, which may use it only while it runs. If `take` refuses a payload, the next
+    /// call passes it again. `client` is the connection to the sender's control thread, if there is one.
     ///
     /// # Blocking
-    /// As `deadline` says: for the sender, which may send, end, evict this receiver, or die.
+    /// Until `deadline`, for the sender, which may send, end, evict this receiver, or die.
     ///
     /// # Errors
     /// The error of `take`, or the reason that nothing more arrives.

@@ -1,4 +1,4 @@
-//! One piece of a stream as it arrived, still where it lies.
+//! A received piece of a stream, still in its slot or buffer.
 
 use crate::os::file::write_raw;
 use rustix::fd::BorrowedFd;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use whorl_core::error::End;
 use whorl_core::ring::ByteReader;
 
-/// What arrived.
+/// A received piece of a stream.
 pub(crate) enum Payload<'a> {
     /// Bytes in this process's own memory.
     Bytes(&'a [u8]),
@@ -23,17 +23,17 @@ pub(crate) enum Taken<T> {
     End(End),
 }
 
-/// Until when a receiving call waits for a payload.
+/// How long a receiving call waits for a payload.
 #[derive(Clone, Copy)]
 pub(crate) enum Deadline {
-    /// Not at all.
+    /// It does not wait.
     Now,
-    /// Until this moment; `None` is without a limit.
+    /// Until this time. `None` has no limit.
     Until(Option<Instant>),
 }
 
 impl Payload<'_> {
-    /// Returns how many bytes of the stream it stands for, holes included.
+    /// Returns how many bytes of the stream this is, holes included.
     pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Hole(length) => *length,
@@ -41,7 +41,7 @@ impl Payload<'_> {
         }
     }
 
-    /// Returns how many bytes are stored: none of a hole.
+    /// Returns how many bytes are stored. A hole stores none.
     pub(crate) fn stored(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
@@ -60,11 +60,11 @@ impl Payload<'_> {
         address.is_multiple_of(alignment)
     }
 
-    /// Writes the stored bytes after the first `done`: to position `at` of a file, or to a stream. Returns how many the
-    /// kernel took.
+    /// Writes the stored bytes after the first `done`: to position `at` of a file, or to a stream. Returns how many
+    /// bytes the kernel accepted.
     ///
     /// # Blocking
-    /// As the descriptor does.
+    /// Blocks if the descriptor does.
     ///
     /// # Errors
     /// The error of the system call.

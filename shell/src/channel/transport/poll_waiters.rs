@@ -1,4 +1,4 @@
-//! Receivers that sleep in event loops of their own, and are told of news over their sockets.
+//! Receivers that sleep in event loops of their own, which are notified over their sockets.
 
 use crate::os::close_on_fork::CloseOnForkFd;
 use crate::os::socket::send_with_descriptors;
@@ -18,11 +18,11 @@ pub(crate) struct PollWaiters {
 impl PollWaiters {
     pub(super) fn add(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         self.lock().insert(place, socket.clone());
-        // Relaxed: the caller tells the receiver to check again afterwards.
+        // Relaxed: the caller notifies the receiver afterwards, so it checks again.
         self.any.store(true, Ordering::Relaxed);
     }
 
-    /// Forgets a receiver that would be told over this socket.
+    /// Removes a receiver that would be notified over this socket.
     pub(super) fn remove(&self, place: u32, socket: &Arc<CloseOnForkFd>) {
         let mut sockets = self.lock();
         if sockets.get(&place).is_some_and(|known| Arc::ptr_eq(known, socket)) {
@@ -31,14 +31,15 @@ impl PollWaiters {
         self.any.store(!sockets.is_empty(), Ordering::Relaxed);
     }
 
-    /// Tells the receivers for which `is_asleep` is true. It does not wait: a receiver with a full socket was told.
+    /// Notifies the receivers for which `is_asleep` returns true. Never waits. A receiver with a full socket has a
+    /// notification already.
     pub(super) fn notify(&self, is_asleep: impl Fn(u32) -> bool) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
         for (place, socket) in self.lock().iter() {
             if is_asleep(*place) {
-                let _ = send_with_descriptors(socket, &Record::plain(ControlMessage::Told).encode(), &[]);
+                let _ = send_with_descriptors(socket, &Record::plain(ControlMessage::Changed).encode(), &[]);
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The ring on the sender's side, for the control thread: it grants the segment, admits, reclaims, and evicts.
+//! The ring on the sender's side, for the control thread: it grants the segment, and admits, reclaims and evicts
+//! receivers.
 
 use crate::channel::control::progress::SendStatus;
 use crate::channel::control::stall::StallDetector;
@@ -29,7 +30,7 @@ pub(crate) struct RingTransport {
     evict_after: Option<Duration>,
     /// The process and the lag of each receiver for which the sender waits.
     stalls: Mutex<StallDetector<(u32, u64)>>,
-    /// Where the next receiver looks for a seat first.
+    /// The seat that the next receiver tries first.
     hint: AtomicU32,
 }
 
@@ -85,14 +86,14 @@ impl Transport for RingTransport {
             self.segment.objects().map(|object| CloseOnForkFd::open(|| object.try_clone_to_owned()));
         let descriptors = objects.into_iter().collect::<Result<_, _>>().map_err(|_| Refusal::Unable)?;
         let hint = self.hint.fetch_add(1, Ordering::Relaxed) % self.geometry.seats();
-        Ok(JoinGrant { saying: ControlMessage::Ring(hint), descriptors, place: None })
+        Ok(JoinGrant { message: ControlMessage::Ring(hint), descriptors, place: None })
     }
 
     fn admit(&self, seat: u32) -> bool {
         match self.membership.admit(seat) {
             Admission::Admitted => true,
             Admission::Refused => false,
-            // Decided already, when another client named this seat.
+            // Decided already, because another client named this seat.
             Admission::Nothing => {
                 self.membership.status_of(seat).is_some_and(|status| status.state == State::Active)
             }
@@ -134,7 +135,7 @@ impl Transport for RingTransport {
         self.membership.reclaim_dead();
         let Some(evict_after) = self.evict_after else { return Vec::new() };
         let mut stalls = unpoisoned(&self.stalls);
-        // While the sender waits the tail stands still, so a receiver whose lag does not shrink does not move.
+        // While the sender waits, the tail does not move. So a receiver whose lag stays the same does not move either.
         let blocking = self
             .membership
             .status()

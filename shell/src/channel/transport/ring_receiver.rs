@@ -9,26 +9,28 @@ use whorl_core::error::ReadError;
 use whorl_core::host::Host;
 use whorl_core::ring::{Batch, ByteReader, Frame, Kind, Parts, Receiver as CoreReceiver};
 
-/// A seat in a ring. Fields are dropped in this order: the receiver leaves its seat, and then gives the seat's byte back.
+/// A seat in a ring. The fields are dropped in this order: the receiver leaves its seat, and then unlocks the seat's
+/// byte.
 pub(crate) struct RingReceiver {
     receiver: CoreReceiver<SharedRing>,
     _seat: ByteLocks,
-    /// For rings that evict: what was copied out of the ring before the receiver knew that it was whole.
+    /// For rings that evict: a copy of a message, made before the receiver has checked that it is whole.
     scratch: Vec<u8>,
 }
 
 impl RingReceiver {
-    /// A receiver that was admitted; `seat` holds the byte of its seat.
+    /// Returns a receiver that was admitted. `seat` holds the byte of its seat.
     pub(crate) fn new(receiver: CoreReceiver<SharedRing>, seat: ByteLocks) -> Self {
         Self { receiver, _seat: seat, scratch: Vec::new() }
     }
 
-    /// The ring.
+    /// Returns the ring.
     pub(crate) fn ring(&self) -> &SharedRing {
         self.receiver.parts()
     }
 
-    /// Announces that this receiver is about to sleep in an event loop. False: there is something to receive.
+    /// Announces that this receiver is about to sleep in an event loop. Returns `false` if there is something to
+    /// receive.
     pub(crate) fn arm(&mut self) -> Result<bool, ReceiveError> {
         match self.receiver.arm() {
             Err(ReadError::Ended(_)) => Ok(false),
@@ -36,7 +38,7 @@ impl RingReceiver {
         }
     }
 
-    /// Hands the next payload to `take`. A payload that `take` refuses is handed to the next call.
+    /// Passes the next payload to `take`. If `take` refuses a payload, the next call passes it again.
     pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
@@ -47,9 +49,9 @@ impl RingReceiver {
         let batch = match deadline {
             Deadline::Until(deadline) => self.receiver.read(deadline),
             Deadline::Now => {
-                // The sender's state is checked before the ring: what a dying sender published before its connection
-                // closed still counts.
-                let is_closed = client.is_some_and(|client| !client.listen());
+                // Checks the sender's state before the ring, because messages that a dying sender published before its
+                // connection closed still count.
+                let is_closed = client.is_some_and(|client| !client.drain());
                 let is_dead = is_closed && self.receiver.parts().host().owner_is_dead();
                 match self.receiver.try_read() {
                     Err(ReadError::Empty) if is_dead => Err(ReadError::SenderDied),
@@ -66,8 +68,8 @@ impl RingReceiver {
             true => take_copied(&mut batch, &mut self.scratch, take),
             false => take_in_place(&mut batch, take),
         }?;
-        // Also in a ring that does not evict: a program that closes all its descriptors gives up its seat's lock and counts
-        // as dead. Its seat may be another receiver's by now, whose position must not be overwritten.
+        // Also in a ring that does not evict. A program that closes all its descriptors loses its seat's lock and
+        // counts as dead. Another receiver may have its seat by now, and must not lose its position.
         if !batch.validate() {
             return Err(ReceiveError::Evicted.into());
         }
@@ -87,7 +89,7 @@ fn take_in_place<T, E: From<ReceiveError>>(
     }
 }
 
-/// Copies first, then checks whether the copy is whole: the sender may have gone on without this receiver meanwhile.
+/// Copies first and then checks whether the copy is whole, because the sender may have continued without this receiver.
 fn take_copied<T, E: From<ReceiveError>>(
     batch: &mut Batch<'_, SharedRing>,
     scratch: &mut Vec<u8>,
@@ -97,7 +99,7 @@ fn take_copied<T, E: From<ReceiveError>>(
     let (kind, payload) = (frame.kind(), frame.payload());
     scratch.resize(payload.len(), 0);
     let copied = payload.copy_to(scratch);
-    // Before anything else is believed.
+    // This check comes before any use of the bytes.
     if !batch.validate() {
         return Err(ReceiveError::Evicted.into());
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(crate) struct SocketTransport {
     state: Mutex<State>,
     changed: EventFd,
-    /// How far the stream of each place is. For display, so it orders nothing.
+    /// The position of the stream at each place. It is for display, so it orders nothing.
     positions: Box<[AtomicU64]>,
     status: Arc<SendStatus>,
     memory: u64,
@@ -29,28 +29,28 @@ pub(crate) struct SocketTransport {
 
 struct State {
     new: Vec<NewPeer>,
-    /// Places whose streams are to be closed.
+    /// The places whose streams must be closed.
     gone: Vec<u32>,
     free: Vec<u32>,
-    /// Bytes before this position are gone.
+    /// The first byte that is still kept.
     kept_from: u64,
     over: bool,
-    /// Where slow receivers are evicted: the stream of each place, and a number that tells it from earlier ones.
+    /// If slow receivers are evicted: the stream at each place, and a number that distinguishes it from earlier ones.
     watched: HashMap<u32, (u64, Arc<CloseOnForkFd>)>,
     next_number: u64,
     stalls: StallDetector<(u64, u64, u32)>,
 }
 
-/// A receiver that is to be sent to.
+/// A receiver that has joined.
 pub(crate) struct NewPeer {
     pub socket: Arc<CloseOnForkFd>,
     pub place: u32,
-    /// It gets the stream from its first byte, or else from what comes next.
+    /// It gets the stream from its first byte, or from the next byte.
     pub from_first: bool,
 }
 
 impl SocketTransport {
-    /// A transport for at most `places` receivers, whose window takes `memory` bytes.
+    /// Returns a transport for at most `places` receivers, whose window uses `memory` bytes.
     pub(crate) fn new(
         places: u32,
         memory: u64,
@@ -77,19 +77,19 @@ impl SocketTransport {
         })
     }
 
-    /// Readable after a receiver came or went.
+    /// Returns the event that is readable after a receiver joined or left.
     pub(crate) fn changed(&self) -> &EventFd {
         &self.changed
     }
 
-    /// Returns the places of receivers that went since the last call, and after them the receivers that came.
+    /// Returns the places of receivers that left since the last call, and the receivers that joined.
     pub(crate) fn take_changes(&self) -> (Vec<u32>, Vec<NewPeer>) {
         self.changed.drain();
         let mut state = self.lock();
         (std::mem::take(&mut state.gone), std::mem::take(&mut state.new))
     }
 
-    /// Announces that bytes before `position` are about to be dropped. Returns false if a receiver came that needs them.
+    /// Announces that bytes before `position` will be dropped. Returns `false` if a receiver joined that needs them.
     pub(crate) fn may_forget(&self, position: u64) -> bool {
         let mut state = self.lock();
         let none_came = state.new.is_empty();
@@ -99,19 +99,19 @@ impl SocketTransport {
         none_came
     }
 
-    /// Refuses receivers from now on, because all have everything. Returns false if one came before.
+    /// Refuses receivers from now on, because all have everything. Returns `false` if one joined before.
     pub(crate) fn close(&self) -> bool {
         let mut state = self.lock();
         state.over = state.new.is_empty();
         state.over
     }
 
-    /// Stores that a receiver was sent everything before `position`.
+    /// Stores that everything before `position` was sent to a receiver.
     pub(crate) fn set_position(&self, place: u32, position: u64) {
         self.positions[place as usize].store(position, Ordering::Relaxed);
     }
 
-    /// Returns how many bytes were read and not yet passed to the kernel for a place.
+    /// Returns how many bytes were read from the source and not yet passed to the kernel for a place.
     fn behind(&self, place: u32) -> u64 {
         let position = self.positions.get(place as usize).map_or(0, |at| at.load(Ordering::Relaxed));
         self.status.sent().saturating_sub(position)
@@ -179,7 +179,7 @@ impl Transport for SocketTransport {
             return Err(Refusal::Full);
         }
         let (place, theirs) = self.add(state, start).map_err(|_| Refusal::Unable)?;
-        Ok(JoinGrant { saying: ControlMessage::Stream, descriptors: vec![theirs], place: Some(place) })
+        Ok(JoinGrant { message: ControlMessage::Stream, descriptors: vec![theirs], place: Some(place) })
     }
 
     fn peer_state(&self, place: u32) -> (PeerState, Lag) {
@@ -198,7 +198,7 @@ impl Transport for SocketTransport {
         let Some(evict_after) = self.evict_after else { return Vec::new() };
         let mut state = self.lock();
         let State { watched, stalls, .. } = &mut *state;
-        // What the kernel has taken lies in the receiver's buffer until the receiver reads it.
+        // Bytes that the kernel has accepted are in the receiver's buffer until the receiver reads them.
         let marks = watched.iter().filter(|_| status.is_waiting()).map(|(place, (number, stream))| {
             let (behind, unread) = (self.behind(*place), unread(stream).unwrap_or(0));
             (*place, (*number, behind, unread))

@@ -1,4 +1,4 @@
-//! The receiver's end of a stream of frames, where bytes travel through a socket.
+//! The receiver's end of a stream of frames through a socket.
 
 use crate::channel::error::ReceiveError;
 use crate::channel::transport::frame::{self, END_BODY, HEAD, Head};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 /// A socket, and the part of the current frame that has arrived.
 pub(crate) struct Stream {
     socket: CloseOnForkFd,
-    /// A head, or the body of an end: collected until it is whole.
+    /// A part of a head or of an end's body, until it is whole.
     partial: Vec<u8>,
     /// Bytes of the current frame still to come.
     left: u32,
@@ -28,14 +28,14 @@ impl Stream {
     /// The most bytes in one payload.
     pub(crate) const MAX_PAYLOAD: usize = 1 << 18;
 
-    /// A stream whose waits end at a deadline, and at a signal that asks the program to stop.
+    /// Returns a stream whose waits end at a deadline, and on a signal that asks the program to stop.
     pub(crate) fn new(socket: CloseOnForkFd) -> Result<Self, Errno> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self::blocking(socket))
     }
 
-    /// A stream whose waits are those of the blocking socket: one system call for each read. Only for receivers that some
-    /// other process kills if they miss a signal.
+    /// Returns a stream that waits in the blocking socket, with one system call for each read. Use it only in a
+    /// receiver that another process kills if it misses a signal.
     pub(crate) fn blocking(socket: CloseOnForkFd) -> Self {
         let (partial, buffer) = (Vec::new(), vec![0; Self::MAX_PAYLOAD]);
         Self { socket, partial, left: 0, ending: None, held: 0, buffer }
@@ -54,14 +54,14 @@ impl Stream {
         }
     }
 
-    /// Hands the next payload to `take`. A payload that `take` refuses is handed to the next call.
+    /// Passes the next payload to `take`. If `take` refuses a payload, the next call passes it again.
     pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
         deadline: Deadline,
         take: impl FnOnce(Payload<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
-        // A sender that evicts says so before it cuts the stream.
+        // A sender that evicts sends the reason before it cuts the stream.
         let reason = |error| match error {
             ReceiveError::SenderDied if client.is_some_and(is_evicted) => ReceiveError::Evicted,
             error => error,
@@ -106,7 +106,7 @@ impl AsFd for Stream {
 }
 
 fn is_evicted(client: &Client) -> bool {
-    client.listen();
+    client.drain();
     client.is_evicted()
 }
 

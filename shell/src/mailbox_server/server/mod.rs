@@ -1,5 +1,5 @@
-//! The server: opened by one thread, then workers that serve, a waker that notices the writes of attached programs, and
-//! this thread, which takes clients in and answers on the control socket.
+//! The server. One thread opens it. Then workers serve, a waker notices the writes of attached programs, and the main
+//! thread accepts clients and answers on the control socket.
 
 mod keep;
 mod reclaim;
@@ -41,35 +41,35 @@ use crate::registry::{BindError, Listener, RuntimeError};
 use crate::shm::mailboxes::{MailSegment, MailboxError};
 use crate::shm::ring::SegmentError;
 
-/// Seats for programs that attach, beside the workers'.
+/// Seats for attached programs, besides the workers' seats.
 const SEATS: u32 = 128;
-/// Descriptors that are not connections, half of them for attached programs; at most half of all.
+/// Descriptors that are not for connections, half of them for attached programs. At most half of all descriptors.
 const DESCRIPTORS: u64 = 512;
-/// Memory for data in flight: at least so much, or this part of what is free.
+/// The least memory for data in flight. If a part of the free memory is more, that counts.
 const BUDGET: usize = 64 << 20;
 const BUDGET_PART: u64 = 8;
 
-/// What a server is to be.
+/// The options of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The sizes.
     pub limits: Limits,
-    /// Where to listen; both loopback addresses if absent.
+    /// The address to listen at; `None` for both loopback addresses.
     pub address: Option<IpAddr>,
     /// The port; 0 becomes a free one.
     pub port: u16,
-    /// A unix socket beside that.
+    /// The path of an additional unix socket.
     pub unix: Option<PathBuf>,
-    /// What clients must send first, where anything.
+    /// The token that clients must send first, if any.
     pub token: Option<Vec<u8>>,
     /// Serve every user of this machine. If not, clients over TCP must belong to this process's user or to root, so all
     /// sockets have to listen on loopback.
     pub any_user: bool,
     /// How long a client may be idle.
     pub idle: Option<Duration>,
-    /// How many clients at a time.
+    /// The most clients at a time.
     pub max_connections: Option<usize>,
-    /// How many worker threads.
+    /// The number of worker threads.
     pub workers: Option<usize>,
 }
 
@@ -89,7 +89,7 @@ pub enum StartError {
         capacity: u64,
         /// Bytes in all.
         needed: u64,
-        /// Bytes that there are.
+        /// The free bytes.
         free: u64,
     },
     /// Fewer descriptors than connections.
@@ -102,25 +102,25 @@ pub enum StartError {
         /// Descriptors.
         allowed: u64,
     },
-    /// We cannot listen.
+    /// The server cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// We cannot be found.
+    /// The server cannot be registered.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The control socket has no name.
+    /// The control socket could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The mailboxes cannot be made.
     #[error(transparent)]
     Mailboxes(#[from] MailboxError),
-    /// Something else.
+    /// Another system call failed.
     #[error(transparent)]
     System(#[from] OsError),
 }
 
 impl StartError {
-    /// Whether other arguments would help.
+    /// Returns whether other arguments would help.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Sizes(_) | Self::Memory { .. } | Self::Descriptors { .. })
     }
@@ -133,10 +133,10 @@ pub struct Server {
     address: SocketAddr,
     registry: ServerRegistry,
     info: ServerInfo,
-    /// Dropped before the lock file: as long as that is there, the socket is found.
+    /// Dropped before the lock file, because the socket is found as long as that file exists.
     control: Listener,
     lock_file: LockFile,
-    /// The file before another program removed it.
+    /// The former lock file, if another program removed its name.
     former: Option<LockFile>,
     /// The names are gone, and this was logged.
     is_missed: bool,
@@ -153,20 +153,21 @@ pub struct Server {
     log: Option<String>,
 }
 
-/// What an event is about. Callers of the control socket are numbered from [`CALLER`].
+/// The keys of events. Callers of the control socket are numbered from [`CALLER`].
 const STOP: u64 = 0;
 const CONTROL: u64 = 1;
 const ENDED: u64 = 2;
 const LISTENER: u64 = 16;
 const CALLER: u64 = 1 << 32;
-/// And those who were sent away from here.
+/// Clients that were refused are numbered from here.
 const REJECTED: u64 = 1 << 63;
 
 impl Server {
-    /// Listens, makes the mailboxes, and can be found. To be called by a process with one thread, after its last fork.
+    /// Opens a server: it listens, makes the mailboxes, and registers itself. Call it in a process with one thread,
+    /// after its last fork.
     ///
     /// # Errors
-    /// Why that is not possible; nothing is left then.
+    /// The server cannot be opened. Nothing is left then.
     pub fn open(options: Options, inherited: Option<Inherited>) -> Result<Self, StartError> {
         if !crate::os::file::is_proc_mounted() {
             return Err(RegistryError::Directory(RuntimeError::NoProc).into());
@@ -207,7 +208,7 @@ impl Server {
             }
             other => StartError::Mailboxes(other.into()),
         })?;
-        // A quarter of it, which is what one connection may have, holds the longest message.
+        // A quarter of it, which is the most of one connection, holds the longest message.
         let least = limits.largest().saturating_mul(4).saturating_add(BUDGET);
         let budget = Budget::new(least.max(usize::try_from(free / BUDGET_PART).unwrap_or(usize::MAX)));
 
@@ -275,12 +276,12 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens at.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A log of its own in the runtime directory, to be removed at a good end.
+    /// Sets the name of its own log in the runtime directory. The server removes the log if it ends without an error.
     pub fn logs_to(&mut self, name: String) {
         self.registry.protect(&name);
         self.log = Some(name);
@@ -295,7 +296,7 @@ impl Server {
     }
 }
 
-/// One worker for each processor, up to a few: they share the mailboxes' locks.
+/// Returns one worker for each processor, up to a few, because they share the mailboxes' locks.
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(8)
 }

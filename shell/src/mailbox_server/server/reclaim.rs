@@ -1,7 +1,7 @@
 //! The thread that reclaims the seats of attached programs that died.
 //!
-//! It looks at every mailbox for every seat of a dead program, which takes long where there are many of both. So the main
-//! thread does not do it, because it takes clients in.
+//! It checks every mailbox for every seat of a dead program, which takes long if there are many of both. So the main
+//! thread does not do it, because it accepts clients.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::os::error::OsError;
 use crate::os::thread::unpoisoned;
 use crate::shm::mailboxes::MailSegment;
 
-/// The kernel may close a dead program's connection before it drops the program's lock. So the thread looks again.
+/// The kernel may close a dead program's connection before it drops the program's lock. So the thread checks again.
 const ATTEMPTS: u32 = 4;
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// The handle of the thread. Dropping it lets the thread end, and does not wait for that: the next process that reclaims
-/// completes what it has begun.
+/// The handle of the thread. Dropping it ends the thread without waiting. The next process that reclaims completes what
+/// the thread has begun.
 #[derive(Debug)]
 pub(super) struct ReclaimThread(Arc<Requests>);
 
@@ -28,7 +28,7 @@ struct Requests {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How often to look for dead programs.
+    /// How many more times to check for dead programs.
     attempts: u32,
     is_over: bool,
 }
@@ -50,7 +50,7 @@ impl ReclaimThread {
         Ok(Self(requests))
     }
 
-    /// Asks the thread to look, because a program has gone. Does not wait.
+    /// Asks the thread to check, because a program has gone. Does not wait.
     pub(super) fn request(&self) {
         unpoisoned(&self.0.state).attempts = ATTEMPTS;
         self.0.changed.notify_one();
@@ -65,7 +65,7 @@ impl Drop for ReclaimThread {
 }
 
 impl Requests {
-    /// Waits until it is time to look. Returns `false` when the thread is to end.
+    /// Waits for the next check. Returns `false` when the thread must end.
     fn next(&self) -> bool {
         let mut state = unpoisoned(&self.state);
         if (1..ATTEMPTS).contains(&state.attempts) && !state.is_over {

@@ -1,4 +1,4 @@
-//! A server at work: clients taken in, the control socket answered, and everything ended in good order.
+//! A running server: it accepts clients, answers on the control socket, and ends in order.
 
 use crate::os::error::{OsError, cannot};
 use rustix::buffer::spare_capacity;
@@ -31,20 +31,20 @@ use crate::registry::send;
 use crate::registry::status::{Kind, Phase, Report, TransportKind};
 use crate::shm::mailboxes::MailSegment;
 
-/// Clients get this long to finish their requests when the server goes down, and then to read the last line.
+/// How long clients may take to finish their requests when the server ends, and then to read the last line.
 const DRAIN: Duration = Duration::from_millis(1500);
 const LAST_LINES: Duration = Duration::from_millis(300);
 /// How long the server accepts no client when it has no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the server accepts no client while clients that make room have to leave first.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
-/// Clients taken in before looking at anything else.
+/// How many clients to accept before checking other events.
 const ROUND: usize = 64;
 
-/// How a server ended.
+/// Why a server ended with an error.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// What it stands on gave way.
+    /// A system call failed that the server needs.
     #[error(transparent)]
     System(#[from] OsError),
     /// A worker ended on its own.
@@ -60,7 +60,7 @@ pub struct RunningServer {
     threads: Threads,
 }
 
-/// The workers and the thread that tells them of new messages. Dropping it ends them, and waits for that.
+/// The workers and the waker. Dropping it ends these threads, and waits for them.
 #[derive(Debug)]
 struct Threads {
     queues: Vec<Arc<WorkerQueue>>,
@@ -69,17 +69,17 @@ struct Threads {
 }
 
 impl Threads {
-    /// Ends the threads. Returns whether each of them had done its work.
+    /// Ends the threads. Returns whether each of them ended without an error.
     fn end(&mut self) -> bool {
         for queue in &self.queues {
             queue.send(WorkerMessage::End);
         }
         self.shared.wait_list.end();
-        let mut whole = true;
+        let mut all_ended = true;
         for thread in self.running.drain(..) {
-            whole &= thread.join().unwrap_or(false);
+            all_ended &= thread.join().unwrap_or(false);
         }
-        whole
+        all_ended
     }
 }
 
@@ -90,8 +90,8 @@ impl Drop for Threads {
 }
 
 impl Server {
-    /// Starts the server's threads. A caller that reports the server as ready does so after this. To be called after
-    /// [`signal::catch_stop_signals`].
+    /// Starts the server's threads. A caller that reports the server as ready does so after this. Call
+    /// [`signal::catch_stop_signals`] first.
     ///
     /// # Errors
     /// The machine has no threads or descriptors left. Nothing is left behind.
@@ -99,7 +99,7 @@ impl Server {
         match self.start_threads() {
             Ok((threads, reclaim)) => Ok(RunningServer { server: self, reclaim, threads }),
             Err(error) => {
-                // The caller gets the reason, so the log would say nothing more.
+                // The caller gets the reason, so the log adds nothing.
                 if let Some(log) = &self.log {
                     self.registry.remove(log);
                 }
@@ -116,9 +116,9 @@ impl Server {
         for worker in std::mem::take(&mut self.workers) {
             let ended = self.ended.clone();
             let body = move || {
-                let told = ExitNotifier(ended);
+                let notifier = ExitNotifier(ended);
                 let result = worker.run();
-                drop(told);
+                drop(notifier);
                 result.is_ok()
             };
             threads.running.push(spawn("worker", body)?);
@@ -133,10 +133,11 @@ impl Server {
 }
 
 impl RunningServer {
-    /// Serves until a signal or the control socket asks to stop. Then it lets the clients finish, and removes everything.
+    /// Serves until a signal or the control socket asks it to stop. Then it lets the clients finish, and removes
+    /// everything.
     ///
     /// # Errors
-    /// A system call failed that the server cannot do without, or a worker ended.
+    /// A system call failed that the server needs, or a worker ended.
     pub fn serve(self) -> Result<(), RunError> {
         let Self { mut server, reclaim, mut threads } = self;
         let result = server.serve(threads.queues.len(), &reclaim);
@@ -145,12 +146,12 @@ impl RunningServer {
             server.registry.remove(log);
         }
         drop(server.control);
-        let whole = threads.end();
+        let all_ended = threads.end();
         result?;
-        if whole { Ok(()) } else { Err(RunError::Worker) }
+        if all_ended { Ok(()) } else { Err(RunError::Worker) }
     }
 
-    /// Removes everything, without having served.
+    /// Removes everything without serving.
     pub fn close(self) {}
 }
 
@@ -184,7 +185,7 @@ impl Server {
                     STOP => {
                         let signals = count(signal::stop_event());
                         if signals > 1 || signals == 1 && stopping.is_some() {
-                            return Ok(()); // asked twice: at once
+                            return Ok(()); // the second request ends it at once
                         }
                         stop |= signals > 0;
                     }
@@ -252,7 +253,7 @@ impl Server {
         tcp.chain(self.listeners.unix.iter().map(|(socket, _)| (socket, false))).nth(number)
     }
 
-    /// Watches the listeners and the control socket, or not for a while.
+    /// Watches the listeners and the control socket for these events, or for none.
     fn listen(&self, interest: EventFlags) {
         for number in 0.. {
             let Some((socket, _)) = self.listener(number) else { break };
@@ -280,8 +281,8 @@ impl Server {
         true
     }
 
-    /// Takes clients in and hands them to workers. An error says for how long nobody is to be taken in: there are no
-    /// descriptors, or those who make room have to leave first.
+    /// Accepts clients and gives them to workers. The error is how long to accept none: there are no descriptors, or
+    /// clients that make room have not left yet.
     fn accept_clients(&mut self, number: usize, stopping: bool) -> Result<(), Duration> {
         let mut line = OutBuffer::default();
         for _ in 0..ROUND {
@@ -294,7 +295,7 @@ impl Server {
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => {
                     self.rejected.clear();
-                    // Give up the descriptor that was kept for this, so that one client that waits can be told.
+                    // Gives up the reserved descriptor, so that one waiting client can get its line.
                     self.reserve = None;
                     if let Some((listener, is_tcp)) = self.listener(number)
                         && let Ok(client) = listen::accept(listener, is_tcp)
@@ -348,7 +349,7 @@ impl Server {
         Ok(())
     }
 
-    /// Sends a client away with one line, and listens to it for a moment, or it might not get that.
+    /// Sends a client its only line, and reads from it for a moment. Otherwise the client might not get the line.
     fn send_away(&mut self, client: CloseOnForkFd, line: &[u8]) {
         if let Some((socket, number)) = self.rejected.add(client, line, Instant::now()) {
             // Without memory for that in the kernel, what it says is dropped when its time is up.
@@ -370,7 +371,7 @@ impl Server {
             Ok(count) if count > 0 => Record::decode(&packet[..count]),
             _ => return Answered::Otherwise,
         };
-        match request.map(|record| record.saying) {
+        match request.map(|record| record.message) {
             Ok(ControlMessage::Stop) => {
                 send(caller, ControlMessage::Stopping, &[]);
                 return Answered::Stop;
@@ -396,8 +397,8 @@ impl Server {
     fn report(&self) -> Report {
         Report {
             kind: Kind::Mailboxes,
-            stage: Phase::Live,
-            way: TransportKind::Shm,
+            phase: Phase::Live,
+            transport: TransportKind::Shm,
             wanted: 0,
             memory: self.segment.geometry().length(),
             sent: 0,
@@ -406,7 +407,7 @@ impl Server {
             message_rate: 0,
             waits: false,
             connections: self.connections() as u64,
-            participants: Vec::new(),
+            receivers: Vec::new(),
         }
     }
 }
@@ -417,7 +418,7 @@ enum Answered {
     Otherwise,
 }
 
-/// Tells the main thread that a worker has ended, however it did.
+/// Reports to the main thread that a worker has ended, also if it panicked.
 struct ExitNotifier(Arc<WorkerQueue>);
 
 impl Drop for ExitNotifier {
@@ -426,12 +427,12 @@ impl Drop for ExitNotifier {
     }
 }
 
-/// Notices the writes of attached programs, while a client waits for any.
+/// Waits for the writes of attached programs, while clients wait for messages.
 fn wake(segment: &MailSegment, wait_list: &WaitList) {
     while wait_list.begin() {
-        segment.sleep_unless(|| wait_list.look(|mailbox| segment.version(mailbox)));
+        segment.sleep_unless(|| wait_list.notify_changed(|mailbox| segment.version(mailbox)));
         if signal::stop_signal().is_some() {
-            // Sleeping is refused now; the clients that still wait are about to be closed.
+            // The library refuses to sleep because the server ends. The clients that still wait are closed soon.
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -1,11 +1,11 @@
-//! The data of a `w`: how they are judged, kept, and stored, in each of their forms.
+//! The data of a `w` in each of its forms: how they are checked, staged, and stored.
 
 use super::{CallContext, MailboxStore, Session, Sized, StagedMessage, State, Step, Target, Text};
 use crate::mailbox_server::reply::{self, CloseReason, Fault, Refusal};
 use crate::mailbox_server::wire::Form;
 
 impl Session {
-    /// Judges a `w` by its first line: what becomes of its data, which follow in any case.
+    /// Checks the first line of a `w`, and decides what happens to its data, which follow in any case.
     pub(super) fn begin<B>(&mut self, mailbox: u64, form: Form, call: &mut CallContext<'_, B>) {
         let limits = &call.config.limits;
         let continues = matches!(form, Form::Sized { .. })
@@ -38,7 +38,7 @@ impl Session {
         };
     }
 
-    /// Keeps `data` of the message in hand, unless they are refused; without memory for them they become so.
+    /// Stages `data` of the current message, unless it is refused. If there is no memory for them, refuses it.
     fn keep(&mut self, data: &[u8], target: &mut Target) {
         if target.refusal.is_none() && self.buffer.extend(data).is_err() {
             target.refusal = Some(Refusal::Fault(Fault::Memory));
@@ -69,7 +69,7 @@ impl Session {
         let whole =
             packet.got == 0 && packet.last && packet.target.refusal.is_none() && self.buffer.is_empty();
         if let (Some(line_end), true) = (line_end, whole) {
-            // The usual case: a message that lies in the input as a whole is stored from there.
+            // The usual case: the whole message is in the input, and is stored from there.
             self.store(packet.target, data, call);
             return Step::Used(here + line_end);
         }
@@ -86,7 +86,7 @@ impl Session {
         }
     }
 
-    /// A packet is complete, its line end included.
+    /// Handles a complete packet, its line end included.
     fn packet<B: MailboxStore>(&mut self, Sized { target, last, .. }: Sized, call: &mut CallContext<'_, B>) {
         match target.refusal {
             Some(refusal) => reply::refuse(call.out, &call.config.limits, refusal),
@@ -119,7 +119,7 @@ impl Session {
         }
         let fits = size <= limits.packet.min(limits.capacity) as u64;
         if !fits {
-            self.buffer.clear(); // and once a line is too long, it stays so
+            self.buffer.clear(); // a line that is too long stays too long
         } else if !whole {
             self.keep(piece, &mut text.target);
         }
@@ -156,7 +156,7 @@ impl Session {
                 target.refusal = Some(Refusal::Full(capacity as u64 + 1));
             }
             self.keep(input, &mut target);
-            // Told at once: a pipe may have no end.
+            // Replied at once, because a pipe may have no end.
             if let Some(refusal) = target.refusal {
                 reply::refuse(call.out, &call.config.limits, refusal);
             }

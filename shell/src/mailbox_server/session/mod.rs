@@ -1,13 +1,14 @@
-//! One connection's dialogue: bytes in, replies out. It knows no socket and no clock, so that every way of cutting its
-//! input into pieces can be tried in a test.
+//! One connection's requests and replies. A session uses no socket and no clock, so a test can cut its input in every
+//! way.
 //!
 //! What makes it safe:
-//! 1. The data of a `w` are received completely into private memory before the mailbox is touched, and a read is copied
-//!    out before it is sent: a client that stalls or dies holds nothing.
-//! 2. Any doubt about where data end closes the connection: payload never becomes a command.
-//! 3. A line of HTTP, or a first byte of TLS, closes the connection: a web page cannot send requests through a browser.
-//! 4. Packets of a message are staged here; another request in between discards them. Once a packet of a message was
-//!    refused, the message's other packets are too, so that no message is ever stored with a hole.
+//! 1. The session receives all data of a `w` into private memory before it touches the mailbox, and copies a message
+//!    out before it is sent. So a client that stalls or dies holds no lock.
+//! 2. Any doubt about where data end closes the connection, so data never become a command.
+//! 3. A line of HTTP, or a first byte of TLS, closes the connection, so a web page cannot send requests through a
+//!    browser.
+//! 4. The session stages the packets of a message, and another request in between discards them. If a packet is
+//!    refused, so are the message's other packets. So a stored message never has a gap.
 
 mod data;
 mod read;
@@ -20,30 +21,30 @@ use crate::mailbox_server::out_buffer::OutBuffer;
 use crate::mailbox_server::reply::{self, CloseReason, Fault, Limits, Refusal};
 use crate::mailbox_server::wire::{self, Fatal, Parsed, Request};
 
-/// Milliseconds since some fixed point.
+/// Milliseconds since a fixed point.
 pub type Millis = u64;
 
 /// The longest time for a first line, from its first byte.
 const LINE_PATIENCE: Millis = 10_000;
 /// The most bytes before the right token. A line has fewer, so only empty lines add up to more.
 const UNPROVEN_MAX: usize = 1024;
-/// The longest time for announced data, with a second more for each [`PATIENT_BYTES`].
+/// The longest time for announced data, plus a second for each [`PATIENT_BYTES`].
 const DATA_PATIENCE: Millis = 10_000;
 const PATIENT_BYTES: u64 = 64 << 10;
-/// The longest time for a line of text that a person types, or for the next packet of a message.
+/// The longest time for a line of typed text, or for the next packet of a message.
 const TEXT_PATIENCE: Millis = 300_000;
-/// A pipe, without a byte.
+/// The longest time of a pipe without a byte.
 const PIPE_PATIENCE: Millis = 60_000;
 
-/// The most steps of a dialogue, each a request or a part of one, before the other connections have their turn.
+/// The most steps of a session, each a request or a part of one, before the worker serves other connections.
 const STEPS: usize = 1024;
-/// The mailboxes, as a session needs them. Numbers are in range, messages fit.
+/// The mailboxes as a session needs them. The session checks numbers and sizes before.
 pub trait MailboxStore {
-    /// The version of the message in `mailbox`.
+    /// Returns the version of the message in `mailbox`.
     fn version(&mut self, mailbox: u32) -> Result<u64, Fault>;
 
-    /// Appends to `out` what `head` appends, to whatever it is given, for the message's version and length, then the
-    /// message. `head` may be called several times; the last call counts.
+    /// Appends what `head` writes for the message's version and length, and then the message. `head` may be called
+    /// several times. The last call counts.
     fn read(
         &mut self,
         mailbox: u32,
@@ -51,7 +52,7 @@ pub trait MailboxStore {
         head: impl FnMut(&mut OutBuffer, u64, usize),
     ) -> Result<(), Fault>;
 
-    /// Stores `message`, and says which version it became.
+    /// Stores `message`, and returns its version.
     fn write(&mut self, mailbox: u32, message: &[u8]) -> Result<u64, Fault>;
 }
 
@@ -60,7 +61,7 @@ pub trait MailboxStore {
 pub struct Config {
     /// The sizes.
     pub limits: Limits,
-    /// What `a` must name, where anything.
+    /// The token that `a` must name, if any.
     pub token: Option<Vec<u8>>,
     /// How long a connection may be idle.
     pub idle: Option<Millis>,
@@ -69,28 +70,28 @@ pub struct Config {
 /// What a session works with during one call.
 #[derive(Debug)]
 pub struct CallContext<'a, B> {
-    /// The time.
+    /// The current time.
     pub now: Millis,
-    /// The server's rules.
+    /// The server's configuration.
     pub config: &'a Config,
     /// The mailboxes.
     pub boxes: &'a mut B,
-    /// Where replies are appended.
+    /// The buffer for replies.
     pub out: &'a mut OutBuffer,
-    /// How many bytes of replies can be kept where the client does not take them.
+    /// How many bytes of replies can be kept if the client does not take them.
     pub room: usize,
-    /// Earlier replies are still kept: there is more room later.
+    /// Earlier replies are still kept, so there is more room later.
     pub keeps_replies: bool,
 }
 
-/// What a session waits for, told to who looks after it.
+/// What a session waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WaitingFor {
     /// More input.
     Input,
-    /// The output to be sent, then another call with the same input.
+    /// Room: the connection sends the output, and calls again with the same input.
     Room,
-    /// Another message than this version in this mailbox, or the deadline.
+    /// A message with another version in this mailbox, or the deadline.
     NewVersion {
         /// The mailbox.
         mailbox: u32,
@@ -105,18 +106,18 @@ pub enum WaitingFor {
 #[derive(Debug)]
 pub struct Session {
     state: State,
-    /// Data of the message in hand: staged packets, then what arrived of the next one.
+    /// Data of the current message: staged packets, then what has arrived of the next one.
     buffer: BudgetedBuf,
     staged: Option<StagedMessage>,
-    /// It need not, or need no longer, prove who it is.
+    /// It need not send a token, or has sent the right one.
     known: bool,
     /// No byte has been read yet.
     is_new: bool,
-    /// Bytes used up before that.
+    /// The bytes used before the right token.
     unproven: usize,
-    /// The client will send no more, so nothing is worth waiting for.
+    /// The client sends no more, so the session does not wait for anything.
     is_input_closed: bool,
-    /// When the request in hand began.
+    /// When the current request began.
     began: Option<Millis>,
     /// When the last request was answered.
     last: Millis,
@@ -133,12 +134,12 @@ enum State {
     Done,
 }
 
-/// Where data go.
+/// The destination of data.
 #[derive(Clone, Copy, Debug)]
 struct Target {
-    /// In range unless refused.
+    /// In range, unless refused.
     mailbox: u64,
-    /// Why they go nowhere.
+    /// Why the data are dropped.
     refusal: Option<Refusal>,
 }
 
@@ -157,28 +158,28 @@ struct Sized {
 struct Text {
     target: Target,
     got: u64,
-    /// What has arrived ends in CR, which may turn out to be part of the line's end.
+    /// The bytes so far end with CR, which may be a part of the line's end.
     ends_in_return: bool,
 }
 
-/// A message of which packets have arrived, but not the last.
+/// A message of which some packets have arrived, but not the last.
 #[derive(Debug)]
 struct StagedMessage {
     mailbox: u64,
     refusal: Option<Refusal>,
 }
 
-/// Whether the input in hand allows another step.
+/// Whether the input so far allows another step.
 enum Step {
     Used(usize),
     Starved,
     Stuck,
-    /// The reply fits once others are sent.
+    /// The reply fits after others are sent.
     Full,
 }
 
 impl Session {
-    /// A dialogue that begins `now`. `known`: no token is asked for, or the client is known otherwise.
+    /// Returns a session that begins `now`. `known`: the client need not send a token.
     pub fn new(known: bool, account: &Arc<Account>, now: Millis) -> Self {
         Self {
             state: State::Line,
@@ -188,21 +189,22 @@ impl Session {
             is_new: true,
             unproven: 0,
             is_input_closed: false,
-            // Who must prove who it is owes a line from the start.
+            // A client that must send a token has a time limit from the start.
             began: (!known).then_some(now),
             last: now,
             close_reason: None,
         }
     }
 
-    /// Answers what can be answered of `input`, and says how much of it is used up and what is needed to go on. The rest
-    /// is to be given again, with more behind it. `end`: the client has closed its half, `input` is all there is.
-    /// Stops early when the output holds `brim` bytes or more, or after so much work that others are to have their turn.
+    /// Answers the requests in `input`. Returns how much of it is used, and what the session needs next. The caller
+    /// passes the rest again, with more behind it. `end`: the client has closed its half, and `input` is the rest.
+    /// Stops early when the output holds `flush_at` bytes or more, or after so much work that the worker must serve other
+    /// clients.
     pub fn advance<B: MailboxStore>(
         &mut self,
         input: &[u8],
         end: bool,
-        brim: usize,
+        flush_at: usize,
         call: &mut CallContext<'_, B>,
     ) -> (usize, WaitingFor) {
         self.is_input_closed |= end;
@@ -210,7 +212,7 @@ impl Session {
         let mut steps = 0;
         loop {
             let rest = &input[used..];
-            if (call.out.len() >= brim || steps == STEPS) && !self.is_done() {
+            if (call.out.len() >= flush_at || steps == STEPS) && !self.is_done() {
                 return (used, WaitingFor::Room);
             }
             steps += 1;
@@ -219,7 +221,7 @@ impl Session {
                 State::Sized(sized) => self.sized(rest, sized, call),
                 State::Text(text) => self.text(rest, text, call),
                 State::Pipe(target) => self.pipe(rest, target, call),
-                State::Wait { mailbox, since, until } => self.look(mailbox, since, until, call),
+                State::Wait { mailbox, since, until } => self.check_version(mailbox, since, until, call),
                 State::Done => return (input.len(), WaitingFor::Nothing),
             };
             match step {
@@ -237,7 +239,7 @@ impl Session {
         }
     }
 
-    /// When [`expire`](Session::expire) is due.
+    /// Returns when [`expire`](Session::expire) is due.
     pub fn deadline(&self, config: &Config) -> Option<Millis> {
         let began = self.began.unwrap_or(self.last);
         let (patience, bound) = match self.state {
@@ -258,16 +260,16 @@ impl Session {
         patience.into_iter().chain(idle).min()
     }
 
-    /// When the time without an answered request is up, where there is such a limit.
+    /// Returns the end of the idle limit, if there is one.
     pub fn idle_deadline(&self, config: &Config) -> Option<Millis> {
         config.idle.map(|idle| self.last.saturating_add(idle))
     }
 
-    /// The deadline has passed: a wait is answered, anything else ends the connection. Call
+    /// Acts on a deadline that has passed: answers a wait, and ends the connection in every other state. Call
     /// [`advance`](Session::advance) next.
     pub fn expire(&mut self, now: Millis, out: &mut OutBuffer) {
         match self.state {
-            // Time is up for this wait: one more look, then `same`.
+            // This wait ends with one more check, and then `same`.
             State::Wait { mailbox, since, .. } => {
                 self.state = State::Wait { mailbox, since, until: Some(now) };
             }
@@ -275,7 +277,7 @@ impl Session {
         }
     }
 
-    /// Input is looked at again after a pause that was not the client's doing.
+    /// Continues after a pause that the client did not cause.
     pub fn resume(&mut self, now: Millis) {
         self.last = now;
         if self.began.is_some() {
@@ -283,12 +285,12 @@ impl Session {
         }
     }
 
-    /// The client is known to send no more, although not all it sent has been received: no wait is worth its while.
+    /// Records that the client sends no more, although its bytes are not all received. So no wait is useful.
     pub fn input_closed(&mut self) {
         self.is_input_closed = true;
     }
 
-    /// Ends the dialogue with a last line, unless it has ended.
+    /// Ends the session with a last line, unless it has ended.
     pub fn finish(&mut self, reason: CloseReason, out: &mut OutBuffer) {
         if !self.is_done() {
             reply::bye(out, reason);
@@ -298,22 +300,22 @@ impl Session {
         }
     }
 
-    /// Whether the last line is written.
+    /// Returns whether the last line is written.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Whether nothing is half done: no data outstanding, no message staged.
+    /// Returns whether no request is half done: no data outstanding, no message staged.
     pub fn is_between_requests(&self) -> bool {
         matches!(self.state, State::Line | State::Wait { .. } | State::Done) && self.staged.is_none()
     }
 
-    /// Whether it need not, or need no longer, prove who it is.
+    /// Returns whether the client need not send a token, or has sent the right one.
     pub fn is_known(&self) -> bool {
         self.known
     }
 
-    /// How the dialogue ended.
+    /// Returns how the session ended.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.close_reason
     }
@@ -388,14 +390,15 @@ impl Session {
         if right.is_none_or(|right| is_same(right, token)) {
             self.known = true;
             self.discard();
-            reply::welcome(call.out);
+            reply::authenticated(call.out);
             self.answered(call.now);
         } else {
             self.finish(CloseReason::Auth, call.out);
         }
     }
 
-    /// Answers a request that has no data. False: there is no room for the reply yet, and it is to be given again.
+    /// Answers a request without data. Returns `false` if there is no room for the reply yet. Then the caller passes it
+    /// again.
     fn answer<B: MailboxStore>(&mut self, request: Request<'_>, call: &mut CallContext<'_, B>) -> bool {
         let limits = &call.config.limits;
         match request {
@@ -417,13 +420,13 @@ impl Session {
                 self.finish(CloseReason::Quit, call.out);
                 return true;
             }
-            Request::Write { .. } | Request::Auth { .. } => {} // have their own ways
+            Request::Write { .. } | Request::Auth { .. } => {} // handled elsewhere
         }
         self.answered(call.now);
         true
     }
 
-    fn look<B: MailboxStore>(
+    fn check_version<B: MailboxStore>(
         &mut self,
         mailbox: u32,
         since: u64,
@@ -445,11 +448,11 @@ impl Session {
         Step::Used(0)
     }
 
-    /// The input has ended, and what is left of it makes no request.
+    /// Ends the session after the input has ended. The rest of the input is no request.
     fn end<B: MailboxStore>(&mut self, rest: &[u8], call: &mut CallContext<'_, B>) {
         let reason = match self.state {
             State::Line if rest.is_empty() => match &self.staged {
-                // After `more` the client owes the rest of a message; after a refusal nothing is open any more.
+                // After `more` the client owes the rest of a message. After a refusal it owes nothing.
                 Some(staged) if staged.refusal.is_none() => CloseReason::Cut,
                 _ => CloseReason::Quit,
             },
@@ -466,7 +469,7 @@ impl Session {
     }
 }
 
-/// Compares in a time that depends on the lengths alone.
+/// Compares in a time that depends only on the lengths.
 fn is_same(right: &[u8], tried: &[u8]) -> bool {
     let difference = right.iter().zip(tried).fold(0, |seen, (a, b)| seen | (a ^ b));
     std::hint::black_box(difference) == 0 && right.len() == tried.len()

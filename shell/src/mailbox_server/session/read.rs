@@ -3,10 +3,11 @@
 use super::{CallContext, MailboxStore};
 use crate::mailbox_server::reply::{self, Fault, Refusal};
 
-/// What goes with each packet of a reply at most: a word, three numbers, what stands between them, and two line ends.
+/// The longest text of a reply's packet: a word, three numbers, the spaces between them, and two line ends.
 const LONGEST_HEAD: usize = 64;
 
-/// Answers a read, in as many packets as the message needs. False: there is no room for that yet, and nothing is answered.
+/// Answers a read, in as many packets as the message needs. Returns `false`, without a reply, if there is no room for
+/// it yet.
 pub(super) fn read<B: MailboxStore>(mailbox: u32, call: &mut CallContext<'_, B>) -> bool {
     let packet = call.config.limits.packet;
     let out = &mut *call.out;

@@ -1,5 +1,5 @@
-//! A command in which one system call kills or fails, by strace, or is missing altogether, by a filter. First each scene is
-//! played without a fault, to learn which calls the command makes and how often; then once for each of them.
+//! A command in which one system call kills or fails, by strace, or is missing, by a filter. Each scene runs first
+//! without a fault, to learn which calls the command makes and how often. Then it runs once for each fault.
 
 use super::missing;
 use crate::kit::{Ended, Running, SHELL, SOON, Sandbox, until};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What is wrong, if anything is.
 pub type Verdict = Result<(), String>;
 
-/// One command among others that are left alone, and what it may say when something in it fails.
+/// One command with the fault, among others without, and what it may print if something in it fails.
 pub struct Scene {
     pub name: &'static str,
     pub play: fn(&Sandbox, &Fault) -> Verdict,
@@ -21,7 +21,7 @@ pub struct Scene {
 /// What happens to the command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Nothing; its calls are written down.
+    /// Nothing. Its calls are recorded.
     Nothing,
     /// Each of its processes is killed when it comes to its `nth` call of this name.
     Kill { call: String, nth: u32 },
@@ -76,12 +76,12 @@ impl Fault {
     }
 }
 
-/// A verdict that says nothing of the command: the scene is played again.
+/// A result that says nothing about the command, so the scene runs again.
 const TOO_LATE: &str = "strace came too late";
 
 const CALLS: &str = "calls";
 
-/// How often the process that makes it most often makes each call, and the call's number.
+/// For each call: how often the process that makes it most often makes it, and the call's number.
 fn calls(sandbox: &Sandbox) -> BTreeMap<String, (u32, u32)> {
     let text = std::fs::read_to_string(sandbox.at(CALLS)).expect("what strace wrote");
     let mut each: BTreeMap<(&str, &str, u32), u32> = BTreeMap::new();
@@ -104,8 +104,8 @@ fn calls(sandbox: &Sandbox) -> BTreeMap<String, (u32, u32)> {
     most
 }
 
-/// What each call can plausibly fail with. Not `futex`: a wake cannot fail, and the standard library's locks sleep for ever
-/// when one does; nor what cannot fail at all.
+/// The errors that each call can return. Without `futex`, because a wake cannot fail, and the standard library's locks
+/// sleep without end if one does. Without calls that cannot fail at all.
 fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "openat" => &["EMFILE", "EACCES", "ENOENT", "EINTR"],
@@ -139,7 +139,7 @@ fn errors(call: &str) -> &'static [&'static str] {
         "fchmod" | "chmod" | "fchmodat" | "utimensat" | "flistxattr" => &["EPERM"],
         "fsync" | "fdatasync" | "sendfile" | "copy_file_range" => &["EIO", "EINTR"],
         "getsockopt" | "setsockopt" | "getsockname" | "getpeername" | "shutdown" | "ioctl" => &["EINVAL"],
-        // Not `prlimit64`, which cannot fail for who asks for its own limits.
+        // Not `prlimit64`, which cannot fail for a process's own limits.
         "prctl" | "setsid" | "chdir" | "kill" | "pidfd_send_signal" => &["EPERM"],
         "getrandom" => &["EINTR", "ENOSYS"],
         "sched_getaffinity" | "sigaltstack" | "nanosleep" | "clock_nanosleep" => &["EINTR"],
@@ -147,16 +147,16 @@ fn errors(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// How far a sweep goes.
+/// How many faults a sweep tries.
 #[derive(Clone, Copy)]
 pub struct Reach {
-    /// Of each call, so many at most: the first ones.
+    /// The most calls of each name: the first ones.
     pub nth: u32,
-    /// Of each scene, so many kills and so many failures at most: evenly spread over all of them.
+    /// The most kills and the most failures of each scene, evenly spread over all of them.
     pub most: usize,
 }
 
-/// What a sweep came to.
+/// The results of a sweep.
 #[derive(Default, Debug)]
 pub struct Count {
     pub kills: usize,
@@ -165,7 +165,7 @@ pub struct Count {
     pub wrong: Vec<String>,
 }
 
-/// Plays a scene once for each fault within reach, several at a time.
+/// Runs a scene once for each fault in reach, several at a time.
 pub fn sweep(scene: &Scene, reach: Reach) -> Count {
     let sandbox = Sandbox::new();
     if let Err(why) = (scene.play)(&sandbox, &Fault::Nothing) {
@@ -188,7 +188,7 @@ pub fn sweep(scene: &Scene, reach: Reach) -> Count {
     Count { wrong: play_all(scene, &[kills, failures].concat()), ..count }
 }
 
-/// Plays a scene once without each of its calls, or without so many of them: each missing in either way.
+/// Runs a scene once without each of its calls, or without `most` of them. Each is missing in both ways.
 pub fn sweep_missing(scene: &Scene, most: usize) -> Count {
     let sandbox = Sandbox::new();
     if let Err(why) = (scene.play)(&sandbox, &Fault::Nothing) {
@@ -202,14 +202,14 @@ pub fn sweep_missing(scene: &Scene, most: usize) -> Count {
         }
     }
     let possible = all.len();
-    // A small part is another one of each scene, so that all of them together try most calls.
+    // The part differs between scenes, so that all of them together try most calls.
     let from = scene.name.bytes().map(usize::from).sum::<usize>() % possible.max(1);
     all.rotate_left(from);
     let faults = spread(all, most);
     Count { failures: faults.len(), possible, wrong: play_all(scene, &faults), ..Count::default() }
 }
 
-/// Plays a scene once for each fault, several at a time; returns what is wrong.
+/// Runs a scene once for each fault, several at a time. Returns what is wrong.
 fn play_all(scene: &Scene, faults: &[Fault]) -> Vec<String> {
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -229,7 +229,7 @@ fn play_all(scene: &Scene, faults: &[Fault]) -> Vec<String> {
     wrong.into_inner().expect("no panic inside")
 }
 
-/// Plays a scene with a fault. What is wrong must be wrong again: the machine may have stood still meanwhile.
+/// Runs a scene with a fault. An error counts only if it happens twice, because the machine may have stood still.
 pub fn play(scene: &Scene, fault: &Fault) -> Verdict {
     let once = || {
         let sandbox = Sandbox::new();
@@ -252,12 +252,13 @@ fn spread(all: Vec<Fault>, most: usize) -> Vec<Fault> {
     (0..all.len().min(most)).map(take).collect()
 }
 
-/// Unless `so`, this is wrong.
+/// Returns an error unless `so`.
 pub fn ensure(so: bool, what: impl FnOnce() -> String) -> Verdict {
     if so { Ok(()) } else { Err(what()) }
 }
 
-/// How the command with the fault in it may end: killed, or with a code and, unless that is 0, one clear line or two.
+/// Checks the end of the command with the fault: it was killed, or has an exit code and, unless that is 0, one or two
+/// clear lines.
 pub fn ends_properly(ended: &Ended, fault: &Fault) -> Verdict {
     let wrong = |what: &str| Err(format!("{what}: {ended:?}"));
     if std::env::var_os("WHORL_FAULTS_SHOW").is_some() {
@@ -274,11 +275,11 @@ pub fn ends_properly(ended: &Ended, fault: &Fault) -> Verdict {
         (None, false) if too_late(ended) => Err(TOO_LATE.into()),
         (None, false) => wrong("it was killed"),
         (Some(0), _) => Ok(()),
-        // What fails may be the saying of it.
+        // The failed write may be the message's own.
         (Some(_), _) if ended.stderr.is_empty() && fault.failing() == Some("write") => Ok(()),
         (Some(_), _) if ended.stderr.is_empty() && !fault.is_kill() => wrong("it failed without a word"),
         _ if !ended.stderr.lines().all(|line| line.starts_with("shell: ")) => wrong("not its own words"),
-        // Without a call two receivers may fail, and the result too.
+        // Without a call two receivers may fail, and the result, too.
         _ if ended.stderr.lines().count() > 2 + usize::from(matches!(fault, Fault::Missing { .. })) => {
             wrong("too many words")
         }
@@ -286,8 +287,8 @@ pub fn ends_properly(ended: &Ended, fault: &Fault) -> Verdict {
     }
 }
 
-/// Whether a call failed that comes before `main` or before a thread's own code: the loader or the runtime gives up, and there
-/// is nothing that we could say.
+/// Whether a call failed before `main` or before a thread's own code. Then the loader or the runtime gives up, and the
+/// program cannot print anything.
 pub fn never_began(ended: &Ended, fault: &Fault) -> bool {
     let memory = fault.failing().is_some_and(|call| ["mmap", "mprotect", "brk"].contains(&call));
     // The standard library looks at its standard streams and ignores SIGPIPE, or aborts.
@@ -301,8 +302,8 @@ pub fn never_began(ended: &Ended, fault: &Fault) -> bool {
         || (memory && ended.signal() == Some(libc::SIGSEGV) && ended.stderr.is_empty())
 }
 
-/// Whether the kernel is made to say of somebody else what is not so: that it is gone, or was never there, or has too much to
-/// do. Who believes that is right.
+/// Whether the fault makes the kernel give a wrong answer about another process: that it is gone, was never there, or
+/// has too much to do. A command that believes that answer is right.
 pub fn lies(fault: &Fault) -> bool {
     let said = |call: &str, error: &str| {
         [
@@ -318,12 +319,13 @@ pub fn lies(fault: &Fault) -> bool {
     matches!(fault, Fault::Fail { call, error, .. } if said(call, error))
 }
 
-/// strace lets the command wait three seconds for it, on a machine that is too busy not long enough.
+/// strace waits three seconds before it lets the command run, and a very busy machine needs longer.
 pub fn too_late(ended: &Ended) -> bool {
     ended.signal() == Some(libc::SIGALRM)
 }
 
-/// Who was started in a home and still runs: there, or with its runtime directory, as a server in the background.
+/// The processes that were started in a sandbox and still run: in its directory or, as a server in the background, with
+/// its runtime directory.
 fn of(sandbox: &Sandbox) -> Vec<i32> {
     let runtime = sandbox.at("run").into_os_string().into_encoded_bytes();
     let mut found = sandbox.processes();
@@ -337,7 +339,8 @@ fn of(sandbox: &Sandbox) -> Vec<i32> {
     found
 }
 
-/// Nobody is left within seconds; and what is left of names goes with `rm --dead`, at most one for each process killed.
+/// Checks that no process is left after a few seconds, and that `rm --dead` removes the names that are left: at most
+/// one for each killed process.
 pub fn nothing_left(sandbox: &Sandbox, fault: &Fault, killed: usize) -> Verdict {
     let gone = std::panic::catch_unwind(|| until(SOON, "", || of(sandbox).is_empty()));
     if gone.is_err() {
@@ -347,12 +350,12 @@ pub fn nothing_left(sandbox: &Sandbox, fault: &Fault, killed: usize) -> Verdict 
         });
         return Err(format!("still running: {}", who.collect::<Vec<_>>().join("; ")));
     }
-    // The lock of the directory stays by design; so does the directory.
+    // The runtime directory and its lock file stay by design.
     let names = || {
         sandbox
             .left()
             .into_iter()
-            // And the log of a server that ended badly, for who wants to know why.
+            // The log of a server that failed stays, too.
             .filter(|name| name != "lock" && name != ".lock" && !name.ends_with(".log"))
             .collect::<Vec<_>>()
     };
@@ -370,7 +373,7 @@ pub fn nothing_left(sandbox: &Sandbox, fault: &Fault, killed: usize) -> Verdict 
     Ok(())
 }
 
-/// Waits for the end of a process, however it is; wrong if it does not come.
+/// Waits for the end of a process. Returns an error if it does not end.
 pub fn end(mut live: Running, name: &str) -> Result<Ended, String> {
     for _ in 0..3000 {
         if !live.is_running() {
@@ -378,5 +381,5 @@ pub fn end(mut live: Running, name: &str) -> Result<Ended, String> {
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    Err(format!("{name} hangs; it said: {}", live.stderr()))
+    Err(format!("{name} hangs; stderr: {}", live.stderr()))
 }

@@ -1,22 +1,22 @@
-//! A command without one of its system calls, as on an old kernel or under a container's filter: from the program's start on
-//! every call of one number is answered with an error. By a seccomp filter, which the command's own processes inherit.
+//! A command without one of its system calls, as on an old kernel or under a container's filter. From the program's
+//! start on, every call with one number fails. A seccomp filter does this, and the command's own processes inherit it.
 
 use crate::kit::seccomp::refuse;
 use std::process::Command;
 
-/// How a call is answered: by a kernel that does not know it, and by a filter that forbids it.
+/// The two errors: from a kernel that does not know the call, and from a filter that forbids it.
 pub const ANSWERS: [(&str, i32); 2] = [("ENOSYS", libc::ENOSYS), ("EPERM", libc::EPERM)];
 
-/// What no command can do without, and no filter forbids.
+/// Calls that every command needs, and no filter forbids.
 pub const NEEDED: [&str; 17] = [
-    // Without them a process cannot begin or end.
+    // Without these a process cannot begin or end.
     "execve",
     "exit",
     "exit_group",
     "rt_sigreturn",
     "restart_syscall",
     "arch_prctl",
-    // Who a process is cannot fail, and callers rely on it.
+    // These calls cannot fail, and callers rely on that.
     "getpid",
     "gettid",
     "getppid",
@@ -25,14 +25,14 @@ pub const NEEDED: [&str; 17] = [
     "getgid",
     "getegid",
     "umask",
-    // The C library aborts where its locks fail, and the standard library panics where its sleep does.
+    // The C library aborts if its locks fail, and the standard library panics if its sleep does.
     "futex",
     "clock_nanosleep",
-    // Nothing could be told.
+    // Without this call no error could be printed.
     "write",
 ];
 
-/// Lets a command be started under a filter that answers every call of this number with this error.
+/// Starts a command under a filter by which every call with this number fails with this error.
 pub fn without(command: &mut Command, number: u32, error: i32) {
     refuse(command, &[number as libc::c_long], error);
 }

@@ -1,11 +1,11 @@
-//! Every system call of every command: killed there, and with the call failing. Nobody hangs, exit codes tell the truth,
-//! nothing is left, and every failure is a sentence.
+//! Every system call of every command: the process is killed there, or the call fails. No process hangs, exit codes are
+//! right, nothing is left, and every failure prints an error.
 //!
-//! 10 kills and 10 failures of each scene, evenly spread; `WHORL_FAULTS=N` makes it N kills and N failures of each,
-//! `WHORL_FAULTS_LONG=1` all.
+//! 10 kills and 10 failures of each scene, evenly spread. `WHORL_FAULTS=N` makes it N of each, `WHORL_FAULTS_LONG=1`
+//! all.
 //!
-//! Besides, every command without each of its calls, as on an old kernel or under a filter: 2 of each scene. With
-//! `WHORL_FAULTS_SHOW=1` it tells what each command said.
+//! Also, every command without each of its calls, as on an old kernel or under a filter: 2 of each scene. With
+//! `WHORL_FAULTS_SHOW=1` the test prints each command's output.
 
 mod calls;
 mod missing;
@@ -27,7 +27,7 @@ fn bytes() -> Vec<u8> {
     noise(LENGTH, 5)
 }
 
-/// Whether a file is there, and then it is whole.
+/// Whether a file exists. If it does, asserts that it is whole.
 fn whole(sandbox: &Sandbox, name: &str) -> Result<bool, String> {
     match fs::read(sandbox.at(name)) {
         Ok(found) if found == bytes() => Ok(true),
@@ -61,7 +61,7 @@ fn copy_socket(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     copy(sandbox, fault, "--socket")
 }
 
-/// What the pair of `send` and `recv` may come to, whichever of them the fault is in.
+/// Checks the ends of a `send` and a `recv`, one of which has the fault.
 fn both_truthful(sandbox: &Sandbox, fault: &Fault, send: &Ended, recv: &Ended) -> Verdict {
     if [send, recv].into_iter().any(|ended| never_began(ended, fault)) {
         return Ok(());
@@ -80,7 +80,7 @@ fn send(sandbox: &Sandbox, fault: &Fault, transport: &str) -> Verdict {
     let send = end(send, "send")?;
     ends_properly(&send, fault)?;
     if send.code() != Some(0) {
-        // Somebody who waits for a name waits on; this one for long enough.
+        // A receiver that waits for a name continues to wait, so this one waits long enough.
         std::thread::sleep(Duration::from_millis(20));
         signal(recv.pid(), Signal::TERM);
     }
@@ -120,7 +120,7 @@ fn recv_socket(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     recv(sandbox, fault, "--socket")
 }
 
-/// Sends a few requests, and returns the replies as far as they come.
+/// Sends a few requests, and returns the replies that arrive.
 fn converse(port: &str, requests: &str) -> String {
     let Ok(port) = port.parse::<u16>() else { return String::new() };
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
@@ -131,7 +131,7 @@ fn converse(port: &str, requests: &str) -> String {
     String::from_utf8_lossy(&replies).into_owned()
 }
 
-/// The port in what a server said as it started.
+/// The port in the line that a server prints when it starts.
 fn port_of(started: &Ended) -> String {
     started.stdout.trim_end().rsplit(':').next().unwrap_or_default().to_owned()
 }
@@ -166,7 +166,7 @@ fn dipc(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     nothing_left(sandbox, fault, 2)
 }
 
-/// A client asks for a deadline months away. Without the newest call for waiting, others are served all the same.
+/// A client asks for a deadline months away. Without the newest call for waiting, other clients are still served.
 fn dipc_far_deadline(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     let started = end(faulty(sandbox, fault, "dipc 2 1 0 1"), "dipc")?;
     ends_properly(&started, fault)?;
@@ -247,7 +247,7 @@ fn serve(sandbox: &Sandbox, fault: &Fault) -> Verdict {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // A client that was lost is not counted: it waits for the next.
+    // A lost client does not count, so the server waits for the next one.
     signal(serve.pid(), Signal::TERM);
     let serve = end(serve, "serve")?;
     if serve.signal() != Some(Signal::TERM.as_raw()) {
@@ -257,21 +257,21 @@ fn serve(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     let may_leave = fault.is_kill() || is_unlink(fault) || is_stat(fault) || never_began(&serve, fault);
     ensure(left.len() <= usize::from(may_leave), || format!("left: {left:?}; {serve:?}"))?;
     nothing_left(sandbox, fault, 1)?;
-    // What a dead one left is in nobody's way.
+    // A dead server's files do not block the next server.
     let mut again = sandbox.start(SERVE);
     until(SOON, "it is announced again", || announced(sandbox) || !again.is_running());
     let here = again.is_running();
     signal(again.pid(), Signal::TERM);
     let again = end(again, "serve")?;
-    ensure(here, || format!("nobody can serve in its place: {again:?}"))
+    ensure(here, || format!("no server can replace it: {again:?}"))
 }
 
-/// Whether what fails is the removing itself.
+/// Whether the fault is in the removal itself.
 fn is_unlink(fault: &Fault) -> bool {
     fault.failing().is_some_and(|call| call.starts_with("unlink"))
 }
 
-/// Whether what fails is the looking whose file it is: then it is left alone.
+/// Whether the fault is in the check of a file's owner. Then the file stays.
 fn is_stat(fault: &Fault) -> bool {
     fault.failing().is_some_and(|call| call.ends_with("stat") || call.ends_with("statat"))
 }
@@ -288,8 +288,8 @@ fn servers(sandbox: &Sandbox, fault: &Fault) -> Verdict {
         let one = &said["servers"][0];
         let right = one["socket_message"] == "by-socket" || one["socket_message"].is_null();
         let right = right && (one["shm_message"] == "by-memory" || one["shm_message"].is_null());
-        let told = one["kind"] == "host" || !one["error"].is_null();
-        ensure(said["total"] == 1 && right && told, || format!("{asked:?}"))?;
+        let has_kind = one["kind"] == "host" || !one["error"].is_null();
+        ensure(said["total"] == 1 && right && has_kind, || format!("{asked:?}"))?;
     }
     signal(serve.pid(), Signal::TERM);
     let serve = end(serve, "serve")?;
@@ -314,7 +314,7 @@ const SCENES: [Scene; 17] = [
     Scene { name: "ls", play: names::ls },
     Scene { name: "rm NAME", play: names::rm },
     Scene { name: "rm --dead", play: names::rm_dead },
-    Scene { name: "recv to nobody", play: names::recv_alone },
+    Scene { name: "recv without a sender", play: names::recv_alone },
 ];
 
 #[test]
@@ -327,14 +327,14 @@ fn what_the_sweep_has_found() {
     let found: [(Play, Fault); 9] = [
         // A server took its directory for replaced, bound a second socket, and did not remove it.
         (dipc, fail("fstat", 40, "EIO")),
-        // A list of threads that could not be read was taken for two threads.
+        // A list of threads that could not be read counted as two threads.
         (copy_socket, fail("getdents64", 3, "EACCES")),
         (copy_socket, fail("getdents64", 4, "EACCES")),
         (copy_shm, fail("getdents64", 4, "EACCES")),
-        // A list without a thread to ask with was a panic.
+        // Without a thread to query with, the list panicked.
         (names::ls, fail("clone3", 1, "EAGAIN")),
         (names::ls, fail("mprotect", 8, "ENOMEM")),
-        // What could not be judged was left alone without a word, and that was called success.
+        // A name that could not be checked was left without a message, and the command reported success.
         (names::rm_dead, fail("socket", 1, "EMFILE")),
         // Any client could end a server on a kernel before 5.11, or under a filter.
         (dipc_far_deadline, fail("epoll_pwait2", 1, "ENOSYS")),
@@ -352,13 +352,13 @@ fn what_missing_calls_have_found() {
     }
     type Play = fn(&Sandbox, &Fault) -> Verdict;
     let found: [(Play, &str, libc::c_long); 8] = [
-        // A loop whose waits failed span, and everybody waited for it.
+        // A loop spun if its waits failed, and all processes waited for it.
         (copy_shm, "epoll_pwait", libc::SYS_epoll_pwait),
         (copy_socket, "epoll_pwait", libc::SYS_epoll_pwait),
         (send_shm, "epoll_pwait", libc::SYS_epoll_pwait),
         (serve, "ppoll", libc::SYS_ppoll),
         (names::recv_alone, "ppoll", libc::SYS_ppoll),
-        // A limit that could not be asked for was a panic.
+        // A limit that could not be queried caused a panic.
         (copy_shm, "prlimit64", libc::SYS_prlimit64),
         (quick::doctor, "prlimit64", libc::SYS_prlimit64),
         (copy_socket, "sendfile", libc::SYS_sendfile),
@@ -407,7 +407,7 @@ fn every_call_may_be_missing() {
             "no seccomp filter can be installed",
         );
     }
-    told(SCENES.iter().chain(&quick::SCENES), |scene| {
+    sweep_all(SCENES.iter().chain(&quick::SCENES), |scene| {
         calls::sweep_missing(scene, crate::kit::effort::asked().unwrap_or(2))
     });
 }
@@ -418,12 +418,12 @@ fn every_call_may_kill_or_fail() {
         return;
     }
     let reach = Reach { nth: 60, most: crate::kit::effort::asked().unwrap_or(10) };
-    told(SCENES.iter(), |scene| sweep(scene, reach));
+    sweep_all(SCENES.iter(), |scene| sweep(scene, reach));
 }
 
-/// Sweeps scenes, those whose names contain `WHORL_FAULTS_ONLY`, and tells what came of it.
+/// Sweeps scenes, those whose names contain `WHORL_FAULTS_ONLY`, and prints the results.
 #[track_caller]
-fn told<'s>(scenes: impl Iterator<Item = &'s Scene>, sweep: impl Fn(&Scene) -> calls::Count) {
+fn sweep_all<'s>(scenes: impl Iterator<Item = &'s Scene>, sweep: impl Fn(&Scene) -> calls::Count) {
     let only = std::env::var("WHORL_FAULTS_ONLY").unwrap_or_default();
     let mut all = calls::Count::default();
     for scene in scenes.filter(|scene| scene.name.contains(&only)) {

@@ -25,7 +25,7 @@ pub fn ls(sandbox: &Sandbox, fault: &Fault) -> Verdict {
             let channels = said["channels"].as_array().cloned().unwrap_or_default();
             channels.iter().find(|channel| channel["name"] == name).map(|channel| channel["state"].clone())
         };
-        // What could not be asked is told as living, with a line on stderr.
+        // A channel that could not be queried is listed as live, with a line on stderr.
         ensure(state("living").is_some_and(|state| state != "stale"), || format!("{listed:?}"))?;
         ensure(state("dead").is_some_and(|state| state == "stale" || !listed.stderr.is_empty()), || {
             format!("{listed:?}")
@@ -63,9 +63,9 @@ pub fn rm_dead(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     nothing_left(sandbox, fault, 1)
 }
 
-/// Somebody who waits for a name until its time is up.
+/// A receiver that waits for a name until its timeout.
 pub fn recv_alone(sandbox: &Sandbox, fault: &Fault) -> Verdict {
-    let recv = end(start(&mut fault.shell(sandbox, "recv nobody taken --timeout 100ms")), "recv")?;
+    let recv = end(start(&mut fault.shell(sandbox, "recv missing taken --timeout 100ms")), "recv")?;
     ends_properly(&recv, fault)?;
     ensure(recv.code() != Some(0), || format!("{recv:?}"))?;
     nothing_left(sandbox, fault, 1)

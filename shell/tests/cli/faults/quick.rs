@@ -1,5 +1,5 @@
-//! Scenes of the commands that only read, print or look: they end at once, or when they are told. They are played only without
-//! a call, because they make few calls that the other scenes do not make.
+//! Scenes of the commands that only read, print or check. They end at once, or on a signal. They run only without a
+//! call, because they make few calls that the other scenes do not make.
 
 use super::calls::{Fault, Scene, Verdict, end, ends_properly, ensure, nothing_left};
 use crate::kit::{Running, SOON, Sandbox, run, signal, start, start_with_stdout, until};
@@ -20,7 +20,7 @@ pub const SCENES: [Scene; 8] = [
     Scene { name: "dipc --foreground", play: dipc_foreground },
 ];
 
-/// A command that prints, and what its output holds if it succeeds.
+/// Runs a command that prints, and checks that its output holds this if it succeeds.
 fn prints(sandbox: &Sandbox, fault: &Fault, words: &str, holds: &[&str]) -> Verdict {
     let ended = end(start(&mut fault.shell(sandbox, words)), words)?;
     ends_properly(&ended, fault)?;
@@ -39,7 +39,7 @@ pub fn completions(sandbox: &Sandbox, fault: &Fault) -> Verdict {
 
 pub fn doctor(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     let ended = end(start(&mut fault.shell(sandbox, "doctor")), "doctor")?;
-    // Its result are verdicts on standard output, so it may end with 1 without a word of error.
+    // Its results are findings on standard output, so it may end with 1 without an error message.
     if !(ended.code() == Some(1) && ended.stderr.is_empty() && ended.stdout.contains("fail")) {
         ends_properly(&ended, fault)?;
     }
@@ -77,16 +77,16 @@ fn prints_while(sandbox: &Sandbox, fault: &Fault, words: &str) -> Verdict {
     ensure(ended.code() != Some(0) || ended.stdout.contains("living"), || format!("{ended:?}"))
 }
 
-/// A terminal: the side that a person sits at, and the one that the command has.
+/// A terminal: the side of the user, and the side of the command.
 fn terminal() -> Option<[File; 2]> {
     let (mut master, mut slave) = (-1, -1);
     let (none, size) =
         (std::ptr::null_mut(), libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 });
-    // SAFETY: the two integers and the size live through the call; the rest is not wanted.
+    // SAFETY: the two integers and the size live through the call; the other pointers may be null.
     let made = unsafe {
         libc::openpty(&raw mut master, &raw mut slave, none, none.cast(), (&raw const size).cast_mut())
     };
-    // SAFETY: both were just opened, for us alone.
+    // SAFETY: both were just opened, and only this test uses them.
     let ends = (made == 0).then(|| [master, slave].map(|fd| unsafe { File::from_raw_fd(fd) }))?;
     for end in &ends {
         rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).ok()?;
@@ -98,7 +98,7 @@ fn terminal() -> Option<[File; 2]> {
 pub fn top(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     let living = sandbox.start_fed("send living");
     sandbox.until_owned("living");
-    let Some([mut master, slave]) = terminal() else { return Err("no terminal is to be had".into()) };
+    let Some([mut master, slave]) = terminal() else { return Err("a terminal cannot be opened".into()) };
     let mut command = fault.shell(sandbox, "top --interval 50ms");
     command.stdin(slave.try_clone().expect("a copy")).env("TERM", "xterm");
     let mut top = start_with_stdout(&mut command, slave.into());
@@ -109,7 +109,8 @@ pub fn top(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     }
     let has_shown = seen.contains("living");
     let _ = master.write_all(b"q");
-    // What it draws is taken, as a terminal does; who does not heed the key heeds the signal.
+    // The test reads what the command draws, as a terminal does. A command that does not react to the key reacts to the
+    // signal.
     for _ in 0..1000 {
         if !top.is_running() {
             break;
@@ -163,7 +164,7 @@ pub fn dipc_foreground(sandbox: &Sandbox, fault: &Fault) -> Verdict {
     until(SOON, "it serves, or has ended", || entries() > 0 || !dipc.is_running());
     signal(dipc.pid(), Signal::TERM);
     let dipc = end(dipc, "dipc --foreground")?;
-    // What goes wrong once it serves is told in its log, and its names are those of a dead server.
+    // A server logs errors that happen while it serves. Its names are then those of a dead server.
     let is_logged = dipc.code() == Some(1) && dipc.stderr.lines().all(|line| line.contains(" ERROR "));
     if dipc.signal() != Some(Signal::TERM.as_raw()) && !is_logged {
         ends_properly(&dipc, fault)?;

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use strange::{Operation, StrangeFs};
 use whorl::internal::discovery::Information;
 
-/// A home with a file system mounted on `mnt` in it.
+/// A sandbox with a file system mounted on its `mnt`.
 fn sandbox(what: &str) -> Option<(Sandbox, StrangeFs)> {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.at("mnt")).expect("a directory");
@@ -18,14 +18,14 @@ fn sandbox(what: &str) -> Option<(Sandbox, StrangeFs)> {
     Some((sandbox, files))
 }
 
-/// A home whose runtime directory lies in such a file system.
+/// A sandbox whose runtime directory is in such a file system.
 fn strange_home(what: &str) -> Option<(Sandbox, StrangeFs)> {
     let sandbox = Sandbox::new();
     let files = StrangeFs::mount(sandbox.at("run"), what)?;
     Some((sandbox, files))
 }
 
-/// What a disk says at close(2) that has no room.
+/// The errors by which close(2) reports a full disk.
 const FULL: [(Errno, &str); 3] = [
     (Errno::NOSPC, "no space left on device"),
     (Errno::DQUOT, "quota exceeded"),
@@ -175,7 +175,7 @@ fn preserve_keeps_the_data_and_warns_of_what_is_refused() {
     run(&mut sandbox.words("copy --preserve -n 2 -d mnt f")).silent_success();
     let mut value = [0; 9];
     assert_eq!(rustix::fs::getxattr(files.at("peer-01_f"), "user.colour", &mut value), Ok(5));
-    // A few of many are told one by one.
+    // A few of many are printed one by one.
     for number in 0..6 {
         rustix::fs::setxattr(&source, format!("user.number-{number}"), b"x", flags).unwrap();
     }
@@ -239,7 +239,7 @@ fn of_copies_that_want_one_name_at_once_only_one_gets_it() {
     sandbox.nothing_left();
 }
 
-/// What a file system may lack that a file needs to get its name without replacing another.
+/// Removes every way of a file system to give a file a name without replacing another one.
 fn without_ways_to_keep(files: &StrangeFs) {
     files.refuse(Operation::RenameWithFlags, Errno::INVAL).refuse(Operation::Link, Errno::PERM);
 }
@@ -258,7 +258,7 @@ fn no_clobber_is_refused_before_anything_is_sent_where_nothing_can_keep_files() 
     sandbox.nothing_left();
 }
 
-/// Every kind of server and channel in a runtime directory, and announced in a directory.
+/// Runs every kind of server and channel in a runtime directory, and announces one in a directory.
 #[track_caller]
 fn everything_works(sandbox: &Sandbox, directory: &str) {
     let ended = run(&mut sandbox
@@ -282,7 +282,7 @@ fn everything_works(sandbox: &Sandbox, directory: &str) {
     let asked = run(&mut sandbox.words(&format!("servers --dir {directory}")));
     asked.silent_success();
     assert!(asked.stdout.contains("hi") && asked.stdout.contains("ho"), "{asked:?}");
-    // What a killed server leaves is replaced.
+    // A killed server's files are replaced.
     signal(server.pid(), Signal::KILL);
     drop(server);
     assert!(file.exists());

@@ -1,4 +1,4 @@
-//! Text that a terminal would act on, wherever a command takes text from.
+//! Text that a terminal would act on, in every input from which a command takes text.
 
 use crate::kit::mailbox_server::port_of;
 use crate::kit::terminal::Terminal;
@@ -17,12 +17,13 @@ use std::process::{Command, Stdio};
 /// line; a tag. It is also a file name.
 const HOSTILE: &str = "\x1b]0;owned\x07\x1b[31m\u{9b}31m\x7f\r\u{202e}\u{2066}\u{61c}\u{200b}\u{200d}\u{feff}\u{ad}\u{2028}\u{e0041}";
 
-/// The same, with bytes that are no UTF-8: a C1 control sequence of a terminal that has not UTF-8, and half a surrogate.
+/// The same text, with bytes that are not UTF-8: a C1 control sequence for terminals without UTF-8, and half a
+/// surrogate.
 fn broken() -> OsString {
     OsString::from_vec([HOSTILE.as_bytes(), b"\x9b31m\xff\xed\xa0\x80"].concat())
 }
 
-/// Asserts that nothing a terminal acts on, or that cannot be seen, is among these bytes.
+/// Asserts that these bytes contain nothing that a terminal acts on or that cannot be seen.
 #[track_caller]
 fn assert_tame(what: &str, bytes: &[u8]) {
     let shown = bytes.escape_ascii();
@@ -41,7 +42,7 @@ fn assert_tame(what: &str, bytes: &[u8]) {
 struct Tried(BTreeSet<String>);
 
 impl Tried {
-    /// Runs a command and looks at what it prints; it has to print something that `holds` this.
+    /// Runs a command and checks its output, which must contain `holds`.
     #[track_caller]
     fn run(&mut self, command: &mut Command, holds: &str) {
         let name = command.get_args().next().unwrap_or_default().to_string_lossy().into_owned();
@@ -49,7 +50,7 @@ impl Tried {
         let said = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("it starts");
         assert_tame(&what, &said.stdout);
         assert_tame(&what, &said.stderr);
-        let all = String::from_utf8([said.stdout, said.stderr].concat()).expect("looked at above");
+        let all = String::from_utf8([said.stdout, said.stderr].concat()).expect("checked above");
         assert!(all.contains(holds), "{what}: '{holds}' is missing in {all}");
         assert!(!all.contains("panicked"), "{what}: {all}");
         self.0.insert(name);
@@ -77,7 +78,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
         path
     };
     let escape = "\\u{202e}";
-    // Values that are refused, and flags and commands that are not known.
+    // Values that are refused, and unknown flags and commands.
     for (command, flags) in [
         ("copy", "-n --block --ring --progress"),
         ("send", "--timeout --peers --seats --block --ring --evict-after --progress"),
@@ -126,7 +127,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
     ] {
         tried.run(&mut words(&sandbox, positional, &[hostile]), escape);
     }
-    // Files that are not there or cannot be, each named by a path that is hostile.
+    // Files that do not or cannot exist, each with a hostile path.
     for path in [below(hostile), below(&broken)] {
         for command in [
             "copy -n 1",
@@ -151,7 +152,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
         }
     }
     let template = |text: &str| OsString::from(format!("{text}{HOSTILE}"));
-    for name in [template("{peer}{nobody"), template("a/{peer}"), template("{peer}/")] {
+    for name in [template("{peer}{unknown"), template("a/{peer}"), template("{peer}/")] {
         tried.run(&mut words(&sandbox, "copy -n 2 f --name", &[&name]), "shell: ");
     }
     tried.run(&mut words(&sandbox, "mail read 0 --host", &[hostile]), escape);
@@ -163,7 +164,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
     fs::write(sandbox.at(HOSTILE), "text").expect("a file");
     tried.run(&mut words(&sandbox, "copy --json -n 1", &[hostile]), "\\u202e");
     tried.run(&mut words(&sandbox, "copy --no-clobber -n 1", &[hostile]), "file exists");
-    // Variables.
+    // Environment variables.
     for command in [
         "ls",
         "ls --json",
@@ -211,7 +212,7 @@ fn no_argument_or_variable_reaches_the_terminal_as_it_is() {
     sandbox.nothing_left();
 }
 
-/// Compares with the commands that there are.
+/// Compares the commands that were tried with all commands.
 fn every_command_was_tried(sandbox: &Sandbox, tried: &Tried) {
     let help = run(&mut sandbox.words("--help"));
     let list =
@@ -256,10 +257,10 @@ fn no_name_that_was_planted_reaches_the_terminal_as_it_is() {
 }
 
 #[test]
-fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
+fn no_process_or_server_writes_to_the_terminal_of_its_viewer() {
     let sandbox = Sandbox::new();
     let mut tried = Tried::default();
-    // A receiver that was started by a hostile name, with hostile arguments, and waits.
+    // A waiting receiver that was started under a hostile name, with hostile arguments.
     let mut bash = sandbox.program("bash");
     let script = "exec -a \"$0\" \"$SHELL_BIN\" recv wide --timeout 1h \"$0\"";
     bash.args([OsStr::new("-c"), script.as_ref(), &broken()]);
@@ -278,7 +279,7 @@ fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
     }
     signal(waiting.pid(), Signal::TERM);
     waiting.end(LIMIT);
-    // A server with hostile messages, and files that announce none.
+    // A server with hostile messages, and files that announce no server.
     let servers = sandbox.at("servers");
     fs::create_dir(&servers).expect("a directory");
     let message = broken();
@@ -303,7 +304,7 @@ fn no_process_or_server_writes_to_the_terminal_of_who_looks_at_it() {
 fn no_message_or_mailbox_server_writes_to_the_terminal() {
     let sandbox = Sandbox::new();
     let mut tried = Tried::default();
-    // Servers that are none.
+    // Servers of another kind.
     for answer in [
         format!("{HOSTILE}\n"),
         format!("ok dipc {HOSTILE}\n"),
@@ -325,7 +326,7 @@ fn no_message_or_mailbox_server_writes_to_the_terminal() {
     let message = broken();
     run(words(&sandbox, &format!("mail -p {port} write 0"), &[&message]).arg("")).has_code(2);
     run(&mut words(&sandbox, &format!("mail -p {port} write 0"), &[&message])).has_code(0);
-    // A pipe gets the bytes themselves; lines are for people.
+    // A pipe gets the bytes themselves. Only lines are escaped.
     let bytes = sandbox.words(&format!("mail -p {port} read 0")).output().expect("it runs");
     assert_eq!(bytes.stdout, message.as_bytes());
     let mut watching =

@@ -1,4 +1,4 @@
-//! Terminals of any size, and terminals that are none, under what draws on them.
+//! Terminals of any size, and terminals that report none, under the commands that draw on them.
 
 use crate::kit::*;
 use rustix::fd::OwnedFd;
@@ -8,7 +8,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-/// Columns and rows that a terminal can say it has.
+/// Columns and rows that a terminal can report.
 const SIZES: [(u16, u16); 9] =
     [(80, 24), (0, 0), (1, 1), (65535, 65535), (1, 65535), (65535, 1), (2, 3), (0, 24), (200, 50)];
 
@@ -30,7 +30,7 @@ impl Pty {
         let (from, to) = (ours.try_clone().expect("a copy"), drawn.clone());
         std::thread::spawn(move || {
             let mut bytes = [0; 65536];
-            // An error: nobody has the other side any more.
+            // An error: the other side is closed.
             while let Ok(count) = rustix::io::read(&from, &mut bytes) {
                 to.lock().unwrap().extend_from_slice(&bytes[..count]);
             }
@@ -63,7 +63,7 @@ impl Pty {
     }
 }
 
-/// The most memory that a process had, in KiB.
+/// The most memory that a process used, in KiB.
 fn peak(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
@@ -80,7 +80,8 @@ fn top_draws_on_a_terminal_of_any_size_and_when_it_changes() {
         for next in [SIZES[(number + 1) % SIZES.len()], (80, 24)] {
             let before = pty.drawn();
             pty.resize(next);
-            // A size that is taken for the one before is not drawn anew, so a key is: the help comes and goes.
+            // The command does not draw again if the size is equal, so the test presses a key that shows and hides the
+            // help.
             pty.type_in("?");
             until(LIMIT, "it draws or ends", || pty.drawn() > before || !top.is_running());
             assert!(top.is_running(), "{size:?}, then {next:?}: {}", pty.text());

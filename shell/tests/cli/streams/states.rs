@@ -1,5 +1,5 @@
-//! Every command with standard streams that are closed, full, or not ready: output is never lost in success, nothing
-//! hangs or panics, and no file that is opened becomes a standard stream.
+//! Every command with standard streams that are closed, full, or not ready. Lost output is never a success, nothing
+//! hangs or panics, and no file that the command opens becomes a standard stream.
 
 use crate::kit::mailbox_server::port_of;
 use crate::kit::*;
@@ -10,13 +10,13 @@ use std::fs::{self, File};
 use std::io::{PipeReader, Read, Write};
 use std::process::{Command, Stdio};
 
-/// What has to be there before a command is run.
+/// What a command needs before it runs.
 #[derive(Clone, Copy, PartialEq)]
 enum Scene {
     Nothing,
     /// A sender of `chan` that waits for its receiver.
     Sender,
-    /// A mailbox server, whose port is PORT, with a message.
+    /// A mailbox server with port PORT and one message.
     Mailboxes,
 }
 use Scene::{Mailboxes, Nothing, Sender};
@@ -81,7 +81,7 @@ const CASES: &[Case] = &[
     same("man pages", Nothing),
 ];
 
-/// One run of a case: the processes and files it needs, and what it left.
+/// One run of a case: the processes and files that it needs, and what it left.
 struct Run {
     sandbox: Sandbox,
     words: String,
@@ -114,12 +114,12 @@ impl Run {
         self.sandbox.words(&self.words)
     }
 
-    /// Runs it by a shell, with redirections.
+    /// Runs it in a shell, with redirections.
     fn redirected(&self, redirections: &str) -> Ended {
         run(&mut self.sandbox.script(&format!("exec \"$SHELL_BIN\" {} {redirections}", self.words)))
     }
 
-    /// What was copied is what was there.
+    /// Asserts that the copies equal the source.
     fn copies_are_whole(&self, expected: usize) {
         let copies = self.sandbox.names("received-files");
         assert_eq!(copies.len(), expected, "{}: {copies:?}", self.words);
@@ -131,7 +131,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // A server that was started by the case itself is found by its name.
+        // A server that the case itself started is found by its name.
         let own = self
             .sandbox
             .left()
@@ -151,7 +151,7 @@ fn data() -> Vec<u8> {
     text().into_bytes()
 }
 
-/// A run with good streams, to compare with.
+/// A run with good streams, for comparison.
 fn good(case: &Case) -> Ended {
     let scene = Run::new(case);
     let mut command = scene.command();
@@ -163,7 +163,7 @@ fn good(case: &Case) -> Ended {
     ended
 }
 
-/// Neither a signal nor a panic, and the code as without.
+/// Asserts that there is no signal and no panic, and the same code as with good streams.
 #[track_caller]
 fn is_as(good: &Ended, ended: &Ended, what: &str) {
     assert_eq!(ended.code(), good.code(), "{what}: {ended:?}");
@@ -195,7 +195,7 @@ fn output_to_a_stream_that_takes_none_is_not_lost_in_success() {
                     ended.one_line(&["standard output"]);
                 }
                 if case.words.starts_with("dipc ") {
-                    assert_eq!(scene.sandbox.left(), Vec::<String>::new(), "nobody was told of the server");
+                    assert_eq!(scene.sandbox.left(), Vec::<String>::new(), "the server left its files");
                 }
             } else if good.code() == Some(0) && !good.stderr.is_empty() && lossy.contains("2>/dev/full") {
                 assert_ne!(ended.code(), Some(0), "{what}: {ended:?}");
@@ -257,7 +257,7 @@ fn make_non_blocking(pipe: impl rustix::fd::AsFd) {
     fcntl_setfl(&pipe, flags | OFlags::NONBLOCK).expect("flags");
 }
 
-/// A non-blocking pipe that is full, and how many bytes are in it.
+/// A non-blocking pipe that is full, and the number of bytes in it.
 fn full_pipe() -> (PipeReader, std::io::PipeWriter, usize) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
@@ -272,7 +272,7 @@ fn full_pipe() -> (PipeReader, std::io::PipeWriter, usize) {
     }
 }
 
-/// What comes out of a pipe after so many bytes, read from when the process sleeps or has ended on.
+/// What comes out of a pipe after `filled` bytes. The test reads from it only when the process sleeps or has ended.
 fn drained(mut reader: PipeReader, filled: usize, live: &mut Running) -> String {
     until(LIMIT, "it waits or ends", || !live.is_running() || is_asleep(live.pid()));
     let mut bytes = Vec::new();
@@ -296,14 +296,14 @@ fn output_waits_for_a_stream_that_is_not_ready() {
             let (out, err): (Stdio, Stdio) =
                 if number == 1 { (writer.into(), other.into()) } else { (other.into(), writer.into()) };
             let mut live = start_with_streams(&mut command, out, err);
-            drop(command); // and with it our own ends
+            drop(command); // and with it the test's own ends
             let flags = fcntl_getfl(&copy).expect("flags");
             drop(copy);
             let said = drained(reader, filled, &mut live);
             let ended = live.end(LIMIT);
             let what = format!("{}, stream {number}", case.words);
             is_as(&good, &ended, &what);
-            assert!(flags.contains(OFlags::NONBLOCK), "{what}: the flag is not ours to change");
+            assert!(flags.contains(OFlags::NONBLOCK), "{what}: the command must not change the flag");
             let expected = if number == 1 { &good.stdout } else { &good.stderr };
             assert_eq!(said.is_empty(), expected.is_empty(), "{what}: {said:?}");
             if case.same && number == 1 {
@@ -323,7 +323,7 @@ fn input_waits_for_a_stream_that_is_not_ready() {
         let mut live = start(command.stdin(reader));
         drop(command);
         until(LIMIT, "it waits or ends", || !live.is_running() || is_asleep(live.pid()));
-        assert!(live.is_running(), "{}: it did not wait; it said: {}", case.words, live.stderr());
+        assert!(live.is_running(), "{}: it did not wait; stderr: {}", case.words, live.stderr());
         writer.write_all(&data()).expect("it reads");
         drop(writer);
         let ended = live.end(LIMIT);
@@ -374,9 +374,9 @@ fn nothing_that_is_opened_becomes_a_standard_stream() {
 }
 
 #[test]
-fn closed_streams_are_told_where_there_is_no_null_device() {
+fn closed_streams_are_reported_without_a_null_device() {
     if !can_mount() {
-        return skip("a system without /dev/null", "no mount namespace is to be had");
+        return skip("a system without /dev/null", "a mount namespace cannot be made");
     }
     let sandbox = Sandbox::new();
     let script = "mount -t tmpfs none /dev && \"$SHELL_BIN\" ls <&- && \"$SHELL_BIN\" ls --json <&- && exec \"$SHELL_BIN\" ls --json <&- >&-";
@@ -396,7 +396,7 @@ fn a_log_that_cannot_be_written_ends_no_server() {
         until(SOON, "it is announced", || scene.sandbox.names("d") == ["s.server"]);
         let asked = run(&mut scene.sandbox.words("servers --dir d"));
         assert!(asked.stdout.contains("\nHost: 1\n"), "{asked:?}");
-        // It served its client, and says in the end that the log is not whole.
+        // It served its client, and reports at its end that the log is not complete.
         serving.end(LIMIT).has_code(1);
     }
 }
@@ -424,7 +424,7 @@ fn a_signal_ends_the_wait_for_a_stream_that_is_not_ready() {
             fcntl_setfl(&writer, flags - OFlags::NONBLOCK).expect("flags");
         }
         let live = start_with_stdout(&mut scene.command(), writer.into());
-        // It has only its result to write when its receiver is gone.
+        // It has only its result left to write when its receiver is gone.
         until(LIMIT, "the copy is there", || scene.sandbox.names("received-files").len() == 1);
         until(LIMIT, "it waits", || children(live.pid()).is_empty() && is_asleep(live.pid()));
         signal(live.pid(), Signal::TERM);

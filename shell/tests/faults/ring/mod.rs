@@ -1,13 +1,13 @@
-//! The ring's operations. Two worlds: a [receiver] that is killed, beside a sender and another receiver that go on; and a
-//! [sender] that is killed, beside a receiver that must get what was published, and not a byte more.
+//! The ring's operations, in two settings: a [receiver] is killed, beside a sender and another receiver that continue;
+//! and a [sender] is killed, beside a receiver that must get exactly what was published.
 //!
-//! The tester plays the sender's control thread: it admits, and it reclaims whoever it has seen die.
+//! The tester acts as the sender's control thread: it admits receivers, and reclaims those that it has seen die.
 
 mod receiver;
 mod sender;
 
-use super::peers::{Fault, loss, patiently};
-use super::sweep::{Made, Operation};
+use super::peers::{Fault, loss, retry};
+use super::sweep::{CaseResult, Operation};
 use receiver::{KilledReceiver, Receiving};
 use sender::{KilledSender, Sending};
 use std::time::Instant;
@@ -31,7 +31,7 @@ const AFTER: u64 = 6;
 const VICTIM: u32 = 0;
 const WITNESS: u32 = 1;
 
-// The words by which tester, sender and witness arrange themselves.
+// The words by which tester, sender and witness synchronise.
 const OWNED: usize = 0;
 const JOINED: usize = 1;
 const FILL: usize = 2;
@@ -42,7 +42,7 @@ pub fn geometry() -> Geometry {
     Geometry::new(256, 4).expect("a possible ring")
 }
 
-/// A message that shows whether it is whole, and which one it is.
+/// A message that shows whether it is whole, and its number.
 pub fn message(number: u64) -> [u8; LENGTH as usize] {
     let mut bytes = [0; LENGTH as usize];
     for (word, i) in bytes.chunks_exact_mut(8).zip(0u64..) {
@@ -61,23 +61,28 @@ pub fn number_of(bytes: &[u8]) -> Result<u64, Fault> {
     }
 }
 
-/// A receiver's place: its own view of the ring, its own locks, and its seat's byte.
+/// Takes a receiver's seat: its own view of the ring, its own locks, and its seat's byte.
 pub fn sit(segment: &Segment, seat: u32) -> Result<(SharedRing, ByteLocks), Fault> {
     let ring = match segment.attach(Owner::LockHolder) {
         Ok(ring) => ring,
         Err(error) => return loss(format!("cannot attach: {error}")),
     };
     let locks = segment.byte_locks().map_err(|error| Fault::Loss(error.to_string()))?;
-    let held = patiently("the seat's byte", |_| locks.try_lock(seat).is_ok_and(|held| held).then_some(()));
+    let held = retry("the seat's byte", |_| locks.try_lock(seat).is_ok_and(|held| held).then_some(()));
     held.map(|()| (ring, locks))
 }
 
-pub fn ask(ring: SharedRing, seat: u32, from_first: bool) -> Result<PendingReceiver<SharedRing>, Fault> {
+pub fn request_seat(
+    ring: SharedRing,
+    seat: u32,
+    from_first: bool,
+) -> Result<PendingReceiver<SharedRing>, Fault> {
     PendingReceiver::request_seat(ring, seat, from_first, 0)
         .map_err(|error| Fault::Loss(format!("seat {seat}: {error}")))
 }
 
-/// Reads what is there, checks that it follows what was read, and gives it back. `None` at the end of the patience of one try.
+/// Reads what is there, checks that it follows what was read before, and gives it back. Returns `None` when one try's
+/// patience ends.
 pub fn take(
     receiver: &mut Receiver<SharedRing>,
     next: &mut Option<u64>,
@@ -106,11 +111,11 @@ pub fn take(
     Ok(Some(Ok(())))
 }
 
-/// Reads to the end, whatever it is.
+/// Reads until the stream ends, and returns how it ended.
 pub fn drain(receiver: &mut Receiver<SharedRing>, next: &mut Option<u64>) -> Result<ReadError, Fault> {
     loop {
         let mut outcome = Ok(());
-        let met = patiently("a receiver that waits for messages", |deadline| {
+        let met = retry("a receiver that waits for messages", |deadline| {
             match take(receiver, next, Some(deadline)) {
                 Ok(None) => None,
                 Ok(Some(met)) => Some(Some(met)),
@@ -129,18 +134,19 @@ pub fn drain(receiver: &mut Receiver<SharedRing>, next: &mut Option<u64>) -> Res
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Everybody else waits for the operation to be over, and not on the ring.
+    /// All others wait for the end of the operation, but not on the ring.
     Alone,
-    /// Somebody sleeps on the ring: the sender as it is full, where the victim reads; a receiver, where the sender is killed.
+    /// One process sleeps on the ring: the sender, because the ring is full, if a receiver is killed; a receiver, if
+    /// the sender is killed.
     Sleeper,
-    /// Somebody works on the ring all the time.
+    /// One process uses the ring all the time.
     Busy,
 }
 
 const STATES: [(State, &str); 3] =
-    [(State::Alone, "alone"), (State::Sleeper, "somebody sleeps"), (State::Busy, "somebody is busy")];
+    [(State::Alone, "alone"), (State::Sleeper, "one sleeps"), (State::Busy, "one is busy")];
 
-/// All of them, in all states.
+/// All operations, in all states.
 pub fn operations() -> Vec<Operation> {
     let receiving = [
         ("join: ask", Receiving::Ask),
@@ -162,11 +168,11 @@ pub fn operations() -> Vec<Operation> {
     let mut all = Vec::new();
     for (state, said) in STATES {
         for (name, kind) in receiving {
-            let make = move || -> Made { Ok(Box::new(KilledReceiver::new(kind, state)?)) };
+            let make = move || -> CaseResult { Ok(Box::new(KilledReceiver::new(kind, state)?)) };
             all.push(Operation { name, state: said, stops: false, make: Box::new(make) });
         }
         for (name, kind) in sending {
-            let make = move || -> Made { Ok(Box::new(KilledSender::new(kind, state))) };
+            let make = move || -> CaseResult { Ok(Box::new(KilledSender::new(kind, state))) };
             all.push(Operation { name, state: said, stops: false, make: Box::new(make) });
         }
     }

@@ -1,11 +1,11 @@
-//! A receiver that is killed, beside a sender and another receiver that go on.
+//! A receiver that is killed, beside a sender and another receiver that continue.
 
 use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss};
 use super::super::steps::{operation, pause};
 use super::super::sweep::Case;
 use super::{
-    AFTER, BEFORE, FILL, FILLED, GO, JOINED, LENGTH, OWNED, SIZE, State, VICTIM, WITNESS, ask, drain,
-    geometry, message, sit, take,
+    AFTER, BEFORE, FILL, FILLED, GO, JOINED, LENGTH, OWNED, SIZE, State, VICTIM, WITNESS, drain, geometry,
+    message, request_seat, sit, take,
 };
 use std::hint::black_box;
 use whorl::internal::shm::liveness::{OWNER, Owner};
@@ -70,21 +70,20 @@ impl KilledReceiver {
 impl Case for KilledReceiver {
     fn victim(&mut self) {
         let (ring, _locks) = sit(&self.segment, VICTIM).expect("a seat");
-        let seat = |ring| ask(ring, VICTIM, true).expect("a free seat");
+        let seat = |ring| request_seat(ring, VICTIM, true).expect("a free seat");
         if self.operation == Receiving::Ask {
             black_box(operation(|| seat(ring)));
             return;
         }
-        let applicant = seat(ring);
+        let pending = seat(ring);
         pause();
-        let admitted = |applicant: PendingReceiver<_>| {
-            applicant.try_admitted().unwrap_or_else(|_| panic!("it is admitted"))
-        };
+        let admitted =
+            |pending: PendingReceiver<_>| pending.try_admitted().unwrap_or_else(|_| panic!("it is admitted"));
         if self.operation == Receiving::TakePart {
-            black_box(operation(|| admitted(applicant)));
+            black_box(operation(|| admitted(pending)));
             return;
         }
-        let mut receiver = admitted(applicant);
+        let mut receiver = admitted(pending);
         pause();
         let mut bytes = [0; 64];
         match self.operation {
@@ -120,11 +119,11 @@ impl Case for KilledReceiver {
         // What the control thread does when it learns of the death.
         self.membership.admit_all();
         self.membership.reclaim_dead();
-        // Somebody new takes the seat, and takes part from here on.
+        // A new receiver takes the seat, and takes part from here on.
         let (ring, locks) = sit(&self.segment, VICTIM)?;
-        let applicant = ask(ring, VICTIM, false)?;
+        let pending = request_seat(ring, VICTIM, false)?;
         self.membership.admit_all();
-        let Ok(mut receiver) = applicant.try_admitted() else { return loss("nobody new can join") };
+        let Ok(mut receiver) = pending.try_admitted() else { return loss("no new receiver can join") };
         self.words.set(GO, 1);
         let mut next = None;
         match drain(&mut receiver, &mut next)? {
@@ -135,7 +134,7 @@ impl Case for KilledReceiver {
         drop(locks);
         self.witness.end("the witness")?;
         self.sender.end("the sender")?;
-        ensure(self.membership.status().next().is_none(), || "somebody still sits".into())?;
+        ensure(self.membership.status().next().is_none(), || "a seat is still taken".into())?;
         drop(self.ring);
         self.words.free();
         Ok(())
@@ -157,14 +156,14 @@ fn sender(segment: &Segment, words: Words, state: State, killed_in: Receiving) -
         let gone = words.get(GO) != 0;
         if sent == BEFORE {
             words.set(FILLED, 1);
-            // Nobody holds it up who only asks; then it is the witness that sleeps.
+            // A receiver that only asks does not block the sender. Then the witness sleeps.
             if state == State::Alone || (state == State::Sleeper && killed_in == Receiving::Ask) {
                 words.wait_for_ever(GO);
             }
         }
         let claim = match state {
             State::Busy if !gone => sender.try_claim(SIZE),
-            _ => sender.claim(SIZE, None), // if this is for ever, the tester's patience says so
+            _ => sender.claim(SIZE, None), // if this hangs, the tester's patience ends
         };
         let mut claim = match claim {
             Ok(claim) => claim,
@@ -183,15 +182,15 @@ fn sender(segment: &Segment, words: Words, state: State, killed_in: Receiving) -
 /// The other receiver: gets everything, from the first message to the end record.
 fn witness(segment: &Segment, words: Words, state: State) -> Outcome {
     let (ring, _locks) = sit(segment, WITNESS)?;
-    let applicant = ask(ring, WITNESS, true)?;
+    let pending = request_seat(ring, WITNESS, true)?;
     words.set(JOINED, 1);
-    let admitted = applicant.admitted(None);
+    let admitted = pending.admitted(None);
     let mut receiver = admitted.map_err(|why| Fault::Loss(why.to_string()))?;
     if state == State::Alone {
         words.wait_for_ever(GO);
     }
     let mut next = Some(0);
-    // Asleep in the ring without a deadline for as long as the tester does something else.
+    // Asleep in the ring without a deadline while the tester is busy.
     while words.get(GO) == 0 {
         if let Some(Err(why)) = take(&mut receiver, &mut next, None)? {
             return loss(format!("the witness met: {why}"));

@@ -1,11 +1,11 @@
 //! A sender that is killed, and the receiver that it leaves.
 
-use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss, patiently};
+use super::super::peers::{Fault, Outcome, Peer, Words, ensure, loss, retry};
 use super::super::steps::{operation, pause};
 use super::super::sweep::Case;
 use super::{
-    BEFORE, FILL, FILLED, FULL, GO, JOINED, LENGTH, SIZE, State, VICTIM, WITNESS, ask, drain, geometry,
-    message, sit, take,
+    BEFORE, FILL, FILLED, FULL, GO, JOINED, LENGTH, SIZE, State, VICTIM, WITNESS, drain, geometry, message,
+    request_seat, sit, take,
 };
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -34,14 +34,14 @@ pub struct KilledSender {
     words: Words,
     segment: Segment,
     witness: Option<Peer>,
-    /// A seat's byte that nobody but the dead ever held.
-    applicant: Option<(PendingReceiver<SharedRing>, ByteLocks)>,
+    /// A seat's byte that only a dead process ever held.
+    pending: Option<(PendingReceiver<SharedRing>, ByteLocks)>,
 }
 
 impl KilledSender {
     pub fn new(operation: Sending, state: State) -> Self {
         let segment = Segment::reserve(geometry()).expect("a segment");
-        Self { operation, state, words: Words::new(), segment, witness: None, applicant: None }
+        Self { operation, state, words: Words::new(), segment, witness: None, pending: None }
     }
 }
 
@@ -87,17 +87,17 @@ impl Case for KilledSender {
     fn at_pause(&mut self, number: u32) -> Outcome {
         if number == 0 {
             let (segment, words, state, operation) = (&self.segment, self.words, self.state, self.operation);
-            self.witness = Some(Peer::fork("the witness", || heir(segment, words, state, operation)));
+            self.witness = Some(Peer::fork("the witness", || survivor(segment, words, state, operation)));
             return self.words.wait(JOINED, "the witness");
         }
         if matches!(self.operation, Sending::Admit | Sending::Reclaim) {
-            // Somebody asks; for the reclamation it is dead before it is admitted.
+            // A receiver asks for a seat. For the reclamation it is dead before it is admitted.
             let (ring, locks) = sit(&self.segment, VICTIM)?;
-            let applicant = ask(ring, VICTIM, false)?;
+            let pending = request_seat(ring, VICTIM, false)?;
             if self.operation == Sending::Reclaim {
                 locks.unlock(VICTIM);
             }
-            self.applicant = Some((applicant, locks));
+            self.pending = Some((pending, locks));
         }
         self.words.set(FILLED, 1);
         match self.state {
@@ -111,11 +111,11 @@ impl Case for KilledSender {
     fn survive(mut self: Box<Self>) -> Outcome {
         self.words.set(FILL, 1);
         let witness = self.witness.take().expect("it was started");
-        // Nobody is admitted any more, and nobody waits for that for ever.
+        // No receiver is admitted any more, and none waits for that without end.
         let (ring, _locks) = sit(&self.segment, 3)?;
-        let mut applicant = Some(ask(ring, 3, true)?);
-        let met = patiently("somebody new waits to be admitted", |deadline| {
-            let again = applicant.take().or_else(|| {
+        let mut pending = Some(request_seat(ring, 3, true)?);
+        let met = retry("a new receiver waits to be admitted", |deadline| {
+            let again = pending.take().or_else(|| {
                 let ring = self.segment.attach(Owner::LockHolder).ok()?;
                 PendingReceiver::request_seat(ring, 3, true, 0).ok()
             });
@@ -124,15 +124,15 @@ impl Case for KilledSender {
                 other => Some(other.err()),
             }
         })?;
-        ensure(met == Some(JoinError::SenderDied), || format!("somebody new met: {met:?}"))?;
-        if let (Sending::Admit, Some((applicant, _locks))) = (self.operation, self.applicant.take()) {
+        ensure(met == Some(JoinError::SenderDied), || format!("a new receiver got: {met:?}"))?;
+        if let (Sending::Admit, Some((pending, _locks))) = (self.operation, self.pending.take()) {
             let soon = Instant::now() + Duration::from_millis(500);
-            match applicant.admitted(Some(soon)) {
+            match pending.admitted(Some(soon)) {
                 Err(JoinError::SenderDied) => {}
-                Err(why) => return loss(format!("who had asked met: {why}")),
+                Err(why) => return loss(format!("the receiver that had asked got: {why}")),
                 Ok(mut receiver) => match drain(&mut receiver, &mut None)? {
                     ReadError::SenderDied => {}
-                    why => return loss(format!("who was admitted met: {why}")),
+                    why => return loss(format!("the receiver that was admitted got: {why}")),
                 },
             }
         }
@@ -148,12 +148,12 @@ impl KilledSender {
     }
 }
 
-/// The receiver that a killed sender leaves: everything published, whole, and then the truth about the end.
-fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Outcome {
+/// The receiver that a killed sender leaves. It must get everything that was published, and then the right kind of end.
+fn survivor(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Outcome {
     let (ring, _locks) = sit(segment, WITNESS)?;
-    let applicant = ask(ring, WITNESS, true)?;
+    let pending = request_seat(ring, WITNESS, true)?;
     words.set(JOINED, 1);
-    let admitted = applicant.admitted(None);
+    let admitted = pending.admitted(None);
     let mut receiver = admitted.map_err(|why| Fault::Loss(why.to_string()))?;
     words.wait_for_ever(FILLED);
     let before = if killed_in == Sending::ClaimFull { FULL } else { BEFORE };
@@ -172,7 +172,7 @@ fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Ou
             }
         },
         State::Busy => loop {
-            // A deadline that is over: announces, looks and goes, as fast as it can.
+            // With a deadline that has passed, a call announces, checks and returns as fast as it can.
             let deadline = if words.get(FILL) == 0 { Instant::now() } else { Instant::now() + SLICES };
             if let Some(Err(why)) = take(&mut receiver, &mut next, Some(deadline))? {
                 break why;
@@ -190,5 +190,5 @@ fn heir(segment: &Segment, words: Words, state: State, killed_in: Sending) -> Ou
     }
 }
 
-/// Longer than a slice, at the end of which a waiter asks who is dead.
+/// Longer than a wait slice, after which a waiter checks for dead processes.
 const SLICES: Duration = Duration::from_millis(120);

@@ -1,4 +1,4 @@
-//! Command lines: words between NUL bytes, the first one the name that the program was called by.
+//! Command lines: words between NUL bytes. The first word is the name that the program was called by.
 
 use crate::cli::{Cli, arguments, one_line};
 use clap::Parser;
@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-/// They are understood, or refused in one line that a terminal can show.
+/// A command line is accepted, or refused in one line that a terminal can show.
 pub fn run(input: &[u8]) -> bool {
     let words = input.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
     match Cli::try_parse_from(arguments(words)) {

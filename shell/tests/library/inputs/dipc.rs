@@ -1,10 +1,10 @@
-//! The mailbox protocol, against a second reading of its document.
+//! The mailbox protocol, compared with a second implementation.
 
 use crate::kit::oracle::{Oracle, agrees};
 use crate::kit::session::{Plain, config, converse};
 use whorl::internal::mailbox_server::wire::{Parsed, parse};
 
-/// First lines: the first byte says how a line goes on, the rest is the line. Where a line asks for data, some follow.
+/// First lines: the first byte chooses how a line ends, the rest is the line. If a line asks for data, some follow.
 pub fn line(input: &[u8]) -> bool {
     let Some((kind, line)) = input.split_first() else { return false };
     let parsed = parse(line);
@@ -27,8 +27,8 @@ pub fn line(input: &[u8]) -> bool {
     matches!(parse(&text), Parsed::Request { .. })
 }
 
-/// Whole conversations. The first three bytes choose the sizes, whether a token is asked for, and how the input is cut; the
-/// answers must not depend on the cuts.
+/// Whole conversations. The first three bytes choose the sizes, whether the server asks for a token, and how the input
+/// is cut. The answers must not depend on the cuts.
 pub fn session(input: &[u8]) -> bool {
     let [sizes, piece, brim, text @ ..] = input else { return false };
     let (boxes, capacity, packet) =

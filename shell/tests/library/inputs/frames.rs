@@ -1,5 +1,5 @@
-//! What arrives in sockets: rendezvous records and reports, the frames of a stream, the heads of announced servers. The
-//! first byte says which.
+//! What arrives in sockets: control records and reports, the frames of a stream, the heads of announced servers. The
+//! first byte chooses the kind.
 
 use crate::{frame, wire};
 use whorl::Name;
@@ -7,7 +7,7 @@ use whorl::internal::registry::Waiter;
 use whorl::internal::registry::protocol::{LONGEST, Record};
 use whorl::internal::registry::status::Report;
 
-/// Whatever is understood means the same when it is said again.
+/// What was decoded means the same after it is encoded and decoded again.
 pub fn run(input: &[u8]) -> bool {
     let Some((which, bytes)) = input.split_first() else { return false };
     match which % 6 {
@@ -18,7 +18,7 @@ pub fn run(input: &[u8]) -> bool {
         1 => Report::decode(bytes).is_some_and(|report| {
             let again = report.encode();
             assert!(again.len() <= LONGEST);
-            // A report from a socket fits a packet; a longer one is cut when it is said again.
+            // A report from a socket fits a packet. A longer one is cut when it is encoded.
             assert!(bytes.len() > LONGEST || Report::decode(&again) == Some(report));
             true
         }),

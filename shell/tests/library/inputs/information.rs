@@ -1,9 +1,9 @@
-//! Information files: of announced servers, and of mailbox servers. The first byte says which.
+//! Information files: of announced servers, and of mailbox servers. The first byte chooses the kind.
 
 use whorl::internal::discovery::Information;
 use whorl::internal::mailbox_server::server_registry::ServerInfo;
 
-/// Whatever is understood means the same when it is written again.
+/// What was parsed means the same after it is written and parsed again.
 pub fn run(input: &[u8]) -> bool {
     let Some((which, text)) = input.split_first() else { return false };
     if which & 1 == 0 {

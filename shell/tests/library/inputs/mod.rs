@@ -1,8 +1,9 @@
-//! Bytes from outside, and what reads them. `shell/tests/any_bytes.rs` and the fuzz targets (`fuzz/`) run the same
-//! functions: each takes any bytes, returns whether they were understood, and panics where they are taken wrongly.
+//! Bytes from outside, and the code that reads them. `shell/tests/library/any_bytes.rs` and the fuzz targets (`fuzz/`)
+//! run the same functions. Each takes any bytes, returns whether they were accepted, and panics if the code handled
+//! them wrongly.
 //!
-//! Whoever takes this in has, at the crate's root: `cli` and what it needs, `rendezvous`, `frame`, `wire`, and the mailbox
-//! protocol's harness and oracle.
+//! A crate that includes this module has at its root: `cli` and what it needs, `frame`, `wire`, and the test kit's
+//! session and oracle.
 #![allow(dead_code, reason = "each user takes a part of it")]
 
 pub mod arguments;

@@ -1,6 +1,6 @@
-//! Memory for data in flight, of which greedy clients have all: the others live on their reserves.
+//! Memory for data in flight. Greedy clients have all of it, and the others live on their reserves.
 
-use super::stage::Phase;
+use super::test_worker::TestWorker;
 use crate::kit::mailbox_server::{expect, read_line};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -11,9 +11,9 @@ use whorl::internal::mailbox_server::worker::Shared;
 use whorl::internal::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
 use whorl::internal::os::close_on_fork::CloseOnForkFd;
 
-/// A worker that runs, with so little memory for data in flight that greedy clients have all of it.
+/// A running worker with so little memory for data in flight that greedy clients have all of it.
 struct Scarce {
-    post: Arc<WorkerQueue>,
+    queue: Arc<WorkerQueue>,
     shared: Arc<Shared>,
     worker: Option<JoinHandle<()>>,
     _greedy: Vec<UnixStream>,
@@ -24,11 +24,11 @@ const QUARTER: usize = 4 * PACKET;
 
 impl Scarce {
     fn new() -> Self {
-        let stage = Phase::new(4, QUARTER, PACKET, 4 * QUARTER);
-        let Phase { worker, post, shared, .. } = stage;
+        let test_worker = TestWorker::new(4, QUARTER, PACKET, 4 * QUARTER);
+        let TestWorker { worker, queue, shared, .. } = test_worker;
         let worker = std::thread::spawn(move || worker.run().unwrap());
-        let mut scarce = Self { post, shared, worker: Some(worker), _greedy: Vec::new() };
-        // Each stages a message that never ends, until it is refused: with one line, and without being closed.
+        let mut scarce = Self { queue, shared, worker: Some(worker), _greedy: Vec::new() };
+        // Each client stages a message without an end, until it is refused with one line, and stays connected.
         let mut refused = 0;
         while refused < 2 {
             let mut stream = scarce.connect();
@@ -46,7 +46,7 @@ impl Scarce {
                 staged += PACKET;
             }
             expect(&mut stream, "i\n", "info 1 4 262144 65536\n");
-            // And now it takes what it can.
+            // Then it takes all the memory that it can get.
             for _ in 0..staged / PACKET {
                 stream.write_all(&packet(0, PACKET, true)).unwrap();
                 read_line(&mut stream);
@@ -61,7 +61,7 @@ impl Scarce {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        self.post.send(WorkerMessage::Serve {
+        self.queue.send(WorkerMessage::Serve {
             socket: CloseOnForkFd::of(theirs.into()).expect("a descriptor"),
             ticket: None,
             share: None,
@@ -72,7 +72,7 @@ impl Scarce {
 
 impl Drop for Scarce {
     fn drop(&mut self) {
-        self.post.send(WorkerMessage::End);
+        self.queue.send(WorkerMessage::End);
         let _ = self.worker.take().unwrap().join();
         if !std::thread::panicking() {
             assert_eq!(self.shared.budget.left(), 4 * QUARTER, "all memory is given back");
@@ -92,7 +92,7 @@ fn where_others_have_all_the_memory_a_packet_comes_and_goes() {
     let scarce = Scarce::new();
     let mut stream = scarce.connect();
     for round in 1..=3 {
-        // In two pieces, so that it must be kept.
+        // In two pieces, so that the server must keep the first one.
         let bytes = packet(1, PACKET, false);
         stream.write_all(&bytes[..PACKET / 2]).unwrap();
         expect(&mut scarce.connect(), "r 2\n", "data 2 0 0\n\n");
@@ -100,7 +100,7 @@ fn where_others_have_all_the_memory_a_packet_comes_and_goes() {
         assert_eq!(read_line(&mut stream), format!("ok 1 {round}"));
         expect(&mut stream, "r 1\n", &format!("data 1 {round} 65536\n{}\n", "x".repeat(PACKET)));
     }
-    // More than that is refused, and its client is served on.
+    // More than that is refused, and the client is still served.
     stream.write_all(&packet(1, PACKET, true)).unwrap();
     stream.write_all(&packet(1, PACKET, false)).unwrap();
     assert_eq!(read_line(&mut stream), "more 1 65536");
@@ -109,14 +109,14 @@ fn where_others_have_all_the_memory_a_packet_comes_and_goes() {
 }
 
 #[test]
-fn where_others_have_all_the_memory_nobody_is_closed_without_a_word() {
+fn where_others_have_all_the_memory_no_client_is_closed() {
     const REQUESTS: usize = 100;
     let scarce = Scarce::new();
     let mut writer = scarce.connect();
     writer.write_all(&packet(1, PACKET, false)).unwrap();
     assert_eq!(read_line(&mut writer), "ok 1 1");
     let reply = format!("data 1 1 65536\n{}\n", "x".repeat(PACKET));
-    // One does not read its replies for a while; one sends much behind a request that waits.
+    // One client does not read its replies for a while. One sends much behind a request that waits.
     let mut slow = scarce.connect();
     slow.write_all(&b"r 1\n".repeat(REQUESTS)).unwrap();
     let mut early = scarce.connect();

@@ -1,7 +1,7 @@
-//! What one client of a mailbox server, or one kernel without some call, may cost the others: a bounded part.
+//! One client of a mailbox server, or a kernel without some call, costs the other clients a bounded part.
 
 mod memory;
-mod stage;
+mod test_worker;
 mod waiting;
 
 use crate::kit::mailbox_server::{Server, expect, port_of, rest, text};
@@ -24,7 +24,7 @@ fn filtered(call: libc::c_long, error: i32, args: &[&str]) -> Server {
     Server { sandbox, port: port_of(&started.stdout) }
 }
 
-/// Any client may ask for it, and the older call for waiting takes less.
+/// A client may ask for any timeout, and the older call for waiting accepts only shorter ones.
 #[test]
 fn a_far_deadline_ends_no_server_where_the_kernel_lacks_a_call() {
     for error in [libc::ENOSYS, libc::EPERM] {
@@ -33,7 +33,7 @@ fn a_far_deadline_ends_no_server_where_the_kernel_lacks_a_call() {
         patient.write_all(b"r 0 0 9999999999\n").unwrap();
         let mut other = server.connect();
         for round in 1..=3 {
-            // The one worker has seen the far deadline once it has answered the other.
+            // The one worker has seen the long deadline once it has answered the other client.
             expect(&mut other, "r 1 0 20\n", "same 1 0\n");
             expect(&mut other, "w 2 1\nx\n", &format!("ok 2 {round}\n"));
         }
@@ -57,21 +57,21 @@ fn with_token(args: &[&str]) -> Server {
 fn holder(server: &Server) -> TcpStream {
     let mut stream = server.connect();
     expect(&mut stream, &format!("a {TOKEN}\n"), "ok auth\n");
-    // With the second answer it has surely left those who have not sent the token.
+    // After the second answer it no longer counts as a client that has not sent the token.
     expect(&mut stream, "r 1\n", "data 1 0 0\n\n");
     stream
 }
 
-fn has_heard_nothing(stream: &TcpStream) -> bool {
+fn has_received_nothing(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
-    let heard = (&mut &*stream).read(&mut [0]);
+    let received = (&mut &*stream).read(&mut [0]);
     stream.set_nonblocking(false).unwrap();
-    heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    received.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Who waits for the other end's last line waits for an event, not for time.
+/// Waiting for the last line of the other end waits for an event, not for time.
 #[test]
-fn silent_clients_without_the_token_make_room_for_those_who_have_it() {
+fn silent_clients_without_the_token_make_room_for_clients_with_it() {
     let server = with_token(&["2", "1", "0", "1", "--max-connections", "8", "--workers", "3"]);
     let busy = "bye busy 8 connections\n";
     let mut silent = std::collections::VecDeque::new();
@@ -84,33 +84,33 @@ fn silent_clients_without_the_token_make_room_for_those_who_have_it() {
         if silent.len() > 4 {
             // Half of the places: the oldest makes room.
             assert_eq!(rest(silent.pop_front().unwrap()), busy);
-            assert!(silent.iter().all(has_heard_nothing));
+            assert!(silent.iter().all(has_received_nothing));
         }
     }
-    // Who has the token comes in the same way, and leaves that half once it has sent it.
+    // A client with the token takes such a place, too, and leaves it once it has sent the token.
     let mut holders = vec![holder(&server)];
     assert_eq!(rest(silent.pop_front().unwrap()), busy);
     holders.extend((0..4).map(|_| holder(&server)));
-    assert!(silent.iter().all(has_heard_nothing), "there was room for all of these");
-    // All eight places are taken: each who has the token takes a silent one's.
+    assert!(silent.iter().all(has_received_nothing), "there was room for all of these");
+    // All eight places are taken. Each client with the token takes the place of a silent one.
     for stream in silent.drain(..) {
         holders.push(holder(&server));
         assert_eq!(rest(stream), busy);
     }
-    assert_eq!(rest(server.connect()), busy, "all places are taken by those who have the token");
+    assert_eq!(rest(server.connect()), busy, "clients with the token have all places");
     for stream in &mut holders {
         expect(stream, "r 0\n", "data 0 0 0\n\n");
     }
 }
 
-/// Who sends a wrong token is kept for a moment, but keeps nobody out.
+/// A client that sends a wrong token stays for a moment, but takes no place from another client.
 #[test]
 fn wrong_tokens_take_no_places() {
     let server = with_token(&["2", "1", "0", "1", "--max-connections", "8"]);
     let wrong: Vec<TcpStream> = (0..40)
         .map(|_| {
             let mut stream = server.connect();
-            // It may have been sent away already by those behind it.
+            // The server may have closed it already, because of later clients.
             let _ = stream.write_all(b"a wrong\n");
             stream
         })
@@ -150,11 +150,11 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
     assert!(said.starts_with("bye auth"), "{said}");
     let right = format!("a {TOKEN}\n");
     assert_eq!(say(&mut session, 7_000, right.as_bytes()), (19, WaitingFor::Input, "ok auth\n".into()));
-    assert_eq!(session.deadline(&config), None, "who is known may be idle");
+    assert_eq!(session.deadline(&config), None, "a client with the token may be idle");
     for _ in 0..5 {
         assert_eq!(say(&mut session, 8_000, &[b'\n'; 1000]), nothing(1000));
     }
-    // The others hear why they are sent away.
+    // The others get a line that says why the server closes the connection.
     let mut session = Session::new(false, &Budget::new(1 << 20).account(0, None), 0);
     let mut out = OutBuffer::default();
     session.expire(10_000, &mut out);
@@ -163,7 +163,7 @@ fn the_line_with_the_token_has_ten_seconds_and_a_kibibyte_whatever_comes_before_
 
 /// A socket that is closed while it holds unread input takes the last line back.
 #[test]
-fn who_is_turned_away_gets_the_line_however_much_it_has_sent() {
+fn a_rejected_client_gets_the_line_however_much_it_has_sent() {
     let server = Server::start(&["2", "64", "0", "4", "--max-connections", "1"]);
     let mut only = server.connect();
     expect(&mut only, "r 0\n", "data 0 0 0\n\n");

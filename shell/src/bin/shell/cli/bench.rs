@@ -83,7 +83,7 @@ pub enum What {
 }
 
 impl Args {
-    /// Returns what is wrong if options do not fit together and clap cannot tell.
+    /// Returns what is wrong if options do not fit together and clap cannot find that.
     pub fn mismatch(&self) -> Option<String> {
         let asked = [
             ("--rate", self.rate.is_some()),

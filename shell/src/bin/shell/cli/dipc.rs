@@ -132,22 +132,22 @@ pub struct RemoveArgs {
     pub force: bool,
 }
 
-fn whole(text: &str, least: u64, most: u64, what: &str) -> Result<u64, String> {
+fn number(text: &str, least: u64, most: u64, what: &str) -> Result<u64, String> {
     parse_whole(text, least..=most)
         .ok_or_else(|| format!("it must be a whole number from {least} to {most}{what}"))
 }
 
 fn boxes(text: &str) -> Result<u32, String> {
-    whole(text, 1, 1 << 20, "").map(|number| number as u32)
+    number(text, 1, 1 << 20, "").map(|number| number as u32)
 }
 
 fn kibibytes(text: &str) -> Result<u32, String> {
-    whole(text, 1, 1 << 21, " (KiB)").map(|number| number as u32)
+    number(text, 1, 1 << 21, " (KiB)").map(|number| number as u32)
 }
 
 /// Reads a port of a running server.
 pub fn port(text: &str) -> Result<u16, String> {
-    whole(text, 1, 65535, "").map(|number| number as u16)
+    number(text, 1, 65535, "").map(|number| number as u16)
 }
 
 /// Reads an address to listen at, also in the form that a server prints.
@@ -156,13 +156,13 @@ pub fn ip(text: &str) -> Result<IpAddr, String> {
 }
 
 fn port_or_any(text: &str) -> Result<u16, String> {
-    whole(text, 0, 65535, ", and 0 picks a free one").map(|number| number as u16)
+    number(text, 0, 65535, ", and 0 picks a free one").map(|number| number as u16)
 }
 
 fn connections(text: &str) -> Result<usize, String> {
-    whole(text, 1, 1 << 20, "").map(|number| number as usize)
+    number(text, 1, 1 << 20, "").map(|number| number as usize)
 }
 
 fn workers(text: &str) -> Result<usize, String> {
-    whole(text, 1, 64, "").map(|number| number as usize)
+    number(text, 1, 64, "").map(|number| number as usize)
 }

@@ -176,8 +176,9 @@ pub fn one_line(error: &clap::Error) -> String {
         return "a command is missing".into();
     }
     // clap's text is what is wrong, then perhaps tips, then the usage.
-    let said = text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more").next().unwrap_or(text);
-    let parts = said.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let message =
+        text.split("\n\nUsage:").next().unwrap_or(text).split("\n\nFor more").next().unwrap_or(text);
+    let parts = message.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
     escape::line(&parts.collect::<Vec<_>>().join("; ")).into_owned()
 }
 
@@ -188,15 +189,15 @@ mod tests {
     /// clap would break a longer line a second time.
     #[test]
     fn the_ends_of_the_help_fit_their_width() {
-        fn look(command: &Command) {
+        fn check(command: &Command) {
             for end in command.get_after_help().into_iter().chain(command.get_after_long_help()) {
                 for line in end.to_string().lines() {
                     assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
                 }
             }
-            command.get_subcommands().for_each(look);
+            command.get_subcommands().for_each(check);
         }
-        look(&super::Cli::command());
+        check(&super::Cli::command());
     }
 
     #[test]

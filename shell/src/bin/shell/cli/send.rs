@@ -102,14 +102,14 @@ pub struct Args {
 }
 
 fn peers(text: &str) -> Result<u32, String> {
-    whole(text, 0)
+    number(text, 0)
 }
 
 fn seats(text: &str) -> Result<u32, String> {
-    whole(text, 1)
+    number(text, 1)
 }
 
-fn whole(text: &str, least: u64) -> Result<u32, String> {
+fn number(text: &str, least: u64) -> Result<u32, String> {
     let number = parse_whole(text, least..=MAX_SEATS.into()).map(|number| number as u32);
     number.ok_or_else(|| format!("it must be a whole number from {least} to {MAX_SEATS}"))
 }

@@ -16,7 +16,7 @@ use whorl::internal::transfer::{
 };
 
 /// How many receivers' failures are printed one by one.
-const TOLD: usize = 10;
+const MAX_SHOWN: usize = 10;
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -57,7 +57,7 @@ fn wrong_name(name: &OsStr, error: &TemplateError) -> String {
 }
 
 fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
-    tell(&outcome.peers);
+    print_faults(&outcome.peers);
     if args.json && !print_json(&json(plan, outcome)) {
         return Exit::Failed;
     }
@@ -70,7 +70,7 @@ fn conclude(args: &Args, plan: &Plan, outcome: &Outcome) -> Exit {
             &format!("{copies} of {bytes} in {directory}, {}", elapsed(outcome.elapsed)),
         );
     }
-    verdict(&outcome.peers)
+    exit_code(&outcome.peers)
 }
 
 /// Shows a directory with a slash at its end.
@@ -80,17 +80,17 @@ fn directory_shown(path: &Path) -> String {
 }
 
 /// Prints failures and warnings.
-fn tell(peers: &[PeerOutcome]) {
+fn print_faults(peers: &[PeerOutcome]) {
     let troubled = || peers.iter().filter_map(|peer| Some((peer, peer.fault.as_ref()?)));
-    for (peer, fault) in troubled().take(TOLD) {
+    for (peer, fault) in troubled().take(MAX_SHOWN) {
         print_error(&format!("copy: peer {} (pid {}): {fault}", peer.peer, peer.pid));
     }
-    if let Some(more) = troubled().count().checked_sub(TOLD).filter(|&more| more > 0) {
+    if let Some(more) = troubled().count().checked_sub(MAX_SHOWN).filter(|&more| more > 0) {
         print_error(&format!("copy: {} failed", count(more as u64, "more peer")));
     }
     for (warning, lacking) in warnings(peers) {
-        let first = lacking.iter().take(TOLD).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let more = match lacking.len().saturating_sub(TOLD) {
+        let first = lacking.iter().take(MAX_SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let more = match lacking.len().saturating_sub(MAX_SHOWN) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
@@ -114,7 +114,7 @@ fn warnings(peers: &[PeerOutcome]) -> Vec<(&Warning, Vec<u32>)> {
 }
 
 /// Returns the exit code. Peers that failed on their own side make the whole fail only if no peer succeeded.
-fn verdict(peers: &[PeerOutcome]) -> Exit {
+fn exit_code(peers: &[PeerOutcome]) -> Exit {
     let faults = || peers.iter().filter_map(|peer| peer.fault.as_ref());
     let mut warnings = peers.iter().flat_map(|peer| &peer.warnings);
     match faults().count() {

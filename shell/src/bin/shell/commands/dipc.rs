@@ -213,13 +213,12 @@ fn serve(server: RunningServer, listening: &str) -> Exit {
     }
 }
 
-/// Starts the daemon and prints its verdict: the digit of its exit code, followed by a line of text.
+/// Starts the daemon and prints its result: the digit of its exit code, followed by a line of text.
 fn background(args: &Args, options: Options, inherited: Option<Inherited>, log: Log) -> Exit {
     let log_file = args.log_file.as_deref().map(absolute);
-    let verdict =
-        daemon::daemonize(move |verdict| daemon(options, inherited, log_file.as_deref(), log, verdict));
-    let verdict = match verdict {
-        Ok(verdict) => verdict,
+    let result = daemon::daemonize(move |ready| daemon(options, inherited, log_file.as_deref(), log, ready));
+    let result = match result {
+        Ok(result) => result,
         Err(error) => {
             print_error(&format!(
                 "dipc: cannot go to the background: {}",
@@ -228,7 +227,7 @@ fn background(args: &Args, options: Options, inherited: Option<Inherited>, log: 
             return Exit::Failed;
         }
     };
-    let (code, text) = verdict.split_at_checked(1).unwrap_or_default();
+    let (code, text) = result.split_at_checked(1).unwrap_or_default();
     match code {
         "0" if print(text) => Exit::Done,
         "0" => {
@@ -258,14 +257,14 @@ fn daemon(
     inherited: Option<Inherited>,
     log_file: Option<&Path>,
     log: Log,
-    verdict: ReadyPipe,
+    ready: ReadyPipe,
 ) -> u8 {
     signal::catch_stop_signals_of_server();
     let mut server = match Server::open(options, inherited) {
         Ok(server) => server,
         Err(error) => {
             let code = if error.is_usage() { 2 } else { 1 };
-            verdict.send(&format!("{code}{error}"));
+            ready.send(&format!("{code}{error}"));
             return code;
         }
     };
@@ -277,7 +276,7 @@ fn daemon(
         _ => PathBuf::from("/dev/null"),
     };
     if let Err(why) = log.redirect(&path, log_file.is_some()) {
-        verdict.send(&format!("1{why}"));
+        ready.send(&format!("1{why}"));
         return 1;
     }
     logging::start(log.level, log.json, None);
@@ -288,12 +287,12 @@ fn daemon(
     let server = match server.start() {
         Ok(server) => server,
         Err(error) => {
-            verdict.send(&format!("1{error}"));
+            ready.send(&format!("1{error}"));
             return 1;
         }
     };
-    if !verdict.send(&format!("0{listening}")) {
-        // The caller got no verdict and takes the start as failed, so it must fail.
+    if !ready.send(&format!("0{listening}")) {
+        // The caller got no result and takes the start as failed, so it must fail.
         server.close();
         return 1;
     }

@@ -1,6 +1,6 @@
 //! `shell ls`: lists channels and servers with their owners and receivers.
 
-use super::survey::{command, in_short, kind, standing, state, survey};
+use super::survey::{command, in_short, kind, peer_state, state, survey};
 use crate::cli::ls::Args;
 use crate::ui::exit::Exit;
 use crate::ui::table::{aligned, terminal_width};
@@ -84,9 +84,9 @@ struct Receiver {
 impl Channel {
     fn of(listed: &Listed) -> Self {
         let report = listed.report.as_ref();
-        let taking_part = report.into_iter().flat_map(|report| &report.participants).map(|peer| {
+        let taking_part = report.into_iter().flat_map(|report| &report.receivers).map(|peer| {
             let pid = (peer.pid != 0).then_some(peer.pid);
-            let state = standing(peer);
+            let state = peer_state(peer);
             Receiver { pid, command: pid.and_then(command), lag_bytes: Some(peer.behind), state }
         });
         let waiting = listed.waiting.iter().map(|&pid| {

@@ -146,7 +146,7 @@ fn watch(client: &mut Client, mailbox: u32, json: bool) -> Result<Exit, ClientEr
         let missed = if seen == 0 { 0 } else { message.version.saturating_sub(seen + 1) };
         seen = message.version;
         if let Err(error) = show(mailbox, &message, missed, json) {
-            return Ok(verdict(Err(error)));
+            return Ok(exit_code(Err(error)));
         }
     }
 }
@@ -170,7 +170,7 @@ fn chat(
                     let missed = message.version.saturating_sub(seen + 1);
                     seen = message.version;
                     if let Err(error) = show(mailbox, &message, missed, json) {
-                        let is_done = verdict(Err(error)) == Exit::Done;
+                        let is_done = exit_code(Err(error)) == Exit::Done;
                         return has_failed.store(!is_done, Ordering::Relaxed);
                     }
                 }
@@ -272,6 +272,6 @@ fn show(mailbox: u32, message: &Message, missed: u64, json: bool) -> std::io::Re
 }
 
 /// Returns the exit code after a write to standard output.
-fn verdict(written: std::io::Result<()>) -> Exit {
+fn exit_code(written: std::io::Result<()>) -> Exit {
     if wrote(written) { Exit::Done } else { Exit::Failed }
 }

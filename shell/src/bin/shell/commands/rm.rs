@@ -32,28 +32,30 @@ fn dead(directory: &RuntimeDir) -> Exit {
             return Exit::Failed;
         }
     };
-    let mut told = true;
+    let mut printed = true;
     for (name, what) in &removed {
-        told &= tell(name, *what);
+        printed &= print_removed(name, *what);
     }
     match ServerRegistry::open() {
-        Ok(servers) => servers.remove_dead().iter().for_each(|name| told &= tell(name, Removed::Stale)),
+        Ok(servers) => {
+            servers.remove_dead().iter().for_each(|name| printed &= print_removed(name, Removed::Stale))
+        }
         Err(error) => {
             print_error(&format!("rm: {error}"));
-            told = false;
+            printed = false;
         }
     }
     for (name, error) in &failed {
         print_error(&format!("rm: {name}: {error}"));
     }
-    if failed.is_empty() && told { Exit::Done } else { Exit::Failed }
+    if failed.is_empty() && printed { Exit::Done } else { Exit::Failed }
 }
 
 fn named(directory: &RuntimeDir, args: &Args) -> Exit {
-    let (mut missing, mut failed, mut told) = (0, false, true);
+    let (mut missing, mut failed, mut printed) = (0, false, true);
     for name in &args.names {
         match remove_name(directory, name, args.force) {
-            Ok(removed) => removed.into_iter().for_each(|what| told &= tell(name, what)),
+            Ok(removed) => removed.into_iter().for_each(|what| printed &= print_removed(name, what)),
             Err(error) => {
                 print_error(&format!("rm: {name}: {error}"));
                 missing += usize::from(error == RemoveError::Nothing);
@@ -61,14 +63,14 @@ fn named(directory: &RuntimeDir, args: &Args) -> Exit {
             }
         }
     }
-    match failed || !told {
+    match failed || !printed {
         false => Exit::Done,
         true if missing == args.names.len() => Exit::Nothing,
         true => Exit::Failed,
     }
 }
 
-fn tell(name: &Name, what: Removed) -> bool {
+fn print_removed(name: &Name, what: Removed) -> bool {
     print(&match what {
         Removed::Stale => format!("{name}: removed, its owner is dead"),
         Removed::StaleWait(pid) => {

@@ -15,7 +15,7 @@ use whorl::internal::os::signal::{catch_stop_signals, stop_signal};
 use whorl::internal::transfer::{SendPlan, SendingError, Sent, TransportKind, send};
 
 /// How many receivers are printed one by one.
-const TOLD: usize = 10;
+const MAX_SHOWN: usize = 10;
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -40,7 +40,7 @@ pub fn run(args: Args) -> Exit {
     let view = CopyView::new("send", progress).gathers(args.name.as_str(), !args.quiet);
     match send(&plan, observer(view)) {
         Ok(sent) => {
-            let exit = verdict(&sent.summary);
+            let exit = exit_code(&sent.summary);
             conclude(&args, &sent, exit)
         }
         Err(SendingError::Interrupted | SendingError::Send(SendError::Interrupted)) => {
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Exit {
         }
         Err(error) => {
             if let SendingError::NoReceivers(summary) = &error {
-                verdict(summary);
+                exit_code(summary);
             }
             print_error(&format!("send: {error}"));
             match error {
@@ -59,13 +59,13 @@ pub fn run(args: Args) -> Exit {
     }
 }
 
-/// Prints what became of receivers that do not have everything, and returns the exit code.
-fn verdict(summary: &PeerSummary) -> Exit {
+/// Prints the receivers that do not have everything, and returns the exit code.
+fn exit_code(summary: &PeerSummary) -> Exit {
     let troubled = |pids: &[u32], what: &str| {
-        for pid in pids.iter().take(TOLD) {
+        for pid in pids.iter().take(MAX_SHOWN) {
             print_error(&format!("send: a receiver ({}) {what}", pid_in_words(*pid)));
         }
-        if let Some(more) = pids.len().checked_sub(TOLD).filter(|&more| more > 0) {
+        if let Some(more) = pids.len().checked_sub(MAX_SHOWN).filter(|&more| more > 0) {
             print_error(&format!("send: {} {what}", count(more as u64, "more receiver")));
         }
     };

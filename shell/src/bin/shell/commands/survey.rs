@@ -7,7 +7,7 @@ use std::path::Path;
 use whorl::internal::os::escape;
 use whorl::internal::os::pid::proc_of;
 use whorl::internal::registry::RuntimeDir;
-use whorl::internal::registry::status::{Kind, Participant, PeerState};
+use whorl::internal::registry::status::{Kind, PeerState, ReceiverStatus};
 use whorl::internal::registry::{Listed, State, list};
 
 /// Returns every channel and server, sorted by name. It does not create the runtime directory.
@@ -47,8 +47,8 @@ pub fn state(state: State) -> &'static str {
 }
 
 /// Returns the word for the state of a receiver.
-pub fn standing(peer: &Participant) -> &'static str {
-    match peer.standing {
+pub fn peer_state(peer: &ReceiverStatus) -> &'static str {
+    match peer.state {
         _ if peer.pid != 0 && is_stopped(peer.pid) => "stopped",
         PeerState::Joining => "joining",
         PeerState::Live => "live",

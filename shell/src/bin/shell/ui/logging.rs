@@ -20,7 +20,7 @@ const VARIABLE: &str = "WHORL_LOG";
 /// # Errors
 /// The variable holds another word.
 pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
-    let Some(said) = std::env::var_os(VARIABLE).filter(|said| !said.is_empty()) else {
+    let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
         return Ok(if asked_for { LevelFilter::INFO } else { LevelFilter::WARN });
     };
     let known = [
@@ -30,11 +30,11 @@ pub fn level(asked_for: bool) -> Result<LevelFilter, String> {
         ("info", LevelFilter::INFO),
         ("debug", LevelFilter::DEBUG),
     ];
-    let found = known.into_iter().find(|(word, _)| said.eq_ignore_ascii_case(word));
+    let found = known.into_iter().find(|(word, _)| value.eq_ignore_ascii_case(word));
     found.map(|(_, level)| level).ok_or_else(|| {
         format!(
             "{VARIABLE} is {}; it may be off, error, warn, info or debug",
-            escape::quoted(said.as_bytes())
+            escape::quoted(value.as_bytes())
         )
     })
 }

@@ -1,9 +1,9 @@
-//! What a person is told of a transfer: how far it is, and which receivers the sender waits for.
+//! The progress of a transfer: how far it is, and which receivers the sender waits for.
 
 use crate::ui::terminal::{CopyView, Stalled};
 use std::time::{Duration, Instant};
 use whorl::internal::channel::{ProgressObserver, Snapshot};
-use whorl::internal::registry::status::{Participant, PeerState};
+use whorl::internal::registry::status::{PeerState, ReceiverStatus};
 
 /// After this long without any progress the view names the receivers that the sender waits for.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -13,8 +13,8 @@ pub fn observer(mut view: CopyView) -> ProgressObserver {
     let mut stall = StallNotice::new();
     Box::new(move |snapshot: &Snapshot| {
         if let Some(wanted) = snapshot.wanted {
-            let is_live = |peer: &&Participant| peer.standing == PeerState::Live;
-            return view.gathering(snapshot.participants.iter().filter(is_live).count(), wanted);
+            let is_live = |peer: &&ReceiverStatus| peer.state == PeerState::Live;
+            return view.gathering(snapshot.receivers.iter().filter(is_live).count(), wanted);
         }
         let left = unfinished(snapshot);
         let most = left.iter().map(|peer| peer.behind).max().unwrap_or(0);
@@ -26,18 +26,18 @@ pub fn observer(mut view: CopyView) -> ProgressObserver {
 }
 
 fn unfinished(snapshot: &Snapshot) -> Vec<Stalled> {
-    let peers = snapshot.participants.iter().zip(1..);
-    let unfinished = peers.filter(|(peer, _)| peer.standing != PeerState::Done);
-    let stalled = |(peer, number): (&Participant, usize)| Stalled {
+    let peers = snapshot.receivers.iter().zip(1..);
+    let unfinished = peers.filter(|(peer, _)| peer.state != PeerState::Done);
+    let stalled = |(peer, number): (&ReceiverStatus, usize)| Stalled {
         peer: number,
         pid: peer.pid,
-        joined: peer.standing != PeerState::Joining,
+        joined: peer.state != PeerState::Joining,
         behind: peer.behind,
     };
     unfinished.map(stalled).collect()
 }
 
-/// Notices that nothing moves.
+/// Detects that nothing moves.
 struct StallNotice {
     last: (u64, u64, usize),
     since: Instant,
@@ -49,7 +49,7 @@ impl StallNotice {
         Self { last: (0, 0, 0), since: Instant::now(), is_said: false }
     }
 
-    /// Takes in the bytes sent, whether the sender waits, and the receivers that are not done. Returns the receivers to name,
+    /// Checks the bytes sent, whether the sender waits, and the receivers that are not done. Returns the receivers to name,
     /// once for each stall.
     fn check(&mut self, sent: u64, waiting: bool, mut left: Vec<Stalled>) -> Option<Vec<Stalled>> {
         let now = (sent, left.iter().map(|peer| peer.behind).sum(), left.len());

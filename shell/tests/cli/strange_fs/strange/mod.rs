@@ -1,5 +1,5 @@
-//! A file system in memory that can be told what it lacks, mounted with FUSE: network disks, foreign disks and layered file
-//! systems each lack something that a local disk has.
+//! A file system in memory that lacks the operations that a test chooses, mounted with FUSE. Network disks, foreign
+//! disks and layered file systems each lack something that a local disk has.
 //!
 //! The mount lies in a mount namespace of the test's thread and of the processes that the thread starts. It disappears with
 //! them, however the test ends. The file system has no unnamed files (`O_TMPFILE`), as no FUSE file system in use has.
@@ -48,7 +48,7 @@ pub enum Operation {
     Write,
 }
 
-/// What a file system refuses now, and how often it was asked for what.
+/// What a file system refuses now, and how often each operation was requested.
 #[derive(Debug, Default)]
 pub struct Lacks {
     refused: HashMap<Operation, Errno>,
@@ -72,14 +72,14 @@ pub struct StrangeFs {
 }
 
 impl StrangeFs {
-    /// Mounts a file system on `path`, a directory, for the calling thread and the processes that it starts from now on.
-    /// Returns `None` where that cannot be had, and says that `what` is not tried therefore.
+    /// Mounts a file system on `path`, a directory, for the calling thread and the processes that it starts from now
+    /// on. If that is not possible, returns `None` and prints that `what` is skipped.
     #[track_caller]
     pub fn mount(path: PathBuf, what: &str) -> Option<Self> {
         Self::mount_with(path, what, Lacks::default())
     }
 
-    /// As [`mount`](Self::mount). The file system refuses locks with this error.
+    /// Mounts a file system that refuses locks with this error, like [`mount`](Self::mount).
     #[track_caller]
     pub fn mount_without_locks(path: PathBuf, what: &str, error: Errno) -> Option<Self> {
         let refused = HashMap::from([(Operation::Lock, error)]);
@@ -110,14 +110,14 @@ impl StrangeFs {
         self
     }
 
-    /// From now on a hard link is a file of its own with the same contents, as for FUSE file systems that know files by
-    /// their paths.
+    /// From now on a hard link is a file of its own with the same contents, as on FUSE file systems that identify files
+    /// by their paths.
     pub fn split_links(&self) -> &Self {
         self.lacks.lock().expect("the list").splits_links = true;
         self
     }
 
-    /// How often the file system was asked for this operation.
+    /// How often this operation was requested.
     pub fn asked(&self, operation: Operation) -> u32 {
         self.lacks.lock().expect("the list").asked.get(&operation).copied().unwrap_or(0)
     }
@@ -130,15 +130,15 @@ impl StrangeFs {
 
 impl Drop for StrangeFs {
     fn drop(&mut self) {
-        // Also while a process that hangs still uses it. The session's own unmounting finds nothing left to do.
+        // Also while a process that hangs still uses it. The session's own unmount then finds nothing to do.
         let _ = unmount(&self.path, UnmountFlags::DETACH);
     }
 }
 
 /// Gives this thread a mount namespace of its own.
 pub fn own_mounts() -> Result<(), String> {
-    // SAFETY: Only the flag `FILES` would pull descriptors out from under other code, and this is not it. Paths that other
-    // threads resolve are resolved in their own namespace.
+    // SAFETY: only the flag `FILES` would change descriptors that other code uses, and it is not set. Other threads
+    // resolve paths in their own namespace.
     let unshared = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
     let failed = |error: Errno| format!("no mount namespace: {error}");
     unshared.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What the kernel asks, answered from the tree of inodes, unless the file system lacks it.
+//! Answers the kernel's requests from the tree of inodes, unless the file system lacks the operation.
 
 use super::tree::{Content, Inode, Tree};
 use super::{Lacks, Operation};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-/// Nothing is remembered by the kernel, so that it asks for everything.
+/// The kernel caches nothing, so that it requests everything.
 const ASK_AGAIN: Duration = Duration::ZERO;
 
 pub struct Server {
@@ -66,7 +66,7 @@ fn at(time: TimeOrNow) -> SystemTime {
     }
 }
 
-/// Answers a question for an attribute, or for the list of them: how long it is, or what it says.
+/// Answers a request for an attribute, or for the list of attributes: with its length, or with its bytes.
 fn send_attribute(reply: ReplyXattr, found: Result<Vec<u8>, Errno>, room: u32) {
     answer!(reply, found, value => match room {
         0 => reply.size(value.len() as u32),
@@ -81,7 +81,7 @@ fn send_entry(reply: ReplyEntry, found: Result<fuser::FileAttr, Errno>) {
 
 impl Filesystem for Server {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // Otherwise the kernel keeps the locks itself, and asks for none.
+        // Otherwise the kernel keeps the locks itself, and requests none.
         if self.lacks.lock().expect("the list").refused.contains_key(&Operation::Lock) {
             let locks = InitFlags::FUSE_POSIX_LOCKS | InitFlags::FUSE_FLOCK_LOCKS;
             let unknown = |_| std::io::Error::other("the kernel knows no locks of file systems");
@@ -140,7 +140,7 @@ impl Filesystem for Server {
             if size.is_some() {
                 self.ask(Operation::SetLength)?;
             }
-            // A time with a change of length is the kernel's, not the program's.
+            // If a request changes the length and a time, the kernel set the time, not the program.
             if (atime.is_some() || mtime.is_some()) && size.is_none() {
                 self.ask(Operation::SetTimes)?;
             }

@@ -6,7 +6,7 @@ use crate::ui::units::count;
 use harness::collect::interleave_while;
 use harness::contender::Unavailable;
 use harness::copying::files::Place;
-use harness::servers::{Load, Verb, Who, rate};
+use harness::servers::{Load, ServerKind, Verb, rate};
 use whorl::internal::contenders::mailboxes::read_attached;
 
 /// Read or write, bytes of a message, connections, requests in flight on each.
@@ -43,10 +43,10 @@ fn one(bench: &mut Bench, budget: &Budget, name: String, title: String, load: Op
     if bench.is_over() {
         return;
     }
-    let time = budget.timing(Who::ALL.len()).measure;
+    let time = budget.timing(ServerKind::ALL.len()).measure;
     let place = Place::new(&bench.directory, 0);
     let rows = interleave_while(
-        &Who::ALL,
+        &ServerKind::ALL,
         |round| budget.wants(round),
         2,
         |who| who.name().into(),
@@ -56,7 +56,7 @@ fn one(bench: &mut Bench, budget: &Budget, name: String, title: String, load: Op
             let best = Load { verb: Verb::Get, size: 4096, connections: 8, pipeline: 16 };
             Ok(match (load, who) {
                 (Some(load), _) => rate(&server, load, time),
-                (None, Who::Whorl) => read_attached(&server, time),
+                (None, ServerKind::Whorl) => read_attached(&server, time),
                 (None, _) => rate(&server, best, time).map(|rate| rate / 2.0),
             })
         },

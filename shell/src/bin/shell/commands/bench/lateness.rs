@@ -65,7 +65,7 @@ pub fn run(bench: &mut Bench, budget: Budget) {
     }
     bench.report.rows("ring lateness", &format!("{title} [us]"), table);
     if bench.report.is_table() {
-        bench.report.say(&bars);
+        bench.report.print(&bars);
     }
 }
 

@@ -59,7 +59,7 @@ impl Report {
             written: true,
         };
         let words = machine::in_words(&report.machine);
-        report.say(&if report.is_table() { words + "\n" } else { format!("machine\t{words}") });
+        report.print(&if report.is_table() { words + "\n" } else { format!("machine\t{words}") });
         report
     }
 
@@ -108,15 +108,15 @@ impl Report {
         if !self.is_table() {
             let lines: Vec<_> =
                 rows.iter().map(|row| format!("{name}\t{title}\t{}", row.join("\t"))).collect();
-            return self.say(&lines.join("\n"));
+            return self.print(&lines.join("\n"));
         }
         let width = terminal_width().unwrap_or(80).saturating_sub(2);
         let lines = aligned(&rows, width).into_iter().map(|line| format!("  {line}\n"));
-        self.say(&format!("{title}\n{}", lines.collect::<String>()));
+        self.print(&format!("{title}\n{}", lines.collect::<String>()));
     }
 
     /// Prints lines of text, unless the report is JSON.
-    pub fn say(&mut self, text: &str) {
+    pub fn print(&mut self, text: &str) {
         if !self.json {
             self.written &= print(text);
         }

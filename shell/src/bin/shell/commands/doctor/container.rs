@@ -7,7 +7,7 @@ use whorl::internal::os::memory::{available, available_on_machine};
 /// The link of the first pid namespace of a machine.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     vec![dev_shm(), pid_namespace(), memory_limit()]
 }
 

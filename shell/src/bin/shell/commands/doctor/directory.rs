@@ -13,7 +13,7 @@ use whorl::internal::registry::RuntimeDir;
 use whorl::internal::registry::State;
 use whorl::{Name, Received, Receiver, Sender};
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     let directory = match RuntimeDir::open() {
         Ok(directory) => directory,
         Err(error) => {

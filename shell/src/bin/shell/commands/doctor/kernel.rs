@@ -10,7 +10,7 @@ use whorl::internal::os::socket_owner::{OwnerCheck, Source};
 /// The oldest version that has everything.
 const OLDEST: (u32, u32) = (5, 6);
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     vec![
         version(),
         memory_objects(),
@@ -156,6 +156,6 @@ mod tests {
         assert_eq!(numbers("6.18.5-generic"), Some((6, 18)));
         assert_eq!(numbers("5.6.0"), Some(OLDEST));
         assert!(numbers("5.10.1") >= Some(OLDEST) && numbers("5.4.9") < Some(OLDEST));
-        assert_eq!(numbers("nonsense"), None);
+        assert_eq!(numbers("words"), None);
     }
 }

@@ -12,7 +12,7 @@ const FILES: (u64, u64) = (64, 1024);
 /// Below the first amount of free memory the check fails, below the second it warns.
 const MEMORY: (u64, u64) = (1 << 20, 64 << 20);
 
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     vec![
         open_files(),
         processes(),

@@ -56,7 +56,7 @@ struct Json<'a> {
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
-    let findings: Vec<_> = [kernel::look(), directory::look(), limits::look(), container::look()]
+    let findings: Vec<_> = [kernel::check(), directory::check(), limits::check(), container::check()]
         .into_iter()
         .flatten()
         .collect();

@@ -53,12 +53,12 @@ impl Attached {
 
     /// Returns whether the server has ended.
     pub fn has_ended(&self) -> bool {
-        let mut heard = [PollFd::new(&self.socket, PollFlags::IN)];
-        poll(&mut heard, Some(&NOW)).is_ok_and(|count| count > 0)
+        let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
+        poll(&mut ready, Some(&NOW)).is_ok_and(|count| count > 0)
     }
 
     /// Takes a sample. From the second one on it also returns the number of messages since the last one.
-    pub fn look(&mut self) -> (Boxes, Option<u64>) {
+    pub fn sample(&mut self) -> (Boxes, Option<u64>) {
         let geometry = self.segment.geometry();
         let boxes = geometry.boxes();
         let version = |index| self.segment.version(index).unwrap_or(0);

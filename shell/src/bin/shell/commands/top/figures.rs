@@ -2,12 +2,12 @@
 //! answers.
 
 use super::boxes::{Attached, Boxes};
-use crate::commands::survey::{command, in_short, kind, peer_in_short, standing, state, survey};
+use crate::commands::survey::{command, in_short, kind, peer_in_short, peer_state, state, survey};
 use crate::ui::units::{count, rate, short_number, size};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
-use whorl::internal::registry::status::{Kind, Participant, PeerState, TransportKind};
+use whorl::internal::registry::status::{Kind, PeerState, ReceiverStatus, TransportKind};
 use whorl::internal::registry::{Listed, State};
 
 /// Every channel and server at one time.
@@ -74,7 +74,7 @@ pub fn short(process: &Option<Process>) -> String {
     process.as_ref().map_or("-".into(), |process| in_short(Some(process.pid), &process.command))
 }
 
-/// Describes a receiver in a few words that tell receivers apart.
+/// Describes a receiver in a few words that distinguish it from others.
 pub fn peer_short(process: &Option<Process>) -> String {
     process.as_ref().map_or("-".into(), |process| peer_in_short(process.pid, &process.command))
 }
@@ -92,7 +92,7 @@ impl Sampler {
     ///
     /// # Errors
     /// The runtime directory cannot be used.
-    pub fn look(&mut self) -> Result<Figures, String> {
+    pub fn sample(&mut self) -> Result<Figures, String> {
         let listed = survey()?;
         let ports: Vec<_> = listed.iter().filter_map(|channel| channel.name.mailbox_port()).collect();
         self.servers.retain(|port, _| ports.contains(port));
@@ -131,7 +131,7 @@ impl Sampler {
             self.servers.insert(port, (Attached::to(port, pid)?, Instant::now()));
         }
         let (attached, since) = self.servers.get_mut(&port)?;
-        let (boxes, written) = attached.look();
+        let (boxes, written) = attached.sample();
         let seconds = std::mem::replace(since, Instant::now()).elapsed().as_secs_f64().max(0.001);
         Some((boxes, written.map(|written| (written as f64 / seconds).round() as u64)))
     }
@@ -144,7 +144,7 @@ impl Row {
 
     fn of(listed: &Listed) -> Self {
         let report = listed.report.as_ref();
-        let peers = report.map_or(&[][..], |report| &report.participants);
+        let peers = report.map_or(&[][..], |report| &report.receivers);
         let slowest = peers.iter().max_by_key(|peer| (peer.fill, peer.behind)).filter(|peer| peer.behind > 0);
         let rings = report.filter(|report| report.kind == Kind::Ring);
         let awaited = (listed.state == State::Waiting && report.is_none()).then_some("ring");
@@ -157,11 +157,13 @@ impl Row {
             rate_bytes_per_s: rings.map(|report| report.rate),
             sent_bytes: rings.map(|report| report.sent),
             messages_per_s: rings
-                .filter(|report| report.way == TransportKind::Shm)
+                .filter(|report| report.transport == TransportKind::Shm)
                 .map(|report| report.message_rate),
-            messages: rings.filter(|report| report.way == TransportKind::Shm).map(|report| report.messages),
+            messages: rings
+                .filter(|report| report.transport == TransportKind::Shm)
+                .map(|report| report.messages),
             memory_bytes: report.map(|report| report.memory),
-            attached: peers.iter().filter(|peer| peer.standing == PeerState::Live).count(),
+            attached: peers.iter().filter(|peer| peer.state == PeerState::Live).count(),
             lag_bytes: rings.map(|_| slowest.map_or(0, |peer| peer.behind)),
             slowest: slowest.and_then(|peer| Process::of(peer.pid)),
             waiting: waiting(listed),
@@ -201,12 +203,17 @@ impl Row {
 }
 
 impl Peer {
-    fn of(peer: &Participant) -> Self {
-        Self { process: Process::of(peer.pid), state: standing(peer), behind: peer.behind, fill: fill(peer) }
+    fn of(peer: &ReceiverStatus) -> Self {
+        Self {
+            process: Process::of(peer.pid),
+            state: peer_state(peer),
+            behind: peer.behind,
+            fill: fill(peer),
+        }
     }
 }
 
-fn fill(peer: &Participant) -> f64 {
+fn fill(peer: &ReceiverStatus) -> f64 {
     f64::from(peer.fill.min(1000)) / 1000.0
 }
 
@@ -214,7 +221,7 @@ fn fill(peer: &Participant) -> f64 {
 /// second. A sender that waits for moments only, as every sender does, is not blocked.
 fn is_blocked(listed: &Listed) -> bool {
     let Some(report) = listed.report.as_ref().filter(|_| listed.state == State::Live) else { return false };
-    let fullest = report.participants.iter().map(|peer| peer.fill).max().unwrap_or(0);
+    let fullest = report.receivers.iter().map(|peer| peer.fill).max().unwrap_or(0);
     report.waits && (fullest >= 1000 || report.rate == 0)
 }
 
@@ -236,11 +243,11 @@ mod tests {
     use whorl::internal::registry::status::{Phase, Report};
 
     fn ring(waits: bool, rate: u64, fill: u32) -> Listed {
-        let peer = Participant { pid: 1, standing: PeerState::Live, behind: 1, fill };
+        let peer = ReceiverStatus { pid: 1, state: PeerState::Live, behind: 1, fill };
         let report = Report {
             kind: Kind::Ring,
-            stage: Phase::Live,
-            way: TransportKind::Shm,
+            phase: Phase::Live,
+            transport: TransportKind::Shm,
             wanted: 1,
             memory: 0,
             sent: 1,
@@ -248,7 +255,7 @@ mod tests {
             messages: 1,
             message_rate: 0,
             waits,
-            participants: vec![peer],
+            receivers: vec![peer],
             connections: 0,
         };
         Listed {

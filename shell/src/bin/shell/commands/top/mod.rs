@@ -33,7 +33,7 @@ use whorl::internal::os::standard::{input, output};
 use whorl::internal::os::thread::start_thread;
 
 /// How long a signal or new figures may stay unnoticed while no key is pressed.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs it.
 pub fn run(args: Args) -> Exit {
@@ -77,16 +77,16 @@ fn failed(why: &str) -> Exit {
 
 /// Takes samples in a thread of its own, because an owner that does not answer must not delay the keys.
 fn sample_every(interval: Duration) -> Receiver<Result<Figures, String>> {
-    let (told, heard) = sync_channel(1);
-    let looking = move || {
+    let (sender, samples) = sync_channel(1);
+    let take_samples = move || {
         let mut sampler = Sampler::default();
-        while told.send(sampler.look()).is_ok() {
+        while sender.send(sampler.sample()).is_ok() {
             std::thread::sleep(interval);
         }
     };
     // Without the thread the channel is closed, which the caller reports.
-    let _ = start_thread(Builder::new().name("figures".into()), looking);
-    heard
+    let _ = start_thread(Builder::new().name("figures".into()), take_samples);
+    samples
 }
 
 /// Draws until a key or a signal ends the view. An inner error says why there are no more figures.
@@ -104,7 +104,7 @@ fn show(
             if stop_signal().is_some() {
                 return Ok(Ok(()));
             }
-            if event::poll(LOOK)? {
+            if event::poll(POLL_INTERVAL)? {
                 match event::read()? {
                     Event::Key(key) if app.key(key) => return Ok(Ok(())),
                     _ => break,
@@ -123,7 +123,7 @@ fn show(
 }
 
 fn once(json: bool) -> Exit {
-    let figures = match Sampler::default().look() {
+    let figures = match Sampler::default().sample() {
         Ok(figures) => figures,
         Err(why) => return failed(&why),
     };

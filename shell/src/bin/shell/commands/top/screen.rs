@@ -25,10 +25,10 @@ impl Screen {
     /// # Errors
     /// The terminal refuses.
     pub fn take() -> Result<Self> {
-        let tell = std::panic::take_hook();
+        let print_panic = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let _ = restore(); // as far as possible
-            tell(panic);
+            print_panic(panic);
         }));
         enable_raw_mode()?;
         let taken = Self::enter();

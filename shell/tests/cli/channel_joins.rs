@@ -1,4 +1,5 @@
-//! Receivers that come and go while the sender streams. Where a moment has to be hit, strace widens it.
+//! Receivers that join and leave while the sender streams. If a test must hit a moment, strace makes that moment
+//! longer.
 
 use crate::kit::{
     LIMIT, Running, SHELL, SOON, Sandbox, TRANSPORTS, assert_holds, lacks_strace, live_receivers, noise,
@@ -55,7 +56,7 @@ fn two_hundred_that_come_and_go_leave_no_descriptor_open() {
 }
 
 #[test]
-fn who_comes_in_the_moment_in_which_the_last_one_goes_gets_everything() {
+fn a_receiver_that_joins_as_the_last_one_leaves_gets_everything() {
     let what = "a receiver that comes in the moment in which the last one goes";
     if lacks_strace(what) {
         return;
@@ -67,7 +68,7 @@ fn who_comes_in_the_moment_in_which_the_last_one_goes_gets_everything() {
         sandbox.until_joined("x", 1);
         signal(first.pid(), Signal::KILL);
         drop(first);
-        // The data thread learns only now that the first one is gone, and meanwhile this one has come.
+        // The data thread only now learns that the first receiver is gone, and a second one has joined since.
         let second = sandbox.start("recv x second --timeout 20s");
         let mut has_come = false;
         until(LIMIT, "it has come, or the sender has ended", || {
@@ -89,13 +90,13 @@ fn who_comes_in_the_moment_in_which_the_last_one_goes_gets_everything() {
 }
 
 #[test]
-fn who_comes_in_the_moment_in_which_the_sender_is_through_gets_everything() {
-    let what = "a receiver that comes in the moment in which the sender is through";
+fn a_receiver_that_joins_as_the_sender_finishes_gets_everything() {
+    let what = "a receiver that joins as the sender finishes";
     if lacks_strace(what) {
         return;
     }
     let sandbox = Sandbox::new();
-    // Each packet takes half a second, the end too.
+    // Each packet takes half a second, and the end too.
     let mut send = slowed(&sandbox, "sendto", "send x --socket");
     let first = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv x > first"));
     send.stdin().write_all(b"text").unwrap();

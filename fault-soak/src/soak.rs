@@ -16,7 +16,7 @@ use twox_hash::XxHash3_128;
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// One round of one kind of work, in its own directory.
-pub type Round = fn(&Phase, &Path, &mut Random) -> Result<()>;
+pub type Round = fn(&Soak, &Path, &mut Random) -> Result<()>;
 
 /// Random numbers: the same sequence for each seed.
 pub struct Random(u64);
@@ -56,7 +56,7 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     XxHash3_128::oneshot(bytes) as u64
 }
 
-pub struct Phase {
+pub struct Soak {
     home: TempDir,
     shell: PathBuf,
     server: Mutex<Child>,
@@ -71,7 +71,7 @@ pub struct Phase {
     errors: Mutex<Vec<String>>,
 }
 
-impl Phase {
+impl Soak {
     pub fn new(shell: PathBuf) -> Result<Self> {
         ensure!(shell.exists(), "{} does not exist; build it with cargo build -p whorl-ipc", shell.display());
         let shell = shell.canonicalize()?; // the processes that it starts have other working directories
@@ -209,7 +209,7 @@ impl Phase {
     }
 }
 
-impl Drop for Phase {
+impl Drop for Soak {
     fn drop(&mut self) {
         let mut server = self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let _ = server.kill();

@@ -14,19 +14,19 @@ use whorl::internal::mailbox_server::worker_queue::{WorkerMessage, WorkerQueue};
 use whorl::internal::os::close_on_fork::CloseOnForkFd;
 
 /// A worker without a server, whose turns a test takes one by one.
-pub struct Phase {
+pub struct TestWorker {
     pub worker: Worker<Plain>,
-    pub post: Arc<WorkerQueue>,
+    pub queue: Arc<WorkerQueue>,
     pub shared: Arc<Shared>,
     events: Vec<Event>,
 }
 
-impl Phase {
+impl TestWorker {
     pub fn new(boxes: u32, capacity: usize, packet: usize, budget: usize) -> Self {
-        let post = Arc::new(WorkerQueue::new().unwrap());
+        let queue = Arc::new(WorkerQueue::new().unwrap());
         let shared = Arc::new(Shared {
             config: config(boxes, capacity, packet, None),
-            wait_list: WaitList::new(vec![post.clone()]),
+            wait_list: WaitList::new(vec![queue.clone()]),
             budget: Budget::new(budget),
             lobby: Lobby::new(1000),
             most: 1000,
@@ -34,15 +34,15 @@ impl Phase {
             loads: vec![AtomicUsize::new(0)],
         });
         let mailboxes = Plain(vec![Default::default(); boxes as usize]);
-        let worker = Worker::new(0, shared.clone(), post.clone(), mailboxes).unwrap();
-        Self { worker, post, shared, events: Vec::with_capacity(256) }
+        let worker = Worker::new(0, shared.clone(), queue.clone(), mailboxes).unwrap();
+        Self { worker, queue, shared, events: Vec::with_capacity(256) }
     }
 
-    /// A client, which the worker takes in at its next turn.
+    /// A client, which the worker accepts at its next turn.
     pub fn connect(&self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
-        self.post.send(WorkerMessage::Serve {
+        self.queue.send(WorkerMessage::Serve {
             socket: CloseOnForkFd::of(theirs.into()).expect("a descriptor"),
             ticket: None,
             share: None,
@@ -50,7 +50,7 @@ impl Phase {
         ours
     }
 
-    /// Something must be ready for the worker, or this waits.
+    /// Runs one turn. It waits if nothing is ready for the worker.
     pub fn turn(&mut self) {
         assert!(self.worker.turn(&mut self.events).unwrap());
     }
