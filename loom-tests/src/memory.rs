@@ -262,7 +262,8 @@ unsafe impl Cells for Watched {
     }
 }
 
-/// Cells of a ring that evicts. Each has two words that are copied one by one, so a torn copy shows.
+/// Cells of a ring that evicts. Each has two words that are copied one by one, so a torn copy shows. Another pair of words
+/// holds the payload of a frame of one cell; that of a longer frame begins in its second cell, as in memory.
 pub struct Words(Vec<([AtomicU32; 2], [AtomicU32; 2])>);
 
 impl Words {
@@ -270,6 +271,13 @@ impl Words {
     pub fn new(count: u32) -> Self {
         let pair = || [AtomicU32::new(0), AtomicU32::new(0)];
         Self((0..count).map(|_| (pair(), pair())).collect())
+    }
+
+    fn payload(&self, cell: u32, length: u32) -> Pair<'_> {
+        Pair(match length {
+            0 => &self.0[cell as usize].1,
+            _ => &self.0[cell as usize + 1].0,
+        })
     }
 }
 
@@ -307,11 +315,11 @@ unsafe impl Cells for Words {
         // Relaxed: as for the payload.
         self.0[cell as usize].0.iter().zip(new).for_each(|(word, new)| word.store(new, Ordering::Relaxed));
     }
-    unsafe fn writer(&self, cell: u32, _length: u32) -> Pair<'_> {
-        Pair(&self.0[cell as usize].1)
+    unsafe fn writer(&self, cell: u32, length: u32) -> Pair<'_> {
+        self.payload(cell, length)
     }
-    unsafe fn reader(&self, cell: u32, _length: u32) -> Pair<'_> {
-        Pair(&self.0[cell as usize].1)
+    unsafe fn reader(&self, cell: u32, length: u32) -> Pair<'_> {
+        self.payload(cell, length)
     }
     fn may_evict(&self) -> bool {
         true

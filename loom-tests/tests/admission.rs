@@ -1,7 +1,7 @@
 //! Admission while the sender claims and publishes: a new receiver's first item is never overwritten under it.
 
 use loom::thread;
-use loom_tests::error::JoinError;
+use loom_tests::error::{JoinError, ReadError};
 use loom_tests::memory::{Ring, Watched, admitted, send, take, try_send, try_take};
 use loom_tests::model::{Model, Start, is_long, race};
 use loom_tests::ring::{ClaimSize, Receiver, Sender};
@@ -66,7 +66,7 @@ fn a_receiver_may_ask_for_now_during_a_claim() {
 /// the sender overwrites the first of them under the receiver.
 #[test]
 fn a_receiver_admitted_now_gets_what_is_staged() {
-    Model::new("admission: now, with staged frames", 1).check(|| {
+    Model::new("admission: now, with staged frames", 5643).check(|| {
         let ring = Ring::new(Watched::new(2), 1, u32::MAX);
         let (mut sender, membership, pending) =
             (ring.sender(), ring.membership(), ring.request_seat(0, false));
@@ -81,13 +81,15 @@ fn a_receiver_admitted_now_gets_what_is_staged() {
             membership.admit_all();
             let mut receiver = admitted(pending);
             read_all(&mut receiver);
-            forget(receiver);
+            receiver
         };
-        race(admit, move || {
+        let (mut receiver, ()) = race(admit, move || {
             (1..4).all(|value| stage(&mut sender, value));
             sender.publish();
             forget(sender);
         });
+        assert!(matches!(receiver.try_read(), Ok(_) | Err(ReadError::Empty)), "further than a lap ahead");
+        forget(receiver);
     });
 }
 

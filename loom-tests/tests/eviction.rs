@@ -142,3 +142,35 @@ fn a_late_release_of_an_evicted_receiver_changes_nothing() {
         assert_eq!(batch.next_frame().unwrap().unwrap().payload().copy(), [1, 1]);
     });
 }
+
+/// The sender writes a payload over the header that an evicted receiver is reading. Catches a missing fence before the look
+/// at the seat: the receiver takes the sender for a hostile one.
+#[test]
+fn a_header_that_was_overwritten_is_an_eviction() {
+    Model::new("eviction: header against overwriting", 179).bounded(3).check(|| {
+        let ring = Ring::new(Words::new(4), 1, u32::MAX - 3);
+        let (mut sender, membership, mut receiver) = (ring.sender(), ring.membership(), ring.join(0));
+        (1..=4).for_each(|value| assert!(try_send(&mut sender, value)));
+        let mut batch = receiver.try_read().unwrap();
+        assert!(batch.next_frame().unwrap().is_some());
+        batch.release();
+        let read = move || {
+            if let Ok(mut batch) = receiver.try_read() {
+                if let Err(why) = batch.next_frame() {
+                    assert_eq!(why, ReadError::Evicted);
+                }
+            } else {
+                assert_eq!(receiver.try_read().map(|_| ()), Err(ReadError::Evicted));
+            }
+            forget(receiver);
+        };
+        race(read, move || {
+            assert!(membership.evict(0));
+            // Its payload lies where message 2 has its header.
+            let mut claim = sender.try_claim(ClaimSize::exactly(8)).unwrap();
+            claim.writer().set(0);
+            claim.publish(8);
+            forget(sender);
+        });
+    });
+}

@@ -153,6 +153,30 @@ fn a_frame_that_does_not_fit_comes_after_padding() {
     });
 }
 
+/// A frame that needs padding is not claimed while the padding leaves too little room for it. Catches a claim that does not
+/// count the padding: the sender writes over a message that is being read.
+#[test]
+fn padding_takes_room_too() {
+    Model::new("ring: padding takes room", 4).check(|| {
+        let ring = Ring::new(Watched::new(4), 1, u32::MAX - 3);
+        let (mut sender, mut receiver) = (ring.sender(), ring.join(0));
+        assert!(try_send(&mut sender, 1) && try_send_of(&mut sender, 8, 2));
+        assert_eq!(try_take(&mut receiver), Ok(1));
+        let write = move || {
+            // Two cells are free, and one of them is to be padding.
+            let sent = try_send_of(&mut sender, 8, 3);
+            forget(sender);
+            sent
+        };
+        let (_, mut receiver) = race(write, move || {
+            assert_eq!(read(&mut receiver.try_read().unwrap()), Ok(2));
+            receiver
+        });
+        assert_eq!(try_take(&mut receiver), Ok(2));
+        forget(receiver);
+    });
+}
+
 /// What a claim gives back when it is published is claimed again by the next, and no receiver sees it meanwhile.
 #[test]
 fn a_claim_that_shrinks_leaves_room_for_the_next() {
