@@ -66,8 +66,8 @@ mod shm;
 mod transfer;
 
 pub use channel::{
-    Claim, CreateError, JoinError, PeerSummary, ReceiveError, Received, Receiver, ReceiverOptions, SendError,
-    Sender, SenderOptions,
+    Batch, Claim, CreateError, JoinError, PeerSummary, ReceiveError, Received, Receiver, ReceiverOptions,
+    SendError, Sender, SenderOptions,
 };
 pub use discovery::{Answer, Reach, Server, ServerError, ServerOptions, discover};
 pub use mailbox_server::attach::AttachError;

@@ -177,7 +177,7 @@ impl<P: Parts> Receiver<P> {
     pub fn try_read(&mut self) -> Result<Batch<'_, P>, ReadError> {
         match self.is_ready()? {
             false => Err(ReadError::Empty),
-            true => Ok(Batch { at: self.next, receiver: self }),
+            true => Ok(Batch { at: self.next, last: self.next, receiver: self }),
         }
     }
 
@@ -192,7 +192,7 @@ impl<P: Parts> Receiver<P> {
     /// Why there is nothing to read.
     pub fn read(&mut self, deadline: Option<Deadline<P>>) -> Result<Batch<'_, P>, ReadError> {
         self.wait_for_frame(deadline)?;
-        Ok(Batch { at: self.next, receiver: self })
+        Ok(Batch { at: self.next, last: self.next, receiver: self })
     }
 
     /// Announces that this receiver is about to sleep elsewhere than in [`read`](Self::read). The sender's host then
@@ -357,6 +357,8 @@ pub struct Batch<'r, P: Parts> {
     receiver: &'r mut Receiver<P>,
     /// The end of the frames that [`next_frame`](Self::next_frame) returned.
     at: Sequence,
+    /// The beginning of the last of them.
+    last: Sequence,
 }
 
 impl<P: Parts> Batch<'_, P> {
@@ -392,11 +394,17 @@ impl<P: Parts> Batch<'_, P> {
                 (Kind::Hole(u64::from(low) | u64::from(high) << 32), 0)
             }
         };
+        self.last = self.at;
         self.at = self.at.wrapping_add(header.cells);
         // SAFETY: the frame lies within the cells (`Header::check`); it is published (*publish*), and the sender keeps it
         // until its release, for which this batch must not be borrowed.
         let payload = unsafe { cells.reader(index, length) };
         Ok(Some(Frame { kind, number: header.number, payload }))
+    }
+
+    /// Puts the last frame back: the next call of [`next_frame`](Self::next_frame) returns it again.
+    pub fn put_back(&mut self) {
+        self.at = self.last;
     }
 
     /// Returns whether everything copied out of this batch is what the sender sent. It is false only if this receiver

@@ -72,6 +72,13 @@ impl<'s> Claim<'s> {
         self.claim.publish_hole(length);
     }
 
+    /// Makes `message` the message. Receivers see it after the sender's next publish.
+    pub(super) fn stage(mut self, message: &[u8]) {
+        self.claim.writer().write(message);
+        self.count(message.len() as u64);
+        self.claim.stage(message.len() as u32);
+    }
+
     pub(super) fn write(mut self, message: &[u8]) {
         self.claim.writer().write(message);
         self.count(message.len() as u64);

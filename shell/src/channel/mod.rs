@@ -13,6 +13,7 @@
 //!
 //! Only a socket file or a wait file can outlive its process. The registry recognises each as stale.
 
+mod batch;
 mod claim;
 pub(crate) mod control;
 mod error;
@@ -22,6 +23,7 @@ mod receiver;
 mod sender;
 pub(crate) mod transport;
 
+pub use batch::Batch;
 pub use claim::Claim;
 pub use control::peers::PeerSummary;
 pub use control::state::{ProgressObserver, Snapshot};

@@ -274,7 +274,7 @@ impl Receiver {
         let longest = self.max_message_len();
         let inner = self.here()?;
         if inner.hole_left == 0 {
-            match self.take(deadline, |payload| copy(payload, buffer))?.into() {
+            match self.take(deadline, false, |payload| copy(payload, buffer))?.into() {
                 Received::Hole(length) if !self.inner.holes => self.inner.hole_left = length,
                 other => return Ok(other),
             }
@@ -332,17 +332,19 @@ impl Receiver {
         }
     }
 
-    /// Receives the next message and passes it to `take`, which may use it only while it runs.
+    /// Receives the next message and passes it to `take`, which may use it only while it runs. With `gathers` it may be
+    /// several short messages.
     pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         deadline: Deadline,
+        gathers: bool,
         take: impl FnOnce(Payload<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
         let inner = self.here()?;
         if let Some(end) = inner.end {
             return Ok(Taken::End(end));
         }
-        let taken = inner.incoming.take(Some(&inner.client), deadline, take)?;
+        let taken = inner.incoming.take(Some(&inner.client), deadline, gathers, take)?;
         if let Taken::End(end) = taken {
             inner.end = Some(end);
             if !inner.confirms {

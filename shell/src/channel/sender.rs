@@ -1,5 +1,6 @@
 //! The sender of a named channel.
 
+use super::batch::Batch;
 use super::claim::Claim;
 use super::error::{CreateError, SendError};
 use super::options::SenderOptions;
@@ -288,8 +289,27 @@ impl Sender {
     }
 
     /// Checks the length of a message.
-    fn size_of(&mut self, message: &[u8]) -> Result<ClaimSize, SendError> {
+    pub(crate) fn size_of(&mut self, message: &[u8]) -> Result<ClaimSize, SendError> {
         self.here()?.size(message.len())
+    }
+
+    /// Starts a batch: messages that receivers see together.
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch::new(self)
+    }
+
+    /// Writes a message, if the ring has room. Receivers see it after the next [`publish`](Self::publish).
+    pub(crate) fn stage(&mut self, message: &[u8]) -> Result<(), SendError> {
+        let size = self.size_of(message)?;
+        self.open()?.try_claim(size)?.stage(message);
+        Ok(())
+    }
+
+    /// Publishes what was staged.
+    pub(crate) fn publish(&mut self) {
+        if let Ok(inner) = self.here() {
+            inner.ring.publish();
+        }
     }
 
     /// The longest message in bytes.

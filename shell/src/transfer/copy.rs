@@ -224,7 +224,10 @@ fn conclude(
         Err(SendFailure::NoReceivers) => Ok((sent, peers.map(|peer| outcome(context, peer)))),
         Err(SendFailure::Source(error)) => Err(source_failed(context.plan, error)),
         Err(SendFailure::System(error)) => Err(error.into()),
-        Err(SendFailure::Send(_) | SendFailure::Interrupted) => Err(CopyError::Interrupted),
+        // A copy has no lines.
+        Err(SendFailure::Send(_) | SendFailure::LineTooLong { .. } | SendFailure::Interrupted) => {
+            Err(CopyError::Interrupted)
+        }
     }
 }
 

@@ -70,7 +70,7 @@ fn receive_file(
     let end = {
         let mut incoming = connect()?;
         let deadline = Deadline::Until(None);
-        output.receive(|output| incoming.take(None, deadline, |payload| output.put(&payload)))
+        output.receive(|output| incoming.take(None, deadline, true, |payload| output.put(&payload)))
     };
     *bytes = output.written();
     let model = plan.preserve.then(|| source.as_fd());

@@ -23,6 +23,7 @@ mod copy;
 mod destination;
 mod fan_out;
 mod forked;
+mod line_loop;
 mod names;
 mod plan;
 mod receive;

@@ -136,7 +136,7 @@ fn receive(
 ) -> Result<Receipt, ReceiveFailure> {
     let end = output.receive(|output| {
         let deadline = plan.timeout.map(deadline::after);
-        receiver.take(Deadline::Until(deadline), |payload| output.put(&payload))
+        receiver.take(Deadline::Until(deadline), true, |payload| output.put(&payload))
     })?;
     let bytes = output.written();
     let comparison = Comparison { is_partial: plan.start != Start::First, needs_checksum: plan.write.verify };

@@ -1,6 +1,7 @@
 //! Sending one source to receivers that other processes start, and that find it by a name.
 
 use super::fan_out::{BLOCKS, FanOut};
+use super::line_loop::send_lines;
 use super::receive::grow_pipe;
 use super::send_loop::{SendFailure, send_blocks, wait_while_moving};
 use super::source::{HashingReader, Source, SourceError};
@@ -39,6 +40,8 @@ pub struct SendPlan {
     pub ring: u64,
     /// The most receivers at a time.
     pub seats: u32,
+    /// Send each line as a message.
+    pub lines: bool,
     /// Send a checksum, too.
     pub verify: bool,
     /// Evict a receiver that blocks the sender for this long.
@@ -73,6 +76,16 @@ pub enum SendingError {
     /// The receivers failed, or another process asked the sender to end.
     #[error(transparent)]
     Send(#[from] SendError),
+    /// A line is longer than the longest message of the ring.
+    #[error(
+        "line {number} has more than {most} bytes, which is the longest message of this ring; --ring makes a larger one"
+    )]
+    LineTooLong {
+        /// The number of the line, from 1.
+        number: u64,
+        /// The longest message in bytes.
+        most: usize,
+    },
     /// The last receiver left before the end.
     #[error("no receiver is left")]
     NoReceivers(PeerSummary),
@@ -115,8 +128,11 @@ fn send_through_ring(
     sender.begin(needs_receivers, source.length());
     let begun = Instant::now();
     let mut source = HashingReader::new(source, plan.verify);
-    send_blocks(&mut sender, &mut source, plan.block, needs_receivers, plan.timeout)
-        .map_err(|failure| sending_error(plan, failure, sender.peers()))?;
+    let sent = match plan.lines {
+        true => send_lines(&mut sender, &mut source, needs_receivers, plan.timeout),
+        false => send_blocks(&mut sender, &mut source, plan.block, needs_receivers, plan.timeout),
+    };
+    sent.map_err(|failure| sending_error(plan, failure, sender.peers()))?;
     let end = source.end();
     if let Some(checksum) = end.checksum {
         sender.set_checksum(checksum);
@@ -169,6 +185,7 @@ fn sending_error(plan: &SendPlan, failure: SendFailure, peers: &PeerTable) -> Se
     match failure {
         SendFailure::Source(error) => source_failed(plan, error),
         SendFailure::Send(error) => error.into(),
+        SendFailure::LineTooLong { number, most } => SendingError::LineTooLong { number, most },
         SendFailure::NoReceivers => SendingError::NoReceivers(peers.summary()),
         SendFailure::Interrupted => SendingError::Interrupted,
         SendFailure::System(error) => CreateError::from(error).into(),

@@ -1,6 +1,7 @@
 //! Sending a source through a ring: one block of the source in each message.
 
 use super::source::{Chunk, HashingReader, SourceError};
+use crate::channel::control::peers::PeerTable;
 use crate::channel::{SendError, Sender};
 use crate::os::deadline;
 use crate::os::error::OsError;
@@ -13,6 +14,11 @@ use whorl_core::ring::ClaimSize;
 pub(super) enum SendFailure {
     Source(SourceError),
     Send(SendError),
+    /// A line is longer than the longest message.
+    LineTooLong {
+        number: u64,
+        most: usize,
+    },
     /// The last receiver has left.
     NoReceivers,
     /// A signal asked this process to stop.
@@ -65,15 +71,26 @@ pub(super) fn send_blocks(
             Ok(Chunk::Bytes(count)) => claim.publish(count),
             Ok(Chunk::Hole(length)) => claim.publish_hole(length),
             Ok(Chunk::End) => return Ok(()),
-            Err(SourceError::Interrupted) if stop_signal().is_some() => return Err(SendFailure::Interrupted),
-            Err(SourceError::Interrupted) if peers.is_asked_to_stop() => {
-                return Err(SendError::Stopped.into());
-            }
-            // The last receiver left. The next round checks whether another one has joined since.
-            Err(SourceError::Interrupted) => peers.cancel_event().drain(),
+            Err(SourceError::Interrupted) => check_interrupted(&peers)?,
             Err(error) => return Err(SendFailure::Source(error)),
         }
     }
+}
+
+/// Finds out why reading the source was interrupted.
+///
+/// # Errors
+/// A signal came, or another process asked the channel to end.
+pub(super) fn check_interrupted(peers: &PeerTable) -> Result<(), SendFailure> {
+    if stop_signal().is_some() {
+        return Err(SendFailure::Interrupted);
+    }
+    if peers.is_asked_to_stop() {
+        return Err(SendError::Stopped.into());
+    }
+    // The last receiver left. The next round checks whether another one has joined since.
+    peers.cancel_event().drain();
+    Ok(())
 }
 
 /// Returns what the sender claims for a block. A block of whole pages of a file is aligned to pages, so that receivers can

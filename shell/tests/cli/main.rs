@@ -32,6 +32,7 @@ mod exhaustion;
 mod faults;
 mod files;
 mod help;
+mod lines;
 mod logs;
 mod ls_rm;
 mod messages;

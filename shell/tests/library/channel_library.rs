@@ -452,6 +452,35 @@ fn a_hole_is_zero_bytes_in_pieces_that_fit_or_a_hole_for_a_receiver_that_asks() 
 }
 
 #[test]
+fn a_batch_is_seen_together_or_in_parts_where_it_fills_the_ring() {
+    let here = TestRegistry::new();
+    let mut sender = here.sender(small());
+    let mut receiver = here.join();
+    let mut buffer = [0; 56];
+    let mut batch = sender.batch();
+    batch.send(b"one").unwrap();
+    batch.try_send(b"two").unwrap();
+    assert_eq!(batch.send(&[0; 57]), Err(SendError::TooLong { length: 57, most: 56 }));
+    assert_eq!(receiver.try_recv(&mut buffer), Err(ReceiveError::Empty));
+    batch.publish();
+    for text in ["one", "two"] {
+        assert_eq!(receiver.try_recv(&mut buffer), Ok(Received::Bytes(3)));
+        assert_eq!(&buffer[..3], text.as_bytes());
+    }
+    let mut batch = sender.batch();
+    let mut sent = 0;
+    while batch.try_send(&[7; 24]).is_ok() {
+        sent += 1;
+    }
+    assert!(sent >= 3, "{sent} of 24 bytes in a ring of 128");
+    drop(batch);
+    for _ in 0..sent {
+        assert_eq!(receiver.try_recv(&mut buffer), Ok(Received::Bytes(24)));
+    }
+    assert_eq!(receiver.try_recv(&mut buffer), Err(ReceiveError::Empty));
+}
+
+#[test]
 fn each_call_waits_as_its_name_says() {
     let here = TestRegistry::new();
     let mut sender = here.sender(small());

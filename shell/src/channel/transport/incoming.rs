@@ -25,10 +25,11 @@ impl Incoming {
         &mut self,
         client: Option<&Client>,
         deadline: Deadline,
+        gathers: bool,
         take: impl FnOnce(Payload<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
         match self {
-            Self::Ring(ring) => ring.take(client, deadline, take),
+            Self::Ring(ring) => ring.take(client, deadline, gathers, take),
             Self::Stream(stream) => stream.take(client, deadline, take),
         }
     }

@@ -14,7 +14,8 @@ use whorl_core::ring::{Batch, ByteReader, Frame, Kind, Parts, Receiver as CoreRe
 pub(crate) struct RingReceiver {
     receiver: CoreReceiver<SharedRing>,
     _seat: ByteLocks,
-    /// For rings that evict: a copy of a message, made before the receiver has checked that it is whole.
+    /// A copy of messages: of one in a ring that evicts, made before the receiver has checked that it is whole; of several
+    /// short ones that are passed on together.
     scratch: Vec<u8>,
 }
 
@@ -38,11 +39,13 @@ impl RingReceiver {
         }
     }
 
-    /// Passes the next payload to `take`. If `take` refuses a payload, the next call passes it again.
+    /// Passes the next payload to `take`. If `take` refuses a payload, the next call passes it again. With `gathers` the
+    /// payload may consist of several short messages that lie there.
     pub(crate) fn take<T, E: From<ReceiveError>>(
         &mut self,
         client: Option<&Client>,
         deadline: Deadline,
+        gathers: bool,
         take: impl FnOnce(Payload<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
         let evictable = self.ring().geometry().is_evictable();
@@ -66,6 +69,7 @@ impl RingReceiver {
         };
         let taken = match evictable {
             true => take_copied(&mut batch, &mut self.scratch, take),
+            false if gathers && gather(&mut batch, &mut self.scratch)? => take(Payload::Bytes(&self.scratch)),
             false => take_in_place(&mut batch, take),
         }?;
         // Also in a ring that does not evict. A program that closes all its descriptors loses its seat's lock and
@@ -76,6 +80,30 @@ impl RingReceiver {
         batch.release();
         Ok(Taken::Payload(taken))
     }
+}
+
+/// Copies the short messages at the beginning of a batch to `scratch`, so that one system call writes them all. Returns
+/// `false` if the batch begins with something else.
+fn gather(batch: &mut Batch<'_, SharedRing>, scratch: &mut Vec<u8>) -> Result<bool, ReceiveError> {
+    /// A longer message is worth a system call of its own.
+    const SHORT: usize = 4096;
+    /// The bytes after which a receiver writes what it has, so that the sender gets the room back.
+    const ENOUGH: usize = 1 << 16;
+    scratch.clear();
+    let mut has_some = false;
+    while scratch.len() < ENOUGH {
+        let Some(frame) = batch.next_frame().map_err(from_core)? else { break };
+        let length = frame.payload().len();
+        if frame.kind() != Kind::Message || length > SHORT {
+            batch.put_back();
+            break;
+        }
+        let start = scratch.len();
+        scratch.resize(start + length, 0);
+        frame.payload().copy_to(&mut scratch[start..]).map_err(|_| ReceiveError::Corrupt)?;
+        has_some = true;
+    }
+    Ok(has_some)
 }
 
 fn take_in_place<T, E: From<ReceiveError>>(

@@ -22,6 +22,7 @@ use whorl_core::layout::MAX_SEATS;
         "  echo hello | shell send x           waits for a 'shell recv x', in any order\n",
         "  shell send x --peers 3 bigfile      begins when three are there\n",
         "  producer | shell send x --peers 0   begins at once, also without receivers\n",
+        "  tail -f log | shell send x --lines  each line is one message\n",
         "\n",
         "It ends when every receiver has everything. A receiver that joins late gets\n",
         "everything if the first block is still in the ring. Otherwise it is refused,\n",
@@ -69,6 +70,12 @@ pub struct Args {
     /// It is rounded up to a power of two.
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = ring, conflicts_with = "socket", allow_hyphen_values = true)]
     pub ring: u64,
+
+    /// Send each line as a message of its own
+    ///
+    /// A receiver never gets a part of a line. A line with more than half of the ring is an error.
+    #[arg(long, conflicts_with_all = ["socket", "block"])]
+    pub lines: bool,
 
     /// Most receivers at a time, 1 to 1024
     #[arg(long, value_name = "SEATS", default_value = "64", value_parser = seats, allow_hyphen_values = true)]

@@ -32,6 +32,7 @@ pub fn run(args: Args) -> Exit {
         timeout: args.timeout,
         block,
         ring: args.ring,
+        lines: args.lines,
         seats: args.seats.max(args.peers),
         verify: args.verify,
         evict_after: args.evict_after,
