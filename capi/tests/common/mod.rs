@@ -1,14 +1,21 @@
 //! What the tests of the C interface share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where cargo puts the libraries: beside the tests, or one above.
-pub fn library(file: &str) -> PathBuf {
+/// Where cargo puts the static library: beside the tests, or one above.
+fn library() -> PathBuf {
     let test = std::env::current_exe().expect("our own path");
-    let found =
-        test.ancestors().skip(1).take(2).map(|directory| directory.join(file)).find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{file} was not built beside {}", test.display()))
+    let found = test.ancestors().skip(1).take(2).find(|directory| directory.join("libwhorl_c.a").exists());
+    found.unwrap_or_else(|| panic!("libwhorl_c.a was not built beside {}", test.display())).to_owned()
+}
+
+/// Installs header, libraries and pkg-config file below `home`, and returns where.
+pub fn installed(home: &Path) -> PathBuf {
+    let prefix = home.join("prefix");
+    let mut install = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/c"));
+    run(install.arg(&prefix).env("WHORL_LIBRARIES", library()).env_remove("DESTDIR"));
+    prefix
 }
 
 /// The name by which programs that were built with the shared library ask the loader for it.
