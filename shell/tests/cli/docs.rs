@@ -206,6 +206,24 @@ fn a_missing_tool_skips_only_what_needs_it() {
     }
 }
 
+#[test]
+fn commands_of_the_pages_work_where_nothing_is_installed() {
+    if lacks_unshare(&["-Urmpf"], "the pages in a root of their own") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut fresh_root = sandbox.program(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/fresh-root"));
+    let ended = start(fresh_root.arg(SHELL)).end(LIMIT * 3);
+    ended.has_code(0);
+    assert!(ended.stdout.contains("the pages are true"), "{ended:?}");
+    // The commands for a library in /usr/local are played there and nowhere else.
+    let in_usr_local = ended.stdout.contains("ok: cargo build --release -p whorl-capi");
+    match ended.stdout.lines().find(|line| line.starts_with("SKIPPED: ./hello servers")) {
+        Some(line) => eprintln!("{line}"),
+        None => assert!(in_usr_local, "{ended:?}"),
+    }
+}
+
 /// The text of the README between this fence and the next one.
 fn fenced(opening: &str) -> &'static str {
     let (_, rest) = README.split_once(opening).unwrap_or_else(|| panic!("the README has no '{opening}'"));
