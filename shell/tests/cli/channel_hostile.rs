@@ -81,7 +81,7 @@ fn who_never_stops_asking_keeps_nobody_from_being_heard() {
 }
 
 #[test]
-fn who_claims_anothers_seat_does_not_silence_it_by_going() {
+fn claiming_a_taken_seat_and_leaving_silences_no_receiver() {
     let sandbox = Sandbox::new();
     let small = Sender::options().slot_size(16).slots(4).seats(4);
     run(&mut sandbox.words("ls")).silent_success();
