@@ -24,7 +24,7 @@ has() { command -v "$1" >/dev/null; }
 place=$(mktemp -d)
 mkdir -m 700 "$place"/{run,bin,home,whorl,app}
 trap 'shell dipcrm "$port" >/dev/null 2>&1; rm -rf "$place"' EXIT
-tar -C "$here" --exclude=./target --exclude=./.git -cf - . | tar -C "$place/whorl" -xf -
+tar -C "$here" --exclude=target --exclude=./.git -cf - . | tar -C "$place/whorl" -xf -
 real_cargo=$(command -v cargo || true)
 export CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} CARGO_INSTALL_ROOT=$place/home/.cargo
 export HOME=$place/home XDG_RUNTIME_DIR=$place/run LC_ALL=C PATH=$place/bin:$place/home/.cargo/bin:$PATH
@@ -32,16 +32,14 @@ unset CARGO_TARGET_DIR WHORL_LIBRARIES PKG_CONFIG_PATH LD_LIBRARY_PATH DESTDIR N
 cd "$place/whorl" || exit 2
 
 stand_in() { printf '#!/bin/sh\n%s\n' "$2" >"$place/bin/$1" && chmod +x "$place/bin/$1"; }
-libraries=
+library=
 if [ -n "$program" ]; then
   ln -s "$program" "$place/bin/shell"
   stand_in cargo 'case $1 in run) shift 3; exec shell "$@" ;; build) ;; *) exec '"${real_cargo:-false}"' --offline "$@" ;; esac'
-  # Cargo puts what it builds for a test into deps, and what it builds by name beside the command.
-  for folder in "$(dirname "$program")"/{deps,.}; do
-    if [ -e "$folder/libwhorl_c.a" ]; then libraries=$folder; break; fi
-  done
-  mkdir target && ln -s "${libraries:-/nowhere}" target/release
-  changed=$(cd "$here" && find core/src shell/src capi/src -name '*.rs' -not -path 'shell/src/bin/*' -newer "$libraries/libwhorl_c.a" 2>/dev/null)
+  # Cargo puts what it builds for a test into deps, perhaps with a number in the name, and what it builds by name beside the command.
+  library=$(ls -t "$(dirname "$program")"/{deps/,}libwhorl_c*.a 2>/dev/null | head -1)
+  mkdir -p target/release && ln -s "${library:-/nowhere}" target/release/libwhorl_c.a
+  changed=$(cd "$here" && find {core,shell,capi}/src -name '*.rs' -not -path '*/bin/*' -newer "$library" 2>/dev/null)
 else
   cargo install --path shell >"$place/install" 2>&1 || { cat "$place/install"; exit 1; }
 fi
@@ -126,8 +124,8 @@ why_not() {
   local tool
   for tool in cc pkg-config; do has "$tool" || echo "there is no $tool"; done
   [ -z "$program" ] && return
-  [ -n "$libraries" ] || echo "no libwhorl_c.a lies beside $program; run: cargo build -p whorl-capi"
-  [ -z "$libraries" ] || [ -z "$changed" ] || echo "libwhorl_c.a is older than its source; run: cargo build -p whorl-capi"
+  [ -n "$library" ] || echo "no libwhorl_c.a lies beside $program; run: cargo build -p whorl-capi"
+  [ -z "$changed" ] || echo "libwhorl_c.a is older than its source; run: cargo build -p whorl-capi"
 }
 
 # play BLOCK: types it into one bash, which waits for the background commands.
@@ -135,7 +133,7 @@ play() {
   local lines
   lines=$(sed "s/ 9000/ $port/g; s/shell mail /shell mail -p $port /" <<<"$1")
   if [[ $1 == "cargo add"* ]]; then cd ../app && cargo init --quiet --name app . || return; fi
-  timeout "${FIRST_MINUTES_LIMIT:-600}" bash -c "$lines"$'\nwait' 2>&1 </dev/null
+  timeout -k 10 "${FIRST_MINUTES_LIMIT:-600}" bash -c "$lines"$'\nwait' 2>&1 </dev/null
 }
 
 words() { tr -s '\n ' '  ' | sed 's/^ //; s/ $//'; }
@@ -177,9 +175,14 @@ for index in "${!typed[@]}"; do
 done
 for beginning in "${beginnings[@]}"; do fail "no page has a block that begins with: $beginning"; done
 
-# No channel, no file of a name, and no process.
+# No channel, no file of a name, and no process. The last ones may still be ending.
 cd /
-left=$(shell ls 2>&1; ls "$XDG_RUNTIME_DIR/whorl" 2>&1; find /proc/[0-9]*/cwd -lname "$place*" 2>/dev/null)
+remains() { shell ls; ls "$XDG_RUNTIME_DIR/whorl"; find /proc/[0-9]*/cwd -lname "$place*" 2>/dev/null; }
+for _ in {1..100}; do
+  left=$(remains 2>&1)
+  [ -n "$left" ] || break
+  sleep 0.1
+done
 [ -z "$left" ] || fail "left behind: $left"
 [ "$failed" = 0 ] && echo "the pages are true: $played lines"
 exit "$failed"
