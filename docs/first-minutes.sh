@@ -128,12 +128,13 @@ why_not() {
   [ -z "$changed" ] || echo "libwhorl_c.a is older than its source; run: cargo build -p whorl-capi"
 }
 
-# play BLOCK: types it into one bash, which waits for the background commands.
+# play BLOCK: types it into one bash, which waits for the background commands. On a busy machine a receiver can be a second late, and
+# then the sender says for which one it waits. That line may come or not.
 play() {
   local lines
   lines=$(sed "s/ 9000/ $port/g; s/shell mail /shell mail -p $port /" <<<"$1")
   if [[ $1 == "cargo add"* ]]; then cd ../app && cargo init --quiet --name app . || return; fi
-  timeout -k 10 "${FIRST_MINUTES_LIMIT:-600}" bash -c "$lines"$'\nwait' 2>&1 </dev/null
+  timeout -k 10 "${FIRST_MINUTES_LIMIT:-600}" bash -c "$lines"$'\nwait' 2>&1 </dev/null | sed '/^shell: [a-z]*: waiting for /d'
 }
 
 words() { tr -s '\n ' '  ' | sed 's/^ //; s/ $//'; }
