@@ -1,6 +1,7 @@
 # The command in an image of its own:
 #   docker build -t whorl . && docker run --rm whorl doctor
-# Containers that share channels share an ipc-capable runtime directory: mount one, and set XDG_RUNTIME_DIR.
+# Containers meet at the channels of one runtime directory. Mount the same directory into each, and name it by XDG_RUNTIME_DIR:
+#   docker run --rm -v /run/user/1000:/run/user/1000 -e XDG_RUNTIME_DIR=/run/user/1000 -u 1000 whorl ls
 FROM rust:1-slim AS build
 WORKDIR /src
 COPY . .

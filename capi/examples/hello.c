@@ -1,7 +1,7 @@
 /* A whole round in C: a channel, mailboxes if a server is there, a server and asking for it.
  *
- *     cargo build --release -p whorl-capi
- *     cc -I capi/include capi/examples/hello.c -L target/release -lwhorl_c -Wl,-rpath,$PWD/target/release -o hello
+ *     packaging/c $PWD/target/c
+ *     cc -I target/c/include capi/examples/hello.c -L target/c/lib -lwhorl_c -Wl,-rpath,$PWD/target/c/lib -o hello
  *     ./hello DIRECTORY [PORT of a mailbox server]
  */
 #include <stdio.h>

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{SONAME, home, is_there, library, run};
+use common::{home, installed, is_there, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use whorl::internal::mailbox_server::reply::Limits;
@@ -15,12 +15,11 @@ fn compiled(source: &str, to: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (shared, fixed) = (library("libwhorl_c.so"), library("libwhorl_c.a"));
-    // As an installation does: the loader uses another name than the compiler.
-    let _ = std::os::unix::fs::symlink(&shared, to.join(SONAME)); // there already, for the second program
-    let run_path = format!("-Wl,-rpath,{}", to.display());
+    let libraries = installed(to).join("lib");
+    let run_path = format!("-Wl,-rpath,{}", libraries.display());
+    let fixed = libraries.join("libwhorl_c.a");
     let ways: [(&str, Vec<&std::ffi::OsStr>); 2] = [
-        ("shared", vec![shared.as_os_str(), run_path.as_ref()]),
+        ("shared", vec!["-L".as_ref(), libraries.as_os_str(), "-lwhorl_c".as_ref(), run_path.as_ref()]),
         (
             "static",
             [fixed.as_os_str()].into_iter().chain(["-lpthread", "-ldl", "-lm"].map(AsRef::as_ref)).collect(),

@@ -35,7 +35,7 @@ impl Default for Backoff {
 /// processes.
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let time = timeout.map(|t| libc::timespec {
-        tv_sec: t.as_secs() as libc::time_t,
+        tv_sec: t.as_secs() as _, // time_t, whose name is deprecated for musl
         tv_nsec: t.subsec_nanos() as libc::c_long,
     });
     let time = time.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);

@@ -1,14 +1,31 @@
 //! What the tests of the C interface share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where cargo puts the libraries: beside the tests, or one above.
-pub fn library(file: &str) -> PathBuf {
+/// The static library. Cargo puts it beside the tests, or one above, and may add a number to its name. The newest file is as
+/// new as the source, because cargo has just built what these tests need.
+fn library() -> PathBuf {
     let test = std::env::current_exe().expect("our own path");
-    let found =
-        test.ancestors().skip(1).take(2).map(|directory| directory.join(file)).find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{file} was not built beside {}", test.display()))
+    let entries =
+        test.ancestors().skip(1).take(2).flat_map(|directory| std::fs::read_dir(directory).expect("it"));
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libwhorl_c") && name.ends_with(".a")
+    };
+    let libraries = entries.map(|entry| entry.expect("an entry").path()).filter(is_library);
+    let newest = libraries.max_by_key(|path| path.metadata().and_then(|file| file.modified()).ok());
+    newest.unwrap_or_else(|| panic!("libwhorl_c.a was not built beside {}", test.display()))
+}
+
+/// Installs header, libraries and pkg-config file below `home`, and returns where.
+pub fn installed(home: &Path) -> PathBuf {
+    let (prefix, built) = (home.join("prefix"), home.join("built"));
+    std::fs::create_dir(&built).expect("a directory");
+    std::os::unix::fs::symlink(library(), built.join("libwhorl_c.a")).expect("a link");
+    let mut install = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/c"));
+    run(install.arg(&prefix).env("WHORL_LIBRARIES", built).env_remove("DESTDIR"));
+    prefix
 }
 
 /// The name by which programs that were built with the shared library ask the loader for it.

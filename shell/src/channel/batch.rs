@@ -28,11 +28,14 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
-impl<'s> Batch<'s> {
-    pub(super) fn new(sender: &'s mut Sender) -> Self {
-        Self { sender }
+impl Sender {
+    /// Starts a batch: messages that receivers see together.
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch { sender: self }
     }
+}
 
+impl Batch<'_> {
     /// Adds a message.
     ///
     /// # Blocking

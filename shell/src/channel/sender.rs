@@ -1,6 +1,5 @@
 //! The sender of a named channel.
 
-use super::batch::Batch;
 use super::claim::Claim;
 use super::error::{CreateError, SendError};
 use super::options::SenderOptions;
@@ -291,11 +290,6 @@ impl Sender {
     /// Checks the length of a message.
     pub(crate) fn size_of(&mut self, message: &[u8]) -> Result<ClaimSize, SendError> {
         self.here()?.size(message.len())
-    }
-
-    /// Starts a batch: messages that receivers see together.
-    pub fn batch(&mut self) -> Batch<'_> {
-        Batch::new(self)
     }
 
     /// Writes a message, if the ring has room. Receivers see it after the next [`publish`](Self::publish).

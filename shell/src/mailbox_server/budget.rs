@@ -316,24 +316,24 @@ mod tests {
     fn a_connection_has_its_reserve_and_a_quarter_and_the_others_have_theirs() {
         let budget = Budget::new(4 * BIG);
         let accounts = [0; 6].map(|_| budget.account(1000, None));
-        let mut helds = accounts.each_ref().map(|account| BudgetedBuf::new(account, Use::Requests));
-        for held in &mut helds[..4] {
-            assert_eq!(held.most(), BIG + 1000 + FREE);
-            assert_eq!(held.extend(&vec![0; BIG + 1000 + FREE + 1]), Err(OutOfMemory));
-            held.extend(&vec![0; BIG + 1000 + FREE]).unwrap();
-            assert_eq!(held.extend(&[0]), Err(OutOfMemory));
+        let mut buffers = accounts.each_ref().map(|account| BudgetedBuf::new(account, Use::Requests));
+        for buffer in &mut buffers[..4] {
+            assert_eq!(buffer.most(), BIG + 1000 + FREE);
+            assert_eq!(buffer.extend(&vec![0; BIG + 1000 + FREE + 1]), Err(OutOfMemory));
+            buffer.extend(&vec![0; BIG + 1000 + FREE]).unwrap();
+            assert_eq!(buffer.extend(&[0]), Err(OutOfMemory));
         }
         assert_eq!(budget.left(), 0);
         // All of the budget is in use, but the reserve still exists.
-        assert_eq!(helds[4].most(), 1000 + FREE);
-        helds[4].extend(&[0; 1000 + FREE]).unwrap();
+        assert_eq!(buffers[4].most(), 1000 + FREE);
+        buffers[4].extend(&[0; 1000 + FREE]).unwrap();
         // The quarter is for requests and replies together.
         assert_eq!(BudgetedBuf::new(&accounts[0], Use::Replies).most(), 1000 + FREE);
-        assert_eq!(helds[4].extend(&[0]), Err(OutOfMemory));
+        assert_eq!(buffers[4].extend(&[0]), Err(OutOfMemory));
         // Promised data are kept, and their memory is returned.
-        helds[5].extend_as_promised(&vec![0; BIG]).unwrap();
-        assert_eq!((budget.left(), helds[5].len()), (0, BIG));
-        drop(helds);
+        buffers[5].extend_as_promised(&vec![0; BIG]).unwrap();
+        assert_eq!((budget.left(), buffers[5].len()), (0, BIG));
+        drop(buffers);
         assert_eq!(budget.left(), 4 * BIG);
     }
 

@@ -2,6 +2,9 @@
 
 use crate::kit::*;
 use rustix::fd::AsFd;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use whorl::MailSegment;
@@ -147,15 +150,83 @@ fn mailboxes_lie_as_their_page_says() {
     assert_eq!(&bytes, b"second!");
 }
 
+/// The script that plays the commands of the pages, with this program as the command.
+fn first_minutes(sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Command {
+    let mut bash = sandbox.program("bash");
+    bash.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/first-minutes.sh")).arg(program);
+    bash.env("TMPDIR", sandbox.root());
+    bash
+}
+
+/// Plays the pages to the end, and passes on what was skipped.
+fn played(script: &mut Command) -> Ended {
+    let ended = start(script).end(LIMIT * 3);
+    ended.stdout.lines().filter(|line| line.starts_with("SKIPPED")).for_each(|line| eprintln!("{line}"));
+    ended
+}
+
 #[test]
-fn the_tour_prints_what_the_pages_say() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tour.sh");
-    let sandbox = Sandbox::new();
-    let mut command = Command::new("bash");
-    command.arg(script).arg(SHELL).current_dir(sandbox.at(""));
-    let ended = start(&mut command).end(LIMIT * 3);
+fn commands_of_the_pages_print_what_the_pages_say() {
+    let ended = played(&mut first_minutes(&Sandbox::new(), SHELL));
     ended.has_code(0);
-    assert!(ended.stdout.contains("the tour is as the pages say"), "{ended:?}");
+    assert!(ended.stdout.contains("the pages are true"), "{ended:?}");
+}
+
+#[test]
+fn a_command_that_does_nothing_plays_no_block() {
+    let sandbox = Sandbox::new();
+    let nothing = sandbox.file("nothing", b"#!/bin/sh\nexit 0\n");
+    fs::set_permissions(&nothing, fs::Permissions::from_mode(0o755)).unwrap();
+    // One block waits for a file of the command.
+    let ended = played(first_minutes(&sandbox, &nothing).env("FIRST_MINUTES_LIMIT", "5"));
+    ended.has_code(1);
+    let (mut failed, mut passed) = (0, Vec::new());
+    for line in ended.stdout.lines() {
+        failed += usize::from(line.starts_with("FAILED: "));
+        passed.extend(line.strip_prefix("ok: "));
+    }
+    // Cargo alone plays this block.
+    passed.retain(|line| !line.starts_with("cargo add "));
+    assert_eq!(passed, Vec::<&str>::new(), "{}", ended.stdout);
+    assert!(failed > 10, "{}", ended.stdout);
+}
+
+#[test]
+fn a_missing_tool_skips_only_what_needs_it() {
+    let sandbox = Sandbox::new();
+    let tools = sandbox.at("tools");
+    fs::create_dir(&tools).unwrap();
+    for folder in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for tool in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if !["nc", "cc", "pkg-config"].iter().any(|lacking| tool.file_name() == *lacking) {
+                let _ = symlink(tool.path(), tools.join(tool.file_name())); // the first one of a name counts
+            }
+        }
+    }
+    let ended = played(first_minutes(&sandbox, SHELL).env("PATH", &tools));
+    ended.has_code(0);
+    for line in [
+        "SKIPPED: ./hello servers: there is no cc",
+        "no nc: a stand-in opens the connection",
+        "ok: printf 'w 3\\nhello there\\nr 3\\nq\\n' | nc localhost 9000",
+    ] {
+        assert!(ended.stdout.lines().any(|found| found == line), "{line}\n{}", ended.stdout);
+    }
+}
+
+#[test]
+fn commands_of_the_pages_work_where_nothing_is_installed() {
+    if lacks_unshare(&["-Urmpf"], "the pages in a root of their own") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut fresh_root = sandbox.program(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/fresh-root"));
+    let ended = played(fresh_root.arg(SHELL).env("TMPDIR", sandbox.root()));
+    ended.has_code(0);
+    assert!(ended.stdout.contains("the pages are true"), "{ended:?}");
+    // The commands for a library in /usr/local are played there and nowhere else.
+    let lacks_c = ended.stdout.contains("SKIPPED: ./hello servers");
+    assert!(lacks_c || ended.stdout.contains("ok: cargo build --release -p whorl-capi"), "{ended:?}");
 }
 
 /// The text of the README between this fence and the next one.
@@ -193,28 +264,10 @@ fn the_library_in_the_readme_is_an_example_that_works() {
     sandbox.nothing_left();
 }
 
-#[test]
-fn the_capture_in_the_readme_comes_from_its_commands() {
-    let capture = fenced("```\n$ ");
-    let (commands, printed): (Vec<_>, Vec<_>) =
-        ["$ ", capture].concat().lines().map(str::to_owned).partition(|line| line.starts_with("$ "));
-    assert!(commands.len() >= 2 && printed.len() >= 2, "{capture}");
-    let sandbox = Sandbox::new();
-    let typed: Vec<_> = commands.iter().map(|line| &line[2..]).collect();
-    let mut bash = sandbox.program("bash");
-    let folder = Path::new(env!("CARGO_BIN_EXE_shell")).parent().unwrap().display();
-    bash.args(["-c", &typed.join("\n")]);
-    bash.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
-    let ended = start(&mut bash).end(LIMIT);
-    let found: Vec<_> = ended.silent_success().stdout.lines().collect();
-    assert_eq!(found, printed, "what {typed:#?} print");
-    sandbox.nothing_left();
-}
-
 /// The pages of the documentation.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let entries = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut pages: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
     let others = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "benches/README.md"];
     pages.extend(others.map(|file| root.join(file)));
@@ -243,7 +296,7 @@ fn dead_links(page: &Path, text: &str) -> Vec<String> {
         let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
         let target = if file.is_empty() { page.to_owned() } else { page.parent().unwrap().join(file) };
         let has_anchor = || {
-            let target = std::fs::read_to_string(&target).unwrap();
+            let target = fs::read_to_string(&target).unwrap();
             anchors(&target).any(|found| found == anchor)
         };
         !target.exists() || !(anchor.is_empty() || has_anchor())
@@ -255,7 +308,7 @@ fn dead_links(page: &Path, text: &str) -> Vec<String> {
 fn every_link_between_pages_leads_somewhere() {
     let mut seen = 0;
     for page in pages() {
-        let text = std::fs::read_to_string(&page).unwrap();
+        let text = fs::read_to_string(&page).unwrap();
         seen += links(&text).count();
         assert_eq!(dead_links(&page, &text), Vec::<String>::new(), "{}", page.display());
     }
@@ -264,4 +317,25 @@ fn every_link_between_pages_leads_somewhere() {
     let broken =
         dead_links(&page, "[a](docs/faq.md) [b](docs/fake.md) [c](docs/troubleshooting.md#exit-code)");
     assert_eq!(broken, ["docs/fake.md", "docs/troubleshooting.md#exit-code"]);
+}
+
+#[test]
+fn the_gate_has_the_same_parts_wherever_they_are_named() {
+    let between = |text: &'static str, before: &str, after: &str| {
+        let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no '{before}'"));
+        rest.split_once(after).expect("the end of it").0
+    };
+    let words =
+        |list: &'static str| list.split([' ', ',']).filter(|word| !word.is_empty()).collect::<Vec<_>>();
+    let gate = include_str!("../../../.ci/run");
+    let parts = words(between(gate, "|| set -- ", "\n"));
+    assert!(parts.len() > 8, "{parts:?}");
+    for part in &parts {
+        assert!(gate.contains(&format!("\npart_{part}() {{")), "{part}");
+    }
+    assert_eq!(words(between(gate, "these parts: ", ";")), parts, "the head of .ci/run");
+    let workflow = include_str!("../../../.github/workflows/ci.yml");
+    assert_eq!(words(between(workflow, "part: [", "]")), parts, "the workflow");
+    let page = include_str!("../../../CONTRIBUTING.md");
+    assert_eq!(words(between(page, "runs single parts: ", ".\n")), parts, "CONTRIBUTING.md");
 }

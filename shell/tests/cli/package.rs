@@ -21,8 +21,8 @@ fn the_package_holds_the_command_its_links_pages_completions_and_unit() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/deb");
     let mut build = Command::new(script);
     build.arg(sandbox.at("made")).current_dir(sandbox.at(""));
-    let built = start(build.env("CARGO_TARGET_DIR", sandbox.at("target"))).end(LIMIT * 3);
-    built.has_code(0);
+    build.env("CARGO_TARGET_DIR", sandbox.at("target")).env("SHELL_BIN", SHELL);
+    run(&mut build).has_code(0);
     let made = sandbox.names("made");
     assert_eq!(made.len(), 1, "{made:?}");
     let package = sandbox.at(format!("made/{}", made[0]));
@@ -46,10 +46,10 @@ fn the_package_holds_the_command_its_links_pages_completions_and_unit() {
     ] {
         assert!(fs::metadata(root.join(file)).is_ok_and(|file| file.len() > 0), "{file}");
     }
-    for link in ["dipc", "dipcrm"] {
+    for (link, usage) in [("dipc", "shell dipc"), ("dipcrm", "shell dipcrm"), ("whorl", "whorl")] {
         assert_eq!(fs::read_link(root.join("usr/bin").join(link)).unwrap(), Path::new("shell"), "{link}");
         let help = run(Command::new(root.join("usr/bin").join(link)).arg("--help"));
-        assert!(help.stdout.contains(&format!("Usage: shell {link}")), "{help:?}");
+        assert!(help.stdout.contains(&format!("Usage: {usage}")), "{help:?}");
     }
     let completion = fs::read_to_string(root.join("usr/share/bash-completion/completions/shell")).unwrap();
     assert!(
@@ -57,7 +57,12 @@ fn the_package_holds_the_command_its_links_pages_completions_and_unit() {
         "by its bare name:\n{completion}"
     );
     let zsh = fs::read_to_string(root.join("usr/share/zsh/vendor-completions/_shell")).unwrap();
-    assert!(zsh.starts_with("#compdef shell dipc dipcrm\n"), "{zsh}");
+    assert!(zsh.starts_with("#compdef shell whorl dipc dipcrm\n"), "{zsh}");
+    if is_there("lintian") {
+        run(Command::new("lintian").args(["--fail-on", "error"]).arg(&package)).has_code(0);
+    } else {
+        skip("lintian of the Debian package", "there is no lintian");
+    }
     first_press(&root);
     installs(&sandbox, &package);
     let dpkg = Command::new("dpkg-deb").arg("-I").arg(&package).output().unwrap();

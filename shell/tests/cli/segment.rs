@@ -156,7 +156,7 @@ fn seat_bytes_are_held_by_the_living_also_by_the_stopped_and_freed_by_death() {
 }
 
 #[test]
-fn a_lock_is_the_descriptions_not_the_processs() {
+fn a_lock_belongs_to_the_description_not_the_process() {
     let (segment, _owned) = Segment::create(Geometry::new(8192, 4).unwrap()).unwrap();
     let (mine, other) = (segment.byte_locks().unwrap(), segment.byte_locks().unwrap());
     assert_eq!(mine.try_lock(2), Ok(true));

@@ -23,8 +23,8 @@ fn fork(body: impl FnOnce() -> bool) -> i32 {
 }
 
 #[test]
-fn a_childs_handles_say_that_it_was_forked() {
-    if ran_alone(module_path!(), "a_childs_handles_say_that_it_was_forked") {
+fn handles_in_a_child_say_that_it_was_forked() {
+    if ran_alone(module_path!(), "handles_in_a_child_say_that_it_was_forked") {
         return;
     }
     let server = Server::start(&["2", "4", "0", "4"]);
