@@ -101,7 +101,6 @@ fn ten_thousand_idle_connections_and_two_hundred_busy_ones() {
 
 #[test]
 fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
-    let _alone = crate::alone();
     let server = Server::start(&["4", "64", "0", "4"]);
     let memory = server.memory();
     // What each kind sends at once, and what it sends a byte of each second.
@@ -191,7 +190,6 @@ fn sixty_four_servers_want_one_port() {
 
 #[test]
 fn rounds_of_starting_connecting_and_stopping() {
-    let _alone = crate::alone();
     let mut sandbox = Sandbox::new();
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let argument = port.to_string();
