@@ -35,7 +35,6 @@ fn with_eight_times_as_much_work_as_processors_nothing_is_lost() {
 #[test]
 fn on_one_processor_nothing_is_lost() {
     let _alone = crate::alone();
-    let _alone = crate::alone();
     let sandbox = Sandbox::new();
     let first = fs::read_to_string("/proc/self/status").expect("/proc");
     let allowed =
@@ -100,7 +99,6 @@ fn whatever_the_clock_says_nothing_is_lost() {
 /// H22: a time limit is a second while the clock jumps by years, neither nothing nor for ever.
 #[test]
 fn time_limits_do_not_look_at_the_clock_that_jumps() {
-    let _alone = crate::alone();
     let _alone = crate::alone();
     let sandbox = Sandbox::new();
     let (along, _jumping) = match jumps(&sandbox) {
