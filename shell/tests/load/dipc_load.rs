@@ -106,7 +106,7 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
     // What each kind sends at once, and what it sends a byte of each second.
     let drops: [(&[u8], &[u8]); 4] = [
         (b"", b"r            "),
-        (b"w 0 4000\n", b"dripping data"),
+        (b"w 0", b" 4000\ndripping"),
         (b"w 3\n", b"typed by hand"),
         (b"w 0 -\n", b"a pipe drips "),
     ];
@@ -145,7 +145,7 @@ fn a_thousand_clients_that_send_a_byte_a_second_hurt_nobody() {
         times.len(),
         percentile(&times, 990)
     );
-    // Half a line has 10 s. Data have longer.
+    // Half a line has 10 s. So has a packet, which began after five.
     assert_eq!(gone, [crowd / 4, 0, 0, 0]);
     // A worker that waited for a slow client would wait a second for its next byte. A busy machine is faster than that.
     assert!(median < Duration::from_millis(500), "{median:?}");
