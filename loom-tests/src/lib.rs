@@ -31,4 +31,6 @@ pub mod lock;
 pub mod memory;
 pub mod model;
 pub mod parking;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod stacks;
 pub mod sync;

@@ -3,12 +3,9 @@
 use crate::sync::{AtomicU32, Ordering::Relaxed};
 use std::env;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-
-/// Models run one after another, because side by side each would evict the others from the caches and take longer.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A model: its name, its bound, and the number of executions when it was written.
 #[derive(Clone, Copy)]
@@ -37,7 +34,6 @@ impl Model {
     /// # Panics
     /// If an execution fails, if there were too few, or if an environment variable would end the search early.
     pub fn check(self, model: impl Fn() + Send + Sync + 'static) {
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         for limit in ["LOOM_MAX_PERMUTATIONS", "LOOM_MAX_DURATION"] {
             assert!(
                 env::var_os(limit).is_none(),
@@ -50,6 +46,8 @@ impl Model {
             builder.preemption_bound = self.bound;
         }
         builder.max_branches = builder.max_branches.max(10_000);
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        crate::stacks::mapped(); // The linker takes only a file that this program uses.
         let executions = Arc::new(AtomicUsize::new(0));
         let (counter, start) = (executions.clone(), Instant::now());
         builder.check(move || {

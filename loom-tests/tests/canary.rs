@@ -1,4 +1,4 @@
-//! Models that must fail. If one of them passes, the checker checks nothing.
+//! Models that must fail. If one of them passes, the checker checks nothing. The last test is about the runner itself.
 
 use loom::thread;
 use loom_tests::event_count::EventCount;
@@ -81,4 +81,24 @@ fn a_model_that_shrank_fails() {
         word.load(Ordering::Relaxed);
         thread.join().unwrap();
     });
+}
+
+/// Mapping new stacks for each execution takes most of a model's time.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[test]
+fn an_execution_runs_on_the_stacks_of_an_earlier_one() {
+    Model::new("canary: many executions", 163).check(|| {
+        let word = Arc::new(AtomicU32::new(0));
+        let other = word.clone();
+        let count = |word: &AtomicU32| {
+            for _ in 0..4 {
+                word.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let thread = thread::spawn(move || count(&other));
+        count(&word);
+        thread.join().unwrap();
+    });
+    let mapped = loom_tests::stacks::mapped();
+    assert!((2..30).contains(&mapped), "{mapped} stacks for all models of this file");
 }

@@ -407,7 +407,7 @@ fn a_late_leaving_does_not_free_the_successors_lock() {
 
 /// Two writers and a reader: no two overlap, none sleeps forever, and no write is lost.
 #[test]
-fn two_writers_and_a_reader() {
+fn a_reader_and_two_writers_exclude_each_other() {
     Model::new("rwlock: two writers, a reader", 744824).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.occupy(0), lock.occupy(1), lock.occupy(2));
@@ -435,7 +435,7 @@ fn two_writers_and_a_reader() {
 
 /// Two readers and a writer.
 #[test]
-fn two_readers_and_a_writer() {
+fn a_writer_and_two_readers_exclude_each_other() {
     Model::new("rwlock: two readers, a writer", 152409).bounded(3).check(|| {
         let lock = Lock::new(3);
         let (mut a, mut b, mut c) = (lock.occupy(0), lock.occupy(1), lock.occupy(2));

@@ -2,6 +2,7 @@
 //! which the seat wants in forever.
 
 use crate::world::{Config, Life, Next, Words, World};
+use std::hint::black_box;
 
 /// The result of a search.
 pub enum Verdict {
@@ -41,13 +42,27 @@ impl States {
         Self { keys: Vec::new(), table: vec![Self::FREE; 1 << 16] }
     }
 
-    fn place(table: &[u32], keys: &[u128], key: u128) -> usize {
+    /// Returns the place in a table of this length at which the search for a key begins.
+    fn hash(len: usize, key: u128) -> usize {
         let mut hash = key as u64 ^ 0x9E37_79B9_7F4A_7C15;
         for part in [(key >> 64) as u64, 0] {
             hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
             hash ^= hash >> 32 ^ part;
         }
-        let mut at = hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53) as usize >> 7 & (table.len() - 1);
+        hash.wrapping_mul(0xc4ce_b9fe_1a85_ec53) as usize >> 7 & (len - 1)
+    }
+
+    /// Loads what [`number`](Self::number) will look at for these keys. The loads overlap, so the search waits for the
+    /// memory once for all successors of a state.
+    fn prefetch(&self, keys: &[u128]) {
+        let number = |key: &u128| self.table[Self::hash(self.table.len(), *key)];
+        let key_of = |number: u32| self.keys.get(number as usize).map_or(0, |key| *key as u64);
+        black_box(keys.iter().map(number).fold(0, u32::wrapping_add));
+        black_box(keys.iter().map(number).map(key_of).fold(0, u64::wrapping_add));
+    }
+
+    fn place(table: &[u32], keys: &[u128], key: u128) -> usize {
+        let mut at = Self::hash(table.len(), key);
         while table[at] != Self::FREE && keys[table[at] as usize] != key {
             at = (at + 1) & (table.len() - 1);
         }
@@ -84,6 +99,8 @@ struct Graph {
     edges: Vec<u32>,
     /// The participants that must step here at some time.
     enabled: Vec<u8>,
+    /// The participants that want in, are in, or are on their way out.
+    wanting: Vec<u8>,
     count: usize,
 }
 
@@ -99,9 +116,10 @@ pub fn search(config: &Config, most: &mut Overtaking) -> Verdict {
         begins: Vec::new(),
         edges: Vec::new(),
         enabled: Vec::new(),
+        wanting: Vec::new(),
         count,
     };
-    let mut next = Vec::new();
+    let (mut next, mut keys) = (Vec::new(), Vec::new());
     let mut at = 0;
     while at < states.keys.len() {
         let world = World::unpack(states.keys[at], count);
@@ -115,8 +133,11 @@ pub fn search(config: &Config, most: &mut Overtaking) -> Verdict {
         graph.begins.push(graph.edges.len() as u32);
         let mut enabled = 0;
         world.successors(config, &words, &mut next);
-        for Next { world, who, fair } in &next {
-            let number = states.number(world.pack(count));
+        keys.clear();
+        keys.extend(next.iter().map(|next| next.world.pack(count)));
+        states.prefetch(&keys);
+        for (Next { who, fair, .. }, key) in next.iter().zip(&keys) {
+            let number = states.number(*key);
             if number as usize == graph.parents.len() {
                 graph.parents.push(at as u32);
             }
@@ -126,6 +147,8 @@ pub fn search(config: &Config, most: &mut Overtaking) -> Verdict {
             graph.edges.push(number | (*who as u32) << WHO | if *fair { FAIR } else { 0 });
         }
         graph.enabled.push(enabled);
+        let wants = |seat: &usize| world.parties[*seat].wants();
+        graph.wanting.push((0..count).filter(wants).fold(0, |all, seat| all | 1 << seat));
         at += 1;
     }
     graph.begins.push(graph.edges.len() as u32);
@@ -151,8 +174,7 @@ impl Graph {
     /// starves the seat if every live seat either steps in it or cannot step in some of its states: then a fair run
     /// never leaves it. A deadlock is a component of one state without an edge.
     fn starves(&self, seat: usize) -> Option<String> {
-        let wants = |state: u32| World::unpack(self.keys[state as usize], self.count).parties[seat].wants();
-        let inside: Vec<bool> = (0..self.keys.len() as u32).map(wants).collect();
+        let inside: Vec<bool> = self.wanting.iter().map(|wanting| wanting >> seat & 1 == 1).collect();
         let mut order = vec![0u32; inside.len()];
         let mut low = vec![0u32; inside.len()];
         let mut open = vec![false; inside.len()];

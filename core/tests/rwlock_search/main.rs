@@ -13,12 +13,15 @@ mod world;
 
 use explore::{Overtaking, Verdict, search};
 use mutants::Mutant;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use world::{Config, Reclamation};
 
-/// One search at a time, because each takes much memory.
-static ONE: Mutex<()> = Mutex::new(());
+/// Returns the permission to search. Of the long searches only one runs at a time, because each takes up to 2 GiB.
+fn turn() -> Option<MutexGuard<'static, ()>> {
+    static ONE: Mutex<()> = Mutex::new(());
+    long().then(|| ONE.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 const fn of(roles: &'static str) -> Config {
     Config {
@@ -35,7 +38,7 @@ const fn of(roles: &'static str) -> Config {
 }
 
 fn verify(config: Config) -> Overtaking {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let (begin, mut most) = (Instant::now(), Overtaking::default());
     let Config { roles, deaths, cancels, slices, reclamation, stops, .. } = config;
     match search(&config, &mut most) {
@@ -63,7 +66,7 @@ enum Failure {
 
 /// Returns whether a mutant fails in one of the searches, and how.
 fn fails(mutant: Mutant, configs: &[Config]) -> Failure {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let mut verdicts = configs.iter().map(|config| {
         match search(&Config { mutant, ..*config }, &mut Overtaking::default()) {
             Verdict::Fine { .. } => Failure::None,

@@ -121,11 +121,15 @@ fn a_sender_whose_last_receiver_ends_by_a_signal_fails() {
         let sandbox = Sandbox::new();
         let mut send = sandbox.start_fed(&format!("send x {transport}"));
         let recv = sandbox.start("recv x out");
-        sandbox.until_joined("x", 1);
+        // A sender that has sent nothing yet waits for another receiver instead.
+        send.stdin().write_all(b"some").unwrap();
+        until(LIMIT, "the sender has begun", || {
+            sandbox.ls().iter().any(|channel| channel["sent_bytes"].as_u64() > Some(0))
+        });
         signal(recv.pid(), Signal::TERM);
-        assert_eq!(recv.end(SOON).status.signal(), Some(15));
-        let _ = send.stdin().write_all(b"some");
-        let sent = send.end(SOON);
+        assert_eq!(recv.end(LIMIT).status.signal(), Some(15));
+        let _ = send.stdin().write_all(b" more");
+        let sent = send.end(LIMIT);
         sent.has_code(4);
         assert!(sent.stderr.contains("no receiver is left"), "{sent:?}");
         sandbox.nothing_left();

@@ -65,14 +65,14 @@ fn what_lies_unread_in_a_sockets_buffer_counts_as_not_taken() {
 fn a_receiver_with_nothing_to_take_is_not_evicted() {
     all_at_once(TRANSPORTS, |transport| {
         let sandbox = Sandbox::new();
-        let mut send = sandbox.start_fed(&format!("send x {transport} --evict-after 200ms"));
+        let mut send = sandbox.start_fed(&format!("send x {transport} --evict-after 1s"));
         let recv = start(&mut sandbox.script("exec \"$SHELL_BIN\" recv x > out"));
         send.stdin().write_all(b"some").unwrap();
         until(SOON, "it has that", || std::fs::read(sandbox.at("out")).is_ok_and(|bytes| bytes == b"some"));
         // It writes the bytes before it releases their space.
         until(LIMIT, "it has nothing left to take", || sandbox.ls()[0]["receivers"][0]["lag_bytes"] == 0);
         signal(recv.pid(), Signal::STOP);
-        std::thread::sleep(Duration::from_millis(700)); // silence is the assertion
+        std::thread::sleep(Duration::from_millis(2500)); // silence is the assertion
         signal(recv.pid(), Signal::CONT);
         send.stdin().write_all(b" more").unwrap();
         send.close_stdin();

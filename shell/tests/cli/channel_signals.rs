@@ -1,5 +1,6 @@
 //! A process ends on a signal, whatever it is doing.
 
+use crate::kit::process::until_asleep;
 use crate::kit::{
     LIMIT, SOON, Sandbox, TRANSPORTS, all_at_once, noise, run, signal, start, start_with_stdout, until,
 };
@@ -58,8 +59,8 @@ fn a_receiver_that_waits_for_a_seat_ends_on_a_signal_or_its_timeout() {
     let sitting = sandbox.start("recv x out");
     sandbox.until_joined("x", 1);
     let looking = sandbox.start("recv x");
-    // It tries for two seconds.
-    std::thread::sleep(Duration::from_millis(500));
+    // It looks for two seconds, and sleeps in between.
+    until_asleep(looking.pid());
     signal(looking.pid(), Signal::TERM);
     assert_eq!(looking.end(SOON).signal(), Some(15));
     run(&mut sandbox.words("recv x --timeout 200ms")).refusal(4, &["recv: x", "timed out"]);
@@ -76,7 +77,7 @@ fn a_receiver_that_waits_for_a_fifos_reader_ends_on_a_signal() {
     let sandbox = Sandbox::new();
     run(&mut sandbox.script("mkfifo fifo")).has_code(0);
     let recv = start(&mut sandbox.words("recv x fifo"));
-    std::thread::sleep(Duration::from_millis(500));
+    until_asleep(recv.pid());
     signal(recv.pid(), Signal::TERM);
     assert_eq!(recv.end(SOON).signal(), Some(15));
     sandbox.nothing_left();

@@ -144,14 +144,17 @@ fn kill_senders(transport: &'static str, seed: u64, kills: u64) -> u64 {
     interrupted
 }
 
-/// Runs both transports at the same time. Enough of the kills must have hit a running process.
+/// Runs both transports at the same time, each by two threads. Enough of the kills must have hit a running process.
 fn both(kill: fn(&'static str, u64, u64) -> u64, seed: u64, kills: u64) {
     let (factor, seed) = (from_environment("KILLS", 1), from_environment("SEED", seed));
     let kills = kills / 2 * factor;
     thread::scope(|scope| {
-        let running = TRANSPORTS.map(|transport| scope.spawn(move || kill(transport, seed, kills)));
-        for (running, transport) in running.into_iter().zip(TRANSPORTS) {
-            let hit = running.join().expect("its rounds passed");
+        let start = |transport| {
+            [(seed, kills.div_ceil(2)), (seed + 2, kills / 2)]
+                .map(|(seed, kills)| scope.spawn(move || kill(transport, seed, kills)))
+        };
+        for (running, transport) in TRANSPORTS.map(start).into_iter().zip(TRANSPORTS) {
+            let hit: u64 = running.into_iter().map(|half| half.join().expect("its rounds passed")).sum();
             eprintln!("{transport}: {kills} kills, {hit} of them in the middle of a copy");
             assert!(hit >= kills / 10, "the moments are badly chosen");
         }

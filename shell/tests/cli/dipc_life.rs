@@ -1,7 +1,7 @@
 //! A mailbox server's life: how it starts, what keeps it running, and how it ends.
 
 use crate::kit::mailbox_server::{Server, converse, expect, port_of, read_line, rest, text};
-use crate::kit::{LIMIT, SHELL, Sandbox, proc_status, run, signal, until};
+use crate::kit::{LIMIT, SHELL, Sandbox, is_alive, proc_status, run, signal, until};
 use rustix::process::Signal;
 use std::io::Write;
 use std::net::TcpStream;
@@ -176,12 +176,23 @@ fn a_file_that_is_no_socket_keeps_its_place() {
 }
 
 #[test]
-fn a_stopped_server_is_killed_only_by_force() {
+fn a_stopped_server_is_not_killed_without_force() {
     let server = Server::start(&["1", "1", "0", "1"]);
     signal(server.pid(), Signal::STOP);
     let output = server.remove(&[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stderr.contains("--force"));
+    // It has been asked to end, and does so when it continues.
+    let pid = server.pid();
+    signal(pid, Signal::CONT);
+    until(LIMIT, "the server has ended", || !is_alive(pid));
+    assert_eq!(server.sandbox.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_stopped_server_is_killed_by_force() {
+    let server = Server::start(&["1", "1", "0", "1"]);
+    signal(server.pid(), Signal::STOP);
     let output = server.remove(&["--force"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(server.sandbox.left(), Vec::<String>::new());

@@ -3,7 +3,7 @@
 
 use crate::kit::mailbox_server::{Server, converse, expect, port_of, read_line, rest, text};
 use crate::kit::oracle::{Oracle, agrees};
-use crate::kit::{LIMIT, Sandbox, cpu_ticks, signal, until};
+use crate::kit::{LIMIT, SOON, Sandbox, cpu_ticks, signal, until};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::Signal;
@@ -91,7 +91,7 @@ fn a_waiting_read_is_woken_by_any_writer() {
         for stream in &mut waiting {
             expect(stream, "", &format!("data {mailbox} {version} 2\nhi\n"));
         }
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     }
     // And in the other direction.
     let mut other = attached.try_clone().unwrap();
@@ -225,7 +225,7 @@ fn half_a_line_is_waited_for_ten_seconds_however_it_drips() {
         let _ = stream.write_all(b"r");
         match stream.read(&mut line) {
             Ok(count) => break count,
-            Err(_) => assert!(started.elapsed() < Duration::from_secs(15)),
+            Err(_) => assert!(started.elapsed() < LIMIT),
         }
     };
     assert_eq!(text(&line[..count]), "bye idle\n");
@@ -243,11 +243,13 @@ fn without_descriptors_clients_wait_and_the_processor_rests() {
     rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
     let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
     let clients: Vec<TcpStream> = (0..300).map(|_| connect()).collect();
-    std::thread::sleep(Duration::from_millis(500));
     let ticks = || cpu_ticks(child.id() as i32);
-    let before = ticks();
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(ticks() - before < 20, "it turns in circles: {} ticks", ticks() - before);
+    // A server that turns in circles uses 100 ticks, or its share of a busy machine, in every second.
+    until(LIMIT, "in some second the server hardly uses the processor", || {
+        let before = ticks();
+        std::thread::sleep(Duration::from_secs(1));
+        ticks() - before <= 5
+    });
     drop(clients);
     until(LIMIT, "it serves again", || {
         let mut stream = connect();

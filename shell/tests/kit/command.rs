@@ -187,10 +187,15 @@ impl Ended {
         self.status.signal()
     }
 
-    /// Asserts success without output on stderr.
+    /// Returns what it wrote to stderr, without the lines that name a slow receiver. On a busy machine any receiver may be slow.
+    fn messages(&self) -> String {
+        self.stderr.split_inclusive('\n').filter(|line| !line.contains(": waiting for peer ")).collect()
+    }
+
+    /// Asserts success without a message, except that a receiver may be named as slow.
     #[track_caller]
     pub fn silent_success(&self) -> &Self {
-        assert_eq!((self.code(), &*self.stderr), (Some(0), ""), "{self:?}");
+        assert_eq!((self.code(), &*self.messages()), (Some(0), ""), "{self:?}");
         self
     }
 
@@ -224,10 +229,13 @@ impl Ended {
         self
     }
 
-    /// Asserts one line on stderr, fit for a terminal, that holds all of `words`.
+    /// Asserts one line on stderr, fit for a terminal, that holds all of `words`. Lines that name a slow receiver count
+    /// only if `words` asks for one.
     #[track_caller]
     pub fn one_line(&self, words: &[&str]) -> &Self {
-        let line = self.stderr.strip_suffix('\n').unwrap_or_else(|| panic!("no whole line: {self:?}"));
+        let names_a_receiver = words.iter().any(|word| word.contains("waiting for peer"));
+        let said = if names_a_receiver { self.stderr.clone() } else { self.messages() };
+        let line = said.strip_suffix('\n').unwrap_or_else(|| panic!("no whole line: {self:?}"));
         assert!(line.starts_with("shell: "), "not the command's own line: {self:?}");
         assert!(!line.contains(char::is_control), "one clean line: {self:?}");
         for word in words {

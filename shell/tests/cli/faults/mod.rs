@@ -413,12 +413,39 @@ fn every_call_may_be_missing() {
 }
 
 #[test]
-fn every_call_may_kill_or_fail() {
+fn every_call_of_copy_may_kill_or_fail() {
+    every_call_may_kill_or_fail(&["copy "]);
+}
+
+#[test]
+fn every_call_of_send_may_kill_or_fail() {
+    every_call_may_kill_or_fail(&["send "]);
+}
+
+#[test]
+fn every_call_of_recv_may_kill_or_fail() {
+    every_call_may_kill_or_fail(&["recv "]);
+}
+
+#[test]
+fn every_call_of_the_mailbox_commands_may_kill_or_fail() {
+    every_call_may_kill_or_fail(&["dipc", "mail "]);
+}
+
+#[test]
+fn every_call_of_the_other_commands_may_kill_or_fail() {
+    every_call_may_kill_or_fail(&["serve", "ls", "rm "]);
+}
+
+/// Sweeps the scenes whose names begin so.
+#[track_caller]
+fn every_call_may_kill_or_fail(begins: &[&str]) {
     if lacks_strace("killing and failing at every system call") {
         return;
     }
     let reach = Reach { nth: 60, most: crate::kit::effort::asked().unwrap_or(10) };
-    sweep_all(SCENES.iter(), |scene| sweep(scene, reach));
+    let scenes = SCENES.iter().filter(|scene| begins.iter().any(|begin| scene.name.starts_with(begin)));
+    sweep_all(scenes, |scene| sweep(scene, reach));
 }
 
 /// Sweeps scenes, those whose names contain `WHORL_FAULTS_ONLY`, and prints the results.

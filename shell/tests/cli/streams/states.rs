@@ -96,7 +96,8 @@ impl Run {
         fs::create_dir(sandbox.at("d")).expect("a directory");
         let sender = (case.scene == Sender).then(|| {
             let sender = sandbox.start("send chan --verify f");
-            sandbox.until_owned("chan");
+            // Until then `ls` may add that the channel has just begun.
+            sandbox.until_joined("chan", 0);
             sender
         });
         let port = (case.scene == Mailboxes).then(|| {
