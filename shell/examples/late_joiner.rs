@@ -6,7 +6,7 @@ use whorl::{JoinError, Name, Received, Receiver, Sender, Start};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let name: Name = format!("late-joiner-{}", std::process::id()).parse()?;
-    let mut sender = Sender::options().ring(256).create(&name)?;
+    let mut sender = Sender::options().ring(64).create(&name)?;
     let from = |start| Receiver::options().start(start).join(&name);
 
     // Two messages before a receiver joins: the ring still holds them.
