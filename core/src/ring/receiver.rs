@@ -1,5 +1,6 @@
 //! The receiver's half: request a seat, read, release, leave.
 
+use super::cells::prefetch_ahead;
 use super::frame::{Content, Header, MAX_PADDING};
 use super::{ABANDONED, CLOSED, Cells, Parts, Purpose, ReceiverEntry, SenderStateView, used_entries};
 use crate::error::{Corrupt, JoinError, ReadError};
@@ -253,7 +254,6 @@ impl<P: Parts> Receiver<P> {
         if self.seen != self.next {
             return self.pass_padding();
         }
-        parts.cells().prefetch(self.next.index(parts.cells().count()), Purpose::Read);
         let head = parts.sender_state();
         self.seen = match self.published(head)? {
             seen if seen != self.next => seen,
@@ -394,6 +394,7 @@ impl<P: Parts> Batch<'_, P> {
                 (Kind::Hole(u64::from(low) | u64::from(high) << 32), 0)
             }
         };
+        prefetch_ahead(cells, self.at, header.cells, self.receiver.seen, Purpose::Read);
         self.last = self.at;
         self.at = self.at.wrapping_add(header.cells);
         // SAFETY: the frame lies within the cells (`Header::check`); it is published (*publish*), and the sender keeps it

@@ -1,5 +1,6 @@
 //! The sender's half: claim, publish, wait for the slowest receiver, close.
 
+use super::cells::prefetch_ahead;
 use super::frame::{self, CELL, HOLE_LENGTH, MAX_MESSAGE, cells_of};
 use super::{ABANDONED, CLOSED, Cells, Purpose, SenderParts, used_entries};
 use crate::error::{ClaimError, End};
@@ -137,6 +138,12 @@ impl<P: SenderParts> Sender<P> {
         max_message(self.capacity)
     }
 
+    /// Returns how many bytes of the ring are free as far as this sender knows, headers and padding included. It does not
+    /// look at the receivers: there may be more.
+    pub fn free(&self) -> u64 {
+        u64::from(self.limit.distance_from(self.head)) * CELL as u64
+    }
+
     /// Returns whether a claim of this size would have to wait now.
     ///
     /// # Errors
@@ -150,6 +157,7 @@ impl<P: SenderParts> Sender<P> {
     ///
     /// # Errors
     /// [`ClaimError::Full`] if there is none, [`ClaimError::TooLong`] if there never will be.
+    #[inline]
     pub fn try_claim(&mut self, size: ClaimSize) -> Result<Claim<'_, P>, ClaimError> {
         let place = self.room(size)?.ok_or(ClaimError::Full)?;
         Ok(self.lend(place, size))
@@ -164,6 +172,7 @@ impl<P: SenderParts> Sender<P> {
     ///
     /// # Errors
     /// [`ClaimError::TooLong`], [`ClaimError::TimedOut`] or [`ClaimError::Interrupted`]; nothing is claimed then.
+    #[inline]
     pub fn claim(
         &mut self,
         size: ClaimSize,
@@ -189,8 +198,11 @@ impl<P: SenderParts> Sender<P> {
         self.wait_for_place(size, deadline).map(|_| ())
     }
 
+    #[inline]
     fn lend(&mut self, place: Place, size: ClaimSize) -> Claim<'_, P> {
-        self.parts.cells().prefetch(place.start.index(self.capacity), Purpose::Write);
+        let cells = self.parts.cells();
+        cells.prefetch(place.start.index(self.capacity), Purpose::Write);
+        prefetch_ahead(cells, place.start, place.cells, self.limit, Purpose::Write);
         // Cannot overflow: the cells of `most` were enough for `most` bytes.
         let length =
             size.most.min((u64::from(place.cells - 1) * CELL as u64).min(u64::from(MAX_MESSAGE)) as u32);
@@ -252,6 +264,7 @@ impl<P: SenderParts> Sender<P> {
     }
 
     /// Returns where a claim of this size would lie, if there is room. Looks at the gate only if the last look is used up.
+    #[inline]
     fn room(&mut self, size: ClaimSize) -> Result<Option<Place>, ClaimError> {
         if cells_of(size.least).saturating_add(size.align - 1) > max_frame(self.capacity)
             || size.most > MAX_MESSAGE
@@ -261,20 +274,24 @@ impl<P: SenderParts> Sender<P> {
         if let Some(place) = self.fitting(size) {
             return Ok(Some(place));
         }
+        Ok(self.look_for_room(size))
+    }
+
+    #[cold]
+    fn look_for_room(&mut self, size: ClaimSize) -> Option<Place> {
         self.look();
-        if let Some(place) = self.fitting(size) {
-            return Ok(Some(place));
-        }
-        if self.head == self.tail {
-            return Ok(None);
+        let place = self.fitting(size);
+        if place.is_some() || self.head == self.tail {
+            return place;
         }
         // No receiver gives back what it has not seen.
         self.publish();
         self.look();
-        Ok(self.fitting(size))
+        self.fitting(size)
     }
 
     /// Returns where a claim lies before the limit.
+    #[inline]
     fn fitting(&self, size: ClaimSize) -> Option<Place> {
         let (start, gap) = self.start_of(size);
         let free = self.limit.distance_from(self.head).checked_sub(gap)?;
@@ -284,8 +301,10 @@ impl<P: SenderParts> Sender<P> {
     }
 
     /// Returns the next position for a frame of this size that is contiguous and aligned, and the cells before it.
+    #[inline]
     fn start_of(&self, size: ClaimSize) -> (Sequence, u32) {
-        let aligned = |index: u32| (index + 1).next_multiple_of(size.align) - 1;
+        // The alignment is a power of two.
+        let aligned = |index: u32| ((index + size.align) & !(size.align - 1)) - 1;
         let index = self.head.index(self.capacity);
         let here = aligned(index);
         let gap = if here + cells_of(size.least) <= self.capacity {
@@ -391,8 +410,11 @@ impl<P: SenderParts> Sender<P> {
     }
 
     /// Writes the header of a claimed frame, and the padding before it.
+    #[inline]
     fn write_header(&mut self, start: Sequence, words: [u32; 2], cells: u32) {
-        self.pad_to(start);
+        if self.head != start {
+            self.pad_to(start);
+        }
         // SAFETY: the index masks to the count; the cell is claimed (`Claim`).
         unsafe { self.parts.cells().store_words(start.index(self.capacity), words) };
         self.head = start.wrapping_add(cells);
@@ -400,6 +422,7 @@ impl<P: SenderParts> Sender<P> {
     }
 
     /// Fills the cells from `head` to `start`: first those before the end of the ring.
+    #[cold]
     fn pad_to(&mut self, start: Sequence) {
         while self.head != start {
             let index = self.head.index(self.capacity);
@@ -435,6 +458,7 @@ impl<P: SenderParts> Claim<'_, P> {
     }
 
     /// Returns the payload.
+    #[inline]
     pub fn writer(&mut self) -> <P::Cells as Cells>::Writer<'_> {
         let sender = &*self.sender;
         // SAFETY: the claim is contiguous and lies before the limit, so every receiver that takes part has given its
@@ -456,6 +480,7 @@ impl<P: SenderParts> Claim<'_, P> {
     ///
     /// # Panics
     /// If `length` exceeds [`len`](Self::len).
+    #[inline]
     pub fn stage(self, length: u32) {
         self.write_message(length);
     }
@@ -478,6 +503,7 @@ impl<P: SenderParts> Claim<'_, P> {
 }
 
 impl<'s, P: SenderParts> Claim<'s, P> {
+    #[inline]
     fn write_message(self, length: u32) -> &'s mut Sender<P> {
         assert!(length <= self.length, "{length} bytes of a claim of {}", self.length);
         let sender = self.sender;

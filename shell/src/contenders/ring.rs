@@ -89,9 +89,14 @@ impl Opened {
 
 /// Returns the size of the largest ring that is no deeper than `slots` messages of `size` bytes, but takes two.
 fn capacity(size: usize, slots: usize) -> u64 {
-    let frame = (size + CELL).next_multiple_of(CELL);
+    let frame = frame(size);
     let deep = (slots * frame + 1).next_power_of_two() / 2;
     deep.max((2 * frame).next_power_of_two()).max(64) as u64
+}
+
+/// Returns the bytes that a message of `size` bytes takes in the ring.
+fn frame(size: usize) -> usize {
+    (size + CELL).next_multiple_of(CELL)
 }
 
 /// Returns the words of the next message of a batch, and `None` after the last.
@@ -125,7 +130,10 @@ impl StreamParties for Broadcast {
         start_thread(Builder::new(), move || reclaim_dead_receivers(&membership)).expect("a thread");
         pace.ready();
         loop {
-            let batch = pace.batch(self.case.batch);
+            // As many as there is room for: a sender that waited for room for all of them would wait longer.
+            sender.wait_for_space(ClaimSize::exactly(self.case.size as u32), None).expect("space");
+            let free = sender.free() / frame(self.case.size) as u64;
+            let batch = pace.batch(self.case.batch.min(free as usize).max(1));
             for i in 0..batch.len {
                 stage(&mut sender, self.case.words(), batch.stamp(i));
             }
