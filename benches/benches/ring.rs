@@ -207,12 +207,12 @@ impl Bench {
         let timing = self.options.timing(20, 100);
         let run = |p: &dyn Contender| streams::memory(self.control, p, &case, &timing);
         let rows = rounds_of(&self.parties, 1, 1, run);
-        let slots = 1.1 * (case.slots * (size + 16)) as f64;
-        let most = slots + (256 * case.receivers + 4 * 4096) as f64;
+        let ring = 1.1 * (case.slots * (size + 16)) as f64;
+        let most = ring + (256 * case.receivers + 4 * 4096) as f64;
         self.print(Case {
             bench: "ring",
             name: "memory".into(),
-            title: format!("memory {label}: shared memory mapped by the sender, 64 slots, 16 receivers"),
+            title: format!("memory {label}: shared memory mapped by the sender, room for 64 messages, 16 receivers"),
             size: Some(size as u64),
             receivers: Some(16),
             unit: "bytes",
