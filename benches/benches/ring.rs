@@ -212,7 +212,9 @@ impl Bench {
         self.print(Case {
             bench: "ring",
             name: "memory".into(),
-            title: format!("memory {label}: shared memory mapped by the sender, room for 64 messages, 16 receivers"),
+            title: format!(
+                "memory {label}: shared memory mapped by the sender, room for 64 messages, 16 receivers"
+            ),
             size: Some(size as u64),
             receivers: Some(16),
             unit: "bytes",
