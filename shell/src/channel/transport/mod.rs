@@ -9,7 +9,7 @@
 //! | `ring_receiver` | a seat in the ring, on the receiver's side |
 //! | `stream` | a socket, on the receiver's side |
 //! | `frame` | the frames in that socket |
-//! | `payload` | a received piece of the stream, still in its slot or buffer |
+//! | `payload` | a received piece of the stream, still in the ring or in a buffer |
 
 pub(crate) mod frame;
 pub(crate) mod incoming;

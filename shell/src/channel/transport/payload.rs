@@ -1,4 +1,4 @@
-//! A received piece of a stream, still in its slot or buffer.
+//! A received piece of a stream, still in the ring or in a buffer.
 
 use crate::os::file::write_raw;
 use rustix::fd::BorrowedFd;
