@@ -92,6 +92,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
 
     #[test]
     fn the_tables_have_the_owner_of_a_connection() {
@@ -103,8 +104,15 @@ mod tests {
             assert_eq!((found.user, found.state), (rustix::process::geteuid().as_raw(), 1));
             assert_ne!(found.inode, 0);
             drop(client);
-            let after_close = find(pair).unwrap();
-            assert!(after_close.is_none_or(|found| found.inode == 0), "{after_close:?}");
+            // A child that another test forks just now keeps a copy of the socket for a moment.
+            let is_closed = || find(pair).unwrap().is_none_or(|found| found.inode == 0);
+            let closes = (0..1000).any(|_| {
+                is_closed() || {
+                    std::thread::sleep(Duration::from_millis(5));
+                    false
+                }
+            });
+            assert!(closes, "{:?}", find(pair));
         }
     }
 
