@@ -53,8 +53,8 @@ pub unsafe trait Cells {
 
     /// Hints that the caller is about to touch this cell. It may do nothing.
     ///
-    /// A receiver that looks for messages gives this hint, so that the frame arrives together with the tail that
-    /// announces it. A sender gives it for the first cell of a claim.
+    /// The sender gives this hint for the first cell of a claim, and both sides give it for cells some way ahead of a short
+    /// frame. A receiver that looks for messages does not: it would take the cells from the sender that writes them.
     fn prefetch(&self, _cell: u32, _purpose: Purpose) {}
 
     /// Returns whether a receiver may be evicted from this ring. If so, cells can change under a reader.

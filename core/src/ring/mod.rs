@@ -212,9 +212,8 @@ impl Control {
 pub struct ReceiverEntry {
     /// Private to this crate: code that changes another receiver's seat would let the sender write under a reader.
     pub(crate) seat: Seat,
-    /// The position of the first frame that its occupant has not given back. The membership stores it before `Active`, then only the occupant
-    /// stores it.
-    /// *Release*.
+    /// The position of the first frame that its occupant has not given back. The membership stores it before `Active`,
+    /// then only the occupant stores it. *Release*.
     cursor: AtomicU32,
     /// 1 if its occupant sleeps elsewhere and must be notified. The occupant sets it, and a notifier takes it. A
     /// notifier may take a former occupant's mark for its successor's, which costs one look. Relaxed: ordered by the

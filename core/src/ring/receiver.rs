@@ -3,7 +3,7 @@
 use super::cells::prefetch_ahead;
 use super::frame::{Content, Header, MAX_PADDING};
 use super::{ABANDONED, CLOSED, Cells, Parts, Purpose, ReceiverEntry, SenderStateView, used_entries};
-use crate::error::{Corrupt, JoinError, ReadError};
+use crate::error::{JoinError, ReadError};
 use crate::host::{Futex, Host, WaitResult};
 use crate::seat::{Generation, State};
 use crate::sequence::Sequence;
@@ -272,15 +272,23 @@ impl<P: Parts> Receiver<P> {
     }
 
     fn pass_padding(&mut self) -> Result<bool, ReadError> {
+        let (next, header) = self.frame_from(self.next)?;
+        self.next = next;
+        Ok(header.is_some())
+    }
+
+    /// Passes over the padding at a position. Returns where it ends, and the header of the frame there, if one is published.
+    #[inline]
+    fn frame_from(&self, mut at: Sequence) -> Result<(Sequence, Option<Header>), ReadError> {
         for _ in 0..=MAX_PADDING {
-            if self.next == self.seen {
-                return Ok(false);
+            if at == self.seen {
+                return Ok((at, None));
             }
-            let header = self.header_at(self.next)?;
+            let header = self.header_at(at)?;
             if header.content != Content::Padding {
-                return Ok(true);
+                return Ok((at, Some(header)));
             }
-            self.next = self.next.wrapping_add(header.cells);
+            at = at.wrapping_add(header.cells);
         }
         Err(self.corrupt())
     }
@@ -369,21 +377,9 @@ impl<P: Parts> Batch<'_, P> {
     /// [`ReadError::Corrupt`], or [`ReadError::Evicted`] if this receiver was evicted meanwhile.
     #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame<FrameReader<'_, P>>>, ReadError> {
-        let mut paddings = 0;
-        let header = loop {
-            if self.at == self.receiver.seen {
-                return Ok(None);
-            }
-            let header = self.receiver.header_at(self.at)?;
-            if header.content != Content::Padding {
-                break header;
-            }
-            paddings += 1;
-            if paddings > MAX_PADDING {
-                return Err(self.receiver.corrupt());
-            }
-            self.at = self.at.wrapping_add(header.cells);
-        };
+        let (at, header) = self.receiver.frame_from(self.at)?;
+        self.at = at;
+        let Some(header) = header else { return Ok(None) };
         let cells = self.receiver.place.parts.cells();
         let index = self.at.index(cells.count());
         let (kind, length) = match header.content {
@@ -455,11 +451,5 @@ impl<R> Frame<R> {
     /// Returns the payload, which is empty for a hole.
     pub fn payload(&self) -> &R {
         &self.payload
-    }
-}
-
-impl From<Corrupt> for ReadError {
-    fn from(_: Corrupt) -> Self {
-        Self::Corrupt
     }
 }

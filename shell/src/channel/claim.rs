@@ -73,16 +73,19 @@ impl<'s> Claim<'s> {
     }
 
     /// Makes `message` the message. Receivers see it after the sender's next publish.
-    pub(super) fn stage(mut self, message: &[u8]) {
-        self.claim.writer().write(message);
-        self.count(message.len() as u64);
-        self.claim.stage(message.len() as u32);
+    pub(super) fn stage(self, message: &[u8]) {
+        self.filled_with(message).stage(message.len() as u32);
     }
 
-    pub(super) fn write(mut self, message: &[u8]) {
+    /// Publishes `message`.
+    pub(super) fn write(self, message: &[u8]) {
+        self.filled_with(message).publish(message.len() as u32);
+    }
+
+    fn filled_with(mut self, message: &[u8]) -> CoreClaim<'s, OwnedSharedRing> {
         self.claim.writer().write(message);
         self.count(message.len() as u64);
-        self.claim.publish(message.len() as u32);
+        self.claim
     }
 
     /// Counts a message that is about to be published.

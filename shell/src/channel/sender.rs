@@ -391,7 +391,7 @@ impl Sender {
         self.close()?;
         let inner = self.here()?;
         let drained = inner.status.waiting(|| inner.ring.drain(deadline));
-        drained.map_err(|error| why(error, &inner.peers))?;
+        drained.map_err(|error| wait_error(error, &inner.peers))?;
         inner.status.waiting(|| inner.peers.wait_parted(deadline))?;
         Ok(inner.peers.summary())
     }
@@ -451,26 +451,19 @@ impl Inner {
     }
 
     fn try_claim(&mut self, size: ClaimSize) -> Result<Claim<'_>, SendError> {
-        // The room is looked for first: what a failed claim borrows is borrowed to the end of this function.
-        if self.is_full(size)? {
-            return Err(SendError::Full);
-        }
-        let claim = self.ring.try_claim(size).map_err(|error| why(error, &self.peers))?;
+        let most = self.max_message();
+        let claim = self.ring.try_claim(size).map_err(|error| claim_error(error, size, most, &self.peers))?;
         Ok(Claim::new(claim, &self.status, self.scratch.as_mut()))
     }
 
     fn wait_for_space(&mut self, size: ClaimSize, deadline: Option<Instant>) -> Result<(), SendError> {
         // The control thread sees only a real wait, because it evicts receivers that block the sender.
-        if self.is_full(size)? {
-            let room = self.status.waiting(|| self.ring.wait_for_space(size, deadline));
-            room.map_err(|error| why(error, &self.peers))?;
+        let most = self.max_message();
+        let failed = |error| claim_error(error, size, most, &self.peers);
+        if self.ring.is_full(size).map_err(failed)? {
+            self.status.waiting(|| self.ring.wait_for_space(size, deadline)).map_err(failed)?;
         }
         Ok(())
-    }
-
-    fn is_full(&mut self, size: ClaimSize) -> Result<bool, SendError> {
-        let too_long = SendError::TooLong { length: size.least() as usize, most: self.max_message() };
-        self.ring.is_full(size).map_err(|_| too_long)
     }
 }
 
@@ -491,9 +484,17 @@ impl Drop for Sender {
     }
 }
 
-fn why(error: ClaimError, peers: &PeerTable) -> SendError {
+/// Returns why a claim of this size failed.
+fn claim_error(error: ClaimError, size: ClaimSize, most: usize, peers: &PeerTable) -> SendError {
     match error {
-        // Lengths are checked before.
+        ClaimError::TooLong => SendError::TooLong { length: size.least() as usize, most },
+        other => wait_error(other, peers),
+    }
+}
+
+/// Returns why a wait for receivers ended.
+fn wait_error(error: ClaimError, peers: &PeerTable) -> SendError {
+    match error {
         ClaimError::Full | ClaimError::TooLong => SendError::Full,
         ClaimError::TimedOut => SendError::TimedOut,
         ClaimError::Interrupted if peers.is_asked_to_stop() => SendError::Stopped,

@@ -109,13 +109,11 @@ impl Lines {
 
 /// Adds a line to the ring, and waits for room if there is none.
 fn stage(sender: &mut Sender, line: &[u8], timeout: Option<Duration>) -> Result<(), SendFailure> {
-    loop {
-        match sender.stage(line) {
-            Err(SendError::Full) => {
-                let size = sender.size_of(line)?;
-                wait_while_moving(timeout, sender, |sender, deadline| sender.wait_for_space(size, deadline))?;
-            }
-            other => return Ok(other?),
-        }
+    match sender.stage(line) {
+        Err(SendError::Full) => {}
+        other => return Ok(other?),
     }
+    let size = sender.size_of(line)?;
+    wait_while_moving(timeout, sender, |sender, deadline| sender.wait_for_space(size, deadline))?;
+    Ok(sender.stage(line)?)
 }

@@ -43,9 +43,9 @@ pub(crate) struct Lag {
 }
 
 impl Lag {
-    /// Returns a lag of `bytes`, which use `part` of `whole`.
-    pub(crate) fn new(bytes: u64, part: u64, whole: u64) -> Self {
-        Self { bytes, fill: (part.saturating_mul(1000) / whole.max(1)).min(1000) as u32 }
+    /// Returns a lag of `bytes` in a channel that holds `most`.
+    pub(crate) fn new(bytes: u64, most: u64) -> Self {
+        Self { bytes, fill: (bytes.saturating_mul(1000) / most.max(1)).min(1000) as u32 }
     }
 }
 

@@ -110,9 +110,7 @@ impl Transport for RingTransport {
         match self.membership.status_of(seat) {
             None => (PeerState::Done, Lag::default()),
             Some(status) => match status.state {
-                State::Active => {
-                    (PeerState::Live, Lag::new(status.behind, status.behind, self.geometry.capacity()))
-                }
+                State::Active => (PeerState::Live, Lag::new(status.behind, self.geometry.capacity())),
                 State::Evicted => (PeerState::Evicted, Lag::default()),
                 _ => (PeerState::Joining, Lag::default()),
             },

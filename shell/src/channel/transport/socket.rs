@@ -184,7 +184,7 @@ impl Transport for SocketTransport {
 
     fn peer_state(&self, place: u32) -> (PeerState, Lag) {
         let behind = self.behind(place);
-        (PeerState::Live, Lag::new(behind, behind, self.memory))
+        (PeerState::Live, Lag::new(behind, self.memory))
     }
 
     fn reclaim(&self, place: u32) -> bool {
